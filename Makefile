@@ -1,0 +1,51 @@
+# Every recipe makes what it needs: a fresh machine with Python 3.11+ and make can start anywhere.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ROOMS := trials models datasets service
+CODE := $(ROOMS) tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test slow lint fix types bench lock clean
+
+help:  ## list the recipes
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)  ## run examples/quickstart.yaml on a local Ray and print the verdicts
+	$(BIN)/sickbay run examples/quickstart.yaml
+
+test: $(INSTALLED)  ## the default test suite: CPU, offline
+	$(BIN)/python -m pytest
+
+slow: $(INSTALLED)  ## what takes minutes or kills processes
+	$(BIN)/python -m pytest -m '(slow or chaos) and not gpu and not browser'
+
+lint: $(INSTALLED)  ## style and format
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+fix: $(INSTALLED)  ## mend what lint can mend
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+# Type checkers do not follow setuptools' package-dir: show them the rooms below one folder.
+types: $(INSTALLED)  ## mypy --strict over the rooms
+	mkdir -p build/types/sickbay
+	for room in $(ROOMS); do ln -sfn ../../../$$room build/types/sickbay/$$room; done
+	MYPYPATH=build/types $(BIN)/mypy $(addprefix -p sickbay.,$(ROOMS))
+
+bench: $(INSTALLED)  ## measured claims: ratios taken side by side in one run
+	$(BIN)/python -m tests.benchmarks
+
+lock:  ## write constraints.txt from what is installed now
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean:  ## remove everything that a recipe made
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
