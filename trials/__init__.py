@@ -1,0 +1,1 @@
+"""The domain: what a trial is, how it runs, how it is judged."""

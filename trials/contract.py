@@ -1,0 +1,311 @@
+"""The words of Sickbay: what a trial is, what it leaves behind, how it is judged.
+
+Values only, standard library only. Everything else in the house speaks in these words:
+
+    Factor, Workload, Context   what is swept, what trains, what a training run is handed
+    TrialConfig, Row, TaskFacts one planned trial, one evaluation, what is known about the task
+    Finding, Label              what one detector says, what all of them together say
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Scalar = bool | int | float | str
+Config = Mapping[str, Scalar]
+
+# Columns that `trials` always has. A factor is a column of its own beside them, so it may not bear
+# one of these names.
+TRIAL_COLUMNS = (
+    "sweep_id",
+    "trial_id",
+    "workload",
+    "workload_version",
+    "seed",
+    "arm",
+    "changed",
+    "state",
+    "label",
+    "pathology",
+    "onset_epoch",
+    "reason",
+    "remedy",
+    "contributing",
+    "coverage",
+    "objective",
+    "best_objective",
+    "epochs_planned",
+    "epochs_run",
+    "wall_seconds",
+    "gpu_seconds",
+    "device",
+    "attempt",
+    "started_at",
+    "finished_at",
+    "error",
+    "online_pathology",
+    "online_epoch",
+    "audited",
+    "facts",
+    "config",
+    "labeller_version",
+    "label_hash",
+)
+
+
+class Goal(StrEnum):
+    """Which way an objective gets better."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+
+class TaskKind(StrEnum):
+    """What is being learnt; detectors that make no sense for a kind say `not_applicable`."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+    DENSITY = "density"
+    DETECTION = "detection"
+    UNKNOWN = "unknown"
+
+
+class TrialState(StrEnum):
+    """How the execution of a trial ended. Says nothing about its health."""
+
+    COMPLETED = "completed"  # the workload came to its end
+    STOPPED = "stopped"  # ended early on purpose: a pathology, or a scheduler
+    FAILED = "failed"  # an exception, or a worker that died too often
+    CANCELLED = "cancelled"  # somebody ended the sweep while it ran
+
+
+class FindingState(StrEnum):
+    """What one detector can say. The last three are never taken for `clear`."""
+
+    FIRED = "fired"
+    SUSPECT = "suspect"
+    CLEAR = "clear"
+    INSUFFICIENT_EVIDENCE = "insufficient_evidence"
+    MISSING_SIGNAL = "missing_signal"
+    NOT_APPLICABLE = "not_applicable"
+
+
+class Severity(StrEnum):
+    """How bad a fired finding is. Only `fatal` makes a trial pathological."""
+
+    INFO = "info"
+    WARNING = "warning"
+    FATAL = "fatal"
+
+
+class Health(StrEnum):
+    """The verdict on a trial."""
+
+    HEALTHY = "healthy"
+    PATHOLOGICAL = "pathological"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One training choice and the levels it may take; `levels[0]` is the baseline.
+
+    A numeric factor may also declare a range (`low`, `high`, `log`): then any number inside is
+    allowed and `levels` are the values worth showing first.
+    """
+
+    name: str
+    levels: tuple[Scalar, ...]
+    doc: str
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+
+    @property
+    def baseline(self) -> Scalar:
+        """The level that every comparison is made against."""
+        return self.levels[0]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The signal by which trials are compared, and which way it gets better."""
+
+    signal: str
+    goal: Goal
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one trial needs: CPU cores, GPUs (a fraction shares one), GPU memory in GiB."""
+
+    cpu: float = 1.0
+    gpu: float = 0.0
+    gpu_memory: float | None = None
+
+
+@dataclass(frozen=True)
+class ReferenceLine:
+    """A value known in closed form that a signal's curve should be read against."""
+
+    signal: str
+    value: float
+    text: str
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What is known about a task before training: never anything about the configuration.
+
+    `floors` maps a signal to the value that the best constant predictor reaches in it, under the
+    very loss that is trained (class weights included); `floors["val_loss"]` is H0 of the detectors.
+    For a mixture, `floors["val_density_kl"]` is that of the best *single* component.
+    `n` maps a split (`train`, `val`) to its number of samples. `bounds` maps a signal to the range
+    it was declared to stay in. `groups` names the parameter groups, in the order of the `group_*`
+    vectors. `loss_minimum` is the least value that the loss can take, if one is known.
+    """
+
+    kind: TaskKind = TaskKind.UNKNOWN
+    floors: Mapping[str, float] = field(default_factory=dict)
+    class_counts: tuple[int, ...] = ()
+    n: Mapping[str, int] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    components: int | None = None
+    loss_minimum: float | None = None
+    reference_lines: tuple[ReferenceLine, ...] = ()
+
+    @property
+    def floor_loss(self) -> float | None:
+        """H0: the validation loss of the best constant predictor, or None where nobody knows it."""
+        return self.floors.get("val_loss")
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """One planned trial. `trial_id` is the hash of what it is, so equal trials are one trial.
+
+    `config` holds every setting, defaults included; `changed` names the factors whose level is not
+    the baseline's.
+    """
+
+    trial_id: str
+    workload: str
+    config: Config
+    seed: int
+    epochs: int
+    changed: tuple[str, ...] = ()
+
+
+SignalValue = float | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One evaluation: signals measured after `epoch`. NaN and infinity are legal values."""
+
+    epoch: int
+    step: int
+    signals: Mapping[str, SignalValue]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a training run is handed, besides its configuration.
+
+    `restore()` gives back the bytes of the last kept checkpoint, or None. `save(make)` offers one:
+    call it just before yielding a row; `make` is called, while the generator waits at that row,
+    only if a checkpoint is due, and must return the bytes from which the run goes on after it.
+    """
+
+    seed: int
+    epochs: int
+    device: str
+    workdir: str
+    restore: Callable[[], bytes | None]
+    save: Callable[[Callable[[], bytes]], None]
+
+
+Train = Callable[[Config, Context], Iterator[Row]]
+
+
+def no_facts(config: Config, context: Context) -> TaskFacts:
+    """Nothing is known about the task; so skill cannot be proven, and no trial is healthy."""
+    del config, context
+    return TaskFacts()
+
+
+def no_data_identity(config: Config) -> str:
+    """The data follow from the workload's version and configuration alone."""
+    del config
+    return ""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A system that can be trained: a generator of rows, and what a sweep needs to know about it.
+
+    `defaults` holds every setting that `train` reads, `epochs` included. `sizes` overlays them by
+    the value of the setting `size`. `facts` is called once a trial, before training.
+    `data_identity` names the data behind a configuration where the version does not (files on
+    disk): it enters the trial's id.
+    """
+
+    name: str
+    version: str
+    doc: str
+    defaults: Config
+    factors: tuple[Factor, ...]
+    objective: Objective
+    train: Train
+    facts: Callable[[Config, Context], TaskFacts] = no_facts
+    data_identity: Callable[[Config], str] = no_data_identity
+    sizes: Mapping[str, Config] = field(default_factory=dict)
+    resources: Resources = field(default_factory=Resources)
+
+    def factor(self, name: str) -> Factor | None:
+        """Find a factor by its name; None if there is none."""
+        return next((factor for factor in self.factors if factor.name == name), None)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one detector says about one history.
+
+    `onset_epoch` is when the pathology began, `statistic` and `threshold` are the two numbers that
+    were compared, `confidence` is the probability with which the detector stands by its state.
+    `reason` is a sentence with the numbers in it; `remedy` says what to change.
+    """
+
+    detector: str
+    detector_version: str
+    state: FindingState
+    severity: Severity
+    reason: str
+    onset_epoch: int | None = None
+    statistic: float | None = None
+    threshold: float | None = None
+    confidence: float | None = None
+    remedy: str = ""
+    evidence: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Label:
+    """The verdict on one trial: its health, the one primary cause, and what came with it.
+
+    `reason` is a sentence for a person, `contributing` are fired detectors that the primary cause
+    explains or stands beside, `coverage` is the share of applicable fatal detectors that could
+    judge.
+    """
+
+    health: Health
+    reason: str
+    pathology: str | None = None
+    onset_epoch: int | None = None
+    remedy: str = ""
+    contributing: tuple[str, ...] = ()
+    coverage: float = 0.0
+    labeller_version: str = ""
+    label_hash: str = ""

@@ -1,0 +1,70 @@
+"""What is wrong with a spec, for people: every problem at once, each with what to do about it."""
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SHOWN = 60  # characters of a bad value that are worth repeating
+TOLD = 100  # problems that anybody reads at once
+LISTED = 24  # names that are worth listing
+
+
+@dataclass(frozen=True)
+class SpecProblem:
+    """One problem: where (`factors.initialization[2]`), the bad value, what is wrong or allowed.
+
+    `key` is empty when the text as a whole is the problem, `value` is the bad value as it would be
+    written in the spec and empty where there is none, `meant` is the nearest allowed word.
+    """
+
+    key: str
+    message: str
+    value: str = ""
+    meant: str | None = None
+
+    def __str__(self) -> str:
+        """One paragraph for a person."""
+        head = f"{self.key} = {self.value}" if self.key and self.value else self.key or self.value
+        tail = f" Did you mean {self.meant!r}?" if self.meant is not None else ""
+        return f"{head}: {self.message}{tail}" if head else f"{self.message}{tail}"
+
+
+class SpecError(ValueError):
+    """A spec that cannot be run: `problems` holds every problem, `str()` lists them, numbered."""
+
+    def __init__(self, problems: Iterable[SpecProblem]) -> None:
+        """Keep the problems as the only argument, so that the error survives pickling."""
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        """All problems, one numbered paragraph each."""
+        count = len(self.problems)
+        head = "the spec has 1 problem:" if count == 1 else f"the spec has {count} problems:"
+        told = self.problems[:TOLD]
+        lines = [f"  {number}. {problem}" for number, problem in enumerate(told, 1)]
+        more = [f"  … and {count - TOLD} more"] if count > TOLD else []
+        return "\n".join([head, *lines, *more])
+
+
+def nearest(word: object, known: Iterable[object]) -> str | None:
+    """Find the known word that was probably meant, or None."""
+    names = {str(name).casefold(): str(name) for name in known}
+    text = str(word).casefold()
+    found = difflib.get_close_matches(text, names, n=3, cutoff=0.6)
+    found.sort(key=lambda name: sorted(name) != sorted(text))  # swapped letters first
+    return names[found[0]] if found else None
+
+
+def shown(value: object) -> str:
+    """Write a value as a spec would, cut short."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def listed(names: Iterable[object]) -> str:
+    """Join names with commas, cut short."""
+    words = [str(name) for name in names]
+    more = f", … ({len(words) - LISTED} more)" if len(words) > LISTED else ""
+    return (", ".join(words[:LISTED]) or "nothing") + more
