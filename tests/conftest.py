@@ -1,0 +1,52 @@
+"""What every test shares: the toy plugin on the path, one thread, fixed seeds."""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+PLUGIN_DEMO = Path(__file__).parent / "plugin_demo"
+
+# Before any test imports numpy's or torch's thread pools, and in every process that a test starts.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    part for part in (str(PLUGIN_DEMO), os.environ.get("PYTHONPATH", "")) if part
+)
+sys.path.insert(0, str(PLUGIN_DEMO))
+
+
+# The same examples in every run, and no time limit on one: the machine may be busy.
+settings.register_profile("sickbay", deadline=None, derandomize=True, database=None)
+settings.load_profile("sickbay")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    """The same global seeds before each test; torch is touched only where it is already loaded."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the legacy state is what careless code under test would read
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def plugin_demo() -> Path:
+    """The folder of the demo plugin, an installable distribution."""
+    return PLUGIN_DEMO
+
+
+@pytest.fixture
+def toy():
+    """The workload that trains in milliseconds and fails on demand."""
+    from sickbay_demo.task import WORKLOAD
+
+    return WORKLOAD
+
+
+sys.path.insert(0, str(Path(__file__).parent))  # helpers that several folders of tests share

@@ -1,0 +1,1 @@
+"""A plugin of Sickbay in two files: a workload (`task`) and a detector (`alarm`)."""

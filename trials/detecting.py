@@ -1,0 +1,258 @@
+"""What a detector is, and how to write one.
+
+    @detector(name="my_alarm", version="1.0", severity=Severity.WARNING, signals=("val_loss",), ...)
+    def detect(history: History) -> Outcome:
+        if ...:
+            return fired("Validation loss 3.1 is ...", onset=4)
+        return clear("Validation loss 0.4 is ...")
+
+The decorator turns the function into a `Detector`: it answers the questions that are the same for
+all (no rows yet, another kind of task, a signal that was never recorded) and signs the finding.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sickbay.trials.contract import Finding, FindingState, Severity, TaskKind
+from sickbay.trials.history import History
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a detector's rule found, before it is signed; the fields are those of `Finding`."""
+
+    state: FindingState
+    reason: str
+    severity: Severity | None = None
+    onset: int | None = None
+    statistic: float | None = None
+    threshold: float | None = None
+    confidence: float | None = None
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    remedy: str | None = None
+
+
+Rule = Callable[[History], Outcome | Finding]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A pure function History -> Finding, and everything a person wants to know about it.
+
+    `severity` is the worst it can say. `online` tells whether it may stop a running trial. `kinds`
+    are the tasks it understands, none meaning all; `components` is how many a mixture must have for
+    it, 0 meaning that it is not about mixtures. `signals` must have been recorded, where "a|b"
+    asks for one of the two; `optional_signals` sharpen its judgement. `margins` names its
+    thresholds in `margins.py`. With `reads_nan` a signal that is NaN throughout is evidence, not a
+    gap.
+    """
+
+    name: str
+    version: str
+    title: str
+    severity: Severity
+    online: bool
+    signals: tuple[str, ...]
+    rule: str
+    formula: str
+    source: str
+    remedy: str
+    false_alarms: str
+    function: Rule
+    optional_signals: tuple[str, ...] = ()
+    margins: tuple[str, ...] = ()
+    kinds: tuple[TaskKind, ...] = ()
+    components: int = 0
+    reads_nan: bool = False
+
+    def __call__(self, history: History) -> Finding:
+        """Judge a history. Never alters it; equal histories give equal findings."""
+        with np.errstate(all="ignore"):  # NaN and infinity are legal values here, not accidents
+            outcome = self._without_rule(history) or self.function(history)
+        return outcome if isinstance(outcome, Finding) else self._sign(outcome)
+
+    def _without_rule(self, history: History) -> Outcome | None:
+        kind = history.facts.kind
+        if self.kinds and kind is not TaskKind.UNKNOWN and kind not in self.kinds:
+            known = ", ".join(self.kinds)
+            return not_applicable(f"This is a {kind} task; the detector understands {known}.")
+        if (history.facts.components or 0) < self.components:
+            return not_applicable(
+                f"The task has no mixture of {self.components} or more components."
+            )
+        if len(history) == 0:
+            return insufficient("No evaluation has been recorded yet; it needs at least 1.")
+        absent = [name for name in self.signals if not self._readable(history, name)]
+        if absent:
+            return missing(*absent)
+        return None
+
+    def _readable(self, history: History, alternatives: str) -> bool:
+        found = [name for name in alternatives.split("|") if history.has(name)]
+        if self.reads_nan:
+            return bool(found)
+        return any(not np.isnan(history.vectors(name)).all() for name in found)
+
+    def _sign(self, outcome: Outcome) -> Finding:
+        evidence = {name: _plain(value) for name, value in outcome.evidence.items()}
+        acts = outcome.state in (FindingState.FIRED, FindingState.SUSPECT)
+        remedy = self.remedy if outcome.remedy is None else outcome.remedy
+        return Finding(
+            detector=self.name,
+            detector_version=self.version,
+            state=outcome.state,
+            severity=outcome.severity or self.severity,
+            reason=outcome.reason,
+            onset_epoch=None if outcome.onset is None else int(outcome.onset),
+            statistic=_plain(outcome.statistic),
+            threshold=_plain(outcome.threshold),
+            confidence=_plain(outcome.confidence),
+            remedy=remedy if acts else "",
+            evidence={name: value for name, value in evidence.items() if value is not None},
+        )
+
+
+def detector(
+    *,
+    name: str,
+    version: str,
+    severity: Severity,
+    online: bool,
+    signals: tuple[str, ...],
+    **words: object,
+) -> Callable[[Rule], Detector]:
+    """Turn a rule into a detector; `words` are its other fields, texts may be left out."""
+    texts = dict.fromkeys(("title", "rule", "formula", "source", "remedy", "false_alarms"), "")
+    texts["title"] = name.replace("_", " ")
+
+    def wrap(function: Rule) -> Detector:
+        return Detector(
+            name=name,
+            version=version,
+            severity=severity,
+            online=online,
+            signals=signals,
+            function=function,
+            **{**texts, **words},  # type: ignore[arg-type]  # a wrong word is a TypeError at once
+        )
+
+    return wrap
+
+
+def as_detector(name: str, function: Rule) -> Detector:
+    """Accept what an entry point holds: a `Detector`, or a plain function History -> Finding.
+
+    A plain function is taken at its word: version 0, any signal, and it may be fatal.
+    """
+    if isinstance(function, Detector):
+        return function
+    if not callable(function):
+        message = (
+            f"the detector {name!r} is a {type(function).__name__}: its entry point must name a "
+            f"Detector, or a function that takes a History and returns a Finding"
+        )
+        raise ValueError(message)  # noqa: TRY004  a user's mistake is a ValueError in this house
+    lines = (function.__doc__ or "").strip().splitlines() or [name.replace("_", " ")]
+    make = detector(
+        name=name,
+        version="0",
+        severity=Severity.FATAL,
+        online=False,
+        signals=(),
+        title=lines[0],
+        reads_nan=True,
+    )
+    return make(function)
+
+
+def fired(
+    reason: str,
+    *,
+    onset: int,
+    severity: Severity | None = None,
+    statistic: float | None = None,
+    threshold: float | None = None,
+    confidence: float | None = None,
+    evidence: Mapping[str, float] | None = None,
+    remedy: str | None = None,
+) -> Outcome:
+    """Say that the pathology is there, since epoch `onset`; `remedy` replaces its own."""
+    state, numbers = FindingState.FIRED, evidence or {}
+    return Outcome(
+        state, reason, severity, onset, statistic, threshold, confidence, numbers, remedy
+    )
+
+
+def suspect(
+    reason: str,
+    *,
+    onset: int | None = None,
+    statistic: float | None = None,
+    threshold: float | None = None,
+    evidence: Mapping[str, float] | None = None,
+) -> Outcome:
+    """Say that something is odd, but does not suffice to fire. Counts as judged."""
+    return Outcome(
+        FindingState.SUSPECT, reason, None, onset, statistic, threshold, None, evidence or {}
+    )
+
+
+def clear(
+    reason: str,
+    *,
+    statistic: float | None = None,
+    threshold: float | None = None,
+    confidence: float | None = None,
+    evidence: Mapping[str, float] | None = None,
+) -> Outcome:
+    """Say that the pathology is not there, though the signals that would show it are."""
+    return Outcome(
+        FindingState.CLEAR, reason, None, None, statistic, threshold, confidence, evidence or {}
+    )
+
+
+def insufficient(
+    reason: str, *, statistic: float | None = None, threshold: float | None = None
+) -> Outcome:
+    """Say that nothing can be said yet; the reason tells what more it takes."""
+    return Outcome(
+        FindingState.INSUFFICIENT_EVIDENCE, reason, statistic=statistic, threshold=threshold
+    )
+
+
+def more_evaluations(history: History, needed: int) -> Outcome | None:
+    """Say `insufficient`, and how many more, if there are fewer than `needed` evaluations."""
+    lacking = needed - len(history)
+    if lacking <= 0:
+        return None
+    return insufficient(
+        f"It needs {needed} evaluations and there are {len(history)}: {lacking} more.",
+        statistic=float(len(history)),
+        threshold=float(needed),
+    )
+
+
+def missing(*names: str) -> Outcome:
+    """Say that these signals were never recorded as numbers."""
+    words = [" or ".join(f"`{part}`" for part in name.split("|")) for name in names]
+    return Outcome(
+        FindingState.MISSING_SIGNAL, f"The history has no numbers for {', '.join(words)}."
+    )
+
+
+def missing_fact(what: str) -> Outcome:
+    """Say that the task's facts leave something open that the detector must know."""
+    return Outcome(FindingState.MISSING_SIGNAL, f"The task's facts do not tell {what}.")
+
+
+def not_applicable(reason: str) -> Outcome:
+    """Say that the question makes no sense for this task."""
+    return Outcome(FindingState.NOT_APPLICABLE, reason)
+
+
+def _plain(value: float | None) -> float | None:
+    """Return a number that JSON can hold: NaN and infinity become None."""
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,207 @@
+"""Workloads and detectors by name, from the entry points of every installed package.
+
+Loading is lazy: a listing imports no plugin, so it imports no torch either. A broken plugin is
+listed with its error and blocks nobody. A workload may also be named as "module:ATTRIBUTE".
+"""
+
+import ast
+import functools
+import importlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.machinery import ModuleSpec
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import cast
+
+from sickbay.trials.contract import Workload
+from sickbay.trials.detecting import Detector, as_detector
+from sickbay.trials.problems import listed, nearest
+
+WORKLOADS = "sickbay.workloads"
+DETECTORS = "sickbay.detectors"
+
+
+class RegistryError(ValueError):
+    """A name that leads to no workload or detector; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name: its target "module:ATTRIBUTE", who installed it, what is wrong."""
+
+    name: str
+    target: str
+    package: str
+    error: str | None = None
+
+
+def workload(name: str) -> Workload:
+    """Load a workload by its registered name, or by "module:ATTRIBUTE".
+
+    Raises RegistryError if there is none, if two packages offer it, or if it cannot be loaded.
+    """
+    if ":" in name:
+        return _as_workload(name, _load(name, name))
+    entry = _find(WORKLOADS, name, "workload")
+    found = _as_workload(name, _load(name, entry.target))
+    if found.name != name:
+        raise RegistryError(
+            f"{entry.package} registers {entry.target} as {name!r}, but the workload calls itself "
+            f"{found.name!r}: give both one name"
+        )
+    return found
+
+
+def detector(name: str) -> Detector:
+    """Load a detector by its registered name; raises RegistryError as `workload` does."""
+    entry = _find(DETECTORS, name, "detector")
+    try:
+        found = as_detector(name, _load(name, entry.target))  # type: ignore[arg-type]
+    except ValueError as error:
+        raise RegistryError(str(error)) from error
+    if found.name != name:
+        raise RegistryError(
+            f"{entry.package} registers {entry.target} as {name!r}, but the detector calls itself "
+            f"{found.name!r}: give both one name"
+        )
+    return found
+
+
+def workload_entries(*, load: bool = False) -> tuple[Entry, ...]:
+    """List every registered workload, sorted by name, each broken one with its error.
+
+    Without `load` nothing is imported: then only what can be seen from outside is an error (a name
+    that stands twice, a module that does not exist or does not parse).
+    """
+    return tuple(_with_errors(WORKLOADS, load=load))
+
+
+def detector_entries(*, load: bool = False) -> tuple[Entry, ...]:
+    """List every registered detector as `workload_entries` does."""
+    return tuple(_with_errors(DETECTORS, load=load))
+
+
+def all_detectors() -> tuple[Detector, ...]:
+    """Load every detector that works, sorted by name; the broken ones are in `detector_entries`."""
+    return tuple(_working_detectors())
+
+
+def _working_detectors() -> Iterator[Detector]:
+    for entry in _with_errors(DETECTORS, load=True):
+        if entry.error is None:
+            yield detector(entry.name)
+
+
+def _with_errors(group: str, *, load: bool) -> Iterator[Entry]:
+    entries = _entries(group)
+    for entry in entries:
+        others = [other.package for other in entries if other.name == entry.name]
+        error = _twice(entry.name, others) if len(others) > 1 else _seen_from_outside(entry.target)
+        if error is None and load:
+            error = _load_error(group, entry.name)
+        yield replace(entry, error=error)
+
+
+def _load_error(group: str, name: str) -> str | None:
+    try:
+        if group == WORKLOADS:
+            workload(name)
+        else:
+            detector(name)
+    except RegistryError as error:
+        return str(error)
+    return None
+
+
+def _find(group: str, name: str, kind: str) -> Entry:
+    entries = _entries(group)
+    found = [entry for entry in entries if entry.name == name]
+    if len(found) > 1:
+        raise RegistryError(_twice(name, [entry.package for entry in found]))
+    if not found:
+        names = [entry.name for entry in entries]
+        close = nearest(name, names)
+        hint = f" Did you mean {close!r}?" if close else ""
+        door = ' (or name it as "module:ATTRIBUTE")' if kind == "workload" else ""
+        raise RegistryError(f"no {kind} {name!r}.{hint} Installed: {listed(names)}{door}.")
+    return found[0]
+
+
+def _twice(name: str, packages: list[str]) -> str:
+    return f"{name!r} is registered by {' and by '.join(packages)}: uninstall one of them"
+
+
+def _entries(group: str) -> tuple[Entry, ...]:
+    return _entries_on(group, tuple(sys.path))
+
+
+@functools.lru_cache(maxsize=8)
+def _entries_on(group: str, path: tuple[str, ...]) -> tuple[Entry, ...]:
+    """Read the entry points of the packages on `path`, which is `sys.path`; reads many files."""
+    del path  # the key of the memory: another path, other packages
+    points = entry_points(group=group)
+    found = {
+        Entry(point.name, point.value, point.dist.name if point.dist else "an unnamed package")
+        for point in points
+    }
+    return tuple(sorted(found, key=lambda entry: (entry.name, entry.package)))
+
+
+def _seen_from_outside(target: str) -> str | None:
+    """Say what is wrong with "module:ATTRIBUTE" as far as can be told without running it."""
+    module, _, attribute = target.partition(":")
+    if not module or not attribute:
+        return f'{target!r} is not of the form "module:ATTRIBUTE"'
+    spec = _locate(module)
+    if spec is None:
+        return f"there is no module {module!r}"
+    if spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    try:
+        ast.parse(Path(spec.origin).read_bytes())
+    except (OSError, SyntaxError, ValueError) as error:
+        return f"{module} cannot be read: {error}"
+    return None
+
+
+def _locate(module: str) -> ModuleSpec | None:
+    """Find a module as `import` would, but without importing its parents."""
+    spec, path = None, None
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        name = ".".join(parts[:depth])
+        found = (finder.find_spec(name, path) for finder in sys.meta_path)
+        spec = next((each for each in found if each is not None), None)
+        if spec is None or (spec.submodule_search_locations is None and depth < len(parts)):
+            return None
+        path = spec.submodule_search_locations
+    return spec
+
+
+def _load(name: str, target: str) -> object:
+    module, _, attribute = target.partition(":")
+    if not module or not attribute:
+        raise RegistryError(f'{target!r} is not of the form "module:ATTRIBUTE"')
+    try:
+        found = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+    except ModuleNotFoundError as error:
+        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
+            raise RegistryError(
+                f"there is no module {error.name!r}: is it installed, or its folder on PYTHONPATH?"
+            ) from error
+        raise RegistryError(f"{name!r} cannot be loaded: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a plugin's module does when it is imported
+        raise RegistryError(
+            f"{name!r} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    return cast("object", found)
+
+
+def _as_workload(name: str, found: object) -> Workload:
+    if not isinstance(found, Workload):
+        raise RegistryError(
+            f"{name!r} leads to a {type(found).__name__}, not to a sickbay.trials.contract.Workload"
+        )
+    return found

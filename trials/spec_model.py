@@ -1,0 +1,194 @@
+"""SweepSpec: the fields of a sweep spec, their defaults, and what is allowed in each.
+
+The description of each field says what is allowed there: error messages quote it, and
+`docs/spec.md` explains it.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from sickbay.trials.contract import Scalar
+
+MAX_SEEDS = 100_000
+LARGEST_SEED = 2**32 - 1  # what numpy's and torch's generators both take
+
+# The one table of designs and of schedulers: true where this version can run it.
+DESIGNS: Mapping[str, bool] = {
+    "grid": True,
+    "one_factor": True,
+    "leave_one_out": True,
+    "add_one_in": True,
+    "leave_k_out": False,
+    "fractional": False,
+    "random": False,
+    "tpe": False,
+    "gp": False,
+    "nsga2": False,
+    "boundary": False,
+}
+SCHEDULERS: Mapping[str, bool] = {"none": True, "asha": False, "median": False}
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("infinity and NaN are no levels")
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError("not a scalar")  # noqa: TRY004 - pydantic collects ValueErrors
+    return value
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _as_seeds(value: object) -> object:
+    """Turn a count into the seeds 0 … n-1."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= MAX_SEEDS:
+            raise ValueError("out of range")
+        return tuple(range(value))
+    return _as_tuple(value)
+
+
+def _is_range(value: object) -> str:
+    return "range" if isinstance(value, Mapping | BaseModel) else "levels"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+Level = Annotated[Scalar, BeforeValidator(_scalar)]
+Levels = Annotated[tuple[Level, ...], BeforeValidator(_as_tuple)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+
+
+class RangeSpec(_Model):
+    """An interval that an adaptive design draws from."""
+
+    low: float = Field(description="a number", allow_inf_nan=False)
+    high: float = Field(description="a number above `low`", allow_inf_nan=False)
+    log: bool = Field(default=False, description="true or false: draw evenly in the logarithm")
+
+
+class ObjectiveSpec(_Model):
+    """The signal that trials are compared by."""
+
+    signal: str = Field(
+        description="the name of a signal that the workload records, such as val_loss",
+        pattern=r"^[a-z][a-z0-9_]*$",
+    )
+    goal: Literal["minimize", "maximize"] = Field(description="minimize or maximize")
+
+
+class EarlyStopSpec(_Model):
+    """When a trial is ended before its last epoch."""
+
+    pathology: bool = Field(
+        default=True, description="true or false: stop a trial whose pathology is certain"
+    )
+    audit: float = Field(
+        default=0.05, ge=0, le=1, description="a share from 0 to 1 of such trials that run on"
+    )
+    scheduler: str = Field(default="none", description="none (asha and median are planned)")
+
+
+class ResourcesSpec(_Model):
+    """What one trial takes."""
+
+    cpu: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="a number of cores above 0, or null for what the workload asks for",
+    )
+    gpu: Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default="auto", description="auto, 0, a number of GPUs, or a fraction of one"
+    )
+    gpu_memory: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="GiB above 0, or null"
+    )
+
+
+class BudgetSpec(_Model):
+    """What the whole sweep may take; null is no limit. It must hold one trial at least."""
+
+    trials: int | None = Field(
+        default=None, ge=1, description="a whole number of trials, at least 1, or null"
+    )
+    hours: float | None = Field(default=None, gt=0, description="hours above 0, or null")
+    gpu_hours: float | None = Field(default=None, gt=0, description="GPU hours above 0, or null")
+
+
+LEVELS_OR_RANGE = "a list of levels, or a range {low, high, log}"
+
+
+class SweepSpec(_Model):
+    """A whole sweep. Frozen; factors, baseline and fixed are plain mappings that nobody changes."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        description="1 to 63 of a-z, 0-9 and -, beginning with a letter or digit",
+    )
+    workload: str = Field(
+        min_length=1, description='the name of an installed workload, or "module:ATTRIBUTE"'
+    )
+    description: str = Field(default="", description="a text")
+    tags: Words = Field(default=(), description="a list of words")
+    design: str = Field(default="one_factor", description="the name of a design")
+    factors: dict[
+        str,
+        Annotated[
+            Annotated[Levels, Tag("levels")] | Annotated[RangeSpec, Tag("range")],
+            Discriminator(_is_range),
+        ],
+    ] = Field(default_factory=dict, description=f"a mapping of factors to {LEVELS_OR_RANGE}")
+    baseline: dict[str, Level] = Field(
+        default_factory=dict, description="a mapping of factors to the level they start from"
+    )
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds)] = Field(
+        default=(0, 1, 2),
+        description=f"how many (1 to {MAX_SEEDS}), or a list of whole numbers from 0 to 2^32 - 1",
+    )
+    fixed: dict[str, Level] = Field(
+        default_factory=dict, description="a mapping of settings to the value they keep"
+    )
+    objective: ObjectiveSpec | None = Field(
+        default=None, description="a mapping {signal, goal}, or null for the workload's own"
+    )
+    early_stop: EarlyStopSpec = Field(
+        default_factory=EarlyStopSpec, description="a mapping {pathology, audit, scheduler}"
+    )
+    resources: ResourcesSpec = Field(
+        default_factory=ResourcesSpec, description="a mapping {cpu, gpu, gpu_memory}"
+    )
+    budget: BudgetSpec = Field(
+        default_factory=BudgetSpec, description="a mapping {trials, hours, gpu_hours}"
+    )
+    retries: int = Field(
+        default=2, ge=0, le=100, description="a whole number from 0 to 100: retries of a lost trial"
+    )
+
+
+def spec_to_json(spec: SweepSpec) -> str:
+    """Write a spec as one line of JSON with sorted keys: equal specs give equal text.
+
+    `parse_spec` reads it back to an equal spec. The order of the factors is not kept: it means
+    nothing (`plan` follows the workload's order).
+    """
+    return json.dumps(spec.model_dump(), sort_keys=True, separators=(",", ":"))
+
+
+def spec_hash(spec: SweepSpec) -> str:
+    """Name a spec by the first 16 hex digits of the SHA-256 of its JSON."""
+    return hashlib.sha256(spec_to_json(spec).encode()).hexdigest()[:16]
+
+
+Source = str | bytes | Path | Mapping[str, Any]  # YAML or JSON text, a file, or the mapping itself
