@@ -1,0 +1,338 @@
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sickbay.trials.causes import EXPLAINS, primary_cause
+from sickbay.trials.contract import (
+    Finding,
+    FindingState,
+    Health,
+    Row,
+    Severity,
+    TaskFacts,
+    TaskKind,
+)
+from sickbay.trials.detecting import as_detector, clear, detector, fired
+from sickbay.trials.diagnose import diagnose, labeller_version, online_stop
+from sickbay.trials.history import History
+
+NAN = float("nan")
+FACTS = TaskFacts(
+    kind=TaskKind.DENSITY,
+    floors={"val_loss": 0.72, "val_density_kl": 0.1306},
+    n={"train": 768, "val": 192},
+    groups=("encoder", "head_pi", "head_mu"),
+    components=4,
+    loss_minimum=0.0,
+)
+EVEN, ONE = [0.25] * 4, [0.9997, 0.0001, 0.0001, 0.0001]
+
+
+def healthy(i):
+    """The signals of a mixture that learns: what system 1 records under the uniform loss."""
+    fall = np.exp(-i / 4.0)
+    return {
+        "train_loss": 0.06 + 0.7 * fall,
+        "train_loss_se": 0.01,
+        "val_loss": 0.03 + 0.6 * fall,
+        "val_loss_se": 0.004,
+        "val_n": 192.0,
+        "train_steps": 24.0,
+        "nonfinite_loss_steps": 0.0,
+        "nonfinite_grad_steps": 0.0,
+        "nonfinite_grad_run": 0.0,
+        "nonfinite_params": 0.0,
+        "grad_norm_p50": 0.8,
+        "grad_norm_p90": 1.2 + 0.1 * (i % 3),
+        "grad_norm_max": 2.0,
+        "clipped_share": 0.3,
+        "zero_grad_share": 0.0,
+        "group_grad_max": [0.1, NAN, 0.2],
+        "group_update_norm": [0.1, 0.0, 0.2],
+        "group_weight_norm": [5.0, 1.0, 1.0],
+        "group_update_ratio": [1e-3, 0.0, 2e-3],
+        "supervised_targets": 3072.0,
+        "output_variance_ratio": 0.9,
+        "mixture_weights": EVEN,
+        "mixture_weights_entropy": 1.386,
+        "component_distance": 0.8,
+        "component_gradient_cosine": -0.1,
+        "val_density_kl": 0.02 + 0.1 * fall,
+        "val_density_kl_se": 0.002,
+        "peak_coverage": 0.97,
+    }
+
+
+def collapsed(i):
+    return healthy(i) | {
+        "mixture_weights": ONE if i > 2 else EVEN,
+        "val_density_kl": 6.2,
+        "val_density_kl_se": 0.05,
+        "peak_coverage": 0.245,
+    }
+
+
+def dead_head(i):
+    """Zero initialisation under predicted weights."""
+    return collapsed(i) | {
+        "train_loss": 0.74 + 0.001 * (i % 3),
+        "val_loss": 0.74 + 0.001 * (i % 2),
+        "val_loss_se": 0.01,
+        "mixture_weights": ONE,
+        "peak_coverage": 0.083,
+        "group_grad_max": [0.1, 0.1, 0.0],
+        "group_update_norm": [0.1, 0.1, 0.0],
+        "group_update_ratio": [1e-3, 1e-3, 0.0],
+    }
+
+
+def dense(i):
+    """The dense divergence drives every concentration to zero: a uniform density comes out."""
+    return healthy(i) | {
+        "train_loss": 0.1306 + 1e-5 * (i % 3),
+        "val_loss": 0.1306,
+        "val_loss_se": 1e-6,
+        "val_density_kl": 0.1306,
+        "val_density_kl_se": 1e-6,
+        "output_variance_ratio": 1e-9,
+        "peak_coverage": 0.1,
+    }
+
+
+def make(signals, n=20, facts=FACTS, *, finished=True, planned=20):
+    rows = [Row(i + 1, 24 * (i + 1), signals(i)) for i in range(n)]
+    return History(rows, facts, planned, finished=finished)
+
+
+def states(diagnosis):
+    return {finding.detector: finding.state for finding in diagnosis.findings}
+
+
+def test_a_model_that_learns_is_healthy(built_in):
+    diagnosis = diagnose(make(healthy), built_in)
+    assert diagnosis.label.health is Health.HEALTHY, diagnosis.label.reason
+    assert diagnosis.label.pathology is None
+    assert diagnosis.label.contributing == ()
+    assert diagnosis.label.coverage == 1.0
+    assert "validation loss gains" in diagnosis.label.reason
+
+
+def test_a_dead_head_is_the_cause_of_all_the_rest(built_in):
+    label = diagnose(make(dead_head), built_in).label
+    assert (label.health, label.pathology, label.onset_epoch) == (
+        Health.PATHOLOGICAL,
+        "no_parameter_update",
+        1,
+    )
+    assert set(label.contributing) == {"mixture_collapse", "no_skill"}
+    assert "`head_mu` is exactly zero" in label.reason
+    assert "initialisation" in label.remedy
+
+
+def test_a_dead_head_may_be_stopped_after_two_epochs(built_in):
+    stops = [
+        online_stop(diagnose(make(dead_head, n, finished=False), built_in), built_in)
+        for n in range(1, 4)
+    ]
+    assert stops == [False, True, True]
+
+
+def test_a_cheated_loss_is_a_mixture_collapse(built_in):
+    label = diagnose(make(collapsed), built_in).label
+    assert (label.pathology, label.onset_epoch) == ("mixture_collapse", 4)
+    assert "1.00 of 4" in label.reason
+
+
+def test_the_dense_loss_ends_at_a_constant(built_in):
+    facts = replace(FACTS, floors={"val_loss": 0.1306, "val_density_kl": 0.1306})
+    label = diagnose(make(dense, facts=facts), built_in).label
+    assert label.pathology == "constant_output"
+    assert label.contributing == ("no_skill",)
+
+
+def test_a_healthy_trial_is_never_stopped(built_in):
+    for n in range(1, 21):
+        assert not online_stop(diagnose(make(healthy, n, finished=False), built_in), built_in)
+
+
+def test_a_cause_that_may_not_stop_stops_nothing(built_in):
+    offline = [replace(one, online=False) for one in built_in]
+    diagnosis = diagnose(make(dead_head, 5, finished=False), built_in)
+    assert online_stop(diagnosis, built_in)
+    assert not online_stop(diagnosis, offline)
+
+
+@pytest.mark.parametrize(
+    ("facts", "drop", "words"),
+    [
+        (replace(FACTS, floors={}), (), "floors['val_loss']"),
+        (FACTS, ("val_loss",), "no validation loss"),
+        (FACTS, ("group_", "grad_norm", "mixture", "output", "component"), "could judge; open: "),
+    ],
+)
+def test_without_proof_a_trial_is_inconclusive_and_told_why(built_in, facts, drop, words):
+    def signals(i):
+        return {k: v for k, v in healthy(i).items() if not (drop and k.startswith(drop))}
+
+    label = diagnose(make(signals, facts=facts), built_in).label
+    assert label.health is Health.INCONCLUSIVE
+    assert words in label.reason
+
+
+def test_a_half_collapsed_mixture_is_not_called_healthy(built_in):
+    def signals(i):
+        return healthy(i) | {"mixture_weights": [0.5, 0.5, 0, 0], "val_density_kl": 2.3}
+
+    label = diagnose(make(signals), built_in).label
+    assert label.health is Health.INCONCLUSIVE
+    assert "divergence of the density" in label.reason
+
+
+def test_an_empty_history_is_inconclusive(built_in):
+    diagnosis = diagnose(History([], FACTS, 20), built_in)
+    assert diagnosis.label.health is Health.INCONCLUSIVE
+    assert diagnosis.label.coverage == 0.0
+    assert set(states(diagnosis).values()) == {FindingState.INSUFFICIENT_EVIDENCE}
+
+
+def test_a_detector_that_raises_ends_nothing(built_in):
+    def broken(history):
+        raise KeyError("an_absent_signal")
+
+    diagnosis = diagnose(make(dead_head), [*built_in, as_detector("broken", broken)])
+    finding = diagnosis.findings[-1]
+    assert diagnosis.label.pathology == "no_parameter_update"
+    assert finding.state is FindingState.INSUFFICIENT_EVIDENCE
+    assert "KeyError: 'an_absent_signal'" in finding.reason
+
+
+def test_a_detector_that_returns_nonsense_ends_nothing():
+    finding = diagnose(make(healthy), [as_detector("odd", lambda history: "fine")]).findings[0]
+    assert finding.state is FindingState.INSUFFICIENT_EVIDENCE
+    assert "str" in finding.reason
+
+
+def test_a_plain_function_is_known_by_its_registered_name():
+    def judge(history):
+        return Finding("own_name", "7", FindingState.FIRED, Severity.FATAL, "It is bad.", 3)
+
+    label = diagnose(make(healthy), [as_detector("my_alarm", judge)]).label
+    assert (label.pathology, label.onset_epoch) == ("my_alarm", 3)
+
+
+def test_as_detector_refuses_what_cannot_be_called():
+    with pytest.raises(ValueError, match="my_alarm"):
+        as_detector("my_alarm", 3)
+
+
+def test_two_detectors_of_one_name_are_refused(built_in):
+    with pytest.raises(ValueError, match="no_skill"):
+        diagnose(make(healthy), [*built_in, next(d for d in built_in if d.name == "no_skill")])
+
+
+def test_equal_histories_have_equal_labels_and_hashes(built_in):
+    first, second = (diagnose(make(healthy), built_in) for _ in range(2))
+    assert first == second
+    other = diagnose(make(healthy, 19), built_in)
+    assert other.label.label_hash != first.label.label_hash
+    assert other.label.labeller_version == first.label.labeller_version
+
+
+def test_the_labeller_version_follows_detectors_but_not_their_order(built_in):
+    version = labeller_version(built_in)
+    assert version == labeller_version(built_in[::-1])
+    assert version != labeller_version(built_in[1:])
+    newer = [replace(built_in[0], version="9.0"), *built_in[1:]]
+    assert version != labeller_version(newer)
+    assert version.startswith("1-")
+
+
+def finding(name, onset=1, severity=Severity.FATAL, state=FindingState.FIRED, **evidence):
+    return Finding(name, "1", state, severity, "It is so.", onset, evidence=evidence)
+
+
+@pytest.mark.parametrize(
+    ("fatal", "primary"),
+    [
+        (
+            [("no_skill", 1), ("no_parameter_update", 1), ("mixture_collapse", 1)],
+            "no_parameter_update",
+        ),
+        ([("non_finite", 9), ("divergence", 7), ("exploding_gradient", 6)], "exploding_gradient"),
+        ([("non_finite", 9), ("divergence", 7)], "divergence"),
+        ([("no_skill", 1), ("mixture_collapse", 4)], "mixture_collapse"),  # seen a little later
+        ([("no_skill", 1), ("non_finite", 18)], "no_skill"),  # too late to be its cause
+        ([("zero_supervision", 1), ("no_parameter_update", 1)], "zero_supervision"),
+        ([("late_collapse", 12), ("divergence", 11)], "divergence"),
+        ([("a_stranger", 5), ("no_skill", 5)], "no_skill"),  # known ones first
+        ([("a_stranger", 2), ("no_skill", 5)], "a_stranger"),  # but the earliest before
+    ],
+)
+def test_one_primary_cause(fatal, primary):
+    findings = [finding(name, onset) for name, onset in fatal]
+    for order in (findings, findings[::-1]):
+        assert primary_cause(make(healthy), order).detector == primary
+
+
+def test_a_warning_causes_nothing_fatal():
+    findings = [finding("mixture_collapse", severity=Severity.WARNING), finding("no_skill")]
+    assert primary_cause(make(healthy), findings).detector == "no_skill"
+    assert primary_cause(make(healthy), findings[:1]) is None
+
+
+def test_the_graph_of_causes_has_no_cycle():
+    order = list(EXPLAINS)
+    for cause, effects in EXPLAINS.items():
+        assert all(order.index(cause) < order.index(effect) for effect in effects), cause
+
+
+def test_the_graph_knows_every_built_in_detector(built_in):
+    assert {one.name for one in built_in} == set(EXPLAINS)
+
+
+def with_p_value(name, p_value):
+    @detector(name=name, version="1", severity=Severity.FATAL, online=True, signals=())
+    def detect(history):
+        return fired("It is so.", onset=1, evidence={"p_value": p_value})
+
+    return detect
+
+
+def test_p_values_must_hold_jointly():
+    judges = [with_p_value("first", 0.004), with_p_value("second", 0.009)]
+    both = states(diagnose(make(healthy), judges))
+    assert both == {"first": FindingState.FIRED, "second": FindingState.FIRED}
+    judges = [with_p_value("first", 0.006), with_p_value("second", 0.009)]
+    neither = states(diagnose(make(healthy), judges))
+    assert neither == {"first": FindingState.SUSPECT, "second": FindingState.SUSPECT}
+    assert states(diagnose(make(healthy), judges[1:])) == {"second": FindingState.FIRED}
+
+
+def test_a_detector_for_another_kind_of_task_does_not_apply():
+    @detector(
+        name="roc",
+        version="1",
+        severity=Severity.FATAL,
+        online=False,
+        signals=("val_auroc",),
+        kinds=(TaskKind.BINARY,),
+    )
+    def detect(history):
+        return clear("Fine.")
+
+    assert detect(make(healthy)).state is FindingState.NOT_APPLICABLE
+    assert detect(make(healthy, facts=TaskFacts())).state is FindingState.MISSING_SIGNAL
+
+
+def test_a_diagnosis_after_every_epoch_is_affordable(built_in):
+    for n, limit in ((20, 0.005), (100, 0.020)):
+        times = []
+        for _ in range(15):
+            history = make(healthy, n, planned=n)
+            start = time.perf_counter()
+            diagnose(history, built_in)
+            times.append(time.perf_counter() - start)
+        # three times the goal, so that a busy machine does not fail the test
+        assert min(times) <= 3 * limit

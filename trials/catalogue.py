@@ -1,0 +1,94 @@
+"""The page about the detectors, made from what the detectors say of themselves."""
+
+from collections.abc import Iterable
+
+from sickbay.trials.detecting import Detector
+from sickbay.trials.margins import MARGINS, MARGINS_VERSION
+
+HEAD = """# The detectors
+
+Each detector is a pure function from a trial's history to a finding. It sees signals and the task's
+facts, never the configuration. L is a loss, H0 the loss of the best constant predictor (the floor),
+G = 1 - L/H0 the gain on it, SE a standard error, k the evaluations in a row that it takes.
+
+A finding is `fired`, `suspect`, `clear`, `insufficient_evidence` (it says how much more it takes),
+`missing_signal` or `not_applicable`. A fatal finding that fired makes a trial pathological. A trial
+is healthy only if its skill over the best constant predictor is proven and at least 80 % of the
+applicable fatal detectors could judge; otherwise it is inconclusive, and the label says why.
+
+"Running" tells whether a detector may stop a trial that still runs. A running trial is given ten
+evaluations and a quarter of its plan, and longer while it moves towards recovery; exact findings
+(non-finite numbers, a gradient of exactly zero, no supervision, equal components) need no such
+patience.
+
+This page is written by `python -m sickbay.trials.catalogue`; a test compares the two.
+"""
+
+
+def catalogue_markdown(detectors: Iterable[Detector]) -> str:
+    """Write the page: an overview, a section for each detector, and the table of margins."""
+    known = sorted(detectors, key=lambda detector: detector.name)
+    lines = [HEAD, "| detector | what it finds | worst | running |", "|---|---|---|---|"]
+    for one in known:
+        running = "yes" if one.online else "no"
+        lines.append(
+            f"| [`{one.name}`](#{one.name}) | {one.title} | {one.severity.value} | {running} |"
+        )
+    sections = [section_markdown(one) for one in known]
+    return "\n".join([*lines, "", *sections, _margins_markdown()])
+
+
+def section_markdown(detector: Detector) -> str:
+    """Write one detector's section: its rule, signals, source, remedy, false alarms and margins."""
+    kinds = ", ".join(detector.kinds) or "all"
+    optional = ", ".join(f"`{name}`" for name in detector.optional_signals) or "none"
+    may = "may" if detector.online else "may not"
+    needs = ", ".join(map(_signal, detector.signals)) or "nothing"
+    about = (
+        f"{detector.title}. Version {detector.version}, at worst {detector.severity.value}, {may} "
+        f"stop a running trial; tasks: {kinds}."
+    )
+    lines = [
+        f"## {detector.name}",
+        "",
+        about,
+        "",
+        f"* **Rule.** {detector.rule}",
+        f"* **Formula.** `{detector.formula}`",
+        f"* **Needs.** {needs}; reads also {optional}.",
+        f"* **Source.** {detector.source}",
+        f"* **Remedy.** {detector.remedy}",
+        f"* **False alarms.** {detector.false_alarms}",
+    ]
+    if detector.margins:
+        values = ", ".join(f"`{name}` {MARGINS[name].value:g}" for name in detector.margins)
+        lines.append(f"* **Margins.** {values}.")
+    return "\n".join([*lines, ""])
+
+
+def _signal(alternatives: str) -> str:
+    return " or ".join(f"`{name}`" for name in alternatives.split("|"))
+
+
+def _margins_markdown() -> str:
+    rows = [
+        f"| `{name}` | {one.value:g} | {one.unit} | {one.reason} |" for name, one in MARGINS.items()
+    ]
+    head = [
+        f"## Margins, version {MARGINS_VERSION}",
+        "",
+        "| margin | value | unit | reason |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows, ""])
+
+
+def main() -> None:
+    """Print the page of the installed detectors."""
+    from sickbay.trials.registry import all_detectors  # noqa: PLC0415  only this needs plugins
+
+    print(catalogue_markdown(all_detectors()), end="")  # noqa: T201  that is its purpose
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Detector 20, `constant_output`: the prediction does not depend on the input."""
+
+import numpy as np
+
+from sickbay.trials.contract import Severity
+from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations, suspect
+from sickbay.trials.evidence import alphas, epoch_at, gain, lasting, may_recover, no_skill_since
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin, whole
+from sickbay.trials.statistics import persistent, variance_upper
+
+
+@detector(
+    name="constant_output",
+    version="1.0",
+    title="Prediction collapse",
+    severity=Severity.FATAL,
+    online=True,
+    signals=("output_variance_ratio",),
+    optional_signals=("val_n", "val_loss", "val_loss_se", "train_loss"),
+    rule="The variance of the prediction over inputs is under a thousandth of the target's "
+    "(upper bound), three times in a row, and the validation loss does not prove skill. While "
+    "the trial runs, the loss must prove that there is none, and must not fall.",
+    formula="s² (n-1) / chi²(alpha, n-1) < 1e-3, k = 3, with s² = Var(prediction) / Var(target)",
+    source="TheDeepChecker's output variance coefficient of 1e-3.",
+    remedy="Look for a net that trains only its last bias, dead layers, or inputs and targets of "
+    "wild scale.",
+    false_alarms="Targets that hardly vary, or vary by rare outliers: skill is asked for.",
+    margins=("output_variance", "skill_gain", "persistence", "hysteresis", "online_evaluations"),
+)
+def detect(history: History) -> Outcome:
+    """Fire when the output is as good as constant and the loss proves no skill."""
+    ratio = history.column("output_variance_ratio")
+    upper = variance_upper(ratio, history.column("val_n"), alphas(history))
+    limit = margin("output_variance")
+    index = persistent(
+        upper < limit, upper > limit * margin("hysteresis"), np.isnan(upper), whole("persistence")
+    )
+    now = lasting(upper)
+    if index is None:
+        return more_evaluations(history, whole("persistence")) or clear(
+            f"The prediction varies over inputs by {lasting(ratio):.3g} of the target's variance.",
+            statistic=now,
+            threshold=limit,
+        )
+    since = epoch_at(history, index)
+    reason = (
+        f"The prediction varies over inputs by at most {now:.2g} of the target's variance "
+        f"(limit {limit:g}), since epoch {since}"
+    )
+    found = gain(history)
+    skilled = found is not None and lasting(found.lower) > margin("skill_gain")
+    again = _undecided(history)
+    if skilled or again:
+        return suspect(
+            f"{reason}; but {'the validation loss proves skill' if skilled else again}.",
+            onset=since,
+            statistic=now,
+            threshold=limit,
+        )
+    return fired(
+        f"{reason}: it does not depend on the input.", onset=since, statistic=now, threshold=limit
+    )
+
+
+def _undecided(history: History) -> str | None:
+    """Why a running trial may still come alive: long plateaus of healthy nets look the same."""
+    ratio = history.column("output_variance_ratio")
+    again = may_recover(history, ratio, recovery_rises=True)
+    if history.finished or again:
+        return again
+    if no_skill_since(history) is None:
+        return "the validation loss does not prove yet that it has no skill"
+    return may_recover(history, history.column("train_loss"), recovery_rises=False)

@@ -1,0 +1,87 @@
+"""Detector 2, `divergence`: the loss grows away from what it already was."""
+
+import numpy as np
+
+from sickbay.trials.blowup import LOSSES, blowup
+from sickbay.trials.contract import Severity
+from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations, suspect
+from sickbay.trials.evidence import epoch_at, may_recover
+from sickbay.trials.history import History
+from sickbay.trials.margins import whole
+
+
+@detector(
+    name="divergence",
+    version="1.0",
+    title="Divergence",
+    severity=Severity.FATAL,
+    online=True,
+    signals=("val_loss|train_loss",),
+    optional_signals=("val_loss_se", "train_loss_se"),
+    rule="Three times in a row, the loss is twice its running minimum and three standard errors "
+    "above the best constant predictor; or ten times the largest of the first three evaluations; "
+    "or twice the best constant predictor's and rising.",
+    formula="L >= 2 min L and L > H0 + 3 SE, or L >= 10 max L[:3], or L > 2 H0 and Mann-Kendall "
+    "up p < 0.01; k = 3. Losses that can be negative: (L - min L) >= 10 MAD and L > H0 + 3 SE",
+    source="TheDeepChecker (2x running minimum), Megatron (10x), llm-foundry (cap; here relative "
+    "to H0, so that the unit of the loss does not matter).",
+    remedy="Divide the learning rate by 3 to 10, lengthen the warmup, clip gradients.",
+    false_alarms="Over-fitting raises the validation loss too: it must pass the floor to count.",
+    margins=(
+        "divergence_ratio",
+        "divergence_floor_se",
+        "blowup_ratio",
+        "first_window",
+        "divergence_mad",
+        "cap_over_floor",
+        "rising_p",
+        "persistence",
+        "hysteresis",
+    ),
+)
+def detect(history: History) -> Outcome:
+    """Fire when the validation or the training loss has blown up and stays there."""
+    found = blowup(history, whole("persistence"))
+    fresh = blowup(history, 1) if found is None else found
+    if fresh is None:
+        short = more_evaluations(history, whole("persistence"))
+        return short or clear(f"No loss has blown up: {_lasts(history)}.")
+    if found is None:
+        return suspect(
+            f"The {LOSSES[fresh.signal]} is {fresh.statistic:.3g} {fresh.text}; not yet three in "
+            f"a row.",
+            onset=epoch_at(history, fresh.index),
+            statistic=fresh.statistic,
+            threshold=fresh.threshold,
+        )
+    loss = history.column(found.signal)
+    since = epoch_at(history, found.index)
+    name = LOSSES[found.signal]
+    last = loss[~np.isnan(loss)][-1]
+    reason = f"The {name} is {last:.4g}, {found.statistic:.3g} {found.text}, since epoch {since}"
+    again = may_recover(history, loss, recovery_rises=False) if found.slow else None
+    if again:
+        return suspect(
+            f"{reason}; but {again}.",
+            onset=since,
+            statistic=found.statistic,
+            threshold=found.threshold,
+        )
+    return fired(
+        f"{reason} (limit {found.threshold:g}).",
+        onset=since,
+        statistic=found.statistic,
+        threshold=found.threshold,
+        evidence={"loss": float(last)},
+    )
+
+
+def _lasts(history: History) -> str:
+    words = []
+    for signal, name in LOSSES.items():
+        values = history.column(signal)
+        kept = values[~np.isnan(values)]
+        if len(kept):
+            lowest = float(kept.min())
+            words.append(f"the {name} is {kept[-1]:.4g}, its minimum {lowest:.4g}")
+    return ", ".join(words)

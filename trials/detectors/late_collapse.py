@@ -1,0 +1,101 @@
+"""Detector 3, `late_collapse`: a model that had skill has lost it."""
+
+import numpy as np
+
+from sickbay.trials.contract import Severity
+from sickbay.trials.detecting import (
+    Outcome,
+    clear,
+    detector,
+    fired,
+    insufficient,
+    missing_fact,
+    more_evaluations,
+    suspect,
+)
+from sickbay.trials.evidence import epoch_at, gain, lasting, may_recover, no_gain_p
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin, whole
+from sickbay.trials.statistics import persistent
+
+
+@detector(
+    name="late_collapse",
+    version="1.0",
+    title="Late collapse",
+    severity=Severity.FATAL,
+    online=True,
+    signals=("val_loss",),
+    optional_signals=("val_loss_se", "val_floor_gap_se", "val_n", "train_loss"),
+    rule="The gain over the best constant predictor was at least 0.10, and now its upper bound "
+    "is at most 0.02, three times in a row. Only a warning while the training loss keeps its "
+    "gain.",
+    formula="max G >= 0.10 earlier and G + z SE / H0 <= 0.02, k = 3",
+    source="Recorded run of Stack Overflow 60335387: a net that learnt, then fell back to chance.",
+    remedy="Restart from the best checkpoint with a lower learning rate; check that gradients "
+    "are zeroed each step.",
+    false_alarms="A cyclic learning rate may lose and regain skill within one cycle.",
+    margins=("had_skill_gain", "skill_gain", "persistence", "hysteresis"),
+)
+def detect(history: History) -> Outcome:
+    """Fire when skill that was there is provably gone."""
+    found = gain(history)
+    if found is None:
+        return missing_fact("the loss of the best constant predictor (`floors['val_loss']`)")
+    short = more_evaluations(history, whole("persistence") + 1)
+    limit, had = margin("skill_gain"), margin("had_skill_gain")
+    best = np.fmax.accumulate(np.nan_to_num(found.value, nan=-np.inf))
+    lost = (found.upper <= limit) & (best >= had)
+    back = found.upper > limit * margin("hysteresis")
+    index = persistent(lost, back, np.isnan(found.upper), whole("persistence"))
+    top, last = float(best[-1]), lasting(found.upper, 1)
+    if index is None:
+        if short is not None:
+            return short
+        return _not_lost(top, last, lasting(found.lower))
+    since = epoch_at(history, index)
+    reason = (
+        f"The gain over the best constant predictor was {top:.0%} and is now at most {last:.1%}, "
+        f"since epoch {since}"
+    )
+    again = may_recover(history, history.column("val_loss"), recovery_rises=False)
+    if again:
+        return suspect(f"{reason}; but {again}.", onset=since, statistic=last, threshold=limit)
+    keeps = _training_gain(history) >= had
+    p_value = no_gain_p(found)
+    return fired(
+        reason
+        + ("; the training loss keeps its gain: keep the best checkpoint." if keeps else "."),
+        onset=since,
+        severity=Severity.WARNING if keeps else Severity.FATAL,
+        statistic=last,
+        threshold=limit,
+        confidence=1.0 - p_value,
+        evidence={"p_value": p_value, "best_gain": top},
+    )
+
+
+def _not_lost(top: float, upper: float, lower: float) -> Outcome:
+    limit, had = margin("skill_gain"), margin("had_skill_gain")
+    if np.isnan(upper):
+        return insufficient(
+            "The standard error of the validation loss is not known yet: 3 evaluations."
+        )
+    if top < had:
+        return clear(f"The gain never reached {had:.0%} (at most {top:.1%}): nothing to lose.")
+    if lower <= limit:
+        return suspect(
+            f"The gain was {top:.0%} and may be lost: it lies between {lower:.1%} and {upper:.1%}.",
+            statistic=upper,
+            threshold=limit,
+        )
+    return clear(
+        f"The gain, {top:.0%} at its best, is still at least {lower:.1%}.",
+        statistic=upper,
+        threshold=limit,
+    )
+
+
+def _training_gain(history: History) -> float:
+    found = gain(history, "train_loss")
+    return -np.inf if found is None else lasting(found.value)

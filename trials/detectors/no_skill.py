@@ -1,0 +1,121 @@
+"""Detector 10, `no_skill`: the model is no better than the best constant predictor."""
+
+import numpy as np
+
+from sickbay.trials.contract import Severity
+from sickbay.trials.detecting import (
+    Outcome,
+    clear,
+    detector,
+    fired,
+    insufficient,
+    missing_fact,
+    more_evaluations,
+    suspect,
+)
+from sickbay.trials.evidence import (
+    Gain,
+    epoch_at,
+    gain,
+    lasting,
+    may_recover,
+    no_gain_p,
+    no_skill_since,
+)
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin, whole
+
+
+@detector(
+    name="no_skill",
+    version="1.0",
+    title="Stuck at the base rate",
+    severity=Severity.FATAL,
+    online=True,
+    signals=("val_loss",),
+    optional_signals=("val_loss_se", "val_floor_gap_se", "val_n", "train_loss"),
+    rule="The upper bound of the gain over the best constant predictor is at most 0.02 three "
+    "times in a row, and no earlier lower bound was above, over at least ten evaluations. A "
+    "running trial must also show no falling training loss. Clear if the lower bound is over "
+    "0.02.",
+    formula="G = 1 - L/H0; G + z SE(L - H0)/H0 <= 0.02, max (G - z SE(L)/H0) <= 0.02, k = 3; "
+    "running: Mann-Kendall down of train L over 10, p > 0.05",
+    source="Comparison with a trivial model (deepchecks); equivalence test instead of a "
+    "flat-curve test, which stopped 12 to 15 of 15 recorded healthy runs.",
+    remedy="Check that inputs and labels belong together and that the loss reaches the model; "
+    "then the learning rate and the initialisation. If several configurations agree, the data "
+    "may hold no signal.",
+    false_alarms="A task with so little signal that its best gain is under 0.02.",
+    margins=(
+        "skill_gain",
+        "persistence",
+        "hysteresis",
+        "online_evaluations",
+        "trend_p",
+        "trend_window",
+    ),
+)
+def detect(history: History) -> Outcome:
+    """Fire when the gain is provably nil, clear when it is there, else say what is open."""
+    found = gain(history)
+    if found is None:
+        return missing_fact("the loss of the best constant predictor (`floors['val_loss']`)")
+    limit = margin("skill_gain")
+    lower = lasting(found.lower)
+    index = no_skill_since(history)
+    if index is None:
+        if lower > limit:
+            return clear(
+                f"The gain over the best constant predictor is {lasting(found.value):.1%}, "
+                f"at least {lower:.1%} (margin {limit:.0%}).",
+                statistic=lower,
+                threshold=limit,
+            )
+        return more_evaluations(history, whole("online_evaluations")) or _open(found)
+    since = epoch_at(history, index)
+    loss = history.column("val_loss")
+    upper = lasting(found.upper)
+    reason = (
+        f"The validation loss {lasting(loss):.4g} is no better than the best constant predictor's "
+        f"{history.facts.floor_loss:.4g}: the gain is at most {upper:.1%} (margin {limit:.0%}), "
+        f"since epoch {since}"
+    )
+    train = history.column("train_loss") if history.has("train_loss") else loss
+    again = may_recover(history, train, recovery_rises=False)
+    if again:
+        return suspect(f"{reason}; but {again}.", onset=since, statistic=upper, threshold=limit)
+    short = more_evaluations(history, whole("online_evaluations"))
+    if short is not None:
+        return short
+    p_value = no_gain_p(found)
+    return fired(
+        f"{reason}.",
+        onset=since,
+        statistic=upper,
+        threshold=limit,
+        confidence=1.0 - p_value,
+        evidence={"p_value": p_value, "gain": lasting(found.value)},
+    )
+
+
+def _open(found: Gain) -> Outcome:
+    limit = margin("skill_gain")
+    lower, upper = lasting(found.lower), lasting(found.upper)
+    if np.isnan(upper):
+        return insufficient("The standard error of the validation loss is not known.")
+    if upper <= limit:
+        return suspect(
+            f"The gain was over {limit:.0%} and is now at most {upper:.1%}.",
+            statistic=upper,
+            threshold=limit,
+        )
+    # the error shrinks with the root of the number of samples
+    half, value = (upper - lower) / 2.0, lasting(found.value)
+    distance = max(abs(limit - value), 1e-9)
+    times = min((half / distance) ** 2, 1e6)
+    return insufficient(
+        f"The gain over the best constant predictor lies between {lower:.1%} and {upper:.1%}, on "
+        f"both sides of the margin {limit:.0%}: it takes about {times:.1f} times the samples.",
+        statistic=upper,
+        threshold=limit,
+    )

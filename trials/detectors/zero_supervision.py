@@ -1,0 +1,65 @@
+"""Detector 11, `zero_supervision`: nothing tells the model what to learn."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from sickbay.trials.contract import Severity
+from sickbay.trials.detecting import Outcome, clear, detector, fired, suspect
+from sickbay.trials.evidence import epoch_at, loss_is_zero, perfect_fit, stepped
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin
+from sickbay.trials.statistics import BoolArray, persistent
+
+
+@detector(
+    name="zero_supervision",
+    version="1.0",
+    title="No supervision",
+    severity=Severity.FATAL,
+    online=True,
+    signals=("train_loss|supervised_targets|zero_grad_share",),
+    optional_signals=("train_loss_se", "train_steps", "val_loss"),
+    rule="Over a whole epoch: no target enters the loss, or the loss is at its least value or "
+    "the same bit for bit in all steps, or the gradient is exactly zero in 95 % of the steps.",
+    formula="targets = 0, or |L - L_min| <= 1e-12 H0, or SE(L) = 0 over >= 2 steps, or share(|g| "
+    "= 0) >= 0.95",
+    source="SageMaker Debugger's AllZero and UnchangedTensor, read per epoch.",
+    remedy="Look at the mask, ignore_index, a detach, targets that are all background, or a loss "
+    "that does not use the labels.",
+    false_alarms="A perfect fit ends at zero as well: then the validation loss proves skill.",
+    margins=("zero_loss", "fitted_loss", "zero_grad_share", "had_skill_gain"),
+)
+def detect(history: History) -> Outcome:
+    """Fire after one epoch without supervision that still lasts; a perfect fit is let pass."""
+    counts = stepped(history) & ~perfect_fit(history)
+    for where, words in _signs(history):
+        index = persistent(where & counts, ~where & stepped(history), k=1)
+        if index is not None:
+            since = epoch_at(history, index)
+            reason = f"In a whole epoch {words}, since epoch {since}"
+            return fired(
+                f"{reason}: nothing is learnt.", onset=since, statistic=0.0, confidence=1.0
+            )
+    zero = loss_is_zero(history)
+    if zero[-1] and counts[-1]:
+        return suspect(
+            "The training loss has come down to its least value: it fits the training data "
+            "perfectly, or does not use the labels."
+        )
+    return clear("Targets enter the loss, the loss varies, and gradients come from it.")
+
+
+def _signs(history: History) -> Iterator[tuple[BoolArray, str]]:
+    yield history.column("supervised_targets") == 0.0, "no target enters the loss"
+    # a loss that came down to zero step by step may be a perfect fit; one that was zero may not
+    zero, near = loss_is_zero(history), loss_is_zero(history, margin("fitted_loss"))
+    fell = np.concatenate([[False], near[:-1] & ~zero[:-1]])
+    yield zero & ~np.logical_or.accumulate(fell), "the training loss is at its least value"
+    steps = history.column("train_steps")
+    constant = (history.column("train_loss_se") == 0.0) & (steps >= 2)
+    yield constant, "the training loss is the same bit for bit in every step"
+    share = history.column("zero_grad_share")
+    last = share[~np.isnan(share)]
+    words = f"{last[-1] if len(last) else 0.0:.0%} of the steps have a gradient of exactly zero"
+    yield share >= margin("zero_grad_share"), words

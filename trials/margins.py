@@ -1,0 +1,121 @@
+"""Every threshold of the detectors, in one place, with its unit and its reason.
+
+Margins are policy: they are versioned with the labels. Whoever changes a value raises
+`MARGINS_VERSION`; labels made with other margins stay what they were.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+MARGINS_VERSION = "1.0"
+
+
+@dataclass(frozen=True)
+class Margin:
+    """A threshold: its value, what it counts, and why it is what it is."""
+
+    value: float
+    unit: str
+    reason: str
+
+
+_TABLE = {
+    # shared by all
+    "alpha_online": Margin(1e-3, "error per trial", "all looks at a running trial together"),
+    "alpha_final": Margin(1e-2, "error per trial", "one look at a finished trial"),
+    "persistence": Margin(3, "evaluations", "one bad evaluation is noise, three in a row are not"),
+    "hysteresis": Margin(1.5, "times the margin", "a state is not left by hovering at its edge"),
+    "online_evaluations": Margin(10, "evaluations", "before, a slow start looks like a dead one"),
+    "online_share": Margin(0.25, "share of the plan", "long plans have long plateaus at the start"),
+    "trend_window": Margin(
+        10, "evaluations", "shows a slope of 0.3 sd an evaluation in 2 of 3 runs"
+    ),
+    "trend_p": Margin(0.05, "p-value", "below, the curve is moving and may still recover"),
+    "coverage": Margin(0.8, "share", "fewer judged fatal detectors cannot carry the word healthy"),
+    "cause_slack": Margin(3, "evaluations", "a cause may be seen this much after its consequence"),
+    # skill
+    "skill_gain": Margin(0.02, "gain", "hard but healthy tasks end at a gain of 0.03 to 0.05"),
+    "had_skill_gain": Margin(
+        0.10, "gain", "far over what noise reaches, so skill was really there"
+    ),
+    # divergence
+    "divergence_ratio": Margin(
+        2.0, "times the lowest loss", "TheDeepChecker: twice the running minimum"
+    ),
+    "divergence_floor_se": Margin(
+        3.0, "standard errors", "worse than the constant predictor for sure"
+    ),
+    "blowup_ratio": Margin(
+        10.0, "times the first window", "Megatron: ten times the largest loss so far"
+    ),
+    "first_window": Margin(3, "evaluations", "the scale on which a run starts"),
+    "divergence_mad": Margin(
+        10.0, "robust sd", "for losses without a least value ratios mean nothing"
+    ),
+    "cap_over_floor": Margin(
+        2.0, "times the floor", "scale-free form of 'loss over 10 while H0 < 5'"
+    ),
+    "rising_p": Margin(0.01, "p-value", "one false rise in a hundred flat curves"),
+    # gradients and updates
+    "explosion_ratio": Margin(
+        100.0, "times the first median", "early norms differ by tens, not hundreds"
+    ),
+    "clipped_share": Margin(
+        0.5, "share of steps", "Tuning Playbook: more than half clipped is extreme"
+    ),
+    "nonfinite_grad_run": Margin(
+        5, "steps", "a loss scaler skips one or two steps, not five in a row"
+    ),
+    "nonfinite_grad_share": Margin(0.01, "share of steps", "a settled loss scaler skips fewer"),
+    "vanishing_ratio": Margin(
+        1e-6, "update per weight", "healthy layers move 1e-4 to 1e-1 of themselves"
+    ),
+    "vanishing_to_last": Margin(
+        1e-3, "ratio of ratios", "AutoTrainer: first layer under 1/1000 of the last"
+    ),
+    "frozen_epochs": Margin(2, "epochs", "one may be a warmup that starts at a rate of zero"),
+    # supervision
+    "zero_loss": Margin(1e-12, "share of the floor", "beyond what float32 can tell from zero"),
+    "fitted_loss": Margin(0.01, "share of the floor", "from here, zero may be reached by fitting"),
+    "zero_grad_share": Margin(0.95, "share of steps", "the odd step without a target is normal"),
+    # output and mixtures
+    "output_variance": Margin(
+        1e-3, "share of the target's", "TheDeepChecker: output does not vary"
+    ),
+    "component_distance": Margin(1e-3, "parameter scale", "components this near predict the same"),
+    "component_cosine": Margin(
+        0.999, "cosine", "equal gradients keep equal components equal for ever"
+    ),
+    "effective_components": Margin(
+        1.2, "components", "perplexity of one component and a little dust"
+    ),
+    "largest_weight": Margin(0.95, "weight", "the others are left with a twentieth"),
+    "harm_se": Margin(2.0, "standard errors", "not told apart from the best single component"),
+    "coverage_over_one": Margin(
+        0.05, "share of peaks", "one component of K covers 1/K of the peaks"
+    ),
+    # curves
+    "plateau_window": Margin(
+        15, "evaluations", "shows a slope of 0.3 sd an evaluation in 99.8 % of runs"
+    ),
+    "plateau_share": Margin(0.01, "share of H0 - best", "what is left to win is under a hundredth"),
+    "plateau_p": Margin(0.1, "p-value", "not even a weak trend"),
+    "overfitting_se": Margin(2.0, "standard errors", "the rise is more than validation noise"),
+    "overfitting_share": Margin(
+        0.05, "share of H0 - best", "a twentieth of what was won is lost again"
+    ),
+}
+
+MARGINS: Mapping[str, Margin] = MappingProxyType(_TABLE)
+
+
+def margin(name: str) -> float:
+    """Look up the value of a margin; an unknown name is a mistake of ours."""
+    assert name in MARGINS, f"no margin is called {name!r}"
+    return MARGINS[name].value
+
+
+def whole(name: str) -> int:
+    """Look up the value of a margin that counts something."""
+    return int(margin(name))

@@ -1,0 +1,235 @@
+"""The statistics that detectors are made of: arrays in, numbers out, no history and no state.
+
+Shapes: a series has shape (n,), one entry per evaluation; windows have shape (m, w). NaN marks a
+value that does not exist and is left out; infinities are legal and compare as usual.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincinv, gammaincinv, ndtr, ndtri
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+EXACT_LIMIT = 12  # up to here the null distribution of Kendall's score is counted, not approximated
+MAD_TO_SIGMA = (
+    1.4826  # a normal distribution's standard deviation over its median absolute deviation
+)
+
+
+def mann_kendall(values: FloatArray, *, rising: bool) -> float:
+    """One-sided p-value of the Mann-Kendall trend test against "no trend".
+
+    Exact for at most 12 values without ties, else normal with tie-corrected variance and continuity
+    correction (Kendall 1975, Rank Correlation Methods, chapters 4 and 5). Under two values: 1.0.
+    """
+    kept = values[~np.isnan(values)]
+    if len(kept) < 2:
+        return 1.0
+    return float(_trend_p(kept[None, :], 1 if rising else -1)[0])
+
+
+def mann_kendall_windows(values: FloatArray, width: int, *, rising: bool) -> FloatArray:
+    """`mann_kendall` over the last `width` values at each place, shape (n,); NaN before."""
+    p_values = np.full(len(values), np.nan)
+    if len(values) < width:
+        return p_values
+    windows = sliding_window_view(values, width)
+    whole = ~np.isnan(windows).any(axis=1)
+    p_values[width - 1 :][whole] = _trend_p(windows[whole], 1 if rising else -1)
+    for index in np.flatnonzero(~whole):
+        p_values[width - 1 + index] = mann_kendall(windows[index], rising=rising)
+    return p_values
+
+
+def theil_sen(x: FloatArray, y: FloatArray) -> float:
+    """Median of the slopes between all pairs of points (Sen 1968); NaN without two different x."""
+    kept = np.isfinite(x) & np.isfinite(y)
+    first, second = _pairs(int(kept.sum()))
+    run = x[kept][second] - x[kept][first]
+    rise = y[kept][second] - y[kept][first]
+    steep = run != 0.0
+    return float(np.median(rise[steep] / run[steep])) if steep.any() else float("nan")
+
+
+def theil_sen_windows(x: FloatArray, y: FloatArray, width: int) -> FloatArray:
+    """`theil_sen` over the last `width` points at each place, x ascending; NaN before."""
+    slopes = np.full(len(y), np.nan)
+    if len(y) < width:
+        return slopes
+    xs, ys = sliding_window_view(x, width), sliding_window_view(y, width)
+    whole = np.isfinite(ys).all(axis=1)
+    first, second = _pairs(width)
+    rise = ys[whole][:, second] - ys[whole][:, first]
+    run = xs[whole][:, second] - xs[whole][:, first]
+    slopes[width - 1 :][whole] = np.median(rise / run, axis=1) if len(rise) else np.nan
+    for index in np.flatnonzero(~whole):
+        slopes[width - 1 + index] = theil_sen(xs[index], ys[index])
+    return slopes
+
+
+def clopper_pearson_upper(hits: ArrayLike, n: ArrayLike, alpha: float = 0.05) -> FloatArray:
+    """Exact one-sided upper bound of a share (Clopper, Pearson 1934); 1.0 if nothing was drawn."""
+    k, m = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    inner = k < m
+    bound = betaincinv(k + 1.0, np.where(inner, m - k, 1.0), 1.0 - alpha)
+    return np.where(inner, bound, 1.0)
+
+
+def clopper_pearson_lower(hits: ArrayLike, n: ArrayLike, alpha: float = 0.05) -> FloatArray:
+    """Exact one-sided lower bound of a share (Clopper, Pearson 1934); 0.0 if nothing was drawn."""
+    k, m = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    inner = k > 0.0
+    bound = betaincinv(np.where(inner, k, 1.0), np.maximum(m - k, 0.0) + 1.0, alpha)
+    return np.where(inner, bound, 0.0)
+
+
+def wilson(hits: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Two-sided score interval of a share (Wilson 1927); (0, 1) if nothing was drawn."""
+    if n == 0:
+        return 0.0, 1.0
+    z = normal_quantile(alpha / 2.0)
+    share = hits / n
+    centre = share + z * z / (2 * n)
+    half = z * np.sqrt(share * (1.0 - share) / n + z * z / (4 * n * n))
+    return float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n))
+
+
+def variance_upper(variance: FloatArray, n: FloatArray, alpha: FloatArray) -> FloatArray:
+    """One-sided upper bound of a variance from n normal values: s² (n-1) / chi²(alpha, n-1).
+
+    Where n is unknown (NaN) or below two the estimate itself is returned.
+    """
+    known = np.nan_to_num(n, nan=0.0) >= 2
+    degrees = np.where(known, n, 2.0) - 1.0
+    # the inverse is slow, and mostly asked for the same thing again
+    cases, which = np.unique(np.stack([degrees, alpha]), axis=1, return_inverse=True)
+    factors = cases[0] / (2.0 * gammaincinv(cases[0] / 2.0, cases[1]))
+    return np.where(known, variance * factors[which.ravel()], variance)
+
+
+def spent_alpha(alpha: float, look: FloatArray) -> FloatArray:
+    """Error that look number 1, 2, 3, … may spend so that all looks together spend `alpha`.
+
+    alpha_t = alpha * 6 / (pi² t²), whose sum over all t is alpha.
+    """
+    return alpha * 6.0 / (np.pi**2 * look**2)
+
+
+def normal_quantile(alpha: float) -> float:
+    """Return the z above which a standard normal value lies with probability alpha."""
+    return float(-ndtri(alpha))
+
+
+def normal_quantiles(alpha: FloatArray) -> FloatArray:
+    """`normal_quantile` for a series of alphas, shape (n,)."""
+    return np.asarray(-ndtri(alpha), dtype=np.float64)
+
+
+def holm(p_values: Sequence[float], alpha: float) -> tuple[bool, ...]:
+    """Which hypotheses Holm's step-down procedure rejects at the joint error alpha (Holm 1979)."""
+    rejected = [False] * len(p_values)
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[index] > alpha / (len(p_values) - rank):
+            break
+        rejected[index] = True
+    return tuple(rejected)
+
+
+def spread(values: FloatArray) -> float:
+    """Robust standard deviation, 1.4826 times the median absolute deviation; NaN without values."""
+    kept = values[np.isfinite(values)]
+    if len(kept) == 0:
+        return float("nan")
+    return MAD_TO_SIGMA * float(np.median(np.abs(kept - np.median(kept))))
+
+
+def noise(values: FloatArray) -> float:
+    """Robust standard deviation of a series around its own trend, from its successive differences.
+
+    The trend is taken away by centring the differences on their median; NaN under three values.
+    """
+    kept = values[np.isfinite(values)]
+    return spread(np.diff(kept)) / np.sqrt(2.0) if len(kept) >= 3 else float("nan")
+
+
+def effective_number(shares: FloatArray) -> FloatArray:
+    """Perplexity exp H(p) of each row of shares, (n, K) to (n,); NaN where a row has no value."""
+    total = np.nansum(shares, axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        normed = shares / total
+        entropy = -np.nansum(np.where(normed > 0.0, normed * np.log(normed), 0.0), axis=1)
+    return np.where(total[:, 0] > 0.0, np.exp(entropy), np.nan)
+
+
+def information_gain(loss: FloatArray, floor: float, scale: float) -> FloatArray:
+    """G = (H0 - L) / scale; with scale = H0 - L_min this is 1 - (L - L_min) / (H0 - L_min)."""
+    return (floor - loss) / scale
+
+
+def persistent(
+    enter: BoolArray, leave: BoolArray, gap: BoolArray | None = None, k: int = 3
+) -> int | None:
+    """Index at which the state that still holds at the end began; None if none holds.
+
+    The state is entered after k evaluations in a row with `enter`, and left only after k in a row
+    with `leave`, which should ask for more than the mere opposite (hysteresis). A `gap` (a value
+    that is NaN) closes a run that has begun: the state is then entered at once and never left. A
+    gap before any run counts for nothing.
+    """
+    onset, run, calm, latched = 0, 0, 0, False
+    active = False
+    for index in range(len(enter)):
+        if gap is not None and gap[index]:
+            latched = latched or active or run > 0
+            active = active or latched
+        elif enter[index]:
+            onset = onset if active or run else index
+            run, calm = run + 1, 0
+            active = active or run >= k
+        else:
+            calm = calm + 1 if leave[index] else 0
+            active = active and (calm < k or latched)
+            run = run if active else 0
+    return onset if active else None
+
+
+def _trend_p(windows: FloatArray, sign: int) -> FloatArray:
+    """One-sided p-values of Kendall's score times `sign`, windows (m, w) without NaN to (m,)."""
+    n = windows.shape[1]
+    first, second = _pairs(n)
+    earlier, later = windows[:, first], windows[:, second]
+    score = sign * ((later > earlier).sum(axis=1) - (later < earlier).sum(axis=1))
+    # each value's number of equals, itself included, counts the groups of ties
+    equals = (windows[:, :, None] == windows[:, None, :]).sum(axis=2)
+    tied = ((equals - 1) * (2 * equals + 5)).sum(axis=1)
+    variance = (n * (n - 1) * (2 * n + 5) - tied) / 18.0
+    # the score moves in steps of two: half a step belongs to the value itself
+    z = (score - 1) / np.sqrt(np.where(variance > 0.0, variance, np.inf))
+    p_values: FloatArray = np.where(variance > 0.0, ndtr(-z), 1.0)
+    if n <= EXACT_LIMIT:
+        exact = _inversion_cdf(n)[(n * (n - 1) // 2 - score) // 2]
+        return np.where(tied == 0, exact, p_values)
+    return p_values
+
+
+@lru_cache(maxsize=32)
+def _pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.triu_indices(n, k=1)
+
+
+@lru_cache(maxsize=EXACT_LIMIT + 1)
+def _inversion_cdf(n: int) -> FloatArray:
+    """Share of the permutations of n that have at most 0, 1, 2, … inversions (Mahonian numbers)."""
+    counts = [1]
+    for size in range(2, n + 1):
+        grown = [0] * (len(counts) + size - 1)
+        for inversions, count in enumerate(counts):
+            for added in range(size):
+                grown[inversions + added] += count
+        counts = grown
+    return np.cumsum(np.asarray(counts, dtype=np.float64)) / sum(counts)
