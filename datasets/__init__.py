@@ -1,0 +1,1 @@
+"""Seeded generators and real-format loaders, one file a system."""

@@ -1,0 +1,39 @@
+"""What makes two errors one mistake, and when a sweep should give up."""
+
+import pytest
+
+from sickbay.trials.events import Ended, ErrorStorm, StormWatch, error_key
+
+TRACE = 'Traceback:\n  File "a.py", line {line}, in train\n    x()\n{kind}: {message}\n'
+
+
+def trace(line=3, kind="ValueError", message="lr is 0.1"):
+    return TRACE.format(line=line, kind=kind, message=message)
+
+
+def test_the_same_place_and_class_is_the_same_mistake_whatever_the_message():
+    assert error_key(trace()) == error_key(trace(message="lr is 0.2"))
+    assert error_key(trace()) != error_key(trace(line=4))
+    assert error_key(trace()) != error_key(trace(kind="KeyError"))
+    assert error_key(None) is None
+
+
+def ended(error):
+    return Ended("t", "failed" if error else "completed", error=error, error_key=error_key(error))
+
+
+def test_three_in_a_row_are_a_storm():
+    watch = StormWatch()
+    assert watch.see(ended(trace())) is None
+    assert watch.see(ended(trace())) is None
+    storm = watch.see(ended(trace(message="the last")))
+    assert isinstance(storm, ErrorStorm)
+    assert "3 trials in a row" in str(storm)
+    assert "the last" in storm.traceback
+
+
+@pytest.mark.parametrize("between", [None, trace(line=9)])
+def test_anything_between_starts_the_count_anew(between):
+    watch = StormWatch()
+    for error in (trace(), trace(), between, trace(), trace()):
+        assert watch.see(ended(error)) is None

@@ -1,0 +1,48 @@
+"""The runner without Ray: retries, storms, stopping."""
+
+import pytest
+import toy_sweeps
+
+from sickbay.trials.events import Ended, ErrorStorm, Retried, Started
+from sickbay.trials.inline import run_jobs
+
+
+def run_all(jobs, retries=2, stopping=lambda: False):
+    events = []
+    run_jobs(jobs, events.append, retries=retries, stopping=stopping)
+    return events
+
+
+def jobs(tmp_path, n, **settings):
+    return [toy_sweeps.job(tmp_path / "store", seed=seed, **settings) for seed in range(n)]
+
+
+def test_each_trial_begins_and_ends_in_the_planned_order(tmp_path):
+    planned = jobs(tmp_path, 2)
+    events = run_all(planned)
+    assert [type(event) for event in events] == [Started, Ended, Started, Ended]
+    assert [e.trial_id for e in events[::2]] == [job.trial.trial_id for job in planned]
+
+
+def test_out_of_memory_is_retried_and_then_raised(tmp_path):
+    events = run_all(jobs(tmp_path, 1, fault="oom"))
+    assert [type(event) for event in events] == [Started, Retried, Ended]
+    assert events[-1].state == "completed"
+    with pytest.raises(MemoryError):
+        run_all(jobs(tmp_path, 1, fault="oom", fault_times=9, note="always"))
+
+
+def test_a_pathology_is_never_retried(tmp_path):
+    events = run_all(jobs(tmp_path, 1, fault="nan"))
+    assert [type(event) for event in events] == [Started, Ended]
+
+
+def test_the_same_exception_three_times_ends_the_sweep(tmp_path):
+    with pytest.raises(ErrorStorm, match="planted: the toy raises"):
+        run_all(jobs(tmp_path, 5, fault="raise"))
+
+
+def test_nothing_begins_after_a_request_to_stop(tmp_path):
+    answers = iter([False, True])
+    events = run_all(jobs(tmp_path, 3), stopping=lambda: next(answers))
+    assert [type(event) for event in events] == [Started, Ended]

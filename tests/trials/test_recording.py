@@ -1,0 +1,97 @@
+"""Rows on their way into the store: what is refused, and when they are written."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sickbay.trials.contract import Row
+from sickbay.trials.recording import RowError, TrialLog, check_row
+from sickbay.trials.store import open_store, read_checkpoint
+from sickbay.trials.store_read import read_epoch_records
+
+
+@pytest.mark.parametrize(
+    ("row", "last", "words"),
+    [
+        ({"epoch": 1}, None, "yielded a dict; it must yield"),
+        (Row("1", 1, {}), None, "epoch is '1'; it must be a whole number"),
+        (Row(True, 1, {}), None, "epoch is True"),
+        (Row(2, 1, {}), 2, "epoch 2 came after the one for epoch 2"),
+        (Row(1, 1, {}), 2, "epochs must ascend"),
+        (Row(1, 1, None), None, "no mapping"),
+        (Row(1, 1, {"loss": "0.1"}), None, "'loss' of epoch 1 is '0.1'; it must be a number"),
+        (Row(1, 1, {"loss": None}), None, "must be a number"),
+        (Row(1, 1, {"loss": [[1.0]]}), None, "flat list"),
+    ],
+)
+def test_what_is_no_sound_row_is_refused_with_a_reason(row, last, words):
+    with pytest.raises(RowError, match=words.replace("(", r"\(")):
+        check_row(row, last)
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, 1, True, np.float32(0.5), [1.0, math.nan], (), [np.float64(1)]]
+)
+def test_sound_signals_pass_unchanged(value):
+    row = Row(3, 30, {"loss": value})
+    assert check_row(row, 2) is row
+
+
+def log(tmp_path, attempt=1, flush=1e9, checkpoint=1e9):
+    made = TrialLog(open_store(str(tmp_path)), "s", "t", attempt, flush, checkpoint)
+    made.begin()
+    return made
+
+
+def stored(tmp_path):
+    return [one.row.epoch for one in read_epoch_records(open_store(str(tmp_path)), "s", "t")]
+
+
+def test_rows_wait_for_the_flush_and_are_then_all_there(tmp_path):
+    one = log(tmp_path)
+    for epoch in (1, 2, 3):
+        one.take(Row(epoch, epoch, {"loss": 0.1}))
+    assert stored(tmp_path) == []
+    one.flush()
+    assert stored(tmp_path) == [1, 2, 3]
+
+
+def test_rows_are_written_at_once_where_no_patience_is_asked_for(tmp_path):
+    one = log(tmp_path, flush=0.0)
+    one.take(Row(1, 1, {"loss": 0.1}))
+    assert stored(tmp_path) == [1]
+
+
+def test_a_checkpoint_never_runs_ahead_of_its_rows(tmp_path):
+    one = log(tmp_path, checkpoint=0.0)
+    one.save(lambda: b"after 1")
+    one.take(Row(1, 1, {"loss": 0.1}))
+    checkpoint = read_checkpoint(open_store(str(tmp_path)), "s", "t")
+    assert (checkpoint.epoch, checkpoint.payload) == (1, b"after 1")
+    assert stored(tmp_path) == [1]
+
+
+def test_a_checkpoint_that_is_not_due_is_not_even_made(tmp_path):
+    one = log(tmp_path)
+    one.save(lambda: pytest.fail("made for nothing"))
+    one.take(Row(1, 1, {"loss": 0.1}))
+
+
+def test_a_second_attempt_takes_up_the_rows_before_the_checkpoint_only(tmp_path):
+    one = log(tmp_path, flush=0.0, checkpoint=0.0)
+    one.save(lambda: b"after 1")
+    one.take(Row(1, 1, {"loss": 0.1}))
+    one.take(Row(2, 2, {"loss": 0.2}))
+    one.flush()
+    assert stored(tmp_path) == [1, 2]
+    two = log(tmp_path, attempt=2)
+    assert two.restore() == b"after 1"
+    assert [row.epoch for row in two.rows] == [1]
+    two.take(Row(2, 2, {"loss": 0.3}))
+    two.flush()
+    records = read_epoch_records(open_store(str(tmp_path)), "s", "t")
+    assert [(r.attempt, r.row.epoch, r.row.signals["loss"]) for r in records] == [
+        (1, 1, 0.1),
+        (2, 2, 0.3),
+    ]

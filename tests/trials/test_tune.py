@@ -1,0 +1,170 @@
+"""Trials on a real local Ray: what a worker's death, an exception and a reused process lead to."""
+
+import os
+from dataclasses import replace
+
+import pytest
+import toy_sweeps
+
+from sickbay.trials import tune
+from sickbay.trials.events import Ended, ErrorStorm, Retried, Started
+from sickbay.trials.inline import run_to_end
+from sickbay.trials.store import open_store
+from sickbay.trials.store_read import trial_states
+from sickbay.trials.store_tables import load_tables
+
+pytestmark = pytest.mark.filterwarnings(
+    # Ray's own, on our Python and packages
+    "ignore::DeprecationWarning",
+    "ignore::FutureWarning",
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray():
+    with tune.connected(tune.Cluster(cpus=2)):
+        yield
+
+
+def jobs(tmp_path, n=1, first_seed=0, **settings):
+    seeds = range(first_seed, first_seed + n)
+    return [toy_sweeps.job(tmp_path / "store", seed=seed, **settings) for seed in seeds]
+
+
+def run_all(planned, retries=2, stopping=lambda: False):
+    events = []
+    tune.run_jobs(planned, tune.Share(), events.append, retries=retries, stopping=stopping)
+    return events
+
+
+def states(tmp_path):
+    return trial_states(open_store(str(tmp_path / "store")), "s")
+
+
+def test_a_job_survives_the_way_to_a_worker(tmp_path):
+    job = toy_sweeps.job(tmp_path, lr=0.05)
+    odd = replace(job, trial=replace(job.trial, changed=("lr",)), gpus=0.5)
+    assert tune.job_from_text(tune.job_text(odd)) == odd
+
+
+def test_trials_run_end_and_are_told_of(tmp_path):
+    planned = jobs(tmp_path, 6)
+    events = run_all(planned)
+    ids = {job.trial.trial_id for job in planned}
+    assert {e.trial_id for e in events if isinstance(e, Started)} == ids
+    ended = [e for e in events if isinstance(e, Ended)]
+    assert {e.trial_id for e in ended} == ids
+    assert {(e.state, e.health) for e in ended} == {("completed", "healthy")}
+    assert states(tmp_path) == dict.fromkeys(ids, "completed")
+
+
+def test_a_reused_worker_gives_the_bits_of_a_process_of_one_s_own(tmp_path):
+    """Six trials share two workers; each equals the same trial run here."""
+    planned = jobs(tmp_path, 6)
+    run_all(planned)
+    for job in planned:
+        run_to_end(replace(job, store=str(tmp_path / "here")))
+        here, there = (
+            toy_sweeps.comparable(toy_sweeps.stored_rows(tmp_path / name, job.trial.trial_id))
+            for name in ("here", "store")
+        )
+        assert here == there
+
+
+def test_a_killed_worker_s_trial_runs_again_and_no_row_is_doubled(tmp_path):
+    planned = jobs(tmp_path, 1, fault="die")
+    events = run_all(planned)
+    assert [type(e) for e in events if not isinstance(e, Started)] == [Retried, Ended]
+    rows = toy_sweeps.stored_rows(tmp_path / "store", planned[0].trial.trial_id)
+    assert [(attempt, row.epoch) for attempt, row in rows] == [(2, e) for e in range(1, 17)]
+
+
+def test_a_worker_that_dies_every_time_is_a_failed_trial_without_a_label(tmp_path):
+    [job] = jobs(tmp_path, 1, fault="die", fault_times=99)
+    events = run_all([job], retries=1)
+    ended = events[-1]
+    assert (ended.state, ended.health) == ("failed", None)
+    assert "the worker was lost in each of 2 attempts" in ended.error
+    assert states(tmp_path) == {job.trial.trial_id: "failed"}
+
+
+def test_out_of_memory_is_retried(tmp_path):
+    [job] = jobs(tmp_path, 1, fault="oom")
+    events = run_all([job])
+    assert [type(e) for e in events if not isinstance(e, Started)] == [Retried, Ended]
+    assert events[-1].state == "completed"
+
+
+def test_a_pathology_is_never_retried(tmp_path):
+    events = run_all(jobs(tmp_path, 1, fault="nan"))
+    assert [type(e) for e in events] == [Started, Ended]
+    assert (events[-1].state, events[-1].pathology) == ("stopped", "non_finite")
+
+
+def test_an_exception_is_recorded_not_retried_and_three_in_a_row_end_the_sweep(tmp_path):
+    with pytest.raises(ErrorStorm, match="planted: the toy raises in epoch 3"):
+        run_all(jobs(tmp_path, 12, fault="raise"))
+    found = load_tables(open_store(str(tmp_path / "store")), ["trials"]).tables["trials"]
+    assert set(found["state"].to_pylist()) == {"failed"}
+    assert set(found["attempt"].to_pylist()) == {1}
+    assert 3 <= found.num_rows < 12
+    assert all("RuntimeError: planted" in error for error in found["error"].to_pylist())
+
+
+def test_a_workload_that_is_not_on_the_worker_is_an_error_of_the_user(tmp_path):
+    planned = [
+        replace(job, trial=replace(job.trial, workload="no_such_module:WORKLOAD"))
+        for job in jobs(tmp_path, 3)
+    ]
+    with pytest.raises(ErrorStorm, match="there is no module"):
+        run_all(planned)
+
+
+def test_nothing_begins_after_a_request_to_stop_and_what_runs_comes_to_its_end(tmp_path):
+    events = []
+    planned = jobs(tmp_path, 30, sleep_ms=20.0)
+    tune.run_jobs(
+        planned,
+        tune.Share(),
+        events.append,
+        retries=0,
+        stopping=lambda: any(isinstance(e, Ended) for e in events),
+    )
+    ended = [e for e in events if isinstance(e, Ended)]
+    started = [e for e in events if isinstance(e, Started)]
+    assert len(ended) == len(started) < 15
+    assert {e.state for e in ended} == {"completed"}
+
+
+def test_trials_begin_in_the_planned_order(tmp_path):
+    planned = jobs(tmp_path, 8)
+    started = [e.trial_id for e in run_all(planned) if isinstance(e, Started)]
+    assert started == [job.trial.trial_id for job in planned]
+
+
+def test_a_share_follows_the_cluster():
+    assert tune.share_of(1.0, "auto", None, 0.0) == tune.Share(1.0, 0.0)
+    assert tune.share_of(0.5, 0, None, 1.0) == tune.Share(0.5, 0.0)
+    assert tune.share_of(2.0, 0.25, None, 0.0) == tune.Share(2.0, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("total", "wanted", "share"), [(80.0, 80.0, 1.0), (80.0, 41.0, 1.0), (80.0, 20.0, 0.25)]
+)
+def test_as_many_trials_share_a_gpu_as_fit_into_its_memory(total, wanted, share):
+    assert tune.gpu_fraction(total, wanted) == share
+
+
+def test_shares_never_add_up_to_more_than_one_gpu():
+    for n in range(1, 40):
+        assert n * tune.gpu_fraction(float(n), 1.0) <= 1.0
+    with pytest.raises(ValueError, match=r"a trial wants 90 GiB and the GPU has 80\.0 GiB"):
+        tune.gpu_fraction(80.0, 90.0)
+
+
+def test_tune_s_switches_are_set_back(tmp_path):
+    before = dict(os.environ)
+    run_all(jobs(tmp_path, 1))
+    assert dict(os.environ) == before

@@ -1,0 +1,105 @@
+"""What a driver hears of its trials while they run, and the error that ends a sweep early."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sickbay.trials.contract import Health, TrialState
+from sickbay.trials.store import TrialRecord
+
+
+@dataclass(frozen=True)
+class Started:
+    """A trial began."""
+
+    trial_id: str
+
+
+@dataclass(frozen=True)
+class Retried:
+    """A worker died under a trial, which will begin again; `deaths` counts them."""
+
+    trial_id: str
+    deaths: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial ended and is stored. `error_key` is equal for equal mistakes of the user's code."""
+
+    trial_id: str
+    state: str
+    health: str | None = None
+    pathology: str | None = None
+    epochs_run: int = 0
+    wall_seconds: float = 0.0
+    error: str | None = None
+    error_key: str | None = None
+
+    @classmethod
+    def of(cls, record: TrialRecord) -> "Ended":
+        """Cut a trial's record down to what a progress display shows."""
+        label = record.label
+        return cls(
+            trial_id=record.trial.trial_id,
+            state=str(record.state),
+            health=None if label is None else str(label.health),
+            pathology=None if label is None else label.pathology,
+            epochs_run=record.epochs_run,
+            wall_seconds=record.wall_seconds,
+            error=record.error,
+            error_key=error_key(record.error) if record.state is TrialState.FAILED else None,
+        )
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the trial was called healthy."""
+        return self.health == Health.HEALTHY
+
+
+Event = Started | Retried | Ended
+Watch = Callable[[Event], None]
+
+
+class ErrorStorm(RuntimeError):  # noqa: N818  a storm is what it is called everywhere else
+    """The same exception ended several trials in a row: the code is broken, not the trials."""
+
+    TRIALS: ClassVar[int] = 3
+
+    def __init__(self, traceback: str, trials: int) -> None:
+        """Keep the traceback of the last of them."""
+        super().__init__(
+            f"the same exception ended {trials} trials in a row, so the sweep was stopped:\n"
+            f"{traceback}"
+        )
+        self.traceback = traceback
+
+
+class StormWatch:
+    """Counts how often in a row trials failed by the same exception of the user's code."""
+
+    def __init__(self) -> None:
+        """Start with nothing seen."""
+        self._key: str | None = None
+        self._count = 0
+
+    def see(self, ended: Ended) -> ErrorStorm | None:
+        """Take in an ended trial; give back the error that should end the sweep, if it is time."""
+        self._count = self._count + 1 if ended.error_key == self._key else 1
+        self._key = ended.error_key
+        if self._key is None or self._count < ErrorStorm.TRIALS:
+            return None
+        return ErrorStorm(ended.error or "", self._count)
+
+
+def error_key(error: str | None) -> str | None:
+    """What makes two tracebacks the same mistake: the frames and the exception's class.
+
+    The message is left out, as it may hold numbers that change from trial to trial.
+    """
+    if not error:
+        return None
+    frames = re.findall(r'^  File "[^"]+", line \d+, in \S+', error, flags=re.MULTILINE)
+    kind = error.strip().splitlines()[-1].partition(":")[0]
+    return "\n".join([*frames, kind])

@@ -1,0 +1,164 @@
+"""Torch measurements that a workload may record. They only read: weights stay bit-identical.
+
+`StepProbe` watches the optimisation. In a training loop:
+
+    loss.backward()
+    probe.after_backward()
+    norm = clip_grad_norm_(parameters, clip)      # the norm before clipping
+    optimizer.step()
+    probe.after_update(loss, norm)
+    ...
+    signals = probe.finish_epoch()                # all steps since the last call
+
+Group signals are vectors in the order of `groups`. Nothing is copied from the device before the
+epoch ends, so that a GPU is not made to wait.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.utils import get_total_norm
+
+Signals = dict[str, float | list[float]]
+SAMPLE_EVERY = 8  # steps between two measurements of the update's size
+
+
+class StepProbe:
+    """Collects the numerics of each step and of each parameter group over an epoch."""
+
+    def __init__(self, groups: Mapping[str, Sequence[Parameter]], clip: float = math.inf) -> None:
+        """Watch named groups of parameters; `clip` is the norm above which a step was clipped."""
+        self._groups = [list(parameters) for parameters in groups.values()]
+        self._clip = clip
+        self._before: list[list[Tensor]] | None = None
+        self._start_epoch()
+
+    def after_backward(self) -> None:
+        """Call while the gradients are as backward left them."""
+        self._gradients.append([_extremes(group) for group in self._groups])
+        if self._steps % SAMPLE_EVERY == 0:
+            self._before = _copies(self._groups)
+        self._steps += 1
+
+    def after_update(self, loss: Tensor, grad_norm: Tensor) -> None:
+        """Call after the optimiser's step, with the global gradient norm before clipping."""
+        self._losses.append(loss.detach())
+        self._norms.append(grad_norm.detach())
+        if self._before is not None:
+            self._updates.append(_distances(self._groups, self._before))
+            self._weights.append(_norms(self._groups))
+            self._before = None
+
+    def finish_epoch(self) -> Signals:
+        """Return the signals since the last call, and start anew. NaN where nothing was measured.
+
+        `group_grad_max` is exactly 0 for a group whose gradients were all zero, NaN for one that
+        had none at all, infinite if one was not finite.
+        """
+        signals = self._numerics() | self._group_signals()
+        self._start_epoch()
+        return signals
+
+    def _start_epoch(self) -> None:
+        self._steps = 0
+        self._losses: list[Tensor] = []
+        self._norms: list[Tensor] = []
+        self._gradients: list[list[list[Tensor]]] = []  # by step, by group
+        self._updates: list[Tensor] = []
+        self._weights: list[Tensor] = []
+        self._before = None
+        self._epoch_start = _copies(self._groups)
+
+    def _numerics(self) -> Signals:
+        losses, norms = _column(self._losses), _column(self._norms)
+        bad_gradient = ~torch.isfinite(norms)
+        finite = norms[~bad_gradient]
+        bad_parameters = sum(
+            int((~torch.isfinite(parameter)).sum()) for group in self._groups for parameter in group
+        )
+        return {
+            "train_steps": float(self._steps),
+            "train_loss": float(losses.mean()),
+            "train_loss_se": float(losses.std() / math.sqrt(len(losses)))
+            if len(losses) > 1
+            else math.nan,
+            "nonfinite_loss_steps": float((~torch.isfinite(losses)).sum()),
+            "nonfinite_grad_steps": float(bad_gradient.sum()),
+            "nonfinite_grad_run": float(_longest_run(bad_gradient.tolist())),
+            "nonfinite_params": float(bad_parameters),
+            "grad_norm_p50": _quantile(finite, 0.5),
+            "grad_norm_p90": _quantile(finite, 0.9),
+            "grad_norm_max": _quantile(finite, 1.0),
+            "clipped_share": float((norms > self._clip).double().mean()),
+            "zero_grad_share": float((norms == 0.0).double().mean()),
+        }
+
+    def _group_signals(self) -> Signals:
+        by_group = zip(*self._gradients, strict=True)
+        largest = [_largest(itertools.chain.from_iterable(steps)) for steps in by_group]
+        ratio = [math.nan] * len(self._groups)
+        if self._updates:
+            update, weight = torch.stack(self._updates), torch.stack(self._weights)
+            # An update of zero is a ratio of zero, also for a group that is zero itself.
+            relative = torch.where(update == 0.0, 0.0, update / weight)
+            ratio = relative.double().square().mean(dim=0).sqrt().tolist()
+        return {
+            "group_grad_max": largest or [math.nan] * len(self._groups),
+            "group_update_norm": _distances(self._groups, self._epoch_start).tolist(),
+            "group_weight_norm": _norms(self._groups).tolist(),
+            "group_update_ratio": ratio,
+        }
+
+
+def _extremes(group: Sequence[Parameter]) -> list[Tensor]:
+    """Return the least and the greatest gradient of each parameter; far cheaper than an ∞-norm."""
+    gradients = [parameter.grad for parameter in group if parameter.grad is not None]
+    return [extreme for gradient in gradients for extreme in torch.aminmax(gradient)]
+
+
+def _largest(extremes: Iterable[Tensor]) -> float:
+    values = list(extremes)
+    if not values:
+        return math.nan
+    return float(torch.stack(values).abs().nan_to_num(nan=math.inf).max())
+
+
+@torch.no_grad()
+def _copies(groups: Sequence[Sequence[Parameter]]) -> list[list[Tensor]]:
+    return [[parameter.clone() for parameter in group] for group in groups]
+
+
+@torch.no_grad()
+def _distances(groups: Sequence[Sequence[Parameter]], before: list[list[Tensor]]) -> Tensor:
+    differences = [
+        [new - old for new, old in zip(group, copies, strict=True)]
+        for group, copies in zip(groups, before, strict=True)
+    ]
+    return torch.stack([get_total_norm(group) for group in differences])
+
+
+@torch.no_grad()
+def _norms(groups: Sequence[Sequence[Parameter]]) -> Tensor:
+    return torch.stack([get_total_norm(group) for group in groups])
+
+
+def _column(values: Sequence[Tensor]) -> Tensor:
+    return (
+        torch.stack(list(values)).double().cpu() if values else torch.empty(0, dtype=torch.float64)
+    )
+
+
+def _quantile(values: Tensor, share: float) -> float:
+    return float(torch.quantile(values, share)) if len(values) else math.nan
+
+
+def _longest_run(flags: Sequence[bool]) -> int:
+    longest = current = 0
+    for flag in flags:
+        current = current + 1 if flag else 0
+        longest = max(longest, current)
+    return longest

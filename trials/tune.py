@@ -1,0 +1,323 @@
+"""Run a list of trials on Ray Tune. The one file of this room that imports ray.
+
+Only names and plain data cross to the workers: a job is a dict, the workload is looked up there by
+its name. A worker stores its own trial; what travels back is a line for the progress display. A
+trial is a class trainable, one `step` of which runs it for a while: no thread and no duplicate
+last result as with a function, so the driver is asked less often.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import ray
+from ray.tune import (
+    Callback,
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    Trainable,
+    TuneConfig,
+    Tuner,
+    with_resources,
+)
+from ray.tune.search import Searcher
+
+from sickbay.trials.contract import Goal, Objective, TrialConfig, TrialState
+from sickbay.trials.events import Ended, ErrorStorm, Retried, Started, StormWatch, Watch
+from sickbay.trials.run import RunPolicy, TrialJob, TrialRun, run_trial
+from sickbay.trials.seeding import gpu_memory_gib
+from sickbay.trials.store import TrialRecord, open_store, write_trial
+
+REPORT_SECONDS = 1.0  # a running trial tells the driver its epoch this often
+# How many trials may wait on the cluster: enough to keep every core busy while the driver is, few
+# enough that a request to stop leaves little behind. Ray's own default for a searcher is 1.
+PENDING_PER_CORE = 2
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one trial gets of the cluster."""
+
+    cpu: float = 1.0
+    gpu: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where to run: at an address, or (None) on a local Ray with `cpus` cores, None meaning all."""
+
+    address: str | None = None
+    cpus: int | None = None
+
+
+class TrialActor(Trainable):  # type: ignore[misc]
+    """Runs trials one after another in one worker process."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin the first trial."""
+        self._run: TrialRun = run_trial(job_from_text(config["job"]))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin the next trial in the same process; `run_trial` sets everything anew."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run on until the trial ends or it is time to report."""
+        deadline = time.monotonic() + REPORT_SECONDS
+        epoch = 0
+        while True:
+            try:
+                epoch = next(self._run)
+            except StopIteration as end:
+                return {"done": True, "ended": asdict(Ended.of(end.value))}
+            if time.monotonic() >= deadline:
+                return {"done": False, "epoch": epoch}
+
+    def cleanup(self) -> None:
+        """Let the workload's `finally` run if the trial was cut short."""
+        self._run.close()
+
+
+def run_jobs(
+    jobs: Sequence[TrialJob],
+    share: Share,
+    watch: Watch,
+    *,
+    retries: int,
+    stopping: Callable[[], bool],
+) -> None:
+    """Run jobs on the connected Ray until all have ended or `stopping` answers true.
+
+    After `stopping` no further trial begins; those that run come to their end. A trial whose worker
+    dies, whose node is lost or that runs out of memory begins again, at most `retries` times; an
+    exception of the user's code and a pathology never. Raises ErrorStorm when the same exception
+    ended three trials in a row.
+    """
+    if not jobs:
+        return
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is an event of ours
+    feed = _Feed(jobs, stopping)
+    follower = _Follower(jobs, watch, retries, feed)
+    with tempfile.TemporaryDirectory(prefix="sickbay-ray-") as folder, _tune_settings(share):
+        Tuner(
+            with_resources(TrialActor, {"cpu": share.cpu, "gpu": share.gpu}),
+            tune_config=TuneConfig(
+                search_alg=feed,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=RunConfig(
+                name="sweep",
+                storage_path=folder,
+                verbose=0,
+                callbacks=[follower],
+                failure_config=FailureConfig(max_failures=retries),
+                checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            ),
+        ).fit()
+    if follower.storm is not None:
+        raise follower.storm
+
+
+class _StaysHere:
+    """For objects that Tune pickles into its snapshot: we resume from the store, not from there."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return (object, ())
+
+
+class _Feed(_StaysHere, Searcher):  # type: ignore[misc]
+    """Hands Tune the planned jobs in their order."""
+
+    def __init__(self, jobs: Sequence[TrialJob], stopping: Callable[[], bool]) -> None:
+        super().__init__()
+        self._left = iter(jobs)
+        self._stopping = stopping
+        self.closed = False
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        del trial_id  # ours are in the job
+        job = None if self.closed or self._stopping() else next(self._left, None)
+        return Searcher.FINISHED if job is None else {"job": job_text(job)}
+
+    def on_trial_complete(
+        self,
+        trial_id: str,
+        result: dict[str, Any] | None = None,
+        error: bool = False,  # noqa: FBT001, FBT002 - as Ray calls it
+    ) -> None:
+        """Nothing to learn: the plan is fixed."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to keep: what is missing is read from the store."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class _Follower(_StaysHere, Callback):  # type: ignore[misc]
+    """Turns callbacks into events, records trials whose worker is gone, sees error storms."""
+
+    def __init__(self, jobs: Sequence[TrialJob], watch: Watch, retries: int, feed: _Feed) -> None:
+        self._jobs = {job.trial.trial_id: job for job in jobs}
+        self._watch = watch
+        self._retries = retries
+        self._feed = feed
+        self._storms = StormWatch()
+        self._deaths: Counter[str] = Counter()
+        self.storm: ErrorStorm | None = None
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        del iteration, trials, info
+        self._watch(Started(_trial_id(trial)))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        del iteration, trials, trial, info
+        if "ended" not in result:
+            return
+        ended = Ended(**result["ended"])
+        self._watch(ended)
+        self.storm = self.storm or self._storms.see(ended)
+        self._feed.closed = self._feed.closed or self.storm is not None
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        del iteration, trials, info
+        self._died(_trial_id(trial), final=False)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        del iteration, trials, info
+        trial_id = _trial_id(trial)
+        self._died(trial_id, final=True)
+        self._watch(self._record_loss(self._jobs[trial_id], _why(trial)))
+
+    def _died(self, trial_id: str, *, final: bool) -> None:
+        self._deaths[trial_id] += 1
+        if not final:
+            self._watch(Retried(trial_id, self._deaths[trial_id]))
+
+    def _record_loss(self, job: TrialJob, why: str) -> Ended:
+        """Store a trial that nobody is left to store: its worker is gone for good."""
+        attempts = self._retries + 1
+        record = TrialRecord(
+            sweep_id=job.sweep_id,
+            trial=job.trial,
+            workload_version="",
+            arm=job.arm,
+            state=TrialState.FAILED,
+            attempt=attempts,
+            error=f"the worker was lost in each of {attempts} attempts; the last time: {why}",
+            finished_at=time.time(),
+        )
+        write_trial(open_store(job.store), record)
+        return replace(Ended.of(record), error_key=None)
+
+
+@contextlib.contextmanager
+def connected(cluster: Cluster) -> Iterator[None]:
+    """Connect to a cluster or start a local Ray, and leave it; a present connection is used."""
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(
+        address=cluster.address,
+        num_cpus=cluster.cpus if cluster.address is None else None,
+        include_dashboard=False if cluster.address is None else None,
+        log_to_driver=False,
+        logging_level="ERROR",
+        configure_logging=True,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def share_of(cpu: float, gpu: float | str, gpu_memory: float | None, wanted: float) -> Share:
+    """Settle what a trial gets; `gpu` "auto" is `wanted` (or 1) where the cluster has GPUs, else 0.
+
+    With `gpu_memory` (GiB), as many trials share a GPU as that much memory allows.
+    """
+    has_gpu = ray.cluster_resources().get("GPU", 0.0) > 0
+    gpus = float(gpu) if gpu != "auto" else (wanted or 1.0) * has_gpu
+    if gpu_memory is not None and gpus > 0 and has_gpu:
+        total = ray.get(ray.remote(num_gpus=0.01)(gpu_memory_gib).remote())
+        gpus = gpu_fraction(total, gpu_memory)
+    return Share(cpu, gpus)
+
+
+def gpu_fraction(total: float, wanted: float) -> float:
+    """Largest share 1/n of a GPU of `total` GiB that leaves each of n trials `wanted` GiB.
+
+    Raises ValueError if not even one trial fits.
+    """
+    if wanted > total:
+        raise ValueError(
+            f"resources.gpu_memory: a trial wants {wanted:g} GiB and the GPU has {total:.1f} GiB"
+        )
+    # Ray counts resources in steps of 1e-4; rounding down keeps n shares within one GPU
+    return int(1e4 / int(total / wanted)) / 1e4
+
+
+def job_text(job: TrialJob) -> str:
+    """A job as JSON text: the only thing that crosses to a worker, and one key in Tune's books."""
+    return json.dumps(asdict(replace(job, trial=replace(job.trial, config=dict(job.trial.config)))))
+
+
+def job_from_text(text: str) -> TrialJob:
+    """Read what `job_text` wrote."""
+    values = json.loads(text)
+    values["trial"] |= {"changed": tuple(values["trial"]["changed"])}
+    goal = Goal(values["objective"]["goal"])
+    values |= {
+        "trial": TrialConfig(**values["trial"]),
+        "objective": Objective(values["objective"]["signal"], goal),
+        "policy": RunPolicy(**values["policy"]),
+    }
+    return TrialJob(**values)
+
+
+@contextlib.contextmanager
+def _tune_settings(share: Share) -> Iterator[None]:
+    """Tune's switches that are environment variables only; set back afterwards."""
+    cores = int(ray.cluster_resources().get("CPU", 1.0) / max(share.cpu, 0.01))
+    settings = {
+        "RAY_AIR_NEW_OUTPUT": "0",  # the progress display is ours
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our store replaces Ray's files per trial
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the caller decides what Ctrl-C means
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a spec mean the user's folder
+        "TUNE_MAX_PENDING_TRIALS_PG": str(max(4, PENDING_PER_CORE * cores)),
+        "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # we resume from our store, not from Tune's snapshot
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _trial_id(trial: Any) -> str:
+    return job_from_text(trial.config["job"]).trial.trial_id
+
+
+def _why(trial: Any) -> str:
+    error = trial.get_pickled_error() or trial.get_error()
+    return str(error).strip().splitlines()[-1] if error else "no message"
