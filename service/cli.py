@@ -1,0 +1,51 @@
+"""The command line: `sickbay VERB`. Verbs are thin; what they need is imported when they run.
+
+Exit codes: 0 all is well, 1 a run failed, 2 wrong usage or a bad spec, 130 ended by Ctrl-C.
+"""
+
+import sys
+
+import typer
+
+from sickbay.service import cli_about, cli_judge, cli_read, cli_run
+
+app = typer.Typer(
+    name="sickbay",
+    help="Ablation sweeps on Ray that say which trials to believe.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # the help is read in pipes as well
+)
+for module in (cli_run, cli_read, cli_judge, cli_about):
+    module.add_verbs(app)
+
+
+def main() -> None:
+    """Run the command line; errors that a person can mend are sentences on stderr."""
+    # A workload "module:ATTRIBUTE" may lie in the present folder, as with `python -m`.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        app()
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        print(f"sickbay: {error}", file=sys.stderr)
+        sys.exit(code)
+
+
+def exit_code(error: Exception) -> int | None:
+    """The exit code for a user's mistake (2) or trouble with the machine (1); None for our own."""
+    from sickbay.service.query import QueryError
+    from sickbay.service.stored import SweepError
+    from sickbay.trials.driving import AlreadyDrivenError
+    from sickbay.trials.problems import SpecError
+    from sickbay.trials.registry import RegistryError
+    from sickbay.trials.store import StoreError
+
+    if isinstance(error, SpecError | QueryError | SweepError | RegistryError):
+        return 2
+    if isinstance(error, StoreError | AlreadyDrivenError | ConnectionError):
+        return 1
+    return None

@@ -1,0 +1,138 @@
+"""Live progress of a sweep: a Rich display on a terminal, plain lines anywhere else."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from sickbay.trials.contract import Health, TrialState
+from sickbay.trials.events import Ended, Event, Retried, Started
+
+PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
+
+
+@dataclass
+class Tally:
+    """What is known of a run from its events."""
+
+    planned: int
+    stored: int  # ended before this run began
+    slots: int = 1
+    running: set[str] = field(default_factory=set)
+    health: Counter[str] = field(default_factory=Counter)
+    causes: Counter[str] = field(default_factory=Counter)
+    ended: int = 0
+    failed: int = 0
+    stopped: int = 0
+    cancelled: int = 0
+    retried: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def see(self, event: Event) -> None:
+        """Take in one event."""
+        if isinstance(event, Started):
+            self.running.add(event.trial_id)
+        elif isinstance(event, Retried):
+            self.running.discard(event.trial_id)
+            self.retried += 1
+        else:
+            self._end(event)
+
+    def _end(self, event: Ended) -> None:
+        self.running.discard(event.trial_id)
+        if event.state == TrialState.CANCELLED:
+            self.cancelled += 1
+            return
+        self.ended += 1
+        self.failed += event.state == TrialState.FAILED
+        self.stopped += event.state == TrialState.STOPPED
+        if event.health is not None:
+            self.health[event.health] += 1
+        if event.pathology is not None:
+            self.causes[event.pathology] += 1
+
+    @property
+    def done(self) -> int:
+        """Trials that are stored by now, those of earlier runs included."""
+        return self.stored + self.ended
+
+    def eta(self) -> timedelta | None:
+        """How long the rest takes at the pace so far; None before the first trial has ended."""
+        left = self.planned - self.done
+        if self.ended == 0 or left == 0:
+            return None
+        seconds = (time.monotonic() - self.began) / self.ended * left
+        return timedelta(seconds=round(seconds))
+
+    def line(self) -> str:
+        """Everything in one line of plain text."""
+        causes = ", ".join(f"{name} {n}" for name, n in self.causes.most_common())
+        parts = [
+            f"{self.done}/{self.planned} done",
+            f"{len(self.running)} running",
+            f"{self.health[Health.HEALTHY]} healthy",
+            f"{self.health[Health.PATHOLOGICAL]} pathological" + (f" ({causes})" if causes else ""),
+            f"{self.health[Health.INCONCLUSIVE]} inconclusive",
+            f"{self.failed} failed",
+            f"{self.stopped} stopped early",
+        ]
+        if self.retried:
+            parts.append(f"{self.retried} retried")
+        if self.cancelled:
+            parts.append(f"{self.cancelled} cancelled")
+        eta = self.eta()
+        if eta is not None:
+            parts.append(f"ETA {eta}")
+        return " · ".join(parts)
+
+
+class Progress:
+    """Follow a run: use as a context, and hand `see` to it as its `watch`."""
+
+    def __init__(self, console: Console, planned: int, stored: int) -> None:
+        """Prepare to follow a run of `planned` trials of which `stored` have ended before."""
+        self.tally = Tally(planned, stored)
+        self._console = console
+        self._live: Live | None = None
+        self._said = ""
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        """Begin to display."""
+        if self._console.is_terminal:
+            self._live = Live(
+                get_renderable=self._render, console=self._console, refresh_per_second=4
+            )
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Show the last state and leave it standing."""
+        if self._live is not None:
+            self._live.stop()
+        else:
+            self._say()
+
+    def see(self, event: Event) -> None:
+        """Take in one event; without a terminal, print a line every few seconds."""
+        self.tally.see(event)
+        now = time.monotonic()
+        if self._live is None and now >= self._next:
+            self._next = now + PLAIN_SECONDS
+            self._say()
+
+    def _say(self) -> None:
+        line = self.tally.line()
+        if line != self._said:
+            self._said = line
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _render(self) -> RenderableType:
+        bar = ProgressBar(total=max(1, self.tally.planned), completed=self.tally.done, width=60)
+        return Group(bar, Text(self.tally.line()))

@@ -1,0 +1,211 @@
+"""A sweep as one self-contained HTML file, or as Markdown: what to believe, and what to change.
+
+    Path("report.html").write_text(render_report(store, sweep_id))
+
+The page works offline and without scripts (one small script sorts and filters). It is a function of
+the store alone: the same store gives the same bytes. Importing this module loads no matplotlib;
+rendering does.
+"""
+
+import base64
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from sickbay.service import report_questions as ask
+from sickbay.service.report_collect import collect
+from sickbay.service.report_timeline import time_line
+from sickbay.service.report_values import GROUPS, Values
+from sickbay.service.report_words import SIGNS, last_line, level, number, printable, span
+from sickbay.service.stored import SweepError, state_of
+from sickbay.trials import registry
+from sickbay.trials.detecting import Detector
+from sickbay.trials.registry import RegistryError
+from sickbay.trials.store import Store
+from sickbay.trials.store_read import read_sweep
+
+_HERE = Path(__file__).parent
+_DASHES = {"healthy": "none", "pathological": "7 4", "inconclusive": "8 3 2 3", "failed": "2 3"}
+_MARK_WORDS = {
+    "primary": "primary cause",
+    "fatal": "other fatal finding",
+    "warning": "warning",
+    "suspect": "suspected",
+}
+_NAMED_SEEDS = 12
+
+
+def render_report(store: Store, sweep_id: str) -> str:
+    """Write the HTML page of a sweep, running ones included.
+
+    Raises SweepError if there is no such sweep, StoreError or QueryError if it cannot be read.
+    """
+    values = report_values(store, sweep_id)
+    script = (_HERE / "report.js").read_text(encoding="utf-8")
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    templates.filters |= {"number": number, "level": level, "last_line": last_line}
+    page = templates.get_template("report.html").render(
+        **_words(store, values),
+        **_pictures(store, values),
+        v=values,
+        record=values.record,
+        span=span,
+        signs=SIGNS,
+        groups=GROUPS,
+        dashes=_DASHES,
+        mark_words=_MARK_WORDS,
+        rules=_rules(values),
+        sql=questions(values),
+        time=time_line(values),
+        css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - ours
+        script=Markup(script),  # noqa: S704 - ours
+        script_hash=_script_hash(script),
+    )
+    return printable(page.strip()) + "\n"
+
+
+def render_markdown(store: Store, sweep_id: str) -> str:
+    """Write the summary, the causes and the verdicts of a sweep as Markdown; raises as the page."""
+    values = report_values(store, sweep_id)
+    writer = importlib.import_module("sickbay.service.report_markdown")
+    return printable(writer.markdown(values, questions(values)))
+
+
+def report_values(store: Store, sweep_id: str) -> Values:
+    """Read all that a report says; raises SweepError if there is no such sweep."""
+    record = read_sweep(store, sweep_id)
+    if record is None:
+        raise SweepError(
+            f"no sweep {sweep_id!r} in {store.uri}: `sickbay list` shows what there is"
+        )
+    return collect(store, record, state_of(store, record))
+
+
+def questions(values: Values) -> dict[str, str]:
+    """Give the SQL under each table, by the table's name."""
+    sweep, factors = values.record.sweep_id, values.factors
+    return {
+        "verdicts": ask.verdicts(sweep),
+        "arms": ask.arms(sweep, factors),
+        "arm_causes": ask.arm_causes(sweep, factors),
+        "causes": ask.causes(sweep),
+        "trials": ask.trials(sweep, factors),
+        "findings": ask.findings(sweep),
+    }
+
+
+def _words(store: Store, values: Values) -> dict[str, Any]:
+    record = values.record
+    bar = [(one, values.verdicts[one]) for one in SIGNS if one in values.verdicts]
+    bar += [(one, n) for one, n in values.verdicts.items() if one not in SIGNS]
+    pending = record.trials_planned - len(values.trials)
+    bar += [("pending", pending)] if pending > 0 else []
+    return {
+        "bar": bar,
+        "bar_words": ", ".join(f"{n} {verdict}" for verdict, n in bar),
+        "seeds": _seeds(values.seeds),
+        "times": f"{_time(record.submitted_at)}, {_time(record.finished_at)}",
+        "objective_name": values.objective.signal if values.objective else "objective",
+        "spec": yaml.safe_dump(json.loads(record.spec), sort_keys=False, allow_unicode=True),
+        "provenance": _provenance(store, values),
+    }
+
+
+def _provenance(store: Store, values: Values) -> dict[str, str]:
+    record, trials = values.record, values.trials
+    labellers = sorted({one.labeller_version for one in trials if one.labeller_version})
+    versions = sorted({one.workload_version for one in trials if one.workload_version})
+    return {
+        "sweep": record.sweep_id,
+        "spec hash": hashlib.sha256(record.spec.encode()).hexdigest()[:16],
+        "workload version": ", ".join(versions),
+        "code version": record.code_version,
+        "Sickbay version": record.sickbay_version,
+        "labeller version": ", ".join(labellers),
+        "seeds": ", ".join(map(str, values.seeds)),
+        "store": _place(store),
+    }
+
+
+def _place(store: Store) -> str:
+    """Name the store from here, if it lies below: a report may travel."""
+    here = Path.cwd()
+    below = store.is_local and Path(store.root).resolve().is_relative_to(here)
+    return str(Path(store.root).resolve().relative_to(here)) if below else store.uri
+
+
+def _pictures(store: Store, values: Values) -> dict[str, Any]:
+    """Draw the curves. Matplotlib is loaded here, not by whoever imports this module."""
+    curves = importlib.import_module("sickbay.service.report_curves")
+    figures = importlib.import_module("sickbay.service.report_figures")
+    rows, drawn, count = [], dict[str, None](), 0
+    for row in curves.curve_rows(store, values):
+        frame, letters = figures.frame_of(row), figures.letters(row)
+        pictures = [Markup(one) for one in figures.row_pictures(row, count)]  # noqa: S704 - numbers only
+        count += len(pictures)
+        for panel in row.panels:
+            drawn |= dict.fromkeys(one.verdict for one in (*panel.lines, *panel.bands))
+        rows.append(
+            {
+                "shown": row.shown,
+                "frame": frame,
+                "left_out": row.left_out,
+                "sql": row.sql,
+                "as_bands": any(panel.bands for panel in row.panels),
+                "references": _references(row.panels, letters),
+                "pictures": list(zip(row.panels, pictures, strict=True)),
+            }
+        )
+    by_level = len(values.arms) > curves.MOST_ARMS
+    return {"curves": rows, "by_level": by_level, "drawn": [one for one in _DASHES if one in drawn]}
+
+
+def _references(panels: Sequence[Any], letters: Mapping[str, str]) -> list[dict[str, str]]:
+    """Explain the letters: what each reference is, and its value, or its span over the panels."""
+    listed = []
+    for text, letter in letters.items():
+        found = [one for panel in panels for one in panel.references if one.text == text]
+        low, high = min(one.low for one in found), max(one.high for one in found)
+        words = number(low) if number(low) == number(high) else f"{number(low)} – {number(high)}"
+        listed.append({"letter": letter, "text": text, "span": words})
+    return listed
+
+
+def _rules(values: Values) -> dict[str, Detector]:
+    """Give the detectors behind the causes, as far as they are installed here."""
+    rules = {}
+    for cause in values.causes:
+        try:
+            rules[cause.name] = registry.detector(cause.name)
+        except RegistryError:
+            continue  # the page says so
+    return rules
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    some = ", ".join(map(str, seeds[:_NAMED_SEEDS]))
+    return f"{some}, … ({len(seeds)})" if len(seeds) > _NAMED_SEEDS else some or "none yet"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "not yet"
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _script_hash(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

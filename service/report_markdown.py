@@ -1,0 +1,95 @@
+"""The report's tables as Markdown: the summary, the causes and every trial, with their SQL."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sickbay.service.report_values import GROUPS, TRAP, ArmLine, TrialLine, Values
+from sickbay.service.report_words import SIGNS, last_line, level, number, span
+
+_SPECIAL = "\\`*_{}[]<>|#"
+
+
+def markdown(values: Values, sql: Mapping[str, str]) -> str:
+    """Write a sweep as Markdown; every text from outside is escaped, every trial is in it."""
+    record, objective = values.record, values.objective
+    goal = f"{objective.signal}, {objective.goal}" if objective else "unknown"
+    counts = ", ".join(f"{SIGNS.get(one, '')} {n} {one}" for one, n in values.verdicts.items())
+    parts = [
+        f"# {_text(record.name)}",
+        (
+            f"Sweep `{record.sweep_id}`, workload {_text(record.workload)}, design {record.design},"
+            f" {values.state}; {len(values.trials)} trials ended, {record.trials_planned} planned;"
+            f" objective {_text(goal)}."
+        ),
+        f"**{counts or 'no trial has ended yet'}**",
+        "## What to believe",
+        _table(_ARM_HEAD, [_arm(arm) for arm in values.arms]),
+        _sql(sql["arms"]),
+        "## Causes, and what to change",
+        *(_cause(values, index) for index in range(len(values.causes))),
+        _sql(sql["causes"]),
+        "## Every trial",
+        _table(_TRIAL_HEAD, [_trial(one) for one in values.trials]),
+        _sql(sql["trials"]),
+        f"Code {record.code_version or 'unknown'}, Sickbay {record.sickbay_version}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_ARM_HEAD = ("arm", "believe?", "healthy", "causes (onset epoch)", "median", "min – max", "NaN, ∞")
+_TRIAL_HEAD = ("trial", "arm", "seed", "verdict", "cause", "onset", "objective", "epochs", "why")
+
+
+def _arm(arm: ArmLine) -> tuple[str, ...]:
+    causes = (
+        f"{_text(one.name)} {one.trials} of {arm.trials} ({span(one.first_onset, one.last_onset)})"
+        for one in arm.causes
+    )
+    return (
+        _text(arm.arm),
+        ("⚠ " if arm.group == TRAP else "") + GROUPS[arm.group],
+        f"{arm.healthy} of {arm.trials}",
+        "; ".join(causes),
+        number(arm.middle),
+        f"{number(arm.lowest)} – {number(arm.highest)}",
+        str(arm.non_finite or ""),
+    )
+
+
+def _trial(one: TrialLine) -> tuple[str, ...]:
+    return (
+        f"`{one.trial_id}`",
+        _text(one.arm),
+        str(one.seed),
+        f"{SIGNS.get(one.verdict, '')} {one.verdict}",
+        _text(one.pathology or ""),
+        level(one.onset_epoch),
+        number(one.objective),
+        f"{one.epochs_run} / {one.epochs_planned}",
+        _text(last_line(one.error) or one.reason),
+    )
+
+
+def _cause(values: Values, index: int) -> str:
+    cause = values.causes[index]
+    change = "".join(f"\n- Change: {_text(remedy)}" for remedy in cause.remedies)
+    return (
+        f"### {_text(cause.name)}\n\n"
+        f"- Primary cause in {cause.trials} trials of {cause.arms} arms,"
+        f" onset at epoch {span(cause.first_onset, cause.last_onset)}\n"
+        f"- For example `{cause.example.trial_id}`: {_text(cause.example.reason)}{change}"
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _sql(sql: str) -> str:
+    return f"```sql\n{sql.replace('```', '` ` `')}\n```"
+
+
+def _text(value: str) -> str:
+    """Write a text so that no Markdown and no HTML comes of it."""
+    line = " ".join(value.split())
+    return "".join(f"\\{one}" if one in _SPECIAL else one for one in line)

@@ -1,0 +1,51 @@
+"""Sweeps that a store knows: found by name, with their spec and their present state."""
+
+import json
+from typing import Any
+
+from sickbay.trials.driving import driven
+from sickbay.trials.problems import nearest
+from sickbay.trials.store import Store, SweepRecord
+from sickbay.trials.store_read import list_sweeps, read_sweep
+
+
+class SweepError(ValueError):
+    """There is no such sweep, or it cannot do what was asked; the message says what to do."""
+
+
+def find_sweep(store: Store, word: str) -> SweepRecord:
+    """Find a sweep by its id, its name or the beginning of either; of one name the latest.
+
+    Raises SweepError if there is none, or if the beginning fits several names.
+    """
+    records = list_sweeps(store)  # latest first
+    exact = [one for one in records if word in (one.sweep_id, one.name)]
+    if exact:
+        return exact[0]
+    found = [one for one in records if one.sweep_id.startswith(word)] if word else []
+    if len({one.name for one in found}) == 1:
+        return found[0]
+    names = [one.sweep_id for one in records]
+    close = nearest(word, [*names, *(one.name for one in records)])
+    some = ", ".join(one.sweep_id for one in found) if found else ", ".join(names[:10])
+    raise SweepError(
+        (f"{len(found)} sweeps begin with {word!r}: " if found else f"no sweep {word!r}. ")
+        + (f"Did you mean {close!r}? " if close and not found else "")
+        + (some if found else f"In {store.uri}: {some or 'none yet'}.")
+    )
+
+
+def stored_spec(store: Store, sweep_id: str) -> dict[str, Any]:
+    """The spec of a stored sweep, as it was last submitted."""
+    record = read_sweep(store, sweep_id)
+    if record is None:
+        raise SweepError(f"no sweep {sweep_id!r} in this store")
+    spec: dict[str, Any] = json.loads(record.spec)
+    return spec
+
+
+def state_of(store: Store, record: SweepRecord) -> str:
+    """The present state: a sweep that says `running` while nobody drives it is `interrupted`."""
+    if record.state == "running" and not driven(store, record.sweep_id):
+        return "interrupted"
+    return record.state

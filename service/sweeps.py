@@ -1,0 +1,311 @@
+"""A sweep from its spec to its stored, labelled trials: prepare, run, resume, stop, describe.
+
+    result = sickbay.service.sweeps.run("examples/quickstart.yaml")
+
+`run` on a spec whose trials are all stored runs nothing; on one with more seeds or levels it runs
+the new trials only. The state of a sweep lives in the store, not in Ray.
+"""
+
+import importlib
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sickbay.service.stored import SweepError
+from sickbay.trials import design, registry
+from sickbay.trials.contract import TrialConfig, TrialState, Workload
+from sickbay.trials.driving import driven, driving
+from sickbay.trials.events import Ended, ErrorStorm, Event, Watch
+from sickbay.trials.run import RunPolicy, TrialJob
+from sickbay.trials.spec_check import load_spec
+from sickbay.trials.spec_model import ObjectiveSpec, SweepSpec, spec_to_json
+from sickbay.trials.store import Store, SweepRecord, open_store, request, requested, write_sweep
+from sickbay.trials.store_files import locate_store
+from sickbay.trials.store_merge import consolidate
+from sickbay.trials.store_read import read_sweep, trial_states
+
+FINAL = (TrialState.COMPLETED, TrialState.STOPPED)  # other trials are run again
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep that is ready to run: what it is, what is planned, what is missing from the store."""
+
+    store: Store
+    spec: SweepSpec
+    workload: Workload
+    sweep_id: str
+    plan: design.Plan
+    missing: tuple[TrialConfig, ...]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how to run. `address` None starts a local Ray with `cpus` cores (None: all).
+
+    With `in_process` the trials run here one after another, without Ray.
+    """
+
+    address: str | None = None
+    cpus: int | None = None
+    in_process: bool = False
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """How a run of a sweep ended: its state, and how many trials it ran, of how many planned.
+
+    `states` is the state of every stored trial by its id.
+    """
+
+    sweep_id: str
+    store: str
+    state: str
+    ran: int
+    planned: int
+    states: Mapping[str, str]
+    error: str = ""
+
+    @property
+    def failed(self) -> int:
+        """How many trials stand as failed in the store."""
+        return sum(state == TrialState.FAILED for state in self.states.values())
+
+
+class Stopper:
+    """Lets a signal handler end a run. Calling it more than once is harmless."""
+
+    def __init__(self) -> None:
+        """Begin with nobody having asked for anything."""
+        self._asked = threading.Event()
+        self.cancelled = False
+
+    def stop(self) -> None:
+        """Begin no further trial; those that run come to their end."""
+        self._asked.set()
+
+    def cancel(self) -> None:
+        """Begin no further trial and end those that run after their present evaluation."""
+        self.cancelled = True
+        self._asked.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody asked."""
+        return self._asked.is_set()
+
+
+def prepare(source: "str | bytes | Path | dict[str, Any]", store_uri: str) -> Prepared:
+    """Read a spec, plan it, and see what the store has of it. Writes nothing.
+
+    Raises SpecError with every problem of the spec at once, StoreError if the store cannot be read.
+    """
+    spec, workload = load_spec(_source(source), registry.workload)
+    plan = design.plan(spec, workload)
+    sweep_id = design.sweep_identity(spec, workload)
+    store = locate_store(store_uri)
+    states = trial_states(store, sweep_id)
+    missing = tuple(one for one in plan.trials if states.get(one.trial_id) not in FINAL)
+    return Prepared(store, spec, workload, sweep_id, plan, missing)
+
+
+def _source(source: "str | bytes | Path | dict[str, Any]") -> "str | bytes | Path | dict[str, Any]":
+    """A one-line text that ends like a spec's file is the path of one."""
+    is_path = isinstance(source, str) and source.endswith((".yaml", ".yml", ".json"))
+    return Path(str(source)) if is_path and "\n" not in str(source) else source
+
+
+def run(
+    source: "str | bytes | Path | dict[str, Any]",
+    store: str = "./sickbay-results",
+    options: Options | None = None,
+    watch: Watch | None = None,
+    stopper: Stopper | None = None,
+) -> SweepResult:
+    """Run what is missing of a sweep and wait; raises SpecError, StoreError, AlreadyDrivenError."""
+    return run_prepared(prepare(source, store), options or Options(), watch, stopper)
+
+
+def run_prepared(
+    prepared: Prepared,
+    options: Options,
+    watch: Watch | None = None,
+    stopper: Stopper | None = None,
+) -> SweepResult:
+    """Run the missing trials; the same exception in three trials in a row ends the sweep."""
+    store = open_store(prepared.store.uri)
+    with driving(store, prepared.sweep_id):
+        request(store, prepared.sweep_id, None)
+        record = _begin(store, prepared)
+        ender = _Ender(prepared, stopper or Stopper(), watch or _nobody)
+        error = ""
+        try:
+            _run_jobs(prepared, options, ender)
+        except ErrorStorm as storm:
+            error = str(storm)
+        finally:
+            problems = consolidate(store, prepared.sweep_id)
+        state = "failed" if error else ender.state()
+        write_sweep(store, replace(record, state=state, finished_at=time.time()))
+    error = "\n".join([*([error] if error else []), *map(str, problems)])
+    planned = len(prepared.plan.trials)
+    states = trial_states(store, prepared.sweep_id)
+    return SweepResult(prepared.sweep_id, store.uri, state, ender.ended, planned, states, error)
+
+
+def ask(store: Store, sweep_id: str, what: str) -> None:
+    """Ask the driver and workers of a running sweep to `stop` or `cancel`; raises SweepError."""
+    assert what in ("stop", "cancel"), what
+    if not driven(store, sweep_id):
+        raise SweepError(f"the sweep {sweep_id} is not running, so there is nothing to {what}")
+    request(store, sweep_id, "stop" if what == "stop" else "cancel")
+
+
+def _nobody(event: Event) -> None:
+    """Watch nothing."""
+
+
+class _Ender:
+    """Watches a run: counts what ended, and decides when no further trial may begin."""
+
+    def __init__(self, prepared: Prepared, stopper: Stopper, watch: Watch) -> None:
+        self._prepared = prepared
+        self._stopper = stopper
+        self._watch = watch
+        self._started = time.monotonic()
+        self._polled = self._started
+        self._gpu_seconds = 0.0
+        self._requested: str | None = None
+        self._told = False
+        self.gpu_share = 0.0
+        self.ended = 0
+        self.lost = 0
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, Ended):
+            self.ended += event.state != TrialState.CANCELLED
+            self.lost += event.state == TrialState.CANCELLED
+            self._gpu_seconds += event.wall_seconds * self.gpu_share
+        self._watch(event)
+
+    def stopping(self) -> bool:
+        now = time.monotonic()
+        if now - self._polled >= 1.0:
+            self._polled = now
+            self._requested = requested(self._prepared.store, self._prepared.sweep_id)
+        if self._stopper.cancelled and not self._told:
+            self._told = True  # the workers listen to the store
+            request(self._prepared.store, self._prepared.sweep_id, "cancel")
+        return self._stopper.asked or self._requested is not None or self._over_budget()
+
+    def state(self) -> str:
+        """The state of the sweep when the run is over."""
+        if self.ended == len(self._prepared.missing):
+            return "finished"
+        asked = requested(self._prepared.store, self._prepared.sweep_id)
+        cancelled = self._stopper.cancelled or asked == "cancel"
+        return "cancelled" if cancelled else "stopped"
+
+    def _over_budget(self) -> bool:
+        budget = self._prepared.spec.budget
+        hours = (time.monotonic() - self._started) / 3600
+        over = budget.hours is not None and hours >= budget.hours
+        gpu_hours = self._gpu_seconds / 3600
+        return over or (budget.gpu_hours is not None and gpu_hours >= budget.gpu_hours)
+
+
+def _begin(store: Store, prepared: Prepared) -> SweepRecord:
+    spec = prepared.spec
+    earlier = read_sweep(store, prepared.sweep_id)
+    record = SweepRecord(
+        sweep_id=prepared.sweep_id,
+        name=spec.name,
+        workload=spec.workload,
+        design=spec.design,
+        spec=spec_to_json(_with_objective(prepared)),
+        state="running" if prepared.missing else "finished",
+        submitted_at=earlier.submitted_at if earlier else time.time(),
+        trials_planned=len(prepared.plan.trials),
+        code_version=code_version(Path.cwd()),
+        sickbay_version=version("sickbay"),
+    )
+    write_sweep(store, record)
+    return record
+
+
+def _with_objective(prepared: Prepared) -> SweepSpec:
+    """The spec with its objective written out, so that readers need not load the workload."""
+    goal = design.objective_of(prepared.spec, prepared.workload)
+    return prepared.spec.model_copy(
+        update={"objective": ObjectiveSpec(signal=goal.signal, goal=goal.goal.value)}
+    )
+
+
+def _run_jobs(prepared: Prepared, options: Options, ender: _Ender) -> None:
+    if not prepared.missing:
+        return
+    run_all: Callable[..., None]
+    if options.in_process:
+        run_all = importlib.import_module("sickbay.trials.inline").run_jobs
+        jobs = _jobs(prepared, cpu=_cpu(prepared), gpu=0.0)
+        run_all(jobs, ender.see, retries=prepared.spec.retries, stopping=ender.stopping)
+        return
+    tune = importlib.import_module("sickbay.trials.tune")  # seconds that other verbs need not wait
+    asked = prepared.spec.resources
+    with tune.connected(tune.Cluster(options.address, options.cpus)):
+        wanted = prepared.workload.resources.gpu
+        share = tune.share_of(_cpu(prepared), asked.gpu, asked.gpu_memory, wanted)
+        ender.gpu_share = share.gpu
+        jobs = _jobs(prepared, cpu=share.cpu, gpu=share.gpu)
+        tune.run_jobs(
+            jobs, share, ender.see, retries=prepared.spec.retries, stopping=ender.stopping
+        )
+
+
+def _cpu(prepared: Prepared) -> float:
+    asked = prepared.spec.resources.cpu
+    return prepared.workload.resources.cpu if asked is None else asked
+
+
+def _jobs(prepared: Prepared, *, cpu: float, gpu: float) -> Sequence[TrialJob]:
+    spec, workload = prepared.spec, prepared.workload
+    stop = spec.early_stop
+    policy = RunPolicy(stop_pathological=stop.pathology, audit=stop.audit)
+    objective = design.objective_of(spec, workload)
+    scratch = Path(tempfile.gettempdir()) / "sickbay-work" / prepared.sweep_id
+    return [
+        TrialJob(
+            store=prepared.store.absolute,
+            sweep_id=prepared.sweep_id,
+            trial=trial,
+            arm=design.arm_name(trial.config, trial.changed),
+            objective=objective,
+            workdir=str(scratch / trial.trial_id),
+            threads=max(1, int(cpu)),
+            gpus=gpu,
+            policy=policy,
+        )
+        for trial in prepared.missing
+    ]
+
+
+def code_version(folder: Path) -> str:
+    """The commit of the code in a folder, with `+` if it was changed since; "" outside git."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],  # noqa: S607 - the user's own
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

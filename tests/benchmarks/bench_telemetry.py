@@ -1,0 +1,81 @@
+"""What telemetry and online diagnosis cost of a small trial of system 1, as shares of its wall
+time.
+
+Every call into the probe, the diagnosis and the store is timed while a trial runs; the shares are
+of the same run's wall time, so a busy machine slows both. Also the seconds that a trial takes.
+"""
+
+import functools
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from sickbay.trials import design, recording, registry, run
+from sickbay.trials.inline import run_to_end
+from sickbay.trials.probes import StepProbe
+from sickbay.trials.run import RunPolicy, TrialJob
+from sickbay.trials.spec import check_spec, parse_spec
+
+LIMIT = 0.02
+LONGEST = 12.0  # seconds of a small trial on one core
+
+spent: Counter[str] = Counter()
+
+
+def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Count the seconds in a function."""
+
+    @functools.wraps(function)
+    def measured(*args: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return function(*args, **options)
+        finally:
+            spent[name] += time.perf_counter() - start
+
+    return measured
+
+
+def main() -> int:
+    """Measure, print, judge."""
+    torch.set_num_threads(1)
+    for name in ("after_backward", "after_update", "finish_epoch"):
+        setattr(StepProbe, name, timed("telemetry", getattr(StepProbe, name)))
+    run.diagnose = timed("diagnosis", run.diagnose)
+    recording.write_epochs = timed("store", recording.write_epochs)
+    run.write_trial = timed("store", run.write_trial)
+    workload = registry.workload("mvm_orientation")
+    raw = {
+        "name": "bench",
+        "workload": "mvm_orientation",
+        "fixed": {"initialization": "random", "loss": "uniform"},
+        "seeds": 3,
+    }
+    spec = check_spec(parse_spec(raw), workload)
+    walls = []
+    for trial in design.plan(spec, workload).trials:
+        with tempfile.TemporaryDirectory() as folder:
+            job = TrialJob(
+                folder, "bench", trial, "", workload.objective, f"{folder}/w", policy=RunPolicy()
+            )
+            if not walls:
+                run.detectors()  # loaded once a process
+            record = run_to_end(job)
+            assert record.epochs_run == trial.epochs, record
+            walls.append(record.wall_seconds)
+    total = sum(walls)
+    share = (spent["telemetry"] + spent["diagnosis"]) / total
+    print("a small trial: " + ", ".join(f"{wall:.2f} s" for wall in walls) + f" (limit {LONGEST})")
+    for name, seconds in spent.items():
+        print(f"{name}: {seconds / total:.2%} of the trial's wall time")
+    print(f"telemetry and online diagnosis: {share:.2%} (limit {LIMIT:.0%})")
+    return int(share > LIMIT or max(walls) > LONGEST)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Sweeps for the report's tests: hand-written stores, small or large, with every kind of trial."""
+
+import itertools
+import json
+import math
+from dataclasses import dataclass, field
+
+from sickbay.trials.contract import (
+    Finding,
+    FindingState,
+    Health,
+    Label,
+    ReferenceLine,
+    Row,
+    Severity,
+    TaskFacts,
+    TaskKind,
+    TrialConfig,
+    TrialState,
+)
+from sickbay.trials.store import (
+    EpochRecord,
+    SweepRecord,
+    TrialRecord,
+    open_store,
+    start_attempt,
+    write_epochs,
+    write_sweep,
+    write_trial,
+)
+from sickbay.trials.store_merge import consolidate
+
+START = 1_760_000_000.0
+FACTS = TaskFacts(
+    kind=TaskKind.REGRESSION,
+    floors={"val_loss": 1.0},
+    groups=("trunk", "head"),
+    reference_lines=(ReferenceLine("val_loss", 0.05, "the <noise> & nothing else"),),
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one trial of a sample shall look like."""
+
+    levels: dict
+    seed: int
+    values: tuple
+    pathology: str | None = None
+    onset: int | None = None
+    state: TrialState = TrialState.COMPLETED
+    label: Health | None = Health.HEALTHY
+    error: str | None = None
+    reason: str = "skill is proven"
+    remedy: str = ""
+    signals: dict = field(default_factory=dict)
+
+
+def write_sample(
+    folder, told, *, sweep_id="sample-abc123", spec=None, planned=None, goal="minimize"
+):
+    """Write a sweep and merge it; gives back the store."""
+    store = open_store(str(folder))
+    factors = sorted({name for one in told for name in one.levels})
+    levels = {name: sorted({one.levels[name] for one in told}, key=str) for name in factors}
+    spec = spec or {"factors": levels, "name": "sample", "objective": None}
+    write_sweep(
+        store,
+        SweepRecord(
+            sweep_id,
+            "sample",
+            "toy_quadratic",
+            "grid",
+            json.dumps(spec),
+            "finished",
+            START,
+            START + 60,
+            planned or len(told),
+            "c0de",
+            "0.1.0",
+        ),
+    )
+    for number, one in enumerate(told):
+        _write_trial(store, sweep_id, f"{number:016x}", one, goal)
+    assert consolidate(store, sweep_id) == ()
+    return store
+
+
+def _write_trial(store, sweep_id, trial_id, one, goal):
+    attempt = start_attempt(store, sweep_id, trial_id, device="cpu", started_at=START)
+    records = [
+        EpochRecord(
+            attempt,
+            float(epoch),
+            Row(
+                epoch,
+                4 * epoch,
+                {"val_loss": value} | {key: some[epoch - 1] for key, some in one.signals.items()},
+            ),
+        )
+        for epoch, value in enumerate(one.values, start=1)
+    ]
+    write_epochs(store, sweep_id, trial_id, records)
+    finite = [value for value in one.values if math.isfinite(value)]
+    arm = ", ".join(f"{name}={value}" for name, value in one.levels.items())
+    label = one.label and Label(
+        one.label, one.reason, one.pathology, one.onset, one.remedy, labeller_version="v1"
+    )
+    best = (min if goal == "minimize" else max)(finite, default=None)
+    record = TrialRecord(
+        sweep_id,
+        TrialConfig(
+            trial_id, "toy_quadratic", one.levels, one.seed, max(4, len(records)), tuple(one.levels)
+        ),
+        "1",
+        arm,
+        one.state,
+        attempt,
+        label=label,
+        facts=FACTS,
+        objective=one.values[-1] if one.values else None,
+        best_objective=best,
+        epochs_run=len(records),
+        wall_seconds=1.5,
+        device="cpu",
+        started_at=START,
+        finished_at=START + 2,
+        error=one.error,
+    )
+    findings = []
+    if one.pathology:
+        findings = [
+            _finding(one.pathology, FindingState.FIRED, one.onset),
+            _finding("no_skill", FindingState.SUSPECT, 1),
+            _finding("overfitting", FindingState.CLEAR, None),
+        ]
+    write_trial(store, record, findings)
+
+
+def _finding(detector, state, onset):
+    return Finding(detector, "1.0", state, Severity.FATAL, "words & numbers", onset)
+
+
+def small():
+    """Two sound trials, two celebrated ones, a NaN, a failure, an inconclusive one, a cancelled."""
+    sick = {"label": Health.PATHOLOGICAL, "remedy": "Lower the <lr>."}
+    gradients = {"group_grad_max": [[0.5, 0.0], [0.5, 0.0], [0.5, 0.0], [0.5, 0.0]]}
+    trap = {**sick, "pathology": "no_parameter_update", "onset": 2, "signals": gradients}
+    traceback = (
+        "Traceback (most recent call last):\n  File x\nRuntimeError: <b>planted</b> & done\n"
+    )
+    failed = {"state": TrialState.FAILED, "label": None, "error": traceback}
+    return [
+        Told({"lr": 0.1}, 0, (0.9, 0.5, 0.3, 0.2)),
+        Told({"lr": 0.1}, 1, (0.9, 0.6, 0.4, 0.25)),
+        Told({"lr": 0.2}, 0, (0.9, 0.2, 0.1, 0.02), reason="0 of 2 <groups>", **trap),
+        Told({"lr": 0.2}, 1, (0.9, 0.2, 0.1, 0.03), reason="0 of 2 <groups>", **trap),
+        Told({"lr": 5.0}, 0, (0.9, 1e30, math.inf, math.nan), "non_finite", 3, **sick),
+        Told({"lr": 5.0}, 1, (0.9, 2.0, math.nan, math.nan), "non_finite", 3, **sick),
+        Told({"lr": 7.0}, 0, (0.9,), **failed),
+        Told({"lr": 7.0}, 1, (), **failed),
+        Told({"lr": 0.01}, 0, (1.0, 0.99, 0.99, 0.98), label=Health.INCONCLUSIVE),
+        Told({"lr": 0.01}, 1, (1.0,), state=TrialState.CANCELLED, label=None),
+    ]
+
+
+def large(trials=1000, epochs=50):
+    """Four factors over seeds: every third trial is pathological."""
+    grid = itertools.product((1, 2, 3, 4, 5), ("a", "b"), (0.1, 0.2, 0.4, 0.8), (False, True))
+    arms = [dict(zip(("f1", "f2", "f3", "f4"), levels, strict=True)) for levels in grid]
+    told = []
+    for number in range(trials):
+        ill = number % 3 == 0
+        speed = 0.02 if ill else 0.1 + 0.001 * (number % 17)
+        values = tuple(math.exp(-speed * epoch) + 1e-3 * (number % 7) for epoch in range(epochs))
+        extra = {"label": Health.PATHOLOGICAL, "pathology": "no_skill", "onset": 5} if ill else {}
+        signals = {"train_loss": values, "grad_norm_p50": values}
+        told.append(
+            Told(arms[number % len(arms)], number // len(arms), values, signals=signals, **extra)
+        )
+    return told

@@ -1,0 +1,138 @@
+"""The documents say what the code does: every verb, setting, link, example and command."""
+
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from sickbay.service.cli import app
+from sickbay.service.settings import DEFAULT_STORE, Settings
+from sickbay.trials import design, registry
+from sickbay.trials.contract import Health, TrialState
+from sickbay.trials.spec import load_spec
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted(
+    path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("deploy/*.md")]
+)
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+COMMANDS = (ROOT / "docs" / "commands.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def verbs():
+    return [one.name or one.callback.__name__ for one in app.registered_commands]
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_verb_is_documented(verb):
+    assert f"`sickbay {verb}" in COMMANDS
+
+
+def test_no_verb_is_documented_that_does_not_exist():
+    assert set(re.findall(r"`sickbay (\w+)", COMMANDS)) == set(verbs())
+
+
+def test_the_options_of_the_command_line_are_frozen():
+    """A new option is a decision, not an accident: it is documented, and this list is changed."""
+    import typer.main
+
+    group = typer.main.get_command(app)
+    found = {
+        name: sorted(
+            option
+            for parameter in command.params
+            for option in parameter.opts
+            if option.startswith("--")
+        )
+        for name, command in group.commands.items()
+    }
+    running = ["--address", "--cpus", "--in-process", "--store"]
+    assert found == {
+        "validate": ["--json"],
+        "plan": ["--json", "--store"],
+        "run": running,
+        "resume": running,
+        "stop": ["--store"],
+        "cancel": ["--store", "--yes"],
+        "list": ["--json", "--store"],
+        "status": ["--json", "--store"],
+        "results": ["--format", "--json", "--label", "--store", "--where"],
+        "query": ["--format", "--json", "--store"],
+        "report": ["--output", "--store"],
+        "explain": ["--json", "--store"],
+        "relabel": ["--dry-run", "--json", "--store"],
+        "workloads": ["--json"],
+        "detectors": ["--json"],
+        "doctor": ["--json", "--store"],
+    }
+
+
+def test_every_setting_is_documented():
+    for name in ("store", "address"):
+        assert f"`SICKBAY_{name.upper()}`" in COMMANDS
+    assert f"`{DEFAULT_STORE}`" in COMMANDS
+    assert {one.name for one in fields(Settings)} == {"store", "address"}
+
+
+def test_every_state_and_label_is_explained():
+    for word in (*TrialState, *Health):
+        assert f"`{word}`" in COMMANDS + README + (ROOT / "docs" / "store.md").read_text()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
+        if not target.startswith(("http://", "https://", "mailto:")):
+            assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_are_sound_specs(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    spec, workload = load_spec(path, registry.workload)
+    assert design.plan(spec, workload).trials
+
+
+def test_the_readme_s_first_sweep_is_a_sound_spec():
+    [text] = [one for one in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "name:" in one]
+    spec, workload = load_spec(text, registry.workload)
+    assert workload.name == "mvm_orientation"
+    assert len(design.plan(spec, workload).trials) > 1
+
+
+def test_the_readme_s_commands_are_verbs_and_recipes_that_exist():
+    recipes = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for line in re.findall(r"^(?:\$ )?((?:sickbay|make) [^#\n`|]*)", README, re.MULTILINE):
+        tool, word = shlex.split(line)[:2]
+        assert word in (recipes if tool == "make" else verbs()), line
+
+
+def test_the_changelog_knows_the_version():
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[
+        1
+    ]
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_decisions_are_numbered_one_after_another():
+    names = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("*.md"))
+    assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
+    for name in names:
+        head = (ROOT / "docs" / "decisions" / name).read_text().splitlines()[0]
+        assert head.startswith(f"# {int(name[:4])}. ")
+
+
+def test_help_of_every_verb_can_be_printed():
+    for verb in ("run", "results", "relabel"):
+        done = subprocess.run(
+            [Path(sys.executable).parent / "sickbay", verb, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "Usage: sickbay" in done.stdout
