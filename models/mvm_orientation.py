@@ -13,7 +13,9 @@ for the angle has gradient exactly zero, so that the head never moves, under any
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -182,7 +184,11 @@ def nearest(centre_BS3: Tensor, points_BN3: Tensor, count: int) -> Tensor:
     """Return the indices of the `count` nearest points of each centre, (B, S, M)."""
     with torch.no_grad():
         distance_BSN = torch.cdist(centre_BS3, points_BN3)
-        return distance_BSN.topk(min(count, points_BN3.shape[1]), dim=-1, largest=False).indices
+        count = min(count, points_BN3.shape[1])
+        if distance_BSN.device.type == "cpu":  # numpy needs less than half of torch's time here
+            order_BSN = np.argpartition(distance_BSN.numpy(), count - 1, axis=-1)
+            return torch.from_numpy(order_BSN[..., :count])
+        return distance_BSN.topk(count, dim=-1, largest=False, sorted=False).indices
 
 
 def angle(raw_BK2: Tensor, guard: str) -> Tensor:
@@ -252,10 +258,31 @@ def _trunk(inputs: int, channels: tuple[int, ...], dropout: float) -> nn.Sequent
     return nn.Sequential(*layers)
 
 
+class _Maximum(torch.autograd.Function):
+    """The maximum over the last but one dimension, with a cheaper gradient than `amax` has.
+
+    Ties all receive the whole gradient instead of a share; they occur only where points coincide.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        largest = values.amax(dim=-2)
+        ctx.save_for_backward(values, largest)
+        return largest
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        values, largest = ctx.saved_tensors
+        # In place, so that the comparison is born as 0.0 and 1.0: half the time of a bool's detour.
+        chosen: Tensor = values.clone().eq_(largest.unsqueeze(-2))
+        return chosen.mul_(gradient.unsqueeze(-2))
+
+
 def _pooled(mlp: nn.Sequential, grouped: Tensor) -> Tensor:
     """Apply a shared MLP to (…, M, C) and take the maximum over M: ReLU commutes with it."""
     rows: Tensor = mlp(grouped.flatten(0, -2))
-    return functional.relu(rows.reshape(*grouped.shape[:-1], -1).amax(dim=-2))
+    largest: Tensor = _Maximum.apply(rows.reshape(*grouped.shape[:-1], -1))  # type: ignore[no-untyped-call]
+    return functional.relu(largest)
 
 
 def _require(key: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -139,6 +139,7 @@ def run_prepared(
     stopper: Stopper | None = None,
 ) -> SweepResult:
     """Run the missing trials; the same exception in three trials in a row ends the sweep."""
+    _check_address(options.address)
     store = open_store(prepared.store.uri)
     with driving(store, prepared.sweep_id):
         request(store, prepared.sweep_id, None)
@@ -218,6 +219,15 @@ class _Ender:
         over = budget.hours is not None and hours >= budget.hours
         gpu_hours = self._gpu_seconds / 3600
         return over or (budget.gpu_hours is not None and gpu_hours >= budget.gpu_hours)
+
+
+def _check_address(address: str | None) -> None:
+    """Refuse what this version cannot do yet, before anything is written."""
+    if address is not None and "://" in address:
+        raise SweepError(
+            f"--address {address!r} is not available yet: on a machine of the cluster give `auto`, or "
+            "the head's address as host:6379"
+        )
 
 
 def _begin(store: Store, prepared: Prepared) -> SweepRecord:

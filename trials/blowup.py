@@ -67,6 +67,10 @@ def blowup(history: History, k: int = 3) -> Blowup | None:
     It must last for k evaluations. Of several rules that hold it tells the one least likely to
     recover, since the first began.
     """
+    return history.once(("blowup", k), lambda: _blowup(history, k))
+
+
+def _blowup(history: History, k: int) -> Blowup | None:
     found = [hit for curve in _curves(history) for hit in _hits(curve, k)]
     if not found:
         return None

@@ -39,17 +39,27 @@ def diagnose(history: History, detectors: Sequence[Detector]) -> Diagnosis:
     A detector that raises does not end the diagnosis: its finding is `insufficient_evidence` and
     tells the error. Two detectors with one name are a ValueError.
     """
+    diagnosis = look(history, detectors)
+    version = labeller_version(detectors)
+    text = f"{history.digest()} {version}"
+    return replace(
+        diagnosis,
+        label=replace(
+            diagnosis.label,
+            labeller_version=version,
+            label_hash=hashlib.sha256(text.encode()).hexdigest()[:16],
+        ),
+    )
+
+
+def look(history: History, detectors: Sequence[Detector]) -> Diagnosis:
+    """Judge a history that still grows: the verdict of `diagnose`, not signed by a hash."""
     names = [detector.name for detector in detectors]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"two detectors are called {twice[0]!r}: each name may be used once")
     findings = _hold_jointly(history, [_ask(detector, history) for detector in detectors])
-    version = labeller_version(detectors)
-    label = replace(
-        _label(history, findings, _coverage(findings, detectors)),
-        labeller_version=version,
-        label_hash=hashlib.sha256(f"{history.digest()} {version}".encode()).hexdigest()[:16],
-    )
+    label = _label(history, findings, _coverage(findings, detectors))
     return Diagnosis(label, findings)
 
 

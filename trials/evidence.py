@@ -60,6 +60,10 @@ def gain(history: History, signal: str = "val_loss") -> Gain | None:
     proves skill, takes all of SE(L), while the upper bound asks whether a model of gain g = 0.02
     could look so bad: see `_paired_error`. Without SE(L) the noise between evaluations stands in.
     """
+    return history.once(("gain", signal), lambda: _gain(history, signal))
+
+
+def _gain(history: History, signal: str) -> Gain | None:
     floor = floor_of(history.facts, signal)
     loss = history.column(signal)
     if floor is None or not np.isfinite(floor) or np.isnan(loss).all():

@@ -8,7 +8,7 @@ a gap from a NaN that was measured.
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 Number = TypeVar("Number", np.float64, np.int64)
+T = TypeVar("T")
 
 SCHEMA_VERSION = 1  # of what a history holds; enters every label's hash
 
@@ -44,6 +45,7 @@ class History:
         by_epoch = {row.epoch: row for row in rows}
         self._rows = tuple(by_epoch[epoch] for epoch in sorted(by_epoch))
         self._columns: dict[str, FloatArray] = {}
+        self._known: dict[Hashable, Any] = {}
         self.facts = facts
         self.epochs_planned = epochs_planned
         self.finished = finished
@@ -80,6 +82,16 @@ class History:
         """A vector signal, shape (n, d), short vectors filled up with NaN; a scalar has d = 1."""
         values = self._array(name)
         return values if values.ndim == 2 else values[:, None]
+
+    def once(self, key: Hashable, work: Callable[[], T]) -> T:
+        """The result of `work`, done once for this history: several detectors ask the same thing.
+
+        `work` must be a pure function of the history, and `key` must name it and its arguments.
+        """
+        if key not in self._known:
+            self._known[key] = work()
+        found: T = self._known[key]
+        return found
 
     def prefix(self, n: int) -> "History":
         """The first n evaluations, as they looked while the trial still ran."""

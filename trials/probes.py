@@ -14,9 +14,8 @@ Group signals are vectors in the order of `groups`. Nothing is copied from the d
 epoch ends, so that a GPU is not made to wait.
 """
 
-import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 
 Signals = dict[str, float | list[float]]
-SAMPLE_EVERY = 8  # steps between two measurements of the update's size
+SAMPLE_EVERY = 16  # steps between two measurements of the update's size
 
 
 class StepProbe:
@@ -39,8 +38,12 @@ class StepProbe:
 
     def after_backward(self) -> None:
         """Call while the gradients are as backward left them."""
-        self._gradients.append([_extremes(group) for group in self._groups])
-        if self._steps % SAMPLE_EVERY == 0:
+        sampled = self._steps % SAMPLE_EVERY == 0
+        for index, group in enumerate(self._groups):
+            # A group that has not moved yet is looked at in every step: zero must mean zero.
+            if sampled or not self._largest[index] > 0.0:
+                self._largest[index] = _greater(self._largest[index], _largest_gradient(group))
+        if sampled:
             self._before = _copies(self._groups)
         self._steps += 1
 
@@ -56,8 +59,9 @@ class StepProbe:
     def finish_epoch(self) -> Signals:
         """Return the signals since the last call, and start anew. NaN where nothing was measured.
 
-        `group_grad_max` is exactly 0 for a group whose gradients were all zero, NaN for one that
-        had none at all, infinite if one was not finite.
+        `group_grad_max` is taken over every 16th step; it is exactly 0 only for a group whose
+        gradients were zero in every step, NaN for one that had none at all, infinite if one was
+        not finite.
         """
         signals = self._numerics() | self._group_signals()
         self._start_epoch()
@@ -67,7 +71,7 @@ class StepProbe:
         self._steps = 0
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
-        self._gradients: list[list[list[Tensor]]] = []  # by step, by group
+        self._largest = [math.nan] * len(self._groups)  # by group, so far
         self._updates: list[Tensor] = []
         self._weights: list[Tensor] = []
         self._before = None
@@ -77,9 +81,6 @@ class StepProbe:
         losses, norms = _column(self._losses), _column(self._norms)
         bad_gradient = ~torch.isfinite(norms)
         finite = norms[~bad_gradient]
-        bad_parameters = sum(
-            int((~torch.isfinite(parameter)).sum()) for group in self._groups for parameter in group
-        )
         return {
             "train_steps": float(self._steps),
             "train_loss": float(losses.mean()),
@@ -89,7 +90,7 @@ class StepProbe:
             "nonfinite_loss_steps": float((~torch.isfinite(losses)).sum()),
             "nonfinite_grad_steps": float(bad_gradient.sum()),
             "nonfinite_grad_run": float(_longest_run(bad_gradient.tolist())),
-            "nonfinite_params": float(bad_parameters),
+            "nonfinite_params": float(_nonfinite(self._groups)),
             "grad_norm_p50": _quantile(finite, 0.5),
             "grad_norm_p90": _quantile(finite, 0.9),
             "grad_norm_max": _quantile(finite, 1.0),
@@ -98,8 +99,6 @@ class StepProbe:
         }
 
     def _group_signals(self) -> Signals:
-        by_group = zip(*self._gradients, strict=True)
-        largest = [_largest(itertools.chain.from_iterable(steps)) for steps in by_group]
         ratio = [math.nan] * len(self._groups)
         if self._updates:
             update, weight = torch.stack(self._updates), torch.stack(self._weights)
@@ -107,24 +106,33 @@ class StepProbe:
             relative = torch.where(update == 0.0, 0.0, update / weight)
             ratio = relative.double().square().mean(dim=0).sqrt().tolist()
         return {
-            "group_grad_max": largest or [math.nan] * len(self._groups),
+            "group_grad_max": list(self._largest),
             "group_update_norm": _distances(self._groups, self._epoch_start).tolist(),
             "group_weight_norm": _norms(self._groups).tolist(),
             "group_update_ratio": ratio,
         }
 
 
-def _extremes(group: Sequence[Parameter]) -> list[Tensor]:
-    """Return the least and the greatest gradient of each parameter; far cheaper than an ∞-norm."""
+def _largest_gradient(group: Sequence[Parameter]) -> float:
+    """Return the greatest |gradient|; NaN if there is none, infinity if one is not finite."""
     gradients = [parameter.grad for parameter in group if parameter.grad is not None]
-    return [extreme for gradient in gradients for extreme in torch.aminmax(gradient)]
-
-
-def _largest(extremes: Iterable[Tensor]) -> float:
-    values = list(extremes)
-    if not values:
+    if not gradients:
         return math.nan
-    return float(torch.stack(values).abs().nan_to_num(nan=math.inf).max())
+    # Least and greatest of each: far cheaper than an infinity norm.
+    extremes = [extreme for gradient in gradients for extreme in torch.aminmax(gradient)]
+    return float(torch.stack(extremes).abs().nan_to_num(nan=math.inf).max())
+
+
+def _greater(one: float, other: float) -> float:
+    """Return the greater of two, where NaN means that there is none."""
+    return other if math.isnan(one) else one if math.isnan(other) else max(one, other)
+
+
+def _nonfinite(groups: Sequence[Sequence[Parameter]]) -> int:
+    """Count the parameters that are NaN or infinite; a finite norm says at once that none is."""
+    if bool(torch.isfinite(_norms(groups)).all()):
+        return 0
+    return sum(int((~torch.isfinite(one)).sum()) for group in groups for one in group)
 
 
 @torch.no_grad()

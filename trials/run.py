@@ -31,7 +31,7 @@ from sickbay.trials.contract import (
     Workload,
 )
 from sickbay.trials.detecting import Detector
-from sickbay.trials.diagnose import diagnose, online_stop
+from sickbay.trials.diagnose import diagnose, look, online_stop
 from sickbay.trials.recording import TrialLog
 from sickbay.trials.seeding import pick_device, seed_everything
 from sickbay.trials.store import (
@@ -216,7 +216,7 @@ def _stops(job: TrialJob, log: TrialLog, progress: _Progress) -> bool:
         return False
     history = log.history(progress.facts, job.trial.epochs, finished=False)
     judges = detectors()
-    diagnosis = diagnose(history, judges)
+    diagnosis = look(history, judges)
     if not online_stop(diagnosis, judges):
         return False
     progress.online_pathology = diagnosis.label.pathology

@@ -47,6 +47,7 @@ def main() -> int:
     for name in ("after_backward", "after_update", "finish_epoch"):
         setattr(StepProbe, name, timed("telemetry", getattr(StepProbe, name)))
     run.diagnose = timed("diagnosis", run.diagnose)
+    run.look = timed("diagnosis", run.look)
     recording.write_epochs = timed("store", recording.write_epochs)
     run.write_trial = timed("store", run.write_trial)
     workload = registry.workload("mvm_orientation")

@@ -209,6 +209,12 @@ def test_a_dry_run_of_relabelling_writes_nothing(tmp_path):
     pd.testing.assert_frame_equal(before, trials(tmp_path))
 
 
+def test_an_address_that_is_not_available_yet_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(SweepError, match="not available yet"):
+        run(toy_sweeps.spec(), str(tmp_path / "store"), Options(address="http://head:8265"))
+    assert not (tmp_path / "store").exists()
+
+
 def test_every_stored_trial_ended(tmp_path):
     result = run_here(tmp_path)
     assert set(trial_states(open_store(result.store), result.sweep_id).values()) == {
