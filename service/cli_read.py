@@ -74,7 +74,7 @@ def results(
     """The trials of a sweep; every setting is a column in the formats other than the table."""
     from sickbay.service.query import trials
     from sickbay.service.stored import find_sweep, stored_spec
-    from sickbay.service.verdicts import arm_table, trial_table
+    from sickbay.service.verdicts import arm_table, in_spec_order, trial_table
 
     opened = existing_store(store)
     record = find_sweep(opened, sweep)
@@ -83,9 +83,9 @@ def results(
         print_result(found, Format.JSON if as_json else style)
         return
     warn_of(found.problems)
-    rows = found.records()
+    factors = stored_spec(opened, record.sweep_id).get("factors", {})
+    rows = in_spec_order(found.records(), factors)
     out = console()
-    factors = list(stored_spec(opened, record.sweep_id).get("factors", {}))
     out.print(trial_table(rows[:MOST_ROWS], factors))
     if len(rows) > MOST_ROWS:
         out.print(f"[dim]… {len(rows) - MOST_ROWS} more; --format csv prints all. By arm:[/dim]")

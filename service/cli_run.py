@@ -1,5 +1,6 @@
 """The verbs that make or end work: validate, plan, run, resume, stop, cancel."""
 
+import shlex
 import signal
 import sys
 from collections import Counter
@@ -22,6 +23,7 @@ from sickbay.service.cli_options import (
 
 if TYPE_CHECKING:
     from sickbay.service.sweeps import Prepared, Stopper, SweepResult
+    from sickbay.trials.store import Store
 
 CpusOption = Annotated[
     int | None, typer.Option("--cpus", min=1, help="Cores of the local Ray. Default: all.")
@@ -150,13 +152,13 @@ def _run(prepared: "Prepared", address: str | None, cpus: int | None, *, in_proc
         with Progress(err, planned, planned - missing) as progress:
             result = run_prepared(prepared, options, progress.see, stopper)
     except KeyboardInterrupt:
-        _say_how_to_resume(prepared.sweep_id)
+        _say_how_to_resume(prepared)
         raise typer.Exit(130) from None
     finally:
         restore()
     _tell(out, prepared, result)
     if stopper.cancelled:
-        _say_how_to_resume(prepared.sweep_id)
+        _say_how_to_resume(prepared)
         raise typer.Exit(130)
     raise typer.Exit(1 if result.state == "failed" or result.failed else 0)
 
@@ -182,10 +184,9 @@ def _on_interrupt(stopper: "Stopper") -> Any:
     return restore
 
 
-def _say_how_to_resume(sweep_id: str) -> None:
-    typer.echo(
-        f"ended before all trials were done; go on with: sickbay resume {sweep_id}", err=True
-    )
+def _say_how_to_resume(prepared: "Prepared") -> None:
+    command = f"sickbay resume {prepared.sweep_id}{_store_words(prepared.store)}"
+    typer.echo(f"ended before all trials were done; go on with: {command}", err=True)
 
 
 def _tell(out: Any, prepared: "Prepared", result: "SweepResult") -> None:
@@ -201,23 +202,28 @@ def _tell(out: Any, prepared: "Prepared", result: "SweepResult") -> None:
     out.print(f"\n{result.sweep_id} {result.state}: {result.ran} trials ran; stored: {words}")
     out.print(f"  results  {store.uri}/trials/{result.sweep_id}", soft_wrap=True, highlight=False)
     out.print(f"  report   {report}", soft_wrap=True, highlight=False)
-    print_next(out, result.sweep_id, _interesting(store, result.sweep_id))
+    print_next(out, store, result.sweep_id)
     if result.error:
         typer.echo(f"sickbay: {result.error}", err=True)
 
 
-def print_next(out: Any, sweep_id: str, trial_id: str) -> None:
-    """The next three commands to try."""
+def print_next(out: Any, store: "Store", sweep_id: str) -> None:
+    """The next three commands to try, to be typed as they stand."""
     out.print("next:")
     for command in (
-        f"sickbay explain {trial_id}",
+        f"sickbay explain {_interesting(store, sweep_id)}",
         'sickbay query "SELECT arm, label, pathology, count(*) FROM trials GROUP BY ALL"',
         f"sickbay results {sweep_id} --label pathological",
     ):
-        out.print(f"  {command}", soft_wrap=True, highlight=False)
+        out.print(f"  {command}{_store_words(store)}", soft_wrap=True, highlight=False)
 
 
-def _interesting(store: Any, sweep_id: str) -> str:
+def _store_words(store: "Store") -> str:
+    """How to name this store on the command line: not at all where it is the one meant anyway."""
+    return "" if store.uri == store_uri(None) else f" --store {shlex.quote(store.uri)}"
+
+
+def _interesting(store: "Store", sweep_id: str) -> str:
     """A pathological trial's short id, or any trial's."""
     from sickbay.service.query import trials
 

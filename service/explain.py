@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sickbay.service.query import find_trial, findings, labels, trials
 from sickbay.service.stored import stored_spec
-from sickbay.service.verdicts import number, shown, verdict
+from sickbay.service.verdicts import number, print_advice, shown, verdict
 from sickbay.trials.contract import Health
 from sickbay.trials.store import Store
 
@@ -83,8 +83,7 @@ def _print_judgement(console: Console, trial: Row) -> None:
     if trial["pathology"]:
         since = "" if trial["onset_epoch"] is None else f", since epoch {trial['onset_epoch']}"
         console.print(f"\n[bold]{trial['pathology']}[/bold]{since}")
-        console.print(f"  why     {trial['reason']}", highlight=False)
-        console.print(f"  change  {trial['remedy']}", highlight=False)
+        print_advice(console, trial)
     elif trial["reason"]:
         console.print(f"  {trial['reason']}", highlight=False)
     if trial["contributing"]:

@@ -79,12 +79,17 @@ class SweepResult:
 
 
 class Stopper:
-    """Lets a signal handler end a run. Calling it more than once is harmless."""
+    """Lets a signal handler end a run. Calling it more than once is harmless.
+
+    `on_cancel` tells the workers; a run sets it. It is called from a thread of its own, because a
+    signal may arrive in the middle of anything.
+    """
 
     def __init__(self) -> None:
         """Begin with nobody having asked for anything."""
         self._asked = threading.Event()
         self.cancelled = False
+        self.on_cancel: Callable[[], None] = lambda: None
 
     def stop(self) -> None:
         """Begin no further trial; those that run come to their end."""
@@ -94,6 +99,7 @@ class Stopper:
         """Begin no further trial and end those that run after their present evaluation."""
         self.cancelled = True
         self._asked.set()
+        threading.Thread(target=self.on_cancel, daemon=True).start()
 
     @property
     def asked(self) -> bool:
@@ -145,6 +151,7 @@ def run_prepared(
         request(store, prepared.sweep_id, None)
         record = _begin(store, prepared)
         ender = _Ender(prepared, stopper or Stopper(), watch or _nobody)
+        ender.stopper.on_cancel = lambda: request(store, prepared.sweep_id, "cancel")
         error = ""
         try:
             _run_jobs(prepared, options, ender)
@@ -177,13 +184,12 @@ class _Ender:
 
     def __init__(self, prepared: Prepared, stopper: Stopper, watch: Watch) -> None:
         self._prepared = prepared
-        self._stopper = stopper
+        self.stopper = stopper
         self._watch = watch
         self._started = time.monotonic()
         self._polled = self._started
         self._gpu_seconds = 0.0
         self._requested: str | None = None
-        self._told = False
         self.gpu_share = 0.0
         self.ended = 0
         self.lost = 0
@@ -200,17 +206,14 @@ class _Ender:
         if now - self._polled >= 1.0:
             self._polled = now
             self._requested = requested(self._prepared.store, self._prepared.sweep_id)
-        if self._stopper.cancelled and not self._told:
-            self._told = True  # the workers listen to the store
-            request(self._prepared.store, self._prepared.sweep_id, "cancel")
-        return self._stopper.asked or self._requested is not None or self._over_budget()
+        return self.stopper.asked or self._requested is not None or self._over_budget()
 
     def state(self) -> str:
         """The state of the sweep when the run is over."""
         if self.ended == len(self._prepared.missing):
             return "finished"
         asked = requested(self._prepared.store, self._prepared.sweep_id)
-        cancelled = self._stopper.cancelled or asked == "cancel"
+        cancelled = self.stopper.cancelled or asked == "cancel"
         return "cancelled" if cancelled else "stopped"
 
     def _over_budget(self) -> bool:
@@ -225,8 +228,8 @@ def _check_address(address: str | None) -> None:
     """Refuse what this version cannot do yet, before anything is written."""
     if address is not None and "://" in address:
         raise SweepError(
-            f"--address {address!r} is not available yet: on a machine of the cluster give `auto`, or "
-            "the head's address as host:6379"
+            f"--address {address!r} is not available yet: give `auto` on a machine of the cluster, "
+            "or the head's address as host:6379"
         )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -28,8 +28,8 @@ SIGNS = {
 
 def print_verdicts(console: Console, store: Store, sweep_id: str, spec: Mapping[str, Any]) -> None:
     """Print the trials of a sweep with their labels, then each cause once: why, and what to do."""
-    rows = trials(store, sweep_id).records()
-    factors = list(spec.get("factors", {}))
+    factors: Mapping[str, Any] = spec.get("factors", {})
+    rows = in_spec_order(trials(store, sweep_id).records(), factors)
     if len(rows) <= ROWS_ON_A_SCREEN:
         console.print(trial_table(rows, factors))
     else:
@@ -38,7 +38,20 @@ def print_verdicts(console: Console, store: Store, sweep_id: str, spec: Mapping[
     print_causes(console, rows)
 
 
-def trial_table(rows: Sequence[Row], factors: Sequence[str]) -> Table:
+def in_spec_order(rows: Sequence[Row], factors: Mapping[str, Any]) -> list[Row]:
+    """Sort trials by their levels in the order of the spec, then by seed."""
+
+    def position(row: Row) -> tuple[Any, ...]:
+        ranks = []
+        for name, levels in factors.items():
+            known = levels if isinstance(levels, list) else []
+            ranks.append(known.index(row[name]) if row.get(name) in known else len(known))
+        return (*ranks, row["arm"], row["seed"])
+
+    return sorted(rows, key=position)
+
+
+def trial_table(rows: Sequence[Row], factors: Iterable[str]) -> Table:
     """One line a trial: id, factors, seed, objective, label, cause, since when."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("trial", style="dim", no_wrap=True)
@@ -49,8 +62,7 @@ def trial_table(rows: Sequence[Row], factors: Sequence[str]) -> Table:
     table.add_column("label", no_wrap=True)
     table.add_column("cause", no_wrap=True)
     table.add_column("since", justify="right", no_wrap=True)
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
-    for row in sorted(rows, key=lambda row: (arms.index(row["arm"]), row["seed"])):
+    for row in rows:
         table.add_row(
             row["trial_id"][:8],
             *(shown(row.get(name)) for name in factors),
@@ -85,12 +97,21 @@ def print_causes(console: Console, rows: Sequence[Row]) -> None:
         mine = [row for row in sick if row["pathology"] == cause]
         example = mine[0]
         console.print(Text(f"{cause}: {len(mine)} of {len(rows)} trials", style="bold"))
-        console.print(f"  why     {example['reason']}", highlight=False, soft_wrap=False)
-        console.print(f"  change  {example['remedy']}", highlight=False, soft_wrap=False)
+        print_advice(console, example)
     for row in rows:
         if row["state"] == "failed":
             last = (row["error"] or "").strip().splitlines()[-1:]
             console.print(f"failed: {row['trial_id'][:8]} ({row['arm']}) {' '.join(last)}")
+
+
+def print_advice(console: Console, row: Row) -> None:
+    """Print why a trial is pathological, and what to change, with a hanging indent."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    grid.add_row("  why", Text(row["reason"]))
+    grid.add_row("  change", Text(row["remedy"]))
+    console.print(grid)
 
 
 def verdict(row: Row) -> Text:

@@ -15,7 +15,7 @@ import numpy as np
 from sickbay.trials.causes import consequences, is_fatal, primary_cause
 from sickbay.trials.contract import Finding, FindingState, Health, Label, Severity
 from sickbay.trials.detecting import Detector
-from sickbay.trials.evidence import alphas, gain, lasting
+from sickbay.trials.evidence import alphas, gain, lasting, percent
 from sickbay.trials.history import History
 from sickbay.trials.margins import MARGINS_VERSION, margin
 from sickbay.trials.statistics import holm
@@ -179,13 +179,13 @@ def _skill(history: History) -> tuple[str, list[str]]:
         lower, value = lasting(found.lower), lasting(found.value)
         if lower > limit and lasting(found.value, 1) > limit:
             proof = proof or (
-                f"The {words} gains {value:.1%} on the best constant predictor (at least "
-                f"{lower:.1%})."
+                f"The {words} gains {percent(value)} on the best constant predictor (at least "
+                f"{percent(lower)})."
             )
         else:
             lacking.append(
-                f"Skill is not proven: the {words} gains {value:.1%} on the best constant "
-                f"predictor, proven only {lower:.1%} (margin {limit:.0%})."
+                f"Skill is not proven: the {words} gains {percent(value)} on the best constant "
+                f"predictor, proven only {percent(lower)} (margin {limit:.0%})."
             )
     return proof, lacking
 

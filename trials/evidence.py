@@ -109,6 +109,11 @@ def no_gain_p(found: Gain) -> float:
     return float(ndtr(np.max(z)))
 
 
+def percent(value: float) -> str:
+    """A share in per cent; in powers of ten where a blow-up has made it absurd."""
+    return f"{value:.1%}" if abs(value) < 100.0 else f"{100.0 * value:.2g}%"
+
+
 def lasting(values: FloatArray, count: int = 3) -> float:
     """Median of the last `count` values that are numbers: what one odd evaluation cannot change."""
     kept = values[~np.isnan(values)][-count:]

@@ -5,9 +5,10 @@ trials, the same rows, the same store.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sickbay.trials.events import Ended, Retried, Started, StormWatch, Watch
-from sickbay.trials.run import TrialJob, out_of_memory, run_trial
+from sickbay.trials.run import TrialJob, out_of_memory, record_loss, run_trial
 from sickbay.trials.store import TrialRecord
 
 
@@ -20,15 +21,16 @@ def run_jobs(
 ) -> None:
     """Run jobs in their order until all have ended or `stopping` answers true.
 
-    A trial that runs out of memory begins again, at most `retries` times, and then raises. Raises
-    ErrorStorm when the same exception of the user's code ended three trials in a row.
+    A trial that runs out of memory begins again, at most `retries` times, and has then failed.
+    Raises ErrorStorm when the same exception of the user's code ended three trials in a row,
+    StoreError when the store cannot be written.
     """
     storms = StormWatch()
     for job in jobs:
         if stopping():
             return
         watch(Started(job.trial.trial_id))
-        ended = Ended.of(_run_with_retries(job, watch, retries))
+        ended = _run_with_retries(job, watch, retries)
         watch(ended)
         storm = storms.see(ended)
         if storm is not None:
@@ -46,12 +48,15 @@ def run_to_end(job: TrialJob) -> TrialRecord:
             return record
 
 
-def _run_with_retries(job: TrialJob, watch: Watch, retries: int) -> TrialRecord:
-    for deaths in range(1, retries + 1):
+def _run_with_retries(job: TrialJob, watch: Watch, retries: int) -> Ended:
+    deaths = 0
+    while True:
         try:
-            return run_to_end(job)
+            return Ended.of(run_to_end(job))
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            watch(Retried(job.trial.trial_id, deaths))
-    return run_to_end(job)
+            deaths += 1
+            if deaths > retries:
+                return replace(Ended.of(record_loss(job, deaths, repr(error))), error_key=None)
+        watch(Retried(job.trial.trial_id, deaths))

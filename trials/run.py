@@ -36,6 +36,7 @@ from sickbay.trials.recording import TrialLog
 from sickbay.trials.seeding import pick_device, seed_everything
 from sickbay.trials.store import (
     Store,
+    StoreError,
     TrialRecord,
     open_store,
     requested,
@@ -94,7 +95,8 @@ def run_trial(job: TrialJob) -> TrialRun:
     """Run a trial to its end and store everything about it; yields epochs, returns the record.
 
     An exception of the user's code ends in the state `failed`, with its traceback. Running out of
-    memory is raised instead: that is the machine's trouble, and the caller may try again.
+    memory is raised instead, and so is a StoreError: that is the machine's trouble, and the caller
+    may try again.
     """
     store = open_store(job.store)
     started = time.time()
@@ -111,6 +113,8 @@ def run_trial(job: TrialJob) -> TrialRun:
         log.begin()
         progress.state = yield from _train(job, device, log, progress)
     except Exception as error:
+        if isinstance(error, StoreError):
+            raise  # nothing could be recorded where nothing can be written
         log.flush()
         if out_of_memory(error):
             raise
@@ -130,6 +134,25 @@ def run_trial(job: TrialJob) -> TrialRun:
     )
     write_trial(store, record, findings)
     shutil.rmtree(job.workdir, ignore_errors=True)
+    return record
+
+
+def record_loss(job: TrialJob, attempts: int, why: str) -> TrialRecord:
+    """Store a trial that nobody else can store, because its worker or its memory was lost for good.
+
+    Its rows stay; it has failed, and has no label. Raises StoreError if that cannot be written.
+    """
+    record = TrialRecord(
+        sweep_id=job.sweep_id,
+        trial=job.trial,
+        workload_version="",
+        arm=job.arm,
+        state=TrialState.FAILED,
+        attempt=attempts,
+        error=f"lost its worker, node or memory in each of {attempts} attempts; at last: {why}",
+        finished_at=time.time(),
+    )
+    write_trial(open_store(job.store), record)
     return record
 
 

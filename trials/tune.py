@@ -30,11 +30,11 @@ from ray.tune import (
 )
 from ray.tune.search import Searcher
 
-from sickbay.trials.contract import Goal, Objective, TrialConfig, TrialState
+from sickbay.trials.contract import Goal, Objective, TrialConfig
 from sickbay.trials.events import Ended, ErrorStorm, Retried, Started, StormWatch, Watch
-from sickbay.trials.run import RunPolicy, TrialJob, TrialRun, run_trial
+from sickbay.trials.run import RunPolicy, TrialJob, TrialRun, record_loss, run_trial
 from sickbay.trials.seeding import gpu_memory_gib
-from sickbay.trials.store import TrialRecord, open_store, write_trial
+from sickbay.trials.store import StoreError
 
 REPORT_SECONDS = 1.0  # a running trial tells the driver its epoch this often
 # How many trials may wait on the cluster: enough to keep every core busy while the driver is, few
@@ -101,7 +101,7 @@ def run_jobs(
     After `stopping` no further trial begins; those that run come to their end. A trial whose worker
     dies, whose node is lost or that runs out of memory begins again, at most `retries` times; an
     exception of the user's code and a pathology never. Raises ErrorStorm when the same exception
-    ended three trials in a row.
+    ended three trials in a row, StoreError when not even a lost trial could be written down.
     """
     if not jobs:
         return
@@ -126,6 +126,8 @@ def run_jobs(
                 checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         ).fit()
+    if follower.trouble is not None:
+        raise follower.trouble
     if follower.storm is not None:
         raise follower.storm
 
@@ -177,6 +179,7 @@ class _Follower(_StaysHere, Callback):  # type: ignore[misc]
         self._storms = StormWatch()
         self._deaths: Counter[str] = Counter()
         self.storm: ErrorStorm | None = None
+        self.trouble: StoreError | None = None  # the store failed under the driver, too
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         del iteration, trials, info
@@ -195,34 +198,19 @@ class _Follower(_StaysHere, Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         del iteration, trials, info
-        self._died(_trial_id(trial), final=False)
+        trial_id = _trial_id(trial)
+        self._deaths[trial_id] += 1
+        self._watch(Retried(trial_id, self._deaths[trial_id]))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         del iteration, trials, info
         trial_id = _trial_id(trial)
-        self._died(trial_id, final=True)
-        self._watch(self._record_loss(self._jobs[trial_id], _why(trial)))
-
-    def _died(self, trial_id: str, *, final: bool) -> None:
-        self._deaths[trial_id] += 1
-        if not final:
-            self._watch(Retried(trial_id, self._deaths[trial_id]))
-
-    def _record_loss(self, job: TrialJob, why: str) -> Ended:
-        """Store a trial that nobody is left to store: its worker is gone for good."""
-        attempts = self._retries + 1
-        record = TrialRecord(
-            sweep_id=job.sweep_id,
-            trial=job.trial,
-            workload_version="",
-            arm=job.arm,
-            state=TrialState.FAILED,
-            attempt=attempts,
-            error=f"the worker was lost in each of {attempts} attempts; the last time: {why}",
-            finished_at=time.time(),
-        )
-        write_trial(open_store(job.store), record)
-        return replace(Ended.of(record), error_key=None)
+        try:
+            record = record_loss(self._jobs[trial_id], self._retries + 1, _why(trial))
+        except StoreError as error:
+            self.trouble, self._feed.closed = error, True
+            return
+        self._watch(replace(Ended.of(record), error_key=None))
 
 
 @contextlib.contextmanager

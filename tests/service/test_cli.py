@@ -99,7 +99,7 @@ def test_the_next_commands_work_as_they_stand(swept):
 
     commands = swept[1].stdout.partition("next:\n")[2].strip().splitlines()
     for command in commands:
-        assert process(*shlex.split(command)[1:], SICKBAY_STORE=str(swept[0] / "store")).stdout
+        assert process(*shlex.split(command)[1:]).stdout
 
 
 def test_run_again_says_that_nothing_is_missing(swept):

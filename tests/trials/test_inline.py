@@ -24,12 +24,14 @@ def test_each_trial_begins_and_ends_in_the_planned_order(tmp_path):
     assert [e.trial_id for e in events[::2]] == [job.trial.trial_id for job in planned]
 
 
-def test_out_of_memory_is_retried_and_then_raised(tmp_path):
+def test_out_of_memory_is_retried_and_then_a_failed_trial_that_ends_nothing_else(tmp_path):
     events = run_all(jobs(tmp_path, 1, fault="oom"))
     assert [type(event) for event in events] == [Started, Retried, Ended]
     assert events[-1].state == "completed"
-    with pytest.raises(MemoryError):
-        run_all(jobs(tmp_path, 1, fault="oom", fault_times=9, note="always"))
+    events = run_all(jobs(tmp_path, 4, fault="oom", fault_times=9, note="always"), retries=1)
+    ended = [event for event in events if isinstance(event, Ended)]
+    assert [(one.state, one.health) for one in ended] == [("failed", None)] * 4
+    assert "in each of 2 attempts; at last: MemoryError('planted" in ended[0].error
 
 
 def test_a_pathology_is_never_retried(tmp_path):

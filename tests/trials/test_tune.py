@@ -86,7 +86,7 @@ def test_a_worker_that_dies_every_time_is_a_failed_trial_without_a_label(tmp_pat
     events = run_all([job], retries=1)
     ended = events[-1]
     assert (ended.state, ended.health) == ("failed", None)
-    assert "the worker was lost in each of 2 attempts" in ended.error
+    assert "lost its worker, node or memory in each of 2 attempts" in ended.error
     assert states(tmp_path) == {job.trial.trial_id: "failed"}
 
 

@@ -13,7 +13,7 @@ from sickbay.trials.detecting import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, gain, lasting, may_recover, no_gain_p
+from sickbay.trials.evidence import epoch_at, gain, lasting, may_recover, no_gain_p, percent
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
 from sickbay.trials.statistics import persistent
@@ -55,8 +55,8 @@ def detect(history: History) -> Outcome:
         return _not_lost(top, last, lasting(found.lower))
     since = epoch_at(history, index)
     reason = (
-        f"The gain over the best constant predictor was {top:.0%} and is now at most {last:.1%}, "
-        f"since epoch {since}"
+        f"The gain over the best constant predictor was {top:.0%} and is now "
+        f"at most {percent(last)}, since epoch {since}"
     )
     again = may_recover(history, history.column("val_loss"), recovery_rises=False)
     if again:
@@ -82,15 +82,16 @@ def _not_lost(top: float, upper: float, lower: float) -> Outcome:
             "The standard error of the validation loss is not known yet: 3 evaluations."
         )
     if top < had:
-        return clear(f"The gain never reached {had:.0%} (at most {top:.1%}): nothing to lose.")
+        return clear(f"The gain never reached {had:.0%} (at most {percent(top)}): nothing to lose.")
     if lower <= limit:
         return suspect(
-            f"The gain was {top:.0%} and may be lost: it lies between {lower:.1%} and {upper:.1%}.",
+            f"The gain was {top:.0%} and may be lost: it lies between {percent(lower)} and "
+            f"{percent(upper)}.",
             statistic=upper,
             threshold=limit,
         )
     return clear(
-        f"The gain, {top:.0%} at its best, is still at least {lower:.1%}.",
+        f"The gain, {top:.0%} at its best, is still at least {percent(lower)}.",
         statistic=upper,
         threshold=limit,
     )

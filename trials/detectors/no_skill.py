@@ -21,6 +21,7 @@ from sickbay.trials.evidence import (
     may_recover,
     no_gain_p,
     no_skill_since,
+    percent,
 )
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
@@ -66,8 +67,8 @@ def detect(history: History) -> Outcome:
     if index is None:
         if lower > limit:
             return clear(
-                f"The gain over the best constant predictor is {lasting(found.value):.1%}, "
-                f"at least {lower:.1%} (margin {limit:.0%}).",
+                f"The gain over the best constant predictor is {percent(lasting(found.value))}, "
+                f"at least {percent(lower)} (margin {limit:.0%}).",
                 statistic=lower,
                 threshold=limit,
             )
@@ -77,8 +78,8 @@ def detect(history: History) -> Outcome:
     upper = lasting(found.upper)
     reason = (
         f"The validation loss {lasting(loss):.4g} is no better than the best constant predictor's "
-        f"{history.facts.floor_loss:.4g}: the gain is at most {upper:.1%} (margin {limit:.0%}), "
-        f"since epoch {since}"
+        f"{history.facts.floor_loss:.4g}: the gain is at most {percent(upper)} "
+        f"(margin {limit:.0%}), since epoch {since}"
     )
     train = history.column("train_loss") if history.has("train_loss") else loss
     again = may_recover(history, train, recovery_rises=False)
@@ -105,7 +106,7 @@ def _open(found: Gain) -> Outcome:
         return insufficient("The standard error of the validation loss is not known.")
     if upper <= limit:
         return suspect(
-            f"The gain was over {limit:.0%} and is now at most {upper:.1%}.",
+            f"The gain was over {limit:.0%} and is now at most {percent(upper)}.",
             statistic=upper,
             threshold=limit,
         )
@@ -114,8 +115,9 @@ def _open(found: Gain) -> Outcome:
     distance = max(abs(limit - value), 1e-9)
     times = min((half / distance) ** 2, 1e6)
     return insufficient(
-        f"The gain over the best constant predictor lies between {lower:.1%} and {upper:.1%}, on "
-        f"both sides of the margin {limit:.0%}: it takes about {times:.1f} times the samples.",
+        f"The gain over the best constant predictor lies between {percent(lower)} and "
+        f"{percent(upper)}, on both sides of the margin {limit:.0%}: it takes about "
+        f"{times:.1f} times the samples.",
         statistic=upper,
         threshold=limit,
     )

@@ -1,0 +1,85 @@
+"""A store that is full, damaged or in the way: a clear error, and the rest stays readable."""
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import toy_sweeps
+import yaml
+
+SICKBAY = Path(sys.executable).parent / "sickbay"
+
+
+def sickbay(*words, **options):
+    return subprocess.run(
+        [SICKBAY, *map(str, words)], capture_output=True, text=True, check=False, **options
+    )
+
+
+@pytest.fixture
+def swept(tmp_path):
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(yaml.safe_dump(toy_sweeps.spec()))
+    done = sickbay("run", spec, "--store", tmp_path / "store", "--in-process")
+    assert done.returncode == 0, done.stderr
+    return spec, tmp_path / "store"
+
+
+def test_a_full_disk_is_a_clear_error_and_harms_nothing_stored(swept):
+    spec, store = swept
+    before = pd.read_parquet(store / "trials")
+    more = spec.with_name("more.yaml")
+    more.write_text(yaml.safe_dump(toy_sweeps.spec(seeds=6)))
+    full = sickbay(
+        *("run", more, "--store", store, "--in-process"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
+    )
+    assert full.returncode == 1
+    assert "Traceback" not in full.stderr
+    assert str(store) in full.stderr
+    assert "free some space" in full.stderr or "too large" in full.stderr.lower()
+    pd.testing.assert_frame_equal(before, pd.read_parquet(store / "trials"))
+    assert sickbay("run", more, "--store", store, "--in-process").returncode == 0
+    after = pd.read_parquet(store / "trials")
+    assert len(after) == 12
+    assert after["trial_id"].is_unique
+
+
+def test_a_file_in_the_store_s_place_is_named(swept, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    done = sickbay("run", swept[0], "--store", tmp_path / "file", "--in-process")
+    assert done.returncode == 1
+    assert str(tmp_path / "file") in done.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("damage", ["foreign", "cut", "empty"])
+def test_a_damaged_sweep_is_named_and_the_others_stay_readable(swept, tmp_path, damage):
+    _, store = swept
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(toy_sweeps.spec(name="other")))
+    assert sickbay("run", other, "--store", store, "--in-process").returncode == 0
+    [victim] = store.glob("trials/other-*/data.parquet")
+    if damage == "foreign":
+        pd.DataFrame({"x": [1]}).to_parquet(victim)
+    elif damage == "cut":
+        victim.write_bytes(victim.read_bytes()[:-100])
+    else:
+        victim.write_bytes(b"")
+    done = sickbay("query", "SELECT count(*) AS n FROM trials", "--store", store, "--json")
+    assert json.loads(done.stdout) == [{"n": 4}]
+    assert str(victim) in done.stderr
+    listed = sickbay("list", "--store", store)
+    assert listed.returncode == 0
+    assert "toy-" in listed.stdout
+
+
+def test_losing_the_scratch_folder_loses_no_result(swept):
+    _, store = swept
+    shutil.rmtree(store / "_parts", ignore_errors=True)
+    assert len(pd.read_parquet(store / "trials")) == 4
