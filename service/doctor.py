@@ -11,8 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sickbay.trials import registry
-from sickbay.trials.store import open_store
-from sickbay.trials.store_files import remove_file, write_file
+from sickbay.trials.store_files import locate_store, remove_file, write_file
 
 OLDEST_PYTHON = (3, 11)
 LEAST_FREE_GB = 1.0
@@ -98,8 +97,8 @@ def _memory() -> Check:
 def _store(uri: str) -> Check:
     probe = f".sickbay-doctor-{os.getpid()}"
     try:
-        store = open_store(uri, create=False)
-        if store.is_local and not Path(store.root).is_dir():
+        store = locate_store(uri)
+        if store.is_local and not Path(store.root).exists():
             return _place_for(Path(store.root), uri)
         write_file(store, f"{store.root}/{probe}", b"")
         remove_file(store, f"{store.root}/{probe}")

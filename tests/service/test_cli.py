@@ -314,6 +314,9 @@ def test_doctor_looks_at_everything(tmp_path):
     checks = json.loads(sickbay("doctor", "--store", tmp_path, "--json").stdout)
     assert {"Python", "torch", "ray", "GPU", "store"} <= {one["what"] for one in checks}
     assert all(one["ok"] for one in checks)
+    assert (
+        "does not exist yet and can be made" in sickbay("doctor", "--store", tmp_path / "x").stdout
+    )
     (tmp_path / "file").touch()
     done = sickbay("doctor", "--store", tmp_path / "file", code=1)
     assert "FIX  store" in done.stdout
