@@ -1,6 +1,8 @@
 """The verbs that make or end work: validate, plan, run, resume, stop, cancel."""
 
+import os
 import shlex
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -185,7 +187,7 @@ def _on_interrupt(stopper: "Stopper") -> Any:
 
 
 def _say_how_to_resume(prepared: "Prepared") -> None:
-    command = f"sickbay resume {prepared.sweep_id}{_store_words(prepared.store)}"
+    command = f"{_program()} resume {prepared.sweep_id}{_store_words(prepared.store)}"
     typer.echo(f"ended before all trials were done; go on with: {command}", err=True)
 
 
@@ -211,11 +213,17 @@ def print_next(out: Any, store: "Store", sweep_id: str) -> None:
     """The next three commands to try, to be typed as they stand."""
     out.print("next:")
     for command in (
-        f"sickbay explain {_interesting(store, sweep_id)}",
-        'sickbay query "SELECT arm, label, pathology, count(*) FROM trials GROUP BY ALL"',
-        f"sickbay results {sweep_id} --label pathological",
+        f"explain {_interesting(store, sweep_id)}",
+        'query "SELECT arm, label, pathology, count(*) FROM trials GROUP BY ALL"',
+        f"results {sweep_id} --label pathological",
     ):
-        out.print(f"  {command}{_store_words(store)}", soft_wrap=True, highlight=False)
+        words = f"  {_program()} {command}{_store_words(store)}"
+        out.print(words, soft_wrap=True, highlight=False)
+
+
+def _program() -> str:
+    """How this program can be called from this shell, as `make demo` activates no environment."""
+    return "sickbay" if shutil.which("sickbay") else shlex.quote(os.path.relpath(sys.argv[0]))
 
 
 def _store_words(store: "Store") -> str:

@@ -1,0 +1,237 @@
+"""The statistics of effects: differences between paired trials, with intervals that hold at n = 5.
+
+Arrays in, frozen values out; nothing here knows a store, a label or a factor. Two words:
+
+    seed      what is drawn at random and shared by both trials of a pair; the unit that repeats
+    context   the levels of all *other* factors; chosen, not drawn, and every one counts the same
+
+Every interval is two-sided at 95 %. `docs/effects.md` has the formulas, decision 9 the simulations
+that chose them.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student
+
+FloatArray = NDArray[np.float64]
+
+ALPHA = 0.05
+ROUNDING = 1e-12  # a spread below this share of the values is what rounding makes of none
+TRIMMED = 0.25  # from each end: what is left between the quartiles
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval, and the p-value of "it is zero".
+
+    `error` is the standard error, `degrees` are its degrees of freedom. NaN stands in all of
+    `error`, `degrees`, `low`, `high` and `p_value` where nothing repeats, so that no noise can be
+    measured, and in `mean` too where there is no value at all. Where all values are the very same
+    `error` is 0.0, and `low` and `high` are NaN: agreement to the last bit says nothing about
+    noise.
+    """
+
+    mean: float
+    error: float
+    degrees: float
+    low: float
+    high: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """A probability with its 95 % interval, and the p-value of "it is one half".
+
+    NaN, 0.0, 1.0 and NaN where there is no pair.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+
+NOTHING = Estimate(*[float("nan")] * 6)
+
+
+def paired_effect(
+    differences: Sequence[float], seeds: Sequence[Hashable], contexts: Sequence[Hashable]
+) -> Estimate:
+    """Average finite differences, shape (n,), over contexts, with the noise between seeds.
+
+    mean = mean over contexts of the mean over their pairs. With the weights w of that mean and the
+    residuals r around each context's own mean, the error is clustered by seed (Liang, Zeger 1986),
+    V = sum over seeds of (sum of w r)², scaled to be unbiased, with Satterthwaite's degrees of
+    freedom (Bell, McCaffrey 2002), both for independent pairs of one variance. With one context,
+    and with every pair present, this is the paired t-interval of the seeds' means.
+    Raises ValueError for sequences of unlike lengths, and where a seed has two pairs in a context.
+    """
+    table, present = _as_table(differences, seeds, contexts)
+    if not present.any():
+        return NOTHING
+    sizes = present.sum(axis=1, keepdims=True)
+    centres = np.where(present, table, 0.0).sum(axis=1, keepdims=True) / sizes
+    mean = float(centres.mean())
+    weights = present / (len(sizes) * sizes)
+    moment, norm_squared = _expected_spread(weights, sizes)
+    if moment <= ROUNDING * float((weights**2).sum()):
+        return Estimate(mean, *[float("nan")] * 5)  # every context has a single pair
+    residuals = np.where(present, table - centres, 0.0)
+    by_seed = (weights * residuals).sum(axis=0)
+    scale = float((weights**2).sum()) / moment
+    error = float(np.sqrt((by_seed**2).sum() * scale))
+    if error <= ROUNDING * float(np.abs(table[present]).max()):
+        return _without_spread(mean, table.shape[1])
+    return _student(mean, error, moment**2 / norm_squared)
+
+
+def seed_values(
+    differences: Sequence[float], seeds: Sequence[Hashable], contexts: Sequence[Hashable]
+) -> FloatArray:
+    """One value a seed, (n,) to (seeds,): how far its pairs lie off their contexts, plus the mean.
+
+    With one context these are the differences; with every pair present the seeds' means.
+    """
+    table, present = _as_table(differences, seeds, contexts)
+    if not present.any():
+        return np.empty(0)
+    filled = np.where(present, table, 0.0)
+    centres = filled.sum(axis=1, keepdims=True) / present.sum(axis=1, keepdims=True)
+    off = np.where(present, table - centres, 0.0).sum(axis=0) / present.sum(axis=0)
+    return np.asarray(off + centres.mean(), dtype=np.float64)
+
+
+def interquartile_mean(values: FloatArray) -> Estimate:
+    """Average finite values, (n,), without the floor(n / 4) lowest and as many highest.
+
+    The interval is Yuen's (1974): with h values kept, error² = (n - 1) s² / (h (h - 1)), s being
+    the winsorized standard deviation, and h - 1 degrees of freedom. Nothing is cut for n < 4.
+    """
+    n = len(values)
+    if n == 0:
+        return NOTHING
+    ordered = np.sort(values)
+    cut = int(TRIMMED * n)
+    kept = n - 2 * cut
+    mean = float(ordered[cut : n - cut].mean())
+    if n < 2:
+        return Estimate(mean, *[float("nan")] * 5)
+    winsorized = np.clip(ordered, ordered[cut], ordered[n - cut - 1])
+    error = float(winsorized.std(ddof=1) * np.sqrt((n - 1) / (kept * (kept - 1))))
+    if error <= ROUNDING * float(np.abs(ordered).max()):
+        return _without_spread(mean, kept)
+    return _student(mean, error, kept - 1.0)
+
+
+def improvement(scores: Sequence[float], seeds: Sequence[Hashable]) -> Share:
+    """Average scores of pairs, shape (n,): 1 for won, 0 for lost, 0.5 for a tie.
+
+    The interval is Wilson's with the number of *seeds* for n: the pairs of one seed share its luck,
+    and the variance of their mean is at most that of one toss, so it never claims too much. The
+    p-value is that of flipping who won in whole seeds, counted exactly over all flips (two-sided;
+    with one pair a seed this is the sign test with ties kept as ties).
+    Raises ValueError for a score that is none, and for sequences of unlike lengths.
+    """
+    if not set(scores) <= {0.0, 0.5, 1.0}:
+        raise ValueError(f"scores are 0, 0.5 or 1; these are {sorted(set(scores))}")
+    if not scores:
+        return Share(float("nan"), 0.0, 1.0, float("nan"))
+    margins: dict[Hashable, int] = {}
+    for score, seed in zip(scores, seeds, strict=True):
+        margins[seed] = margins.get(seed, 0) + round(2 * score) - 1
+    value = float(np.mean(scores))
+    low, high = wilson(value, len(margins))
+    return Share(value, low, high, sign_flip(list(margins.values())))
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Score interval of a share of n draws (Wilson 1927); the share may count halves.
+
+    (0, 1) if nothing was drawn.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    z = float(norm.isf(ALPHA / 2))
+    centre = share + z * z / (2 * n)
+    half = z * float(np.sqrt(share * (1.0 - share) / n + z * z / (4 * n * n)))
+    low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+    return max(0.0, min(share, low)), min(1.0, max(share, high))
+
+
+def sign_flip(margins: Sequence[int]) -> float:
+    """Two-sided p-value of a sum of whole numbers if each had its sign by the toss of a coin.
+
+    Exact (Fisher 1935): the distribution of the sum is convolved, not sampled. 1.0 if all are zero.
+    The smallest value that k margins other than zero can give is 2 / 2^k.
+    """
+    sizes = [abs(margin) for margin in margins if margin]
+    chances = np.ones(1)  # of the sums -total, -total + 1, …, total
+    for size in sizes:
+        grown = np.zeros(len(chances) + 2 * size)
+        grown[: len(chances)] += chances / 2
+        grown[2 * size :] += chances / 2
+        chances = grown
+    total = sum(sizes)
+    sums = np.arange(-total, total + 1)
+    return min(1.0, float(chances[np.abs(sums) >= abs(sum(margins))].sum()))
+
+
+def holm_adjusted(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values (Holm 1979), in the order given; NaN is no test and stays NaN.
+
+    Compared with 0.05, they keep the chance of any false alarm in the whole table below 5 %.
+    """
+    tested = sorted((p, index) for index, p in enumerate(p_values) if not np.isnan(p))
+    adjusted = [float("nan")] * len(p_values)
+    highest = 0.0
+    for rank, (p, index) in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - rank) * p))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _as_table(
+    differences: Sequence[float], seeds: Sequence[Hashable], contexts: Sequence[Hashable]
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Spread pairs over (contexts, seeds); where there is no pair, `present` is false."""
+    columns = {seed: index for index, seed in enumerate(dict.fromkeys(seeds))}
+    rows = {context: index for index, context in enumerate(dict.fromkeys(contexts))}
+    table = np.full((len(rows), len(columns)), np.nan)
+    present = np.zeros(table.shape, dtype=np.bool_)
+    for value, seed, context in zip(differences, seeds, contexts, strict=True):
+        place = rows[context], columns[seed]
+        if present[place]:
+            raise ValueError(f"seed {seed!r} has two pairs in the context {context!r}")
+        table[place], present[place] = value, True
+    return table, present
+
+
+def _expected_spread(weights: FloatArray, sizes: NDArray[np.int_]) -> tuple[float, float]:
+    """Trace and squared norm of M, where by-seed sums of independent unit noise have covariance M.
+
+    M = diag(sum over contexts of w²) - w' diag(1 / sizes) w, never built: there may be many seeds.
+    """
+    squares = weights**2
+    diagonal = squares.sum(axis=0)
+    taken = (squares / sizes).sum(axis=0)
+    scaled = weights / np.sqrt(sizes)
+    small = scaled @ scaled.T if len(scaled) <= scaled.shape[1] else scaled.T @ scaled
+    norm_squared = (diagonal**2).sum() - 2.0 * (diagonal * taken).sum() + (small**2).sum()
+    return float((diagonal - taken).sum()), float(norm_squared)
+
+
+def _student(mean: float, error: float, degrees: float) -> Estimate:
+    half = float(student.isf(ALPHA / 2, degrees)) * error
+    p_value = 2.0 * float(student.sf(abs(mean) / error, degrees))
+    return Estimate(mean, error, degrees, mean - half, mean + half, p_value)
+
+
+def _without_spread(mean: float, n: int) -> Estimate:
+    """All values agree to the last bit: the sign test is what is left, and no interval."""
+    p_value = 1.0 if mean == 0.0 else min(1.0, 2.0 ** (1 - n))
+    return Estimate(mean, 0.0, n - 1.0, float("nan"), float("nan"), p_value)
