@@ -10,7 +10,7 @@ that chose them.
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,13 +128,32 @@ def interquartile_mean(values: FloatArray) -> Estimate:
     return _student(mean, error, kept - 1.0)
 
 
+def interquartile_effect(
+    differences: Sequence[float], seeds: Sequence[Hashable], contexts: Sequence[Hashable]
+) -> Estimate:
+    """`interquartile_mean` of the seeds' values; the arguments are those of `paired_effect`.
+
+    Where pairs are missing the seeds' values are closer together than they should be, as contexts
+    with few pairs were centred on them. Error and degrees are corrected by what `paired_effect`
+    finds for the plain mean; with one context, or all pairs present, nothing is corrected.
+    """
+    values = seed_values(differences, seeds, contexts)
+    plain = interquartile_mean(values)
+    whole = paired_effect(differences, seeds, contexts)
+    if np.isnan(whole.error):
+        return replace(NOTHING, mean=plain.mean)
+    if not plain.error > 0.0 or whole.error == 0.0:
+        return plain
+    naive = float(values.std(ddof=1) / np.sqrt(len(values)))
+    degrees = plain.degrees * min(1.0, whole.degrees / (len(values) - 1))
+    return _student(plain.mean, plain.error * max(1.0, whole.error / naive), degrees)
+
+
 def improvement(scores: Sequence[float], seeds: Sequence[Hashable]) -> Share:
     """Average scores of pairs, shape (n,): 1 for won, 0 for lost, 0.5 for a tie.
 
-    The interval is Wilson's with the number of *seeds* for n: the pairs of one seed share its luck,
-    and the variance of their mean is at most that of one toss, so it never claims too much. The
-    p-value is that of flipping who won in whole seeds, counted exactly over all flips (two-sided;
-    with one pair a seed this is the sign test with ties kept as ties).
+    The interval is `clustered_wilson`'s. The p-value is that of flipping who won in whole seeds,
+    counted exactly over all flips (two-sided; with one pair a seed this is the sign test).
     Raises ValueError for a score that is none, and for sequences of unlike lengths.
     """
     if not set(scores) <= {0.0, 0.5, 1.0}:
@@ -145,12 +164,38 @@ def improvement(scores: Sequence[float], seeds: Sequence[Hashable]) -> Share:
     for score, seed in zip(scores, seeds, strict=True):
         margins[seed] = margins.get(seed, 0) + round(2 * score) - 1
     value = float(np.mean(scores))
-    low, high = wilson(value, len(margins))
+    low, high = clustered_wilson(scores, seeds)
     return Share(value, low, high, sign_flip(list(margins.values())))
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Score interval of a share of n draws (Wilson 1927); the share may count halves.
+def clustered_wilson(scores: Sequence[float], seeds: Sequence[Hashable]) -> tuple[float, float]:
+    """Wilson's interval of the mean of scores from 0 to 1, where those of one seed share its luck.
+
+    n is divided by the design effect (Kish 1965), that is by how much larger the variance between
+    seeds is than that of independent draws; taken at one standard error above its estimate, which
+    has seeds - 1 degrees of freedom, and kept between 1 and n / seeds. Where all scores are 0, or
+    all are 1, nothing can be estimated: then n is the geometric mean of both ends. With one score a
+    seed this is Wilson's interval as it stands.
+    """
+    values, names = np.asarray(scores, dtype=np.float64), list(dict.fromkeys(seeds))
+    n, groups = len(values), len(names)
+    if n <= 1 or groups == n:
+        return wilson(float(values.mean()) if n else 0.0, n)
+    share = float(values.mean())
+    if share in {0.0, 1.0}:
+        return wilson(share, np.sqrt(n * groups))
+    if groups == 1:
+        return wilson(share, 1)
+    places = {name: index for index, name in enumerate(names)}
+    off = np.bincount([places[seed] for seed in seeds], weights=values - share)
+    between = float((off**2).sum()) * groups / (groups - 1)
+    estimate = between / (n * share * (1.0 - share))
+    upper = estimate * (1.0 + np.sqrt(2.0 / (groups - 1)))
+    return wilson(share, n / min(max(upper, 1.0), n / groups))
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Score interval of a share of n draws (Wilson 1927); share and n may count parts of draws.
 
     (0, 1) if nothing was drawn.
     """

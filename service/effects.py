@@ -27,12 +27,11 @@ from sickbay.service.effect_statistics import (
     NOTHING,
     Estimate,
     Share,
+    clustered_wilson,
     holm_adjusted,
     improvement,
-    interquartile_mean,
+    interquartile_effect,
     paired_effect,
-    seed_values,
-    wilson,
 )
 from sickbay.trials.contract import Goal, Scalar
 
@@ -57,9 +56,9 @@ class Side:
     """The trials of one level in the pairs: how many are healthy, and what the others have.
 
     `trials` leaves out cancelled ones. `low` and `high` are Wilson's 95 % interval of the healthy
-    share. `causes` counts the trials that are not healthy, so that `healthy` and they add up to
-    `trials`. `mean` is the mean objective in the sound pairs, every context counting the same; None
-    without any.
+    share, wider where the trials of one seed fare alike. `causes` counts the trials that are not
+    healthy, so that `healthy` and they add up to `trials`. `mean` is the mean objective in the
+    sound pairs, every context counting the same; None without any.
     """
 
     level: Scalar | None
@@ -177,7 +176,7 @@ def _differences(sound: Sequence[Pair]) -> tuple[Estimate, Estimate]:
     seeds = [pair.seed for pair in sound]
     contexts = [pair.context for pair in sound]
     difference = paired_effect(values, seeds, contexts)
-    iqm = interquartile_mean(seed_values(values, seeds, contexts))
+    iqm = interquartile_effect(values, seeds, contexts)
     if len(set(seeds)) < FEWEST_SEEDS:
         return replace(NOTHING, mean=difference.mean), replace(NOTHING, mean=iqm.mean)
     return difference, iqm
@@ -194,9 +193,11 @@ def _left_out(pairs: Sequence[Pair]) -> dict[str, int]:
 
 
 def _side(level: Scalar, trials: Sequence[TrialRow], sound: Sequence[Pair], which: int) -> Side:
-    words = [word for word in map(outcome, trials) if word != CANCELLED]
-    healthy = words.count(HEALTHY)
-    low, high = wilson(healthy / len(words) if words else 0.0, len(words))
+    ended = [(row.seed, word) for row in trials if (word := outcome(row)) != CANCELLED]
+    words = [word for _, word in ended]
+    low, high = clustered_wilson(
+        [float(word == HEALTHY) for word in words], [seed for seed, _ in ended]
+    )
     causes = Counter(word for word in words if word != HEALTHY)
     values = [(pair.level, pair.baseline)[which].objective or 0.0 for pair in sound]
     mean = paired_effect(
@@ -205,7 +206,7 @@ def _side(level: Scalar, trials: Sequence[TrialRow], sound: Sequence[Pair], whic
     return Side(
         level,
         len(words),
-        healthy,
+        words.count(HEALTHY),
         low,
         high,
         dict(sorted(causes.items(), key=lambda one: (-one[1], one[0]))),

@@ -64,6 +64,7 @@ def test_the_options_of_the_command_line_are_frozen():
         "results": ["--format", "--json", "--label", "--store", "--where"],
         "query": ["--format", "--json", "--store"],
         "report": ["--output", "--store"],
+        "effects": ["--json", "--store"],
         "explain": ["--json", "--store"],
         "relabel": ["--dry-run", "--json", "--store"],
         "workloads": ["--json"],
