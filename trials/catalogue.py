@@ -24,6 +24,23 @@ patience.
 This page is written by `python -m sickbay.trials.catalogue`; a test compares the two.
 """
 
+# What people who tune weight maps watch, and who watches it here.
+WATCHED = (
+    ("loss", "over 10", "divergence", "against the floor, so that the loss's unit does not matter"),
+    ("loss", "does not fall", "no_skill", "only if it is also no better than the best constant"),
+    ("loss", "does not fall", "loss_plateau", "information: a learner may rest"),
+    ("map mean", "under 0.2", "weight_map_attenuation", "against the mean before the operation"),
+    ("map maximum", "over 2.0", "weight_map_out_of_range", "against the range that was declared"),
+    ("query weight", "falls fast to 0.2", "feature_energy_loss", "by what it does to the features"),
+    ("relative change", "over 50 %", "feature_energy_loss", "energy kept; fatal only with harm"),
+    ("modulated mean", "under 0.01", "feature_energy_loss", "severe under a tenth of the energy"),
+    ("modulated mean", "under 0.01", "constant_output", "if the prediction no longer varies"),
+    ("mAP", "under 0.4 after 3 epochs", "no_skill", "no absolute hopes: the floor is the bar"),
+    ("mAP", "falls after it was high", "late_collapse", "against the trial's own best"),
+    ("NDS", "does not grow", "loss_plateau", "information; a sweep compares it with its baseline"),
+    ("loss and metric", "disagree", "metric_inconsistency", "blocks the word healthy"),
+)
+
 
 def catalogue_markdown(detectors: Iterable[Detector]) -> str:
     """Write the page: an overview, a section for each detector, and the table of margins."""
@@ -35,7 +52,7 @@ def catalogue_markdown(detectors: Iterable[Detector]) -> str:
             f"| [`{one.name}`](#{one.name}) | {one.title} | {one.severity.value} | {running} |"
         )
     sections = [section_markdown(one) for one in known]
-    return "\n".join([*lines, "", *sections, _margins_markdown()])
+    return "\n".join([*lines, "", *sections, _watched_markdown(known), _margins_markdown()])
 
 
 def section_markdown(detector: Detector) -> str:
@@ -68,6 +85,24 @@ def section_markdown(detector: Detector) -> str:
 
 def _signal(alternatives: str) -> str:
     return " or ".join(f"`{name}`" for name in alternatives.split("|"))
+
+
+def _watched_markdown(detectors: Iterable[Detector]) -> str:
+    names = {one.name for one in detectors}
+    rows = [
+        f"| {signal} | {rule} | [`{name}`](#{name}) | {how} |"
+        for signal, rule, name, how in WATCHED
+        if name in names
+    ]
+    head = [
+        "## Lists of signals to watch",
+        "",
+        "Hand-made lists give absolute limits. This is where each entry is judged, and by what.",
+        "",
+        "| signal | usual limit | detector | how it differs |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows, ""])
 
 
 def _margins_markdown() -> str:

@@ -7,6 +7,16 @@ from sickbay.trials.contract import Finding, FindingState, Severity
 from sickbay.trials.history import History
 from sickbay.trials.margins import whole
 
+# What a model that tells its inputs apart by nothing looks like.
+_WORTHLESS = (
+    "late_collapse",
+    "chance_level_ranking",
+    "minority_gradient_starvation",
+    "no_skill",
+    "majority_class_collapse",
+    "accuracy_paradox",
+)
+
 # cause -> what it brings along. A graph without cycles; its order also breaks ties.
 _EXPLAINS = {
     "zero_supervision": (
@@ -14,34 +24,57 @@ _EXPLAINS = {
         "vanishing_gradient",
         "symmetric_component_trap",
         "mixture_collapse",
+        "representation_collapse",
         "constant_output",
-        "late_collapse",
-        "no_skill",
+        *_WORTHLESS,
+    ),
+    "label_instability": (
+        "constant_output",
+        "memorisation_without_generalisation",
+        "overfitting",
+        *_WORTHLESS,
+    ),
+    "gradient_conflict": ("catastrophic_forgetting", "late_collapse", "no_skill"),
+    "catastrophic_forgetting": (
+        "divergence",
+        "representation_collapse",
+        "constant_output",
+        *_WORTHLESS,
     ),
     "exploding_gradient": ("divergence", "non_finite"),
-    "divergence": ("non_finite", "constant_output", "late_collapse", "no_skill"),
-    "non_finite": (
-        "no_parameter_update",
-        "mixture_collapse",
-        "constant_output",
-        "late_collapse",
-        "no_skill",
-    ),
+    "divergence": ("non_finite", "representation_collapse", "constant_output", *_WORTHLESS),
+    "non_finite": ("no_parameter_update", "mixture_collapse", "constant_output", *_WORTHLESS),
     "no_parameter_update": (
         "vanishing_gradient",
         "symmetric_component_trap",
         "mixture_collapse",
+        "representation_collapse",
         "constant_output",
-        "late_collapse",
-        "no_skill",
+        *_WORTHLESS,
     ),
     "symmetric_component_trap": ("mixture_collapse", "constant_output", "no_skill"),
-    "vanishing_gradient": ("constant_output", "mixture_collapse", "no_skill"),
+    "vanishing_gradient": (
+        "mixture_collapse",
+        "representation_collapse",
+        "constant_output",
+        *_WORTHLESS,
+    ),
     "mixture_collapse": ("constant_output", "late_collapse", "no_skill"),
-    "constant_output": ("late_collapse", "no_skill"),
+    "weight_map_out_of_range": ("weight_map_attenuation", "feature_energy_loss"),
+    "weight_map_attenuation": ("feature_energy_loss", "constant_output", *_WORTHLESS),
+    "feature_energy_loss": ("constant_output", *_WORTHLESS),
+    "representation_collapse": ("constant_output", *_WORTHLESS),
+    "constant_output": _WORTHLESS,
+    "memorisation_without_generalisation": ("overfitting", *_WORTHLESS),
     "overfitting": ("late_collapse", "no_skill"),
-    "late_collapse": (),
-    "no_skill": (),
+    "late_collapse": ("chance_level_ranking", "majority_class_collapse", "accuracy_paradox"),
+    # a model that cannot rank does not suffer from the weight of its classes
+    "chance_level_ranking": _WORTHLESS[2:],
+    "minority_gradient_starvation": ("no_skill", "majority_class_collapse", "accuracy_paradox"),
+    "no_skill": ("majority_class_collapse", "accuracy_paradox"),
+    "majority_class_collapse": ("accuracy_paradox",),
+    "accuracy_paradox": (),
+    "metric_inconsistency": (),
     "loss_plateau": (),
 }
 

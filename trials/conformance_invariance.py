@@ -14,7 +14,19 @@ from sickbay.trials.detecting import Detector
 from sickbay.trials.history import History
 
 SCALES = (1e-3, 7.0)  # units in which a loss might as well have been measured
-LOSS_UNITS = ("train_loss", "val_loss", "train_loss_se", "val_loss_se", "val_floor_gap_se")
+LOSS_UNITS = (
+    "train_loss",
+    "train_loss_se",
+    "val_loss",
+    "val_loss_se",
+    "val_floor_gap_se",
+    "val_loss_recomputed",
+    "val_loss_unmodulated",
+    "val_loss_unmodulated_se",
+    "val_modulation_gap_se",
+    "probe_loss_train",
+    "probe_loss_val",
+)
 LONG = 40  # evaluations from which every second one tells the same story
 EPOCHS, GROUPS, COMPONENTS = 60, ("encoder", "trunk", "head"), 4
 JUDGED = (FindingState.FIRED, FindingState.SUSPECT, FindingState.CLEAR)
@@ -77,6 +89,7 @@ def plausible_history(detector: Detector) -> History:
         n={"train": 768, "val": 192},
         groups=GROUPS,
         components=COMPONENTS,
+        bounds={"map_max": (0.0, 1.0)},
         loss_minimum=0.0,
     )
     return History(rows, facts, EPOCHS, finished=True)
@@ -141,6 +154,8 @@ def _plausible(name: str, index: int) -> SignalValue:
     special: dict[str, SignalValue] = {
         "train_loss": (0.05 + 0.6 * decay) * wobble,
         "val_loss": (0.06 + 0.6 * decay) * wobble,
+        "val_loss_recomputed": (0.06 + 0.6 * decay) * wobble,
+        "val_loss_unmodulated": 0.1 * wobble,
         "train_steps": 24.0,
         "val_n": 192.0,
         "supervised_targets": 768.0,
@@ -149,6 +164,28 @@ def _plausible(name: str, index: int) -> SignalValue:
         "component_distance": 0.8 * wobble,
         "val_density_kl": 0.03 * wobble,
         "peak_coverage": 0.95,
+        "val_confusion": [860.0, 20.0, 12.0, 108.0],
+        "val_auroc": 0.95 - 0.4 * decay * wobble,
+        "val_accuracy": 0.97 - 0.2 * decay * wobble,
+        "val_auprc": 0.7 * wobble,
+        "val_scores_hist_pos": [2.0, 6.0, 22.0, 90.0],
+        "val_scores_hist_neg": [700.0, 120.0, 45.0, 15.0],
+        "class_gradient_share": [0.6, 0.4],
+        "label_flip_rate": 0.0,
+        "label_flip_n": 256.0,
+        "target_change": 0.0,
+        "map_min": 0.01,
+        "feature_energy_ratio": 0.8 * wobble,
+        "encoder_reference_skill": 0.8,
+        "encoder_reference_skill_start": 0.8,
+        "encoder_reference_n": 500.0,
+        "encoder_cka": 0.9,
+        "loss_gradient_cosine": 0.1 * wobble,
+        "loss_gradient_batches": 8.0,
+        "loss_gradient_norms": [1.0, 2.0],
+        "task_losses": [decay, 0.5 * decay],
+        "feature_rank": 20.0 * wobble,
+        "feature_rank_start": 22.0,
     }
     if name in special:
         return special[name]

@@ -47,7 +47,9 @@ class Detector:
     it, 0 meaning that it is not about mixtures. `signals` must have been recorded, where "a|b"
     asks for one of the two; `optional_signals` sharpen its judgement. `margins` names its
     thresholds in `margins.py`. With `reads_nan` a signal that is NaN throughout is evidence, not a
-    gap.
+    gap. `subject` looks at a history with rows and says why the task has nothing of the kind that
+    the detector judges (no classes, no weight map), or None if it has. With `blocks_healthy` a
+    fired finding, though no fatal one, forbids the word healthy.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Detector:
     kinds: tuple[TaskKind, ...] = ()
     components: int = 0
     reads_nan: bool = False
+    subject: Callable[[History], str | None] | None = None
+    blocks_healthy: bool = False
 
     def __call__(self, history: History) -> Finding:
         """Judge a history. Never alters it; equal histories give equal findings."""
@@ -85,6 +89,9 @@ class Detector:
             )
         if len(history) == 0:
             return insufficient("No evaluation has been recorded yet; it needs at least 1.")
+        lacking = self.subject(history) if self.subject is not None else None
+        if lacking is not None:
+            return not_applicable(lacking)
         absent = [name for name in self.signals if not self._readable(history, name)]
         if absent:
             return missing(*absent)

@@ -1,8 +1,9 @@
 """Detectors over a history: findings, and one label with one primary cause.
 
 pathological  a fatal finding fired
-healthy       skill over the best constant predictor is proven, and at least 0.8 of the applicable
-              fatal detectors could judge
+healthy       skill over the best constant predictor is proven, by the loss or, where there are
+              classes, by the ranking; at least 0.8 of the applicable fatal detectors could judge;
+              and no finding contradicts the measurements
 inconclusive  neither; the reason says what is missing
 """
 
@@ -16,11 +17,12 @@ from sickbay.trials.causes import consequences, is_fatal, primary_cause
 from sickbay.trials.contract import Finding, FindingState, Health, Label, Severity
 from sickbay.trials.detecting import Detector
 from sickbay.trials.evidence import alphas, gain, lasting, percent
+from sickbay.trials.evidence_classes import CLASSIFICATION, ranking_lower
 from sickbay.trials.history import History
 from sickbay.trials.margins import MARGINS_VERSION, margin
 from sickbay.trials.statistics import holm
 
-DIAGNOSE_VERSION = "1"
+DIAGNOSE_VERSION = "2"
 JUDGED = (FindingState.FIRED, FindingState.SUSPECT, FindingState.CLEAR)
 SKILL_SIGNALS = {"val_loss": "validation loss", "val_density_kl": "divergence of the density"}
 
@@ -59,7 +61,7 @@ def look(history: History, detectors: Sequence[Detector]) -> Diagnosis:
     if twice:
         raise ValueError(f"two detectors are called {twice[0]!r}: each name may be used once")
     findings = _hold_jointly(history, [_ask(detector, history) for detector in detectors])
-    label = _label(history, findings, _coverage(findings, detectors))
+    label = _label(history, findings, detectors)
     return Diagnosis(label, findings)
 
 
@@ -128,7 +130,8 @@ def _coverage(findings: Sequence[Finding], detectors: Sequence[Detector]) -> flo
     return sum(state in JUDGED for state in states) / len(states) if states else 0.0
 
 
-def _label(history: History, findings: Sequence[Finding], coverage: float) -> Label:
+def _label(history: History, findings: Sequence[Finding], detectors: Sequence[Detector]) -> Label:
+    coverage = _coverage(findings, detectors)
     primary = primary_cause(history, findings)
     others = consequences(history, findings, primary.detector if primary else "")
     if primary is not None:
@@ -142,6 +145,12 @@ def _label(history: History, findings: Sequence[Finding], coverage: float) -> La
             coverage=coverage,
         )
     proof, lacking = _skill(history)
+    blocking = {detector.name for detector in detectors if detector.blocks_healthy}
+    lacking += [
+        f"The measurements contradict each other: {finding.reason}"
+        for finding in findings
+        if finding.detector in blocking and finding.state is FindingState.FIRED
+    ]
     if coverage < margin("coverage"):
         lacking.append(_uncovered(findings, coverage))
     health = Health.INCONCLUSIVE if lacking else Health.HEALTHY
@@ -157,8 +166,9 @@ def _skill(history: History) -> tuple[str, list[str]]:
     """Say what proves skill, and list what is missing to prove it.
 
     Skill is asked for in the validation loss, and in the density where its floor is known: a loss
-    can be cheated.
+    can be cheated. Where there are classes, an AUROC provably over chance is proof enough.
     """
+    ranked = _ranking_skill(history)
     proof, limit = "", margin("skill_gain")
     lacking: list[str] = []
     for signal, words in SKILL_SIGNALS.items():
@@ -187,7 +197,16 @@ def _skill(history: History) -> tuple[str, list[str]]:
                 f"Skill is not proven: the {words} gains {percent(value)} on the best constant "
                 f"predictor, proven only {percent(lower)} (margin {limit:.0%})."
             )
-    return proof, lacking
+    return (ranked, []) if lacking and ranked else (proof, lacking)
+
+
+def _ranking_skill(history: History) -> str:
+    """Say that the ranking proves skill; nothing if it does not, or if there are no classes."""
+    if history.facts.kind not in CLASSIFICATION:
+        return ""
+    with np.errstate(all="ignore"):
+        lower = ranking_lower(history)
+    return f"The AUROC is at least {lower:.3f}." if lower is not None and lower > 0.5 else ""
 
 
 def _uncovered(findings: Sequence[Finding], coverage: float) -> str:

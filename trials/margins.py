@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-MARGINS_VERSION = "1.0"
+MARGINS_VERSION = "1.1"
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,55 @@ _TABLE = {
     "overfitting_share": Margin(
         0.05, "share of H0 - best", "a twentieth of what was won is lost again"
     ),
+    # classes and rankings
+    "minority_recall": Margin(0.10, "recall", "a class that is found once in ten times is lost"),
+    "minority_predicted": Margin(
+        0.1, "times the base rate", "the minority is predicted ten times too rarely"
+    ),
+    "ranking_margin": Margin(
+        0.10, "AUROC over 0.5", "a worthless ranking is told in 95 % of runs with 100 positives"
+    ),
+    "ranking_alpha": Margin(0.05, "error per look", "one-sided; the margin guards weak rankings"),
+    "ranking_precision": Margin(
+        1.5, "times the base rate", "a good top of the list shows in the precision first"
+    ),
+    "ranking_positives": Margin(
+        50, "positives", "fewer do not tell a running trial's worthless ranking"
+    ),
+    "paradox_accuracy": Margin(0.9, "accuracy", "from here accuracy is read as success"),
+    "paradox_mcc": Margin(0.1, "MCC", "hardly any relation between prediction and class"),
+    "starved_share": Margin(
+        0.10,
+        "share of the gradient",
+        "what an unweighted base rate under a tenth gets",
+    ),
+    # labels
+    "label_flips": Margin(0.01, "share of labels", "labels of a fixed sample do not change at all"),
+    "label_transitions": Margin(2, "transitions", "one may be a change of the data, once"),
+    "memorised_gain": Margin(0.5, "gain", "half of what can be known of the training labels"),
+    "memorised_share": Margin(0.5, "share of the plan", "generalisation may come late"),
+    "same_samples": Margin(2.0, "times", "dropout and rounding do not double a loss"),
+    "metric_correlation": Margin(
+        0.5, "rank correlation", "TheDeepChecker: loss and metric must move together"
+    ),
+    # weight maps and features
+    "map_attenuation": Margin(
+        0.2, "mean after / before", "divided by a maximum over 5; a healthy map keeps most of it"
+    ),
+    "map_support": Margin(0.01, "share of pixels", "a map that looks at a hundredth of the scene"),
+    "map_evaluations": Margin(2, "evaluations", "a mean over the whole map is hardly noisy"),
+    "bound_slack": Margin(1e-3, "times the bound", "rounding of float32 sums"),
+    "energy_loss": Margin(0.5, "energy kept", "more than half of the features' energy is gone"),
+    "energy_severe": Margin(0.1, "energy kept", "nine tenths are gone"),
+    # representations and several losses
+    "forgotten_points": Margin(0.05, "skill", "five points of accuracy on the reference task"),
+    "forgotten_share": Margin(0.25, "share of the skill", "for reference tasks with little skill"),
+    "forgotten_window": Margin(0.1, "share of the plan", "sudden: slow change may be adaptation"),
+    "drift_cka": Margin(0.5, "CKA", "half of the representation's geometry is another one"),
+    "conflict_cosine": Margin(-0.1, "cosine", "random directions scatter around 0, not below"),
+    "domination_ratio": Margin(10.0, "ratio of norms", "the smaller gradient hardly turns the sum"),
+    "rank_share": Margin(0.1, "share of the rank at start", "nine of ten directions are gone"),
+    "rank_least": Margin(1.5, "directions", "all features move along one line"),
 }
 
 MARGINS: Mapping[str, Margin] = MappingProxyType(_TABLE)

@@ -26,7 +26,37 @@ def planted(name):
     """Columns of a fault for each detector, long enough to be halved."""
     one, wobble = [0.9997, 0.0001, 0.0001, 0.0001], [0.7 + 0.001 * (i * 7 % 5) for i in range(48)]
     error, many, groups = [0.01] * 48, [1e4] * 48, [[1e-9, 1e-3, 1e-3]] * 48
+    rare = {"val_confusion": [[1900, 0, 100, 0]] * 48}
     return {
+        "accuracy_paradox": {"val_confusion": [[9500, 0, 500, 0]] * 48},
+        "catastrophic_forgetting": {
+            "encoder_reference_skill": [0.8] * 8 + [0.3] * 40,
+            "encoder_reference_n": [500] * 48,
+        },
+        "chance_level_ranking": rare
+        | {
+            "val_auroc": [0.5] * 48,
+            "val_auroc_se": [0.02] * 48,
+            "val_auprc": [0.05] * 48,
+        },
+        "feature_energy_loss": {"feature_energy_ratio": [0.04] * 48},
+        "gradient_conflict": {
+            "loss_gradient_cosine": [-0.5] * 48,
+            "loss_gradient_cosine_se": [0.02] * 48,
+        },
+        "label_instability": {"label_flip_rate": [0.18] * 48, "label_flip_n": [256] * 48},
+        "majority_class_collapse": rare,
+        "memorisation_without_generalisation": {
+            "train_loss": [0.3 - 0.005 * i for i in range(48)],
+            "val_loss": [0.72 + 0.01 * i for i in range(48)],
+            "val_loss_se": error,
+            "val_n": many,
+        },
+        "metric_inconsistency": {"probe_loss_train": [0.02] * 48, "probe_loss_val": [1.0] * 48},
+        "minority_gradient_starvation": rare | {"class_gradient_share": [[0.97, 0.03]] * 48},
+        "representation_collapse": {"feature_rank": [30.0] * 8 + [1.1] * 40},
+        "weight_map_attenuation": {"map_mean_before": [0.4] * 48, "map_mean_after": [0.01] * 48},
+        "weight_map_out_of_range": {"map_max": [8.78] * 48},
         "constant_output": {"output_variance_ratio": [1e-6] * 48},
         "divergence": {"val_loss": [0.3] * 8 + [2.0 + i for i in range(40)]},
         "exploding_gradient": {
@@ -62,7 +92,11 @@ def test_a_planted_fault_fires_however_it_is_written_down(built_in, name):
     columns = planted(name)
     rows = [Row(i + 1, 24 * (i + 1), {k: v[i] for k, v in columns.items()}) for i in range(48)]
     facts = TaskFacts(
-        floors={"val_loss": 0.7}, groups=("a", "b", "c"), components=4, loss_minimum=0.0
+        floors={"val_loss": 0.7},
+        groups=("a", "b", "c"),
+        components=4,
+        bounds={"map_max": (0.0, 1.0)},
+        loss_minimum=0.0,
     )
     history = History(rows, facts, 48, finished=True)
     assert detect(history).state is FindingState.FIRED

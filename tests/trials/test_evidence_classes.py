@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from scipy.stats import norm, rankdata
+
+from sickbay.trials.contract import FindingState, Row, TaskFacts, TaskKind
+from sickbay.trials.detectors import chance_level_ranking, majority_class_collapse
+from sickbay.trials.evidence_classes import (
+    class_sizes,
+    collapse_since,
+    confusion,
+    ranking,
+    ranking_lower,
+)
+from sickbay.trials.history import History
+
+BINARY = TaskFacts(kind=TaskKind.BINARY)
+
+
+def make(columns, facts=BINARY, n=20, *, finished=True):
+    rows = [Row(i + 1, i + 1, columns) for i in range(n)]
+    return History(rows, facts, n, finished=finished)
+
+
+def test_a_confusion_table_is_read_row_by_row():
+    found = confusion(make({"val_confusion": [80, 10, 4, 6]}, n=1))
+    assert found.true.tolist() == [[90, 10]]
+    assert found.predicted.tolist() == [[84, 16]]
+    assert found.accuracy == pytest.approx([0.86])
+    assert found.recall == pytest.approx([0.6])
+    assert found.minority_predicted == pytest.approx([1.6])
+
+
+@pytest.mark.parametrize("broken", [[1.0, 2.0, 3.0], [5.0], [-1.0, 2.0, 3.0, 4.0], [0.0] * 4])
+def test_what_is_no_table_of_counts_is_not_read(broken):
+    assert confusion(make({"val_confusion": broken}, n=1)) is None
+
+
+def test_a_collapse_does_not_depend_on_the_order_of_classes():
+    table = np.array([[800, 0, 0], [100, 0, 0], [100, 0, 0]], dtype=float)
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        permuted = table[np.ix_(order, order)].ravel().tolist()
+        assert collapse_since(make({"val_confusion": permuted})) == 0
+
+
+def test_of_equally_frequent_classes_the_one_that_is_predicted_counts():
+    assert collapse_since(make({"val_confusion": [0, 100, 0, 100]})) == 0
+    assert collapse_since(make({"val_confusion": [100, 0, 100, 0]})) == 0
+
+
+@pytest.mark.parametrize(("positives", "proven"), [(28, False), (29, True)])
+def test_no_hit_among_29_proves_a_recall_under_a_tenth(positives, proven):
+    history = make({"val_confusion": [2900, 0, positives, 0]})
+    fired = majority_class_collapse.detect(history).state is FindingState.FIRED
+    assert fired is proven
+
+
+def test_class_sizes_come_from_the_table_or_from_the_training_shares():
+    table = {"val_confusion": [80, 10, 4, 6]}
+    assert [one[0] for one in class_sizes(make(table, n=1))] == [10, 90]
+    facts = TaskFacts(kind=TaskKind.BINARY, class_counts=(900, 100), n={"val": 50})
+    assert [one[0] for one in class_sizes(make({"val_auroc": 0.5}, facts, n=1))] == [5, 45]
+    assert np.isnan(class_sizes(make({"val_auroc": 0.5}, n=1))).all()
+
+
+def test_the_lower_bound_of_an_auroc_spends_its_error():
+    columns = {"val_auroc": 0.7, "val_auroc_se": 0.02}
+    assert ranking_lower(make(columns)) == pytest.approx(0.7 - norm.isf(0.01) * 0.02)
+    first = ranking(make(columns, finished=False)).lower[0]
+    assert first == pytest.approx(0.7 - norm.isf(1e-3 * 6 / np.pi**2) * 0.02)
+
+
+def test_a_perfect_ranking_of_two_positives_proves_nothing():
+    columns = {"val_auroc": 1.0, "val_auroc_se": 0.0, "val_confusion": [40, 0, 2, 0]}
+    assert ranking_lower(make(columns)) < 0.6
+    columns["val_confusion"] = [400, 0, 20, 0]
+    assert ranking_lower(make(columns)) > 0.7
+
+
+def verdicts(positives, auroc, runs=200, base=0.2):
+    """States of the detector over simulated rankings of one validation set each."""
+    rng = np.random.default_rng(positives)
+    n = round(positives / base)
+    found = []
+    for _ in range(runs):
+        scores = rng.normal(size=n)
+        scores[:positives] += np.sqrt(2.0) * norm.ppf(auroc)
+        ranks = rankdata(scores)[:positives].sum()
+        area = (ranks - positives * (positives + 1) / 2) / (positives * (n - positives))
+        hits = np.argsort(-scores) < positives
+        precision = (np.cumsum(hits) / np.arange(1, n + 1))[hits].mean()
+        columns = {"val_auroc": area, "val_auprc": precision}
+        columns["val_confusion"] = [n - positives, 0, positives, 0]
+        found.append(chance_level_ranking.detect(make(columns, n=4)).state)
+    return [state is FindingState.FIRED for state in found]
+
+
+@pytest.mark.parametrize(("positives", "least"), [(20, 0.3), (50, 0.6), (100, 0.9)])
+def test_a_worthless_ranking_is_found_more_surely_with_more_positives(positives, least):
+    assert least <= np.mean(verdicts(positives, 0.5))
+
+
+@pytest.mark.parametrize(("auroc", "most"), [(0.60, 0.06), (0.65, 0.01), (0.70, 0.0)])
+@pytest.mark.parametrize("positives", [20, 100])
+def test_a_ranking_that_is_worth_something_is_spared(positives, auroc, most):
+    assert np.mean(verdicts(positives, auroc)) <= most

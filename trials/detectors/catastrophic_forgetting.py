@@ -1,0 +1,159 @@
+"""Detector 28, `catastrophic_forgetting`: a pretrained encoder loses what it knew."""
+
+import numpy as np
+
+from sickbay.trials.contract import Severity
+from sickbay.trials.detecting import (
+    Outcome,
+    clear,
+    detector,
+    fired,
+    insufficient,
+    more_evaluations,
+    suspect,
+)
+from sickbay.trials.evidence import alphas, epoch_at, lasting, may_recover
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin, whole
+from sickbay.trials.statistics import BoolArray, FloatArray, noise, normal_quantiles, persistent
+
+
+def no_reference(history: History) -> str | None:
+    """Say that no encoder is compared with what it was before."""
+    names = ("encoder_reference_skill", "encoder_reference_skill_start", "encoder_cka")
+    if any(history.has(name) for name in names):
+        return None
+    return "No encoder is compared with what it was before (`encoder_reference_skill`)."
+
+
+@detector(
+    name="catastrophic_forgetting",
+    version="1.0",
+    title="Catastrophic forgetting",
+    severity=Severity.FATAL,
+    online=True,
+    subject=no_reference,
+    signals=("encoder_reference_skill",),
+    optional_signals=(
+        "encoder_reference_skill_start",
+        "encoder_reference_n",
+        "encoder_reference_drop_se",
+        "encoder_cka",
+    ),
+    rule="The skill of the encoder on a fixed reference task has fallen (lower bound) by more than "
+    "5 points, or by more than a quarter of what it was at the start, within a tenth of the plan, "
+    "and has not come back: three times in a row. A drop that took longer, or a linear CKA to the "
+    "features at the start under 0.5 alone (representation drift), is a warning.",
+    formula="S_0 - S - z SE > min(0.05, 0.25 S_0), k = 3, and the same drop within 10 % of the "
+    "epochs; CKA < 0.5, k = 3",
+    source="Forgetting is a loss of skill; drift alone may be adaptation. Unpaired error of the "
+    "difference unless `encoder_reference_drop_se` (paired, McNemar or bootstrap) is recorded.",
+    remedy="Divide the encoder's learning rate by 10, lengthen its warmup, freeze lower layers, or "
+    "pull the weights towards their start (L2-SP).",
+    false_alarms="A dip after unfreezing that comes back: the drop must last.",
+    margins=(
+        "forgotten_points",
+        "forgotten_share",
+        "forgotten_window",
+        "drift_cka",
+        "persistence",
+        "hysteresis",
+        "online_evaluations",
+    ),
+)
+def detect(history: History) -> Outcome:
+    """Fire when reference skill has gone at once and for good."""
+    skill = history.column("encoder_reference_skill")
+    start, begun = _start(history, skill)
+    error = _error(history, skill, start)
+    limit = min(margin("forgotten_points"), margin("forgotten_share") * abs(start))
+    lower = start - skill - normal_quantiles(alphas(history)) * error
+    back = start - skill < limit / margin("hysteresis")
+    index = persistent(lower > limit, back, np.isnan(lower), whole("persistence"))
+    drop, now = lasting(start - skill), lasting(lower)
+    words = f"The skill on the reference task was {start:.3f} and is {lasting(skill):.3f}"
+    if index is None:
+        short = more_evaluations(history, whole("persistence"))
+        return short or _drift(history) or _kept(words, drop, now, limit)
+    since = epoch_at(history, index)
+    reason = f"{words}, lower by at least {now:.3f} (limit {limit:.3f}), since epoch {since}"
+    again = may_recover(history, skill, recovery_rises=True)
+    if again:
+        return suspect(f"{reason}; but {again}.", onset=since, statistic=now, threshold=limit)
+    sudden = _sudden(history, skill, error, limit, start if begun else None)
+    return fired(
+        f"{reason}; {'it was lost at once' if sudden[index:].any() else 'it faded slowly'}.",
+        onset=since,
+        severity=Severity.FATAL if sudden[index:].any() else Severity.WARNING,
+        statistic=now,
+        threshold=limit,
+        evidence={"drop": drop},
+    )
+
+
+def _start(history: History, skill: FloatArray) -> tuple[float, bool]:
+    """Skill before training, and whether it was recorded; else that of the first evaluation."""
+    recorded = history.column("encoder_reference_skill_start")
+    known = recorded[np.isfinite(recorded)]
+    if len(known):
+        return float(known[0]), True
+    return float(skill[~np.isnan(skill)][0]), False
+
+
+def _error(history: History, skill: FloatArray, start: float) -> FloatArray:
+    """Standard error of the drop: recorded, binomial, or the noise between evaluations, (n,)."""
+    recorded, n = history.column("encoder_reference_drop_se"), _samples(history)
+    now, before = np.clip(skill, 0.0, 1.0), min(max(start, 0.0), 1.0)
+    binomial = np.sqrt((now * (1.0 - now) + before * (1.0 - before)) / n)
+    between = np.nan_to_num(noise(skill), nan=0.0) * np.sqrt(2.0)
+    error = np.where(np.isnan(recorded), binomial, recorded)
+    return np.where(np.isnan(error), between, error)
+
+
+def _samples(history: History) -> FloatArray:
+    n = history.column("encoder_reference_n")
+    return np.where(n >= 1.0, n, np.nan)
+
+
+def _sudden(
+    history: History, skill: FloatArray, error: FloatArray, limit: float, start: float | None
+) -> BoolArray:
+    """Where the skill fell over the limit within a tenth of the plan, or one evaluation, (n,)."""
+    window = margin("forgotten_window") * history.epochs_planned
+    bar = limit + normal_quantiles(alphas(history)) * error
+    found = np.zeros(len(skill), dtype=np.bool_)
+    for index, epoch in enumerate(history.epochs):
+        near = (history.epochs >= epoch - window) & (history.epochs < epoch)
+        near[max(index - 1, 0) : index] = True
+        before = list(skill[near & ~np.isnan(skill)])
+        if start is not None and epoch <= max(window, history.epochs[0]):
+            before.append(start)
+        found[index] = bool(before) and max(before) - skill[index] > bar[index]
+    return found
+
+
+def _drift(history: History) -> Outcome | None:
+    cka, limit = history.column("encoder_cka"), margin("drift_cka")
+    index = persistent(cka < limit, cka >= limit, k=whole("persistence"))
+    if index is None:
+        return None
+    since = epoch_at(history, index)
+    return fired(
+        f"The linear CKA of the features to those at the start is {lasting(cka):.3f} (limit "
+        f"{limit:g}), since epoch {since}, at no loss of skill (representation_drift).",
+        onset=since,
+        severity=Severity.WARNING,
+        statistic=lasting(cka),
+        threshold=limit,
+    )
+
+
+def _kept(words: str, drop: float, lower: float, limit: float) -> Outcome:
+    if drop > limit:
+        return insufficient(
+            f"{words}, lower by {drop:.3f}, of which {max(lower, 0.0):.3f} is proven (limit "
+            f"{limit:.3f}): it takes more reference samples, or more evaluations.",
+            statistic=lower,
+            threshold=limit,
+        )
+    return clear(f"{words}.", statistic=drop, threshold=limit)

@@ -1,0 +1,133 @@
+"""Detector 14, `chance_level_ranking`: the scores rank no better than random numbers."""
+
+import numpy as np
+
+from sickbay.trials.contract import Severity, TaskKind
+from sickbay.trials.detecting import (
+    Outcome,
+    clear,
+    detector,
+    fired,
+    insufficient,
+    more_evaluations,
+    suspect,
+)
+from sickbay.trials.evidence import epoch_at, lasting, may_recover
+from sickbay.trials.evidence_classes import Ranking, chance_since, no_classes, ranking
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin, whole
+from sickbay.trials.statistics import persistent
+
+
+@detector(
+    name="chance_level_ranking",
+    version="1.0",
+    title="Ranking at chance level",
+    severity=Severity.FATAL,
+    online=True,
+    kinds=(TaskKind.BINARY,),
+    subject=no_classes,
+    signals=("val_auroc|val_scores_hist_pos",),
+    optional_signals=(
+        "val_auroc_se",
+        "val_auprc",
+        "val_auprc_se",
+        "val_scores_hist_neg",
+        "val_confusion",
+        "val_n",
+    ),
+    rule="The upper bound of the AUROC is at most 0.60 and that of the average precision at most "
+    "1.5 times the base rate, three times in a row; or the AUROC is provably under one half "
+    "(inverted ranking). Clear if its lower bound is over one half. A running trial needs 50 "
+    "positives.",
+    formula="A + 1.645 SE <= 0.60 and AP + 1.645 SE <= 1.5 base rate, k = 3; clear: A - z SE > 0.5 "
+    "with alpha spent over the looks",
+    source="DeLong 1988, Hanley and McNeil 1982. An equivalence test: with a margin of 0.10 a "
+    "worthless ranking is told in 45 % of runs with 20 positives, 75 % with 50, 95 % with 100.",
+    remedy="Check that labels belong to their inputs, that features reach the head, and that the "
+    "loss uses the labels.",
+    false_alarms="Few positives: then it says how many it takes. A ranking that is good for one "
+    "group only.",
+    margins=(
+        "ranking_margin",
+        "ranking_alpha",
+        "ranking_precision",
+        "ranking_positives",
+        "persistence",
+        "hysteresis",
+        "online_evaluations",
+    ),
+)
+def detect(history: History) -> Outcome:
+    """Fire when the ranking is provably worthless or upside down, clear when it is not."""
+    found = ranking(history)
+    if found is None or np.isnan(found.near).all():
+        return insufficient(
+            "The standard error of the AUROC is not known: it takes `val_auroc_se`, or the counts "
+            "of the classes in `val_confusion`."
+        )
+    inverted = persistent(found.upper < 0.5, found.upper >= 0.5, k=whole("persistence"))
+    index = chance_since(history) if inverted is None else inverted
+    value, lower = lasting(found.auroc), lasting(found.lower)
+    if index is None:
+        if lower > 0.5:
+            return clear(
+                f"The AUROC is {value:.3f}, at least {lower:.3f}.", statistic=lower, threshold=0.5
+            )
+        return more_evaluations(history, whole("persistence")) or _open(found)
+    since, limit = epoch_at(history, index), 0.5 + margin("ranking_margin")
+    upper = lasting(found.near)
+    reason = (
+        f"The AUROC {value:.3f} is at most {upper:.3f} (limit {limit:g}) and the average precision "
+        f"at most {lasting(found.precision_ratio):.2f} times the base rate, since epoch {since}"
+    )
+    remedy = None
+    if inverted is not None:
+        limit, upper = 0.5, lasting(found.upper)
+        reason = f"The AUROC {value:.3f} is under one half (inverted_ranking), since epoch {since}"
+        remedy = "The classes, or the sign of the score, are swapped: look at the label encoding."
+    again = may_recover(history, found.auroc, recovery_rises=True) or _few(history, found)
+    if again:
+        return suspect(f"{reason}; but {again}.", onset=since, statistic=upper, threshold=limit)
+    return fired(
+        f"{reason}.",
+        onset=since,
+        statistic=upper,
+        threshold=limit,
+        evidence={"auroc": value},
+        remedy=remedy,
+    )
+
+
+def _few(history: History, found: Ranking) -> str | None:
+    """Why a running trial is not judged yet: positives are too few, or nobody counted them."""
+    positives = lasting(found.positives)
+    if history.finished or positives >= margin("ranking_positives"):
+        return None
+    return f"{positives:.0f} positives are too few to stop a running trial"
+
+
+def _open(found: Ranking) -> Outcome:
+    value, lower, near = lasting(found.auroc), lasting(found.lower), lasting(found.near)
+    limit = 0.5 + margin("ranking_margin")
+    if near <= limit:
+        ratio = lasting(found.precision_ratio)
+        why = (
+            "the average precision (`val_auprc`) is not known"
+            if np.isnan(ratio)
+            else f"the average precision may be {ratio:.2f} times the base rate"
+        )
+        return suspect(
+            f"The AUROC {value:.3f} is at most {near:.3f}, but {why}, or not for long enough.",
+            statistic=near,
+            threshold=limit,
+        )
+    # the error shrinks with the root of the number of positives
+    distance = max(abs(value - (0.5 if value > limit else limit)), 1e-3)
+    times = min(((near - lower) / 2.0 / distance) ** 2, 1e6)
+    return insufficient(
+        f"The AUROC lies between {lower:.3f} and {near:.3f}: it takes about {max(times, 1.1):.1f} "
+        f"times the {lasting(found.positives):.0f} positives.",
+        statistic=near,
+        threshold=limit,
+    )

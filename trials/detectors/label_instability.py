@@ -1,0 +1,101 @@
+"""Detector 17, `label_instability`: the targets of fixed training samples change."""
+
+import numpy as np
+
+from sickbay.trials.contract import Severity
+from sickbay.trials.detecting import (
+    Outcome,
+    clear,
+    detector,
+    fired,
+    insufficient,
+    suspect,
+)
+from sickbay.trials.evidence import epoch_at, lasting
+from sickbay.trials.evidence_classes import CLASSIFICATION
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin, whole
+from sickbay.trials.statistics import FloatArray, clopper_pearson_lower, persistent
+
+SAMPLE = 256  # fixed training samples that a workload watches, or all if there are fewer
+
+
+def no_watched_targets(history: History) -> str | None:
+    """Say that no target can change; a task with classes always has some that could."""
+    watched = history.has("label_flip_rate") or history.has("target_change")
+    if watched or history.facts.kind in CLASSIFICATION:
+        return None
+    return "The task has no classes, and no change of its targets (`target_change`) is recorded."
+
+
+@detector(
+    name="label_instability",
+    version="1.0",
+    title="Labels that change",
+    severity=Severity.FATAL,
+    online=True,
+    subject=no_watched_targets,
+    signals=("label_flip_rate|target_change",),
+    optional_signals=("label_flip_n",),
+    rule="More than 1 % (lower bound) of a fixed sample of training labels differ from those of "
+    "the epoch before, in two transitions in a row; for numbers, the mean change is over 1 % of "
+    "the targets' standard deviation.",
+    formula="CP_95 lower bound of flips / n > 0.01, k = 2; or mean |dy| / sd(y) > 0.01, k = 2",
+    source="A direct test of what random pseudo-labels do: labels drawn anew with rate p flip at "
+    "2 p (1 - p).",
+    remedy="Draw the labels once, from a seed of their own, and keep them; check the join of ids "
+    "and labels, and that the split does not move.",
+    false_alarms="Mixup and pseudo-labels change on purpose: record the target before them.",
+    margins=("label_flips", "label_transitions"),
+)
+def detect(history: History) -> Outcome:
+    """Fire when labels of the same samples keep changing between epochs."""
+    flips, limit = history.column("label_flip_rate"), margin("label_flips")
+    moved = history.column("target_change")
+    lower = _lower(history, flips) if not np.isnan(flips).all() else moved
+    shown = flips if not np.isnan(flips).all() else moved
+    k = whole("label_transitions")
+    transitions = int((~np.isnan(lower)).sum())
+    over = lower > limit
+    index = persistent(over, lower <= limit, k=k)
+    value, now = lasting(shown), lasting(lower, k)
+    if index is not None:
+        since = epoch_at(history, index)
+        return fired(
+            f"{value:.1%} of the watched targets change between epochs, at least {now:.1%} (limit "
+            f"{limit:.0%}), since epoch {since}: nothing can be learnt from them.",
+            onset=since,
+            statistic=now,
+            threshold=limit,
+            confidence=1.0 - 0.05**k,
+        )
+    if transitions < k:
+        return insufficient(
+            f"It needs {k} transitions between epochs and there are {transitions}: "
+            f"{k - transitions} more.",
+            statistic=float(transitions),
+            threshold=float(k),
+        )
+    if over.any():
+        first = epoch_at(history, int(np.flatnonzero(over)[0]))
+        return suspect(
+            f"Targets changed once, at epoch {first}, and not again in a row.",
+            onset=first,
+            statistic=now,
+            threshold=limit,
+        )
+    return clear(
+        f"{value:.1%} of the watched targets change between epochs.", statistic=now, threshold=limit
+    )
+
+
+def _lower(history: History, rate: FloatArray) -> FloatArray:
+    known = float(min(SAMPLE, history.facts.n.get("train", SAMPLE)))
+    n = np.where(np.isnan(history.column("label_flip_n")), known, history.column("label_flip_n"))
+    share = np.where((rate >= 0.0) & (rate <= 1.0), rate, np.nan)
+    sound = ~np.isnan(share) & np.isfinite(n) & (n >= 1.0)
+    lower = clopper_pearson_lower(
+        np.where(sound, np.round(np.where(sound, share, 0.0) * np.where(sound, n, 1.0)), 0.0),
+        np.where(sound, n, 1.0),
+    )
+    return np.where(sound, lower, np.nan)

@@ -1,0 +1,125 @@
+"""Detector 13, `majority_class_collapse`: only the most frequent class is ever predicted."""
+
+from sickbay.trials.contract import Severity
+from sickbay.trials.detecting import (
+    Outcome,
+    clear,
+    detector,
+    fired,
+    insufficient,
+    more_evaluations,
+    suspect,
+)
+from sickbay.trials.evidence import epoch_at, lasting, may_recover
+from sickbay.trials.evidence_classes import (
+    CLASSIFICATION,
+    Confusion,
+    collapse_since,
+    confusion,
+    no_classes,
+    threshold_only,
+)
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin, whole
+
+ENOUGH = 29  # samples from which no hit at all puts the upper bound of a recall under 0.10
+
+
+@detector(
+    name="majority_class_collapse",
+    version="1.0",
+    title="Collapse onto the most frequent class",
+    severity=Severity.FATAL,
+    online=True,
+    kinds=CLASSIFICATION,
+    subject=no_classes,
+    signals=("val_confusion",),
+    optional_signals=(
+        "val_auroc",
+        "val_auroc_se",
+        "val_auprc",
+        "val_scores_hist_pos",
+        "val_scores_hist_neg",
+        "val_loss",
+        "val_loss_se",
+    ),
+    rule="The recall of every minority class is at most 0.10 (upper bound), the accuracy cannot "
+    "be told from the share of the most frequent class, and the minority is predicted at under a "
+    "tenth of its base rate, three times in a row. Only a warning, about the threshold, if the "
+    "AUROC is provably over chance or the loss proves skill.",
+    formula="max CP_95(recall_c) <= 0.10 over c != majority, majority rate in Wilson_95(accuracy), "
+    "predicted minority < 0.1 base rate, k = 3; 0 hits need n >= 29",
+    source="Rule of three for the recall; 12 of AutoTrainer's Reuters models end like this.",
+    remedy="Weight the loss by n_negative / n_positive, resample, or use a focal loss; check that "
+    "the minority's labels are right.",
+    false_alarms="A threshold of one half over rare positives that are ranked well: the AUROC is "
+    "asked.",
+    margins=(
+        "minority_recall",
+        "minority_predicted",
+        "skill_gain",
+        "persistence",
+        "hysteresis",
+        "online_evaluations",
+    ),
+)
+def detect(history: History) -> Outcome:
+    """Fire when no minority class is found any more; a warning if only the threshold is wrong."""
+    found = confusion(history)
+    if found is None:
+        return insufficient("`val_confusion` holds no square table of counts.")
+    if not found.minority.any():
+        return insufficient("The validation split has samples of one class only.")
+    index, limit = collapse_since(history), margin("minority_recall")
+    recall, upper = lasting(found.recall), lasting(found.recall_upper)
+    if index is None:
+        return more_evaluations(history, whole("persistence")) or _not_collapsed(found)
+    since = epoch_at(history, index)
+    reason = (
+        f"No minority class has a recall over {upper:.3f} (limit {limit:g}) and the accuracy "
+        f"{lasting(found.accuracy):.4f} is the share of the most frequent class, "
+        f"{lasting(found.majority_rate):.4f}, since epoch {since}"
+    )
+    proof = threshold_only(history)
+    if proof is not None:
+        return fired(
+            f"{reason}; but {proof}: only the threshold is wrong (threshold_miscalibrated).",
+            onset=since,
+            severity=Severity.WARNING,
+            statistic=upper,
+            threshold=limit,
+            remedy="Choose the threshold on validation data, or weight the loss; the ranking is "
+            "good.",
+        )
+    again = may_recover(history, found.recall, recovery_rises=True)
+    if again:
+        return suspect(f"{reason}; but {again}.", onset=since, statistic=upper, threshold=limit)
+    return fired(
+        f"{reason}.",
+        onset=since,
+        statistic=upper,
+        threshold=limit,
+        evidence={"recall": recall, "minority_predicted": lasting(found.minority_predicted)},
+    )
+
+
+def _not_collapsed(found: Confusion) -> Outcome:
+    limit = margin("minority_recall")
+    recall, upper = lasting(found.recall), lasting(found.recall_upper)
+    predicted = lasting(found.minority_predicted)
+    low = recall <= limit and predicted < margin("minority_predicted")
+    smallest = min(lasting(found.true[:, index]) for index in found.minority.nonzero()[0])
+    if low and upper > limit:
+        return insufficient(
+            f"The minority is hardly found, but its recall may be up to {upper:.3f}: with "
+            f"{smallest:.0f} samples of the rarest class nothing is proven; without any hit it "
+            f"takes {ENOUGH}.",
+            statistic=upper,
+            threshold=limit,
+        )
+    return clear(
+        f"The recall of a minority class is {recall:.3f}; the minority is predicted at "
+        f"{predicted:.3g} times its base rate.",
+        statistic=recall,
+        threshold=limit,
+    )

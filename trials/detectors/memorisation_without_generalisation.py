@@ -1,0 +1,114 @@
+"""Detector 18, `memorisation_without_generalisation`: training data by heart, nothing beyond."""
+
+import numpy as np
+
+from sickbay.trials.contract import Severity
+from sickbay.trials.detecting import (
+    Outcome,
+    clear,
+    detector,
+    fired,
+    insufficient,
+    missing_fact,
+    more_evaluations,
+    suspect,
+)
+from sickbay.trials.evidence import Gain, epoch_at, gain, lasting, may_recover, percent
+from sickbay.trials.evidence_classes import chance_since
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin, whole
+from sickbay.trials.statistics import persistent
+
+
+@detector(
+    name="memorisation_without_generalisation",
+    version="1.0",
+    title="Memorisation without generalisation",
+    severity=Severity.FATAL,
+    online=True,
+    signals=("train_loss", "val_loss"),
+    optional_signals=("val_loss_se", "val_floor_gap_se", "val_n", "val_auroc", "val_auroc_se"),
+    rule="The training loss gains at least 0.5 on the best constant predictor, while the "
+    "validation loss never proved a gain over 0.02 and now provably has none, or the ranking is at "
+    "chance level, three times in a row. A running trial is judged from half of its plan on.",
+    formula="G_train >= 0.5 and (G_val + z SE <= 0.02 or ranking at chance), max (G_val - z SE) <= "
+    "0.02, k = 3",
+    source="Zhang et al. 2017: nets fit random labels. A model that had skill and lost it is "
+    "`overfitting` or `late_collapse` instead.",
+    remedy="Check the join of inputs and labels and how the split was drawn; if the labels are "
+    "right, regularise and get more data.",
+    false_alarms="A tiny validation split; a task that is generalised late, after memorisation.",
+    margins=(
+        "memorised_gain",
+        "memorised_share",
+        "skill_gain",
+        "persistence",
+        "hysteresis",
+        "online_evaluations",
+    ),
+)
+def detect(history: History) -> Outcome:
+    """Fire when the training data are known and the validation data are not."""
+    train, val = gain(history, "train_loss"), gain(history)
+    if train is None or val is None:
+        return missing_fact("the loss of the best constant predictor (`floors['val_loss']`)")
+    index = _since(history, train, val)
+    known, upper, limit = lasting(train.value), lasting(val.upper), margin("memorised_gain")
+    if index is None:
+        return more_evaluations(history, whole("persistence")) or _open(train, val)
+    since = epoch_at(history, index)
+    reason = (
+        f"The training loss gains {percent(known)} on the best constant predictor (limit "
+        f"{limit:.0%}), the validation loss at most {percent(upper)}, since epoch {since}"
+    )
+    again = _early(history) or may_recover(
+        history, history.column("val_loss"), recovery_rises=False
+    )
+    if again:
+        return suspect(f"{reason}; but {again}.", onset=since, statistic=known, threshold=limit)
+    return fired(
+        f"{reason}: what was learnt holds for no other data.",
+        onset=since,
+        statistic=known,
+        threshold=limit,
+        evidence={"train_gain": known, "val_gain": lasting(val.value)},
+    )
+
+
+def _since(history: History, train: Gain, val: Gain) -> int | None:
+    enough, limit, slack = margin("memorised_gain"), margin("skill_gain"), margin("hysteresis")
+    shown = np.fmax.accumulate(np.nan_to_num(val.lower, nan=-np.inf)) > limit
+    chance = np.zeros(len(history), dtype=np.bool_)
+    first = chance_since(history)
+    if first is not None:
+        chance[first:] = True
+    fitted = train.value >= enough
+    enter = fitted & ~shown & ((val.upper <= limit) | chance)
+    leave = (train.value < enough / slack) | shown | ((val.upper > limit * slack) & ~chance)
+    return persistent(enter, leave, None, whole("persistence"))
+
+
+def _early(history: History) -> str | None:
+    share = margin("memorised_share")
+    if history.finished or history.epochs[-1] >= share * history.epochs_planned:
+        return None
+    return f"a running trial is given {share:.0%} of its {history.epochs_planned} epochs"
+
+
+def _open(train: Gain, val: Gain) -> Outcome:
+    known, lower, upper = lasting(train.value), lasting(val.lower), lasting(val.upper)
+    limit = margin("memorised_gain")
+    words = f"The training loss gains {percent(known)} on the best constant predictor"
+    open_gain = lower <= margin("skill_gain") < upper or np.isnan(upper)
+    if known >= limit and open_gain:
+        return insufficient(
+            f"{words}, the validation loss between {percent(lower)} and {percent(upper)}: it takes "
+            f"more validation samples.",
+            statistic=known,
+            threshold=limit,
+        )
+    return clear(
+        f"{words}, the validation loss {percent(lasting(val.value))}.",
+        statistic=known,
+        threshold=limit,
+    )

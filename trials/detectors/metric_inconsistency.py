@@ -1,0 +1,152 @@
+"""Detector 19, `metric_inconsistency`: numbers that should agree do not."""
+
+import numpy as np
+
+from sickbay.trials.contract import Severity
+from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations
+from sickbay.trials.evidence import epoch_at, floor_of, gain, lasting
+from sickbay.trials.evidence_classes import confusion, no_classes, ranking_lower
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin, whole
+from sickbay.trials.statistics import (
+    mann_kendall,
+    persistent,
+    rank_correlation,
+    wilson_bounds,
+)
+
+# the same loss on the same samples, computed twice
+PAIRS = (
+    ("probe_loss_train", "probe_loss_val", "as in training", "as in validation"),
+    ("val_loss", "val_loss_recomputed", "as recorded", "from the stored scores"),
+)
+METRICS = {"val_auroc": "AUROC", "val_accuracy": "accuracy"}
+
+
+def nothing_to_compare(history: History) -> str | None:
+    """Say that no number exists twice; None if some do, or if the task has classes."""
+    if history.has("probe_loss_train") or history.has("val_loss_recomputed"):
+        return None
+    return no_classes(history)
+
+
+@detector(
+    name="metric_inconsistency",
+    version="1.0",
+    title="Metrics that contradict each other",
+    severity=Severity.WARNING,
+    online=False,
+    subject=nothing_to_compare,
+    blocks_healthy=True,
+    signals=("probe_loss_val|val_loss_recomputed|val_auroc|val_accuracy",),
+    optional_signals=(
+        "probe_loss_train",
+        "val_loss",
+        "val_loss_se",
+        "val_auroc_se",
+        "val_confusion",
+    ),
+    rule="The loss of the same samples, computed as in training and as in validation or once more "
+    "from the stored scores, differs by more than a factor of two, three times in a row; or over "
+    "ten evaluations or more the validation loss falls by a tenth of its floor and proves skill, "
+    "while the metric neither moves with it nor shows skill of its own. Not fatal, but the trial "
+    "is not called healthy.",
+    formula="|log(L_1 / L_2)| > log 2, k = 3; or |Spearman(L, metric)| < 0.5 with n >= 10, "
+    "Mann-Kendall down p < 0.01, max L - min L >= 0.10 H0, G - z SE > 0.02 and no AUROC over 0.5",
+    source="Recorded run of Stack Overflow 60335387 (a ratio of 0.02); TheDeepChecker (0.5).",
+    remedy="Average over the same samples with the same weights, and put the model into "
+    "evaluation mode for both.",
+    false_alarms="Dropout and batch normalisation change the loss: compare in evaluation mode. A "
+    "metric at its best moves no more, hence the question whether it shows skill.",
+    margins=(
+        "same_samples",
+        "metric_correlation",
+        "had_skill_gain",
+        "skill_gain",
+        "rising_p",
+        "trend_window",
+        "persistence",
+    ),
+)
+def detect(history: History) -> Outcome:
+    """Warn when two computations of one loss, or loss and metric, do not go together."""
+    twice = [_compared(history, *pair) for pair in PAIRS]
+    odd = next((one for one in twice if one is not None and one.state == "fired"), None)
+    apart = odd or _apart(history)
+    if apart is not None:
+        return apart
+    if history.has("probe_loss_train") or history.has("val_loss_recomputed"):
+        needed = whole("persistence")
+    else:
+        needed = whole("trend_window")
+    compared = next((one for one in twice if one is not None), None)
+    return (
+        more_evaluations(history, needed)
+        or compared
+        or clear("The validation loss and the metric move together, or hardly at all.")
+    )
+
+
+def _compared(history: History, one: str, other: str, first: str, second: str) -> Outcome | None:
+    left, right = history.column(one), history.column(other)
+    sound = (left > 0.0) & (right > 0.0) & np.isfinite(left) & np.isfinite(right)
+    if not sound.any():
+        return None
+    ratio = np.where(sound, left, np.nan) / np.where(sound, right, np.nan)
+    limit = margin("same_samples")
+    far = np.maximum(ratio, 1.0 / ratio)
+    index = persistent(far > limit, far <= limit, k=whole("persistence"))
+    words = (
+        f"The loss of the same samples is {lasting(left):.4g} {first} and {lasting(right):.4g} "
+        f"{second}, a ratio of {lasting(ratio):.3g}"
+    )
+    if index is None:
+        return clear(f"{words}.", statistic=lasting(far), threshold=limit)
+    since = epoch_at(history, index)
+    return fired(
+        f"{words} (limit {limit:g}), since epoch {since}.",
+        onset=since,
+        statistic=lasting(far),
+        threshold=limit,
+    )
+
+
+def _apart(history: History) -> Outcome | None:
+    signal = next((name for name in METRICS if history.has(name)), None)
+    loss, floor = history.column("val_loss"), floor_of(history.facts, "val_loss")
+    if signal is None or floor is None:
+        return None
+    metric = history.column(signal)
+    both = np.isfinite(loss) & np.isfinite(metric)
+    if both.sum() < whole("trend_window"):
+        return None
+    if not _loss_alone_shows_skill(history, signal):
+        return None
+    fallen = float(np.ptp(loss[both])) >= margin("had_skill_gain") * abs(floor)
+    if not fallen or mann_kendall(loss[both], rising=False) >= margin("rising_p"):
+        return None
+    together, limit = rank_correlation(loss, metric), margin("metric_correlation")
+    if not abs(together) < limit:  # a metric that does not move at all is not defined here
+        return None
+    return fired(
+        f"The validation loss fell to {lasting(loss):.4g} and the {METRICS[signal]} "
+        f"{lasting(metric):.4g} did not move with it: their rank correlation is {together:.2f} "
+        f"(limit {limit:g}).",
+        onset=epoch_at(history, 0),
+        statistic=abs(together),
+        threshold=limit,
+    )
+
+
+def _loss_alone_shows_skill(history: History, signal: str) -> bool:
+    """Whether the loss proves skill that the metric does not show: only then do they disagree."""
+    found = gain(history)
+    if found is None or not lasting(found.lower) > margin("skill_gain"):
+        return False
+    if signal == "val_auroc":
+        return (ranking_lower(history) or 0.0) <= 0.5
+    counted = confusion(history)
+    if counted is None:
+        return True
+    low, _ = wilson_bounds(counted.hits.sum(axis=1), counted.total)
+    return lasting(low - counted.majority_rate) <= 0.0

@@ -1,0 +1,124 @@
+"""Detector 16, `minority_gradient_starvation`: the rare class hardly enters the gradient."""
+
+import numpy as np
+
+from sickbay.trials.contract import Severity, TaskKind
+from sickbay.trials.detecting import (
+    Outcome,
+    clear,
+    detector,
+    fired,
+    insufficient,
+    more_evaluations,
+    suspect,
+)
+from sickbay.trials.evidence import epoch_at, lasting, may_recover
+from sickbay.trials.evidence_classes import (
+    Confusion,
+    collapse_is_fatal,
+    confusion,
+    no_classes,
+)
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin, whole
+from sickbay.trials.statistics import FloatArray, persistent
+
+
+@detector(
+    name="minority_gradient_starvation",
+    version="1.0",
+    title="Starved minority",
+    severity=Severity.FATAL,
+    online=True,
+    kinds=(TaskKind.BINARY,),
+    subject=no_classes,
+    signals=("class_gradient_share", "val_confusion"),
+    optional_signals=("val_mean_probability",),
+    rule="The minority's share of the gradient at the logits is under 0.10 over the first three "
+    "epochs, and later its recall is at most 0.10 (upper bound), three times in a row. Fatal "
+    "together with a collapse onto the majority. The class weight itself is never read.",
+    formula="mean share[:3] < 0.10 and CP_95 upper bound of the recall <= 0.10, k = 3; share = "
+    "p w / (p w + 1 - p) at prediction 1/2",
+    source="Share of sum |dL/dlogit| by class; w = n_negative / n_positive makes it one half.",
+    remedy="Raise the weight of the rare class to about n_negative / n_positive, or resample; but "
+    "no weight rescues labels that are noise.",
+    false_alarms="A rare class that is easy is learnt with a small share: its recall is asked.",
+    margins=(
+        "starved_share",
+        "minority_recall",
+        "first_window",
+        "persistence",
+        "hysteresis",
+        "online_evaluations",
+    ),
+)
+def detect(history: History) -> Outcome:
+    """Fire when a class that got little gradient at the start is not found later."""
+    found = confusion(history)
+    shares = history.vectors("class_gradient_share")
+    if found is None or not found.minority.any() or shares.shape[1] != found.true.shape[1]:
+        return insufficient(
+            "It takes the gradient share of each class, and validation samples of both classes."
+        )
+    k, window = whole("persistence"), whole("first_window")
+    short = more_evaluations(history, window + k)
+    if short is not None:
+        return short
+    share = shares[:, found.minority].sum(axis=1)
+    known = share[~np.isnan(share)]
+    first = float(known[:window].mean()) if len(known) else float("nan")
+    limit, lost = margin("starved_share"), margin("minority_recall")
+    upper = found.recall_upper
+    index = persistent(upper <= lost, found.recall > lost * margin("hysteresis"), k=k)
+    words = f"The rare class had {first:.1%} of the gradient in the first epochs"
+    if np.isnan(first):
+        return insufficient("The gradient shares are not numbers.")
+    if first >= limit:
+        return clear(f"{words}.", statistic=first, threshold=limit)
+    if index is None:
+        return _alive(found, words, first)
+    return _starved(history, found.recall, f"{words} (limit {limit:.0%})", (first, index))
+
+
+def _alive(found: Confusion, words: str, first: float) -> Outcome:
+    limit, lost = margin("starved_share"), margin("minority_recall")
+    recall, upper = lasting(found.recall), lasting(found.recall_upper)
+    if recall <= lost:
+        return insufficient(
+            f"{words}; its recall lies between {recall:.3f} and {upper:.3f}: it takes more samples "
+            f"of it.",
+            statistic=upper,
+            threshold=lost,
+        )
+    return clear(f"{words}, and its recall is {recall:.3f}.", statistic=first, threshold=limit)
+
+
+def _starved(
+    history: History, recall: FloatArray, words: str, measured: tuple[float, int]
+) -> Outcome:
+    first, index = measured
+    limit, onset = margin("starved_share"), epoch_at(history, 0)
+    reason = f"{words}, and its recall is {lasting(recall):.3f} since epoch "
+    reason += f"{epoch_at(history, index)}"
+    again = may_recover(history, recall, recovery_rises=True)
+    if again:
+        return suspect(f"{reason}; but {again}.", onset=onset, statistic=first, threshold=limit)
+    return fired(
+        f"{reason}.",
+        onset=onset,
+        severity=Severity.FATAL if collapse_is_fatal(history) else Severity.WARNING,
+        statistic=first,
+        threshold=limit,
+        remedy=_weight(history),
+    )
+
+
+def _weight(history: History) -> str | None:
+    counts = history.facts.class_counts
+    if len(counts) != 2 or min(counts) <= 0:
+        return None
+    rare = int(np.argmin(counts))
+    return (
+        f"Weight class {rare} by about {max(counts) / min(counts):.3g} (its rarity in training), "
+        f"or resample; but no weight rescues labels that are noise."
+    )

@@ -1,0 +1,98 @@
+"""Detector 25, `weight_map_attenuation`: a map operation takes away almost all of the weight."""
+
+import numpy as np
+
+from sickbay.trials.contract import Severity
+from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations
+from sickbay.trials.evidence import epoch_at, lasting, may_recover, no_skill_since
+from sickbay.trials.evidence_features import energy_kept, energy_lost_since, no_weight_map, smallest
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin, whole
+from sickbay.trials.statistics import FloatArray, persistent
+
+
+@detector(
+    name="weight_map_attenuation",
+    version="1.0",
+    title="Weight map attenuated",
+    severity=Severity.FATAL,
+    online=True,
+    subject=no_weight_map,
+    signals=("map_mean_after|map_effective_support",),
+    optional_signals=(
+        "map_mean_before",
+        "feature_energy_ratio",
+        "feature_energy_ratio_se",
+        "train_loss",
+        "val_loss",
+        "val_loss_se",
+    ),
+    rule="The mean of a weight map after an operation is under a fifth of what it was before, or "
+    "its effective support is under 1 % of the pixels, twice in a row. A warning, because the "
+    "ratio alone may be a matter of scale; fatal if the features' energy is lost too, or the "
+    "model has no skill.",
+    formula="mean_after / mean_before < 0.2 or (sum w)^2 / sum w^2 < 0.01 pixels, k = 2; fatal "
+    "with |F W|^2 / |F|^2 < 0.5 or G <= 0.02",
+    source="Dividing by the largest of all values M multiplies the mean by 1 / M: 94 to 98 % lost "
+    "means M of 17 to 50.",
+    remedy="Normalise per object or by a percentile, or clamp, instead of dividing by the global "
+    "maximum; keep a residual path.",
+    false_alarms="Attention that is sparse on purpose: then neither energy nor skill is lost.",
+    margins=("map_attenuation", "map_support", "map_evaluations", "hysteresis"),
+)
+def detect(history: History) -> Outcome:
+    """Fire when a map loses its weight; fatal when that costs features or skill."""
+    ratio, support = _ratio(history), smallest(history.vectors("map_effective_support"))
+    limit, least, slack = margin("map_attenuation"), margin("map_support"), margin("hysteresis")
+    k = whole("map_evaluations")
+    faint, narrow = ratio < limit, support < least
+    leave = ~(ratio < slack * limit) & ~(support < slack * least)
+    index = persistent(faint | narrow, leave, np.isnan(ratio) & np.isnan(support), k)
+    kept, seen = lasting(ratio), lasting(support)
+    words = _words(kept, seen)
+    if index is None:
+        return more_evaluations(history, k) or clear(
+            f"{words}.", statistic=kept if np.isfinite(kept) else seen, threshold=limit
+        )
+    since = epoch_at(history, index)
+    harm = _harm(history)
+    by_mean = bool(faint[index:].any())
+    return fired(
+        f"{words} (limits {limit:g} and {least:.0%}), since epoch {since}"
+        + (f"; {harm}." if harm else "; that it costs anything is not shown."),
+        onset=since,
+        severity=Severity.FATAL if harm else Severity.WARNING,
+        statistic=kept if by_mean else seen,
+        threshold=limit if by_mean else least,
+    )
+
+
+def _ratio(history: History) -> FloatArray:
+    """Least mean_after / mean_before over the maps, shape (n,); NaN where the latter is nil."""
+    after, before = history.vectors("map_mean_after"), history.vectors("map_mean_before")
+    if after.shape != before.shape:
+        return np.full(len(history), np.nan)
+    sound = np.isfinite(after) & np.isfinite(before) & (before > 0.0)
+    return smallest(np.where(sound, after, np.nan) / np.where(sound, before, np.nan))
+
+
+def _words(kept: float, seen: float) -> str:
+    parts = []
+    if np.isfinite(kept):
+        parts.append(f"The weight map keeps {kept:.3g} of its mean")
+    if np.isfinite(seen):
+        parts.append(f"its effective support is {seen:.3g} of the pixels")
+    text = " and ".join(parts) or "The weight map's mean is nil before the operation"
+    return text[0].upper() + text[1:]
+
+
+def _harm(history: History) -> str | None:
+    """What the loss of weight costs, for good; None if nothing shows a cost."""
+    energy, _ = energy_kept(history)
+    if energy_lost_since(history) is not None:
+        again = may_recover(history, energy, recovery_rises=True)
+        return None if again else f"the features keep {lasting(energy):.2g} of their energy"
+    loss = history.column("train_loss" if history.has("train_loss") else "val_loss")
+    if no_skill_since(history) is None or may_recover(history, loss, recovery_rises=False):
+        return None
+    return "the model has no skill"
