@@ -1,0 +1,236 @@
+"""A detector that scores each lidar point, having looked at the camera's picture.
+
+B scenes · N points · C channels · T image tokens · H heads
+
+The system this re-creates lets points ask (queries) and the image answer (keys and values) in one
+attention layer without a residual: what the head sees of a point is only a mixture of image tokens,
+and of the point itself nothing but where it looked. `full_residual` adds the point's own feature.
+
+At full size the image goes through a ResNet-18 (He et al., 2016) that is never trained, at small
+size through three convolutions that are, and there is no dropout. Without published weights the
+frozen one keeps its random start; its parameters bear the usual names, so that a state dict of the
+usual layout fits.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+FUSIONS = ("full", "full_residual", "points")
+SCALE = (30.0, 30.0, 3.0, 1.0)  # metres and intensity to about one
+FULL_PICTURE = 224  # pixels across, at full size
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Widths of the point MLP and of the head, heads of the attention, how the image is seen.
+
+    `dropout` is that of the head's layers, then that of the attention.
+    """
+
+    points: tuple[int, ...]
+    head: tuple[int, ...]
+    dropout: tuple[float, float, float]
+    heads: int
+    frozen_image: bool
+
+
+ARCHITECTURES = {
+    "small": Architecture((32, 64, 64), (64, 32), (0.0, 0.0, 0.0), 4, frozen_image=False),
+    "full": Architecture((64, 128, 256, 512), (256, 128), (0.3, 0.2, 0.1), 8, frozen_image=True),
+}
+
+
+class PointAnomalyNet(nn.Module):
+    """Points (B, N, 4) and image (B, 3, rows, columns) -> a feature, then a score, per point."""
+
+    def __init__(self, size: str, fusion: str) -> None:
+        """Build by size name. Raises ValueError for an unknown size or fusion."""
+        super().__init__()
+        _require("size", size, tuple(ARCHITECTURES))
+        _require("fusion", fusion, FUSIONS)
+        architecture = ARCHITECTURES[size]
+        self.size, self.fusion = size, fusion
+        width = architecture.points[-1]
+        self.points = _rows((4, *architecture.points))
+        self.image: nn.Module | None = None
+        self.attention: Attention | None = None
+        if fusion != "points":
+            self.image = FrozenResNet18() if architecture.frozen_image else _small_image(width)
+            self.attention = Attention(width, architecture.heads, architecture.dropout[-1])
+        self.head = _rows((width, *architecture.head), architecture.dropout[:-1])
+        self.head.append(nn.Linear(architecture.head[-1], 1))
+
+    def encode(self, points_BN4: Tensor, image_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return features (B, N, C), and the attention (B, H, N, T) if there is any."""
+        scaled = points_BN4 / points_BN4.new_tensor(SCALE)
+        point_BNC = self.points(scaled.flatten(0, 1)).reshape(*points_BN4.shape[:2], -1)
+        if self.image is None or self.attention is None:
+            return point_BNC, None
+        token_BTC = self.image(image_B3HW).flatten(2).transpose(1, 2)
+        found_BNC, weight_BHNT = self.attention(point_BNC, token_BTC)
+        if self.fusion == "full_residual":
+            found_BNC = found_BNC + point_BNC
+        return found_BNC, weight_BHNT
+
+    def score(self, feature: Tensor) -> Tensor:
+        """Return the logits of features: (…, C) -> (…)."""
+        logit: Tensor = self.head(feature.flatten(0, -2))
+        return logit.reshape(feature.shape[:-1])
+
+    def decide(self, feature_BNC: Tensor, plan: str) -> Tensor:
+        """Return the logits a plan's loss wants: in B of the pooled feature, (B,), else (B, N)."""
+        return self.score(feature_BNC.amax(dim=1) if plan == "B" else feature_BNC)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Name the trained parameters by group, from input to output, as `group_names` does."""
+        modules = {
+            "points": self.points,
+            "image": self.image,
+            "attention": self.attention,
+            "head": self.head,
+        }
+        found = {}
+        for name in group_names(self.size, self.fusion):
+            module = modules[name]
+            assert module is not None
+            found[name] = list(module.parameters())
+        return found
+
+
+class Attention(nn.Module):
+    """Multi-head attention of points over image tokens, written out so that it shows its weights.
+
+    No positions are added: a token says what is in the picture, never where.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        """Share `width` channels among `heads`; `dropout` is that of the weights."""
+        super().__init__()
+        self.heads = heads
+        self.dropout = nn.Dropout(dropout) if dropout > 0.0 else nn.Identity()
+        self.query = nn.Linear(width, width)
+        # A key's bias shifts all of a query's scores alike: softmax is blind to it.
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, point_BNC: Tensor, token_BTC: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what each point found (B, N, C) and where it looked (B, H, N, T)."""
+        query, key = self._split(self.query(point_BNC)), self._split(self.key(token_BTC))
+        score_BHNT = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+        weight_BHNT = score_BHNT.softmax(dim=-1)
+        found = self.dropout(weight_BHNT) @ self._split(self.value(token_BTC))
+        return self.out(found.transpose(1, 2).flatten(2)), weight_BHNT
+
+    def _split(self, values_BTC: Tensor) -> Tensor:
+        return values_BTC.reshape(*values_BTC.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+class FrozenResNet18(nn.Module):
+    """Image (B, 3, rows, columns) -> (B, 512, 7, 7). Never trained, always in evaluation mode."""
+
+    def __init__(self) -> None:
+        """Start from He's random weights."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        widths = (64, 64, 128, 256, 512)
+        stages = [
+            nn.Sequential(
+                BasicBlock(before, width, 1 if index == 0 else 2), BasicBlock(width, width)
+            )
+            for index, (before, width) in enumerate(pairwise(widths))
+        ]
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.requires_grad_(requires_grad=False)
+
+    def train(self, mode: bool = True) -> "FrozenResNet18":  # noqa: FBT001, FBT002 - torch's signature
+        """Stay in evaluation mode: its statistics are frozen as well."""
+        del mode
+        return super().train(mode=False)
+
+    @torch.no_grad()
+    def forward(self, image_B3HW: Tensor) -> Tensor:
+        """Stretch to 224 × 224, then see."""
+        square = (FULL_PICTURE, FULL_PICTURE)
+        x = functional.interpolate(image_B3HW, square, mode="nearest")
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.max_pool2d(x, 3, stride=2, padding=1)
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+        return x
+
+
+class BasicBlock(nn.Module):
+    """Two 3 × 3 convolutions beside a shortcut."""
+
+    def __init__(self, before: int, width: int, stride: int = 1) -> None:
+        """Lead `before` channels to `width`, at every `stride`-th pixel."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or before != width:
+            narrow = nn.Conv2d(before, width, 1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(narrow, nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, before, rows, columns) -> (B, width, rows / stride, columns / stride)."""
+        found = functional.relu(self.bn1(self.conv1(x)))
+        return functional.relu(self.bn2(self.conv2(found)) + self.downsample(x))
+
+
+def group_names(size: str, fusion: str) -> tuple[str, ...]:
+    """Name the groups that train, from input to output. Raises ValueError for unknown words."""
+    _require("size", size, tuple(ARCHITECTURES))
+    _require("fusion", fusion, FUSIONS)
+    if fusion == "points":
+        return ("points", "head")
+    image = () if ARCHITECTURES[size].frozen_image else ("image",)
+    return ("points", *image, "attention", "head")
+
+
+def attention_entropy(weight_BHNT: Tensor) -> float:
+    """Return the mean entropy of where points look, in nats: log T if they look everywhere."""
+    return float(torch.special.entr(weight_BHNT).sum(dim=-1).mean())
+
+
+def _rows(widths: tuple[int, ...], dropout: tuple[float, ...] = ()) -> nn.Sequential:
+    """Build layers for rows (…, C): linear, normalised, ReLU, and dropout where given."""
+    layers: list[nn.Module] = []
+    for index, (before, width) in enumerate(pairwise(widths)):
+        # The normalisation brings its own shift: a bias before it would never get a gradient.
+        layers += [nn.Linear(before, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
+        if index < len(dropout) and dropout[index] > 0.0:
+            layers.append(nn.Dropout(dropout[index]))
+    return nn.Sequential(*layers)
+
+
+def _small_image(width: int) -> nn.Sequential:
+    """(B, 3, rows, columns) -> (B, width, rows / 4, columns / 4)."""
+    layers: list[nn.Module] = []
+    before = 3
+    for channels, pool in ((16, 2), (32, 2), (width, 1)):
+        layers += [
+            nn.Conv2d(before, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+        ]
+        layers += [nn.MaxPool2d(pool)] if pool > 1 else []
+        before = channels
+    return nn.Sequential(*layers)
+
+
+def _require(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{key}: {value!r} is not known; choose one of {', '.join(allowed)}")
