@@ -40,11 +40,12 @@ def exit_code(error: Exception) -> int | None:
     from sickbay.service.query import QueryError
     from sickbay.service.stored import SweepError
     from sickbay.trials.driving import AlreadyDrivenError
+    from sickbay.trials.events import ResourceError
     from sickbay.trials.problems import SpecError
     from sickbay.trials.registry import RegistryError
     from sickbay.trials.store import StoreError
 
-    if isinstance(error, SpecError | QueryError | SweepError | RegistryError):
+    if isinstance(error, SpecError | QueryError | SweepError | RegistryError | ResourceError):
         return 2
     if isinstance(error, StoreError | AlreadyDrivenError | ConnectionError):
         return 1

@@ -58,7 +58,7 @@ def store_uri(option: str | None) -> str:
 
 
 def existing_store(option: str | None) -> "Store":
-    """Open the store for reading; one that does not exist reads as empty."""
+    """Open the store for reading; StoreError if there is none."""
     from sickbay.trials.store import open_store
 
     return open_store(store_uri(option), create=False)

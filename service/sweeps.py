@@ -6,7 +6,9 @@
 the new trials only. The state of a sweep lives in the store, not in Ray.
 """
 
+import hashlib
 import importlib
+import os
 import subprocess
 import tempfile
 import threading
@@ -274,6 +276,8 @@ def _run_jobs(prepared: Prepared, options: Options, ender: _Ender) -> None:
     with tune.connected(tune.Cluster(options.address, options.cpus)):
         wanted = prepared.workload.resources.gpu
         share = tune.share_of(_cpu(prepared), asked.gpu, asked.gpu_memory, wanted)
+        if options.address is None:
+            tune.check_fits(share)
         ender.gpu_share = share.gpu
         jobs = _jobs(prepared, cpu=share.cpu, gpu=share.gpu)
         tune.run_jobs(
@@ -291,7 +295,9 @@ def _jobs(prepared: Prepared, *, cpu: float, gpu: float) -> Sequence[TrialJob]:
     stop = spec.early_stop
     policy = RunPolicy(stop_pathological=stop.pathology, audit=stop.audit)
     objective = design.objective_of(spec, workload)
-    scratch = Path(tempfile.gettempdir()) / "sickbay-work" / prepared.sweep_id
+    # Ids are the same wherever a spec runs: scratch folders differ by user and by store.
+    whose = hashlib.sha256(f"{os.getuid()} {prepared.store.absolute}".encode()).hexdigest()[:12]
+    scratch = Path(tempfile.gettempdir()) / f"sickbay-{whose}" / prepared.sweep_id
     return [
         TrialJob(
             store=prepared.store.absolute,

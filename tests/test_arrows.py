@@ -75,6 +75,7 @@ ARROWS = [
             "trials.registry",
             "trials.seeding",
             "trials.store",
+            "trials.store_read",
         ],
     ),
     ("trials/*", ["trials.*"]),

@@ -23,7 +23,7 @@ from sickbay.trials.store_files import (
 )
 
 BEAT_SECONDS = 5.0
-SILENCE_SECONDS = 30.0  # after which a driver on another machine counts as gone
+SILENCE_SECONDS = 60.0  # after which a driver counts as gone; its process's number may be reused
 
 
 class AlreadyDrivenError(RuntimeError):
@@ -41,8 +41,10 @@ class Driver:
     @property
     def alive(self) -> bool:
         """Whether the process still runs, as far as can be told from here."""
+        if time.time() - self.at > SILENCE_SECONDS:
+            return False
         if self.host != socket.gethostname():
-            return time.time() - self.at < SILENCE_SECONDS
+            return True
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -73,7 +75,8 @@ def driven(store: Store, sweep_id: str) -> bool:
 def driving(store: Store, sweep_id: str) -> Iterator[None]:
     """Be the driver of a sweep; raises AlreadyDrivenError while another process is."""
     found = driver(store, sweep_id)
-    if found is not None and found.alive and found.pid != os.getpid():
+    mine = found is not None and (found.host, found.pid) == (socket.gethostname(), os.getpid())
+    if found is not None and found.alive and not mine:
         raise AlreadyDrivenError(
             f"the sweep {sweep_id} is being run by process {found.pid} on {found.host}: "
             f"wait for it (`sickbay status {sweep_id}`), or end it (`sickbay cancel {sweep_id}`)"

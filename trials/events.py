@@ -62,6 +62,10 @@ Event = Started | Retried | Ended
 Watch = Callable[[Event], None]
 
 
+class ResourceError(ValueError):
+    """A trial asks for more than there is, so it would wait for ever."""
+
+
 class ErrorStorm(RuntimeError):  # noqa: N818  a storm is what it is called everywhere else
     """The same exception ended several trials in a row: the code is broken, not the trials."""
 

@@ -17,6 +17,7 @@ from sickbay.trials.store_read import read_epoch_records
 # Beside the clock, a flush waits until this many times its own duration has gone by, so that a slow
 # store costs a few percent and no more.
 FLUSH_PATIENCE = 20.0
+EPOCH_COLUMNS = ("sweep_id", "trial_id", "attempt", "epoch", "step", "seconds")
 
 
 class RowError(ValueError):
@@ -136,8 +137,9 @@ def check_row(row: object, last_epoch: int | None) -> Row:
         raise RowError(
             f"`train` yielded a {type(row).__name__}; it must yield sickbay.trials.contract.Row"
         )
-    if isinstance(row.epoch, bool) or not isinstance(row.epoch, int):
-        raise RowError(f"a row's epoch is {row.epoch!r}; it must be a whole number")
+    for key, count in (("epoch", row.epoch), ("step", row.step)):
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**63:
+            raise RowError(f"a row's {key} is {count!r}; it must be a whole number from 0 on")
     if last_epoch is not None and row.epoch <= last_epoch:
         raise RowError(
             f"a row for epoch {row.epoch} came after the one for epoch {last_epoch}; "
@@ -145,6 +147,7 @@ def check_row(row: object, last_epoch: int | None) -> Row:
         )
     if not isinstance(row.signals, Mapping):
         raise RowError(f"the signals of epoch {row.epoch} are no mapping but {row.signals!r}")
+    _check_names(row)
     for name, value in row.signals.items():
         if not _is_signal(value):
             raise RowError(
@@ -154,7 +157,31 @@ def check_row(row: object, last_epoch: int | None) -> Row:
     return row
 
 
+def _check_names(row: Row) -> None:
+    for name in row.signals:
+        if not isinstance(name, str) or name.lower() in EPOCH_COLUMNS:
+            raise RowError(
+                f"epoch {row.epoch} has a signal called {name!r}; a signal's name is a text, and "
+                f"none of {', '.join(EPOCH_COLUMNS)}, which are columns of their own"
+            )
+    if len({name.lower() for name in row.signals}) < len(row.signals):
+        raise RowError(
+            f"signals of epoch {row.epoch} differ in upper and lower case only, which SQL cannot "
+            f"tell apart: {', '.join(sorted(row.signals))}"
+        )
+
+
 def _is_signal(value: object) -> bool:
-    if isinstance(value, Real):
-        return True
-    return isinstance(value, (list, tuple)) and all(isinstance(entry, Real) for entry in value)
+    if isinstance(value, list | tuple):
+        return all(_is_number(entry) for entry in value)
+    return _is_number(value)
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, Real):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True

@@ -10,6 +10,7 @@ from typing import Any
 from sickbay.trials.contract import Label, TrialState
 from sickbay.trials.detecting import Detector
 from sickbay.trials.diagnose import Diagnosis, diagnose
+from sickbay.trials.driving import driving
 from sickbay.trials.store import Relabelled, Store
 from sickbay.trials.store_merge import write_labels
 from sickbay.trials.store_read import iter_histories
@@ -47,7 +48,7 @@ def relabel(
     """Judge every ended trial of a sweep again; store the labels that are not stored yet.
 
     A label of another labeller version is a new row beside the old ones. Raises StoreError if a
-    file of the sweep is damaged or cannot be written.
+    file of the sweep is damaged or cannot be written, AlreadyDrivenError while the sweep runs.
     """
     new: list[Relabelled] = []
     changes: list[Change] = []
@@ -64,7 +65,8 @@ def relabel(
         if change is not None:
             changes.append(change)
     if write and new:
-        write_labels(store, sweep_id, new)
+        with driving(store, sweep_id):  # whoever merges the sweep must be alone
+            write_labels(store, sweep_id, new)
     return RelabelReport(
         sweep_id=sweep_id,
         labeller_version=version,

@@ -38,11 +38,13 @@ from sickbay.trials.store import (
     Store,
     StoreError,
     TrialRecord,
+    latest_attempt,
     open_store,
     requested,
     start_attempt,
     write_trial,
 )
+from sickbay.trials.store_read import read_epoch_records
 
 # After this many evaluations only every second is looked at online, after twice as many every
 # fourth, and so on: a deterministic schedule that keeps the cost of diagnosis a small share of any
@@ -112,7 +114,9 @@ def run_trial(job: TrialJob) -> TrialRun:
     try:
         log.begin()
         progress.state = yield from _train(job, device, log, progress)
-    except Exception as error:
+        log.flush()
+        label, findings = _judge(job, log, progress)
+    except (Exception, SystemExit) as error:  # sys.exit() in training code ends one trial, too
         if isinstance(error, StoreError):
             raise  # nothing could be recorded where nothing can be written
         log.flush()
@@ -120,9 +124,8 @@ def run_trial(job: TrialJob) -> TrialRun:
             raise
         progress.state = TrialState.FAILED
         progress.error = traceback.format_exc()
-    log.flush()
+        label, findings = None, ()
     seconds = time.monotonic() - clock
-    label, findings = _judge(job, log, progress)
     record = replace(
         _record(job, log, progress, attempt),
         label=label,
@@ -142,17 +145,21 @@ def record_loss(job: TrialJob, attempts: int, why: str) -> TrialRecord:
 
     Its rows stay; it has failed, and has no label. Raises StoreError if that cannot be written.
     """
+    store = open_store(job.store)
+    rows = read_epoch_records(store, job.sweep_id, job.trial.trial_id)
     record = TrialRecord(
         sweep_id=job.sweep_id,
         trial=job.trial,
         workload_version="",
         arm=job.arm,
         state=TrialState.FAILED,
-        attempt=attempts,
+        # earlier runs of the sweep may have counted attempts before this one's
+        attempt=max(attempts, latest_attempt(store, job.sweep_id, job.trial.trial_id)),
+        epochs_run=rows[-1].row.epoch if rows else 0,
         error=f"lost its worker, node or memory in each of {attempts} attempts; at last: {why}",
         finished_at=time.time(),
     )
-    write_trial(open_store(job.store), record)
+    write_trial(store, record)
     return record
 
 

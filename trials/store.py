@@ -57,6 +57,7 @@ __all__ = [
     "StoreError",
     "SweepRecord",
     "TrialRecord",
+    "latest_attempt",
     "open_store",
     "read_checkpoint",
     "request",
@@ -89,10 +90,7 @@ def start_attempt(
     Gives back the attempt's number: 1, or one more than the highest begun before.
     """
     folder = trial_parts(store, sweep_id, trial_id)
-    latest = current_folder(store, folder).attempt
-    if latest == 0:  # never begun, or merged since
-        latest = consolidated_states(store, sweep_id, trial_id).get(trial_id, ("", 0))[1]
-    attempt = 1 + latest
+    attempt = 1 + latest_attempt(store, sweep_id, trial_id)
     marker = {
         "attempt": attempt,
         "host": socket.gethostname(),
@@ -102,6 +100,14 @@ def start_attempt(
     }
     write_file(store, f"{folder}/attempt-{attempt}.json", json.dumps(marker).encode())
     return attempt
+
+
+def latest_attempt(store: Store, sweep_id: str, trial_id: str) -> int:
+    """The number of the attempt that began last; 0 for a trial that never began."""
+    latest = current_folder(store, trial_parts(store, sweep_id, trial_id)).attempt
+    if latest == 0:  # never begun, or merged since
+        latest = consolidated_states(store, sweep_id, trial_id).get(trial_id, ("", 0))[1]
+    return latest
 
 
 def write_epochs(

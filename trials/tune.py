@@ -31,7 +31,15 @@ from ray.tune import (
 from ray.tune.search import Searcher
 
 from sickbay.trials.contract import Goal, Objective, TrialConfig
-from sickbay.trials.events import Ended, ErrorStorm, Retried, Started, StormWatch, Watch
+from sickbay.trials.events import (
+    Ended,
+    ErrorStorm,
+    ResourceError,
+    Retried,
+    Started,
+    StormWatch,
+    Watch,
+)
 from sickbay.trials.run import RunPolicy, TrialJob, TrialRun, record_loss, run_trial
 from sickbay.trials.seeding import gpu_memory_gib
 from sickbay.trials.store import StoreError
@@ -219,14 +227,18 @@ def connected(cluster: Cluster) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    ray.init(
-        address=cluster.address,
-        num_cpus=cluster.cpus if cluster.address is None else None,
-        include_dashboard=False if cluster.address is None else None,
-        log_to_driver=False,
-        logging_level="ERROR",
-        configure_logging=True,
-    )
+    try:
+        ray.init(
+            address=cluster.address,
+            num_cpus=cluster.cpus if cluster.address is None else None,
+            include_dashboard=False if cluster.address is None else None,
+            log_to_driver=False,
+            logging_level="ERROR",
+            configure_logging=True,
+        )
+    except (ValueError, RuntimeError, ConnectionError) as error:
+        where = f"at {cluster.address!r}" if cluster.address else "on this machine"
+        raise ConnectionError(f"cannot connect to a Ray {where}: {error}") from error
     try:
         yield
     finally:
@@ -246,13 +258,24 @@ def share_of(cpu: float, gpu: float | str, gpu_memory: float | None, wanted: flo
     return Share(cpu, gpus)
 
 
+def check_fits(share: Share) -> None:
+    """Raise ResourceError if this Ray, which does not grow, can never run even one trial."""
+    total = ray.cluster_resources()
+    for kind, wanted in (("CPU", share.cpu), ("GPU", share.gpu)):
+        if wanted > total.get(kind, 0.0):
+            raise ResourceError(
+                f"resources.{kind.lower()}: a trial wants {wanted:g} and the local Ray has "
+                f"{total.get(kind, 0.0):g}; ask for less, or run on a cluster (--address)"
+            )
+
+
 def gpu_fraction(total: float, wanted: float) -> float:
     """Largest share 1/n of a GPU of `total` GiB that leaves each of n trials `wanted` GiB.
 
-    Raises ValueError if not even one trial fits.
+    Raises ResourceError if not even one trial fits.
     """
     if wanted > total:
-        raise ValueError(
+        raise ResourceError(
             f"resources.gpu_memory: a trial wants {wanted:g} GiB and the GPU has {total:.1f} GiB"
         )
     # Ray counts resources in steps of 1e-4; rounding down keeps n shares within one GPU

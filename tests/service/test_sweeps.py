@@ -85,6 +85,16 @@ def test_a_failed_trial_is_run_again_and_a_pathological_one_is_not(tmp_path):
     assert [trial.config["fault"] for trial in prepared.missing] == ["raise"]
 
 
+def test_a_trial_lost_again_on_resuming_counts_on_from_its_earlier_attempts(tmp_path):
+    lost = {"factors": {}, "seeds": 1, "retries": 1, "fixed": {"fault": "oom", "fault_times": 9}}
+    assert run_here(tmp_path, **lost).failed == 1
+    again = run_here(tmp_path, **lost)
+    assert (again.state, again.failed) == ("finished", 1)
+    [row] = trials(tmp_path).to_dict("records")
+    assert (row["state"], row["attempt"], row["epochs_run"]) == ("failed", 4, 2)
+    assert set(again.states.values()) == {"failed"}
+
+
 def test_an_error_storm_is_a_failed_sweep_with_the_traceback(tmp_path):
     result = run_here(tmp_path, factors={"fault": ["raise"]}, seeds=8)
     assert (result.state, result.failed) == ("failed", 3)
@@ -133,7 +143,15 @@ def test_only_one_process_drives_a_sweep(tmp_path):
     )
     with pytest.raises(AlreadyDrivenError, match=f"by process {os.getppid()}"):
         run_here(tmp_path)
-    marker.write_text(json.dumps({"host": os.uname().nodename, "pid": 2**22 - 3, "at": 0.0}))
+    marker.write_text(json.dumps({"host": "elsewhere", "pid": os.getpid(), "at": time.time()}))
+    with pytest.raises(AlreadyDrivenError, match="on elsewhere"):
+        run_here(tmp_path)
+    for gone in (
+        {"host": os.uname().nodename, "pid": 2**22 - 3, "at": time.time()},  # no such process
+        {"host": os.uname().nodename, "pid": os.getppid(), "at": time.time() - 3600},  # reused
+    ):
+        marker.write_text(json.dumps(gone))
+        assert not driven(store, prepared.sweep_id)
     assert run_here(tmp_path).state == "finished"  # that driver is dead
 
 
@@ -197,6 +215,16 @@ def test_another_set_of_detectors_is_another_labeller_and_keeps_the_old_labels(t
     assert len(changed) == 2
     relabel(store, result.sweep_id, detectors())
     assert set(trials(tmp_path)["pathology"].dropna()) == {"non_finite"}
+
+
+def test_relabelling_waits_for_its_turn(tmp_path):
+    result = run_here(tmp_path)
+    marker = tmp_path / "store" / "_parts" / result.sweep_id / "driver.json"
+    marker.parent.mkdir(parents=True)
+    marker.write_text(json.dumps({"host": "elsewhere", "pid": 1, "at": time.time()}))
+    fewer = tuple(one for one in detectors() if one.name != "non_finite")
+    with pytest.raises(AlreadyDrivenError):
+        relabel(open_store(result.store), result.sweep_id, fewer)
 
 
 def test_a_dry_run_of_relabelling_writes_nothing(tmp_path):

@@ -23,6 +23,13 @@ from sickbay.trials.store_read import read_epoch_records
         (Row(1, 1, {"loss": "0.1"}), None, "'loss' of epoch 1 is '0.1'; it must be a number"),
         (Row(1, 1, {"loss": None}), None, "must be a number"),
         (Row(1, 1, {"loss": [[1.0]]}), None, "flat list"),
+        (Row(1, 1, {"loss": 10**400}), None, "must be a number"),
+        (Row(1, 1, {"Epoch": 1.0}), None, "none of sweep_id"),
+        (Row(1, 1, {7: 1.0}), None, "a signal's name is a text"),
+        (Row(1, 1, {"loss": 1.0, "Loss": 2.0}), None, "upper and lower case only"),
+        (Row(2**64, 1, {}), None, "a whole number from 0 on"),
+        (Row(-1, 1, {}), None, "a whole number from 0 on"),
+        (Row(1, 1.5, {}), None, "a row's step is 1.5"),
     ],
 )
 def test_what_is_no_sound_row_is_refused_with_a_reason(row, last, words):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import toy_sweeps
@@ -43,6 +44,29 @@ def test_a_broken_workload_has_failed_with_its_traceback_and_no_label(
     assert words in record.error
     assert record.error.startswith("Traceback")
     assert trial_states(open_store(tmp_path / "store"), "s") == {record.trial.trial_id: "failed"}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("yield Row(1, 1, {'epoch': 1.0})", "RowError"),
+        ("yield Row(1, 1, {'val_loss': [1.0, 2.0]})", "is a vector of 2"),
+    ],
+)
+def test_whatever_training_code_does_ends_as_one_failed_trial(tmp_path, monkeypatch, body, words):
+    source = "from dataclasses import replace\nfrom sickbay.trials.contract import Row\n"
+    source += "from sickbay_demo.task import WORKLOAD as TOY\n"
+    source += f"def train(config, context):\n    {body}\n    yield Row(2, 2, {{'val_loss': 1.0}})\n"
+    name = f"odd_{abs(hash(body))}"
+    (tmp_path / f"{name}.py").write_text(
+        f"{source}WORKLOAD = replace(TOY, name='odd', train=train)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    job = toy_sweeps.job(tmp_path / "store", epochs=2)
+    record = run_to_end(replace(job, trial=replace(job.trial, workload=f"{name}:WORKLOAD")))
+    assert (record.state, record.label) == (TrialState.FAILED, None)
+    assert words in record.error
 
 
 def test_nan_is_a_result_and_no_failure(tmp_path):

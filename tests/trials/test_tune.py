@@ -7,7 +7,7 @@ import pytest
 import toy_sweeps
 
 from sickbay.trials import tune
-from sickbay.trials.events import Ended, ErrorStorm, Retried, Started
+from sickbay.trials.events import Ended, ErrorStorm, ResourceError, Retried, Started
 from sickbay.trials.inline import run_to_end
 from sickbay.trials.store import open_store
 from sickbay.trials.store_read import trial_states
@@ -162,6 +162,14 @@ def test_shares_never_add_up_to_more_than_one_gpu():
         assert n * tune.gpu_fraction(float(n), 1.0) <= 1.0
     with pytest.raises(ValueError, match=r"a trial wants 90 GiB and the GPU has 80\.0 GiB"):
         tune.gpu_fraction(80.0, 90.0)
+
+
+def test_a_trial_that_can_never_run_is_refused():
+    tune.check_fits(tune.Share(2.0, 0.0))
+    with pytest.raises(ResourceError, match=r"resources\.cpu: a trial wants 64 and .* has 2"):
+        tune.check_fits(tune.Share(64.0, 0.0))
+    with pytest.raises(ResourceError, match=r"resources\.gpu: a trial wants 1"):
+        tune.check_fits(tune.Share(1.0, 1.0))
 
 
 def test_tune_s_switches_are_set_back(tmp_path):
