@@ -1,6 +1,6 @@
 """System 2 as a sweep sees it: rows, facts, determinism, and the failures it exists to show.
 
-All runs are tiny; the figures of whole trials are in docs/reports.md and in the slow tests below.
+All runs are tiny; whole trials are trained in the slow tests below.
 """
 
 import math
