@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -263,18 +263,19 @@ def detectors() -> tuple[Detector, ...]:
     return registry.all_detectors()
 
 
-def _cancellation(store: Store, job: TrialJob) -> "functools.partial[bool]":
+def _cancellation(store: Store, job: TrialJob) -> Callable[[], bool]:
     """Make a question that may be asked after every row, and asks the store once in a while."""
-    asked = {"at": -math.inf, "answer": 0.0}
+    asked_at, answer = -math.inf, False
 
     def cancelled() -> bool:
+        nonlocal asked_at, answer
         now = time.monotonic()
-        if now - asked["at"] >= job.policy.control_seconds:
-            asked["at"] = now
-            asked["answer"] = float(requested(store, job.sweep_id) == "cancel")
-        return bool(asked["answer"])
+        if now - asked_at >= job.policy.control_seconds:
+            asked_at = now
+            answer = requested(store, job.sweep_id) == "cancel"
+        return answer
 
-    return functools.partial(cancelled)
+    return cancelled
 
 
 def _check_ending(log: TrialLog, job: TrialJob) -> None:

@@ -7,10 +7,9 @@ import math
 
 import pytest
 import torch
+from workload_runs import Runs
 
 from sickbay.trials.conformance import check_workload
-from sickbay.trials.contract import Context
-from sickbay.trials.history import History
 from sickbay.trials.workloads.crossmodal_anomaly import WORKLOAD
 
 SMALL = {
@@ -24,37 +23,12 @@ SMALL = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def switches_put_back():
-    """Training asks torch for deterministic algorithms; leave the other tests what they had."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.use_deterministic_algorithms(deterministic)
-
-
-def settings(**changes):
-    return {**WORKLOAD.defaults, **SMALL, **changes}
-
-
-def context(seed=0, epochs=3, restored=None, kept=None):
-    def save(make):
-        if kept is not None:
-            kept.append(make())
-
-    return Context(seed, epochs, "cpu", ".", lambda: restored, save)
-
-
-def run(seed=0, epochs=3, **changes):
-    return list(WORKLOAD.train(settings(**changes), context(seed, epochs)))
-
-
-def facts(**changes):
-    return WORKLOAD.facts(settings(**changes), context())
-
-
-def same(left, right):
-    """Bit for bit, NaN equal to NaN."""
-    return History(left, facts(), 3).digest() == History(right, facts(), 3).digest()
+RUNS = Runs(WORKLOAD, SMALL)
+context = RUNS.context
+facts = RUNS.facts
+run = RUNS.run
+same = RUNS.same
+settings = RUNS.settings
 
 
 def test_it_keeps_the_contract_and_every_level_changes_something():

@@ -8,50 +8,23 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
+from workload_runs import Runs
 
 from sickbay.trials.conformance import check_workload
-from sickbay.trials.contract import Context, TaskKind
-from sickbay.trials.history import History
+from sickbay.trials.contract import TaskKind
 from sickbay.trials.workloads.pointwise_anomaly import WORKLOAD
 
 SMALL = {"train_scenes": 10, "val_scenes": 5, "points": 64, "batch_size": 3, "epochs": 3}
 RIGHT = {"label_source": "transform", "loss": "bce"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def switches_put_back():
-    """Training asks torch for deterministic algorithms; leave the other tests what they had."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.use_deterministic_algorithms(deterministic)
-
-
-def settings(**changes):
-    return {**WORKLOAD.defaults, **SMALL, **changes}
-
-
-def context(seed=0, epochs=3, restored=None, kept=None):
-    def save(make):
-        if kept is not None:
-            kept.append(make())
-
-    return Context(seed, epochs, "cpu", ".", lambda: restored, save)
-
-
-def run(seed=0, epochs=3, **changes):
-    return list(WORKLOAD.train(settings(**changes), context(seed, epochs)))
-
-
-def facts(**changes):
-    return WORKLOAD.facts(settings(**changes), context())
-
-
-def same(left, right):
-    """Bit for bit, NaN equal to NaN."""
-    known = facts()
-    return History(left, known, 3).digest() == History(right, known, 3).digest()
+RUNS = Runs(WORKLOAD, SMALL)
+context = RUNS.context
+facts = RUNS.facts
+run = RUNS.run
+same = RUNS.same
+settings = RUNS.settings
 
 
 def test_it_keeps_the_contract_and_every_level_changes_something():
