@@ -148,14 +148,15 @@ def test_nan_infinity_null_and_vectors_survive(store):
         "SELECT unnest(weights) FROM epochs",
         "VALUES (1), (2)",
         "-- a comment\nSELECT 1;",
-        "SELECT lr, row_number() OVER (ORDER BY seed) FROM TRIALS QUALIFY true",
+        "SELECT lr, row_number() OVER (ORDER BY seed, lr) FROM TRIALS QUALIFY true ORDER BY ALL",
     ],
 )
 def test_reading_only_what_is_scanned_changes_no_answer(store, text, monkeypatch):
     pruned = query(store, text)
     monkeypatch.setattr(sql, "_scanned_columns", lambda *_: None)
     whole = query(store, text)
-    assert repr(pruned.rows) == repr(whole.rows)
+    # SQL promises no order of its own: the rows are compared as a bag, so that NaN is compared too.
+    assert sorted(map(repr, pruned.rows)) == sorted(map(repr, whole.rows))
     assert pruned.columns == whole.columns
     assert pruned.rows
 
