@@ -7,7 +7,14 @@ import sys
 
 import typer
 
-from sickbay.service import cli_about, cli_effects, cli_judge, cli_read, cli_run
+from sickbay.service import (
+    cli_about,
+    cli_diagnose,
+    cli_effects,
+    cli_judge,
+    cli_read,
+    cli_run,
+)
 
 app = typer.Typer(
     name="sickbay",
@@ -16,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # the help is read in pipes as well
 )
-for module in (cli_run, cli_read, cli_effects, cli_judge, cli_about):
+for module in (cli_run, cli_read, cli_effects, cli_judge, cli_diagnose, cli_about):
     module.add_verbs(app)
 
 
