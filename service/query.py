@@ -10,7 +10,7 @@ import json
 import math
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -38,6 +38,30 @@ class Limits:
     threads: int = 2
     seconds: float = 60.0
     rows: int | None = None
+
+
+class Cancel:
+    """Lets another thread end a query, before it begins or while it runs."""
+
+    def __init__(self) -> None:
+        """Begin with nobody having asked."""
+        self._lock = threading.Lock()
+        self._interrupt: Callable[[], None] | None = None
+        self.asked = False
+
+    def now(self) -> None:
+        """End the query that runs, or the one that is about to."""
+        with self._lock:
+            self.asked = True
+            if self._interrupt is not None:
+                self._interrupt()
+
+    def watch(self, interrupt: Callable[[], None] | None) -> None:
+        """Say how the running query is interrupted; None when it is over."""
+        with self._lock:
+            self._interrupt = interrupt
+        if self.asked and interrupt is not None:
+            raise QueryError("the query was cancelled before it began")
 
 
 @dataclass(frozen=True)
@@ -77,15 +101,17 @@ def query(
     *,
     sweep_ids: Sequence[str] | None = None,
     limits: Limits | None = None,
+    cancel: Cancel | None = None,
 ) -> QueryResult:
     """Answer one SELECT over the tables of a store; `?` in it stands for a parameter.
 
-    `sweep_ids` narrows what the tables hold. Raises QueryError for a mistake in the SQL, for a
+    `sweep_ids` narrows what the tables hold; `cancel` lets another thread end it. Raises QueryError for a mistake in the SQL, for a
     statement that is no SELECT, and for one that takes more than the limits; StoreError if the
     store cannot be read at all. A damaged file is left out and named in `problems`.
     """
     limits = limits or Limits()
-    with _connection(limits) as connection, _explained(limits):
+    cancel = cancel or Cancel()
+    with _connection(limits, cancel) as connection, _explained(limits, cancel):
         _check_statement(connection, sql)
         # What is not mentioned is not read, but SHOW TABLES and did-you-mean know of it.
         names = [name for name in TABLES if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
@@ -200,7 +226,7 @@ def find_trial(store: Store, prefix: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _connection(limits: Limits) -> Iterator[Any]:
+def _connection(limits: Limits, cancel: Cancel) -> Iterator[Any]:
     connection = duckdb.connect(
         ":memory:",
         config={
@@ -218,18 +244,22 @@ def _connection(limits: Limits) -> Iterator[Any]:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET lock_configuration = true")
         watch.start()
+        cancel.watch(connection.interrupt)
         yield connection
     finally:
         watch.cancel()
+        cancel.watch(None)
         connection.close()
 
 
 @contextlib.contextmanager
-def _explained(limits: Limits) -> Iterator[None]:
+def _explained(limits: Limits, cancel: Cancel) -> Iterator[None]:
     """DuckDB's errors name the place and near-by names: they are passed on, as ours."""
     try:
         yield
     except duckdb.InterruptException as error:
+        if cancel.asked:
+            raise QueryError("the query was cancelled: whoever asked has left") from error
         raise QueryError(
             f"the query took longer than {limits.seconds:g} s and was stopped: ask for less, for"
             " instance one sweep"

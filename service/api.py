@@ -1,0 +1,73 @@
+"""The HTTP service: `sickbay serve`. Routes are thin; what they answer is in the rooms below.
+
+api_read      what there is: sweeps, trials, effects, reports, SQL, foreign logs
+api_write     submit, stop, cancel, resume
+api_live      server-sent events         api_metrics   Prometheus
+api_guard     tokens, roles, hosts       api_errors    the one shape of errors
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from sickbay.service import api_live, api_metrics, api_read
+from sickbay.service.api_errors import ErrorAnswer, add_error_answers, error_answer
+from sickbay.service.api_guard import Guard
+from sickbay.service.api_outer import Outer
+from sickbay.service.shelf import Shelf
+from sickbay.trials.store_files import Store
+
+LOG = logging.getLogger("sickbay.service")
+ERRORS = {status: {"model": ErrorAnswer} for status in (400, 401, 403, 404, 409, 413, 422, 503)}
+
+
+def create_app(store: Store) -> FastAPI:
+    """The application over a store. Nothing is started before it serves."""
+    shelf = Shelf(store)
+    feed = api_live.Feed(shelf)
+
+    @contextlib.asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        looking = asyncio.create_task(feed.run())
+        try:
+            yield
+        finally:
+            looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await looking
+
+    app = FastAPI(
+        title="Sickbay",
+        version=version("sickbay"),
+        summary="Ablation sweeps that say which trials to believe.",
+        lifespan=life,
+        responses=ERRORS,  # type: ignore[arg-type]  # FastAPI asks for str keys as well
+    )
+    app.state.shelf, app.state.feed = shelf, feed
+    guard, metrics = Guard(store), api_metrics.Metrics(shelf, lambda: feed.listening)
+    app.state.guard, app.state.metrics = guard, metrics
+    for module in (api_read, api_live, api_metrics):
+        app.include_router(module.router)
+    add_error_answers(app)
+    app.add_middleware(Outer, guard=guard, metrics=metrics)
+    app.add_exception_handler(Exception, _unexpected)
+    app.get("/healthz", tags=["service"])(healthz)
+    return app
+
+
+async def healthz() -> dict[str, str]:
+    """Whether the service is up; asks nothing of the store, and needs no token."""
+    return {"status": "ok", "version": version("sickbay")}
+
+
+async def _unexpected(request: object, error: Exception) -> JSONResponse:
+    """Our own mistake: the traceback is for the log, not for the asker."""
+    del request
+    LOG.error("unexpected error", exc_info=error)
+    return error_answer(500, "an error of Sickbay's own: the service's log has it")

@@ -1,0 +1,267 @@
+"""Routes that read: sweeps, trials, epochs, findings, effects, reports, SQL, foreign logs."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import HTMLResponse
+
+from sickbay.service import query as asking
+from sickbay.service.api_errors import ApiError
+from sickbay.service.api_guard import need
+from sickbay.service.api_words import (
+    DiagnoseBody,
+    Epochs,
+    Findings,
+    Judged,
+    SqlAnswer,
+    SqlBody,
+    Sweep,
+    Sweeps,
+    Trial,
+    Trials,
+)
+from sickbay.service.shelf import Shelf
+from sickbay.service.status import describe
+from sickbay.service.stored import find_sweep, stored_spec
+from sickbay.service.tokens import Role
+from sickbay.trials.contract import Health, TrialState
+
+PAGE = 100
+MOST_PER_PAGE = 1000
+SQL_LIMITS = asking.Limits(memory="1GB", threads=2, seconds=30.0, rows=10_000)
+
+Page = Annotated[int, Query(ge=0, le=10**9, description="rows to pass over")]
+PerPage = Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="rows of one page")]
+SweepName = Annotated[str, "a sweep's id, its name, or the beginning of either"]
+
+router = APIRouter(prefix="/api", tags=["read"], dependencies=[Depends(need(Role.READ))])
+
+
+def shelf_of(request: Request) -> Shelf:
+    """The shelf that this service serves from."""
+    shelf: Shelf = request.app.state.shelf
+    return shelf
+
+
+@router.get("/sweeps", response_model=Sweeps)
+async def sweeps(request: Request, offset: Page = 0, limit: PerPage = PAGE) -> Response:
+    """Every sweep of the store with its counts, the latest first."""
+    found = await _thread(shelf_of(request).sweeps)
+    return _json({"sweeps": found[offset : offset + limit], "total": len(found), "offset": offset})
+
+
+@router.get("/sweeps/{sweep}", response_model=Sweep)
+async def sweep(request: Request, sweep: SweepName) -> Response:
+    """One sweep: its state, counts by state, label and pathology, and its spec."""
+    store = shelf_of(request).store
+
+    def work() -> dict[str, Any]:
+        record = find_sweep(store, sweep)
+        return describe(store, record.sweep_id) | {"spec": stored_spec(store, record.sweep_id)}
+
+    return _json(await _thread(work))
+
+
+@router.get("/sweeps/{sweep}/trials", response_model=Trials)
+async def trials(
+    request: Request,
+    sweep: SweepName,
+    offset: Page = 0,
+    limit: PerPage = PAGE,
+    label: Health | None = None,
+    state: TrialState | None = None,
+    pathology: str | None = None,
+) -> Response:
+    """The ended trials of a sweep by seed and arm, each factor a field of its own."""
+    shelf = shelf_of(request)
+
+    def work() -> tuple[list[bytes], int]:
+        pages = shelf.trials(find_known(shelf, sweep))
+        return pages.page(offset, limit, label=label, state=state, pathology=pathology)
+
+    rows, total = await _thread(work)
+    head = b'{"total": %d, "offset": %d, "trials": [' % (total, offset)
+    return Response(head + b", ".join(rows) + b"]}", media_type="application/json")
+
+
+@router.get("/sweeps/{sweep}/trials/{trial}", response_model=Trial)
+async def trial(request: Request, sweep: SweepName, trial: str) -> Response:
+    """One trial with its findings, every label it had, and the smallest known fixes."""
+    shelf = shelf_of(request)
+
+    def work() -> dict[str, Any]:
+        from sickbay.service.explain import explanation  # noqa: PLC0415  Rich is not needed before
+
+        sweep_id = find_known(shelf, sweep)
+        trial_id = _trial_id(shelf, sweep_id, trial)
+        return shelf.derived(
+            sweep_id, f"trial {trial_id}", lambda: explanation(shelf.store, trial_id)
+        )
+
+    return _json(await _thread(work))
+
+
+@router.get("/sweeps/{sweep}/trials/{trial}/epochs", response_model=Epochs)
+async def epochs(
+    request: Request, sweep: SweepName, trial: str, offset: Page = 0, limit: PerPage = MOST_PER_PAGE
+) -> Response:
+    """The evaluations of a trial, also of one that still runs; NaN and infinity as words."""
+    shelf = shelf_of(request)
+
+    def work() -> list[dict[str, Any]]:
+        sweep_id = find_known(shelf, sweep)
+        found = asking.epochs(shelf.store, sweep_id, trial).records()
+        if not found:
+            found = asking.epochs(
+                shelf.store, sweep_id, _trial_id(shelf, sweep_id, trial)
+            ).records()
+        return found
+
+    rows = await _thread(work)
+    body = {"epochs": rows[offset : offset + limit], "total": len(rows), "offset": offset}
+    return _json(body)
+
+
+@router.get("/sweeps/{sweep}/trials/{trial}/findings", response_model=Findings)
+async def findings(request: Request, sweep: SweepName, trial: str) -> Response:
+    """What each detector says of a trial: fired first."""
+    shelf = shelf_of(request)
+
+    def work() -> list[dict[str, Any]]:
+        sweep_id = find_known(shelf, sweep)
+        trial_id = _trial_id(shelf, sweep_id, trial)
+        return asking.findings(shelf.store, sweep_id, trial_id).records()
+
+    rows = await _thread(work)
+    return _json({"findings": rows, "total": len(rows), "offset": 0})
+
+
+@router.get("/sweeps/{sweep}/effects")
+async def effects(request: Request, sweep: SweepName) -> Response:
+    """What each level of each factor does, with intervals and health: as `effects --json`."""
+    shelf = shelf_of(request)
+
+    def work() -> Any:
+        from sickbay.service.effect_questions import load_effects  # noqa: PLC0415  scipy is slow
+
+        sweep_id = find_known(shelf, sweep)
+        return shelf.derived(
+            sweep_id, "effects", lambda: load_effects(shelf.store, sweep_id).as_data()
+        )
+
+    return _json(await _thread(work))
+
+
+@router.get("/sweeps/{sweep}/report", response_class=HTMLResponse)
+async def report(request: Request, sweep: SweepName) -> Response:
+    """The sweep's self-contained report. It brings its own scripts: a policy of its own."""
+    shelf = shelf_of(request)
+
+    def work() -> bytes:
+        from sickbay.service.report import render_report  # noqa: PLC0415  pictures are slow
+
+        sweep_id = find_known(shelf, sweep)
+        return shelf.derived(
+            sweep_id, "report", lambda: render_report(shelf.store, sweep_id).encode()
+        )
+
+    headers = {
+        "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; "
+        "style-src 'unsafe-inline'; img-src data:; sandbox allow-scripts"
+    }
+    return HTMLResponse(await _thread(work), headers=headers)
+
+
+@router.post("/query", response_model=SqlAnswer)
+async def sql(request: Request, body: SqlBody) -> Response:
+    """One read-only SELECT over trials, epochs, findings, labels, sweeps; at most 10,000 rows.
+
+    DuckDB may open no file, no network, no extension and change no setting. A query ends when it
+    takes more than its time or memory, and when the asker leaves.
+    """
+    store = shelf_of(request).store
+    cancel = asking.Cancel()
+    result: list[asking.QueryResult] = []
+
+    async def work() -> None:
+        found = await anyio.to_thread.run_sync(
+            lambda: asking.query(store, body.sql, limits=SQL_LIMITS, cancel=cancel)
+        )
+        result.append(found)
+        group.cancel_scope.cancel()
+
+    async def watch() -> None:
+        while not await request.is_disconnected():  # noqa: ASYNC110  there is no event to wait for
+            await anyio.sleep(0.25)
+        cancel.now()
+
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            group.start_soon(work)
+    except ExceptionGroup as group_error:
+        raise group_error.exceptions[0] from None
+    found = result[0]
+    return _json(
+        {
+            "columns": list(found.columns),
+            "types": list(found.types),
+            "rows": [[asking.plain(value) for value in row] for row in found.rows],
+            "truncated": found.truncated,
+            "problems": [str(one) for one in found.problems],
+        }
+    )
+
+
+@router.post("/diagnose", response_model=Judged)
+async def diagnose(request: Request, body: DiagnoseBody) -> Response:
+    """Label a training log handed in as text: as `sickbay diagnose FILE`; nothing is stored."""
+    del request
+
+    def work() -> dict[str, Any]:
+        from sickbay.service.foreign import as_plain, judge_log  # noqa: PLC0415  scipy is slow
+        from sickbay.trials.registry import all_detectors  # noqa: PLC0415
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "log"
+            path.write_text(body.log)
+            try:
+                return as_plain(judge_log(path, body.told(), all_detectors()))
+            except ValueError as error:
+                raise ApiError(422, str(error).replace(str(path), "the log")) from error
+
+    return _json(await _thread(work))
+
+
+def find_known(shelf: Shelf, word: str) -> str:
+    """The id of a sweep that is meant; raises SweepError (404) for none."""
+    for one in shelf.sweeps():
+        if one["sweep_id"] == word:
+            return word
+    return find_sweep(shelf.store, word).sweep_id
+
+
+def _trial_id(shelf: Shelf, sweep_id: str, word: str) -> str:
+    ids = shelf.trials(sweep_id).ids
+    if word in ids:
+        return word
+    found: Sequence[str] = [one for one in ids if one.startswith(word)] if word else []
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} ended trials begin" if found else "no ended trial begins"
+    raise ApiError(404, f"{what} with {word!r} in the sweep {sweep_id}")
+
+
+async def _thread(work: Any) -> Any:
+    return await anyio.to_thread.run_sync(work)
+
+
+def _json(body: Any) -> Response:
+    text = json.dumps(asking.plain(body), allow_nan=False, default=str)
+    return Response(text, media_type="application/json")

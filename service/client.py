@@ -1,0 +1,210 @@
+"""The Python client of a Sickbay service.
+
+client = Client("http://127.0.0.1:8080", token="sickbay_…")
+sweep_id = client.submit("sweep.yaml")
+client.wait(sweep_id)
+client.trials(sweep_id).groupby("label").size()
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+import httpx2
+
+if TYPE_CHECKING:  # a second that `submit` should not wait
+    import pandas as pd
+
+WORDS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+OVER = ("finished", "stopped", "cancelled", "failed", "interrupted")
+PAGE = 1000
+
+
+class ServiceError(RuntimeError):
+    """The service refused: its own sentence, with the status and the particulars."""
+
+    def __init__(self, status: int, message: str, detail: Any = None) -> None:
+        """Keep what the service said."""
+        super().__init__(message)
+        self.status, self.detail = status, detail
+
+
+class Client:
+    """Talks to a service; the same object may be used for many calls, and in a `with`."""
+
+    def __init__(self, url: str, token: str | None = None, *, timeout: float = 60.0) -> None:
+        """`url` is the service's, `token` one of `sickbay token create`; seconds per request."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx2.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout)
+
+    def __enter__(self) -> Self:
+        """Use the client in a `with`."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def submit(self, spec: "str | Path | Mapping[str, Any]", key: str | None = None) -> str:
+        """Submit a spec (a file, YAML or JSON text, or a mapping); gives the sweep's id.
+
+        `key` makes a repeated call with the same spec harmless across retries. Submitting the same
+        spec again runs only what is missing in any case. Raises ServiceError with every problem of
+        a bad spec.
+        """
+        headers = {"Content-Type": "application/yaml"} | ({"Idempotency-Key": key} if key else {})
+        answer = self.call("POST", "/api/sweeps", content=_spec_text(spec), headers=headers)
+        return str(answer["sweep_id"])
+
+    def sweeps(self) -> list[dict[str, Any]]:
+        """Every sweep with its counts, the latest first."""
+        return list(self._pages("/api/sweeps", "sweeps"))
+
+    def sweep(self, sweep: str) -> dict[str, Any]:
+        """One sweep with its counts and its spec."""
+        found: dict[str, Any] = self.call("GET", f"/api/sweeps/{_quoted(sweep)}")
+        return found
+
+    def wait(
+        self, sweep: str, *, poll: float = 1.0, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """Wait until a sweep is over and give it; TimeoutError after `timeout` seconds."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        while True:
+            found = self.sweep(sweep)
+            if found["state"] in OVER:
+                return found
+            if ends is not None and time.monotonic() > ends:
+                raise TimeoutError(f"{sweep} is still {found['state']} after {timeout:g} s")
+            time.sleep(poll)
+
+    def trials(self, sweep: str, **filters: str) -> "pd.DataFrame":
+        """The ended trials of a sweep, one row each; `label`, `state` and `pathology` filter."""
+        return _frame(list(self._pages(f"/api/sweeps/{_quoted(sweep)}/trials", "trials", filters)))
+
+    def epochs(self, sweep: str, trial: str) -> "pd.DataFrame":
+        """The evaluations of one trial."""
+        path = f"/api/sweeps/{_quoted(sweep)}/trials/{_quoted(trial)}/epochs"
+        return _frame(list(self._pages(path, "epochs")))
+
+    def trial(self, sweep: str, trial: str) -> dict[str, Any]:
+        """One trial with findings, labels and known fixes."""
+        found: dict[str, Any] = _numbers(
+            self.call("GET", f"/api/sweeps/{_quoted(sweep)}/trials/{_quoted(trial)}")
+        )
+        return found
+
+    def effects(self, sweep: str) -> dict[str, Any]:
+        """What the factors do: as `sickbay effects --json`."""
+        found: dict[str, Any] = _numbers(self.call("GET", f"/api/sweeps/{_quoted(sweep)}/effects"))
+        return found
+
+    def query(self, sql: str) -> "pd.DataFrame":
+        """The answer to one SELECT; raises ServiceError for a mistake in it."""
+        found = self.call("POST", "/api/query", json={"sql": sql})
+        rows = [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+        return _frame(rows, found["columns"])
+
+    def diagnose(self, log: "str | Path", **told: Any) -> dict[str, Any]:
+        """Label a foreign training log: a path, or its text; `told` as the command's options."""
+        text = log.read_text() if isinstance(log, Path) else log
+        found: dict[str, Any] = self.call("POST", "/api/diagnose", json={"log": text, **told})
+        return found
+
+    def stop(self, sweep: str) -> None:
+        """Begin no further trial; those that run come to their end."""
+        self.call("POST", f"/api/sweeps/{_quoted(sweep)}/stop")
+
+    def cancel(self, sweep: str) -> None:
+        """End a sweep and its running trials."""
+        self.call("POST", f"/api/sweeps/{_quoted(sweep)}/cancel")
+
+    def resume(self, sweep: str) -> None:
+        """Run what is missing of a sweep."""
+        self.call("POST", f"/api/sweeps/{_quoted(sweep)}/resume")
+
+    def report(self, sweep: str) -> str:
+        """The sweep's self-contained HTML report."""
+        return self._send("GET", f"/api/sweeps/{_quoted(sweep)}/report").text
+
+    def logs(self, sweep: str, *, follow: bool = False) -> Iterator[str]:
+        """What the sweep's driver said, in pieces; with `follow` until it is over."""
+        path, parameters = f"/api/sweeps/{_quoted(sweep)}/logs", {"follow": str(follow).lower()}
+        with self._http.stream("GET", path, params=parameters, timeout=None) as answer:
+            if answer.is_error:
+                answer.read()
+                _check(answer)
+            yield from answer.iter_text()
+
+    def call(self, method: str, path: str, **more: Any) -> Any:
+        """One request whose answer is JSON; raises ServiceError, or ConnectionError."""
+        return self._send(method, path, **more).json()
+
+    def _send(self, method: str, path: str, **more: Any) -> httpx2.Response:
+        try:
+            answer = self._http.request(method, path, **more)
+        except httpx2.TransportError as error:
+            where = f"{self._http.base_url}"
+            raise ConnectionError(f"cannot reach a Sickbay service at {where}: {error}") from error
+        _check(answer)
+        return answer
+
+    def _pages(
+        self, path: str, name: str, filters: Mapping[str, str] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        offset, total = 0, 1
+        while offset < total:
+            parameters = {**(filters or {}), "offset": str(offset), "limit": str(PAGE)}
+            found = self.call("GET", path, params=parameters)
+            yield from found[name]
+            offset, total = offset + PAGE, found["total"]
+
+
+def _check(answer: httpx2.Response) -> None:
+    if not answer.is_error:
+        return
+    try:
+        error = answer.json()["error"]
+        message, detail = str(error["message"]), error.get("detail")
+    except (ValueError, KeyError, TypeError):
+        message, detail = f"{answer.status_code} from {answer.url}: {answer.text[:200]}", None
+    raise ServiceError(answer.status_code, message, detail)
+
+
+def _spec_text(spec: "str | Path | Mapping[str, Any]") -> str:
+    """JSON is YAML, so one kind of text will do."""
+    if isinstance(spec, Mapping):
+        return json.dumps(spec)
+    text = str(spec)
+    one_line = "\n" not in text
+    if isinstance(spec, Path) or (one_line and text.endswith((".yaml", ".yml", ".json"))):
+        return Path(text).read_text()
+    return text
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _numbers(value: Any) -> Any:
+    """NaN and infinity were words on the wire."""
+    if isinstance(value, str):
+        return WORDS.get(value, value)
+    if isinstance(value, list):
+        return [_numbers(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _numbers(one) for key, one in value.items()}
+    return value
+
+
+def _frame(rows: list[dict[str, Any]], columns: list[str] | None = None) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(_numbers(rows), columns=columns)

@@ -1,0 +1,104 @@
+"""Bearer tokens of the service: a name, a role, and only a hash of the secret at rest.
+
+A secret is 32 random bytes, so a plain SHA-256 hides it: there is nothing to guess that a slow hash
+would slow down. Tokens lie in the store (`_service/tokens.json`), as everything that must outlive a
+cluster does; a secret is shown once, when it is made.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+from sickbay.trials.store_files import Store, read_file, write_file
+
+PREFIX = "sickbay_"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+class Role(StrEnum):
+    """What a token allows; each role may do what those before it may."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token as it is kept: the secret itself is nowhere."""
+
+    name: str
+    role: Role
+    sha256: str
+    created_at: float
+
+    def allows(self, needed: Role) -> bool:
+        """Whether this token's role includes another."""
+        order = list(Role)
+        return order.index(self.role) >= order.index(needed)
+
+
+def list_tokens(store: Store) -> tuple[Token, ...]:
+    """Every token, the oldest first. Raises ValueError if the file is damaged."""
+    data = read_file(store, _path(store))
+    if data is None:
+        return ()
+    try:
+        return tuple(Token(**{**one, "role": Role(one["role"])}) for one in json.loads(data))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{_path(store)} holds no tokens ({error}): remove it and make new ones with `sickbay "
+            "token create`"
+        ) from error
+
+
+def create_token(store: Store, name: str, role: Role) -> str:
+    """Make a token and give its secret, which is not kept. Raises ValueError for a bad name."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"a token's name is made of a-z, 0-9, '.', '_' and '-', at most 63, not {name!r}"
+        )
+    tokens = list_tokens(store)
+    if any(one.name == name for one in tokens):
+        raise ValueError(
+            f"there is a token {name!r} already: `sickbay token revoke {name}` ends it"
+        )
+    secret = PREFIX + secrets.token_urlsafe(32)
+    _write(store, [*tokens, Token(name, role, _hash(secret), time.time())])
+    return secret
+
+
+def revoke_token(store: Store, name: str) -> None:
+    """End a token. Raises ValueError if there is none of that name."""
+    tokens = list_tokens(store)
+    kept = [one for one in tokens if one.name != name]
+    if len(kept) == len(tokens):
+        names = ", ".join(one.name for one in tokens) or "none"
+        raise ValueError(f"there is no token {name!r}; there are: {names}")
+    _write(store, kept)
+
+
+def find_token(tokens: Sequence[Token], secret: str) -> Token | None:
+    """The token that a secret belongs to, compared in constant time; None if it is nobody's."""
+    mine = _hash(secret)
+    found = [one for one in tokens if hmac.compare_digest(one.sha256, mine)]
+    return found[0] if found else None
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _write(store: Store, tokens: Sequence[Token]) -> None:
+    text = json.dumps([asdict(one) for one in tokens], indent=1)
+    write_file(store, _path(store), text.encode(), durable=True)
+
+
+def _path(store: Store) -> str:
+    return f"{store.root}/_service/tokens.json"
