@@ -15,32 +15,40 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from sickbay.service import api_live, api_metrics, api_read
+from sickbay.service import api_live, api_metrics, api_read, api_write
 from sickbay.service.api_errors import ErrorAnswer, add_error_answers, error_answer
 from sickbay.service.api_guard import Guard
 from sickbay.service.api_outer import Outer
+from sickbay.service.launching import Launcher, LocalLauncher
 from sickbay.service.shelf import Shelf
+from sickbay.service.tokens import Role
 from sickbay.trials.store_files import Store
 
 LOG = logging.getLogger("sickbay.service")
 ERRORS = {status: {"model": ErrorAnswer} for status in (400, 401, 403, 404, 409, 413, 422, 503)}
 
 
-def create_app(store: Store) -> FastAPI:
-    """The application over a store. Nothing is started before it serves."""
+def create_app(
+    store: Store, launcher: Launcher | None = None, code_role: Role | None = None
+) -> FastAPI:
+    """The application over a store. Nothing is started before it serves.
+
+    `launcher` starts the drivers of submitted sweeps. `code_role` is the least role that may name a
+    workload by its path ("module:ATTRIBUTE"): code of the submitter's choice. None: nobody may.
+    """
     shelf = Shelf(store)
     feed = api_live.Feed(shelf)
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        del app
         looking = asyncio.create_task(feed.run())
         try:
             yield
         finally:
-            looking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await looking
+            for task in (looking, *app.state.chores):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
 
     app = FastAPI(
         title="Sickbay",
@@ -52,7 +60,10 @@ def create_app(store: Store) -> FastAPI:
     app.state.shelf, app.state.feed = shelf, feed
     guard, metrics = Guard(store), api_metrics.Metrics(shelf, lambda: feed.listening)
     app.state.guard, app.state.metrics = guard, metrics
-    for module in (api_read, api_live, api_metrics):
+    app.state.launcher = launcher or LocalLauncher()
+    app.state.code_role = code_role
+    app.state.chores = []
+    for module in (api_read, api_write, api_live, api_metrics):
         app.include_router(module.router)
     add_error_answers(app)
     app.add_middleware(Outer, guard=guard, metrics=metrics)
@@ -63,7 +74,7 @@ def create_app(store: Store) -> FastAPI:
 
 async def healthz() -> dict[str, str]:
     """Whether the service is up; asks nothing of the store, and needs no token."""
-    return {"status": "ok", "version": version("sickbay")}
+    return {"service": "sickbay", "status": "ok", "version": version("sickbay")}
 
 
 async def _unexpected(request: object, error: Exception) -> JSONResponse:

@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import anyio
 import anyio.to_thread
@@ -31,6 +31,7 @@ from sickbay.service.status import describe
 from sickbay.service.stored import find_sweep, stored_spec
 from sickbay.service.tokens import Role
 from sickbay.trials.contract import Health, TrialState
+from sickbay.trials.store_tables import table_bytes
 
 PAGE = 100
 MOST_PER_PAGE = 1000
@@ -38,6 +39,7 @@ SQL_LIMITS = asking.Limits(memory="1GB", threads=2, seconds=30.0, rows=10_000)
 
 Page = Annotated[int, Query(ge=0, le=10**9, description="rows to pass over")]
 PerPage = Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="rows of one page")]
+TableName = Literal["sweeps", "trials", "epochs", "findings", "labels"]
 SweepName = Annotated[str, "a sweep's id, its name, or the beginning of either"]
 
 router = APIRouter(prefix="/api", tags=["read"], dependencies=[Depends(need(Role.READ))])
@@ -176,6 +178,17 @@ async def report(request: Request, sweep: SweepName) -> Response:
         "style-src 'unsafe-inline'; img-src data:; sandbox allow-scripts"
     }
     return HTMLResponse(await _thread(work), headers=headers)
+
+
+@router.get("/sweeps/{sweep}/tables/{table}", response_class=Response)
+async def table(request: Request, sweep: SweepName, table: TableName) -> Response:
+    """One table of a sweep as a Parquet file, rows of running trials included."""
+    shelf = shelf_of(request)
+
+    def work() -> bytes:
+        return table_bytes(shelf.store, table, find_known(shelf, sweep))
+
+    return Response(await _thread(work), media_type="application/vnd.apache.parquet")
 
 
 @router.post("/query", response_model=SqlAnswer)

@@ -9,22 +9,45 @@ import typer
 
 from sickbay.service import (
     cli_about,
+    cli_compare,
     cli_diagnose,
     cli_effects,
+    cli_fix,
     cli_judge,
     cli_read,
+    cli_report,
     cli_run,
+    cli_serve,
+    cli_submit,
 )
+from sickbay.service.cli_options import AddressOption, choose_address
 
 app = typer.Typer(
     name="sickbay",
-    help="Ablation sweeps on Ray that say which trials to believe.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # the help is read in pipes as well
 )
-for module in (cli_run, cli_read, cli_effects, cli_judge, cli_diagnose, cli_about):
+for module in (
+    cli_run,
+    cli_read,
+    cli_report,
+    cli_effects,
+    cli_compare,
+    cli_fix,
+    cli_judge,
+    cli_diagnose,
+    cli_submit,
+    cli_serve,
+    cli_about,
+):
     module.add_verbs(app)
+
+
+@app.callback()
+def root(address: AddressOption = None) -> None:
+    """Ablation sweeps on Ray that say which trials to believe."""
+    choose_address(address)
 
 
 def main() -> None:
@@ -32,6 +55,7 @@ def main() -> None:
     # A workload "module:ATTRIBUTE" may lie in the present folder, as with `python -m`.
     if "" not in sys.path:
         sys.path.insert(0, "")
+    sys.argv[1:] = _address_first(sys.argv[1:])
     try:
         app()
     except Exception as error:
@@ -42,8 +66,22 @@ def main() -> None:
         sys.exit(code)
 
 
+def _address_first(words: list[str]) -> list[str]:
+    """Let `--address` stand after any verb as well: it means the same before it."""
+    for place, word in enumerate(words):
+        if word == "--":
+            return words
+        if word == "--address" and place + 1 < len(words):
+            return [*words[place : place + 2], *words[:place], *words[place + 2 :]]
+        if word.startswith("--address="):
+            return [word, *words[:place], *words[place + 1 :]]
+    return words
+
+
 def exit_code(error: Exception) -> int | None:
     """The exit code for a user's mistake (2) or trouble with the machine (1); None for our own."""
+    if type(error).__name__ == "ServiceError":  # its module is a wait for nothing otherwise
+        return 2 if getattr(error, "status", 500) < 500 else 1
     from sickbay.service.query import QueryError
     from sickbay.service.stored import SweepError
     from sickbay.trials.driving import AlreadyDrivenError

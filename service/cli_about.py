@@ -40,12 +40,24 @@ def workloads(name: NameArgument = None, as_json: JsonOption = False) -> None:
 def detectors(name: NameArgument = None, as_json: JsonOption = False) -> None:
     """What can be detected; with a name: rule, formula, thresholds, source, remedy."""
     from sickbay.trials import registry
+    from sickbay.trials.sweep_rules import SWEEP_DETECTORS
 
+    over_sweeps = {one.name: one for one in SWEEP_DETECTORS}
     if name is None:
-        _print_entries(registry.detector_entries(), as_json=as_json)
+        listed = [registry.Entry(one, "over a whole sweep", "sickbay") for one in over_sweeps]
+        _print_entries([*registry.detector_entries(), *listed], as_json=as_json)
         return
     from sickbay.service.about import describe_detector, print_detector
 
+    if name in over_sweeps:
+        from sickbay.service.sweep_advice import describe_sweep_detector, print_sweep_detector
+
+        one = over_sweeps[name]
+        if as_json:
+            print_json(describe_sweep_detector(one))
+        else:
+            print_sweep_detector(console(), one)
+        return
     found = registry.detector(name)
     if as_json:
         print_json(describe_detector(found))

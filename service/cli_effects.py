@@ -1,5 +1,7 @@
 """The verb about what the factors do: effects."""
 
+from typing import Annotated
+
 import typer
 
 from sickbay.service.cli_options import (
@@ -18,16 +20,34 @@ def add_verbs(app: typer.Typer) -> None:
     app.command()(effects)
 
 
-def effects(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+def effects(
+    sweep: SweepArgument,
+    store: StoreOption = None,
+    interactions: Annotated[
+        bool, typer.Option("--interactions", help="Also what two levels do only together.")
+    ] = False,
+    main_effects: Annotated[
+        bool,
+        typer.Option("--main-effects", help="Also each level over a whole factorial design."),
+    ] = False,
+    importance: Annotated[
+        bool,
+        typer.Option("--importance", help="Also which factors matter, and for which pathology."),
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All three of them.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """What each level of each factor does: paired differences to the baseline, health beside."""
-    from sickbay.service.effect_questions import load_effects
-    from sickbay.service.effects_printed import print_effects
+    from sickbay.service.effect_study import load_study
+    from sickbay.service.effects_more_printed import print_study
     from sickbay.service.stored import find_sweep
 
+    asked = {"interactions": interactions, "main_effects": main_effects, "importance": importance}
+    parts = [name for name, wanted in asked.items() if wanted or everything]
     opened = existing_store(store)
-    found = load_effects(opened, find_sweep(opened, sweep).sweep_id)
-    warn_of(found.problems)
+    found = load_study(opened, find_sweep(opened, sweep).sweep_id, parts)
+    warn_of(found.effects.problems)
     if as_json:
         print_json(found.as_data())
     else:
-        print_effects(console(), found)
+        print_study(console(), found)

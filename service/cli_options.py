@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:  # half a second that a verb should not wait before it needs it
     from rich.console import Console
 
+    from sickbay.service.client import Client
     from sickbay.service.query import QueryResult
     from sickbay.trials.store import Store
 
@@ -27,8 +28,8 @@ AddressOption = Annotated[
     str | None,
     typer.Option(
         "--address",
-        help="Where sweeps run: the address of a Ray cluster. Default: SICKBAY_ADDRESS, else a "
-        "local Ray in this process tree.",
+        help="Where sweeps run: a Ray cluster (auto, host:6379, ray://…, http://head:8265) or a "
+        "Sickbay service (http://host:8080). Default: SICKBAY_ADDRESS, else a local Ray.",
         show_default=False,
     ),
 ]
@@ -39,6 +40,9 @@ SpecArgument = Annotated[
 SweepArgument = Annotated[
     str, typer.Argument(help="A sweep's id, its name, or the beginning of either.")
 ]
+
+
+_CHOSEN: dict[str, str | None] = {"address": None}  # what stands before the verb
 
 
 class Format(StrEnum):
@@ -58,10 +62,35 @@ def store_uri(option: str | None) -> str:
 
 
 def existing_store(option: str | None) -> "Store":
-    """Open the store for reading; StoreError if there is none."""
+    """Open the store for reading: the service's, where one is chosen, else a StoreError if none."""
+    service = None if option else chosen_service()
+    if service is not None:
+        from sickbay.service.remote_store import remote_store
+
+        return remote_store(service, str(chosen_address()))
     from sickbay.trials.store import open_store
 
     return open_store(store_uri(option), create=False)
+
+
+def choose_address(address: str | None) -> None:
+    """Take the address that stands before the verb (`sickbay --address http://… list`)."""
+    _CHOSEN["address"] = address
+
+
+def chosen_address(option: str | None = None) -> str | None:
+    """The address of a verb: its own option, the one before the verb, the environment's."""
+    from sickbay.service.settings import settings
+
+    return option or _CHOSEN["address"] or settings().address
+
+
+def chosen_service(option: str | None = None) -> "Client | None":
+    """The client of the Sickbay service that a verb should talk to; None to work here."""
+    from sickbay.service.remote import service_at
+    from sickbay.service.settings import settings
+
+    return service_at(chosen_address(option), settings().token)
 
 
 def console(*, stderr: bool = False) -> "Console":

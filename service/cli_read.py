@@ -1,6 +1,5 @@
-"""The verbs that read a store: list, status, results, query, report."""
+"""The verbs that read a store: list, status, results, query."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,7 +28,7 @@ WhereOption = Annotated[
 def add_verbs(app: typer.Typer) -> None:
     """Add this file's verbs to the command line."""
     app.command("list")(list_)
-    for verb in (status, results, query, report):
+    for verb in (status, results, query):
         app.command()(verb)
 
 
@@ -74,6 +73,7 @@ def results(
     """The trials of a sweep; every setting is a column in the formats other than the table."""
     from sickbay.service.query import trials
     from sickbay.service.stored import find_sweep, stored_spec
+    from sickbay.service.sweep_advice import print_advice_lines, sweep_advice
     from sickbay.service.verdicts import arm_table, in_spec_order, trial_table
 
     opened = existing_store(store)
@@ -91,6 +91,7 @@ def results(
         out.print(f"[dim]… {len(rows) - MOST_ROWS} more; --format csv prints all. By arm:[/dim]")
         out.print(arm_table(rows))
     out.print(f"[dim]{len(rows)} trials[/dim]")
+    print_advice_lines(out, sweep_advice(opened, record.sweep_id, list(factors)))
 
 
 MOST_ROWS = 200  # of a table that a person reads
@@ -106,21 +107,6 @@ def query(
     from sickbay.service.query import query as ask
 
     print_result(ask(existing_store(store), sql), Format.JSON if as_json else style)
-
-
-def report(
-    sweep: SweepArgument,
-    store: StoreOption = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write the HTML file.")
-    ] = None,
-) -> None:
-    """Write one self-contained HTML file: verdicts, causes, learning curves, findings in time."""
-    from sickbay.service.report_file import write_report
-    from sickbay.service.stored import find_sweep
-
-    opened = existing_store(store)
-    print(write_report(opened, find_sweep(opened, sweep).sweep_id, output))
 
 
 def _print_sweeps(sweeps: list[dict[str, Any]]) -> None:

@@ -17,6 +17,8 @@ from sickbay.service.cli_options import (
     SpecArgument,
     StoreOption,
     SweepArgument,
+    chosen_address,
+    chosen_service,
     console,
     existing_store,
     print_json,
@@ -55,7 +57,7 @@ def validate(spec: SpecArgument, as_json: JsonOption = False) -> None:
             print_json({"valid": False, "problems": [vars(one) for one in error.problems]})
             raise typer.Exit(2) from error
         raise
-    count = len(design.plan(checked, workload).trials)
+    count = len(design.plan(checked, workload).trials) or checked.budget.trials
     if as_json:
         print_json({"valid": True, "problems": [], "trials": count})
     else:
@@ -82,6 +84,11 @@ def run(
     in_process: InProcessOption = False,
 ) -> None:
     """Run a sweep here and wait; what is stored already is not run again."""
+    service = chosen_service(address)
+    if service is not None:
+        from sickbay.service.cli_submit import follow_remote
+
+        raise typer.Exit(follow_remote(service, service.submit(source(spec))))
     from sickbay.service.sweeps import prepare
 
     _run(prepare(source(spec), store_uri(store)), address, cpus, in_process=in_process)
@@ -95,6 +102,12 @@ def resume(
     in_process: InProcessOption = False,
 ) -> None:
     """Run what is missing, failed or was cancelled of a stored sweep."""
+    service = chosen_service(address)
+    if service is not None:
+        from sickbay.service.cli_submit import follow_remote
+
+        service.resume(sweep)
+        raise typer.Exit(follow_remote(service, sweep))
     from sickbay.service.stored import find_sweep, stored_spec
     from sickbay.service.sweeps import prepare
 
@@ -126,6 +139,11 @@ def source(spec: Path) -> Path | str:
 
 
 def _ask(sweep: str, store: str | None, what: str) -> None:
+    service = None if store else chosen_service()
+    if service is not None:
+        (service.stop if what == "stop" else service.cancel)(sweep)
+        print(f"asked {sweep} to {what}; follow it with: sickbay status {sweep}")
+        return
     from sickbay.service.stored import find_sweep
     from sickbay.service.sweeps import ask
 
@@ -137,17 +155,16 @@ def _ask(sweep: str, store: str | None, what: str) -> None:
 
 def _run(prepared: "Prepared", address: str | None, cpus: int | None, *, in_process: bool) -> None:
     from sickbay.service.progress import Progress
-    from sickbay.service.settings import settings
     from sickbay.service.sweeps import Options, Stopper, run_prepared
 
     out, err = console(), console(stderr=True)
-    planned, missing = len(prepared.plan.trials), len(prepared.missing)
+    planned, missing = prepared.planned, prepared.left
     if missing == 0:
         print(f"{prepared.sweep_id}: all {planned} trials are stored, nothing is missing")
     else:
         where = "in this process" if in_process else "on Ray"
         print(f"{prepared.sweep_id}: running {missing} of {planned} trials {where}", flush=True)
-    options = Options(address or settings().address, cpus, in_process)
+    options = Options(chosen_address(address), cpus, in_process)
     stopper = Stopper()
     restore = _on_interrupt(stopper)
     try:

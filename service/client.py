@@ -112,6 +112,21 @@ class Client:
         rows = [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
         return _frame(rows, found["columns"])
 
+    def table(self, sweep: str, table: str) -> bytes:
+        """One table of a sweep as a Parquet file: trials, epochs, findings, labels or sweeps."""
+        return self._send("GET", f"/api/sweeps/{_quoted(sweep)}/tables/{_quoted(table)}").content
+
+    def plan(self, spec: "str | Path | Mapping[str, Any]") -> dict[str, Any]:
+        """What a spec would run, trial by trial; raises ServiceError with every problem."""
+        found: dict[str, Any] = self.call("POST", "/api/plan", content=_spec_text(spec))
+        return found
+
+    def relabel(self, sweep: str, *, dry_run: bool = False) -> dict[str, Any]:
+        """Judge a sweep's stored histories with the service's detectors; gives what changed."""
+        path = f"/api/sweeps/{_quoted(sweep)}/relabel"
+        found: dict[str, Any] = self.call("POST", path, params={"dry_run": str(dry_run).lower()})
+        return found
+
     def diagnose(self, log: "str | Path", **told: Any) -> dict[str, Any]:
         """Label a foreign training log: a path, or its text; `told` as the command's options."""
         text = log.read_text() if isinstance(log, Path) else log

@@ -1,8 +1,9 @@
 """A sweep before it runs: its spec read and planned, what the store has of it, its row written."""
 
+import importlib
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from sickbay.trials import design, registry
 from sickbay.trials.contract import TrialConfig, TrialState, Workload
 from sickbay.trials.spec_check import load_spec
-from sickbay.trials.spec_model import ObjectiveSpec, SweepSpec, spec_to_json
+from sickbay.trials.spec_model import SEARCHES, ObjectiveSpec, SweepSpec, spec_to_json
 from sickbay.trials.store import Store, SweepRecord, open_store, write_sweep
 from sickbay.trials.store_files import locate_store
 from sickbay.trials.store_read import read_sweep, trial_states
@@ -20,7 +21,11 @@ FINAL = (TrialState.COMPLETED, TrialState.STOPPED)  # other trials are run again
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sweep that is ready to run: what it is, what is planned, what is missing from the store."""
+    """A sweep that is ready to run: what it is, what is planned, what is missing from the store.
+
+    The plan of a search holds what it has suggested so far; `unsuggested` is how many trials will
+    come on top of that.
+    """
 
     store: Store
     spec: SweepSpec
@@ -28,6 +33,30 @@ class Prepared:
     sweep_id: str
     plan: design.Plan
     missing: tuple[TrialConfig, ...]
+    unsuggested: int = 0
+
+    @property
+    def planned(self) -> int:
+        """How many trials the sweep will have."""
+        return len(self.plan.trials) + self.unsuggested
+
+    @property
+    def left(self) -> int:
+        """How many trials are still to be run."""
+        return len(self.missing) + self.unsuggested
+
+    @property
+    def searches(self) -> bool:
+        """Whether it draws its configurations instead of listing them."""
+        return self.spec.design in SEARCHES
+
+    def done(self, state: str | None) -> bool:
+        """Whether a trial in this state is not run again.
+
+        One that a scheduler ended is, once the spec names no scheduler any more.
+        """
+        pruned = state == TrialState.PRUNED and self.spec.early_stop.scheduler != "none"
+        return state in FINAL or pruned
 
 
 def prepare(source: "str | bytes | Path | dict[str, Any]", store_uri: str) -> Prepared:
@@ -36,12 +65,37 @@ def prepare(source: "str | bytes | Path | dict[str, Any]", store_uri: str) -> Pr
     Raises SpecError with every problem of the spec at once, StoreError if the store cannot be read.
     """
     spec, workload = load_spec(_source(source), registry.workload)
-    plan = design.plan(spec, workload)
     sweep_id = design.sweep_identity(spec, workload)
     store = locate_store(store_uri)
+    planned = Prepared(store, spec, workload, sweep_id, design.plan(spec, workload), ())
+    if planned.searches:
+        planned = _with_suggestions(planned)
     states = trial_states(store, sweep_id)
-    missing = tuple(one for one in plan.trials if states.get(one.trial_id) not in FINAL)
-    return Prepared(store, spec, workload, sweep_id, plan, missing)
+    missing = [one for one in planned.plan.trials if not planned.done(states.get(one.trial_id))]
+    return replace(planned, missing=tuple(missing))
+
+
+def search_task(prepared: Prepared) -> Any:
+    """What the search is of, for `trials.search`, which takes a second to import."""
+    search = importlib.import_module("sickbay.trials.search")
+    return search.SearchTask(
+        prepared.spec, prepared.workload, prepared.sweep_id, locate_store(prepared.store.uri)
+    )
+
+
+def _with_suggestions(prepared: Prepared) -> Prepared:
+    """Add what a search has suggested so far, in seed blocks, and how many trials are to come."""
+    study = importlib.import_module("sickbay.trials.search_study")
+    task, seeds = search_task(prepared), prepared.spec.seeds
+    file = study.study_file(prepared.store, prepared.sweep_id)
+    known = [task.trials(one) for one in study.stored_choices(file, task.study_name)]
+    arms = tuple(
+        design.Arm(design.arm_name(one.config, one.changed), one.config, one.changed)
+        for one, *_ in known
+    )
+    blocks = tuple(trial for block in zip(*known, strict=True) for trial in block)
+    unknown = max(0, task.configurations - len(known)) * len(seeds)
+    return replace(prepared, plan=design.Plan(blocks, arms, seeds), unsuggested=unknown)
 
 
 def _source(source: "str | bytes | Path | dict[str, Any]") -> "str | bytes | Path | dict[str, Any]":
@@ -62,7 +116,7 @@ def enlist(prepared: Prepared, state: str) -> SweepRecord:
         spec=spec_to_json(_with_objective(prepared)),
         state=state,
         submitted_at=earlier.submitted_at if earlier else time.time(),
-        trials_planned=len(prepared.plan.trials),
+        trials_planned=prepared.planned,
         code_version=code_version(Path.cwd()),
         sickbay_version=version("sickbay"),
     )
@@ -73,9 +127,9 @@ def enlist(prepared: Prepared, state: str) -> SweepRecord:
 def _with_objective(prepared: Prepared) -> SweepSpec:
     """The spec with its objective written out, so that readers need not load the workload."""
     goal = design.objective_of(prepared.spec, prepared.workload)
-    return prepared.spec.model_copy(
-        update={"objective": ObjectiveSpec(signal=goal.signal, goal=goal.goal.value)}
-    )
+    also = prepared.spec.objective.also if prepared.spec.objective else ()
+    written = ObjectiveSpec(signal=goal.signal, goal=goal.goal.value, also=also)
+    return prepared.spec.model_copy(update={"objective": written})
 
 
 def code_version(folder: Path) -> str:

@@ -105,9 +105,10 @@ def query(
 ) -> QueryResult:
     """Answer one SELECT over the tables of a store; `?` in it stands for a parameter.
 
-    `sweep_ids` narrows what the tables hold; `cancel` lets another thread end it. Raises QueryError for a mistake in the SQL, for a
-    statement that is no SELECT, and for one that takes more than the limits; StoreError if the
-    store cannot be read at all. A damaged file is left out and named in `problems`.
+    `sweep_ids` narrows what the tables hold; `cancel` lets another thread end it. QueryError is
+    raised for a mistake in the SQL, for a statement that is no SELECT, and for one that takes more
+    than the limits; StoreError if the store cannot be read at all. A damaged file is left out and
+    named in `problems`.
     """
     limits = limits or Limits()
     cancel = cancel or Cancel()

@@ -46,6 +46,7 @@ def stored_spec(store: Store, sweep_id: str) -> dict[str, Any]:
 
 def state_of(store: Store, record: SweepRecord) -> str:
     """The present state: a sweep that says `running` while nobody drives it is `interrupted`."""
-    if record.state == "running" and not driven(store, record.sweep_id):
-        return "interrupted"
-    return record.state
+    if record.state != "running" or driven(store, record.sweep_id):
+        return record.state
+    again = read_sweep(store, record.sweep_id)  # it may have ended between the two readings
+    return "interrupted" if again is None or again.state == "running" else again.state

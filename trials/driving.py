@@ -23,6 +23,7 @@ from sickbay.trials.store_files import (
 )
 
 BEAT_SECONDS = 5.0
+SETTLE_SECONDS = 0.2  # longer than a beat takes to be written
 SILENCE_SECONDS = 60.0  # after which a driver counts as gone; its process's number may be reused
 
 
@@ -82,6 +83,7 @@ def driving(store: Store, sweep_id: str) -> Iterator[None]:
             f"wait for it (`sickbay status {sweep_id}`), or end it (`sickbay cancel {sweep_id}`)"
         )
     _beat(store, sweep_id)
+    _check_alone(store, sweep_id)
     over = threading.Event()
     heart = threading.Thread(target=_beat_until, args=(store, sweep_id, over), daemon=True)
     heart.start()
@@ -92,6 +94,20 @@ def driving(store: Store, sweep_id: str) -> Iterator[None]:
         heart.join()
         remove_file(store, _path(store, sweep_id))
         remove_empty(store, sweep_parts(store, sweep_id))  # of a finished sweep nothing is left
+
+
+def _check_alone(store: Store, sweep_id: str) -> None:
+    """Of two that began in the same moment the one whose beat came last goes on.
+
+    Both wrote before they look again, and both then read the same last beat.
+    """
+    time.sleep(SETTLE_SECONDS)
+    found = driver(store, sweep_id)
+    if found is not None and (found.host, found.pid) != (socket.gethostname(), os.getpid()):
+        raise AlreadyDrivenError(
+            f"the sweep {sweep_id} was begun at the same moment by process {found.pid} on "
+            f"{found.host}, which goes on with it"
+        )
 
 
 def _beat_until(store: Store, sweep_id: str, over: threading.Event) -> None:

@@ -32,7 +32,7 @@ from sickbay.trials.store_parts import (
     read_ended,
     read_epoch_part,
 )
-from sickbay.trials.store_rows import table_from_rows, trial_table
+from sickbay.trials.store_rows import parquet_bytes, table_from_rows, trial_table
 from sickbay.trials.store_schema import KEYS, TABLES, Problem
 
 _FOREIGN = "is no file of Sickbay, and other programs will stumble over it: move it away"
@@ -140,6 +140,11 @@ def scan_tables(
         schemas = [file.parquet.schema_arrow for file in files] + [part.schema for part in loose]
         scans[name] = TableScan(name, unify(name, schemas), tuple(files), loose)
     return Scans(scans, tuple(problems))
+
+
+def table_bytes(store: Store, name: str, sweep_id: str) -> bytes:
+    """One table of a sweep as the bytes of a Parquet file, as if it had just been consolidated."""
+    return parquet_bytes(name, load_tables(store, (name,), (sweep_id,)).tables[name])
 
 
 def read_parts(store: Store, sweep_id: str, names: Sequence[str]) -> SweepParts:

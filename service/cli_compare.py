@@ -1,0 +1,48 @@
+"""The verb that lays two sweeps or two stores side by side: compare."""
+
+from typing import Annotated
+
+import typer
+
+from sickbay.service.cli_options import (
+    JsonOption,
+    StoreOption,
+    console,
+    print_json,
+    store_uri,
+    warn_of,
+)
+
+HalfArgument = Annotated[
+    str, typer.Argument(help="A sweep of the store, STORE#SWEEP, or a whole store by its path.")
+]
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Add this file's verbs to the command line."""
+    app.command()(compare)
+
+
+def compare(
+    a: HalfArgument,
+    b: HalfArgument,
+    store: StoreOption = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", help="A setting that may differ in matched arms; repeatable."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Two sweeps or two stores side by side: drift, arms by configuration, labels that changed."""
+    from sickbay.service.compare import compare as side_by_side
+    from sickbay.service.compare_halves import open_half
+    from sickbay.service.compare_printed import print_comparison
+
+    uri = store_uri(store)
+    before, after = open_half(uri, a), open_half(uri, b)
+    warn_of([*before.problems, *after.problems])
+    found = side_by_side(before, after, ignore or [])
+    if as_json:
+        print_json(found.as_data())
+    else:
+        print_comparison(console(), found)

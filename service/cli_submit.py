@@ -1,0 +1,187 @@
+"""The verbs about sweeps that run elsewhere: submit, logs; and run, resume, stop, cancel there."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sickbay.service.cli_options import (
+    AddressOption,
+    SpecArgument,
+    StoreOption,
+    SweepArgument,
+    chosen_address,
+    chosen_service,
+    existing_store,
+    store_uri,
+)
+
+if TYPE_CHECKING:
+    from sickbay.service.client import Client
+    from sickbay.service.launching import Launcher
+    from sickbay.trials.store import Store
+
+POLL_SECONDS = 1.0
+LIVE = ("queued", "running")
+
+WaitOption = Annotated[bool, typer.Option("--wait", help="Follow the sweep until it is over.")]
+EnvOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--runtime-env",
+        help="A YAML or JSON file with Ray's runtime_env (working_dir, pip, …), for Ray jobs.",
+    ),
+]
+FollowOption = Annotated[bool, typer.Option("-f", "--follow", help="Go on until it is over.")]
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Add this file's verbs to the command line."""
+    for verb in (submit, logs):
+        app.command()(verb)
+
+
+def submit(
+    spec: SpecArgument,
+    store: StoreOption = None,
+    address: AddressOption = None,
+    runtime_env: EnvOption = None,
+    wait: WaitOption = False,
+) -> None:
+    """Start a sweep on a service, a Ray cluster or in the background here; prints its id."""
+    from sickbay.service.cli_run import source
+
+    service = chosen_service(address)
+    text = source(spec)
+    if service is not None:
+        sweep_id = service.submit(text)
+        print(sweep_id)
+        if wait:
+            raise typer.Exit(follow_remote(service, sweep_id))
+        return
+    from sickbay.service.launching import submit as start
+    from sickbay.service.sweeps import prepare
+
+    prepared = prepare(text, store_uri(store))
+    launcher = _launcher(chosen_address(address), runtime_env)
+    start(prepared, launcher)
+    print(prepared.sweep_id)
+    if wait:
+        raise typer.Exit(_follow(prepared.store, prepared.sweep_id, launcher))
+
+
+def logs(
+    sweep: SweepArgument,
+    trial: Annotated[str | None, typer.Argument(help="A trial's id: its own story.")] = None,
+    store: StoreOption = None,
+    address: AddressOption = None,
+    follow: FollowOption = False,
+) -> None:
+    """What a submitted sweep's driver said; of a trial its evaluations and its error."""
+    if trial is not None:
+        _print_trial(existing_store(store), sweep, trial)
+        return
+    service = chosen_service(address)
+    if service is not None:
+        for piece in service.logs(sweep, follow=follow):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        return
+    from sickbay.service.stored import find_sweep
+
+    opened = existing_store(store)
+    sweep_id = find_sweep(opened, sweep).sweep_id
+    launcher = _launcher(chosen_address(address), None)
+    if follow:
+        _follow(opened, sweep_id, launcher)
+        return
+    said = launcher.log(opened, sweep_id, 0).decode(errors="replace")
+    sys.stdout.write(said or f"no log: {sweep_id} was run in the foreground, or elsewhere\n")
+
+
+def follow_remote(service: "Client", sweep: str) -> int:
+    """Print what a service's sweep says until it is over; gives the exit code."""
+    while True:
+        for piece in service.logs(sweep, follow=True):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        found = service.sweep(sweep)
+        if found["state"] not in LIVE:
+            return _ending(found)
+        time.sleep(POLL_SECONDS)  # still queued: its driver has not begun
+
+
+def _follow(store: "Store", sweep_id: str, launcher: "Launcher") -> int:
+    from sickbay.service.status import describe
+
+    offset = 0
+    while True:
+        found = describe(store, sweep_id)
+        piece = launcher.log(store, sweep_id, offset)
+        offset += len(piece)
+        sys.stdout.write(piece.decode(errors="replace"))
+        sys.stdout.flush()
+        if found["state"] not in LIVE:
+            return _ending(found)
+        time.sleep(POLL_SECONDS)
+
+
+def _ending(found: dict[str, Any]) -> int:
+    failed = found["states"].get("failed", 0)
+    print(f"{found['sweep_id']} is {found['state']}: {found['ended']} of {found['planned']} ended")
+    return 1 if failed or found["state"] in {"failed", "interrupted"} else 0
+
+
+def _launcher(address: str | None, runtime_env: Path | None) -> "Launcher":
+    import yaml
+
+    from sickbay.service.launching import LocalLauncher
+
+    if address is not None and address.startswith(("http://", "https://")):
+        from sickbay.service.ray_jobs import RayLauncher
+
+        environment = yaml.safe_load(runtime_env.read_text()) if runtime_env else {}
+        return RayLauncher(address, environment or {})
+    if runtime_env is not None:
+        raise typer.BadParameter(
+            "a runtime_env belongs to a Ray job: give --address http://head:8265",
+            param_hint="--runtime-env",
+        )
+    return LocalLauncher(address)
+
+
+def _print_trial(store: "Store", sweep: str, trial: str) -> None:
+    """A trial's evaluations, line by line, and how it ended: from the store."""
+    from sickbay.service.query import epochs, find_trial
+    from sickbay.service.query import query as ask
+    from sickbay.service.stored import find_sweep
+    from sickbay.service.verdicts import number
+
+    sweep_id = find_sweep(store, sweep).sweep_id
+    rows = ask(
+        store,
+        "SELECT * FROM trials WHERE starts_with(trial_id, ?)",
+        [trial],
+        sweep_ids=[sweep_id],
+    ).records()
+    trial_id = rows[0]["trial_id"] if len(rows) == 1 else trial
+    if len(rows) > 1:
+        find_trial(store, trial)  # says which ones
+    lines = epochs(store, sweep_id, trial_id).records()
+    keys = {"sweep_id", "trial_id", "attempt", "epoch", "step", "seconds"}
+    for line in lines:
+        numbers = [
+            f"{name} {number(value)}"
+            for name, value in line.items()
+            if name not in keys and value is not None and not isinstance(value, list)
+        ]
+        print(f"epoch {line['epoch']} step {line['step']}: {', '.join(numbers)}")
+    if not rows and not lines:
+        raise typer.BadParameter(f"no trial {trial!r} has begun in {sweep_id}", param_hint="TRIAL")
+    for row in rows[:1]:
+        verdict = row["label"] or "no label"
+        print(f"{row['state']}, {verdict}: {row['reason'] or ''}".rstrip(": "))
+        if row["error"]:
+            print(row["error"].rstrip())

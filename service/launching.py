@@ -1,0 +1,123 @@
+"""Drivers of submitted sweeps: each is a process of its own, `sickbay resume SWEEP`.
+
+A driver needs the store and a Ray, and nothing of whoever started it: the service may be restarted,
+or lost, while sweeps run. `LocalLauncher` starts one beside this process, `ray_jobs.RayLauncher` as
+a job of a Ray cluster. What a driver says is its log.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from sickbay.service.prepared import Prepared, enlist
+from sickbay.service.stored import SweepError
+from sickbay.trials.driving import driven, driver
+from sickbay.trials.store_files import Store, checked
+
+QUEUED = "queued"  # submitted, and no driver has begun yet
+MAIN = "from sickbay.service.cli import main; main()"
+KILL_SECONDS = 30.0  # that a driver is given to end by itself
+LATE_SECONDS = 90.0  # in which a local driver that never begins is given up
+
+
+class Launcher(Protocol):
+    """Starts drivers and knows what they said."""
+
+    def start(self, store: Store, sweep_id: str) -> None:
+        """Start a driver for a sweep that the store knows; raises SweepError if that fails."""
+
+    def kill(self, store: Store, sweep_id: str) -> None:
+        """End a driver that would not end by itself; it may be gone already."""
+
+    def log(self, store: Store, sweep_id: str, offset: int) -> bytes:
+        """What the sweep's drivers said so far, from a byte on; empty if nothing is kept."""
+
+
+@dataclass(frozen=True)
+class LocalLauncher:
+    """Starts drivers as processes of this machine, which outlive this one.
+
+    `address` is the Ray that they use (None: each starts its own, with `cpus` cores).
+    """
+
+    address: str | None = None
+    cpus: int | None = None
+    _children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict, compare=False)
+
+    def start(self, store: Store, sweep_id: str) -> None:
+        """Start a driver in a session of its own, its output appended to the sweep's log."""
+        words = [sys.executable, "-c", MAIN, "resume", sweep_id, "--store", store.absolute]
+        words += ["--address", self.address] if self.address else []
+        words += ["--cpus", str(self.cpus)] if self.cpus and not self.address else []
+        path = log_file(store, sweep_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as log:
+            log.write(f"-- {time.strftime('%F %T')} sickbay resume {sweep_id}\n".encode())
+            log.flush()
+            self._children[sweep_id] = subprocess.Popen(  # noqa: S603  our own command
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill(self, store: Store, sweep_id: str) -> None:
+        """Interrupt the driver; after half a minute end it at once."""
+        found = driver(store, sweep_id)
+        if found is None or not found.alive:
+            return
+        ends = time.monotonic() + KILL_SECONDS
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(found.pid, signal.SIGTERM)
+            while time.monotonic() < ends and driven(store, sweep_id):
+                time.sleep(0.5)
+            if driven(store, sweep_id):
+                os.kill(found.pid, signal.SIGKILL)
+
+    def log(self, store: Store, sweep_id: str, offset: int) -> bytes:
+        """Read the sweep's log from a byte on."""
+        child = self._children.get(sweep_id)
+        if child is not None:
+            child.poll()  # a driver that has ended should be no zombie
+        with contextlib.suppress(FileNotFoundError), log_file(store, sweep_id).open("rb") as log:
+            log.seek(offset)
+            return log.read()
+        return b""
+
+
+def submit(prepared: Prepared, launcher: Launcher) -> str:
+    """Take a sweep in and start its driver; gives its state.
+
+    Idempotent: a sweep that runs already goes on undisturbed, and of one that has ended only what
+    is missing is run.
+    """
+    if driven(prepared.store, prepared.sweep_id):
+        return "running"
+    if prepared.left == 0:
+        return enlist(prepared, "finished").state
+    record = enlist(prepared, QUEUED)
+    launcher.start(prepared.store, prepared.sweep_id)
+    return record.state
+
+
+def relaunch(prepared: Prepared, launcher: Launcher) -> str:
+    """Run what is missing of a stored sweep; raises SweepError if it runs already."""
+    if driven(prepared.store, prepared.sweep_id):
+        raise SweepError(f"the sweep {prepared.sweep_id} is running already")
+    return submit(prepared, launcher)
+
+
+def log_file(store: Store, sweep_id: str) -> Path:
+    """Where a local driver's output goes: beside a local store's tables, else a folder of ours."""
+    name = f"{checked(sweep_id, 'sweep')}.log"
+    if store.is_local:
+        return Path(store.root) / "_logs" / name
+    return Path(tempfile.gettempdir()) / f"sickbay-logs-{os.getuid()}" / name
