@@ -15,7 +15,14 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from sickbay.service import api_live, api_metrics, api_read, api_write
+from sickbay.service import (
+    api_charts,
+    api_live,
+    api_metrics,
+    api_page,
+    api_read,
+    api_write,
+)
 from sickbay.service.api_errors import ErrorAnswer, add_error_answers, error_answer
 from sickbay.service.api_guard import Guard
 from sickbay.service.api_outer import Outer
@@ -63,7 +70,7 @@ def create_app(
     app.state.launcher = launcher or LocalLauncher()
     app.state.code_role = code_role
     app.state.chores = []
-    for module in (api_read, api_write, api_live, api_metrics):
+    for module in (api_read, api_charts, api_write, api_live, api_metrics, api_page):
         app.include_router(module.router)
     add_error_answers(app)
     app.add_middleware(Outer, guard=guard, metrics=metrics)

@@ -54,8 +54,10 @@ def shelf_of(request: Request) -> Shelf:
 @router.get("/sweeps", response_model=Sweeps)
 async def sweeps(request: Request, offset: Page = 0, limit: PerPage = PAGE) -> Response:
     """Every sweep of the store with its counts, the latest first."""
-    found = await _thread(shelf_of(request).sweeps)
-    return _json({"sweeps": found[offset : offset + limit], "total": len(found), "offset": offset})
+    found = await in_thread(shelf_of(request).sweeps)
+    return json_answer(
+        {"sweeps": found[offset : offset + limit], "total": len(found), "offset": offset}
+    )
 
 
 @router.get("/sweeps/{sweep}", response_model=Sweep)
@@ -67,7 +69,7 @@ async def sweep(request: Request, sweep: SweepName) -> Response:
         record = find_sweep(store, sweep)
         return describe(store, record.sweep_id) | {"spec": stored_spec(store, record.sweep_id)}
 
-    return _json(await _thread(work))
+    return json_answer(await in_thread(work))
 
 
 @router.get("/sweeps/{sweep}/trials", response_model=Trials)
@@ -87,7 +89,7 @@ async def trials(
         pages = shelf.trials(find_known(shelf, sweep))
         return pages.page(offset, limit, label=label, state=state, pathology=pathology)
 
-    rows, total = await _thread(work)
+    rows, total = await in_thread(work)
     head = b'{"total": %d, "offset": %d, "trials": [' % (total, offset)
     return Response(head + b", ".join(rows) + b"]}", media_type="application/json")
 
@@ -106,7 +108,7 @@ async def trial(request: Request, sweep: SweepName, trial: str) -> Response:
             sweep_id, f"trial {trial_id}", lambda: explanation(shelf.store, trial_id)
         )
 
-    return _json(await _thread(work))
+    return json_answer(await in_thread(work))
 
 
 @router.get("/sweeps/{sweep}/trials/{trial}/epochs", response_model=Epochs)
@@ -125,9 +127,9 @@ async def epochs(
             ).records()
         return found
 
-    rows = await _thread(work)
+    rows = await in_thread(work)
     body = {"epochs": rows[offset : offset + limit], "total": len(rows), "offset": offset}
-    return _json(body)
+    return json_answer(body)
 
 
 @router.get("/sweeps/{sweep}/trials/{trial}/findings", response_model=Findings)
@@ -140,8 +142,8 @@ async def findings(request: Request, sweep: SweepName, trial: str) -> Response:
         trial_id = _trial_id(shelf, sweep_id, trial)
         return asking.findings(shelf.store, sweep_id, trial_id).records()
 
-    rows = await _thread(work)
-    return _json({"findings": rows, "total": len(rows), "offset": 0})
+    rows = await in_thread(work)
+    return json_answer({"findings": rows, "total": len(rows), "offset": 0})
 
 
 @router.get("/sweeps/{sweep}/effects")
@@ -157,7 +159,7 @@ async def effects(request: Request, sweep: SweepName) -> Response:
             sweep_id, "effects", lambda: load_effects(shelf.store, sweep_id).as_data()
         )
 
-    return _json(await _thread(work))
+    return json_answer(await in_thread(work))
 
 
 @router.get("/sweeps/{sweep}/report", response_class=HTMLResponse)
@@ -177,7 +179,7 @@ async def report(request: Request, sweep: SweepName) -> Response:
         "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; "
         "style-src 'unsafe-inline'; img-src data:; sandbox allow-scripts"
     }
-    return HTMLResponse(await _thread(work), headers=headers)
+    return HTMLResponse(await in_thread(work), headers=headers)
 
 
 @router.get("/sweeps/{sweep}/tables/{table}", response_class=Response)
@@ -188,7 +190,7 @@ async def table(request: Request, sweep: SweepName, table: TableName) -> Respons
     def work() -> bytes:
         return table_bytes(shelf.store, table, find_known(shelf, sweep))
 
-    return Response(await _thread(work), media_type="application/vnd.apache.parquet")
+    return Response(await in_thread(work), media_type="application/vnd.apache.parquet")
 
 
 @router.post("/query", response_model=SqlAnswer)
@@ -221,7 +223,7 @@ async def sql(request: Request, body: SqlBody) -> Response:
     except ExceptionGroup as group_error:
         raise group_error.exceptions[0] from None
     found = result[0]
-    return _json(
+    return json_answer(
         {
             "columns": list(found.columns),
             "types": list(found.types),
@@ -249,7 +251,7 @@ async def diagnose(request: Request, body: DiagnoseBody) -> Response:
             except ValueError as error:
                 raise ApiError(422, str(error).replace(str(path), "the log")) from error
 
-    return _json(await _thread(work))
+    return json_answer(await in_thread(work))
 
 
 def find_known(shelf: Shelf, word: str) -> str:
@@ -271,10 +273,12 @@ def _trial_id(shelf: Shelf, sweep_id: str, word: str) -> str:
     raise ApiError(404, f"{what} with {word!r} in the sweep {sweep_id}")
 
 
-async def _thread(work: Any) -> Any:
+async def in_thread(work: Any) -> Any:
+    """Do what waits for files in a thread of its own."""
     return await anyio.to_thread.run_sync(work)
 
 
-def _json(body: Any) -> Response:
+def json_answer(body: Any) -> Response:
+    """An answer of plain data, NaN and infinity as words."""
     text = json.dumps(asking.plain(body), allow_nan=False, default=str)
     return Response(text, media_type="application/json")

@@ -1,0 +1,91 @@
+// The one place that talks to the service. Numbers that are none come as words; here they become numbers.
+
+const WORDS = { NaN: NaN, Infinity: Infinity, "-Infinity": -Infinity };
+const KEY = "sickbay-token";
+
+export class Refused extends Error {
+  constructor(status, error) {
+    super(error.message);
+    this.status = status;
+    this.detail = error.detail;
+  }
+}
+
+export function token() {
+  return sessionStorage.getItem(KEY) || "";
+}
+
+export function setToken(secret) {
+  if (secret) sessionStorage.setItem(KEY, secret);
+  else sessionStorage.removeItem(KEY);
+}
+
+export function headers(more = {}) {
+  return token() ? { Authorization: `Bearer ${token()}`, ...more } : more;
+}
+
+export async function get(path, parameters = {}) {
+  const query = new URLSearchParams(
+    Object.entries(parameters).filter(([, value]) => value !== "" && value != null),
+  );
+  const words = query.toString();
+  return send(words ? `${path}?${words}` : path, { headers: headers() });
+}
+
+export async function post(path, body, type = "application/json") {
+  return send(path, { method: "POST", body, headers: headers({ "Content-Type": type }) });
+}
+
+async function send(path, options) {
+  const answer = await fetch(path, options);
+  const text = await answer.text();
+  let body;
+  try {
+    body = JSON.parse(text, (_, value) => (Object.hasOwn(WORDS, value) ? WORDS[value] : value));
+  } catch {
+    body = { error: { message: text.slice(0, 300) || answer.statusText } };
+  }
+  if (!answer.ok) throw new Refused(answer.status, body.error || { message: answer.statusText });
+  return body;
+}
+
+export const sweepPath = (sweep, rest = "") => `/api/sweeps/${encodeURIComponent(sweep)}${rest}`;
+
+// Server-sent events with a token: EventSource cannot send one, fetch can.
+export function listen(onChange, onState) {
+  let last = null;
+  let over = false;
+  const abort = new AbortController();
+  (async () => {
+    while (!over) {
+      try {
+        const more = last === null ? {} : { "Last-Event-ID": String(last) };
+        const answer = await fetch("/api/events", { headers: headers(more), signal: abort.signal });
+        if (!answer.ok) throw new Error(String(answer.status));
+        onState(true);
+        let rest = "";
+        const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+        for (;;) {
+          const { value, done } = await reader.read();
+          if (done) break;
+          const pieces = (rest + value).split("\n\n");
+          rest = pieces.pop();
+          for (const piece of pieces) {
+            const data = piece.match(/^data: (.*)$/m);
+            const id = piece.match(/^id: (\d+)$/m);
+            if (id) last = Number(id[1]);
+            if (data) onChange(JSON.parse(data[1]));
+          }
+        }
+      } catch {
+        // the service is away for a moment
+      }
+      onState(false);
+      await new Promise((done) => setTimeout(done, 2000));
+    }
+  })();
+  return () => {
+    over = true;
+    abort.abort();
+  };
+}

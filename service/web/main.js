@@ -1,0 +1,124 @@
+// The page: which view a link means, keys, theme, and the stream of changes.
+
+import { get, listen, setToken, Refused } from "./api.js";
+import { forget, redraw } from "./charts.js";
+import { el, failure, show } from "./dom.js";
+import { sqlView } from "./view_sql.js";
+import { submitView } from "./view_submit.js";
+import { sweepView } from "./view_sweep.js";
+import { sweepsView } from "./view_sweeps.js";
+import { compareView, trialView } from "./view_trial.js";
+
+const view = document.getElementById("view");
+const ROUTES = [
+  [/^#\/sweeps$/, () => sweepsView(view)],
+  [/^#\/sweep\/([^/?]+)$/, (id, query) => sweepView(view, id, query)],
+  [/^#\/sweep\/([^/]+)\/trial\/([^/?]+)$/, (id, trial) => trialView(view, id, trial)],
+  [/^#\/sweep\/([^/]+)\/compare\/([^/]+)\/([^/?]+)$/, (id, a, b) => compareView(view, id, a, b)],
+  [/^#\/sql$/, (query) => sqlView(view, query)],
+  [/^#\/submit$/, () => submitView(view)],
+];
+let current = null; // what the shown view gave back: { changed(sweep) }
+let asked = 0;
+
+async function route() {
+  const [path, words = ""] = (location.hash || "#/sweeps").split("?");
+  const found = ROUTES.find(([pattern]) => pattern.test(path));
+  const mine = ++asked;
+  forget();
+  current = null;
+  for (const link of document.querySelectorAll("nav a")) {
+    const here = path.startsWith(link.hash) || (link.hash === "#/sweeps" && path.startsWith("#/sweep/"));
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (!found) {
+    show(view, el("p", {}, "There is nothing here. ", el("a", { href: "#/sweeps" }, "All sweeps")));
+    return;
+  }
+  const [pattern, make] = found;
+  try {
+    const shown = await make(...path.match(pattern).slice(1).map(decodeURIComponent), new URLSearchParams(words));
+    if (mine === asked) current = shown || null;
+  } catch (error) {
+    if (mine !== asked) return;
+    if (error instanceof Refused && error.status === 401) askForToken(error);
+    else show(view, failure(error));
+  }
+}
+
+function askForToken(error) {
+  const input = el("input", { type: "password", autocomplete: "off", "aria-label": "token", size: "50" });
+  const enter = (event) => {
+    event.preventDefault();
+    setToken(input.value.trim());
+    route();
+  };
+  show(view, el("h1", {}, "A token, please"), el("p.note", {}, `${error.message}. Make one with: sickbay token create NAME`),
+    el("form", { onsubmit: enter }, el("div.row", {}, input, el("button.main", { type: "submit" }, "Enter"))));
+  input.focus();
+}
+
+const KEYS = [
+  ["g s", "all sweeps"], ["g q", "SQL"], ["g n", "submit a sweep"], ["j / k", "next, previous row"],
+  ["Enter", "open the chosen row"], ["1 … 6", "tabs of a sweep"], ["/", "to the filter"], ["t", "dark or light"], ["?", "these keys"],
+];
+
+function help() {
+  const dialog = document.getElementById("dialog");
+  const rows = KEYS.map(([key, what]) => el("tr", {}, el("td", {}, el("kbd", {}, key)), el("td", {}, what)));
+  show(dialog, el("h2", {}, "Keys"), el("table", {}, el("tbody", {}, rows)), el("form", { method: "dialog" }, el("button", {}, "Close")));
+  dialog.showModal();
+}
+
+function theme() {
+  const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+  document.documentElement.dataset.theme = next;
+  localStorage.setItem("sickbay-theme", next);
+  redraw();
+}
+
+let before = "";
+function key(event) {
+  const typing = event.target.closest("input, textarea, select, dialog[open]");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const jump = { s: "#/sweeps", q: "#/sql", n: "#/submit" }[event.key];
+  if (before === "g" && jump) location.hash = jump;
+  else if (event.key === "?") help();
+  else if (event.key === "t") theme();
+  else if (event.key === "/") {
+    const filter = document.querySelector("[data-filter]");
+    if (filter) filter.focus();
+    event.preventDefault();
+  } else if (event.key === "j" || event.key === "k") choose(event.key === "j" ? 1 : -1);
+  else if (event.key === "Enter" && event.target.tagName !== "A" && event.target.tagName !== "BUTTON") {
+    const row = document.querySelector("tr.chosen");
+    if (row) location.hash = row.dataset.link;
+  } else if (/^[1-9]$/.test(event.key)) document.querySelectorAll(".tabs a")[Number(event.key) - 1]?.click();
+  before = event.key;
+}
+
+function choose(step) {
+  const rows = [...document.querySelectorAll("tr[data-link]")];
+  if (!rows.length) return;
+  const old = rows.findIndex((row) => row.classList.contains("chosen"));
+  const place = Math.min(Math.max(old + step, 0), rows.length - 1);
+  rows[old]?.classList.remove("chosen");
+  rows[place].classList.add("chosen");
+  rows[place].scrollIntoView({ block: "nearest" });
+}
+
+document.getElementById("theme").addEventListener("click", theme);
+document.getElementById("help").addEventListener("click", help);
+document.addEventListener("keydown", key);
+window.addEventListener("hashchange", route);
+listen(
+  (sweep) => current?.changed?.(sweep),
+  (up) => {
+    document.getElementById("live").textContent = up ? "● live" : "○ reconnecting";
+  },
+);
+get("/healthz").then((found) => {
+  document.querySelector(".brand").title = `Sickbay ${found.version}`;
+});
+route();
