@@ -1,7 +1,7 @@
 """The one place that reads the environment."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 DEFAULT_STORE = "./sickbay-results"
 
@@ -12,12 +12,17 @@ class Settings:
 
     `store` is where results lie (SICKBAY_STORE), `address` where sweeps run (SICKBAY_ADDRESS);
     without one, a local Ray is started. `token` opens a service (SICKBAY_TOKEN): a variable and no
-    option, as command lines are seen by everybody on a machine.
+    option, as command lines are seen by everybody on a machine. What is worth telling of a sweep is
+    posted to `webhook` (SICKBAY_WEBHOOK), as `webhook_format` (SICKBAY_WEBHOOK_FORMAT: json or
+    slack), signed by `webhook_secret` (SICKBAY_WEBHOOK_SECRET).
     """
 
     store: str = DEFAULT_STORE
     address: str | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
+    webhook: str | None = None
+    webhook_format: str = "json"
+    webhook_secret: str | None = field(default=None, repr=False)
 
 
 def settings() -> Settings:
@@ -26,4 +31,7 @@ def settings() -> Settings:
         store=os.environ.get("SICKBAY_STORE") or DEFAULT_STORE,
         address=os.environ.get("SICKBAY_ADDRESS") or None,
         token=os.environ.get("SICKBAY_TOKEN") or None,
+        webhook=os.environ.get("SICKBAY_WEBHOOK") or None,
+        webhook_format=os.environ.get("SICKBAY_WEBHOOK_FORMAT") or "json",
+        webhook_secret=os.environ.get("SICKBAY_WEBHOOK_SECRET") or None,
     )
