@@ -62,6 +62,8 @@ def create_app(
         version=version("sickbay"),
         summary="Ablation sweeps that say which trials to believe.",
         lifespan=life,
+        docs_url=None,  # ours loads nothing from elsewhere
+        redoc_url=None,
         responses=ERRORS,  # type: ignore[arg-type]  # FastAPI asks for str keys as well
     )
     app.state.shelf, app.state.feed = shelf, feed

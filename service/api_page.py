@@ -30,6 +30,17 @@ async def page(request: Request) -> Response:
     return await _file(request, "index.html")
 
 
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """The API's interactive documentation; its library styles elements where they stand."""
+    answer = await _file(request, "docs.html")
+    answer.headers["Content-Security-Policy"] = (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
+    )
+    return answer
+
+
 @router.get("/web/{path:path}", include_in_schema=False)
 async def file(request: Request, path: str) -> Response:
     """A file of the page."""
@@ -91,7 +102,7 @@ async def _file(request: Request, path: str) -> Response:
 @lru_cache(maxsize=64)  # names that are not there are asked for as well
 def _read(path: str) -> tuple[bytes, str] | None:
     """A file by one of the names that the page has; a path that leads elsewhere is none of them."""
-    names = {"index.html", "app.css", "icon.svg", "vendor/echarts.min.js"}
+    names = {"index.html", "docs.html", "app.css", "icon.svg"}
     folder = resources.files("sickbay.service") / "web"
     names |= {one.name for one in folder.iterdir() if one.name.endswith(".js")}
     names |= {f"vendor/{one.name}" for one in (folder / "vendor").iterdir()}

@@ -1,0 +1,265 @@
+"""Manifests and scripts: parsed, held against what their schemas require, and against the code."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sickbay.service.cli import app
+
+ROOT = Path(__file__).parent.parent.parent
+DEPLOY = ROOT / "deploy"
+RAY = sorted((DEPLOY / "ray").glob("*.yaml"))
+KUBE = sorted((DEPLOY / "kuberay").glob("*.yaml"))
+
+
+def documents(path):
+    return [one for one in yaml.safe_load_all(path.read_text()) if one]
+
+
+def kinds(kind):
+    return [one for path in KUBE for one in documents(path) if one["kind"] == kind]
+
+
+def pods():
+    """Every pod template of the manifests."""
+    found = [one["spec"]["template"] for one in kinds("Deployment")]
+    clusters = [one["spec"] for one in kinds("RayCluster")]
+    clusters += [one["spec"]["rayClusterSpec"] for one in kinds("RayJob")]
+    for cluster in clusters:
+        found.append(cluster["headGroupSpec"]["template"])
+        found += [group["template"] for group in cluster["workerGroupSpecs"]]
+    return found
+
+
+@pytest.mark.parametrize("path", RAY, ids=lambda path: path.name)
+def test_a_cluster_file_passes_rays_own_schema(path):
+    import ray
+
+    schema_file = Path(ray.__file__).parent / "autoscaler" / "ray-schema.json"
+    schema = json.loads(schema_file.read_text())
+    import jsonschema
+
+    config = yaml.safe_load(path.read_text())
+    jsonschema.validate(config, schema)
+    for node in config.get("available_node_types", {}).values():
+        assert set(node) <= {"node_config", "resources", "min_workers", "max_workers"}
+    if "head_node_type" in config:
+        assert config["head_node_type"] in config["available_node_types"]
+
+
+@pytest.mark.parametrize("path", KUBE, ids=lambda path: path.name)
+def test_every_object_has_what_all_objects_need(path):
+    for one in documents(path):
+        assert {"apiVersion", "kind", "metadata", "spec"} <= set(one)
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", one["metadata"]["name"])
+
+
+def test_ray_objects_have_what_kuberay_requires():
+    for one in [*kinds("RayCluster"), *kinds("RayJob")]:
+        assert one["apiVersion"] == "ray.io/v1"
+    for cluster in [one["spec"] for one in kinds("RayCluster")] + [
+        one["spec"]["rayClusterSpec"] for one in kinds("RayJob")
+    ]:
+        assert {"rayStartParams", "template"} <= set(cluster["headGroupSpec"])
+        for group in cluster["workerGroupSpecs"]:
+            required = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams"}
+            assert required <= set(group)
+            assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+            assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        assert all(isinstance(v, str) for v in cluster["headGroupSpec"]["rayStartParams"].values())
+    job = kinds("RayJob")[0]
+    assert job["spec"]["shutdownAfterJobFinishes"]  # ttl and Kueue need it
+    assert job["spec"]["ttlSecondsAfterFinished"] > 0
+    assert job["spec"]["suspend"] == ("kueue.x-k8s.io/queue-name" in job["metadata"]["labels"])
+
+
+def test_rays_version_is_the_locked_one():
+    locked = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    for path in KUBE:
+        for version in re.findall(r'rayVersion: "(.+)"', path.read_text()):
+            assert version == locked[1]
+
+
+def test_pods_run_as_nobody_special_and_say_what_they_take():
+    for pod in pods():
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"]
+        names = {volume["name"] for volume in spec["volumes"]}
+        for container in spec["containers"]:
+            assert {"requests", "limits"} <= set(container["resources"])
+            assert {mount["name"] for mount in container["volumeMounts"]} <= names
+
+
+def test_claims_secrets_and_services_exist_by_the_names_they_are_called():
+    claims = {one["metadata"]["name"] for one in kinds("PersistentVolumeClaim")}
+    texts = [path.read_text() for path in sorted((DEPLOY / "kuberay").iterdir())]
+    for text in texts:
+        assert set(re.findall(r'claimName"?: "?([a-z-]+)', text)) <= claims
+        assert set(re.findall(r"secretKeyRef: {name: ([a-z-]+)", text)) <= {"sickbay-ray-token"}
+    service = kinds("Deployment")[0]["spec"]["template"]["spec"]["containers"][0]
+    cluster = kinds("RayCluster")[0]["metadata"]["name"]
+    assert f"http://{cluster}-head-svc:8265" in service["args"]  # KubeRay's name for the head
+    selector = kinds("Service")[0]["spec"]["selector"]
+    assert selector == kinds("Deployment")[0]["spec"]["selector"]["matchLabels"]
+
+
+def test_no_secret_stands_in_a_file():
+    for path in DEPLOY.rglob("*"):
+        if path.is_file():
+            assert not re.search(r"(AKIA|sickbay_)[A-Za-z0-9_-]{16,}", path.read_text()), path
+
+
+def test_the_compose_file_refers_to_what_it_has():
+    config = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    assert set(config["services"]) == {"head", "worker", "service"}
+    for service in config["services"].values():
+        assert set(service.get("depends_on", {})) <= set(config["services"])
+        for volume in service["volumes"]:
+            assert volume.split(":")[0] in config["volumes"]
+    published = config["services"]["service"]["ports"]
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def commands():
+    """Every `sickbay …` command line of the deployment files."""
+    texts = [path.read_text() for path in DEPLOY.rglob("*") if path.is_file()]
+    texts += ["\n".join(map(shlex.join, _args()))]
+    for text in texts:
+        yield from re.findall(r"(?:^|[\s`\"])sickbay ([a-z]+ [^\n`#]*)", text)
+
+
+def _args():
+    for pod in pods():
+        for container in pod["spec"]["containers"]:
+            yield container.get("args", ["true"])
+
+
+def test_commands_use_verbs_and_options_that_exist():
+    import typer.main
+
+    group = typer.main.get_command(app)
+    seen = set()
+    for line in commands():
+        verb, *words = line.replace("\\", " ").replace(",", " ").replace('"', " ").split()
+        if verb not in group.commands:
+            continue
+        seen.add(verb)
+        command = group.commands[verb]
+        if words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words[0]]
+        known = {option for parameter in command.params for option in parameter.opts}
+        options = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert options <= known | {"--"}, line
+    assert {"serve", "run", "submit", "token"} <= seen
+
+
+def test_the_slurm_script_passes_shellcheck():
+    tool = shutil.which("shellcheck") or Path(sys.executable).parent / "shellcheck"
+    if not Path(tool).exists():
+        pytest.skip("shellcheck is not installed")
+    done = subprocess.run(
+        [tool, DEPLOY / "slurm" / "sweep.sbatch"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_slurm_script_runs_a_sweep_with_slurms_programs_played(tmp_path):
+    """srun and scontrol are replaced by programs of one line; everything else is real."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    played = {
+        "scontrol": "echo node1",
+        "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',
+        "ray": 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"',
+        "sickbay": f'echo "$@" > {tmp_path}/said',
+        "hostname": "echo 10.0.0.1",
+    }
+    for name, line in played.items():
+        (tools / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tools / name).chmod(0o755)
+    venv = tmp_path / "venv" / "bin"
+    venv.mkdir(parents=True)
+    (venv / "activate").write_text(f'PATH="{tools}:$PATH"\n')
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "SLURM_JOB_NODELIST": "node[1-2]",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SICKBAY_VENV": str(tmp_path / "venv"),
+    }
+    script = DEPLOY / "slurm" / "sweep.sbatch"
+    done = subprocess.run(
+        ["bash", script, "spec.yaml", "/shared/results"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "said").read_text().split()
+    assert said == ["run", "spec.yaml", "--store", "/shared/results", "--address", "auto"]
+    wrong = subprocess.run(
+        ["bash", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (wrong.returncode, "usage:" in wrong.stderr) == (2, True)
+
+
+def dockerfile():
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line.strip() for line in text.splitlines()]
+    return [line.split(" ", 1) for line in lines if line and not line.startswith("#")]
+
+
+def test_the_image_copies_what_is_there_and_runs_as_nobody_special():
+    steps = dockerfile()
+    for word, rest in steps:
+        if word == "COPY":
+            for source in rest.split()[:-1]:
+                assert (ROOT / source).exists(), source
+    words = [word for word, _ in steps]
+    assert words.index("USER") > max(i for i, word in enumerate(words) if word == "RUN")
+    copied = {source for word, rest in steps if word == "COPY" for source in rest.split()[:-1]}
+    packaged = re.findall(r'= "(\w+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert {"trials", "models", "datasets", "service"} & set(packaged) <= copied
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_images_steps_make_a_working_sickbay(tmp_path):
+    """The COPY and pip steps replayed in a fresh folder and environment, without Docker."""
+    work = tmp_path / "opt"
+    work.mkdir()
+    environment = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    for word, rest in dockerfile():
+        if word == "COPY":
+            *sources, target = rest.split()
+            for source in sources:
+                path = ROOT / source
+                place = work / (target if path.is_dir() else Path(target) / path.name)
+                if path.is_dir():
+                    shutil.copytree(path, place)
+                else:
+                    shutil.copy(path, place)
+        elif word == "RUN" and "pip install" in rest and "torch" not in rest:
+            line = rest.replace("python -m pip", f"{environment}/bin/python -m pip --quiet")
+            subprocess.run(["bash", "-c", line], cwd=work, check=True)
+    sickbay = environment / "bin" / "sickbay"
+    done = subprocess.run(
+        [sickbay, "workloads"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "mvm_orientation" in done.stdout
+    assert (environment / "bin" / "ray").exists()
+    code = (
+        "from sickbay.service.api_page import _read; print(len(_read('vendor/echarts.min.js')[0]))"
+    )
+    python = environment / "bin" / "python"
+    page = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, check=True)
+    assert int(page.stdout) > 100_000
