@@ -14,8 +14,10 @@ HEALTHY = "healthy"
 INCONCLUSIVE = "inconclusive"
 FAILED = "failed"
 CANCELLED = "cancelled"
+PRUNED = "pruned"
 UNLABELLED = "unlabelled"
 NOT_FINITE = "objective_not_finite"
+CUT_SHORT = (CANCELLED, PRUNED)  # nobody knows whether they would have come to be healthy
 
 # By level, then (context, seed): the trials that were run there.
 _Index = Mapping[Hashable, Mapping[tuple[Hashable, int], list["TrialRow"]]]
@@ -80,20 +82,22 @@ def outcome(row: TrialRow) -> str:
     """Say in one word how a trial ended: `healthy`, its pathology, or why it is neither."""
     if row.state in (TrialState.FAILED, TrialState.CANCELLED):
         return FAILED if row.state == TrialState.FAILED else CANCELLED
-    if row.label is None:
-        return UNLABELLED
     if row.label == Health.PATHOLOGICAL:
         return row.pathology or Health.PATHOLOGICAL.value
+    if row.state == TrialState.PRUNED:
+        return PRUNED
+    if row.label is None:
+        return UNLABELLED
     if row.label == Health.INCONCLUSIVE:
         return INCONCLUSIVE
     return HEALTHY if math.isfinite(_objective(row)) else NOT_FINITE
 
 
 def is_last(row: TrialRow) -> bool:
-    """Whether a trial ranks behind all others: pathological, failed, or without a finite value."""
+    """Whether a trial ranks last: pathological, failed, pruned, or without a finite value."""
     return (
         row.label == Health.PATHOLOGICAL
-        or row.state == TrialState.FAILED
+        or row.state in (TrialState.FAILED, TrialState.PRUNED)
         or not math.isfinite(_objective(row))
     )
 

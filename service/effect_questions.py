@@ -6,22 +6,52 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sickbay.service.effect_pairs import TrialRow, level_key
+from sickbay.service.effect_sql import better_sql, causes_sql, pairs_sql, seeds_sql, trials_sql
 from sickbay.service.effects import EffectTable, Levels, effect_table
 from sickbay.service.query import query
-from sickbay.service.report_questions import name, text
 from sickbay.service.stored import SweepError, stored_spec
 from sickbay.trials.contract import Goal, Scalar
 from sickbay.trials.store import Store
 
-_SOUND = "{0}.label = 'healthy' AND isfinite({0}.objective)"
+
+@dataclass(frozen=True)
+class SweepRows:
+    """The ended trials of a stored sweep, as their effects need them.
+
+    `levels` are the factors with their levels, the baseline first; `skipped` those without, with
+    why; `ranges` those of them that are ranges, as the spec has them. `columns` are the factors
+    that are columns of `trials`: all but those that no stored trial has.
+    """
+
+    sweep_id: str
+    signal: str
+    goal: Goal
+    rows: tuple[TrialRow, ...]
+    levels: Levels
+    skipped: Mapping[str, str]
+    ranges: Mapping[str, Mapping[str, Any]]
+    columns: frozenset[str]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def contexts(self) -> Levels:
+        """All factors: one that cannot be compared is still part of every context."""
+        return {**self.levels, **dict.fromkeys(self.skipped, ())}
+
+    @property
+    def stored(self) -> tuple[Levels, list[str]]:
+        """Give the factors that SQL can name: those with levels, and the others."""
+        known = {factor: some for factor, some in self.levels.items() if factor in self.columns}
+        return known, [factor for factor in self.skipped if factor in self.columns]
 
 
 @dataclass(frozen=True)
 class SweepEffects:
     """The effects of a stored sweep, and where they come from.
 
-    `sql` has two queries: `trials` lists the rows that all is computed from, `pairs` recomputes the
-    counts and differences of every level. `problems` are files that could not be read.
+    `sql` has one query a group of numbers: `trials` lists the rows that all is computed from;
+    `pairs` recomputes counts and differences, `seeds` IQM and error, `better` P(better), `causes`
+    what the others had. `problems` are files that could not be read.
     """
 
     sweep_id: str
@@ -42,6 +72,30 @@ def load_effects(store: Store, sweep_id: str) -> SweepEffects:
     Raises SweepError if there is no such sweep, or if its spec names no objective; StoreError or
     QueryError if the store cannot be read.
     """
+    return effects_of(load_rows(store, sweep_id))
+
+
+def effects_of(found: SweepRows) -> SweepEffects:
+    """Compare every level of the rows with its factor's baseline."""
+    table = effect_table(found.rows, found.contexts, found.goal)
+    sweep_id, (levels, others) = found.sweep_id, found.stored
+    return SweepEffects(
+        sweep_id=sweep_id,
+        signal=found.signal,
+        table=replace(table, skipped={**table.skipped, **found.skipped}),
+        sql={
+            "trials": trials_sql(sweep_id),
+            "pairs": pairs_sql(sweep_id, levels, others),
+            "seeds": seeds_sql(sweep_id, levels, others),
+            "better": better_sql(sweep_id, levels, found.goal, others),
+            "causes": causes_sql(sweep_id, levels, others),
+        },
+        problems=found.problems,
+    )
+
+
+def load_rows(store: Store, sweep_id: str) -> SweepRows:
+    """Read a sweep's ended trials and its factors; raises what `load_effects` raises."""
     spec = stored_spec(store, sweep_id)
     objective = spec.get("objective")
     if not objective:
@@ -49,8 +103,7 @@ def load_effects(store: Store, sweep_id: str) -> SweepEffects:
             f"the stored spec of {sweep_id} does not say which signal its trials are compared by: "
             "set `objective` in the spec and run it again, which only rewrites the spec"
         )
-    sql = trials_sql(sweep_id)
-    found = query(store, sql, sweep_ids=[sweep_id])
+    found = query(store, trials_sql(sweep_id), sweep_ids=[sweep_id])
     records = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
     configs = [json.loads(record.pop("config") or "{}") for record in records]
     changed = [record.pop("changed") or [] for record in records]
@@ -59,19 +112,16 @@ def load_effects(store: Store, sweep_id: str) -> SweepEffects:
         TrialRow(levels={factor: config.get(factor) for factor in [*levels, *skipped]}, **record)
         for record, config in zip(records, configs, strict=True)
     ]
-    # A factor that cannot be compared is still part of every context: as one of a single level.
-    contexts: Levels = dict.fromkeys(skipped, ())
-    table = effect_table(rows, {**levels, **contexts}, Goal(objective["goal"]))
-    columns = {factor for config in configs for factor in config}
-    stored = {factor: known for factor, known in levels.items() if factor in columns}
-    return SweepEffects(
+    factors = spec.get("factors", {})
+    return SweepRows(
         sweep_id=sweep_id,
         signal=objective["signal"],
-        table=replace(table, skipped={**table.skipped, **skipped}),
-        sql={
-            "trials": sql,
-            "pairs": pairs_sql(sweep_id, stored, [one for one in skipped if one in columns]),
-        },
+        goal=Goal(objective["goal"]),
+        rows=tuple(rows),
+        levels=levels,
+        skipped=skipped,
+        ranges={one: factors[one] for one in skipped if isinstance(factors.get(one), Mapping)},
+        columns=frozenset(factor for config in configs for factor in config),
         problems=tuple(map(str, found.problems)),
     )
 
@@ -111,61 +161,8 @@ def known_levels(
     return levels, skipped
 
 
-def trials_sql(sweep_id: str) -> str:
-    """List the ended trials with all that their effects are computed from."""
-    return (
-        "SELECT trial_id, seed, config, changed, state, label, pathology, objective\n"
-        f"FROM trials WHERE sweep_id = {text(sweep_id)}\nORDER BY seed, trial_id"
-    )
-
-
-def pairs_sql(sweep_id: str, levels: Levels, others: Sequence[str] = ()) -> str:
-    """Recompute pairs, health and mean difference of every level: its pairs differ in it alone.
-
-    `others` are factors that have no levels but must agree too. All must be columns of `trials`.
-    Empty where there is nothing to compare.
-    """
-    compared = {factor: known for factor, known in levels.items() if len(known) > 1}
-    if not compared:
-        return ""
-    differ = {one: f"(l.{name(one)} IS DISTINCT FROM b.{name(one)})" for one in [*levels, *others]}
-    which = " ".join(f"WHEN {differ[one]} THEN {text(one)}" for one in compared)
-    level = " ".join(f"WHEN {differ[one]} THEN CAST(l.{name(one)} AS VARCHAR)" for one in compared)
-    baselines = "".join(
-        f"\n    AND (NOT {differ[one]} OR b.{name(one)} = {_literal(known)})"
-        for one, known in compared.items()
-    )
-    count = " + ".join(f"CAST({one} AS INTEGER)" for one in differ.values())
-    context = ", ".join(f"b.{name(one)}" for one in differ)
-    both = f"{_SOUND.format('l')} AND {_SOUND.format('b')}"
-    return (
-        "SELECT factor, level, sum(pairs) AS pairs, sum(sound) AS sound_pairs,\n"  # noqa: S608
-        "  sum(healthy) AS level_healthy, sum(baseline_healthy) AS baseline_healthy,\n"
-        "  avg(difference) AS difference\n"
-        f"FROM (SELECT CASE {which} END AS factor,\n    CASE {level} END AS level,\n"
-        f"    count(*) AS pairs, count(*) FILTER ({both}) AS sound,\n"
-        f"    count(*) FILTER ({_SOUND.format('l')}) AS healthy,\n"
-        f"    count(*) FILTER ({_SOUND.format('b')}) AS baseline_healthy,\n"
-        f"    avg(l.objective - b.objective) FILTER ({both}) AS difference\n"
-        "  FROM trials l JOIN trials b USING (sweep_id, seed)\n"
-        f"  WHERE sweep_id = {text(sweep_id)}\n    AND {count} = 1{baselines}\n"
-        f"  GROUP BY factor, level, {context})\n"
-        "GROUP BY ALL ORDER BY ALL"
-    )
-
-
 def _distinct(levels: Sequence[Scalar]) -> list[Scalar]:
     found: dict[Hashable, Scalar] = {}
     for level in levels:
         found.setdefault(level_key(level), level)
     return list(found.values())
-
-
-def _literal(known: Sequence[Scalar]) -> str:
-    """Write the baseline as its column holds it: levels of several kinds are stored as text."""
-    first = known[0]
-    if isinstance(first, bool) and all(isinstance(level, bool) for level in known):
-        return str(first).lower()
-    if any(isinstance(level, str | bool) for level in known):
-        return text(first if isinstance(first, str) else json.dumps(first))
-    return repr(first)

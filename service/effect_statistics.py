@@ -87,7 +87,7 @@ def paired_effect(
     error = float(np.sqrt((by_seed**2).sum() * scale))
     if error <= ROUNDING * float(np.abs(table[present]).max()):
         return _without_spread(mean, table.shape[1])
-    return _student(mean, error, moment**2 / norm_squared)
+    return student_estimate(mean, error, moment**2 / norm_squared)
 
 
 def seed_values(
@@ -125,7 +125,7 @@ def interquartile_mean(values: FloatArray) -> Estimate:
     error = float(winsorized.std(ddof=1) * np.sqrt((n - 1) / (kept * (kept - 1))))
     if error <= ROUNDING * float(np.abs(ordered).max()):
         return _without_spread(mean, kept)
-    return _student(mean, error, kept - 1.0)
+    return student_estimate(mean, error, kept - 1.0)
 
 
 def interquartile_effect(
@@ -146,7 +146,7 @@ def interquartile_effect(
         return plain
     naive = float(values.std(ddof=1) / np.sqrt(len(values)))
     degrees = plain.degrees * min(1.0, whole.degrees / (len(values) - 1))
-    return _student(plain.mean, plain.error * max(1.0, whole.error / naive), degrees)
+    return student_estimate(plain.mean, plain.error * max(1.0, whole.error / naive), degrees)
 
 
 def improvement(scores: Sequence[float], seeds: Sequence[Hashable]) -> Share:
@@ -205,7 +205,7 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     centre = share + z * z / (2 * n)
     half = z * float(np.sqrt(share * (1.0 - share) / n + z * z / (4 * n * n)))
     low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
-    return max(0.0, min(share, low)), min(1.0, max(share, high))
+    return float(max(0.0, min(share, low))), float(min(1.0, max(share, high)))
 
 
 def sign_flip(margins: Sequence[int]) -> float:
@@ -270,7 +270,8 @@ def _expected_spread(weights: FloatArray, sizes: NDArray[np.int_]) -> tuple[floa
     return float((diagonal - taken).sum()), float(norm_squared)
 
 
-def _student(mean: float, error: float, degrees: float) -> Estimate:
+def student_estimate(mean: float, error: float, degrees: float) -> Estimate:
+    """Give a mean its interval and p-value by its standard error, above zero, and Student's t."""
     half = float(student.isf(ALPHA / 2, degrees)) * error
     p_value = 2.0 * float(student.sf(abs(mean) / error, degrees))
     return Estimate(mean, error, degrees, mean - half, mean + half, p_value)

@@ -12,8 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import numpy as np
+
+from sickbay.service.effect_bootstrap import NO_INTERVAL, Interval, bootstrap_effect
 from sickbay.service.effect_pairs import (
     CANCELLED,
+    CUT_SHORT,
     HEALTHY,
     Pair,
     TrialRow,
@@ -55,10 +59,11 @@ class Verdict(StrEnum):
 class Side:
     """The trials of one level in the pairs: how many are healthy, and what the others have.
 
-    `trials` leaves out cancelled ones. `low` and `high` are Wilson's 95 % interval of the healthy
-    share, wider where the trials of one seed fare alike. `causes` counts the trials that are not
-    healthy, so that `healthy` and they add up to `trials`. `mean` is the mean objective in the
-    sound pairs, every context counting the same; None without any.
+    `trials` leaves out those that were cut short: cancelled, or pruned by a scheduler. `low` and
+    `high` are Wilson's 95 % interval of the healthy share, wider where the trials of one seed fare
+    alike. `causes` counts the trials that are not healthy, so that `healthy` and they add up to
+    `trials`. `mean` is the mean objective in the sound pairs, every context counting the same; None
+    without any.
     """
 
     level: Scalar | None
@@ -77,7 +82,8 @@ class LevelEffect:
     `pairs` = `sound_pairs` + the sum of `left_out`, which says which trial of a pair was not sound:
     `level`, `baseline`, `both`, or `overflow` of their difference. `seeds` and `contexts` count
     those of the sound pairs. `difference` and `iqm` are level minus baseline in the objective's
-    unit, over the sound pairs; `improvement` is over `ranked_pairs`, all without a cancelled trial.
+    unit, over the sound pairs; `bootstrap` is a second interval of `difference`, which leans where
+    the seeds lean. `improvement` is over `ranked_pairs`, all without a cancelled trial.
     `p_holm` adjusts `difference.p_value` over the table, `improvement_p_holm` that of
     `improvement`; NaN where there is no test.
     """
@@ -101,6 +107,7 @@ class LevelEffect:
     p_holm: float
     improvement_p_holm: float
     verdict: Verdict
+    bootstrap: Interval = NO_INTERVAL
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,7 @@ class EffectTable:
     cancelled: int
 
 
+@np.errstate(over="ignore", invalid="ignore")  # squares of absurdly large values: infinity
 def effect_table(rows: Sequence[TrialRow], levels: Levels, goal: Goal) -> EffectTable:
     """Compare every level with its factor's first, by pairs that share seed and all other factors.
 
@@ -146,7 +154,7 @@ def _level_effect(
     sound = [pair for pair in pairs if pair.sound]
     seeds = [pair.seed for pair in sound]
     ranked = [(pair.seed, won) for pair in pairs if (won := score(pair, goal)) is not None]
-    difference, iqm = _differences(sound)
+    difference, iqm, bootstrap = _differences(sound)
     return LevelEffect(
         factor=factor,
         level=level,
@@ -167,10 +175,11 @@ def _level_effect(
         p_holm=float("nan"),
         improvement_p_holm=float("nan"),
         verdict=Verdict.UNKNOWN,
+        bootstrap=bootstrap,
     )
 
 
-def _differences(sound: Sequence[Pair]) -> tuple[Estimate, Estimate]:
+def _differences(sound: Sequence[Pair]) -> tuple[Estimate, Estimate, Interval]:
     """Mean and IQM of the differences; without their intervals where there are too few seeds."""
     values = [pair.difference for pair in sound]
     seeds = [pair.seed for pair in sound]
@@ -178,8 +187,8 @@ def _differences(sound: Sequence[Pair]) -> tuple[Estimate, Estimate]:
     difference = paired_effect(values, seeds, contexts)
     iqm = interquartile_effect(values, seeds, contexts)
     if len(set(seeds)) < FEWEST_SEEDS:
-        return replace(NOTHING, mean=difference.mean), replace(NOTHING, mean=iqm.mean)
-    return difference, iqm
+        return replace(NOTHING, mean=difference.mean), replace(NOTHING, mean=iqm.mean), NO_INTERVAL
+    return difference, iqm, bootstrap_effect(values, seeds, contexts)
 
 
 def _left_out(pairs: Sequence[Pair]) -> dict[str, int]:
@@ -193,7 +202,7 @@ def _left_out(pairs: Sequence[Pair]) -> dict[str, int]:
 
 
 def _side(level: Scalar, trials: Sequence[TrialRow], sound: Sequence[Pair], which: int) -> Side:
-    ended = [(row.seed, word) for row in trials if (word := outcome(row)) != CANCELLED]
+    ended = [(row.seed, word) for row in trials if (word := outcome(row)) not in CUT_SHORT]
     words = [word for _, word in ended]
     low, high = clustered_wilson(
         [float(word == HEALTHY) for word in words], [seed for seed, _ in ended]

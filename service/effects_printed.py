@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sickbay.service.effect_bootstrap import Interval
 from sickbay.service.effect_questions import SweepEffects
 from sickbay.service.effect_statistics import Estimate, Share
 from sickbay.service.effects import FEWEST_SEEDS, EffectTable, LevelEffect, Side, Verdict
@@ -15,7 +16,7 @@ from sickbay.service.verdicts import shown
 from sickbay.trials.contract import Goal
 
 # Sign and colour say the same, so that the table can be read without colours.
-_SIGNS = {
+SIGNS = {
     Verdict.BETTER: ("✓", "green"),
     Verdict.WORSE: ("✗", "red"),
     Verdict.UNCLEAR: ("~", "dim"),
@@ -40,7 +41,12 @@ def print_effects(console: Console, found: SweepEffects) -> None:
         console.print(Text(f"{factor}: {why}"))
     if table.effects:
         console.print(Text(_LEGEND, style="dim"))
-    for what, sql in found.sql.items():
+    print_sql(console, found.sql)
+
+
+def print_sql(console: Console, texts: Mapping[str, str]) -> None:
+    """Print queries to be copied; what has none is left out."""
+    for what, sql in texts.items():
         if sql:
             console.print(Text(f"\n-- {what}\n{sql}", style="dim"), soft_wrap=True)
 
@@ -51,7 +57,7 @@ def effects_table(table: EffectTable) -> Table:
     made.add_column("factor", overflow="fold")
     made.add_column("level\nbaseline", overflow="fold")
     made.add_column("sound\npairs", justify="right", no_wrap=True)
-    made.add_column("difference [95 %]\nIQM [95 %]", justify="right", no_wrap=True)
+    made.add_column("difference [95 %]\nbootstrap, IQM", justify="right", no_wrap=True)
     made.add_column("p\nHolm", justify="right", no_wrap=True)
     made.add_column("P(better) [95 %]\nof all pairs", justify="right", no_wrap=True)
     made.add_column("p\nHolm", justify="right", no_wrap=True)
@@ -59,15 +65,15 @@ def effects_table(table: EffectTable) -> Table:
     made.add_column("verdict", no_wrap=True)
     before = None
     for one in table.effects:
-        sign, colour = _SIGNS[one.verdict]
+        sign, colour = SIGNS[one.verdict]
         cells = (
             one.factor if one.factor != before else "",
             f"{shown(one.level)}\n{shown(one.baseline)}",
             f"{one.sound_pairs}\nof {one.pairs}",
-            f"{_estimate(one.difference)}\n{_estimate(one.iqm)}",
-            f"{_p(one.difference.p_value)}\n{_p(one.p_holm)}",
+            f"{_estimate(one.difference)}\n{_bootstrap(one.bootstrap)}{_estimate(one.iqm)}",
+            f"{p_words(one.difference.p_value)}\n{p_words(one.p_holm)}",
             f"{_share(one.improvement)}\n{one.ranked_pairs} pairs",
-            f"{_p(one.improvement.p_value)}\n{_p(one.improvement_p_holm)}",
+            f"{p_words(one.improvement.p_value)}\n{p_words(one.improvement_p_holm)}",
             f"{_health(one.of_level)}\n{_health(one.of_baseline)}",
         )
         verdict = Text(f"{sign} {one.verdict}", style=colour)
@@ -126,7 +132,8 @@ _LEFT_OUT = {
 }
 _LEGEND = """\
 difference: level - baseline, same seed, all other factors equal, both trials healthy; paired
-  t-interval over the seeds. The verdict is that of its p after Holm.
+  t-interval over the seeds; below it the studentised bootstrap's, which leans as they lean;
+  then the interquartile mean. The verdict is that of its p after Holm.
 P(better): how often the level wins over all pairs, cancelled ones apart; pathological, failed and
   non-finite trials come last. No p of it can be under 2 / 2^seeds.
 p: above unadjusted, below adjusted over the table (Holm)."""
@@ -144,6 +151,10 @@ def _estimate(one: Estimate) -> str:
     return f"{one.mean:+.4g} [{one.low:+.4g}, {one.high:+.4g}]"
 
 
+def _bootstrap(one: Interval) -> str:
+    return "" if math.isnan(one.low) else f"[{one.low:+.4g}, {one.high:+.4g}]\nIQM "
+
+
 def _share(one: Share) -> str:
     return "none" if math.isnan(one.value) else f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
 
@@ -153,5 +164,6 @@ def _health(side: Side) -> str:
     return f"{side.healthy} of {side.trials}{share}"
 
 
-def _p(value: float) -> str:
+def p_words(value: float) -> str:
+    """Write a p-value to two digits; nothing where there is no test."""
     return "" if math.isnan(value) else "<0.0001" if value < 0.0001 else f"{value:.2g}"

@@ -1,7 +1,8 @@
-"""Why a trial got its label, and the smallest change of factors that is healthy in its sweep."""
+"""Why a trial got its label, and the smallest change of factors that is healthy in its store."""
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -9,10 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sickbay.service.fix import fixes_for
+from sickbay.service.fix_printed import fix_lines
 from sickbay.service.query import find_trial, findings, labels, trials
 from sickbay.service.stored import stored_spec
-from sickbay.service.verdicts import number, print_advice, shown, verdict
-from sickbay.trials.contract import Health
+from sickbay.service.sweep_advice import advice_records, sweep_advice
+from sickbay.service.verdicts import number, print_advice, verdict
+from sickbay.trials.contract import FindingState
 from sickbay.trials.store import Store
 
 Row = Mapping[str, Any]
@@ -21,45 +25,33 @@ Row = Mapping[str, Any]
 def explanation(store: Store, prefix: str) -> dict[str, Any]:
     """A trial, its findings, every label it had, and the smallest known fixes, as plain data.
 
-    Raises QueryError if no trial, or more than one, has an id that begins with `prefix`.
+    `fixes` are the known ones in short, `healing` is all of `Fixes`: what to try where none is
+    known, intervals, and the SQL. Raises QueryError if no trial, or more than one, has an id that
+    begins with `prefix`.
     """
     sweep_id, trial_id = find_trial(store, prefix)
     rows = trials(store, sweep_id).records()
     trial = next(row for row in rows if row["trial_id"] == trial_id)
     factors = list(stored_spec(store, sweep_id).get("factors", {}))
+    healing = fixes_for(store, trial_id)
     return {
         "trial": trial,
         "factors": {name: trial[name] for name in factors},
         "findings": findings(store, sweep_id, trial_id).records(),
         "labels": labels(store, sweep_id, trial_id).records(),
-        "fixes": smallest_fixes(trial, rows, factors),
+        "fixes": [
+            {
+                "change": {
+                    one.setting: {"from": one.before, "to": one.after} for one in fix.changes
+                },
+                "healthy": fix.healthy,
+                "of": fix.of,
+            }
+            for fix in healing.known
+        ],
+        "healing": {**asdict(healing), "says": list(fix_lines(healing))},
+        "sweep_findings": advice_records(sweep_advice(store, sweep_id, factors), trial_id),
     }
-
-
-def smallest_fixes(trial: Row, rows: Sequence[Row], factors: Sequence[str]) -> list[dict[str, Any]]:
-    """The smallest sets of factor changes whose every stored trial of this sweep is healthy.
-
-    Exact over what is stored: an arm counts only if all of its trials, whatever their seed, are
-    healthy; of these, those that change the fewest factors. Empty for a healthy trial, and where no
-    arm is healthy throughout.
-    """
-    if trial["label"] == Health.HEALTHY:
-        return []
-    arms: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        arms.setdefault(tuple(row[name] for name in factors), []).append(row)
-    found: list[dict[str, Any]] = []
-    for levels, mine in arms.items():
-        if any(row["label"] != Health.HEALTHY for row in mine):
-            continue
-        change = {
-            name: {"from": trial[name], "to": level}
-            for name, level in zip(factors, levels, strict=True)
-            if level != trial[name]
-        }
-        found.append({"change": change, "healthy": len(mine), "of": len(mine)})
-    fewest = min((len(fix["change"]) for fix in found), default=0)
-    return [fix for fix in found if len(fix["change"]) == fewest]
 
 
 def print_explanation(console: Console, found: Mapping[str, Any]) -> None:
@@ -74,7 +66,12 @@ def print_explanation(console: Console, found: Mapping[str, Any]) -> None:
     )
     _print_judgement(console, trial)
     console.print(_finding_table(found["findings"]))
-    _print_fixes(console, found)
+    for line in found["healing"]["says"]:
+        console.print(Text(line), soft_wrap=True)
+    for one in found["sweep_findings"]:
+        if one["state"] == FindingState.FIRED:
+            words = f"sweep {one['severity']}: {one['detector']}: {one['reason']} {one['remedy']}"
+            console.print(words, markup=False, highlight=False)
     if len(found["labels"]) > 1:
         console.print("labels it had: " + ", ".join(_label_words(one) for one in found["labels"]))
 
@@ -112,25 +109,6 @@ def _finding_table(rows: Sequence[Row]) -> Table:
             f"{row['reason']}" + (f" ({words})" if words else ""),
         )
     return table
-
-
-def _print_fixes(console: Console, found: Mapping[str, Any]) -> None:
-    if found["trial"]["label"] == Health.HEALTHY:
-        return
-    if not found["fixes"]:
-        console.print("no arm of this sweep is healthy in all of its trials: no fix is known yet")
-        return
-    console.print("the smallest change that is healthy in this sweep:")
-    for fix in found["fixes"]:
-        words = " and ".join(
-            f"{name} {shown(levels['from'])} -> {shown(levels['to'])}"
-            for name, levels in fix["change"].items()
-        )
-        console.print(
-            f"  {words or 'none: other seeds of the same arm are healthy'}: "
-            f"healthy in {fix['healthy']}/{fix['of']}",
-            highlight=False,
-        )
 
 
 def _label_words(label: Row) -> str:

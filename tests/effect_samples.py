@@ -1,6 +1,16 @@
-"""Rows for the tests of effects: one trial by hand, or a sweep drawn from a known truth."""
+"""Rows for the tests of effects: by hand, drawn from a truth, or stored in every odd state."""
+
+import math
+import random
+
+from report_samples import Told, write_sample
 
 from sickbay.service.effect_pairs import TrialRow
+from sickbay.trials.contract import Health, TrialState
+
+SWEEP = "sample-abc123"
+OBJECTIVE = {"signal": "val_loss", "goal": "minimize"}
+FACTORS = {"init": ["zeros", "[preset]", "random"], "lr": [0.1, 0.01], "guard": [True, False]}
 
 
 def trial(seed, value, label="healthy", **levels):
@@ -34,3 +44,30 @@ def simulated(rng, *, seeds, contexts, sick, effect=0.3):
                 if not ill:
                     rows[-1] = trial(seed, value, a=a, b=b)
     return rows
+
+
+def grid(seeds=4):
+    """A full grid in which every fifth trial is not healthy, each in its own way."""
+    drawn = random.Random(7)
+    ways = [
+        {"label": Health.PATHOLOGICAL, "pathology": "no_skill"},
+        {"label": None, "state": TrialState.FAILED, "error": "boom"},
+        {"label": Health.INCONCLUSIVE},
+        {"label": None, "state": TrialState.CANCELLED},
+        {"values": (math.nan,)},
+    ]
+    told = []
+    for seed in range(seeds):
+        for init in FACTORS["init"]:
+            for lr in FACTORS["lr"]:
+                for guard in FACTORS["guard"]:
+                    levels = {"init": init, "lr": lr, "guard": guard}
+                    value = drawn.gauss(seed + (init == "random"), 0.2) + 0.3 * lr
+                    way = ways[len(told) // 5 % 5] if len(told) % 5 == 0 else {}
+                    told.append(Told(levels, seed, **{"values": (value,), **way}))
+    return told
+
+
+def sample(folder, told, **spec):
+    told_spec = {"name": "sample", "factors": FACTORS, "objective": OBJECTIVE, **spec}
+    return write_sample(folder, told, spec=told_spec)

@@ -22,8 +22,9 @@ ARROWS = [
     ("trials/problems.py", []),
     ("trials/margins.py", []),
     ("trials/statistics.py", []),
-    ("trials/probes.py", []),
+    ("trials/probe*.py", ["trials.probe_*"]),
     ("trials/checkpoints.py", []),
+    ("trials/pretraining.py", ["trials.contract", "trials.checkpoints"]),
     ("trials/seeding.py", []),
     ("trials/history.py", ["trials.contract"]),
     (
@@ -46,7 +47,19 @@ ARROWS = [
             "trials.contract",
             "trials.probes",
             "trials.checkpoints",
+            "trials.pretraining",
             "trials.seeding",
+        ],
+    ),
+    (
+        "trials/adapters/*",
+        [
+            "trials.adapters.*",
+            "trials.contract",
+            "trials.diagnose",
+            "trials.history",
+            "trials.probes",
+            "trials.registry",
         ],
     ),
     (
@@ -62,8 +75,12 @@ ARROWS = [
         ],
     ),
     ("trials/store*.py", ["trials.contract", "trials.history", "trials.store*"]),
-    ("trials/spec*.py", ["trials.contract", "trials.problems", "trials.design", "trials.spec*"]),
-    ("trials/design.py", ["trials.contract", "trials.spec_model"]),
+    ("trials/spec_expression.py", ["trials.contract"]),
+    ("trials/spec*.py", ["trials.contract", "trials.problems", "trials.design*", "trials.spec*"]),
+    (
+        "trials/design*.py",
+        ["trials.contract", "trials.design*", "trials.spec_model", "trials.spec_expression"],
+    ),
     ("trials/registry.py", ["trials.contract", "trials.detecting", "trials.problems"]),
     (
         "trials/run.py",
@@ -88,17 +105,32 @@ FOREIGN = {
         "models/*",
         "datasets/*",
         "trials/workloads/*",
-        "trials/probes.py",
+        "trials/probe*.py",
         "trials/seeding.py",
         "trials/checkpoints.py",
+        "trials/pretraining.py",
     ],
-    "ray": ["trials/tune.py", "service/sweeps.py"],
-    "pyarrow": ["trials/store*.py", "service/query.py", "service/cli_options.py"],
+    "ray": ["trials/tune.py", "trials/tune_search.py", "service/sweeps.py"],
+    "optuna": [
+        "trials/search*.py",
+        "trials/boundary.py",
+        "trials/inline.py",
+        "service/importance_optuna.py",
+    ],
+    "statsmodels": ["service/effect_models.py"],
+    "pydoe": ["trials/design_fraction.py"],
+    "pyarrow": ["trials/store*.py", "service/query.py", "service/cli_options.py", "service/export*.py"],
     "duckdb": ["service/query.py"],
     "typer": ["service/cli*.py"],
     "rich": ["service/*"],
-    "fastapi": ["service/*"],
-    "matplotlib": ["service/*"],
+    "fastapi": ["service/api*.py"],
+    "starlette": ["service/api*.py"],
+    "uvicorn": ["service/serving.py"],
+    "httpx2": ["service/client.py"],
+    "prometheus_client": ["service/api_metrics.py"],
+    "matplotlib": ["service/figures*.py", "service/report_figures.py"],
+    "mlflow": ["service/export_mlflow.py"],
+    "tensorboardX": ["service/export_tensorboard.py"],
     "pydantic": ["trials/spec*.py", "service/*"],
 }
 
@@ -180,6 +212,7 @@ import random, socket, subprocess, threading, sys, importlib
 def refuse(*a, **k): raise AssertionError("work at import time")
 import numpy, torch, ray, ray.tune, matplotlib.figure, duckdb, pandas, pyarrow, rich.console, typer
 import scipy.optimize, scipy.special, pydantic, jinja2, yaml
+import mlflow.tracking, tensorboardX.summary, matplotlib.collections
 before = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
 threads = threading.active_count()
 subprocess.Popen = socket.socket.connect = refuse
