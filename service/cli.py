@@ -95,3 +95,7 @@ def exit_code(error: Exception) -> int | None:
     if isinstance(error, StoreError | AlreadyDrivenError | ConnectionError):
         return 1
     return None
+
+
+if __name__ == "__main__":
+    main()
