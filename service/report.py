@@ -11,7 +11,8 @@ import base64
 import hashlib
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,13 @@ import yaml
 from markupsafe import Markup
 
 from sickbay.service import report_questions as ask
+from sickbay.service.effect_questions import SweepEffects, load_effects
 from sickbay.service.report_collect import collect
+from sickbay.service.report_effects import EffectSection, effect_section
+from sickbay.service.report_sample import sample
+from sickbay.service.report_study import fix_section, study_section, sweep_study
 from sickbay.service.report_timeline import time_line
-from sickbay.service.report_values import GROUPS, Values
+from sickbay.service.report_values import GROUPS, TrialLine, Values
 from sickbay.service.report_words import SIGNS, last_line, level, number, printable, span
 from sickbay.service.stored import SweepError, state_of
 from sickbay.trials import registry
@@ -33,7 +38,14 @@ from sickbay.trials.store import Store
 from sickbay.trials.store_read import read_sweep
 
 _HERE = Path(__file__).parent
-_DASHES = {"healthy": "none", "pathological": "7 4", "inconclusive": "8 3 2 3", "failed": "2 3"}
+_DASHES = {
+    "healthy": "none",
+    "pathological": "7 4",
+    "inconclusive": "8 3 2 3",
+    "failed": "2 3",
+    "cancelled": "2 3",
+    "pruned": "2 3",
+}
 _MARK_WORDS = {
     "primary": "primary cause",
     "fatal": "other fatal finding",
@@ -41,6 +53,8 @@ _MARK_WORDS = {
     "suspect": "suspected",
 }
 _NAMED_SEEDS = 12
+MOST_ARM_ROWS = 400  # of the summary; the SQL below it has them all
+MOST_TRIAL_ROWS = 2000  # of the table of trials; more are sampled
 
 
 def render_report(store: Store, sweep_id: str) -> str:
@@ -49,6 +63,8 @@ def render_report(store: Store, sweep_id: str) -> str:
     Raises SweepError if there is no such sweep, StoreError or QueryError if it cannot be read.
     """
     values = report_values(store, sweep_id)
+    study, missing = sweep_study(store, values)
+    effects = study.effects if study else None
     script = (_HERE / "report.js").read_text(encoding="utf-8")
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
@@ -60,8 +76,16 @@ def render_report(store: Store, sweep_id: str) -> str:
     templates.filters |= {"number": number, "level": level, "last_line": last_line}
     page = templates.get_template("report.html").render(
         **_words(store, values),
-        **_pictures(store, values),
+        # Matplotlib is loaded here, not by whoever imports this module.
+        **importlib.import_module("sickbay.service.report_pictures").pictures(
+            store, values, effects
+        ),
+        effects=effect_section(sweep_id, effects, values.factors, missing),
+        study=study_section(study),
+        fixes=fix_section(store, values),
         v=values,
+        arms=values.arms[:MOST_ARM_ROWS],
+        listed=listed_trials(values),
         record=values.record,
         span=span,
         signs=SIGNS,
@@ -80,9 +104,61 @@ def render_report(store: Store, sweep_id: str) -> str:
 
 def render_markdown(store: Store, sweep_id: str) -> str:
     """Write the summary, the causes and the verdicts of a sweep as Markdown; raises as the page."""
-    values = report_values(store, sweep_id)
+    values, effects = _in_words(store, sweep_id)
     writer = importlib.import_module("sickbay.service.report_markdown")
-    return printable(writer.markdown(values, questions(values)))
+    line = provenance_line(store, values)
+    return printable(writer.markdown(values, effects, questions(values), line))
+
+
+def render_latex(store: Store, sweep_id: str) -> str:
+    """Write the arms and the effects of a sweep as LaTeX for a paper; raises as the page."""
+    values, effects = _in_words(store, sweep_id)
+    writer = importlib.import_module("sickbay.service.latex")
+    return str(writer.latex(values, effects, provenance_line(store, values), questions(values)))
+
+
+def report_data(store: Store, sweep_id: str) -> dict[str, Any]:
+    """Give the numbers of a report as dictionaries, lists and scalars; raises as the page."""
+    values = report_values(store, sweep_id)
+    effects, missing = sweep_effects(store, sweep_id)
+    return {
+        "sweep_id": sweep_id,
+        "state": values.state,
+        "trials_planned": values.record.trials_planned,
+        "objective": values.objective and asdict(values.objective),
+        "verdicts": dict(values.verdicts),
+        "arms": [
+            asdict(arm) | {"key": dict(zip(("arm", *values.factors), arm.key, strict=True))}
+            for arm in values.arms
+        ],
+        "causes": [
+            asdict(cause) | {"example": cause.example.trial_id, "reason": cause.example.reason}
+            for cause in values.causes
+        ],
+        "effects": effects.as_data() if effects else None,
+        "effects_missing": missing,
+        "provenance": _provenance(store, values),
+        "problems": list(values.problems),
+        "sql": questions(values),
+    }
+
+
+def _in_words(store: Store, sweep_id: str) -> tuple[Values, EffectSection]:
+    values = report_values(store, sweep_id)
+    effects, missing = sweep_effects(store, sweep_id)
+    return values, effect_section(sweep_id, effects, values.factors, missing)
+
+
+def provenance_line(store: Store, values: Values) -> str:
+    """Say in one line where the numbers come from."""
+    known = _provenance(store, values)
+    return (
+        f"Sweep {known['sweep']}, spec {known['spec hash']},"
+        f" code {known['code version'] or 'unknown'},"
+        f" workload {values.record.workload} {known['workload version'] or 'unknown'},"
+        f" seeds {_seeds(values.seeds)}, labels {known['labeller version'] or 'none'},"
+        f" Sickbay {known['Sickbay version']}."
+    )
 
 
 def report_values(store: Store, sweep_id: str) -> Values:
@@ -93,6 +169,26 @@ def report_values(store: Store, sweep_id: str) -> Values:
             f"no sweep {sweep_id!r} in {store.uri}: `sickbay list` shows what there is"
         )
     return collect(store, record, state_of(store, record))
+
+
+def sweep_effects(store: Store, sweep_id: str) -> tuple[SweepEffects | None, str]:
+    """Load the effects; where there can be none, say why instead."""
+    try:
+        return load_effects(store, sweep_id), ""
+    except SweepError as error:
+        return None, str(error)
+
+
+def listed_trials(values: Values) -> tuple[TrialLine, ...]:
+    """Choose the trials that the page lists: all, or a sample in which every cause has its share.
+
+    The example of every cause is among them, as the page leads to it.
+    """
+    chosen = sample(values.trials, MOST_TRIAL_ROWS)
+    named = {one.trial_id for one in chosen}
+    more = [cause.example for cause in values.causes if cause.example.trial_id not in named]
+    order = {one.trial_id: place for place, one in enumerate(values.trials)}
+    return tuple(sorted((*chosen, *more), key=lambda one: order[one.trial_id]))
 
 
 def questions(values: Values) -> dict[str, str]:
@@ -146,43 +242,6 @@ def _place(store: Store) -> str:
     here = Path.cwd()
     below = store.is_local and Path(store.root).resolve().is_relative_to(here)
     return str(Path(store.root).resolve().relative_to(here)) if below else store.uri
-
-
-def _pictures(store: Store, values: Values) -> dict[str, Any]:
-    """Draw the curves. Matplotlib is loaded here, not by whoever imports this module."""
-    curves = importlib.import_module("sickbay.service.report_curves")
-    figures = importlib.import_module("sickbay.service.report_figures")
-    rows, drawn, count = [], dict[str, None](), 0
-    for row in curves.curve_rows(store, values):
-        frame, letters = figures.frame_of(row), figures.letters(row)
-        pictures = [Markup(one) for one in figures.row_pictures(row, count)]  # noqa: S704 - numbers only
-        count += len(pictures)
-        for panel in row.panels:
-            drawn |= dict.fromkeys(one.verdict for one in (*panel.lines, *panel.bands))
-        rows.append(
-            {
-                "shown": row.shown,
-                "frame": frame,
-                "left_out": row.left_out,
-                "sql": row.sql,
-                "as_bands": any(panel.bands for panel in row.panels),
-                "references": _references(row.panels, letters),
-                "pictures": list(zip(row.panels, pictures, strict=True)),
-            }
-        )
-    by_level = len(values.arms) > curves.MOST_ARMS
-    return {"curves": rows, "by_level": by_level, "drawn": [one for one in _DASHES if one in drawn]}
-
-
-def _references(panels: Sequence[Any], letters: Mapping[str, str]) -> list[dict[str, str]]:
-    """Explain the letters: what each reference is, and its value, or its span over the panels."""
-    listed = []
-    for text, letter in letters.items():
-        found = [one for panel in panels for one in panel.references if one.text == text]
-        low, high = min(one.low for one in found), max(one.high for one in found)
-        words = number(low) if number(low) == number(high) else f"{number(low)} – {number(high)}"
-        listed.append({"letter": letter, "text": text, "span": words})
-    return listed
 
 
 def _rules(values: Values) -> dict[str, Detector]:

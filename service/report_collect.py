@@ -19,9 +19,11 @@ from sickbay.service.report_values import (
     Values,
 )
 from sickbay.service.report_words import most_common
+from sickbay.service.sweep_advice import sweep_advice
 from sickbay.trials.contract import Goal, Objective, TaskFacts
 from sickbay.trials.history import facts_from_json
 from sickbay.trials.store import Store, SweepRecord
+from sickbay.trials.sweep_findings import shown_findings
 
 
 def collect(store: Store, record: SweepRecord, state: str) -> Values:
@@ -42,6 +44,7 @@ def collect(store: Store, record: SweepRecord, state: str) -> Values:
         trials=trials,
         marks=_marks(store, sweep, trials),
         problems=tuple(map(str, listed.problems)),
+        advice=shown_findings(sweep_advice(store, sweep, factors, objective)),
     )
 
 

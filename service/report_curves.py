@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sickbay.service import report_questions as ask
 from sickbay.service.query import query
+from sickbay.service.reference_lines import label_of, reference_lines_of
 from sickbay.service.report_signals import Shown, shown_signals
 from sickbay.service.report_values import SICK, TRAP, TrialLine, Values
 from sickbay.service.report_words import SIGNS, level
@@ -20,11 +21,12 @@ Curve = tuple[Array, Array]  # epochs and values, both of shape (n,)
 
 MOST_LINES_A_SWEEP = 200  # more trials are drawn as medians and bands
 MOST_LINES_A_PANEL = 12
+LEAST_IN_A_BAND = 3  # of fewer trials a median says nothing that their lines do not
 MOST_ARMS = 24  # more arms are shown by factor level instead
 MOST_LEVELS = 8
 MOST_PANELS = 24
 MOST_SIDE_PANELS = 12  # for a signal beside the objective
-H0_TEXT = "the best constant predictor (H0)"
+MOST_SEEDS = 12
 
 
 @dataclass(frozen=True)
@@ -81,21 +83,29 @@ class CurveRow:
     sql: str
 
 
-def curve_rows(store: Store, values: Values) -> tuple[CurveRow, ...]:
+@dataclass(frozen=True)
+class Curves:
+    """The curves of a sweep: the objective and what shows its causes, and the objective by seed."""
+
+    rows: tuple[CurveRow, ...]
+    by_seed: CurveRow | None
+
+
+def curve_rows(store: Store, values: Values) -> Curves:
     """Read the objective and up to three signals that matter to what was found."""
     sweep = values.record.sweep_id
     head = query(store, "SELECT * FROM epochs LIMIT 0", sweep_ids=[sweep])
     types = dict(zip(head.columns[6:], head.types[6:], strict=True))
     shown = shown_signals(values, types)
     if not shown:
-        return ()
+        return Curves((), None)
     sql = ask.curves(sweep, {one.signal: one.expression for one in shown})
     table = query(store, sql, sweep_ids=[sweep]).table
     ids = table["trial_id"].to_pylist()
     epochs = table["epoch"].to_numpy().astype(np.float64)
     spans = _spans(ids)
     groups = _groups(values)
-    rows = []
+    rows, by_seed = [], None
     for index, one in enumerate(shown):
         column = table.column(2 + index)
         recorded = column.is_valid().to_numpy(zero_copy_only=False)
@@ -110,7 +120,27 @@ def curve_rows(store: Store, values: Values) -> tuple[CurveRow, ...]:
         panels = tuple(_panel(values, one, title, some, curves) for title, some in chosen[:limit])
         alone = ask.curves(sweep, {one.signal: one.expression})
         rows.append(CurveRow(one, panels, len(chosen) - len(panels), alone))
-    return tuple(rows)
+        if main:
+            seeds = _seed_groups(values)
+            panels = tuple(
+                _panel(values, one, *some, curves, one_arm=False) for some in seeds[:MOST_SEEDS]
+            )
+            by_seed = CurveRow(one, panels, max(0, len(seeds) - MOST_SEEDS), alone)
+    return Curves(tuple(rows), by_seed)
+
+
+def _seed_groups(values: Values) -> tuple["Group", ...]:
+    by_seed: dict[int, list[TrialLine]] = {seed: [] for seed in values.seeds}
+    for trial in values.trials:
+        by_seed[trial.seed].append(trial)
+    return tuple((f"seed {seed}", tuple(some)) for seed, some in by_seed.items())
+
+
+def verdicts_of(panels: Sequence[Panel]) -> set[str]:
+    """Name the verdicts that any of these panels draws."""
+    return {one.verdict for panel in panels for one in panel.lines} | {
+        one.verdict for panel in panels for one in panel.bands
+    }
 
 
 def _spans(ids: Sequence[str]) -> dict[str, slice]:
@@ -175,13 +205,15 @@ def _panel(
     title: str,
     trials: Sequence[TrialLine],
     curves: Mapping[str, Curve],
+    *,
+    one_arm: bool = True,
 ) -> Panel:
     drawn = [(trial, curves[trial.trial_id]) for trial in trials if trial.trial_id in curves]
     drawn = [(trial, curve) for trial, curve in drawn if len(curve[0])]
     as_bands = len(values.trials) > MOST_LINES_A_SWEEP or len(drawn) > MOST_LINES_A_PANEL
     maximize = bool(values.objective and values.objective.goal is Goal.MAXIMIZE)
     worst = -np.inf if maximize and shown.is_objective else np.inf
-    verdicts = dict.fromkeys(trial.verdict for trial, _ in drawn)
+    verdicts = Counter(trial.verdict for trial, _ in drawn)
     by_key = {arm.key: arm.group for arm in values.arms}
     group = {by_key[trial.key] for trial in trials}
     return Panel(
@@ -193,10 +225,9 @@ def _panel(
         else tuple(Line(trial.verdict, _onset(trial), *curve) for trial, curve in drawn),
         bands=tuple(
             _band(verdict, [pair for pair in drawn if pair[0].verdict == verdict], worst)
-            for verdict in verdicts
-        )
-        if as_bands
-        else (),
+            for verdict, trials_of_it in verdicts.items()
+            if as_bands or (one_arm and trials_of_it >= LEAST_IN_A_BAND)
+        ),
         references=_references(trials, shown.signal),
     )
 
@@ -214,16 +245,15 @@ def _note(trials: Sequence[TrialLine], drawn: int) -> str:
 
 def _band(verdict: str, pairs: Sequence[tuple[TrialLine, Curve]], worst: float) -> Band:
     """Median and span at every epoch; NaN counts as the worst value, so no mean can hide it."""
-    epochs = np.unique(np.concatenate([curve[0] for _, curve in pairs]))
+    when, values = (np.concatenate([curve[k] for _, curve in pairs]) for k in (0, 1))
+    rows = np.repeat(np.arange(len(pairs)), [len(curve[0]) for _, curve in pairs])
+    epochs = np.unique(when)
     table = np.full((len(pairs), len(epochs)), np.nan)
-    there = np.zeros(table.shape, dtype=np.bool_)
-    for k, (_, (when, values)) in enumerate(pairs):
-        where = np.searchsorted(epochs, when)
-        table[k, where] = np.where(np.isnan(values), worst, values)
-        there[k, where] = True
-    columns = [np.sort(table[there[:, k], k]) for k in range(len(epochs))]
+    table[rows, np.searchsorted(epochs, when)] = np.where(np.isnan(values), worst, values)
+    last = (~np.isnan(table)).sum(axis=0) - 1  # NaN is sorted to the end: those not got so far
+    ordered = np.sort(table, axis=0)
     low, middle, high = (
-        np.array([column[round(share * (len(column) - 1))] for column in columns])
+        ordered[np.rint(share * last).astype(np.int64), np.arange(len(epochs))]
         for share in (0.1, 0.5, 0.9)
     )
     onsets = {onset for trial, _ in pairs if (onset := _onset(trial)) is not None}
@@ -232,12 +262,9 @@ def _band(verdict: str, pairs: Sequence[tuple[TrialLine, Curve]], worst: float) 
 
 def _references(trials: Sequence[TrialLine], signal: str) -> tuple[Reference, ...]:
     found: dict[str, list[float]] = {}
-    for trial in trials:
-        floor = trial.facts.floors.get(signal)
-        if floor is not None:
-            found.setdefault(H0_TEXT, []).append(floor)
-        for line in trial.facts.reference_lines:
-            if line.signal == signal:
-                found.setdefault(line.text, []).append(line.value)
+    # Trials of one task share their facts: each is asked once.
+    for facts in {id(trial.facts): trial.facts for trial in trials}.values():
+        for line in reference_lines_of(facts, signal):
+            found.setdefault(label_of(line), []).append(line.value)
     spans = (Reference(text, min(some), max(some)) for text, some in found.items())
     return tuple(one for one in spans if np.isfinite([one.low, one.high]).all())

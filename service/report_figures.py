@@ -1,25 +1,22 @@
 """Small pictures of curves as SVG text, by matplotlib without its global figures.
 
 Colours come out as CSS variables, so that one picture serves a light and a dark page. No word of a
-user's enters a picture: titles and keys stand in the page around it.
+user's enters a small picture: titles and keys stand in the page around it.
 """
 
-import io
 import math
-import threading
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sickbay.service.figures_skin import as_page, grid, ink, note, skin
 from sickbay.service.report_curves import Array, Band, CurveRow, Line, Panel
 from sickbay.service.report_frame import Frame, frame_of
-from sickbay.service.report_svg import GRID, INK, NOTE, STYLES, page_svg
+from sickbay.service.report_svg import STYLES
 
-_LOCK = threading.Lock()  # the settings of matplotlib are the process's
 _SIZE = (3.3, 2.15)  # inches at 72 dots
 
 
@@ -28,9 +25,7 @@ def row_pictures(row: CurveRow, start: int) -> Sequence[str]:
     frame, marks = frame_of(row), letters(row)
     if frame is None:
         return [""] * len(row.panels)
-    with _LOCK, mpl.rc_context():
-        mpl.rcdefaults()  # a person's own style, TeX perhaps, is not meant for this page
-        mpl.rcParams["svg.fonttype"], mpl.rcParams["svg.hashsalt"] = "none", "sickbay"
+    with skin(page=True):
         return [
             _draw(panel, frame, marks, start + k) if panel.lines or panel.bands else ""
             for k, panel in enumerate(row.panels)
@@ -47,21 +42,22 @@ def _draw(panel: Panel, frame: Frame, marks: Mapping[str, str], number: int) -> 
     """Draw one panel; `number` makes the picture's ids unique in the page."""
     figure = Figure(figsize=_SIZE)
     axes = figure.add_axes((0.15, 0.155, 0.78, 0.80))
+    draw_panel(axes, panel, frame, marks)
+    axes.set_xlabel("epoch", labelpad=1)
+    return as_page(figure, number)
+
+
+def draw_panel(axes: Axes, panel: Panel, frame: Frame, marks: Mapping[str, str]) -> None:
+    """Draw one panel into axes, as `skin` has put the colours."""
     _dress(axes, frame)
     _draw_references(axes, panel, frame, marks)
     for band in panel.bands:
-        _draw_band(axes, band, frame)
+        _draw_band(axes, band, frame, onsets=not panel.lines)
     for line in panel.lines:
-        _draw_line(axes, line, frame)
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", metadata=nothing)
-    return page_svg(buffer.getvalue(), number)
+        _draw_line(axes, line, frame, thin=bool(panel.bands))
 
 
 def _dress(axes: Axes, frame: Frame) -> None:
-    axes.patch.set_visible(False)
-    axes.figure.patch.set_visible(False)
     axes.set_xlim(frame.first - 0.4, max(frame.last, frame.first + 1) + 0.4)
     if frame.log:
         axes.set_yscale("log")
@@ -70,13 +66,12 @@ def _dress(axes: Axes, frame: Frame) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     places, names = _ticks(frame)
     axes.set_yticks(places, names)
-    axes.tick_params(labelsize=8, labelcolor=INK, color=GRID, length=3, pad=2)
-    axes.grid(visible=True, color=GRID, linewidth=0.6)
+    axes.tick_params(labelsize=8, labelcolor=ink(), color=grid(), length=3, pad=2)
+    axes.grid(visible=True, color=grid(), linewidth=0.6)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(GRID)
-    axes.set_xlabel("epoch", fontsize=8, color=INK, labelpad=1)
+        spine.set_color(grid())
 
 
 def _ticks(frame: Frame) -> tuple[list[float], list[str]]:
@@ -98,18 +93,19 @@ def _ticks(frame: Frame) -> tuple[list[float], list[str]]:
     return ([frame.zero, *places], ["0", *names]) if frame.zero is not None else (places, names)
 
 
-def _draw_line(axes: Axes, line: Line, frame: Frame) -> None:
+def _draw_line(axes: Axes, line: Line, frame: Frame, *, thin: bool) -> None:
     colour, dashes = STYLES.get(line.verdict, STYLES["failed"])
     shown = _placed(line.values, frame)
     single = "o" if np.isfinite(shown).sum() == 1 else None
-    axes.plot(line.epochs, shown, dashes, color=colour, lw=1.4, marker=single, ms=3)
+    width, alpha = (0.7, 0.6) if thin else (1.4, 1.0)
+    axes.plot(line.epochs, shown, dashes, color=colour, lw=width, alpha=alpha, marker=single, ms=3)
     _draw_beyond(axes, line, frame, colour)
     if line.onset_epoch is not None:
         there = np.flatnonzero((line.epochs <= line.onset_epoch) & np.isfinite(shown))
         height = float(shown[there[-1]]) if len(there) else frame.low
         height = min(max(height, frame.low), frame.high)
         axes.plot(
-            [line.onset_epoch], [height], "v", color=colour, ms=7, mec=INK, mew=0.8, clip_on=False
+            [line.onset_epoch], [height], "v", color=colour, ms=7, mec=ink(), mew=0.8, clip_on=False
         )
 
 
@@ -131,13 +127,15 @@ def _draw_beyond(axes: Axes, line: Line, frame: Frame, colour: str) -> None:
             )
 
 
-def _draw_band(axes: Axes, band: Band, frame: Frame) -> None:
+def _draw_band(axes: Axes, band: Band, frame: Frame, *, onsets: bool) -> None:
     colour, dashes = STYLES.get(band.verdict, STYLES["failed"])
     low, middle, high = (_placed(part, frame) for part in (band.low, band.middle, band.high))
     edge = 10 * frame.high if frame.log else frame.high + 10 * (frame.high - frame.low)
     low, high = (np.nan_to_num(part, nan=edge, posinf=edge, neginf=-edge) for part in (low, high))
     axes.fill_between(band.epochs, low, high, color=colour, alpha=0.18, lw=0)
-    axes.plot(band.epochs, middle, dashes, color=colour, lw=1.6)
+    axes.plot(band.epochs, middle, dashes, color=colour, lw=1.8)
+    if not onsets:  # the lines have theirs
+        return
     height = [0.975] * len(band.onsets)
     where = axes.get_xaxis_transform()
     axes.plot(band.onsets, height, "v", color=colour, ms=4.5, alpha=0.8, transform=where, mew=0)
@@ -148,8 +146,8 @@ def _draw_references(axes: Axes, panel: Panel, frame: Frame, marks: Mapping[str,
     shown = [one for one in panel.references if frame.low <= one.high and one.low <= frame.high]
     for line in sorted(shown, key=lambda one: one.low):
         middle = (line.low + line.high) / 2
-        axes.axhspan(line.low, line.high, color=NOTE, alpha=0.2, lw=0)
-        axes.axhline(middle, color=NOTE, lw=1.0, dashes=(1, 2))
+        axes.axhspan(line.low, line.high, color=note(), alpha=0.2, lw=0)
+        axes.axhline(middle, color=note(), lw=1.0, dashes=(1, 2))
         at = float(axes.transAxes.inverted().transform(axes.transData.transform((0, middle)))[1])
         at = max(at, taken[-1] + 0.085) if taken else at  # letters stand apart, lines need not
         taken.append(at)
@@ -159,7 +157,7 @@ def _draw_references(axes: Axes, panel: Panel, frame: Frame, marks: Mapping[str,
             marks[line.text],
             transform=axes.transAxes,
             fontsize=8,
-            color=NOTE,
+            color=note(),
             va="center",
         )
 

@@ -11,17 +11,19 @@ STYLES: Mapping[str, tuple[str, str]] = {
     "inconclusive": ("#0072b2", "-."),
     "failed": ("#595959", ":"),
     "cancelled": ("#595959", ":"),
+    "pruned": ("#595959", ":"),
 }
-INK, GRID, NOTE = "#000001", "#000002", "#000003"
+INK, GRID, NOTE, SURFACE = "#000001", "#000002", "#000003", "#000004"
 _VARIABLES = {
     **{
         colour: f"var(--{verdict})"
         for verdict, (colour, _) in STYLES.items()
-        if verdict != "cancelled"
+        if verdict not in ("cancelled", "pruned")
     },
     INK: "currentColor",
     GRID: "var(--grid)",
     NOTE: "var(--note)",
+    SURFACE: "var(--page)",
 }
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 

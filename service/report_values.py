@@ -6,6 +6,7 @@ from typing import Any
 
 from sickbay.trials.contract import Objective, TaskFacts
 from sickbay.trials.store import SweepRecord
+from sickbay.trials.sweep_findings import SweepFinding
 
 BELIEVE, TRAP, SICK, MIXED, NONE = "believe", "trap", "sick", "mixed", "none"
 GROUPS = {  # in the order of the summary
@@ -125,6 +126,7 @@ class Values:
     trials: tuple[TrialLine, ...]
     marks: Mapping[str, tuple[Mark, ...]]  # by trial
     problems: tuple[str, ...]
+    advice: tuple[SweepFinding, ...] = ()  # what fired over the whole sweep
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ SIGNS = {
     "inconclusive": "?",
     "failed": "!",
     "cancelled": "–",
+    "pruned": "✂",
     "pending": "…",
 }
 

@@ -179,3 +179,41 @@ def large(trials=1000, epochs=50):
             Told(arms[number % len(arms)], number // len(arms), values, signals=signals, **extra)
         )
     return told
+
+
+EVIL = "a_b $x^2$ & 50% {c} \\d #1 ~ [e] <f>"
+
+
+def uneven():
+    """Two factors with holes: a missing seed, ill, failed, cancelled, levels of odd text."""
+    told = []
+    for number, (lr, init, seed) in enumerate(
+        itertools.product((0.1, 0.2, 0.4), ("random", EVIL), range(5))
+    ):
+        last = 1.0 + lr + 0.1 * (init == EVIL) + 0.05 * math.sin(7 * number)
+        kind = {}
+        if number % 7 == 3:
+            kind = {"label": Health.PATHOLOGICAL, "pathology": "no_skill", "onset": 2}
+        if number == 8:
+            kind = {"label": None, "state": TrialState.FAILED}
+        if number == 16:
+            kind = {"label": None, "state": TrialState.CANCELLED}
+        if number == 24:
+            last = math.nan
+        if number != 11:
+            told.append(Told({"lr": lr, "init": init}, seed, (2.0, 1.5, last), **kind))
+    return told
+
+
+def write_compared(folder, told):
+    """Write a sweep whose spec names its objective, so that its levels can be compared."""
+    factors = {}
+    for one in told:
+        for name, level in one.levels.items():
+            factors.setdefault(name, {})[level] = None
+    spec = {
+        "name": "sample",
+        "factors": {name: list(levels) for name, levels in factors.items()},
+        "objective": {"signal": "val_loss", "goal": "minimize"},
+    }
+    return write_sample(folder, told, spec=spec)
