@@ -1,0 +1,127 @@
+"""States that trials start from: made once, kept by content, safe among processes."""
+
+import json
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sickbay.trials import checkpoints, pretraining
+from sickbay.trials.pretraining import Recipe, kept_in, pretrained
+
+RECIPE = Recipe("toy", {"width": 3, "lr": 0.1}, 7, "cpu", (checkpoints,))
+
+
+def make():
+    return {"weight": torch.randn(3), "name": "toy"}
+
+
+def never():
+    raise AssertionError("a kept state was made again")
+
+
+def test_a_state_is_made_once_and_is_the_same_kept_or_made(tmp_path):
+    made = pretrained(RECIPE, make, tmp_path)
+    kept = pretrained(RECIPE, never, tmp_path)
+    again = pretrained(RECIPE, make, tmp_path / "elsewhere")
+    assert torch.equal(made["weight"], kept["weight"])
+    assert torch.equal(made["weight"], again["weight"])
+    assert kept["name"] == "toy"
+    assert [path.name[:4] for path in tmp_path.glob("*.pt")] == ["toy-"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_nobody_shares_the_tensors(tmp_path):
+    first = pretrained(RECIPE, make, tmp_path)
+    first["weight"].zero_()
+    assert bool(pretrained(RECIPE, never, tmp_path)["weight"].any())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(RECIPE, name="other"),
+        replace(RECIPE, settings={"width": 3, "lr": 0.2}),
+        replace(RECIPE, settings={"width": 3, "lr": 0.1, "data": ""}),
+        replace(RECIPE, seed=8),
+        replace(RECIPE, code=(checkpoints, pretraining)),
+    ],
+)
+def test_whatever_may_change_the_state_changes_its_name(other):
+    assert other.digest() != RECIPE.digest()
+    assert replace(other).digest() == other.digest()
+
+
+def test_the_order_of_settings_does_not_matter():
+    assert replace(RECIPE, settings={"lr": 0.1, "width": 3}).digest() == RECIPE.digest()
+
+
+def test_changed_code_makes_another_state(tmp_path):
+    import importlib.util
+
+    source = tmp_path / "code_of_today.py"
+    source.write_text("X = 1\n")
+    module = importlib.util.module_from_spec(
+        importlib.util.spec_from_file_location("code_of_today", source)
+    )
+    before = replace(RECIPE, code=(module,)).digest()
+    source.write_text("X = 2\n")
+    assert replace(RECIPE, code=(module,)).digest() != before
+
+
+def test_the_draws_of_the_caller_are_not_disturbed(tmp_path):
+    torch.manual_seed(3)
+    pretrained(RECIPE, make, tmp_path)
+    with_making = torch.rand(2)
+    torch.manual_seed(3)
+    pretrained(RECIPE, never, tmp_path)
+    assert torch.equal(torch.rand(2), with_making)
+
+
+def test_the_draws_of_the_making_follow_the_recipe_alone(tmp_path):
+    torch.manual_seed(1)
+    one = pretrained(RECIPE, make, tmp_path / "one")
+    torch.manual_seed(2)
+    assert torch.equal(pretrained(RECIPE, make, tmp_path / "two")["weight"], one["weight"])
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
+def test_a_damaged_file_is_made_anew(tmp_path, damage):
+    made = pretrained(RECIPE, make, tmp_path)
+    (path,) = tmp_path.glob("*.pt")
+    path.write_bytes(path.read_bytes()[:80] if damage is None else damage)
+    assert torch.equal(pretrained(RECIPE, make, tmp_path)["weight"], made["weight"])
+    assert torch.equal(pretrained(RECIPE, never, tmp_path)["weight"], made["weight"])
+
+
+def test_where_nothing_can_be_written_it_goes_on_without(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    state = pretrained(RECIPE, make, tmp_path / "file" / "below")
+    assert state["name"] == "toy"
+
+
+def _race(folder, barrier, results):
+    barrier.wait()
+    results.put(pretrained(RECIPE, make, Path(folder))["weight"].tolist())
+
+
+def test_processes_that_make_it_at_once_get_the_same(tmp_path):
+    spawn = multiprocessing.get_context("fork")
+    barrier, results = spawn.Barrier(4), spawn.Queue()
+    workers = [spawn.Process(target=_race, args=(tmp_path, barrier, results)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    found = {json.dumps(results.get(timeout=60)) for _ in workers}
+    for worker in workers:
+        worker.join()
+    assert len(found) == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_they_lie_below_the_home_and_without_one_among_the_temporary_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert kept_in() == tmp_path / ".cache/sickbay/pretrained"
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert kept_in().parts[-2:] == ("sickbay", "pretrained")
