@@ -7,10 +7,10 @@ ROOMS := trials models datasets service
 CODE := $(ROOMS) tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint fix types bench lock clean
+.PHONY: help demo test slow lint fix types bench reports corpus benchmark-detectors lock clean
 
 help:  ## list the recipes
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,6 +42,17 @@ types: $(INSTALLED)  ## mypy --strict over the rooms
 
 bench: $(INSTALLED)  ## measured claims: ratios taken side by side in one run
 	$(BIN)/python -m tests.benchmarks
+
+reports: $(INSTALLED)  ## run the specs behind docs/reports.md (hours on one core, resumes) and write it
+	for spec in examples/reports/*.yaml; do $(BIN)/sickbay run $$spec --store build/reports || exit; done
+	$(BIN)/python -m sickbay.service.reports_page build/reports
+
+corpus: $(INSTALLED)  ## run the fault corpus anew (an hour on one core, resumes) and store it as one file
+	$(BIN)/python -m tests.benchmarks.detectors generate
+	$(BIN)/python -m tests.benchmarks.detectors collect
+
+benchmark-detectors: $(INSTALLED)  ## judge the stored corpus and write docs/benchmark.md
+	$(BIN)/python -m tests.benchmarks.detectors page
 
 lock:  ## write constraints.txt from what is installed now
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt

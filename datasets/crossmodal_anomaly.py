@@ -8,15 +8,17 @@ read-only.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sickbay.datasets.anovox_scenes import Frame, read_frames
 from sickbay.datasets.crossmodal_scenes import P_CLUTTER, compose
 from sickbay.datasets.crossmodal_sensors import COLUMNS, RINGS, observe
+from sickbay.datasets.file_trees import tree_identity
 
 SYNTHETIC = "synthetic"
 LABEL_SOURCES = ("true", "random10", "random_fixed", "all_one", "voxel")
@@ -25,12 +27,16 @@ P_RANDOM = 0.1  # share of positives in made-up labels
 
 COORDINATE_SCALE = 20.0  # metres; networks see coordinates of about 1
 IMAGE_MEAN, IMAGE_STD = 0.45, 0.225  # as is usual for photographs; colours are in [0, 1]
+MOST_RETURNS = 8_192  # of a real lidar are kept
 CHUNK_RAYS = 200_000  # cast at once: what fits into a cache
 
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """What data to make: `dataset` is "synthetic", sizes are scenes and pixels."""
+    """What data to make or read; sizes are scenes (at most, of real ones) and pixels.
+
+    `dataset` is "synthetic" or the root of AnoVox.
+    """
 
     dataset: str
     train_scenes: int
@@ -78,18 +84,24 @@ class SceneBatch:
 def crossmodal_data(spec: SceneSpec) -> tuple[SceneSet, SceneSet]:
     """Return the training and the validation split, scenes apart. Cached: never mutate it.
 
-    Raises ValueError for a data set other than the synthetic one.
+    Other data than the synthetic are read as AnoVox. Raises ValueError for a root that cannot be.
     """
-    if spec.dataset != SYNTHETIC:
-        raise ValueError(
-            f"dataset: {spec.dataset!r} is not known; choose {SYNTHETIC!r}, the only one so far"
-        )
     sizes = (spec.train_scenes, spec.val_scenes)
+    if spec.dataset != SYNTHETIC:
+        rng = np.random.default_rng([spec.seed, 2])
+        read = read_frames(spec.dataset, sizes, (spec.height, spec.width), rng)
+        first, second = (_from_frames(frames, rng) for frames in read)
+        return first, second
     train, val = (
         _observe(count, spec.height, spec.width, np.random.default_rng([spec.seed, split]))
         for split, count in enumerate(sizes)
     )
     return train, val
+
+
+def data_identity(dataset: str) -> str:
+    """Hash the names and sizes of the files below a real root; generated data need no identity."""
+    return tree_identity(dataset, SYNTHETIC)
 
 
 def scene_labels(scenes: SceneSet, source: str, stream: int) -> Tensor:
@@ -176,6 +188,16 @@ def two_counts_auroc(p: float = P_CLUTTER) -> float:
     return 1.0 - 0.5 * (p * (1.0 - p)) ** 2
 
 
+def counting_lines() -> tuple[tuple[str, float, str, str, str], ...]:
+    """Return what counting reaches, as lines: signal, value, meaning, name, formula."""
+    one = "counting what one sensor shows", "one_sensor", "1 − c/2, c = 0.4 × 0.6"
+    both = "counting what each sensor shows", "two_counts", "1 − c²/2, c = 0.4 × 0.6"
+    return (
+        ("val_auroc", one_sensor_auroc(), *one),
+        ("val_auroc", two_counts_auroc(), *both),
+    )
+
+
 def _scaled(points_BN4: Tensor) -> Tensor:
     scale = points_BN4.new_tensor([COORDINATE_SCALE] * 3 + [1.0])
     return points_BN4 / scale
@@ -196,4 +218,24 @@ def _observe(count: int, height: int, width: int, rng: np.random.Generator) -> S
         torch.from_numpy(np.concatenate([view.returns for view in views])),
         torch.from_numpy(scenes.anomalous),
         torch.from_numpy(np.concatenate([view.anomalous_voxel for view in views])),
+    )
+
+
+def _from_frames(frames: Iterable[Frame], rng: np.random.Generator) -> SceneSet:
+    """Stack real frames; of a cloud with more than 8,192 points, that many are kept, in order."""
+    images, clouds, truth, voxel = [], [], [], []
+    for frame in frames:  # one at a time: whole clouds of thousands of frames are gigabytes
+        few = min(len(frame.points), MOST_RETURNS)
+        clouds.append(frame.points[np.sort(rng.choice(len(frame.points), few, replace=False))])
+        images.append(frame.image)
+        truth.append(frame.anomalous)
+        voxel.append(frame.anomalous_voxel)
+    returns = np.array([len(cloud) for cloud in clouds])
+    rows = [np.pad(one, ((0, returns.max() - len(one)), (0, 0))) for one in clouds]
+    return SceneSet(
+        torch.from_numpy(np.stack(images)),
+        torch.from_numpy(np.stack(rows)),
+        torch.from_numpy(returns),
+        torch.tensor(truth),
+        torch.tensor(voxel),
     )

@@ -42,7 +42,8 @@ class Views:
 def observe(scenes: Scenes, height: int, width: int, rng: np.random.Generator) -> Views:
     """See scenes with both sensors, noise included."""
     camera_R3, lidar_R3 = camera_rays(height, width), lidar_rays()
-    hits = cast(SENSORS, np.concatenate([camera_R3, lidar_R3]), scenes.boxes)
+    rays_R3 = np.concatenate([camera_R3, lidar_R3])
+    hits = cast(SENSORS, rays_R3, scenes.boxes, by_reciprocal=True)
     at = len(camera_R3)
     images = _picture(scenes, hits.part(slice(0, at)), rng).reshape(-1, height, width, 3)
     return Views(images, *_scan(scenes, hits.part(slice(at, None)), lidar_R3, rng))

@@ -9,16 +9,15 @@ of a process: treat it as read-only.
 """
 
 import functools
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sickbay.datasets.file_trees import tree_identity
 from sickbay.datasets.meshes import rotate_yaw, sample_surface, to_unit_sphere
 from sickbay.datasets.orientation_files import OrientedCloud, read_clouds
 from sickbay.datasets.pointfiles import Peak
@@ -95,12 +94,7 @@ def orientation_data(spec: OrientationSpec) -> tuple[Clouds, Clouds]:
 
 def data_identity(dataset: str) -> str:
     """Hash the names and sizes of the files below a real root; generated data need no identity."""
-    root = Path(dataset)
-    if dataset == SYNTHETIC or not root.is_dir():
-        return ""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    listing = [(path.relative_to(root).as_posix(), path.stat().st_size) for path in files]
-    return hashlib.sha256(repr(listing).encode()).hexdigest()
+    return tree_identity(dataset, SYNTHETIC)
 
 
 def batches(

@@ -10,6 +10,7 @@ read-only.
 """
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sickbay.datasets.anovox_scenes import Frame, read_frames
 from sickbay.datasets.anovox_voxels import (
     ANOMALY_IDS,
     ROAD_LINE,
@@ -24,12 +26,13 @@ from sickbay.datasets.anovox_voxels import (
     transform_named,
     voxel_grid,
 )
+from sickbay.datasets.file_trees import tree_identity
 from sickbay.datasets.street_boxes import (
     ROAD,
-    Boxes,
-    cast,
-    draw_boxes,
+    Street,
+    draw_street,
     lidar_rays,
+    look,
     of_hit,
     picture,
 )
@@ -51,7 +54,10 @@ WINNERS = (ROAD_LINE, *ANOMALY_IDS)
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """What scenes to make; `size` chooses the sensors' resolution."""
+    """What scenes to make or read: `dataset` is "synthetic" or the root of AnoVox.
+
+    `size` chooses the sensors' resolution. Of real scenes there may be fewer than asked for.
+    """
 
     dataset: str
     points: int
@@ -102,17 +108,25 @@ class Labelling:
 def point_scenes(spec: SceneSpec) -> tuple[PointScenes, PointScenes]:
     """Return the training and the validation split. Cached: never mutate it.
 
-    Raises ValueError for any data set but the generated one, and for an unknown size.
+    Other data than the synthetic are read as AnoVox. Raises ValueError for a root that cannot be
+    read, and for an unknown size.
     """
     if spec.size not in SENSORS:
         raise ValueError(f"size: {spec.size!r} is not known; choose one of {', '.join(SENSORS)}")
     if spec.dataset != SYNTHETIC:
-        raise ValueError(
-            f"dataset: {spec.dataset!r} cannot be read by this version; choose {SYNTHETIC!r}"
-        )
+        rng = np.random.default_rng([spec.seed, 2])
+        sizes = (spec.train_scenes, spec.val_scenes)
+        read = read_frames(spec.dataset, sizes, SENSORS[spec.size][1], rng)
+        first, second = (_from_frames(frames, spec.points, rng) for frames in read)
+        return first, second
     train = _render(spec, spec.train_scenes, np.random.default_rng([spec.seed, 0]))
     val = _render(spec, spec.val_scenes, np.random.default_rng([spec.seed, 1]))
     return train, val
+
+
+def data_identity(dataset: str) -> str:
+    """Hash the names and sizes of the files below a real root; generated data need no identity."""
+    return tree_identity(dataset, SYNTHETIC)
 
 
 def targets(
@@ -169,9 +183,9 @@ def _render(spec: SceneSpec, count: int, rng: np.random.Generator) -> PointScene
     clouds, images, truths, grids = [], [], [], []
     together = max(1, CHUNK * 1536 // len(rays))  # of as many rays as that many small scenes
     for start in range(0, count, together):
-        boxes = draw_boxes(min(together, count - start), rng)
-        images.append(picture(boxes, *camera, rng))
-        for cloud_R4, ids_R in _returns(boxes, rays, rng):
+        street = draw_street(min(together, count - start), rng)
+        images.append(picture(street, *camera, rng))
+        for cloud_R4, ids_R in _returns(street, rays, rng):
             few = len(cloud_R4) < spec.points
             kept_N = rng.choice(len(cloud_R4), spec.points, replace=few)
             # The grid is made of all that the lidar saw, the net sees a part of it.
@@ -186,15 +200,32 @@ def _render(spec: SceneSpec, count: int, rng: np.random.Generator) -> PointScene
     )
 
 
+def _from_frames(frames: Iterable[Frame], points: int, rng: np.random.Generator) -> PointScenes:
+    """Draw points of each real cloud; its voxels are those of the data set."""
+    clouds, images, truths, grids = [], [], [], []
+    for frame in frames:  # one at a time: whole clouds of thousands of frames are gigabytes
+        kept_N = rng.choice(len(frame.points), points, replace=len(frame.points) < points)
+        clouds.append(frame.points[kept_N])
+        images.append(frame.image)
+        truths.append(np.isin(frame.ids(kept_N), ANOMALY_IDS))
+        grids.append(frame.grid)
+    return PointScenes(
+        torch.from_numpy(np.stack(clouds)),
+        torch.from_numpy(np.stack(images)).float() / 255.0,
+        torch.from_numpy(np.stack(truths)),
+        tuple(grids),
+    )
+
+
 def _returns(
-    boxes: Boxes, rays_R3: NDArray[np.float32], rng: np.random.Generator
+    street: Street, rays_R3: NDArray[np.float32], rng: np.random.Generator
 ) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """Return each scene's cloud (R, 4) and semantic ids (R,), without the rays into the sky."""
-    hits = cast(boxes, rays_R3)
+    hits = look(street, rays_R3)
     shape = hits.distance.shape
     distance_CR = hits.distance + rng.normal(0.0, DISTANCE_STD, shape)
-    bright_CR = of_hit(boxes.intensity, hits, 0.15) + rng.normal(0.0, INTENSITY_STD, shape)
-    ids_CR = of_hit(boxes.ids, hits, ROAD).astype(np.int64)
+    bright_CR = of_hit(street.intensity, hits, 0.15) + rng.normal(0.0, INTENSITY_STD, shape)
+    ids_CR = of_hit(street.ids, hits, ROAD).astype(np.int64)
     found = []
     for scene in range(len(distance_CR)):
         seen_R = np.isfinite(distance_CR[scene])

@@ -2,8 +2,8 @@
 
 S scenes · K boxes of a scene · R rays, the same in every scene
 
-Boxes stand on a ground plane z = 0 and are turned about z; x is forward, y left, z up, in metres.
-All rays leave from one point, which lies in no box. Everything is numpy float32.
+Boxes stand on a level ground and are turned about z; x is forward, y left, z up, in metres. All
+rays leave from one point, which lies in no box. Everything is numpy float32.
 """
 
 from dataclasses import dataclass
@@ -28,50 +28,65 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Hits:
-    """What each ray meets first: distance (infinite for the sky), owner, the face's normal.
+    """What each ray meets first: distance (infinite for the sky), owner, axis and normal of a face.
 
-    `owner` is the index of the box, or GROUND, or SKY; `normal` (S, R, 3) points out of the face,
-    and up for ground and sky. Distances are in units of the length of the ray's direction.
+    `owner` is the index of the box, or GROUND, or SKY; `axis` (S, R) is the one, in the box's own
+    frame, that the face looks along; `normal` (S, R, 3) points out of the face, and up for ground
+    and sky. Distances are in units of the length of the ray's direction.
     """
 
     distance: Floats
     owner: Ints
+    axis: NDArray[np.int8]
     normal: Floats
 
     def part(self, some: slice) -> "Hits":
         """Return what some of the rays meet."""
-        return Hits(self.distance[:, some], self.owner[:, some], self.normal[:, some])
+        return Hits(
+            self.distance[:, some], self.owner[:, some], self.axis[:, some], self.normal[:, some]
+        )
 
 
-def cast(origin: Floats, direction_R3: Floats, boxes: Boxes) -> Hits:
+def cast(
+    origin: Floats,
+    direction_R3: Floats,
+    boxes: Boxes,
+    ground: float = 0.0,
+    *,
+    by_reciprocal: bool = False,
+) -> Hits:
     """Return the first thing that each ray meets, by slab tests in every box's own frame.
 
     After Kay and Kajiya (1986): the ray is inside a box between the last of its entries into the
-    three slabs and the first of its exits from them.
+    three slabs and the first of its exits from them. `ground` is the height of the ground. Dividing
+    and multiplying by the reciprocal differ in a distance's last bit: who has always done one of
+    them says so, and keeps the data of each seed.
     """
     scenes, count = boxes.yaw.shape
-    best_SR = np.repeat(_ground(origin, direction_R3)[None], scenes, axis=0)
+    best_SR = np.repeat(_ground(origin[2] - np.float32(ground), direction_R3)[None], scenes, axis=0)
     owner_SR = np.where(np.isinf(best_SR), SKY, GROUND)
     axis_SR = np.full(best_SR.shape, 2, dtype=np.int8)
     for k in range(count):
-        enter_SR, leave_SR, face_SR = _slabs(origin, direction_R3, boxes, k)
+        enter_SR, leave_SR, face_SR = _slabs(
+            origin, direction_R3, boxes, k, by_reciprocal=by_reciprocal
+        )
         nearer_SR = (enter_SR < leave_SR) & (enter_SR > 0.0) & (enter_SR < best_SR)
         best_SR = np.where(nearer_SR, enter_SR, best_SR)
         owner_SR = np.where(nearer_SR, k, owner_SR)
         axis_SR = np.where(nearer_SR, face_SR, axis_SR)
-    return Hits(best_SR, owner_SR, _normals(direction_R3, boxes, owner_SR, axis_SR))
+    return Hits(best_SR, owner_SR, axis_SR, _normals(direction_R3, boxes, owner_SR, axis_SR))
 
 
-def _ground(origin: Floats, direction_R3: Floats) -> Floats:
-    """Return the distance to z = 0 along each ray, infinite for a ray that does not go down."""
+def _ground(height: Floats | np.float32, direction_R3: Floats) -> Floats:
+    """Return the distance to the ground along each ray, infinite for one that does not go down."""
     down_R = -direction_R3[:, 2]
     away = np.full(len(down_R), np.inf, dtype=np.float32)
-    np.divide(origin[2], down_R, out=away, where=down_R > TINY)
+    np.divide(height, down_R, out=away, where=down_R > TINY)
     return away
 
 
 def _slabs(
-    origin: Floats, direction_R3: Floats, boxes: Boxes, k: int
+    origin: Floats, direction_R3: Floats, boxes: Boxes, k: int, *, by_reciprocal: bool
 ) -> tuple[Floats, Floats, NDArray[np.int8]]:
     """Return entry into and exit from box k, each (S, R), and the axis of the face of entry."""
     from_S3 = origin - boxes.centre[:, k]
@@ -89,9 +104,13 @@ def _slabs(
     )
     enter, leave = [], []
     for axis in range(3):
-        inverse = np.float32(1.0) / np.where(np.abs(along[axis]) < TINY, TINY, along[axis])
-        middle = -start[axis][:, None] * inverse
-        reach = boxes.half[:, k, axis, None] * np.abs(inverse)
+        slope: Floats = np.where(np.abs(along[axis]) < TINY, TINY, along[axis])
+        to_middle, half = -start[axis][:, None], boxes.half[:, k, axis, None]
+        if by_reciprocal:
+            inverse = np.float32(1.0) / slope
+            middle, reach = to_middle * inverse, half * np.abs(inverse)
+        else:
+            middle, reach = to_middle / slope, half / np.abs(slope)
         enter.append(middle - reach)
         leave.append(middle + reach)
     flat_SR = np.maximum(enter[0], enter[1])

@@ -2,21 +2,20 @@
 
 C scenes · K boxes · R rays
 
-x forward, y left, z up, the sensors at the origin, the ground at z = -1.8 m. A ray meets the
-nearest box (slab test in the box's own frame) or the ground, so that both sensors see the same
-occlusions. Among the things stand up to three blocks of equal size law: a road-works block (yellow
-and reflective), a parcel (magenta and dull), both normal, and an anomaly (magenta and reflective).
+x forward, y left, z up, the sensors at the origin, the ground at z = -1.8 m. Both sensors send rays
+of one ray-caster (`scene_rays`), so that they see the same occlusions. Among the things stand up to
+three blocks of equal size law: a road-works block (yellow and reflective), a parcel (magenta and
+dull), both normal, and an anomaly (magenta and reflective).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
+from sickbay.datasets.scene_rays import SKY, Boxes, Floats, Hits, Ints, cast
 
+SENSORS = np.zeros(3, dtype=np.float32)
 GROUND_Z = -1.8
 RANGE = 60.0
 LIDAR_FOV = (math.radians(100.0), math.radians(-24.0), math.radians(8.0))
@@ -32,27 +31,13 @@ DULL, REFLECTIVE = 0.30, 0.85
 
 
 @dataclass(frozen=True)
-class Boxes:
-    """Boxes of C scenes: centre and half size (C, K, 3), yaw, id, intensity (C, K), colour."""
+class Street:
+    """C scenes: their boxes, and for each its id and intensity (C, K) and its colour (C, K, 3)."""
 
-    centre: FloatArray
-    half: FloatArray
-    yaw: FloatArray
-    ids: IntArray
-    intensity: FloatArray
-    colour: FloatArray
-
-
-@dataclass(frozen=True)
-class Hits:
-    """What each ray meets, (C, R): the distance (infinite for the sky), the box (-1: ground).
-
-    `side` is the axis of the box's face, for shading.
-    """
-
-    distance: FloatArray
-    box: IntArray
-    side: IntArray
+    boxes: Boxes
+    ids: Ints
+    intensity: Floats
+    colour: Floats
 
 
 @dataclass(frozen=True)
@@ -64,7 +49,7 @@ class _Thing:
     colour: tuple[float, float, float]
 
 
-def draw_boxes(count: int, rng: np.random.Generator) -> Boxes:
+def draw_street(count: int, rng: np.random.Generator) -> Street:
     """Draw the boxes of `count` scenes; unused slots hold a box too far away to be seen."""
     scenes = [_things(rng) for _ in range(count)]
     shape = (count, SLOTS)
@@ -80,10 +65,10 @@ def draw_boxes(count: int, rng: np.random.Generator) -> Boxes:
             half[scene, slot] = np.array(thing.size) / 2
             ids[scene, slot], intensity[scene, slot] = thing.ids, thing.intensity
             colour[scene, slot] = thing.colour
-    return Boxes(centre, half, yaw, ids, intensity, colour)
+    return Street(Boxes(centre, half, yaw), ids, intensity, colour)
 
 
-def lidar_rays(rows: int, columns: int) -> FloatArray:
+def lidar_rays(rows: int, columns: int) -> Floats:
     """Return unit directions (R, 3) of a forward-looking lidar, top row first."""
     wide, low, high = LIDAR_FOV
     elevation = np.linspace(high, low, rows)[:, None]
@@ -95,7 +80,7 @@ def lidar_rays(rows: int, columns: int) -> FloatArray:
     return rays.reshape(-1, 3).astype(np.float32)
 
 
-def camera_rays(rows: int, columns: int) -> FloatArray:
+def camera_rays(rows: int, columns: int) -> Floats:
     """Return unit directions (R, 3) of a pinhole camera, 90° wide, row by row from the top."""
     across = 1.0 - 2.0 * (np.arange(columns) + 0.5) / columns
     down = (1.0 - 2.0 * (np.arange(rows) + 0.5) / rows) * rows / columns
@@ -106,52 +91,28 @@ def camera_rays(rows: int, columns: int) -> FloatArray:
     return rays.reshape(-1, 3).astype(np.float32)
 
 
-def cast(boxes: Boxes, rays_R3: FloatArray) -> Hits:
-    """Send the rays into every scene."""
-    # The slab test: where a ray is inside all three pairs of faces at once, it is in the box.
-    cosine, sine = np.cos(boxes.yaw)[..., None], np.sin(boxes.yaw)[..., None]
-    ray_x, ray_y, ray_z = rays_R3.T
-    way = (cosine * ray_x + sine * ray_y, cosine * ray_y - sine * ray_x, ray_z[None, None])
-    c_x, c_y, c_z = np.moveaxis(boxes.centre[..., None], 2, 0)
-    to_centre = (cosine * c_x + sine * c_y, cosine * c_y - sine * c_x, c_z)
-    enter = np.zeros((*boxes.yaw.shape, len(rays_R3)), np.float32)
-    leave = np.full_like(enter, np.inf)
-    side = np.zeros(enter.shape, np.int8)
-    for axis in range(3):
-        half = boxes.half[..., axis, None]
-        slope = np.where(np.abs(way[axis]) < 1e-9, np.float32(1e-9), way[axis])
-        middle, reach = to_centre[axis] / slope, half / np.abs(slope)
-        near = middle - reach
-        side = np.where(near > enter, np.int8(axis), side)
-        enter = np.maximum(enter, near)
-        leave = np.minimum(leave, middle + reach)
-    enter[(leave < enter) | (enter <= 0.0)] = np.inf
-    box_CR = enter.argmin(axis=1)
-    distance_CR = np.take_along_axis(enter, box_CR[:, None], axis=1)[:, 0]
-    side_CR = np.take_along_axis(side, box_CR[:, None], axis=1)[:, 0].astype(np.int64)
-    with np.errstate(divide="ignore"):
-        ground_R = np.where(ray_z < 0.0, GROUND_Z / ray_z, np.inf).astype(np.float32)
-    on_ground = ground_R[None] <= distance_CR
-    box_CR = np.where(on_ground, -1, box_CR)
-    distance_CR = np.minimum(distance_CR, ground_R[None])
-    distance_CR[distance_CR > RANGE] = np.inf
-    return Hits(distance_CR, box_CR, side_CR)
+def look(street: Street, rays_R3: Floats) -> Hits:
+    """Send the rays into every scene; what is farther than 60 m is the sky."""
+    hits = cast(SENSORS, rays_R3, street.boxes, GROUND_Z)
+    beyond = hits.distance > RANGE
+    distance = np.where(beyond, np.float32(np.inf), hits.distance)
+    return replace(hits, distance=distance, owner=np.where(beyond, SKY, hits.owner))
 
 
-def of_hit(values_CK: IntArray | FloatArray, hits: Hits, ground: float) -> FloatArray:
+def of_hit(values_CK: Ints | Floats, hits: Hits, ground: float) -> Floats:
     """Look up a value of the box that each ray meets, (C, R), or that of the ground."""
-    found = np.take_along_axis(values_CK, np.maximum(hits.box, 0), axis=1)
-    return np.where(hits.box < 0, ground, found).astype(np.float32)
+    found = np.take_along_axis(values_CK, np.maximum(hits.owner, 0), axis=1)
+    return np.where(hits.owner < 0, ground, found).astype(np.float32)
 
 
-def picture(boxes: Boxes, rows: int, columns: int, rng: np.random.Generator) -> FloatArray:
+def picture(street: Street, rows: int, columns: int, rng: np.random.Generator) -> Floats:
     """Render the camera's view, (C, 3, rows, columns) in [0, 1], with noise of σ 0.02."""
-    hits = cast(boxes, camera_rays(rows, columns))
-    shade = np.array([1.0, 0.8, 0.9], np.float32)[hits.side]
-    shade = np.where(hits.box < 0, np.float32(1.0), shade)
+    hits = look(street, camera_rays(rows, columns))
+    shade = np.array([1.0, 0.8, 0.9], np.float32)[hits.axis]
+    shade = np.where(hits.owner < 0, np.float32(1.0), shade)
     channels = []
     for channel in range(3):
-        seen = of_hit(boxes.colour[..., channel], hits, GROUND_COLOUR[channel]) * shade
+        seen = of_hit(street.colour[..., channel], hits, GROUND_COLOUR[channel]) * shade
         channels.append(np.where(np.isinf(hits.distance), SKY_COLOUR[channel], seen))
     image = np.stack(channels, axis=1) + rng.normal(0.0, 0.02, (len(shade), 3, shade.shape[1]))
     return image.clip(0.0, 1.0).astype(np.float32).reshape(-1, 3, rows, columns)

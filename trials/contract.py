@@ -75,7 +75,8 @@ class TrialState(StrEnum):
     """How the execution of a trial ended. Says nothing about its health."""
 
     COMPLETED = "completed"  # the workload came to its end
-    STOPPED = "stopped"  # ended early on purpose: a pathology, or a scheduler
+    STOPPED = "stopped"  # ended early because its pathology was certain
+    PRUNED = "pruned"  # ended early by a scheduler, because others did better
     FAILED = "failed"  # an exception, or a worker that died too often
     CANCELLED = "cancelled"  # somebody ended the sweep while it ran
 
@@ -147,11 +148,17 @@ class Resources:
 
 @dataclass(frozen=True)
 class ReferenceLine:
-    """A value known in closed form that a signal's curve should be read against."""
+    """A value known in closed form that a signal's curve should be read against.
+
+    `text` says in words what the value means, `name` is short and the same in every trial
+    (`floor`, `collapse`, `q_star`), `formula` is where the value comes from, on one line.
+    """
 
     signal: str
     value: float
     text: str
+    name: str = ""
+    formula: str = ""
 
 
 @dataclass(frozen=True)

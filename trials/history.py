@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -24,6 +24,8 @@ IntArray = NDArray[np.int64]
 Number = TypeVar("Number", np.float64, np.int64)
 T = TypeVar("T")
 
+_KEYS, _NUMBER = struct.Struct("<qq"), struct.Struct("<d")
+_NAN = _NUMBER.pack(float("nan"))
 SCHEMA_VERSION = 1  # of what a history holds; enters every label's hash
 
 
@@ -47,6 +49,8 @@ class History:
         self._rows = tuple(by_epoch[epoch] for epoch in sorted(by_epoch))
         self._columns: dict[str, FloatArray] = {}
         self._known: dict[Hashable, Any] = {}
+        self._names: frozenset[str] | None = None
+        self._even: set[str] = set()  # columns with a number, or as many numbers, in every row
         self.facts = facts
         self.epochs_planned = epochs_planned
         self.finished = finished
@@ -60,11 +64,12 @@ class History:
     @property
     def names(self) -> tuple[str, ...]:
         """The recorded signals, sorted."""
-        return tuple(sorted({name for row in self._rows for name in row.signals}))
+        return tuple(sorted(self._all_names()))
 
     def has(self, *names: str) -> bool:
         """Whether every one of these signals was recorded at least once."""
-        return all(any(name in row.signals for row in self._rows) for name in names)
+        known = self._all_names()
+        return all(name in known for name in names)
 
     def recorded(self, name: str) -> BoolArray:
         """Where a signal was recorded at all, shape (n,)."""
@@ -110,26 +115,64 @@ class History:
             "planned": self.epochs_planned,
             "finished": self.finished,
         }
-        sha = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+        parts = [json.dumps(head, sort_keys=True).encode()]
+        table = self._table()
+        if table is not None:
+            return hashlib.sha256(parts[0] + table).hexdigest()
+        orders: dict[tuple[str, ...], list[tuple[str, bytes]]] = {}
         for row in self._rows:
-            sha.update(struct.pack("<qq", row.epoch, row.step))
-            for name in sorted(row.signals):
-                values = _as_tuple(row.signals[name])
-                sha.update(name.encode())
-                if math.isnan(sum(values)):  # cheaper than to ask each value
-                    values = tuple(map(_one_nan, values))
-                sha.update(struct.pack(f"<{len(values)}d", *values))
-        return sha.hexdigest()
+            signals = row.signals
+            names = tuple(signals)
+            if names not in orders:  # rows have the same signals as a rule
+                orders[names] = [(name, name.encode()) for name in sorted(names)]
+            parts.append(_KEYS.pack(row.epoch, row.step))
+            for name, code in orders[names]:
+                value = signals[name]
+                parts += (code, _bytes(value))
+        return hashlib.sha256(b"".join(parts)).hexdigest()
+
+    def _table(self) -> bytes | None:
+        """What `digest` reads, row by row, made column by column; None if the rows are uneven."""
+        names = self.names
+        if not names or any(len(row.signals) != len(names) for row in self._rows):
+            return None
+        columns = [self._array(name) for name in names]
+        if not self._even.issuperset(names):
+            return None
+        n = len(self._rows)
+        parts = [np.stack([self.epochs, self.steps], axis=1).astype("<i8").view(np.uint8)]
+        for name, values in zip(names, columns, strict=True):
+            code = np.frombuffer(name.encode(), dtype=np.uint8)
+            parts.append(np.broadcast_to(code, (n, len(code))))
+            one_nan = np.where(np.isnan(values), np.nan, values).astype("<f8").reshape(n, -1)
+            parts.append(one_nan.view(np.uint8))
+        return np.concatenate(parts, axis=1).tobytes()
+
+    def _all_names(self) -> frozenset[str]:
+        if self._names is None:
+            self._names = frozenset().union(*(row.signals for row in self._rows))
+        return self._names
 
     def _array(self, name: str) -> FloatArray:
         if name not in self._columns:
-            self._columns[name] = _column([row.signals.get(name) for row in self._rows])
+            self._columns[name], even = _column([row.signals.get(name) for row in self._rows])
+            if even:
+                self._even.add(name)
         return self._columns[name]
 
 
 def facts_to_json(facts: TaskFacts) -> str:
-    """Facts as JSON text with sorted keys; NaN and infinity as Python's json writes them."""
-    return json.dumps(asdict(facts), sort_keys=True)
+    """Facts as JSON text with sorted keys; NaN and infinity as Python's json writes them.
+
+    A reference line without a name or a formula is written as it was before lines had them, so that
+    the text and the digest of older facts stay what they were.
+    """
+    values = asdict(facts)
+    for line in values["reference_lines"]:
+        for key in ("name", "formula"):
+            if not line[key]:
+                del line[key]
+    return json.dumps(values, sort_keys=True)
 
 
 def facts_from_json(text: str) -> TaskFacts:
@@ -143,14 +186,21 @@ def facts_from_json(text: str) -> TaskFacts:
     return TaskFacts(**values)
 
 
-def _column(values: Iterable[SignalValue | None]) -> FloatArray:
+def _column(values: Sequence[SignalValue | None]) -> tuple[FloatArray, bool]:
+    """Write values as a column, (n,) or (n, d), and tell whether every row has as many numbers."""
+    kinds = set(map(type, values))
+    if kinds <= {float, type(None)}:  # nearly all are: the quick way
+        return _frozen(np.array(values, dtype=np.float64)), kinds == {float}  # None becomes NaN
+    if kinds == {list} and len({len(value) for value in values}) == 1:  # type: ignore[arg-type]
+        array = np.array(values, dtype=np.float64)
+        return _frozen(array[:, 0].copy() if array.shape[1] == 1 else array), array.shape[1] > 0
     tuples = [None if value is None else _as_tuple(value) for value in values]
     width = max((len(entry) for entry in tuples if entry is not None), default=1)
     array = np.full((len(tuples), width), np.nan)
     for index, entry in enumerate(tuples):
         if entry is not None:
             array[index, : len(entry)] = entry
-    return _frozen(array[:, 0].copy() if width == 1 else array)
+    return _frozen(array[:, 0].copy() if width == 1 else array), False
 
 
 def _as_tuple(value: SignalValue) -> tuple[float, ...]:
@@ -161,6 +211,15 @@ def _as_tuple(value: SignalValue) -> tuple[float, ...]:
     if isinstance(value, Sequence):
         return tuple(float(entry) for entry in value)
     return (float(value),)
+
+
+def _bytes(value: SignalValue) -> bytes:
+    if type(value) is float:  # nearly all are: the quick way
+        return _NUMBER.pack(value) if value == value else _NAN  # noqa: PLR0124
+    values = _as_tuple(value)
+    if math.isnan(sum(values)):  # cheaper than to ask each value
+        values = tuple(map(_one_nan, values))
+    return struct.pack(f"<{len(values)}d", *values)
 
 
 def _one_nan(value: float) -> float:

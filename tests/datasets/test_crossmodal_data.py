@@ -226,7 +226,7 @@ def test_the_first_points_see_no_clutter(scenes):
         (lambda s: list(batches(s, s.truth, 8, 4, "last")), "point_select: 'last' is not known"),
         (
             lambda s: crossmodal_data(SceneSpec("/anovox", 1, 1, 16, 16, 0)),
-            "dataset: '/anovox' is not known; choose 'synthetic'",
+            "dataset: /anovox is not a folder. Use 'synthetic'",
         ),
     ],
 )

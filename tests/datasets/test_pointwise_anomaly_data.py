@@ -16,7 +16,8 @@ from sickbay.datasets.pointwise_anomaly import (
     targets,
     true_targets,
 )
-from sickbay.datasets.street_boxes import Boxes, camera_rays, cast, lidar_rays, of_hit
+from sickbay.datasets.scene_rays import GROUND, SKY, Boxes
+from sickbay.datasets.street_boxes import Street, camera_rays, lidar_rays, look, of_hit
 
 SPEC = SceneSpec(SYNTHETIC, 256, 160, 40, "small", 0)
 
@@ -35,30 +36,31 @@ def one_box(centre, half, yaw):
         return np.array([[values]], kind)
 
     colour = wrap((1.0, 0.0, 0.0))
-    return Boxes(wrap(centre), wrap(half), wrap(yaw), wrap(7, np.int64), wrap(0.5), colour)
+    boxes = Boxes(wrap(centre), wrap(half), wrap(yaw))
+    return Street(boxes, wrap(7, np.int64), wrap(0.5), colour)
 
 
 def test_a_ray_meets_the_near_face_of_a_turned_box():
-    boxes = one_box((10.0, 0.0, 0.0), (1.0, 1.0, 1.0), math.pi / 4)
+    street = one_box((10.0, 0.0, 0.0), (1.0, 1.0, 1.0), math.pi / 4)
     rays = np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0.6, 0, -0.8]], np.float32)
-    hits = cast(boxes, rays)
+    hits = look(street, rays)
     assert hits.distance[0, 0] == pytest.approx(10.0 - math.sqrt(2.0), abs=1e-4)
     assert np.isinf(hits.distance[0, 1:3]).all()  # beside it and behind: the sky
     assert hits.distance[0, 3] == pytest.approx(1.8 / 0.8)
-    assert hits.box[0, [0, 3]].tolist() == [0, -1]
-    assert of_hit(boxes.ids, hits, 1)[0, [0, 3]].tolist() == [7.0, 1.0]
+    assert hits.owner[0, :4].tolist() == [0, SKY, SKY, GROUND]
+    assert of_hit(street.ids, hits, 1)[0, [0, 3]].tolist() == [7.0, 1.0]
 
 
 def test_a_near_box_hides_a_far_one_from_both_sensors():
     near, far = one_box((5, 0, 0), (1, 1, 1), 0.0), one_box((15, 0, 0), (1, 1, 1), 0.0)
-    both = Boxes(
-        *(np.concatenate([a, b], axis=1) for a, b in zip(vars(near).values(), vars(far).values()))  # noqa: B905
-    )
+    parts = zip(vars(near.boxes).values(), vars(far.boxes).values(), strict=True)
+    pairs = (np.concatenate(pair, axis=1) for pair in parts)
+    both = replace(near, boxes=Boxes(*pairs))
     for rays in (lidar_rays(9, 31), camera_rays(8, 12)):
-        hits = cast(both, rays)
+        hits = look(both, rays)
         assert np.abs(np.linalg.norm(rays, axis=1) - 1.0).max() < 1e-6
-        assert (hits.box == 0).any()
-        assert not (hits.box == 1).any()
+        assert (hits.owner == 0).any()
+        assert not (hits.owner == 1).any()
 
 
 def test_about_one_point_in_ninety_is_anomalous_and_two_scenes_in_five():
@@ -127,7 +129,7 @@ def test_a_wrong_word_is_refused_with_what_is_allowed():
     train, _ = point_scenes(SPEC)
     with pytest.raises(ValueError, match="label_source: 'noise' is not known; choose one of rand"):
         point_labels(train, labelling(source="noise"), 1)
-    with pytest.raises(ValueError, match="dataset: '/anovox' cannot be read by this version"):
+    with pytest.raises(ValueError, match=r"dataset: /anovox is not a folder. Use 'synthetic'"):
         point_scenes(replace(SPEC, dataset="/anovox"))
     with pytest.raises(ValueError, match="size: 'huge' is not known; choose one of small, full"):
         point_scenes(replace(SPEC, size="huge"))

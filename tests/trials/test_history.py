@@ -125,7 +125,14 @@ def test_whatever_a_detector_can_see_is_in_the_digest(other):
         components=st.none() | st.integers(1, 8),
         loss_minimum=st.none() | st.floats(allow_nan=False),
         reference_lines=st.lists(
-            st.builds(ReferenceLine, st.text(max_size=5), st.floats(allow_nan=False), st.text()),
+            st.builds(
+                ReferenceLine,
+                st.text(max_size=5),
+                st.floats(allow_nan=False),
+                st.text(),
+                st.text(max_size=3),
+                st.text(max_size=3),
+            ),
             max_size=2,
         ).map(tuple),
     )

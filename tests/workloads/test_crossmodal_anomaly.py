@@ -190,7 +190,7 @@ def test_the_full_size_has_its_own_settings_and_trains():
         ({"label_source": "pseudo"}, "label_source: 'pseudo' is not known; choose one of true"),
         ({"point_select": "last"}, "point_select: 'last' is not known"),
         ({"size": "huge"}, "size: 'huge' is not known; choose one of small, full"),
-        ({"dataset": "anovox"}, "dataset: 'anovox' is not known; choose 'synthetic'"),
+        ({"dataset": "anovox"}, "dataset: anovox is not a folder. Use 'synthetic'"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_what_is_allowed(changes, message):

@@ -156,7 +156,7 @@ def test_a_restored_run_goes_on_bit_for_bit_from_any_epoch(source):
         ({"plan": "D"}, "plan: 'D' is not known; choose one of A, B, C, Ctop5"),
         ({"fusion": "late"}, "fusion: 'late' is not known; choose one of full, full_residual, po"),
         ({"size": "huge"}, "size: 'huge' is not known; choose one of small, full"),
-        ({"dataset": "/anovox"}, "dataset: '/anovox' cannot be read by this version"),
+        ({"dataset": "/anovox"}, "dataset: /anovox is not a folder. Use 'synthetic'"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_what_is_allowed(changes, message):

@@ -12,18 +12,19 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from sickbay.datasets.crossmodal_anomaly import (
+    P_RANDOM,
     SYNTHETIC,
     SceneSet,
     SceneSpec,
     batches,
+    counting_lines,
     crossmodal_data,
-    one_sensor_auroc,
+    data_identity,
     scene_labels,
-    two_counts_auroc,
 )
 from sickbay.models.classification_metrics import Metrics, label_flip_rate
-from sickbay.models.crossmodal_anomaly import SceneNet, Scored, group_names
-from sickbay.models.crossmodal_loss import constant_losses, label_entropy, sample_loss
+from sickbay.models.crossmodal_anomaly import GRID, SceneNet, Scored, group_names
+from sickbay.models.crossmodal_loss import constant_losses, sample_loss
 from sickbay.models.crossmodal_metrics import (
     Steps,
     branch_norms,
@@ -31,6 +32,7 @@ from sickbay.models.crossmodal_metrics import (
     training_signals,
     truth_signals,
 )
+from sickbay.models.reference_lines import flip_line, scene_lines
 from sickbay.trials.checkpoints import Progress
 from sickbay.trials.contract import (
     Config,
@@ -179,24 +181,13 @@ def _spec(config: Config, context: Context) -> SceneSpec:
 
 
 def _reference_lines(config: Config, share: float) -> tuple[ReferenceLine, ...]:
-    lines = []
-    if 0.0 < share < 1.0:
-        lines += [
-            ReferenceLine("val_auroc", 0.5, "no ranking at all"),
-            ReferenceLine("val_auprc", share, "no ranking: the share of positives"),
-            ReferenceLine("val_accuracy", max(share, 1.0 - share), "always the larger class"),
-        ]
-    if config["loss"] == "bce" and config["pos_weight"] == 1.0:
-        text = "the entropy H(p) of the labels: knowing their share only"
-        lines.append(ReferenceLine("val_loss", label_entropy(share), text))
-    if config["loss"] == "mean_std":
-        lines.append(ReferenceLine("val_loss", 0.0, "a score of 0 for every scene"))
+    tokens = GRID * GRID if str(config["fusion"]).startswith("full") else 0
+    lines = scene_lines(str(config["loss"]), float(config["pos_weight"]), share, tokens)
+    if config["label_source"] == "random10":
+        lines = (*lines, flip_line(P_RANDOM))
     if config["label_source"] in ("true", "voxel") and config["dataset"] == SYNTHETIC:
-        lines += [
-            ReferenceLine("val_auroc", one_sensor_auroc(), "counting what one sensor shows"),
-            ReferenceLine("val_auroc", two_counts_auroc(), "counting what each sensor shows"),
-        ]
-    return tuple(lines)
+        lines = (*lines, *counting_lines())
+    return tuple(ReferenceLine(*line) for line in lines)
 
 
 WORKLOAD = Workload(
@@ -242,6 +233,7 @@ WORKLOAD = Workload(
     objective=Objective("val_auroc", Goal.MAXIMIZE),
     train=train,
     facts=facts,
+    data_identity=lambda config: data_identity(str(config["dataset"])),
     sizes={
         "full": {"epochs": 30, "height": 224, "points": 1000, "width": 224}
         | {"train_scenes": 4200, "val_scenes": 4200}

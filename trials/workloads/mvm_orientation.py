@@ -25,7 +25,7 @@ from sickbay.models.mixture import Mixture, mixture_loss
 from sickbay.models.mixture_floor import density_floor, loss_floor
 from sickbay.models.mixture_metrics import Metrics, gradient_cosine, mixture_metrics
 from sickbay.models.mvm_orientation import HeadOptions, OrientationNet, group_names
-from sickbay.models.vonmises import constant_floor, truth_to_one_peak, truth_to_uniform
+from sickbay.models.reference_lines import mixture_lines
 from sickbay.trials.checkpoints import Progress
 from sickbay.trials.contract import (
     Config,
@@ -84,7 +84,9 @@ def facts(config: Config, context: Context) -> TaskFacts:
         groups=_trained(config),
         components=spec.components,
         loss_minimum=0.0,
-        reference_lines=_reference_lines(spec),
+        reference_lines=tuple(
+            ReferenceLine(*line) for line in mixture_lines(spec.kfold, spec.kappa)
+        ),
     )
 
 
@@ -176,16 +178,6 @@ def _floors(spec: OrientationSpec, rotations: int, loss: str) -> tuple[float, fl
     _, val = orientation_data(spec)
     truth = Mixture.concatenate([_truth(batch) for batch in batches(val, rotations, len(val))])
     return loss_floor(loss, truth, spec.kappa), density_floor(truth, spec.kappa)
-
-
-def _reference_lines(spec: OrientationSpec) -> tuple[ReferenceLine, ...]:
-    fold, kappa = spec.kfold, spec.kappa
-    one_peak = "one peak predicted perfectly, the others forgotten"
-    return (
-        ReferenceLine("val_matched_kl", constant_floor(fold, kappa), "the best constant angle"),
-        ReferenceLine("val_density_kl", truth_to_uniform(fold, kappa), "no direction at all"),
-        ReferenceLine("val_density_kl", truth_to_one_peak(fold, kappa), one_peak),
-    )
 
 
 WORKLOAD = Workload(

@@ -17,10 +17,12 @@ from torch.nn.utils import get_total_norm
 from sickbay.datasets.anovox_voxels import TRANSFORMS
 from sickbay.datasets.pointwise_anomaly import (
     LABEL_SOURCES,
+    RANDOM_SHARE,
     SYNTHETIC,
     Labelling,
     PointScenes,
     SceneSpec,
+    data_identity,
     point_scenes,
     targets,
     true_targets,
@@ -30,7 +32,6 @@ from sickbay.models.anomaly_losses import (
     PLANS,
     LossOptions,
     best_constant,
-    flip_weight,
     scene_losses,
 )
 from sickbay.models.anomaly_metrics import (
@@ -42,6 +43,7 @@ from sickbay.models.anomaly_metrics import (
     unit_of,
 )
 from sickbay.models.pointwise_anomaly import FUSIONS, PointAnomalyNet, group_names
+from sickbay.models.reference_lines import flip_line, point_lines
 from sickbay.trials.checkpoints import Progress
 from sickbay.trials.contract import (
     Config,
@@ -193,16 +195,12 @@ def _spec(config: Config, context: Context) -> SceneSpec:
 
 
 def _reference_lines(task: Task, share: float, points: int) -> tuple[ReferenceLine, ...]:
-    q_star, floor = best_constant(task.loss, share, task.plan, points)
-    lines = (
-        ReferenceLine("val_mean_probability", q_star, "q*: the answer to labels that are noise"),
-        ReferenceLine("val_loss", floor, "the best constant probability"),
-    )
-    if task.loss.kind != "bce" or task.plan == "C" or not 0.0 < share < 1.0:
-        return lines
-    weight = flip_weight(share)
-    text = f"noise: 0 below pos_weight {weight:.4g}, 1 above"
-    return (*lines, ReferenceLine("val_recall", float(task.loss.pos_weight > weight), text))
+    source = task.of_val.source
+    noise = source.startswith("random")
+    lines = point_lines(task.plan, task.loss, share, points, noise=noise)
+    if source == "random15" and task.plan == "A":
+        lines = (*lines, flip_line(RANDOM_SHARE))
+    return tuple(ReferenceLine(*line) for line in lines)
 
 
 WORKLOAD = Workload(
@@ -243,6 +241,7 @@ WORKLOAD = Workload(
     objective=Objective("val_truth_auroc", Goal.MAXIMIZE),
     train=train,
     facts=facts,
+    data_identity=lambda config: data_identity(str(config["dataset"])),
     sizes={
         "full": {"batch_size": 4, "epochs": 30, "lr": 1e-3, "points": 2048, "train_scenes": 800}
     },
