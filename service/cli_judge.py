@@ -45,6 +45,7 @@ def relabel(
     """Judge stored histories with today's detectors; prints what changed, trains nothing."""
     from sickbay.service.stored import find_sweep
     from sickbay.trials.registry import all_detectors
+    from sickbay.trials.relabel import counted
     from sickbay.trials.relabel import relabel as judge_again
     from sickbay.trials.store_read import list_sweeps
 
@@ -53,10 +54,17 @@ def relabel(
     detectors = all_detectors()
     reports = [judge_again(opened, one.sweep_id, detectors, write=not dry_run) for one in chosen]
     if as_json:
-        print_json([{**vars(one), "changes": [vars(c) for c in one.changes]} for one in reports])
+        print_json(
+            [
+                {**vars(one), "counts": counted([one]), "changes": [vars(c) for c in one.changes]}
+                for one in reports
+            ]
+        )
         return
     for report in reports:
         _print_report(report)
+    for words, count in counted(reports).items():
+        print(f"{count:>6}  {words}")
 
 
 def _print_report(report: Any) -> None:

@@ -57,7 +57,8 @@ def validate(spec: SpecArgument, as_json: JsonOption = False) -> None:
             print_json({"valid": False, "problems": [vars(one) for one in error.problems]})
             raise typer.Exit(2) from error
         raise
-    count = len(design.plan(checked, workload).trials) or checked.budget.trials
+    n = len(checked.seeds)  # of a search the plan is empty: it runs whole configurations
+    count = len(design.plan(checked, workload).trials) or (checked.budget.trials or 0) // n * n
     if as_json:
         print_json({"valid": True, "problems": [], "trials": count})
     else:
@@ -91,7 +92,8 @@ def run(
         raise typer.Exit(follow_remote(service, service.submit(source(spec))))
     from sickbay.service.sweeps import prepare
 
-    _run(prepare(source(spec), store_uri(store)), address, cpus, in_process=in_process)
+    prepared = prepare(source(spec), store_uri(store))
+    _run_somewhere(prepared, address, cpus, in_process=in_process)
 
 
 def resume(
@@ -114,7 +116,7 @@ def resume(
     opened = existing_store(store)
     record = find_sweep(opened, sweep)
     prepared = prepare(stored_spec(opened, record.sweep_id), opened.uri)
-    _run(prepared, address, cpus, in_process=in_process)
+    _run_somewhere(prepared, address, cpus, in_process=in_process)
 
 
 def stop(sweep: SweepArgument, store: StoreOption = None) -> None:
@@ -144,13 +146,33 @@ def _ask(sweep: str, store: str | None, what: str) -> None:
         (service.stop if what == "stop" else service.cancel)(sweep)
         print(f"asked {sweep} to {what}; follow it with: sickbay status {sweep}")
         return
+    from sickbay.service.cli_submit import cancel_job
+    from sickbay.service.remote import jobs_api
     from sickbay.service.stored import find_sweep
     from sickbay.service.sweeps import ask
 
     opened = existing_store(store)
     record = find_sweep(opened, sweep)
+    address = chosen_address()
+    if what == "cancel" and jobs_api(address):
+        cancel_job(opened, record, str(address))
+        print(f"{record.sweep_id} is ended; go on with: sickbay resume {record.sweep_id}")
+        return
     ask(opened, record.sweep_id, what)
     print(f"asked {record.sweep_id} to {what}; follow it with: sickbay status {record.sweep_id}")
+
+
+def _run_somewhere(
+    prepared: "Prepared", address: str | None, cpus: int | None, *, in_process: bool
+) -> None:
+    """Run here, or as a job of the cluster whose Jobs API was named, and follow that."""
+    from sickbay.service.cli_submit import submit_job
+    from sickbay.service.remote import jobs_api
+
+    chosen = chosen_address(address)
+    if in_process or jobs_api(chosen) is None:
+        _run(prepared, address, cpus, in_process=in_process)
+    raise typer.Exit(submit_job(prepared, chosen))
 
 
 def _run(prepared: "Prepared", address: str | None, cpus: int | None, *, in_process: bool) -> None:

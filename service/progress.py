@@ -51,7 +51,7 @@ class Tally:
             return
         self.ended += 1
         self.failed += event.state == TrialState.FAILED
-        self.stopped += event.state == TrialState.STOPPED
+        self.stopped += event.state in (TrialState.STOPPED, TrialState.PRUNED)
         if event.health is not None:
             self.health[event.health] += 1
         if event.pathology is not None:

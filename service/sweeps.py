@@ -6,24 +6,23 @@
 the new trials only. The state of a sweep lives in the store, not in Ray.
 """
 
-import hashlib
 import importlib
-import os
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sickbay.service.notify import Notifier, Webhook, WebhookFormat
 from sickbay.service.prepared import Prepared, enlist, prepare
+from sickbay.service.settings import settings
 from sickbay.service.stored import SweepError
-from sickbay.trials import design
+from sickbay.service.sweep_jobs import Running, check_scheduler, cpu_of, run_here, run_on_ray
 from sickbay.trials.contract import TrialState
 from sickbay.trials.driving import driven, driving
 from sickbay.trials.events import Ended, ErrorStorm, Event, Watch
-from sickbay.trials.run import RunPolicy, TrialJob
 from sickbay.trials.store import Store, open_store, request, requested, write_sweep
 from sickbay.trials.store_merge import consolidate
 from sickbay.trials.store_read import trial_states
@@ -121,11 +120,13 @@ def run_prepared(
 ) -> SweepResult:
     """Run the missing trials; the same exception in three trials in a row ends the sweep."""
     _check_address(options.address)
+    check_scheduler(prepared, in_process=options.in_process)
     store = open_store(prepared.store.uri)
     with driving(store, prepared.sweep_id):
         request(store, prepared.sweep_id, None)
-        record = enlist(prepared, "running" if prepared.missing else "finished")
-        ender = _Ender(prepared, stopper or Stopper(), watch or _nobody)
+        record = enlist(prepared, "running" if prepared.left else "finished")
+        notifier = Notifier(chosen_webhook(), prepared.sweep_id)
+        ender = _Ender(prepared, stopper or Stopper(), _both(watch or _nobody, notifier.see))
         ender.stopper.on_cancel = lambda: request(store, prepared.sweep_id, "cancel")
         error = ""
         try:
@@ -136,9 +137,11 @@ def run_prepared(
             problems = consolidate(store, prepared.sweep_id)
         state = "failed" if error else ender.state()
         write_sweep(store, replace(record, state=state, finished_at=time.time()))
-    error = "\n".join([*([error] if error else []), *map(str, problems)])
-    planned = len(prepared.plan.trials)
+    planned = prepared.planned
     states = trial_states(store, prepared.sweep_id)
+    notifier.end(state, dict(Counter(states.values())), error)
+    told = [*([error] if error else []), *map(str, problems), *notifier.troubles]
+    error = "\n".join(told)
     return SweepResult(prepared.sweep_id, store.uri, state, ender.ended, planned, states, error)
 
 
@@ -148,6 +151,27 @@ def ask(store: Store, sweep_id: str, what: str) -> None:
     if not driven(store, sweep_id):
         raise SweepError(f"the sweep {sweep_id} is not running, so there is nothing to {what}")
     request(store, sweep_id, "stop" if what == "stop" else "cancel")
+
+
+def chosen_webhook() -> Webhook | None:
+    """The webhook of the environment; SweepError for a format that is none."""
+    chosen = settings()
+    if chosen.webhook is None:
+        return None
+    if chosen.webhook_format not in list(WebhookFormat):
+        raise SweepError(
+            f"SICKBAY_WEBHOOK_FORMAT: {chosen.webhook_format!r} is none of "
+            f"{', '.join(WebhookFormat)}"
+        )
+    return Webhook(chosen.webhook, WebhookFormat(chosen.webhook_format), chosen.webhook_secret)
+
+
+def _both(first: Watch, second: Watch) -> Watch:
+    def see(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return see
 
 
 def _nobody(event: Event) -> None:
@@ -166,6 +190,7 @@ class _Ender:
         self._gpu_seconds = 0.0
         self._requested: str | None = None
         self.gpu_share = 0.0
+        self.complete = False  # a search may end with fewer trials than its budget has
         self.ended = 0
         self.lost = 0
 
@@ -185,7 +210,7 @@ class _Ender:
 
     def state(self) -> str:
         """The state of the sweep when the run is over."""
-        if self.ended == len(self._prepared.missing):
+        if self.complete or self.ended == self._prepared.left:
             return "finished"
         asked = requested(self._prepared.store, self._prepared.sweep_id)
         cancelled = self.stopper.cancelled or asked == "cancel"
@@ -200,61 +225,28 @@ class _Ender:
 
 
 def _check_address(address: str | None) -> None:
-    """Refuse what this version cannot do yet, before anything is written."""
+    """Refuse what is no Ray to connect to, before anything is written."""
     if address is not None and "://" in address:
         raise SweepError(
-            f"--address {address!r} is not available yet: give `auto` on a machine of the cluster, "
-            "or the head's address as host:6379"
+            f"--address {address!r} is reached through its Jobs API, by `sickbay submit` and "
+            "`sickbay run`; to drive a sweep from this process, give `auto` on a machine of the "
+            "cluster, or the head's address as host:6379"
         )
 
 
 def _run_jobs(prepared: Prepared, options: Options, ender: _Ender) -> None:
-    if not prepared.missing:
+    if not prepared.left:
         return
-    run_all: Callable[..., None]
     if options.in_process:
-        run_all = importlib.import_module("sickbay.trials.inline").run_jobs
-        jobs = _jobs(prepared, cpu=_cpu(prepared), gpu=0.0)
-        run_all(jobs, ender.see, retries=prepared.spec.retries, stopping=ender.stopping)
+        running = Running(ender.see, ender.stopping)
+        ender.complete = run_here(prepared, running)
         return
     tune = importlib.import_module("sickbay.trials.tune")  # seconds that other verbs need not wait
     asked = prepared.spec.resources
     with tune.connected(tune.Cluster(options.address, options.cpus)):
         wanted = prepared.workload.resources.gpu
-        share = tune.share_of(_cpu(prepared), asked.gpu, asked.gpu_memory, wanted)
+        share = tune.share_of(cpu_of(prepared), asked.gpu, asked.gpu_memory, wanted)
         if options.address is None:
             tune.check_fits(share)
         ender.gpu_share = share.gpu
-        jobs = _jobs(prepared, cpu=share.cpu, gpu=share.gpu)
-        tune.run_jobs(
-            jobs, share, ender.see, retries=prepared.spec.retries, stopping=ender.stopping
-        )
-
-
-def _cpu(prepared: Prepared) -> float:
-    asked = prepared.spec.resources.cpu
-    return prepared.workload.resources.cpu if asked is None else asked
-
-
-def _jobs(prepared: Prepared, *, cpu: float, gpu: float) -> Sequence[TrialJob]:
-    spec, workload = prepared.spec, prepared.workload
-    stop = spec.early_stop
-    policy = RunPolicy(stop_pathological=stop.pathology, audit=stop.audit)
-    objective = design.objective_of(spec, workload)
-    # Ids are the same wherever a spec runs: scratch folders differ by user and by store.
-    whose = hashlib.sha256(f"{os.getuid()} {prepared.store.absolute}".encode()).hexdigest()[:12]
-    scratch = Path(tempfile.gettempdir()) / f"sickbay-{whose}" / prepared.sweep_id
-    return [
-        TrialJob(
-            store=prepared.store.absolute,
-            sweep_id=prepared.sweep_id,
-            trial=trial,
-            arm=design.arm_name(trial.config, trial.changed),
-            objective=objective,
-            workdir=str(scratch / trial.trial_id),
-            threads=max(1, int(cpu)),
-            gpus=gpu,
-            policy=policy,
-        )
-        for trial in prepared.missing
-    ]
+        ender.complete = run_on_ray(prepared, Running(ender.see, ender.stopping), share)

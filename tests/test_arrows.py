@@ -110,7 +110,7 @@ FOREIGN = {
         "trials/checkpoints.py",
         "trials/pretraining.py",
     ],
-    "ray": ["trials/tune.py", "trials/tune_search.py", "service/sweeps.py"],
+    "ray": ["trials/tune.py", "trials/tune_search.py", "service/ray_jobs.py"],
     "optuna": [
         "trials/search*.py",
         "trials/boundary.py",

@@ -10,7 +10,7 @@ A loss that can be negative has no ratios: there, L - running minimum >= 10 robu
 L > H0 + 3 SE.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -71,15 +71,18 @@ def blowup(history: History, k: int = 3) -> Blowup | None:
 
 
 def _blowup(history: History, k: int) -> Blowup | None:
-    found = [hit for curve in _curves(history) for hit in _hits(curve, k)]
+    told = history.once(
+        "blowup rules", lambda: [(curve, tuple(_rules(curve))) for curve in _curves(history)]
+    )
+    found = [hit for curve, rules in told for hit in _hits(curve, rules, k)]
     if not found:
         return None
     surest = min(found, key=lambda hit: (hit.slow, hit.index))
     return replace(surest, index=min(hit.index for hit in found))
 
 
-def _hits(curve: _Curve, k: int) -> Iterator[Blowup]:
-    for rule in _rules(curve):
+def _hits(curve: _Curve, rules: Sequence[_Rule], k: int) -> Iterator[Blowup]:
+    for rule in rules:
         index = persistent(rule.enter, rule.leave, curve.gap, k)
         if index is not None:
             last = rule.ratio[~np.isnan(rule.ratio)][-1]
@@ -127,7 +130,10 @@ def _rules(curve: _Curve) -> Iterator[_Rule]:
     if curve.base is not None and curve.base > 0.0:
         limit = margin("cap_over_floor")
         ratio = loss / curve.base
-        rising = mann_kendall_windows(loss, whole("trend_window"), rising=True) < margin("rising_p")
+        rising = np.zeros(len(loss), dtype=np.bool_)
+        if (ratio > limit).any():  # else the trend is not asked for
+            p_values = mann_kendall_windows(loss, whole("trend_window"), rising=True)
+            rising = p_values < margin("rising_p")
         text = "times the best constant predictor's loss, and rising"
         yield _Rule((ratio > limit) & rising, ratio < limit / slack, ratio, limit, text, slow=True)
 

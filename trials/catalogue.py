@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from sickbay.trials.detecting import Detector
 from sickbay.trials.margins import MARGINS, MARGINS_VERSION
+from sickbay.trials.sweep_findings import SweepDetector
+from sickbay.trials.sweep_rules import SWEEP_DETECTORS
 
 HEAD = """# The detectors
 
@@ -52,7 +54,9 @@ def catalogue_markdown(detectors: Iterable[Detector]) -> str:
             f"| [`{one.name}`](#{one.name}) | {one.title} | {one.severity.value} | {running} |"
         )
     sections = [section_markdown(one) for one in known]
-    return "\n".join([*lines, "", *sections, _watched_markdown(known), _margins_markdown()])
+    return "\n".join(
+        [*lines, "", *sections, _sweep_markdown(), _watched_markdown(known), _margins_markdown()]
+    )
 
 
 def section_markdown(detector: Detector) -> str:
@@ -81,6 +85,37 @@ def section_markdown(detector: Detector) -> str:
         values = ", ".join(f"`{name}` {MARGINS[name].value:g}" for name in detector.margins)
         lines.append(f"* **Margins.** {values}.")
     return "\n".join([*lines, ""])
+
+
+def sweep_section_markdown(detector: SweepDetector) -> str:
+    """Write the section of a detector over sweeps."""
+    lines = [
+        f"### {detector.name}",
+        "",
+        f"{detector.title}. Version {detector.version}, at worst {detector.severity.value}.",
+        "",
+        f"* **Rule.** {detector.rule}",
+        f"* **Formula.** `{detector.formula}`",
+        f"* **Source.** {detector.source}",
+        f"* **Remedy.** {detector.remedy}",
+        f"* **False alarms.** {detector.false_alarms}",
+    ]
+    if detector.margins:
+        values = ", ".join(f"`{name}` {MARGINS[name].value:g}" for name in detector.margins)
+        lines.append(f"* **Margins.** {values}.")
+    return "\n".join([*lines, ""])
+
+
+def _sweep_markdown() -> str:
+    head = [
+        "## Over a whole sweep",
+        "",
+        "These compare the trials of a sweep, so they see the factors. They are advice: none is",
+        "fatal and none changes a trial's label. `results`, `explain` and the report show those",
+        "that fired.",
+        "",
+    ]
+    return "\n".join([*head, *map(sweep_section_markdown, SWEEP_DETECTORS)])
 
 
 def _signal(alternatives: str) -> str:

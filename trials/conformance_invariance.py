@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from sickbay.trials.conformance_classes import permuted
 from sickbay.trials.conformance_report import ConformanceError
 from sickbay.trials.contract import FindingState, Row, SignalValue, TaskFacts, TaskKind
 from sickbay.trials.detecting import Detector
@@ -26,6 +27,10 @@ LOSS_UNITS = (
     "val_modulation_gap_se",
     "probe_loss_train",
     "probe_loss_val",
+    "test_loss",
+    "test_loss_se",
+    "train_loss_steps",
+    "task_losses",
 )
 LONG = 40  # evaluations from which every second one tells the same story
 EPOCHS, GROUPS, COMPONENTS = 60, ("encoder", "trunk", "head"), 4
@@ -50,10 +55,11 @@ def check_invariance(detector: Detector, histories: Iterable[History] = ()) -> s
     _check_missing(detector, plausible)
     for number, history in enumerate([plausible, *histories]):
         words = f"history {number} of yours" if number else "a plausible history"
-        for variant in variants(history):
+        for variant in [*variants(history), *_renamed(detector, history)]:
             _compare(detector, history, variant, words)
     return (
-        "order of rows, unused columns, unit of the loss and density of evaluations do not matter"
+        "order of rows, unused or renamed columns, order of classes, unit of the loss and density "
+        "of evaluations do not matter"
     )
 
 
@@ -67,6 +73,9 @@ def variants(history: History) -> Iterator[Variant]:
     yield Variant("an unused column of NaN", _with_signals(history, lambda _: blank))
     for scale in SCALES:
         yield Variant(f"the loss times {scale:g}", _scaled(history, scale))
+    swapped = permuted(history)
+    if swapped is not None:
+        yield Variant("its classes in another order", swapped)
     if len(rows) >= LONG:
         halved = _with_rows(history, rows[1::2])
         yield Variant("every second evaluation only", halved, same_onset=False)
@@ -93,6 +102,22 @@ def plausible_history(detector: Detector) -> History:
         loss_minimum=0.0,
     )
     return History(rows, facts, EPOCHS, finished=True)
+
+
+def _renamed(detector: Detector, history: History) -> Iterator[Variant]:
+    """Give every column that the detector does not declare another name."""
+    declared = {name for names in detector.signals for name in names.split("|")}
+    declared |= set(detector.optional_signals)
+    unjudged = detector(history).state not in JUDGED  # then a subject may be told by other columns
+    if detector.signals and not unjudged and not set(history.names) <= declared:
+        rows = [
+            replace(
+                row,
+                signals={k if k in declared else f"other_{k}": v for k, v in row.signals.items()},
+            )
+            for row in history.rows()
+        ]
+        yield Variant("the columns renamed that it does not declare", _with_rows(history, rows))
 
 
 def _compare(detector: Detector, history: History, variant: Variant, words: str) -> None:
@@ -128,8 +153,12 @@ def _scaled(history: History, scale: float) -> History:
     def scale_row(row: Row) -> dict[str, SignalValue]:
         scaled: dict[str, SignalValue] = {}
         for name, value in row.signals.items():
-            if name in LOSS_UNITS and isinstance(value, (int, float)):
-                scaled[name] = value * scale
+            if name in LOSS_UNITS:
+                scaled[name] = (
+                    value * scale
+                    if isinstance(value, (int, float))
+                    else [one * scale for one in value]
+                )
         return scaled
 
     facts = history.facts
@@ -186,6 +215,15 @@ def _plausible(name: str, index: int) -> SignalValue:
         "task_losses": [decay, 0.5 * decay],
         "feature_rank": 20.0 * wobble,
         "feature_rank_start": 22.0,
+        "train_loss_steps": [(0.05 + 0.6 * decay) * (1.0 + 0.1 * math.sin(j)) for j in range(24)],
+        "train_loss_spikes": 0.0,
+        "test_loss": (0.06 + 0.6 * decay) * wobble,
+        "dead_unit_share": [0.1, 0.2],
+        "dead_unit_n": 1024.0,
+        "layer_units": [64.0, 32.0],
+        "saturated_share": [0.05, 0.1],
+        "latent_variance": [0.4, 0.2, 0.001, 0.3],
+        "latent_kl": [0.9, 0.5, 0.001, 0.7],
     }
     if name in special:
         return special[name]

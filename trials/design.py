@@ -6,8 +6,10 @@ The designs, for factors A and B with the levels a0 (baseline), a1, a2 and b0, b
     one_factor     the baseline, and every other level alone: (a1, b0), (a2, b0), (a0, b1)
     leave_one_out  everything on (the *last* level of every factor), and everything but one:
                    (a2, b1), (a0, b1), (a2, b0), besides the baseline
+    leave_k_out    the same, with every choice of exactly `k` factors left out
     add_one_in     nothing on (the baseline), one thing on (its last level) at a time, and
                    everything on: (a0, b0), (a2, b0), (a0, b1), (a2, b1)
+    fractional     two levels each: a part of all combinations, see `design_fraction`
 
 All are crossed with the same seeds. A seed block is every arm once; the blocks follow one another,
 so a sweep cut short is still a fair comparison. Factors follow the workload's order, then the
@@ -20,17 +22,18 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from sickbay.trials.contract import Config, Goal, Objective, Scalar, TrialConfig, Workload
-from sickbay.trials.spec_model import RangeSpec, SweepSpec
+from sickbay.trials.design_arms import Levels, Space, arm_count, choices, same, space_of
+from sickbay.trials.design_fraction import Aliasing, aliasing
+from sickbay.trials.spec_expression import Expression, parse_expression
+from sickbay.trials.spec_model import SEARCHES, RangeSpec, SweepSpec
 
 MAX_TRIALS = 1_000_000
 ID_DIGITS = 16  # 64 bits: among a million trials a clash has probability 3e-8
 BASELINE_ARM = "baseline"
-
-Levels = Mapping[str, tuple[Scalar, ...]]  # by factor, in order; the first is the baseline
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class Plan:
 
     `dropped` counts the trials that `budget.trials` has no room for. The cut falls between seed
     blocks, so that every arm keeps the same seeds; where not even one block fits, it falls inside
-    the first, and `fair` is false.
+    the first, and `fair` is false. `excluded` counts the configurations that each constraint ruled
+    out, `aliasing` is what a fractional design cannot tell apart. The plan of a search is empty:
+    its trials are not known before it runs.
     """
 
     trials: tuple[TrialConfig, ...]
@@ -56,6 +61,8 @@ class Plan:
     seeds: tuple[int, ...]
     dropped: int = 0
     fair: bool = True
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    aliasing: Aliasing | None = None
 
 
 @dataclass(frozen=True)
@@ -72,44 +79,47 @@ class PlanSummary:
 def plan(spec: SweepSpec, workload: Workload) -> Plan:
     """List the trials of a sweep. Equal configurations stand once; the baseline is always there.
 
-    Raises ValueError when the sweep has more than a million trials, or a design that cannot be
-    planned.
+    Raises ValueError when the sweep has more than a million trials.
     """
+    if spec.design in SEARCHES:
+        return Plan((), (), spec.seeds)
     count = trial_count(spec, workload)
     if count > MAX_TRIALS:
         raise ValueError(
             f"the sweep has {count:,} trials, and at most {MAX_TRIALS:,} can be planned"
         )
-    by_text = _arms(spec, workload)
+    space = space_of(spec, level_table(spec, workload))
+    by_text, excluded = _arms(spec, workload, space)
     arms = tuple(by_text.values())
     stems = [_id_stem(workload, arm.config, text) for text, arm in by_text.items()]
     keep, fair = _room(len(arms), len(spec.seeds), spec.budget.trials)
     pairs = itertools.product(spec.seeds, zip(arms, stems, strict=True))
     trials = tuple(
-        TrialConfig(
-            trial_id=_trial_id(stem, seed),
-            workload=spec.workload,
-            config=arm.config,
-            seed=seed,
-            epochs=_epochs(arm.config),
-            changed=arm.changed,
-        )
-        for seed, (arm, stem) in itertools.islice(pairs, keep)
+        _trial(spec, arm, stem, seed) for seed, (arm, stem) in itertools.islice(pairs, keep)
     )
     seeds = spec.seeds[: math.ceil(keep / len(arms))]
-    return Plan(trials, arms, seeds, len(arms) * len(spec.seeds) - keep, fair)
+    told = None
+    if spec.design == "fractional":
+        told = aliasing([axis.name for axis in space.axes], space.runs(spec.resolution))
+    dropped = len(arms) * len(spec.seeds) - keep
+    return Plan(trials, arms, seeds, dropped, fair, excluded, told)
+
+
+def trials_of(spec: SweepSpec, workload: Workload, choice: Config) -> tuple[TrialConfig, ...]:
+    """Make the trials of one configuration, one a seed: what a search runs for a suggestion.
+
+    `choice` gives every factor of the sweep its level; the baseline is `baseline_choice`.
+    """
+    baseline = baseline_choice(spec, workload)
+    arm, text = _arm(spec, workload, choice, baseline)
+    stem = _id_stem(workload, arm.config, text)
+    return tuple(_trial(spec, arm, stem, seed) for seed in spec.seeds)
 
 
 def trial_count(spec: SweepSpec, workload: Workload) -> int:
     """Count the trials before any budget without listing them; arms that coincide count twice."""
-    levels = level_table(spec, workload)
-    if spec.design == "grid":
-        arms = math.prod(len(values) for values in levels.values())
-    elif spec.design == "one_factor":
-        arms = 1 + sum(len(values) - 1 for values in levels.values())
-    else:
-        arms = 2 + len(levels)
-    return arms * len(spec.seeds)
+    space = space_of(spec, level_table(spec, workload))
+    return arm_count(spec.design, space, spec.k, spec.resolution) * len(spec.seeds)
 
 
 def level_table(spec: SweepSpec, workload: Workload) -> Levels:
@@ -117,14 +127,23 @@ def level_table(spec: SweepSpec, workload: Workload) -> Levels:
 
     The baseline is `baseline[factor]` of the spec, else the first level that it lists.
     """
+    return {name: _baseline_first(spec, workload, name) for name in factor_order(spec, workload)}
+
+
+def baseline_choice(spec: SweepSpec, workload: Workload) -> dict[str, Scalar]:
+    """Give every factor's level in the baseline."""
+    return {name: values[0] for name, values in level_table(spec, workload).items()}
+
+
+def factor_order(spec: SweepSpec, workload: Workload) -> list[str]:
+    """Order the sweep's factors as the workload does, others by the alphabet after them."""
     rank = {factor.name: index for index, factor in enumerate(workload.factors)}
-    names = sorted(spec.factors, key=lambda name: (rank.get(name, len(rank)), name))
-    return {name: _baseline_first(spec, name) for name in names}
+    return sorted(spec.factors, key=lambda name: (rank.get(name, len(rank)), name))
 
 
 def summary(made: Plan) -> PlanSummary:
     """Count a plan's trials by arm and by seed."""
-    blocks, rest = divmod(len(made.trials), len(made.arms))
+    blocks, rest = divmod(len(made.trials), max(1, len(made.arms)))
     return PlanSummary(
         total=len(made.trials),
         per_arm={arm.name: blocks + (index < rest) for index, arm in enumerate(made.arms)},
@@ -149,6 +168,7 @@ def sweep_identity(spec: SweepSpec, workload: Workload) -> str:
     goal = objective_of(spec, workload)
     fixed = {name: spec.fixed[name] for name in sorted(spec.fixed)}
     what = [spec.name, workload.name, workload.version, fixed, goal.signal, goal.goal.value]
+    what += [[one.signal, one.goal.value] for one in objectives_of(spec, workload)[1:]]
     return f"{spec.name}-{_sha(_canonical(what))[:6]}"
 
 
@@ -159,6 +179,15 @@ def objective_of(spec: SweepSpec, workload: Workload) -> Objective:
     return Objective(spec.objective.signal, Goal(spec.objective.goal))
 
 
+def objectives_of(spec: SweepSpec, workload: Workload) -> tuple[Objective, ...]:
+    """Give all of the spec's objectives, or the workload's one."""
+    more = spec.objective.also if spec.objective else ()
+    return (
+        objective_of(spec, workload),
+        *(Objective(one.signal, Goal(one.goal)) for one in more),
+    )
+
+
 def settings_of(spec: SweepSpec, workload: Workload, levels: Config) -> dict[str, Scalar]:
     """Give every setting: defaults, then the size's, then fixed, then these levels; sorted."""
     chosen = {**spec.fixed, **levels}
@@ -167,59 +196,75 @@ def settings_of(spec: SweepSpec, workload: Workload, levels: Config) -> dict[str
     return {name: merged[name] for name in sorted(merged)}
 
 
-def _arms(spec: SweepSpec, workload: Workload) -> dict[str, Arm]:
+def expressions(spec: SweepSpec) -> tuple[Expression, ...]:
+    """Read the constraints of a spec; raises ExpressionError for one that cannot be read."""
+    return tuple(parse_expression(text) for text in spec.constraints)
+
+
+def _arms(
+    spec: SweepSpec, workload: Workload, space: Space
+) -> tuple[dict[str, Arm], Mapping[str, int]]:
     """Give the arms by their configuration's canonical text: equal configurations are one arm."""
-    levels = level_table(spec, workload)
-    baseline = {name: values[0] for name, values in levels.items()}
+    baseline = space.baseline
+    constraints = expressions(spec)
+    excluded: Counter[str] = Counter()
     arms: dict[str, Arm] = {}
-    for choice in itertools.chain([baseline], _DESIGNS[spec.design](levels)):
-        config = settings_of(spec, workload, choice)
-        changed = tuple(name for name in levels if not _same(choice[name], baseline[name]))
-        arms.setdefault(_canonical(config), Arm(arm_name(config, changed), config, changed))
-    return arms
+    for choice in itertools.chain([baseline], choices(spec.design, space, spec.k, spec.resolution)):
+        arm, text = _arm(spec, workload, choice, baseline)
+        if text in arms:
+            continue
+        broken = _broken(constraints, arm.config)
+        if broken is None:
+            arms[text] = arm
+        else:
+            excluded[broken] += 1
+    return arms, dict(excluded)
 
 
-def _grid(levels: Levels) -> Iterator[dict[str, Scalar]]:
-    for values in itertools.product(*levels.values()):
-        yield dict(zip(levels, values, strict=True))
+def _arm(spec: SweepSpec, workload: Workload, choice: Config, baseline: Config) -> tuple[Arm, str]:
+    """Make an arm of the factors' levels, and its configuration's canonical text."""
+    config = settings_of(spec, workload, choice)
+    changed = tuple(name for name in baseline if not same(choice[name], baseline[name]))
+    return Arm(arm_name(config, changed), config, changed), _canonical(config)
 
 
-def _one_factor(levels: Levels) -> Iterator[dict[str, Scalar]]:
-    baseline = {name: values[0] for name, values in levels.items()}
-    for name, values in levels.items():
-        for value in values[1:]:
-            yield {**baseline, name: value}
+def _broken(constraints: Iterable[Expression], config: Config) -> str | None:
+    """Find the first constraint that a configuration breaks, or that has no answer for it."""
+    for one in constraints:
+        if not one.allows(config):
+            return one.text
+    return None
 
 
-def _leave_one_out(levels: Levels) -> Iterator[dict[str, Scalar]]:
-    full = {name: values[-1] for name, values in levels.items()}
-    yield full
-    for name, values in levels.items():
-        yield {**full, name: values[0]}
+def _trial(spec: SweepSpec, arm: Arm, stem: str, seed: int) -> TrialConfig:
+    return TrialConfig(
+        trial_id=_trial_id(stem, seed),
+        workload=spec.workload,
+        config=arm.config,
+        seed=seed,
+        epochs=_epochs(arm.config),
+        changed=arm.changed,
+    )
 
 
-def _add_one_in(levels: Levels) -> Iterator[dict[str, Scalar]]:
-    baseline = {name: values[0] for name, values in levels.items()}
-    for name, values in levels.items():
-        yield {**baseline, name: values[-1]}
-    yield {name: values[-1] for name, values in levels.items()}
-
-
-_DESIGNS: Mapping[str, Callable[[Levels], Iterator[dict[str, Scalar]]]] = {
-    "grid": _grid,
-    "one_factor": _one_factor,
-    "leave_one_out": _leave_one_out,
-    "add_one_in": _add_one_in,
-}
-
-
-def _baseline_first(spec: SweepSpec, name: str) -> tuple[Scalar, ...]:
+def _baseline_first(spec: SweepSpec, workload: Workload, name: str) -> tuple[Scalar, ...]:
     values = spec.factors[name]
     if isinstance(values, RangeSpec):
-        message = f"the design {spec.design} needs a list of levels for {name}, not a range"
-        raise ValueError(message)  # noqa: TRY004 - the spec is wrong, not a type
+        return (spec.baseline.get(name, _inside(values, workload, name)),)
     first = spec.baseline.get(name, values[0])
-    return (first, *(value for value in values if not _same(value, first)))
+    return (first, *(value for value in values if not same(value, first)))
+
+
+def _inside(values: RangeSpec, workload: Workload, name: str) -> Scalar:
+    """Choose where a range starts from: the workload's own level, else the middle of the range."""
+    factor = workload.factor(name)
+    own = factor.levels if factor else (workload.defaults[name],)
+    numbers = [one for one in own if isinstance(one, int | float) and not isinstance(one, bool)]
+    for level in numbers[:1]:
+        if values.low <= level <= values.high:
+            return level
+    middle = math.sqrt(values.low * values.high) if values.log else (values.low + values.high) / 2
+    return middle if any(isinstance(one, float) for one in numbers) else round(middle)
 
 
 def _room(arms: int, seeds: int, budget: int | None) -> tuple[int, bool]:
@@ -247,17 +292,15 @@ def _trial_id(stem: str, seed: int) -> str:
     return _sha(f"{stem},{seed}]")[:ID_DIGITS]
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # one for all: many are written
+
+
 def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _same(one: Scalar, other: Scalar) -> bool:
-    """Equal as settings: 1 is 1.0, but no number is true or false."""
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
 def _written(value: Scalar) -> str:

@@ -136,7 +136,18 @@ def collapse_is_fatal(history: History) -> bool:
     found = confusion(history)
     if found is None or collapse_since(history) is None or threshold_only(history) is not None:
         return False
-    return may_recover(history, found.recall, recovery_rises=True) is None
+    return classes_may_recover(history, found.recall) is None
+
+
+def classes_may_recover(history: History, values: FloatArray) -> str | None:
+    """Why a running classifier may still recover: `values` rise, or the validation loss falls.
+
+    While it falls, a model first learns how frequent its classes are; what it knows of the inputs
+    shows in rankings and recalls only later.
+    """
+    return may_recover(history, values, recovery_rises=True) or may_recover(
+        history, history.column("val_loss"), recovery_rises=False
+    )
 
 
 def threshold_only(history: History) -> str | None:

@@ -7,8 +7,13 @@ trials, the same rows, the same store.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import optuna
+
+from sickbay.trials.contract import TrialConfig
 from sickbay.trials.events import Ended, Retried, Started, StormWatch, Watch
 from sickbay.trials.run import TrialJob, out_of_memory, record_loss, run_trial
+from sickbay.trials.search import Search, SearchTask, StudyPort
+from sickbay.trials.search_study import open_storage, sampler, study_file
 from sickbay.trials.store import TrialRecord
 
 
@@ -32,6 +37,41 @@ def run_jobs(
         watch(Started(job.trial.trial_id))
         ended = _run_with_retries(job, watch, retries)
         watch(ended)
+        storm = storms.see(ended)
+        if storm is not None:
+            raise storm
+
+
+def open_search(task: SearchTask, done: Callable[[str], bool]) -> Search:
+    """Open the study of a search, or make it; `done(trial_id)` says what need not be run."""
+    study = optuna.create_study(
+        study_name=task.study_name,
+        storage=open_storage(study_file(task.store, task.sweep_id)),
+        sampler=sampler(task.spec.design, task.configurations, task.study_name),
+        directions=[goal.goal.value for goal in task.goals],
+        load_if_exists=True,
+    )
+    return Search(task, StudyPort(study, task.space), done)
+
+
+def run_search(
+    search: Search,
+    make_job: Callable[[TrialConfig], TrialJob],
+    watch: Watch,
+    *,
+    retries: int,
+    stopping: Callable[[], bool],
+) -> None:
+    """Run a search one trial after another, as `run_jobs` does."""
+    storms = StormWatch()
+    while not stopping():
+        trial = search.next()
+        if trial is None:
+            return
+        watch(Started(trial.trial_id))
+        ended = _run_with_retries(make_job(trial), watch, retries)
+        watch(ended)
+        search.ended(ended)
         storm = storms.see(ended)
         if storm is not None:
             raise storm

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-MARGINS_VERSION = "1.1"
+MARGINS_VERSION = "1.2"
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,23 @@ _TABLE = {
         1e-3, "ratio of ratios", "AutoTrainer: first layer under 1/1000 of the last"
     ),
     "frozen_epochs": Margin(2, "epochs", "one may be a warmup that starts at a rate of zero"),
+    "spike_sigma": Margin(6.0, "robust sd", "OLMo-core and Levanter: six sigma of recent steps"),
+    "spike_window": Margin(128, "steps", "OLMo-core and Levanter: the last 128 steps"),
+    "spike_least": Margin(64, "steps", "fewer give no scatter to compare with"),
+    "spike_share": Margin(0.01, "share of steps", "one step in a hundred is no accident any more"),
+    # units and latent variables
+    "dead_layer": Margin(0.5, "share of a layer", "SageMaker Debugger: half of a layer is dead"),
+    "dead_layer_fatal": Margin(0.9, "share of a layer", "a tenth of a layer lets little through"),
+    "dead_net": Margin(0.5, "share of the net", "half of what can be learnt with is gone"),
+    "dead_activity": Margin(
+        0.003, "share of inputs", "what 0 of 1024 samples leaves open of a unit's activity"
+    ),
+    "dead_evaluations": Margin(2, "evaluations", "a unit that no sample activates hardly wakes"),
+    "saturated_layer": Margin(
+        0.5, "share of a layer", "SageMaker Debugger: half of the outputs have no slope"
+    ),
+    "latent_active": Margin(0.01, "variance", "Burda et al. 2016: under it a latent says nothing"),
+    "latent_share": Margin(0.05, "share of latents", "one in twenty carries everything, or none"),
     # supervision
     "zero_loss": Margin(1e-12, "share of the floor", "beyond what float32 can tell from zero"),
     "fitted_loss": Margin(0.01, "share of the floor", "from here, zero may be reached by fitting"),
@@ -104,6 +121,9 @@ _TABLE = {
     "overfitting_se": Margin(2.0, "standard errors", "the rise is more than validation noise"),
     "overfitting_share": Margin(
         0.05, "share of H0 - best", "a twentieth of what was won is lost again"
+    ),
+    "gap_alpha": Margin(
+        0.01, "error, two-sided", "validation and test differ by chance in one of a hundred runs"
     ),
     # classes and rankings
     "minority_recall": Margin(0.10, "recall", "a class that is found once in ten times is lost"),
@@ -154,6 +174,10 @@ _TABLE = {
     "domination_ratio": Margin(10.0, "ratio of norms", "the smaller gradient hardly turns the sum"),
     "rank_share": Margin(0.1, "share of the rank at start", "nine of ten directions are gone"),
     "rank_least": Margin(1.5, "directions", "all features move along one line"),
+    # whole sweeps
+    "sweep_configs": Margin(5, "configurations", "fewer may all be wrong by chance"),
+    "oscillation_gap": Margin(0.03, "accuracy", "AutoTrainer: a swing of three points"),
+    "oscillation_share": Margin(0.2, "share of evaluations", "AutoTrainer: in a fifth of them"),
 }
 
 MARGINS: Mapping[str, Margin] = MappingProxyType(_TABLE)

@@ -1,172 +1,154 @@
-"""Torch measurements that a workload may record. They only read: weights stay bit-identical.
+"""Torch measurements for any training loop. They only read: weights stay bit-identical.
 
-`StepProbe` watches the optimisation. In a training loop:
+    probe = Probe(model)
+    for epoch in range(1, epochs + 1):
+        for x, y in batches:
+            optimizer.zero_grad()
+            loss = loss_of(model(x), y)
+            loss.backward()
+            probe.step(loss)                     # between backward and clipping or the update
+            optimizer.step()
+        signals = probe.evaluation(val_losses)   # a dictionary of signals, ready for a Row
 
-    loss.backward()
-    probe.after_backward()
-    norm = clip_grad_norm_(parameters, clip)      # the norm before clipping
-    optimizer.step()
-    probe.after_update(loss, norm)
-    ...
-    signals = probe.finish_epoch()                # all steps since the last call
-
-Group signals are vectors in the order of `groups`. Nothing is copied from the device before the
-epoch ends, so that a GPU is not made to wait.
+`Probe(model, batch=x[:256])` also looks at the layers. `probe.before(...)`, a line before
+`backward`, watches labels, classes and several losses. `StepProbe` (in probe_steps.py) is the part
+that watches the optimisation, for workloads that place its two calls themselves.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 
-Signals = dict[str, float | list[float]]
-SAMPLE_EVERY = 16  # steps between two measurements of the update's size
+from sickbay.trials.probe_layers import LayerProbe, unwrapped
+from sickbay.trials.probe_steps import SAMPLE_EVERY, Signals, StepProbe
+from sickbay.trials.probe_targets import (
+    ConflictProbe,
+    LabelProbe,
+    LogitProbe,
+    loss_signals,
+    score_signals,
+)
+
+UPDATES_EVERY = 128  # steps between two measurements of an update's size: the dear ones
+NORMS_EVERY = 16  # and of the gradient's norm
+__all__ = ["SAMPLE_EVERY", "Probe", "Signals", "StepProbe"]
 
 
-class StepProbe:
-    """Collects the numerics of each step and of each parameter group over an epoch."""
+class Probe:
+    """Watches the training of a model: one line a step, one an evaluation.
 
-    def __init__(self, groups: Mapping[str, Sequence[Parameter]], clip: float = math.inf) -> None:
-        """Watch named groups of parameters; `clip` is the norm above which a step was clipped."""
-        self._groups = [list(parameters) for parameters in groups.values()]
-        self._clip = clip
-        self._before: list[list[Tensor]] | None = None
-        self._start_epoch()
+    `groups` are named parameters from input to output; by default the model's direct children that
+    train. With a `batch` (what the model is called with: 256 to 1024 fixed inputs) every evaluation
+    also looks at the layers; `rectified` and `features` name modules, see `LayerProbe`. `clip` is
+    the norm above which your loop clips, so that clipped steps are counted.
+    """
 
-    def after_backward(self) -> None:
-        """Call while the gradients are as backward left them."""
-        sampled = self._steps % SAMPLE_EVERY == 0
-        for index, group in enumerate(self._groups):
-            # A group that has not moved yet is looked at in every step: zero must mean zero.
-            if sampled or not self._largest[index] > 0.0:
-                self._largest[index] = _greater(self._largest[index], _largest_gradient(group))
-        if sampled:
-            self._before = _copies(self._groups)
-        self._steps += 1
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Mapping[str, Sequence[Parameter]] | None = None,
+        *,
+        batch: Any = None,
+        rectified: Sequence[str] = (),
+        features: str = "",
+        clip: float = math.inf,
+    ) -> None:
+        """Begin; with a batch the layers are looked at once, as they are before training."""
+        named = groups_of(model) if groups is None else groups
+        if not any(len(list(group)) for group in named.values()):
+            raise ValueError("there is nothing to watch: the model has no parameter that trains")
+        self.groups = tuple(named)
+        self._parameters = [one for group in named.values() for one in group]
+        self._steps = StepProbe(named, clip, every=UPDATES_EVERY)
+        self._count = 0
+        self._pending: tuple[Tensor, Tensor | None] | None = None
+        self._nonfinite = False
+        self._labels, self._logits, self._conflict = LabelProbe(), LogitProbe(), ConflictProbe()
+        self._layers = (
+            None
+            if batch is None
+            else LayerProbe(model, batch, rectified=rectified, features=features)
+        )
 
-    def after_update(self, loss: Tensor, grad_norm: Tensor) -> None:
-        """Call after the optimiser's step, with the global gradient norm before clipping."""
-        self._losses.append(loss.detach())
-        self._norms.append(grad_norm.detach())
-        if self._before is not None:
-            self._updates.append(_distances(self._groups, self._before))
-            self._weights.append(_norms(self._groups))
-            self._before = None
+    def before(
+        self,
+        *,
+        logits: Tensor | None = None,
+        targets: Tensor | None = None,
+        ids: Sequence[Hashable] | Tensor | None = None,
+        losses: Mapping[str, Tensor] | None = None,
+        shared: Tensor | None = None,
+    ) -> None:
+        """Call before `backward` with what there is: `targets` with `logits`, `ids` or both.
 
-    def finish_epoch(self) -> Signals:
-        """Return the signals since the last call, and start anew. NaN where nothing was measured.
-
-        `group_grad_max` is taken over every 16th step; it is exactly 0 only for a group whose
-        gradients were zero in every step, NaN for one that had none at all, infinite if one was
-        not finite.
+        `losses` are the parts of a loss by name, `shared` the features that all of them stand on.
         """
-        signals = self._numerics() | self._group_signals()
-        self._start_epoch()
+        if logits is not None and targets is not None:
+            self._logits.add(logits, targets)
+        if ids is not None and targets is not None:
+            self._labels.add(ids, targets)
+        if losses is not None and shared is not None:
+            self._conflict.add(losses, shared)
+
+    def step(self, loss: Tensor | float, grad_norm: Tensor | None = None) -> None:
+        """Call after `backward` (and `scaler.unscale_`), before clipping and the update.
+
+        Every 16th gradient norm is measured, and every one after a non-finite one; hand in
+        `grad_norm`, the norm before clipping, if your loop computes it anyway.
+        """
+        self._flush()
+        if grad_norm is None and (self._count % NORMS_EVERY == 0 or self._nonfinite):
+            gradients = [one.grad for one in self._parameters if one.grad is not None]
+            grad_norm = get_total_norm(gradients) if gradients else torch.zeros(())
+            self._nonfinite = not bool(torch.isfinite(grad_norm))
+        self._count += 1
+        self._steps.after_backward()
+        self._pending = (torch.as_tensor(loss).detach(), grad_norm)
+
+    def evaluation(
+        self,
+        val_losses: Tensor | None = None,
+        *,
+        scores: Tensor | None = None,
+        targets: Tensor | None = None,
+    ) -> Signals:
+        """Return the signals since the last evaluation, ready for a Row.
+
+        `val_losses` are the losses of single validation samples. `scores` (probabilities of the
+        positive class) and `targets` give histograms from which rankings are judged, and more.
+        """
+        self._flush()
+        self._count = 0
+        signals = dict(self._steps.finish_epoch())
+        for part in (self._labels, self._logits, self._conflict):
+            signals |= part.finish()
+        if self._layers is not None:
+            signals |= self._layers.measure()
+        if val_losses is not None:
+            signals |= loss_signals(val_losses)
+        if scores is not None and targets is not None:
+            signals |= score_signals(scores, targets)
         return signals
 
-    def _start_epoch(self) -> None:
-        self._steps = 0
-        self._losses: list[Tensor] = []
-        self._norms: list[Tensor] = []
-        self._largest = [math.nan] * len(self._groups)  # by group, so far
-        self._updates: list[Tensor] = []
-        self._weights: list[Tensor] = []
-        self._before = None
-        self._epoch_start = _copies(self._groups)
-
-    def _numerics(self) -> Signals:
-        losses, norms = _column(self._losses), _column(self._norms)
-        bad_gradient = ~torch.isfinite(norms)
-        finite = norms[~bad_gradient]
-        return {
-            "train_steps": float(self._steps),
-            "train_loss": float(losses.mean()),
-            "train_loss_se": float(losses.std() / math.sqrt(len(losses)))
-            if len(losses) > 1
-            else math.nan,
-            "nonfinite_loss_steps": float((~torch.isfinite(losses)).sum()),
-            "nonfinite_grad_steps": float(bad_gradient.sum()),
-            "nonfinite_grad_run": float(_longest_run(bad_gradient.tolist())),
-            "nonfinite_params": float(_nonfinite(self._groups)),
-            "grad_norm_p50": _quantile(finite, 0.5),
-            "grad_norm_p90": _quantile(finite, 0.9),
-            "grad_norm_max": _quantile(finite, 1.0),
-            "clipped_share": float((norms > self._clip).double().mean()),
-            "zero_grad_share": float((norms == 0.0).double().mean()),
-        }
-
-    def _group_signals(self) -> Signals:
-        ratio = [math.nan] * len(self._groups)
-        if self._updates:
-            update, weight = torch.stack(self._updates), torch.stack(self._weights)
-            # An update of zero is a ratio of zero, also for a group that is zero itself.
-            relative = torch.where(update == 0.0, 0.0, update / weight)
-            ratio = relative.double().square().mean(dim=0).sqrt().tolist()
-        return {
-            "group_grad_max": list(self._largest),
-            "group_update_norm": _distances(self._groups, self._epoch_start).tolist(),
-            "group_weight_norm": _norms(self._groups).tolist(),
-            "group_update_ratio": ratio,
-        }
+    def _flush(self) -> None:
+        """Finish the step before: its update is there by now."""
+        if self._pending is not None:
+            self._steps.after_update(*self._pending)
+            self._pending = None
 
 
-def _largest_gradient(group: Sequence[Parameter]) -> float:
-    """Return the greatest |gradient|; NaN if there is none, infinity if one is not finite."""
-    gradients = [parameter.grad for parameter in group if parameter.grad is not None]
-    if not gradients:
-        return math.nan
-    # Least and greatest of each: far cheaper than an infinity norm.
-    extremes = [extreme for gradient in gradients for extreme in torch.aminmax(gradient)]
-    return float(torch.stack(extremes).abs().nan_to_num(nan=math.inf).max())
-
-
-def _greater(one: float, other: float) -> float:
-    """Return the greater of two, where NaN means that there is none."""
-    return other if math.isnan(one) else one if math.isnan(other) else max(one, other)
-
-
-def _nonfinite(groups: Sequence[Sequence[Parameter]]) -> int:
-    """Count the parameters that are NaN or infinite; a finite norm says at once that none is."""
-    if bool(torch.isfinite(_norms(groups)).all()):
-        return 0
-    return sum(int((~torch.isfinite(one)).sum()) for group in groups for one in group)
-
-
-@torch.no_grad()
-def _copies(groups: Sequence[Sequence[Parameter]]) -> list[list[Tensor]]:
-    return [[parameter.clone() for parameter in group] for group in groups]
-
-
-@torch.no_grad()
-def _distances(groups: Sequence[Sequence[Parameter]], before: list[list[Tensor]]) -> Tensor:
-    differences = [
-        [new - old for new, old in zip(group, copies, strict=True)]
-        for group, copies in zip(groups, before, strict=True)
-    ]
-    return torch.stack([get_total_norm(group) for group in differences])
-
-
-@torch.no_grad()
-def _norms(groups: Sequence[Sequence[Parameter]]) -> Tensor:
-    return torch.stack([get_total_norm(group) for group in groups])
-
-
-def _column(values: Sequence[Tensor]) -> Tensor:
-    return (
-        torch.stack(list(values)).double().cpu() if values else torch.empty(0, dtype=torch.float64)
-    )
-
-
-def _quantile(values: Tensor, share: float) -> float:
-    return float(torch.quantile(values, share)) if len(values) else math.nan
-
-
-def _longest_run(flags: Sequence[bool]) -> int:
-    longest = current = 0
-    for flag in flags:
-        current = current + 1 if flag else 0
-        longest = max(longest, current)
-    return longest
+def groups_of(model: nn.Module) -> dict[str, list[Parameter]]:
+    """The parameters that train, by the direct children of the model, in their order."""
+    inner = unwrapped(model)
+    found = {
+        name: [one for one in child.parameters() if one.requires_grad]
+        for name, child in inner.named_children()
+    }
+    own = [one for one in inner.parameters(recurse=False) if one.requires_grad]
+    groups = {"own": own, **found} if own else found
+    return {name: parameters for name, parameters in groups.items() if parameters}

@@ -3,6 +3,7 @@
 Detectors are pure, so a stored history under the same detectors gives the stored label bit for bit.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,11 @@ from sickbay.trials.store import Relabelled, Store
 from sickbay.trials.store_merge import write_labels
 from sickbay.trials.store_read import iter_histories
 
-LABELLED = (TrialState.COMPLETED, TrialState.STOPPED)  # failed and cancelled trials have no label
+LABELLED = (  # failed and cancelled trials have no label
+    TrialState.COMPLETED,
+    TrialState.STOPPED,
+    TrialState.PRUNED,
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,12 @@ def relabel(
         changes=tuple(changes),
         written=len(new) if write else 0,
     )
+
+
+def counted(reports: Sequence[RelabelReport]) -> dict[str, int]:
+    """How many trials went from which verdict to which, the commonest first."""
+    counts = Counter(f"{one.old} -> {one.new}" for report in reports for one in report.changes)
+    return dict(counts.most_common())
 
 
 def verdict_of(health: str | None, pathology: str | None) -> str:

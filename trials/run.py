@@ -22,6 +22,7 @@ from sickbay.trials.contract import (
     Context,
     Finding,
     Goal,
+    Health,
     Label,
     Objective,
     Row,
@@ -52,6 +53,11 @@ from sickbay.trials.store_read import read_epoch_records
 DENSE_LOOKS = 64
 
 TrialRun = Generator[int, None, TrialRecord]
+OnRow = Callable[[Row], None]
+
+
+class Pruned(Exception):  # noqa: N818 - not an error: thrown into a run to end it
+    """Thrown into a run by a scheduler: the trial ends here and is stored as pruned."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +99,10 @@ class _Progress:
     audited: bool = False
 
 
-def run_trial(job: TrialJob) -> TrialRun:
+def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
     """Run a trial to its end and store everything about it; yields epochs, returns the record.
 
+    `on_row` is shown every row that was taken in. Throwing `Pruned` into the run ends it.
     An exception of the user's code ends in the state `failed`, with its traceback. Running out of
     memory is raised instead, and so is a StoreError: that is the machine's trouble, and the caller
     may try again.
@@ -113,7 +120,7 @@ def run_trial(job: TrialJob) -> TrialRun:
     progress = _Progress()
     try:
         log.begin()
-        progress.state = yield from _train(job, device, log, progress)
+        progress.state = yield from _train(job, device, log, progress, on_row)
         log.flush()
         label, findings = _judge(job, log, progress)
     except (Exception, SystemExit) as error:  # sys.exit() in training code ends one trial, too
@@ -184,7 +191,7 @@ def looks_online(n: int) -> bool:
 
 
 def _train(
-    job: TrialJob, device: str, log: TrialLog, progress: _Progress
+    job: TrialJob, device: str, log: TrialLog, progress: _Progress, on_row: OnRow | None
 ) -> Generator[int, None, TrialState]:
     workload = registry.workload(job.trial.workload)
     progress.workload_version = workload.version
@@ -196,9 +203,14 @@ def _train(
     with _closed_after(_seeded_rows(workload, job, context, log, progress)) as rows:
         for row in rows:
             taken = log.take(row)
+            if on_row is not None:
+                on_row(taken)
             if _stops(job, log, progress):
                 return TrialState.STOPPED
-            yield taken.epoch
+            try:
+                yield taken.epoch
+            except Pruned:
+                return TrialState.PRUNED
             if taken.epoch >= job.trial.epochs:
                 break
             if cancelled():
@@ -293,12 +305,17 @@ def _check_ending(log: TrialLog, job: TrialJob) -> None:
 def _judge(
     job: TrialJob, log: TrialLog, progress: _Progress
 ) -> tuple[Label | None, tuple[Finding, ...]]:
-    """Judge what a trial left behind; one that failed or was cancelled gets findings, no label."""
+    """Judge what a trial left behind; one that failed or was cancelled gets findings, no label.
+
+    One that was pruned is labelled only where it is pathological: whether the others would have
+    come to be healthy, nobody knows.
+    """
     finished = progress.state is TrialState.COMPLETED
     history = log.history(progress.facts, job.trial.epochs, finished=finished)
     diagnosis = diagnose(history, detectors())
     ended = progress.state in (TrialState.COMPLETED, TrialState.STOPPED)
-    return (diagnosis.label if ended else None), diagnosis.findings
+    sick = diagnosis.label.health is Health.PATHOLOGICAL and progress.state is TrialState.PRUNED
+    return (diagnosis.label if ended or sick else None), diagnosis.findings
 
 
 def _record(job: TrialJob, log: TrialLog, progress: _Progress, attempt: int) -> TrialRecord:

@@ -10,10 +10,15 @@ from collections.abc import Callable, Iterator, Mapping
 from sickbay.trials.contract import Factor, Scalar, Workload
 from sickbay.trials.design import MAX_TRIALS, trial_count
 from sickbay.trials.problems import SpecError, SpecProblem, listed, nearest, shown
-from sickbay.trials.spec_model import RangeSpec, Source, SweepSpec
+from sickbay.trials.spec_design import fitted_conditions, space_problems, unknown_names
+from sickbay.trials.spec_model import SEARCHES, RangeSpec, Source, SweepSpec
 from sickbay.trials.spec_shape import RESERVED, read_source, salvage
 
 Findings = list[SpecProblem]
+
+# What a plan is made of: where one of these is broken, nothing can be planned to look further.
+_SHAPING = {"design", "factors", "baseline", "fixed", "zip", "constraints", "conditions", "k"}
+_SHAPING |= {"resolution", "seeds"}
 
 
 def load_spec(
@@ -32,7 +37,8 @@ def load_spec(
         except ValueError as error:
             problems.append(SpecProblem("workload", str(error), shown(spec.workload)))
     if spec is not None and workload is not None:
-        spec, more = _compare(spec, workload)
+        shaping = {problem.key.partition(".")[0].partition("[")[0] for problem in problems}
+        spec, more = _compare(spec, workload, sound=not shaping & _SHAPING)
         problems.extend(more)
     if problems or spec is None or workload is None:
         raise SpecError(problems)
@@ -41,13 +47,13 @@ def load_spec(
 
 def check_spec(spec: SweepSpec, workload: Workload) -> SweepSpec:
     """Give the spec with every number in its setting's type; SpecError lists every problem."""
-    checked, problems = _compare(spec, workload)
+    checked, problems = _compare(spec, workload, sound=True)
     if problems:
         raise SpecError(problems)
     return checked
 
 
-def _compare(spec: SweepSpec, workload: Workload) -> tuple[SweepSpec, Findings]:
+def _compare(spec: SweepSpec, workload: Workload, *, sound: bool) -> tuple[SweepSpec, Findings]:
     problems: Findings = []
     factors = {
         name: levels
@@ -63,10 +69,14 @@ def _compare(spec: SweepSpec, workload: Workload) -> tuple[SweepSpec, Findings]:
             "factors": factors,
             "baseline": _fitted_map("baseline", spec.baseline, workload, problems),
             "fixed": _fitted_map("fixed", spec.fixed, workload, problems),
+            "conditions": fitted_conditions(spec, factors),
         }
     )
-    if not problems:
+    problems.extend(unknown_names(checked, _settings(workload)))
+    if sound and not problems:
         problems.extend(_too_many(checked, workload))
+    if sound and not problems:
+        problems.extend(space_problems(checked, workload))
     return checked, problems
 
 
@@ -182,7 +192,7 @@ def _range(name: str, levels: RangeSpec, workload: Workload) -> Iterator[SpecPro
 
 
 def _too_many(spec: SweepSpec, workload: Workload) -> Iterator[SpecProblem]:
-    if any(isinstance(levels, RangeSpec) or not levels for levels in spec.factors.values()):
+    if spec.design in SEARCHES:
         return
     count = trial_count(spec, workload)
     if count > MAX_TRIALS:

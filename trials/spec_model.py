@@ -11,28 +11,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+)
 
 from sickbay.trials.contract import Scalar
 
 MAX_SEEDS = 100_000
 LARGEST_SEED = 2**32 - 1  # what numpy's and torch's generators both take
 
-# The one table of designs and of schedulers: true where this version can run it.
-DESIGNS: Mapping[str, bool] = {
-    "grid": True,
-    "one_factor": True,
-    "leave_one_out": True,
-    "add_one_in": True,
-    "leave_k_out": False,
-    "fractional": False,
-    "random": False,
-    "tpe": False,
-    "gp": False,
-    "nsga2": False,
-    "boundary": False,
-}
-SCHEDULERS: Mapping[str, bool] = {"none": True, "asha": False, "median": False}
+# The designs that list their trials, and the searches, which draw one configuration after another.
+PLANNED = ("grid", "one_factor", "leave_one_out", "add_one_in", "leave_k_out", "fractional")
+SEARCHES = ("random", "tpe", "gp", "nsga2", "boundary")
+DESIGNS = (*PLANNED, *SEARCHES)
+SCHEDULERS = ("none", "asha", "median")
+ROMAN = {"III": 3, "IV": 4, "V": 5, "VI": 6}
 
 
 def _scalar(value: object) -> object:
@@ -54,6 +53,14 @@ def _as_seeds(value: object) -> object:
             raise ValueError("out of range")
         return tuple(range(value))
     return _as_tuple(value)
+
+
+def _as_resolution(value: object) -> object:
+    return ROMAN.get(value.upper(), value) if isinstance(value, str) else value
+
+
+def _is_list(value: object) -> str:
+    return "several" if isinstance(value, list | tuple) else "one"
 
 
 def _is_range(value: object) -> str:
@@ -86,6 +93,34 @@ class ObjectiveSpec(_Model):
         pattern=r"^[a-z][a-z0-9_]*$",
     )
     goal: Literal["minimize", "maximize"] = Field(description="minimize or maximize")
+    also: Annotated[tuple["ObjectiveSpec", ...], BeforeValidator(_as_tuple)] = Field(
+        default=(), description="further mappings {signal, goal}, for a search of several"
+    )
+
+
+def _first_and_rest(value: object) -> object:
+    """Read a list of objectives as its first, which trials are compared by, and the others."""
+    if not isinstance(value, tuple):
+        return value
+    if not value:
+        raise ValueError("no objective")
+    return value[0].model_copy(update={"also": value[1:]})
+
+
+_Objectives = Annotated[
+    Annotated[ObjectiveSpec, Tag("one")]
+    | Annotated[Annotated[tuple[ObjectiveSpec, ...], BeforeValidator(_as_tuple)], Tag("several")],
+    Discriminator(_is_list),
+    AfterValidator(_first_and_rest),
+]
+
+
+class _OneOrSeveral:
+    """Lets a field that holds one objective be written as a list of them."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
+        return handler.generate_schema(_Objectives)
 
 
 class EarlyStopSpec(_Model):
@@ -97,7 +132,7 @@ class EarlyStopSpec(_Model):
     audit: float = Field(
         default=0.05, ge=0, le=1, description="a share from 0 to 1 of such trials that run on"
     )
-    scheduler: str = Field(default="none", description="none (asha and median are planned)")
+    scheduler: str = Field(default="none", description="none, asha or median")
 
 
 class ResourcesSpec(_Model):
@@ -160,8 +195,25 @@ class SweepSpec(_Model):
     fixed: dict[str, Level] = Field(
         default_factory=dict, description="a mapping of settings to the value they keep"
     )
-    objective: ObjectiveSpec | None = Field(
-        default=None, description="a mapping {signal, goal}, or null for the workload's own"
+    zip: Annotated[tuple[Words, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(), description="a list of groups, each a list of factors that change together"
+    )
+    constraints: Words = Field(
+        default=(), description='a list of conditions such as "lr * momentum < 0.1"'
+    )
+    conditions: dict[str, dict[str, Levels]] = Field(
+        default_factory=dict,
+        description="a mapping of factors to {other factor: the levels with which it matters}",
+    )
+    k: int = Field(
+        default=2, ge=1, description="a whole number of at least 1: how many leave_k_out leaves out"
+    )
+    resolution: Annotated[int, BeforeValidator(_as_resolution)] = Field(
+        default=4, ge=3, le=6, description="III, IV, V or VI (or 3 to 6), for fractional"
+    )
+    objective: Annotated[ObjectiveSpec, _OneOrSeveral] | None = Field(
+        default=None,
+        description="a mapping {signal, goal}, a list of such, or null for the workload's own",
     )
     early_stop: EarlyStopSpec = Field(
         default_factory=EarlyStopSpec, description="a mapping {pathology, audit, scheduler}"

@@ -14,10 +14,13 @@ from pydantic_core import ErrorDetails
 
 from sickbay.trials.contract import TRIAL_COLUMNS, Scalar
 from sickbay.trials.problems import SpecError, SpecProblem, listed, nearest, shown
+from sickbay.trials.spec_design import design_problems
 from sickbay.trials.spec_model import (
     DESIGNS,
     LEVELS_OR_RANGE,
+    PLANNED,
     SCHEDULERS,
+    ObjectiveSpec,
     RangeSpec,
     Source,
     SweepSpec,
@@ -121,6 +124,8 @@ def _problem(detail: ErrorDetails, path: Path_) -> SpecProblem:
     hint = ""
     if isinstance(value, str) and detail["type"].startswith(("int", "float", "bool", "tuple")):
         hint = " (write it without quotes)" if _is_number(value) or value == "true" else ""
+    if path == ("objective",) and value == []:
+        hint = " (no objective: leave the key out for the workload's own)"
     if path[0] == "seeds" and value in (0, (), []):
         hint = " (zero seeds are no trials)"
     meant = nearest(value, ("minimize", "maximize")) if word == "goal" else None
@@ -134,18 +139,15 @@ def _beyond_types(spec: SweepSpec, raw: Mapping[str, Any]) -> list[SpecProblem]:
         *_known_word("early_stop.scheduler", spec.early_stop.scheduler, SCHEDULERS),
         *_factor_problems(spec, raw.get("factors") or {}),
         *_duplicates("seeds", spec.seeds),
+        *design_problems(spec),
         *([] if spec.seeds else [SpecProblem("seeds", "zero seeds are no trials: give one", "[]")]),
     ]
 
 
-def _known_word(key: str, word: str, table: Mapping[str, bool]) -> Iterator[SpecProblem]:
-    ready = listed(name for name, available in table.items() if available)
+def _known_word(key: str, word: str, table: Sequence[str]) -> Iterator[SpecProblem]:
     if word not in table:
-        known = f"not known. Available: {ready}."
+        known = f"not known. Available: {listed(table)}."
         yield SpecProblem(key, known, shown(word), nearest(word, table))
-    elif not table[word]:
-        later = f"not available yet in this version. Available: {ready}."
-        yield SpecProblem(key, later, shown(word))
 
 
 def _factor_problems(spec: SweepSpec, raw: Mapping[str, Any]) -> Iterator[SpecProblem]:
@@ -173,7 +175,7 @@ def _range_problems(key: str, levels: RangeSpec, design: str) -> Iterator[SpecPr
         yield SpecProblem(f"{key}.high", "must be above `low`", shown(levels.high))
     if levels.log and levels.low <= 0:
         yield SpecProblem(f"{key}.low", "must be above 0 where `log` is true", shown(levels.low))
-    if DESIGNS.get(design):
+    if design in PLANNED:
         yield SpecProblem(key, f"the design {design} needs a list of levels, not a range")
 
 
@@ -219,6 +221,8 @@ def _model_at(path: Path_) -> type[BaseModel] | None:
         return SweepSpec
     if path[0] == "factors":
         return RangeSpec if len(path) == 2 else None
+    if path[0] == "objective" and len(path) > 1:
+        return ObjectiveSpec
     options = SweepSpec.model_fields[str(path[0])].annotation if len(path) == 1 else None
     models = [options, *getattr(options, "__args__", ())]
     return next((m for m in models if isinstance(m, type) and issubclass(m, BaseModel)), None)
@@ -232,8 +236,11 @@ def _allowed(path: Path_) -> str:
         if model is not None:
             return str(model.description)
         return LEVELS_OR_RANGE if top == "factors" and len(path) == 2 else LEVEL
-    if len(path) > 1 and isinstance(path[1], str) and (model_at := _model_at(path[:1])):
-        return str(model_at.model_fields[path[1]].description)
+    if top == "conditions" and len(path) > 2:
+        return LEVEL if len(path) > 3 else "a list of the levels with which it matters"
+    model_at = _model_at(path[:-1]) if len(path) > 1 else None
+    if model_at is not None and path[-1] in model_at.model_fields:
+        return str(model_at.model_fields[str(path[-1])].description)
     return str(SweepSpec.model_fields[top].description)
 
 

@@ -272,18 +272,23 @@ def persistent(
     that is NaN) closes a run that has begun: the state is then entered at once and never left. A
     gap before any run counts for nothing.
     """
+    if not enter.any():
+        return None
     onset, run, calm, latched = 0, 0, 0, False
     active = False
-    for index in range(len(enter)):
-        if gap is not None and gap[index]:
+    gaps = np.zeros(len(enter), dtype=np.bool_) if gap is None else gap
+    # plain lists: to ask an array for one value after another is slow
+    steps = zip(enter.tolist(), leave.tolist(), gaps.tolist(), strict=True)
+    for index, (enters, leaves, missing) in enumerate(steps):
+        if missing:
             latched = latched or active or run > 0
             active = active or latched
-        elif enter[index]:
+        elif enters:
             onset = onset if active or run else index
             run, calm = run + 1, 0
             active = active or run >= k
         else:
-            calm = calm + 1 if leave[index] else 0
+            calm = calm + 1 if leaves else 0
             active = active and (calm < k or latched)
             run = run if active else 0
     return onset if active else None

@@ -58,7 +58,9 @@ __all__ = [
     "SweepRecord",
     "TrialRecord",
     "latest_attempt",
+    "note_pruning",
     "open_store",
+    "pruning_noted",
     "read_checkpoint",
     "request",
     "requested",
@@ -181,6 +183,25 @@ def requested(store: Store, sweep_id: str) -> Request | None:
     data = read_file(store, f"{sweep_parts(store, sweep_id)}/control.json")
     what = json.loads(data)["request"] if data else None
     return what if what in ("stop", "cancel") else None
+
+
+def note_pruning(store_uri: str, sweep_id: str, trial_id: str) -> None:
+    """Leave a note for the worker of a trial: a scheduler wants it to end."""
+    write_file(open_store(store_uri), _pruning(open_store(store_uri), sweep_id, trial_id), b"{}")
+
+
+def pruning_noted(store_uri: str, sweep_id: str, trial_id: str) -> bool:
+    """Whether there is such a note; it is taken away, since it is for this run only."""
+    store = open_store(store_uri)
+    path = _pruning(store, sweep_id, trial_id)
+    noted = read_file(store, path) is not None
+    if noted:
+        remove_file(store, path)
+    return noted
+
+
+def _pruning(store: Store, sweep_id: str, trial_id: str) -> str:
+    return f"{trial_parts(store, sweep_id, trial_id)}/prune.json"
 
 
 def _plain(value: Any) -> object:

@@ -45,7 +45,7 @@ from sickbay.trials.store_tables import (
 
 # `trials` last: a trial that has a row there has all the rest as well.
 _ORDER = ("epochs", "findings", "labels", "trials")
-_FINAL = (TrialState.COMPLETED, TrialState.STOPPED)
+_FINAL = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Run a list of trials on Ray Tune. The one file of this room that imports ray.
+"""Run trials on Ray Tune, planned or searched for. Only this file and `tune_search` import ray.
 
 Only names and plain data cross to the workers: a job is a dict, the workload is looked up there by
 its name. A worker stores its own trial; what travels back is a line for the progress display. A
@@ -7,7 +7,6 @@ last result as with a function, so the driver is asked less often.
 """
 
 import contextlib
-import json
 import logging
 import os
 import tempfile
@@ -30,7 +29,7 @@ from ray.tune import (
 )
 from ray.tune.search import Searcher
 
-from sickbay.trials.contract import Goal, Objective, TrialConfig
+from sickbay.trials.contract import Goal, Row, TrialConfig
 from sickbay.trials.events import (
     Ended,
     ErrorStorm,
@@ -40,22 +39,19 @@ from sickbay.trials.events import (
     StormWatch,
     Watch,
 )
-from sickbay.trials.run import RunPolicy, TrialJob, TrialRun, record_loss, run_trial
+from sickbay.trials.job_text import job_from_text, job_text
+from sickbay.trials.run import Pruned, TrialJob, TrialRun, record_loss, run_trial
+from sickbay.trials.search import Search, SearchTask
 from sickbay.trials.seeding import gpu_memory_gib
-from sickbay.trials.store import StoreError
+from sickbay.trials.shares import Share, gpu_fraction
+from sickbay.trials.store import StoreError, pruning_noted
+from sickbay.trials.tune_search import OptunaPort, StaysHere, scheduler_of
 
 REPORT_SECONDS = 1.0  # a running trial tells the driver its epoch this often
+FINISHED = str(Searcher.FINISHED)  # what Tune takes for: nothing more will come
 # How many trials may wait on the cluster: enough to keep every core busy while the driver is, few
 # enough that a request to stop leaves little behind. Ray's own default for a searcher is 1.
 PENDING_PER_CORE = 2
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one trial gets of the cluster."""
-
-    cpu: float = 1.0
-    gpu: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,12 +62,31 @@ class Cluster:
     cpus: int | None = None
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How trials are run, whichever: what each gets, who is told, when to end.
+
+    `scheduler` is `none`, `asha` or `median`, and compares trials of at most `epochs` epochs.
+    """
+
+    share: Share
+    watch: Watch
+    retries: int
+    stopping: Callable[[], bool]
+    scheduler: str = "none"
+    goal: Goal = Goal.MINIMIZE
+    epochs: int = 1
+
+
 class TrialActor(Trainable):  # type: ignore[misc]
     """Runs trials one after another in one worker process."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the first trial."""
-        self._run: TrialRun = run_trial(job_from_text(config["job"]))
+        self._job = job_from_text(config["job"])
+        self._scheduled = bool(config.get("scheduled"))
+        self._objective: float | None = None
+        self._run: TrialRun = run_trial(self._job, self._look)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin the next trial in the same process; `run_trial` sets everything anew."""
@@ -80,16 +95,24 @@ class TrialActor(Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Run on until the trial ends or it is time to report."""
-        deadline = time.monotonic() + REPORT_SECONDS
-        epoch = 0
-        while True:
-            try:
+        """Run on until the trial ends or it is time to report: a scheduler sees every epoch."""
+        deadline = time.monotonic() + (0 if self._scheduled else REPORT_SECONDS)
+        trial_id = self._job.trial.trial_id
+        try:
+            if self._scheduled and pruning_noted(self._job.store, self._job.sweep_id, trial_id):
+                self._run.throw(Pruned())
+            while True:
                 epoch = next(self._run)
-            except StopIteration as end:
-                return {"done": True, "ended": asdict(Ended.of(end.value))}
-            if time.monotonic() >= deadline:
-                return {"done": False, "epoch": epoch}
+                if time.monotonic() >= deadline:
+                    break
+        except StopIteration as end:
+            return {"done": True, "ended": asdict(Ended.of(end.value))}
+        seen = {} if self._objective is None else {"objective": self._objective}
+        return {"done": False, "epoch": epoch, **seen}
+
+    def _look(self, row: Row) -> None:
+        value = row.signals.get(self._job.objective.signal)
+        self._objective = float(value) if isinstance(value, int | float) else None
 
     def cleanup(self) -> None:
         """Let the workload's `finally` run if the trial was cut short."""
@@ -111,16 +134,41 @@ def run_jobs(
     exception of the user's code and a pathology never. Raises ErrorStorm when the same exception
     ended three trials in a row, StoreError when not even a lost trial could be written down.
     """
-    if not jobs:
-        return
+    run_all(jobs, Manner(share, watch, retries, stopping))
+
+
+def run_all(jobs: Sequence[TrialJob], manner: Manner) -> None:
+    """Run jobs as `run_jobs` does, with a scheduler if the manner names one."""
+    if jobs:
+        _fit(_Feed(jobs, manner), manner)
+
+
+def run_search(
+    task: SearchTask,
+    make_job: Callable[[TrialConfig], TrialJob],
+    done: Callable[[str], bool],
+    manner: Manner,
+) -> Search:
+    """Run a search as `run_jobs` runs jobs, through Ray Tune's OptunaSearch; gives it back ended.
+
+    `done(trial_id)` says which trials of it need not be run. Raises StoreError for a store that no
+    study can lie beside.
+    """
+    search = Search(task, OptunaPort(task), done)
+    _fit(_SearchFeed(search, make_job, manner), manner)
+    return search
+
+
+def _fit(feed: "_Feed | _SearchFeed", manner: Manner) -> None:
+    share = manner.share
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is an event of ours
-    feed = _Feed(jobs, stopping)
-    follower = _Follower(jobs, watch, retries, feed)
+    follower = _Follower(feed, manner)
     with tempfile.TemporaryDirectory(prefix="sickbay-ray-") as folder, _tune_settings(share):
         Tuner(
             with_resources(TrialActor, {"cpu": share.cpu, "gpu": share.gpu}),
             tune_config=TuneConfig(
                 search_alg=feed,
+                scheduler=scheduler_of(manner.scheduler, manner.goal, manner.epochs),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -130,7 +178,7 @@ def run_jobs(
                 storage_path=folder,
                 verbose=0,
                 callbacks=[follower],
-                failure_config=FailureConfig(max_failures=retries),
+                failure_config=FailureConfig(max_failures=manner.retries),
                 checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         ).fit()
@@ -140,26 +188,23 @@ def run_jobs(
         raise follower.storm
 
 
-class _StaysHere:
-    """For objects that Tune pickles into its snapshot: we resume from the store, not from there."""
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return (object, ())
-
-
-class _Feed(_StaysHere, Searcher):  # type: ignore[misc]
+class _Feed(StaysHere, Searcher):  # type: ignore[misc]
     """Hands Tune the planned jobs in their order."""
 
-    def __init__(self, jobs: Sequence[TrialJob], stopping: Callable[[], bool]) -> None:
+    def __init__(self, jobs: Sequence[TrialJob], manner: Manner) -> None:
         super().__init__()
+        self.jobs = {job.trial.trial_id: job for job in jobs}
         self._left = iter(jobs)
-        self._stopping = stopping
+        self._manner = manner
         self.closed = False
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         del trial_id  # ours are in the job
-        job = None if self.closed or self._stopping() else next(self._left, None)
-        return Searcher.FINISHED if job is None else {"job": job_text(job)}
+        job = None if self.closed or self._manner.stopping() else next(self._left, None)
+        return FINISHED if job is None else _tune_config(job, self._manner)
+
+    def ended(self, event: Ended) -> None:
+        """Nothing to learn: the plan is fixed."""
 
     def on_trial_complete(
         self,
@@ -167,7 +212,7 @@ class _Feed(_StaysHere, Searcher):  # type: ignore[misc]
         result: dict[str, Any] | None = None,
         error: bool = False,  # noqa: FBT001, FBT002 - as Ray calls it
     ) -> None:
-        """Nothing to learn: the plan is fixed."""
+        """Nothing: the follower tells of every end, once it is stored."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to keep: what is missing is read from the store."""
@@ -176,13 +221,43 @@ class _Feed(_StaysHere, Searcher):  # type: ignore[misc]
         """Nothing to restore."""
 
 
-class _Follower(_StaysHere, Callback):  # type: ignore[misc]
+class _SearchFeed(_Feed):
+    """Hands Tune what a search suggests; a further suggestion waits until a slot is free."""
+
+    def __init__(
+        self, search: Search, make_job: Callable[[TrialConfig], TrialJob], manner: Manner
+    ) -> None:
+        super().__init__([], manner)
+        self._search = search
+        self._make_job = make_job
+        self._running: set[str] = set()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        del trial_id
+        if self.closed or self._manner.stopping():
+            return FINISHED
+        trial = self._search.next(may_ask=len(self._running) < _slots(self._manner.share))
+        if trial is None:
+            return FINISHED if self._search.finished else None
+        self._running.add(trial.trial_id)
+        self.jobs[trial.trial_id] = self._make_job(trial)
+        return _tune_config(self.jobs[trial.trial_id], self._manner)
+
+    def ended(self, event: Ended) -> None:
+        self._running.discard(event.trial_id)
+        self._search.ended(event)
+
+
+def _tune_config(job: TrialJob, manner: Manner) -> dict[str, Any]:
+    return {"job": job_text(job), "scheduled": manner.scheduler != "none"}
+
+
+class _Follower(StaysHere, Callback):  # type: ignore[misc]
     """Turns callbacks into events, records trials whose worker is gone, sees error storms."""
 
-    def __init__(self, jobs: Sequence[TrialJob], watch: Watch, retries: int, feed: _Feed) -> None:
-        self._jobs = {job.trial.trial_id: job for job in jobs}
-        self._watch = watch
-        self._retries = retries
+    def __init__(self, feed: _Feed, manner: Manner) -> None:
+        self._watch = manner.watch
+        self._retries = manner.retries
         self._feed = feed
         self._storms = StormWatch()
         self._deaths: Counter[str] = Counter()
@@ -200,7 +275,7 @@ class _Follower(_StaysHere, Callback):  # type: ignore[misc]
         if "ended" not in result:
             return
         ended = Ended(**result["ended"])
-        self._watch(ended)
+        self._end(ended)
         self.storm = self.storm or self._storms.see(ended)
         self._feed.closed = self._feed.closed or self.storm is not None
 
@@ -212,13 +287,19 @@ class _Follower(_StaysHere, Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         del iteration, trials, info
-        trial_id = _trial_id(trial)
         try:
-            record = record_loss(self._jobs[trial_id], self._retries + 1, _why(trial))
+            record = record_loss(self._feed.jobs[_trial_id(trial)], self._retries + 1, _why(trial))
         except StoreError as error:
             self.trouble, self._feed.closed = error, True
             return
-        self._watch(replace(Ended.of(record), error_key=None))
+        self._end(replace(Ended.of(record), error_key=None))
+
+    def _end(self, ended: Ended) -> None:
+        self._watch(ended)
+        try:
+            self._feed.ended(ended)
+        except StoreError as error:
+            self.trouble, self._feed.closed = error, True
 
 
 @contextlib.contextmanager
@@ -269,47 +350,16 @@ def check_fits(share: Share) -> None:
             )
 
 
-def gpu_fraction(total: float, wanted: float) -> float:
-    """Largest share 1/n of a GPU of `total` GiB that leaves each of n trials `wanted` GiB.
-
-    Raises ResourceError if not even one trial fits.
-    """
-    if wanted > total:
-        raise ResourceError(
-            f"resources.gpu_memory: a trial wants {wanted:g} GiB and the GPU has {total:.1f} GiB"
-        )
-    # Ray counts resources in steps of 1e-4; rounding down keeps n shares within one GPU
-    return int(1e4 / int(total / wanted)) / 1e4
-
-
-def job_text(job: TrialJob) -> str:
-    """A job as JSON text: the only thing that crosses to a worker, and one key in Tune's books."""
-    return json.dumps(asdict(replace(job, trial=replace(job.trial, config=dict(job.trial.config)))))
-
-
-def job_from_text(text: str) -> TrialJob:
-    """Read what `job_text` wrote."""
-    values = json.loads(text)
-    values["trial"] |= {"changed": tuple(values["trial"]["changed"])}
-    goal = Goal(values["objective"]["goal"])
-    values |= {
-        "trial": TrialConfig(**values["trial"]),
-        "objective": Objective(values["objective"]["signal"], goal),
-        "policy": RunPolicy(**values["policy"]),
-    }
-    return TrialJob(**values)
-
-
 @contextlib.contextmanager
 def _tune_settings(share: Share) -> Iterator[None]:
     """Tune's switches that are environment variables only; set back afterwards."""
-    cores = int(ray.cluster_resources().get("CPU", 1.0) / max(share.cpu, 0.01))
     settings = {
         "RAY_AIR_NEW_OUTPUT": "0",  # the progress display is ours
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our store replaces Ray's files per trial
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the caller decides what Ctrl-C means
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a spec mean the user's folder
-        "TUNE_MAX_PENDING_TRIALS_PG": str(max(4, PENDING_PER_CORE * cores)),
+        "TUNE_MAX_PENDING_TRIALS_PG": str(max(4, PENDING_PER_CORE * _slots(share))),
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the last result is the end, without a number
         "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # we resume from our store, not from Tune's snapshot
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     }
@@ -323,6 +373,11 @@ def _tune_settings(share: Share) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _slots(share: Share) -> int:
+    """How many trials the cluster runs at once, by its cores."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1.0) / max(share.cpu, 0.01)))
 
 
 def _trial_id(trial: Any) -> str:

@@ -237,8 +237,8 @@ def test_a_dry_run_of_relabelling_writes_nothing(tmp_path):
     pd.testing.assert_frame_equal(before, trials(tmp_path))
 
 
-def test_an_address_that_is_not_available_yet_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(SweepError, match="not available yet"):
+def test_an_address_that_is_no_ray_to_connect_to_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(SweepError, match="through its Jobs API"):
         run(toy_sweeps.spec(), str(tmp_path / "store"), Options(address="http://head:8265"))
     assert not (tmp_path / "store").exists()
 

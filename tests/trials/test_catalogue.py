@@ -3,14 +3,20 @@ import re
 from pathlib import Path
 
 import pytest
+from golden_histories import load
 
 from sickbay.trials.catalogue import catalogue_markdown
+from sickbay.trials.history import History
 from sickbay.trials.margins import MARGINS, MARGINS_VERSION, margin
 
 ROOT = Path(__file__).parents[2]
 
 # Whoever changes a margin raises MARGINS_VERSION and writes the new pair here.
-PINNED = {"1.0": "2a441fb6372a1660", "1.1": "d817a93230cd4cc6"}
+PINNED = {
+    "1.0": "2a441fb6372a1660",
+    "1.1": "d817a93230cd4cc6",
+    "1.2": "6d8d363018ff37a8",
+}
 
 
 def test_the_page_is_what_the_detectors_say_of_themselves(built_in):
@@ -66,3 +72,18 @@ def test_signals_read_in_a_detector_are_declared(built_in):
         read = set(re.findall(r'(?:column|vectors|has)\("(\w+)"\)', source))
         declared = {part for names in one.signals for part in names.split("|")}
         assert read <= declared | set(one.optional_signals), one.name
+
+
+def test_what_a_detector_reads_through_shared_evidence_is_declared(built_in, monkeypatch):
+    """Ask each about its golden histories, and watch which columns it opens."""
+    opened = set()
+    array = History._array
+    monkeypatch.setattr(
+        History, "_array", lambda history, name: opened.add(name) or array(history, name)
+    )
+    for one in built_in:
+        opened.clear()
+        for path in sorted((ROOT / "tests" / "golden" / one.name).glob("*.json")):
+            one(load(path).history)
+        declared = {part for names in one.signals for part in names.split("|")}
+        assert opened <= declared | set(one.optional_signals), one.name

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sickbay.trials.conformance import ConformanceError, check_detector
+from sickbay.trials.conformance_classes import permuted
 from sickbay.trials.conformance_invariance import check_invariance, plausible_history, variants
 from sickbay.trials.contract import Finding, FindingState, Row, Severity, TaskFacts
 from sickbay.trials.detecting import as_detector, clear, detector, fired
@@ -77,6 +78,15 @@ def planted(name):
             "val_loss": [0.3] * 8 + [0.3 + 0.01 * i for i in range(40)],
             "train_loss": [0.3 - 0.005 * i for i in range(48)],
         },
+        "dead_units": {"dead_unit_share": [[0.1, 0.2]] * 8 + [[0.1, 0.97]] * 40},
+        "loss_spike": {
+            "train_loss_steps": [
+                [9.0 if j == 5 else value * (1.0 + 0.1 * (j * 7 % 5)) for j in range(24)]
+                for value in wobble
+            ]
+        },
+        "posterior_collapse": {"latent_variance": [[0.5] + [1e-4] * 31] * 48},
+        "saturated_activation": {"saturated_share": [[0.1, 0.2]] * 8 + [[0.1, 0.97]] * 40},
         "symmetric_component_trap": {
             "component_distance": [1e-8] * 48,
             "component_gradient_cosine": [1.0] * 48,
@@ -100,7 +110,8 @@ def test_a_planted_fault_fires_however_it_is_written_down(built_in, name):
     )
     history = History(rows, facts, 48, finished=True)
     assert detect(history).state is FindingState.FIRED
-    assert sum(1 for _ in variants(history)) == 6
+    classes = "val_confusion" in columns and "val_auprc" not in columns
+    assert sum(1 for _ in variants(history)) == 6 + classes
     check_detector(detect, [history])
 
 
@@ -132,6 +143,49 @@ def test_a_judgement_by_another_column_is_found_out():
 
     with pytest.raises(ConformanceError, match="irrelevant columns"):
         check_invariance(toy(detect))
+
+
+def test_a_judgement_by_a_column_that_is_not_declared_is_found_out():
+    def detect(history):
+        return fired("Odd.", onset=1) if history.has("val_n") else clear("Fine.")
+
+    rows = [Row(epoch, epoch, {"val_loss": 0.5, "val_n": 9.0}) for epoch in range(1, 9)]
+    with pytest.raises(ConformanceError, match="renamed that it does not declare"):
+        check_invariance(toy(detect), [History(rows, TaskFacts(), 8, finished=True)])
+
+
+def test_a_judgement_by_the_place_of_a_class_is_found_out():
+    def detect(history):
+        return (
+            fired("Lost.", onset=1) if history.vectors("val_confusion")[-1, 3] == 0 else clear("")
+        )
+
+    rows = [Row(epoch, epoch, {"val_confusion": [90.0, 0.0, 10.0, 0.0]}) for epoch in range(1, 9)]
+    judge = replace(toy(detect), signals=("val_confusion",))
+    with pytest.raises(ConformanceError, match="its classes in another order"):
+        check_invariance(judge, [History(rows, TaskFacts(), 8, finished=True)])
+
+
+def test_classes_in_another_order_keep_their_counts_and_their_ranking():
+    signals = {
+        "val_confusion": [80.0, 10.0, 3.0, 7.0],
+        "val_scores_hist_pos": [1.0, 2.0, 7.0],
+        "val_scores_hist_neg": [60.0, 20.0, 10.0],
+        "class_gradient_share": [0.7, 0.3],
+        "val_mean_probability": 0.25,
+    }
+    history = History([Row(1, 1, signals)], TaskFacts(class_counts=(900, 100)), 1)
+    turned = permuted(history)
+    assert turned.facts.class_counts == (100, 900)
+    assert turned.rows()[0].signals == {
+        "val_confusion": [7.0, 3.0, 10.0, 80.0],
+        "val_scores_hist_pos": [10.0, 20.0, 60.0],
+        "val_scores_hist_neg": [7.0, 2.0, 1.0],
+        "class_gradient_share": [0.3, 0.7],
+        "val_mean_probability": 0.75,
+    }
+    assert permuted(turned).digest() == history.digest()
+    assert permuted(History([Row(1, 1, {"val_loss": 1.0})], TaskFacts(), 1)) is None
 
 
 def test_a_judgement_without_the_signal_is_found_out():

@@ -12,8 +12,14 @@ from sickbay.trials.detecting import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, lasting, may_recover
-from sickbay.trials.evidence_classes import Ranking, chance_since, no_classes, ranking
+from sickbay.trials.evidence import epoch_at, lasting
+from sickbay.trials.evidence_classes import (
+    Ranking,
+    chance_since,
+    classes_may_recover,
+    no_classes,
+    ranking,
+)
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
 from sickbay.trials.statistics import persistent
@@ -21,7 +27,7 @@ from sickbay.trials.statistics import persistent
 
 @detector(
     name="chance_level_ranking",
-    version="1.0",
+    version="1.1",
     title="Ranking at chance level",
     severity=Severity.FATAL,
     online=True,
@@ -34,12 +40,13 @@ from sickbay.trials.statistics import persistent
         "val_auprc_se",
         "val_scores_hist_neg",
         "val_confusion",
+        "val_loss",
         "val_n",
     ),
     rule="The upper bound of the AUROC is at most 0.60 and that of the average precision at most "
     "1.5 times the base rate, three times in a row; or the AUROC is provably under one half "
     "(inverted ranking). Clear if its lower bound is over one half. A running trial needs 50 "
-    "positives.",
+    "positives, and neither a rising AUROC nor a falling validation loss.",
     formula="A + 1.645 SE <= 0.60 and AP + 1.645 SE <= 1.5 base rate, k = 3; clear: A - z SE > 0.5 "
     "with alpha spent over the looks",
     source="DeLong 1988, Hanley and McNeil 1982. An equivalence test: with a margin of 0.10 a "
@@ -86,7 +93,7 @@ def detect(history: History) -> Outcome:
         limit, upper = 0.5, lasting(found.upper)
         reason = f"The AUROC {value:.3f} is under one half (inverted_ranking), since epoch {since}"
         remedy = "The classes, or the sign of the score, are swapped: look at the label encoding."
-    again = may_recover(history, found.auroc, recovery_rises=True) or _few(history, found)
+    again = classes_may_recover(history, found.auroc) or _few(history, found)
     if again:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=upper, threshold=limit)
     return fired(

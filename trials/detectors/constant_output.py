@@ -17,7 +17,13 @@ from sickbay.trials.statistics import persistent, variance_upper
     severity=Severity.FATAL,
     online=True,
     signals=("output_variance_ratio",),
-    optional_signals=("val_n", "val_loss", "val_loss_se", "train_loss"),
+    optional_signals=(
+        "val_n",
+        "val_loss",
+        "val_loss_se",
+        "train_loss",
+        "val_floor_gap_se",
+    ),
     rule="The variance of the prediction over inputs is under a thousandth of the target's "
     "(upper bound), three times in a row, and the validation loss does not prove skill. While "
     "the trial runs, the loss must prove that there is none, and must not fall.",

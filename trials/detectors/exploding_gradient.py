@@ -20,7 +20,16 @@ SHORTEST_TREND = 5  # five evaluations in ascending order are the first to give 
     severity=Severity.FATAL,
     online=True,
     signals=("grad_norm_p90",),
-    optional_signals=("clipped_share", "train_steps", "train_loss", "val_loss", "val_loss_se"),
+    optional_signals=(
+        "clipped_share",
+        "train_steps",
+        "train_loss",
+        "val_loss",
+        "val_loss_se",
+        "train_loss_se",
+        "val_floor_gap_se",
+        "val_n",
+    ),
     rule="The 90th percentile of the gradient norm (before clipping) is a hundred times its "
     "median over the first three evaluations and rising while the training loss does not fall; "
     "or provably more than half of the steps are clipped, three times in a row. Fatal if the "

@@ -26,7 +26,13 @@ from sickbay.trials.statistics import persistent
     severity=Severity.FATAL,
     online=True,
     signals=("val_loss",),
-    optional_signals=("val_loss_se", "val_floor_gap_se", "val_n", "train_loss"),
+    optional_signals=(
+        "val_loss_se",
+        "val_floor_gap_se",
+        "val_n",
+        "train_loss",
+        "train_loss_se",
+    ),
     rule="The gain over the best constant predictor was at least 0.10, and now its upper bound "
     "is at most 0.02, three times in a row. Only a warning while the training loss keeps its "
     "gain.",

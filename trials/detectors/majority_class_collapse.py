@@ -10,10 +10,11 @@ from sickbay.trials.detecting import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, lasting, may_recover
+from sickbay.trials.evidence import epoch_at, lasting
 from sickbay.trials.evidence_classes import (
     CLASSIFICATION,
     Confusion,
+    classes_may_recover,
     collapse_since,
     confusion,
     no_classes,
@@ -27,7 +28,7 @@ ENOUGH = 29  # samples from which no hit at all puts the upper bound of a recall
 
 @detector(
     name="majority_class_collapse",
-    version="1.0",
+    version="1.1",
     title="Collapse onto the most frequent class",
     severity=Severity.FATAL,
     online=True,
@@ -42,11 +43,15 @@ ENOUGH = 29  # samples from which no hit at all puts the upper bound of a recall
         "val_scores_hist_neg",
         "val_loss",
         "val_loss_se",
+        "val_auprc_se",
+        "val_floor_gap_se",
+        "val_n",
     ),
     rule="The recall of every minority class is at most 0.10 (upper bound), the accuracy cannot "
     "be told from the share of the most frequent class, and the minority is predicted at under a "
     "tenth of its base rate, three times in a row. Only a warning, about the threshold, if the "
-    "AUROC is provably over chance or the loss proves skill.",
+    "AUROC is provably over chance or the loss proves skill. A running trial waits while the "
+    "recall rises or the validation loss falls.",
     formula="max CP_95(recall_c) <= 0.10 over c != majority, majority rate in Wilson_95(accuracy), "
     "predicted minority < 0.1 base rate, k = 3; 0 hits need n >= 29",
     source="Rule of three for the recall; 12 of AutoTrainer's Reuters models end like this.",
@@ -91,7 +96,7 @@ def detect(history: History) -> Outcome:
             remedy="Choose the threshold on validation data, or weight the loss; the ranking is "
             "good.",
         )
-    again = may_recover(history, found.recall, recovery_rises=True)
+    again = classes_may_recover(history, found.recall)
     if again:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=upper, threshold=limit)
     return fired(

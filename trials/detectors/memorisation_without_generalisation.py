@@ -27,7 +27,19 @@ from sickbay.trials.statistics import persistent
     severity=Severity.FATAL,
     online=True,
     signals=("train_loss", "val_loss"),
-    optional_signals=("val_loss_se", "val_floor_gap_se", "val_n", "val_auroc", "val_auroc_se"),
+    optional_signals=(
+        "val_loss_se",
+        "val_floor_gap_se",
+        "val_n",
+        "val_auroc",
+        "val_auroc_se",
+        "train_loss_se",
+        "val_auprc",
+        "val_auprc_se",
+        "val_confusion",
+        "val_scores_hist_neg",
+        "val_scores_hist_pos",
+    ),
     rule="The training loss gains at least 0.5 on the best constant predictor, while the "
     "validation loss never proved a gain over 0.02 and now provably has none, or the ranking is at "
     "chance level, three times in a row. A running trial is judged from half of its plan on.",

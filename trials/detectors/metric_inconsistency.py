@@ -45,6 +45,12 @@ def nothing_to_compare(history: History) -> str | None:
         "val_loss_se",
         "val_auroc_se",
         "val_confusion",
+        "val_auprc",
+        "val_auprc_se",
+        "val_floor_gap_se",
+        "val_n",
+        "val_scores_hist_neg",
+        "val_scores_hist_pos",
     ),
     rule="The loss of the same samples, computed as in training and as in validation or once more "
     "from the stored scores, differs by more than a factor of two, three times in a row; or over "

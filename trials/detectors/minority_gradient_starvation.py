@@ -12,9 +12,10 @@ from sickbay.trials.detecting import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, lasting, may_recover
+from sickbay.trials.evidence import epoch_at, lasting
 from sickbay.trials.evidence_classes import (
     Confusion,
+    classes_may_recover,
     collapse_is_fatal,
     confusion,
     no_classes,
@@ -26,17 +27,30 @@ from sickbay.trials.statistics import FloatArray, persistent
 
 @detector(
     name="minority_gradient_starvation",
-    version="1.0",
+    version="1.1",
     title="Starved minority",
     severity=Severity.FATAL,
     online=True,
     kinds=(TaskKind.BINARY,),
     subject=no_classes,
     signals=("class_gradient_share", "val_confusion"),
-    optional_signals=("val_mean_probability",),
+    optional_signals=(
+        "val_mean_probability",
+        "val_auprc",
+        "val_auprc_se",
+        "val_auroc",
+        "val_auroc_se",
+        "val_loss",
+        "val_loss_se",
+        "val_floor_gap_se",
+        "val_n",
+        "val_scores_hist_neg",
+        "val_scores_hist_pos",
+    ),
     rule="The minority's share of the gradient at the logits is under 0.10 over the first three "
     "epochs, and later its recall is at most 0.10 (upper bound), three times in a row. Fatal "
-    "together with a collapse onto the majority. The class weight itself is never read.",
+    "together with a collapse onto the majority. A running trial waits while the recall rises or "
+    "the validation loss falls. The class weight itself is never read.",
     formula="mean share[:3] < 0.10 and CP_95 upper bound of the recall <= 0.10, k = 3; share = "
     "p w / (p w + 1 - p) at prediction 1/2",
     source="Share of sum |dL/dlogit| by class; w = n_negative / n_positive makes it one half.",
@@ -100,7 +114,7 @@ def _starved(
     limit, onset = margin("starved_share"), epoch_at(history, 0)
     reason = f"{words}, and its recall is {lasting(recall):.3f} since epoch "
     reason += f"{epoch_at(history, index)}"
-    again = may_recover(history, recall, recovery_rises=True)
+    again = classes_may_recover(history, recall)
     if again:
         return suspect(f"{reason}; but {again}.", onset=onset, statistic=first, threshold=limit)
     return fired(

@@ -33,7 +33,14 @@ class _Groups:
     severity=Severity.FATAL,
     online=True,
     signals=("group_update_norm|group_grad_max",),
-    optional_signals=("train_steps", "train_loss", "val_loss"),
+    optional_signals=(
+        "train_steps",
+        "train_loss",
+        "val_loss",
+        "val_loss_se",
+        "val_floor_gap_se",
+        "val_n",
+    ),
     rule="For two epochs in a row: no group changes at all; or one group that should train has a "
     "gradient of exactly zero in every step. A warning if a group has gradients but does not "
     "change.",

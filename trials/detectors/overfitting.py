@@ -15,23 +15,37 @@ from sickbay.trials.detecting import (
 from sickbay.trials.evidence import epoch_at, gain
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import BoolArray, FloatArray, mann_kendall_windows, persistent
+from sickbay.trials.statistics import (
+    BoolArray,
+    FloatArray,
+    mann_kendall_windows,
+    normal_quantile,
+    persistent,
+)
 
 
 @detector(
     name="overfitting",
-    version="1.0",
+    version="2.0",
     title="Over-fitting",
     severity=Severity.FATAL,
     online=False,
     signals=("val_loss", "train_loss"),
-    optional_signals=("val_loss_se",),
+    optional_signals=(
+        "val_loss_se",
+        "test_loss",
+        "test_loss_se",
+        "val_floor_gap_se",
+        "val_n",
+    ),
     rule="The validation loss has risen over its minimum by more than two standard errors of the "
     "difference and 5 % of what was won, and rises over ten evaluations while the training loss "
     "falls, three times in a row. A warning; at the end fatal if even the best evaluation has no "
-    "skill.",
+    "skill. A test loss that lies outside the 99 % interval around the validation loss at the end "
+    "is a warning too (generalisation_gap).",
     formula="L - min L > max(2 SE_diff, 0.05 (H0 - min L)), Mann-Kendall up p < 0.01 (val), down "
-    "p < 0.05 (train), k = 3; fatal: upper bound of the best G <= 0.02",
+    "p < 0.05 (train), k = 3; fatal: upper bound of the best G <= 0.02; gap at the end: |L_test - "
+    "L_val| > z_99 SE_diff",
     source="Deep Learning Tuning Playbook: the validation error starts to rise. Ratios of the "
     "losses false-alarm.",
     remedy="Keep the best checkpoint, regularise, augment, or end the trial at its best epoch.",
@@ -45,6 +59,7 @@ from sickbay.trials.statistics import BoolArray, FloatArray, mann_kendall_window
         "persistence",
         "hysteresis",
         "skill_gain",
+        "gap_alpha",
     ),
 )
 def detect(history: History) -> Outcome:
@@ -65,6 +80,9 @@ def detect(history: History) -> Outcome:
     risen, allowed = float(rise[last]), float(limit[last])
     where = f"{loss[best]:.4g} at epoch {epoch_at(history, best)}"
     if index is None:
+        gap = _gap(history)
+        if gap is not None:
+            return gap
         if risen > allowed:
             return suspect(
                 f"The validation loss is {loss[last]:.4g} after {where}, without a trend.",
@@ -105,3 +123,28 @@ def _rise(history: History, loss: FloatArray, floor: float) -> tuple[FloatArray,
 def _apart(val: FloatArray, train: FloatArray, window: int) -> BoolArray:
     up = mann_kendall_windows(val, window, rising=True) < margin("rising_p")
     return up & (mann_kendall_windows(train, window, rising=False) < margin("trend_p"))
+
+
+def _gap(history: History) -> Outcome | None:
+    """Warn if the test loss at the end differs from the validation loss by more than chance."""
+    val, test = history.column("val_loss"), history.column("test_loss")
+    error = np.hypot(history.column("val_loss_se"), history.column("test_loss_se"))
+    known = np.flatnonzero(np.isfinite(val) & np.isfinite(test) & (error > 0.0))
+    if not history.finished or len(known) == 0:
+        return None
+    last = int(known[-1])
+    apart = float((test[last] - val[last]) / error[last])
+    limit = normal_quantile(margin("gap_alpha") / 2.0)
+    if abs(apart) <= limit:
+        return None
+    side = "over" if apart > 0.0 else "under"
+    return fired(
+        f"The test loss {test[last]:.4g} is {side} the validation loss {val[last]:.4g} by "
+        f"{abs(apart):.1f} standard errors (limit {limit:.2f}): the two splits do not measure the "
+        f"same (generalisation_gap).",
+        onset=epoch_at(history, last),
+        severity=Severity.WARNING,
+        statistic=abs(apart),
+        threshold=limit,
+        remedy="Draw validation and test split alike; tune on the validation split less often.",
+    )

@@ -39,6 +39,7 @@ def no_features(history: History) -> str | None:
         "val_loss_se",
         "output_variance_ratio",
         "val_n",
+        "val_floor_gap_se",
     ),
     rule="The effective rank of the features on a probe batch is under a tenth of what it was at "
     "the start and falling, or under 1.5, three times in a row. A warning; fatal only if the model "

@@ -25,7 +25,13 @@ from sickbay.trials.statistics import persistent
     severity=Severity.FATAL,
     online=True,
     signals=("group_update_ratio",),
-    optional_signals=("val_loss", "val_loss_se", "group_grad_max"),
+    optional_signals=(
+        "val_loss",
+        "val_loss_se",
+        "group_grad_max",
+        "val_floor_gap_se",
+        "val_n",
+    ),
     rule="The trainable group nearest to the input moves by less than 1e-6 of its size per step, "
     "and by less than a thousandth of what the last group moves, three times in a row. Fatal if "
     "the model has no skill, a warning if its skill is open; a model with skill may rest.",

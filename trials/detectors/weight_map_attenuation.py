@@ -26,6 +26,8 @@ from sickbay.trials.statistics import FloatArray, persistent
         "train_loss",
         "val_loss",
         "val_loss_se",
+        "val_floor_gap_se",
+        "val_n",
     ),
     rule="The mean of a weight map after an operation is under a fifth of what it was before, or "
     "its effective support is under 1 % of the pixels, twice in a row. A warning, because the "

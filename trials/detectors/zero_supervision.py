@@ -19,7 +19,14 @@ from sickbay.trials.statistics import BoolArray, persistent
     severity=Severity.FATAL,
     online=True,
     signals=("train_loss|supervised_targets|zero_grad_share",),
-    optional_signals=("train_loss_se", "train_steps", "val_loss"),
+    optional_signals=(
+        "train_loss_se",
+        "train_steps",
+        "val_loss",
+        "val_loss_se",
+        "val_floor_gap_se",
+        "val_n",
+    ),
     rule="Over a whole epoch: no target enters the loss, or the loss is at its least value or "
     "the same bit for bit in all steps, or the gradient is exactly zero in 95 % of the steps.",
     formula="targets = 0, or |L - L_min| <= 1e-12 H0, or SE(L) = 0 over >= 2 steps, or share(|g| "

@@ -1,0 +1,57 @@
+"""Judging stored trials again: what changed, how often, and that nothing old is lost."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from report_samples import Told, write_sample
+
+from sickbay.trials import registry
+from sickbay.trials.contract import Health
+from sickbay.trials.relabel import counted, relabel
+
+RISES = tuple(0.9 for _ in range(12))
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Four trials that an older version called healthy, one that never had a label."""
+    told = [Told({"lr": lr}, seed, RISES) for lr in (1.0, 2.0) for seed in (0, 1)]
+    ill = {"pathology": "no_skill", "onset": 1, "label": Health.PATHOLOGICAL}
+    told.append(Told({"lr": 3.0}, 0, RISES, **ill))
+    return write_sample(tmp_path / "s", told)
+
+
+def labels(store):
+    tables = (
+        pq.read_table(path) for path in sorted((store_path(store) / "labels").rglob("*.parq*"))
+    )
+    return [row for table in tables for row in table.to_pylist()]
+
+
+def store_path(store):
+    return Path(store.uri.removeprefix("file://"))
+
+
+def test_the_difference_is_counted_and_every_change_has_its_reason(store):
+    detectors = registry.all_detectors()
+    report = relabel(store, "sample-abc123", detectors, write=False)
+    assert (report.trials, report.written) == (5, 0)
+    assert report.same + len(report.changes) == 5
+    assert counted([report])["healthy -> inconclusive"] == 4
+    assert sum(counted([report, report]).values()) == 2 * len(report.changes)
+    assert all(one.reason and one.trial_id and one.arm for one in report.changes)
+
+
+def test_an_old_label_is_never_overwritten(store):
+    before = labels(store)
+    detectors = registry.all_detectors()
+    assert relabel(store, "sample-abc123", detectors).written == 5
+    newer = [replace(detectors[0], version="99.0"), *detectors[1:]]
+    assert relabel(store, "sample-abc123", newer).written == 5
+    after = labels(store)
+    assert len(after) == len(before) + 10
+    assert all(row in after for row in before)
+    assert relabel(store, "sample-abc123", newer).written == 0
+    assert len(labels(store)) == len(after)

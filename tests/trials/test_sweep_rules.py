@@ -1,0 +1,154 @@
+"""The detectors over a sweep, on sweeps small enough to be read at a glance."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from sickbay.trials.contract import FindingState, Goal, Objective
+from sickbay.trials.sweep_findings import SweepTrial, SweepView, shown_findings, sweep_findings
+from sickbay.trials.sweep_rules import SWEEP_DETECTORS
+
+BY_NAME = {one.name: one for one in SWEEP_DETECTORS}
+
+
+def trial(number, seed=0, health="healthy", causes=(), objective=0.5, curves=None, **levels):
+    curve = tuple(1.0 / (epoch + number + 1.5) for epoch in range(12))
+    return SweepTrial(
+        trial_id=f"t{number:02}",
+        seed=seed,
+        levels=levels,
+        health=health,
+        causes=causes,
+        objective=objective,
+        curves={"val_loss": curve} if curves is None else curves,
+    )
+
+
+def ask(name, *trials, objective=None):
+    return BY_NAME[name](SweepView(tuple(trials), objective))
+
+
+def curves(*values):
+    return {"train_loss": values}
+
+
+SAME = curves(0.9, 0.7, 0.5, math.nan, 0.4)
+
+
+def test_a_factor_that_is_not_wired_is_named():
+    found = ask(
+        "duplicate_trials",
+        trial(1, lr=0.1, dropout=0.0, curves=SAME),
+        trial(2, lr=0.1, dropout=0.5, curves=SAME),
+        trial(3, lr=0.2, dropout=0.0, curves=curves(0.8, 0.6, 0.5)),
+        trial(4, lr=0.2, dropout=0.5, curves=curves(0.8, 0.6, 0.5)),
+    )
+    assert (found.state, found.severity) == ("fired", "warning")
+    assert found.trials == ("t01", "t02", "t03", "t04")
+    assert "`dropout` never changed anything" in found.reason
+    assert "lr" not in found.reason
+
+
+def test_a_factor_that_matters_elsewhere_is_information():
+    found = ask(
+        "duplicate_trials",
+        trial(1, cap=1, clip="off", curves=SAME),
+        trial(2, cap=2, clip="off", curves=SAME),
+        trial(3, cap=1, clip="on", curves=curves(0.8, 0.6, 0.5)),
+        trial(4, cap=2, clip="on", curves=curves(0.8, 0.6, 0.51)),
+    )
+    assert (found.state, found.severity) == ("fired", "info")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        trial(2, lr=0.2, curves=curves(0.9, 0.7, 0.5, math.nan, 0.4 + 1e-16)),  # one bit
+        trial(2, lr=0.1, curves=SAME),  # the same configuration
+        trial(2, lr=0.2, seed=1, curves=SAME),  # another seed
+    ],
+)
+def test_trials_that_may_be_equal_or_are_not_are_let_pass(other):
+    found = ask("duplicate_trials", trial(1, lr=0.1, curves=SAME), other)
+    assert found.state == "clear"
+
+
+def test_curves_that_say_nothing_are_not_compared():
+    flat = curves(0.7, 0.7, 0.7, 0.7)
+    found = ask("duplicate_trials", trial(1, lr=0.1, curves=flat), trial(2, lr=0.2, curves=flat))
+    assert found.state == "insufficient_evidence"
+
+
+def test_five_configurations_without_skill_accuse_the_data():
+    ill = [
+        trial(n, health="pathological", causes=("constant_output", "no_skill"), lr=n)
+        for n in range(5)
+    ]
+    found = ask("all_trials_no_skill", *ill)
+    assert (found.state, found.severity, found.statistic) == ("fired", "warning", 5.0)
+    assert "data" in found.remedy
+    assert "1 more" in ask("all_trials_no_skill", *ill[:4]).reason
+    assert ask("all_trials_no_skill", *ill, trial(9, lr=9)).state == "clear"
+    blown = replace(ill[0], causes=("divergence",))
+    assert ask("all_trials_no_skill", *ill[1:], blown).state == "clear"
+
+
+def test_the_best_value_beside_a_diverging_one_is_told():
+    def sweep(best, gone):
+        return [
+            trial(1, objective=0.5, lr=0.01),
+            trial(2, objective=best, lr=0.1),
+            trial(3, health="pathological", causes=(gone,), objective=math.nan, lr=1.0),
+            trial(4, health="pathological", causes=(gone,), objective=math.nan, lr=1.0, seed=1),
+        ]
+
+    found = ask("edge_of_stability", *sweep(0.2, "divergence"))
+    assert (found.state, found.severity) == ("fired", "info")
+    assert "lr = 0.1, and the next value, 1.0, diverges in 2 of 2" in found.reason
+    assert ask("edge_of_stability", *sweep(0.9, "divergence")).state == "clear"
+    assert ask("edge_of_stability", *sweep(0.2, "no_skill")).state == "clear"
+    most = Objective("val_accuracy", Goal.MAXIMIZE)
+    assert ask("edge_of_stability", *sweep(0.9, "non_finite"), objective=most).state == "fired"
+    assert ask("edge_of_stability", trial(1, lr=1)).state == "insufficient_evidence"
+
+
+def test_a_verdict_that_depends_on_the_seed_is_told():
+    one, two = trial(1, lr=0.1), trial(2, lr=0.1, seed=1, health="pathological")
+    found = ask("seed_instability", one, two, trial(3, lr=0.2), trial(4, lr=0.2, seed=1))
+    assert (found.state, found.trials) == ("fired", ("t01", "t02"))
+    assert "1 of 2 configurations" in found.reason
+    assert ask("seed_instability", one, replace(two, health="inconclusive")).state == "clear"
+    assert ask("seed_instability", one, trial(2, lr=0.2)).state == "insufficient_evidence"
+
+
+def test_an_accuracy_that_swings_is_information():
+    def accuracy(*values):
+        return {"val_accuracy": values}
+
+    swings = accuracy(*(0.8 + 0.03 * (-1) ** epoch for epoch in range(12)))
+    small = accuracy(*(0.8 + 0.01 * (-1) ** epoch for epoch in range(12)))
+    rises = accuracy(*(0.5 + 0.04 * epoch for epoch in range(12)))
+    found = ask("oscillation", trial(1, curves=swings), trial(2, curves=small))
+    assert (found.state, found.severity, found.trials) == ("fired", "info", ("t01",))
+    assert ask("oscillation", trial(1, curves=small), trial(2, curves=rises)).state == "clear"
+    assert ask("oscillation", trial(1)).state == "insufficient_evidence"
+
+
+def test_every_rule_is_pure_whatever_the_order_and_explains_itself():
+    trials = tuple(
+        trial(n, seed=n % 3, lr=n // 3, health=("healthy", "pathological")[n % 2], curves=SAME)
+        for n in range(9)
+    )
+    for one in SWEEP_DETECTORS:
+        assert one(SweepView(trials)) == one(SweepView(trials[::-1]))
+        assert one(SweepView(())).state is FindingState.INSUFFICIENT_EVIDENCE
+        assert all((one.rule, one.formula, one.source, one.remedy, one.false_alarms)), one.name
+
+
+def test_a_person_is_shown_what_fired_warnings_first():
+    pair = [trial(1, lr=0.1), trial(2, lr=0.1, seed=1, health="pathological")]
+    found = sweep_findings(SweepView(tuple(pair)), SWEEP_DETECTORS)
+    assert len(found) == 5
+    assert [one.detector for one in shown_findings(found)] == ["seed_instability"]
+    assert all(not one.remedy for one in found if one.state != "fired")

@@ -1,0 +1,1 @@
+"""Callbacks for training loops that belong to others: Lightning, Hugging Face, Keras."""

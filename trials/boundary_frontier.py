@@ -1,0 +1,176 @@
+"""Where does training turn pathological? The frontier between healthy and pathological trials.
+
+A Gaussian-process classifier (Rasmussen & Williams, Gaussian Processes for Machine Learning, ch. 3:
+Laplace's approximation, hyperparameters by maximum likelihood) over the ranges, each brought to
+[0, 1], in the logarithm where the range is logarithmic. Inconclusive trials are evidence for
+neither side: they are left out of the fit and told of beside it.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+Array = NDArray[np.float64]
+
+HEALTHY, PATHOLOGICAL, INCONCLUSIVE = "healthy", "pathological", "inconclusive"
+GRID_CELLS = 4096  # of the grid that is estimated, in all dimensions together
+NEAR = 0.08  # how far an inconclusive trial reaches, as a share of a range
+WIDTH = 1.96  # standard deviations of a 95 % band
+
+
+class Range(Protocol):
+    """One dimension: from `low` to `high`, even in the logarithm if `log`."""
+
+    @property
+    def low(self) -> float:
+        """The least value."""
+
+    @property
+    def high(self) -> float:
+        """The largest value."""
+
+    @property
+    def log(self) -> bool:
+        """Whether distances are measured in the logarithm."""
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """P(pathological) on a grid over d ranges, with a 95 % band.
+
+    `axes` are the values of each dimension, d arrays of g; `probability`, `lower`, `upper` and
+    `inconclusive` (the share of inconclusive trials nearby, 0 where there are none) have the shape
+    (g, …, g). `healthy`, `pathological`, `unsure` count the trials. With trials of one kind only
+    there is no frontier: `fitted` is false, the probability is Laplace's (k + 1) / (n + 2)
+    everywhere, and the band is the whole interval.
+    """
+
+    axes: tuple[Array, ...]
+    probability: Array
+    lower: Array
+    upper: Array
+    inconclusive: Array
+    healthy: int
+    pathological: int
+    unsure: int
+    fitted: bool
+
+
+def estimate_frontier(
+    points: Sequence[Sequence[float]], labels: Sequence[str | None], ranges: Sequence[Range]
+) -> Frontier:
+    """Estimate P(pathological) on a grid over 1 to 4 ranges from labelled trials.
+
+    `points` has one row a trial and one column a range; a trial without a label is left out.
+    Raises ValueError for a label that is none, or points outside of the ranges' shape.
+    """
+    scaled = to_unit(np.asarray(points, dtype=float).reshape(len(points), len(ranges)), ranges)
+    unknown = set(labels) - {HEALTHY, PATHOLOGICAL, INCONCLUSIVE, None}
+    if unknown or len(labels) != len(scaled):
+        raise ValueError(f"one label a point, healthy, pathological or inconclusive: {unknown}")
+    sick = np.array([label == PATHOLOGICAL for label in labels], dtype=bool)
+    sure = np.array([label in (HEALTHY, PATHOLOGICAL) for label in labels], dtype=bool)
+    unsure = np.array([label == INCONCLUSIVE for label in labels], dtype=bool)
+    g = round(GRID_CELLS ** (1 / len(ranges))) if len(ranges) > 1 else 257
+    units = np.linspace(0, 1, g)
+    cells = np.stack(np.meshgrid(*[units] * len(ranges), indexing="ij"), axis=-1)
+    flat = cells.reshape(-1, len(ranges))
+    shape = cells.shape[:-1]
+    model = fit(scaled[sure], sick[sure])
+    if model is None:
+        share = (sick[sure].sum() + 1) / (sure.sum() + 2)
+        probability, lower, upper = (np.full(len(flat), value) for value in (share, 0.0, 1.0))
+    else:
+        mean, sd = model.latent(flat)
+        probability = model.probability(flat)
+        lower, upper = expit(mean - WIDTH * sd), expit(mean + WIDTH * sd)
+    near = inconclusive_near(flat, scaled[unsure], scaled[sure])
+    return Frontier(
+        axes=tuple(from_unit(units, one) for one in ranges),
+        probability=probability.reshape(shape),
+        lower=lower.reshape(shape),
+        upper=upper.reshape(shape),
+        inconclusive=near.reshape(shape),
+        healthy=int((sure & ~sick).sum()),
+        pathological=int(sick.sum()),
+        unsure=int(unsure.sum()),
+        fitted=model is not None,
+    )
+
+
+class Model:
+    """A fitted classifier over the unit cube."""
+
+    def __init__(self, classifier: Any) -> None:
+        """Wrap a fitted GaussianProcessClassifier of scikit-learn."""
+        self._classifier = classifier
+
+    @property
+    def kernel(self) -> Any:
+        """The kernel with its hyperparameters."""
+        return self._classifier.kernel_
+
+    def latent(self, units: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of the latent function, of which P is the logistic."""
+        mean, variance = self._classifier.latent_mean_and_variance(units)
+        return np.asarray(mean), np.sqrt(np.maximum(variance, 1e-12))
+
+    def probability(self, units: Array) -> Array:
+        """P(pathological), averaged over the latent function."""
+        found: Array = self._classifier.predict_proba(units)[:, 1]
+        return found
+
+
+def fit(units: Array, sick: NDArray[np.bool_], kernel: Any = None) -> Model | None:
+    """Fit a classifier; None if there are not trials of both kinds. A kernel is kept as it is."""
+    if len(units) == 0 or sick.all() or not sick.any():
+        return None
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - slow, and rarely wanted
+    from sklearn.gaussian_process import GaussianProcessClassifier  # noqa: PLC0415
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel  # noqa: PLC0415
+
+    # Bounds, because trials that crowd on both sides of a frontier make a flat latent function of
+    # short lengths likely, which knows nothing of the rest of the space.
+    own = ConstantKernel(100.0, (50.0, 1e3)) * RBF(np.full(units.shape[1], 0.5), (0.2, 3.0))
+    optimizer = "fmin_l_bfgs_b" if kernel is None else None
+    classifier = GaussianProcessClassifier(kernel or own, optimizer=optimizer, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        classifier.fit(units, sick)
+    return Model(classifier)
+
+
+def inconclusive_near(units: Array, unsure: Array, sure: Array) -> Array:
+    """The share of inconclusive trials around each point, weighted by a Gaussian of width NEAR.
+
+    One trial's worth of doubt is added, so that it goes to 0 where no trial is near.
+    """
+    weight = np.zeros((2, len(units)))
+    for row, trials in enumerate((unsure, sure)):
+        for trial in trials:
+            weight[row] += np.exp(-0.5 * ((units - trial) ** 2).sum(axis=1) / NEAR**2)
+    share: Array = weight[0] / (weight.sum(axis=0) + 1.0)
+    return share
+
+
+def to_unit(points: Array, ranges: Sequence[Range]) -> Array:
+    """Bring points (n, d) to the unit cube."""
+    columns = []
+    for column, one in zip(points.T, ranges, strict=True):
+        low, high = (np.log(one.low), np.log(one.high)) if one.log else (one.low, one.high)
+        values = np.log(column) if one.log else column
+        columns.append((values - low) / (high - low))
+    return np.stack(columns, axis=1) if columns else points
+
+
+def from_unit(units: Array, one: Range) -> Array:
+    """Bring values of one dimension back from [0, 1]."""
+    if one.log:
+        return np.asarray(one.low * (one.high / one.low) ** units)
+    return np.asarray(one.low + (one.high - one.low) * units)

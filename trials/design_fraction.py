@@ -1,0 +1,99 @@
+"""Two-level fractional factorials: a part of all combinations, chosen so that much can be told.
+
+The generators come from pydoe; everything that is said of a fraction (its resolution, what is
+aliased with what) is counted here from its runs, so that it holds whoever made them. The baseline
+is the +1 of pydoe's columns: its run is then always in the fraction, and no run is added.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_FACTORS = 20
+LONGEST_WORD = 6  # words that are looked for; a resolution above this is "above"
+SEVERAL = 2  # how many factors an effect may have of which aliases are told
+
+
+@dataclass(frozen=True)
+class Aliasing:
+    """What a fraction cannot tell apart.
+
+    `resolution` is the length of the shortest word of the defining relation, None where none up to
+    length 6 was found (a full factorial has none). `words` are the shortest ones. `aliases` maps
+    every main effect and two-factor interaction to those of them that it cannot be told from; a `-`
+    says that the two enter with opposite sign, where the baseline counts -1 and the change +1.
+    """
+
+    resolution: int | None
+    words: tuple[str, ...]
+    aliases: Mapping[str, tuple[str, ...]]
+
+
+def fraction(factors: int, resolution: int) -> NDArray[np.bool_]:
+    """Give the runs of a fraction, (runs, factors): true where a factor is changed.
+
+    The smallest one that pydoe knows of at least this resolution, the full factorial where no
+    smaller one is; the baseline is the first run. At most 20 factors.
+    """
+    assert factors <= MOST_FACTORS, factors
+    if factors <= 2:
+        return np.array(list(itertools.product((False, True), repeat=factors)), dtype=bool).reshape(
+            2**factors, factors
+        )
+    from pydoe import fracfact_by_res  # noqa: PLC0415 - seconds that other designs need not wait
+
+    changed = np.asarray(fracfact_by_res(factors, resolution)) < 0
+    order = np.lexsort([*changed.T[::-1], changed.sum(axis=1)])
+    runs: NDArray[np.bool_] = changed[order]
+    assert not runs[0].any(), "the baseline is in every principal fraction"
+    return runs
+
+
+def aliasing(names: Sequence[str], runs: NDArray[np.bool_]) -> Aliasing:
+    """Count what a two-level design cannot tell apart; `runs` is (runs, factors)."""
+    signs = np.where(runs, 1, -1).astype(np.int8)
+    resolution, words = _shortest_words(names, signs)
+    groups: dict[bytes, list[tuple[str, int]]] = {}
+    for chosen in _effects(len(names)):
+        column = signs[:, chosen].prod(axis=1)
+        sign = int(column[0])
+        name = ":".join(names[index] for index in chosen)
+        groups.setdefault((column * sign).tobytes(), []).append((name, sign))
+    aliases = {
+        name: tuple(
+            other if sign == other_sign else f"-{other}"
+            for other, other_sign in group
+            if other != name
+        )
+        for group in groups.values()
+        for name, sign in group
+    }
+    order = [":".join(names[index] for index in chosen) for chosen in _effects(len(names))]
+    return Aliasing(resolution, words, {name: aliases[name] for name in order if aliases[name]})
+
+
+def _shortest_words(
+    names: Sequence[str], signs: NDArray[np.int8]
+) -> tuple[int | None, tuple[str, ...]]:
+    """Find the shortest products of factors that are constant over all runs."""
+    for length in range(1, min(LONGEST_WORD, len(names)) + 1):
+        found = []
+        for chosen in itertools.combinations(range(len(names)), length):
+            column = signs[:, chosen].prod(axis=1)
+            if (column == column[0]).all():
+                word = "".join(("-" if column[0] < 0 else "", ":".join(names[i] for i in chosen)))
+                found.append(word)
+        if found:
+            return length, tuple(found)
+    return None, ()
+
+
+def _effects(factors: int) -> list[tuple[int, ...]]:
+    return [
+        chosen
+        for size in range(1, SEVERAL + 1)
+        for chosen in itertools.combinations(range(factors), size)
+    ]

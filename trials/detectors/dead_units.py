@@ -1,0 +1,125 @@
+"""Detector 8, `dead_units`: units that no input activates any more."""
+
+import numpy as np
+
+from sickbay.trials.contract import Severity
+from sickbay.trials.detecting import (
+    Outcome,
+    clear,
+    detector,
+    fired,
+    insufficient,
+    more_evaluations,
+)
+from sickbay.trials.evidence import epoch_at, lasting, may_recover
+from sickbay.trials.evidence_layers import held_since, lasting_no_skill, layer_words
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin, whole
+from sickbay.trials.statistics import FloatArray, clopper_pearson_upper
+
+PROBE = 1024  # samples of a probe batch, where nobody says otherwise
+
+
+def no_watched_units(history: History) -> str | None:
+    """Say that nobody watches units which can die."""
+    if history.has("dead_unit_share"):
+        return None
+    return "Nobody watches units that can die (`dead_unit_share`)."
+
+
+@detector(
+    name="dead_units",
+    version="1.0",
+    title="Dead units",
+    severity=Severity.FATAL,
+    online=True,
+    subject=no_watched_units,
+    signals=("dead_unit_share",),
+    optional_signals=(
+        "dead_unit_n",
+        "layer_units",
+        "train_loss",
+        "val_loss",
+        "val_loss_se",
+        "val_floor_gap_se",
+        "val_n",
+    ),
+    rule="At least half of a layer's units, or of the net's, are active on no sample of a probe "
+    "batch large enough to say so (upper bound of their activity at most 0.3 %), twice in a row: a "
+    "warning. Fatal if nine tenths of a layer or half of the net are dead and the model provably "
+    "has no skill.",
+    formula="dead = active in 0 of n, CP_95(0, n) <= 0.003; layer >= 0.5, k = 2; fatal: (layer >= "
+    "0.9 or net >= 0.5) and G + z SE <= 0.02",
+    source="SageMaker Debugger (half of a layer), DeepDiagnosis (70 %), TheDeepChecker; with the "
+    "question for skill, because their rules fire on many nets that learn well.",
+    remedy="Use a leaky or smooth activation (GELU), a smaller learning rate or another "
+    "initialisation; look for inputs of wild scale and for a large negative bias.",
+    false_alarms="Sparse nets that learn well: they are warned of, never condemned.",
+    margins=(
+        "dead_layer",
+        "dead_layer_fatal",
+        "dead_net",
+        "dead_activity",
+        "dead_evaluations",
+        "hysteresis",
+        "skill_gain",
+        "online_evaluations",
+    ),
+)
+def detect(history: History) -> Outcome:
+    """Warn of layers that died; fatal when the model knows nothing either."""
+    shares = history.vectors("dead_unit_share")
+    net, worst = _net(history, shares), np.fmax.reduce(shares, axis=1)
+    limit, k = margin("dead_layer"), whole("dead_evaluations")
+    over = (worst >= limit) | (net >= margin("dead_net"))
+    leave = np.fmax(worst, net) < limit / margin("hysteresis")
+    index = held_since(worst, over, leave, history.recorded("dead_unit_share"), k)
+    now, whole_net = lasting(worst, k), lasting(net, k)
+    layer = _layer(shares)
+    words = f"{now:.0%} of the units of {layer} are active on no sample of the probe batch"
+    if index is None:
+        return more_evaluations(history, k) or clear(f"{words}.", statistic=now, threshold=limit)
+    bound = float(clopper_pearson_upper(0.0, _samples(history)))
+    if bound > margin("dead_activity"):
+        return insufficient(
+            f"{words}, but on {_samples(history):.0f} samples a unit that is active on "
+            f"{bound:.1%} of all inputs may rest: it takes "
+            f"{np.ceil(np.log(0.05) / np.log1p(-margin('dead_activity'))):.0f}.",
+            statistic=now,
+            threshold=limit,
+        )
+    since = epoch_at(history, index)
+    gone = now >= margin("dead_layer_fatal") or whole_net >= margin("dead_net")
+    waits = may_recover(history, worst, recovery_rises=False)
+    fatal = gone and waits is None and lasting_no_skill(history)
+    return fired(
+        f"{words} (limit {limit:.0%}), {whole_net:.0%} of the whole net's, since epoch {since}"
+        + ("; the model has no skill." if fatal else "; that it costs skill is not shown."),
+        onset=since,
+        severity=Severity.FATAL if fatal else Severity.WARNING,
+        statistic=now,
+        threshold=limit,
+        evidence={"net": whole_net},
+    )
+
+
+def _net(history: History, shares: FloatArray) -> FloatArray:
+    """Share of dead units over all layers, weighted by their units where recorded, shape (n,)."""
+    units = history.vectors("layer_units")
+    weights = np.where(units > 0.0, units, np.nan) if units.shape == shares.shape else shares * 0.0
+    weights = np.where(np.isnan(weights) | ~np.isfinite(weights), 1.0, weights)
+    known = np.isfinite(shares)
+    total = np.where(known, weights, 0.0).sum(axis=1)
+    dead = (np.where(known, shares, 0.0) * weights).sum(axis=1)
+    return np.where(total > 0.0, dead / np.where(total > 0.0, total, 1.0), np.nan)
+
+
+def _layer(shares: FloatArray) -> str:
+    last = shares[np.isfinite(shares).any(axis=1)]
+    worst = int(np.nanargmax(last[-1])) if len(last) else 0
+    return layer_words(worst, shares.shape[1])
+
+
+def _samples(history: History) -> float:
+    n = lasting(history.column("dead_unit_n"), 1)
+    return n if n >= 1.0 else float(PROBE)

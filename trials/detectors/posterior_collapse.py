@@ -1,0 +1,65 @@
+"""Detector 24, `posterior_collapse`: latent variables that carry nothing of the input."""
+
+import numpy as np
+
+from sickbay.trials.contract import Severity
+from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations
+from sickbay.trials.evidence import epoch_at, lasting
+from sickbay.trials.evidence_layers import held_since
+from sickbay.trials.history import History
+from sickbay.trials.margins import margin, whole
+from sickbay.trials.statistics import FloatArray
+
+
+def no_latents(history: History) -> str | None:
+    """Say that the model has no latent variables, as far as anybody recorded."""
+    if history.has("latent_variance") or history.has("latent_kl"):
+        return None
+    return "Nothing in the signals tells of latent variables (`latent_variance`, `latent_kl`)."
+
+
+@detector(
+    name="posterior_collapse",
+    version="1.0",
+    title="Posterior collapse",
+    severity=Severity.WARNING,
+    online=True,
+    subject=no_latents,
+    signals=("latent_variance|latent_kl",),
+    rule="At most 5 % of the latent variables are active, three times in a row: the variance over "
+    "inputs of their mean is over 0.01, or, where only that was recorded, their divergence from "
+    "the prior is over 0.01 nats.",
+    formula="share of latents with Var_x(E[z | x]) > 0.01 <= 0.05, k = 3",
+    source="Active units of Burda, Grosse and Salakhutdinov 2016, of 0.01.",
+    remedy="Anneal the weight of the divergence, grant free bits, or weaken the decoder.",
+    false_alarms="A task that needs a handful of a great many latents.",
+    margins=("latent_active", "latent_share", "persistence", "hysteresis"),
+)
+def detect(history: History) -> Outcome:
+    """Warn when hardly a latent variable depends on the input."""
+    active, count = _active(history)
+    limit, k = margin("latent_share"), whole("persistence")
+    leave = active > limit * margin("hysteresis")
+    recorded = history.recorded("latent_variance") | history.recorded("latent_kl")
+    index = held_since(active, active <= limit, leave, recorded, k)
+    now = lasting(active)
+    words = f"{now * count:.0f} of {count} latent variables depend on the input"
+    if index is None:
+        return more_evaluations(history, k) or clear(f"{words}.", statistic=now, threshold=limit)
+    since = epoch_at(history, index)
+    return fired(
+        f"Only {words} (limit {limit:.0%}), since epoch {since}.",
+        onset=since,
+        statistic=now,
+        threshold=limit,
+    )
+
+
+def _active(history: History) -> tuple[FloatArray, int]:
+    """Share of active latents, shape (n,), NaN where unknown, and how many there are."""
+    variance = history.vectors("latent_variance")
+    values = history.vectors("latent_kl") if np.isnan(variance).all() else variance
+    known = ~np.isnan(values)
+    counts = known.sum(axis=1)
+    over = ((values > margin("latent_active")) & known).sum(axis=1)
+    return np.where(counts > 0, over / np.maximum(counts, 1), np.nan), values.shape[1]

@@ -1,0 +1,33 @@
+"""What several detectors read off a history about the layers of a net."""
+
+import numpy as np
+
+from sickbay.trials.evidence import may_recover, no_skill_since
+from sickbay.trials.history import History
+from sickbay.trials.statistics import BoolArray, FloatArray, persistent
+
+
+def lasting_no_skill(history: History) -> bool:
+    """Whether the validation loss proves that there is no skill, and none is on its way."""
+    if no_skill_since(history) is None:
+        return False
+    loss = history.column("train_loss" if history.has("train_loss") else "val_loss")
+    return may_recover(history, loss, recovery_rises=False) is None
+
+
+def layer_words(layer: int, layers: int) -> str:
+    """Name one of several watched layers in the order from input to output: "layer 2 of 5"."""
+    return "the net" if layers == 1 else f"layer {layer + 1} of {layers}"
+
+
+def held_since(
+    values: FloatArray, enter: BoolArray, leave: BoolArray, recorded: BoolArray, k: int
+) -> int | None:
+    """Index since which a state holds, by the evaluations that recorded the signal; or None.
+
+    Layers are dear to look at, and may be looked at less often than there are evaluations. NaN
+    that was recorded closes a run, as in `persistent`.
+    """
+    places = np.flatnonzero(recorded)
+    index = persistent(enter[places], leave[places], np.isnan(values[places]), k)
+    return None if index is None else int(places[index])

@@ -1,0 +1,129 @@
+"""What a whole sweep shows that no single trial can: detectors over all of its trials.
+
+`sweep_findings(view)` gives one finding for each of the detectors of `sweep_rules.py`. They are
+pure functions of a `SweepView`; unlike a trial's detectors they compare configurations, so they see
+them. None is ever fatal and none changes a label: they are advice about the sweep.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sickbay.trials.contract import FindingState, Objective, Scalar, Severity
+
+
+@dataclass(frozen=True)
+class SweepTrial:
+    """One ended trial: its factors' levels, its verdict, and the curves that the rules compare.
+
+    `causes` are its primary cause and what came with it. A curve has one number an evaluation, NaN
+    and infinity included.
+    """
+
+    trial_id: str
+    seed: int
+    levels: Mapping[str, Scalar | None]
+    health: str | None
+    causes: tuple[str, ...] = ()
+    objective: float | None = None
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def arm(self) -> tuple[tuple[str, Scalar | None], ...]:
+        """The configuration as a key: equal for the seeds of one arm."""
+        return tuple(sorted(self.levels.items()))
+
+
+@dataclass(frozen=True)
+class SweepView:
+    """The ended trials of one sweep, sorted by id, and which way its objective gets better."""
+
+    trials: tuple[SweepTrial, ...]
+    objective: Objective | None = None
+
+    def arms(self) -> dict[tuple[tuple[str, Scalar | None], ...], list[SweepTrial]]:
+        """The trials by configuration, in the order of the trials."""
+        found: dict[tuple[tuple[str, Scalar | None], ...], list[SweepTrial]] = {}
+        for trial in self.trials:
+            found.setdefault(trial.arm, []).append(trial)
+        return found
+
+
+@dataclass(frozen=True)
+class SweepFinding:
+    """What one detector says of a sweep; `trials` are the ids that it speaks of."""
+
+    detector: str
+    version: str
+    state: FindingState
+    severity: Severity
+    reason: str
+    remedy: str = ""
+    trials: tuple[str, ...] = ()
+    statistic: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """What a rule found, before it is signed."""
+
+    state: FindingState
+    reason: str
+    severity: Severity | None = None
+    trials: tuple[str, ...] = ()
+    statistic: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class SweepDetector:
+    """A pure function SweepView -> SweepOutcome, and everything a person wants to know about it."""
+
+    name: str
+    version: str
+    title: str
+    severity: Severity
+    rule: str
+    formula: str
+    source: str
+    remedy: str
+    false_alarms: str
+    margins: tuple[str, ...]
+    function: Callable[[SweepView], SweepOutcome]
+
+    def __call__(self, view: SweepView) -> SweepFinding:
+        """Judge a sweep; equal views give equal findings, whatever the order of the trials."""
+        trials = tuple(sorted(view.trials, key=lambda trial: trial.trial_id))
+        found = self.function(SweepView(trials, view.objective))
+        return SweepFinding(
+            detector=self.name,
+            version=self.version,
+            state=found.state,
+            severity=found.severity or self.severity,
+            reason=found.reason,
+            remedy=self.remedy if found.state is FindingState.FIRED else "",
+            trials=found.trials,
+            statistic=found.statistic,
+            threshold=found.threshold,
+        )
+
+
+def sweep_findings(view: SweepView, detectors: Sequence[SweepDetector]) -> tuple[SweepFinding, ...]:
+    """Ask every detector, in their order."""
+    return tuple(detector(view) for detector in detectors)
+
+
+def shown_findings(findings: Sequence[SweepFinding]) -> tuple[SweepFinding, ...]:
+    """Pick those that a person should read: the fired ones, warnings first."""
+    fired = [one for one in findings if one.state is FindingState.FIRED]
+    return tuple(sorted(fired, key=lambda one: one.severity is Severity.INFO))
+
+
+def clear(reason: str) -> SweepOutcome:
+    """Say that the trials do not show it."""
+    return SweepOutcome(FindingState.CLEAR, reason)
+
+
+def insufficient(reason: str) -> SweepOutcome:
+    """Say that there are too few trials to tell."""
+    return SweepOutcome(FindingState.INSUFFICIENT_EVIDENCE, reason)
