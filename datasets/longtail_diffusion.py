@@ -9,7 +9,6 @@ shared between the trials of a process: treat it as read-only.
 """
 
 import functools
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sickbay.datasets.cifar_files import Labels, Split, class_counts, find_cifar, long_tail
+from sickbay.datasets.file_trees import tree_identity
 from sickbay.datasets.image_folders import find_folders
 from sickbay.datasets.longtail_images import draw
 
@@ -137,12 +137,7 @@ def longtail_data(spec: LongtailSpec) -> LongtailData:
 
 def data_identity(dataset: str) -> str:
     """Hash the names and sizes of the files below a real root; generated data need no identity."""
-    root = Path(dataset)
-    if dataset == SYNTHETIC or not root.is_dir():
-        return ""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    listing = [(path.relative_to(root).as_posix(), path.stat().st_size) for path in files]
-    return hashlib.sha256(repr(listing).encode()).hexdigest()
+    return tree_identity(dataset, SYNTHETIC)
 
 
 def batches(

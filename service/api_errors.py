@@ -69,6 +69,7 @@ def add_error_answers(app: FastAPI) -> None:
         SweepError: 404,
         AlreadyDrivenError: 409,
         StoreError: 503,
+        ConnectionError: 503,  # the Ray cluster that sweeps run on
     }
     for kind, status in plain.items():
         app.add_exception_handler(kind, _answering(status))

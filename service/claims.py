@@ -51,6 +51,7 @@ class Claim:
     """A claim of a report: its figure, the truth, the verdict, and what measures it.
 
     `spec` is a file below examples/reports, empty where nothing here can measure the claim.
+    `sweep` names one that holds the same trials and measures it where the spec's own did not run.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Claim:
     verdict: str
     spec: str = ""
     measures: tuple[Measure, ...] = ()
+    sweep: str = ""
 
 
 @dataclass(frozen=True)

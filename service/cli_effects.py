@@ -1,4 +1,4 @@
-"""The verb about what the factors do: effects."""
+"""The verbs about what the factors do: effects, frontier."""
 
 from typing import Annotated
 
@@ -17,7 +17,8 @@ from sickbay.service.cli_options import (
 
 def add_verbs(app: typer.Typer) -> None:
     """Add this file's verbs to the command line."""
-    app.command()(effects)
+    for verb in (effects, frontier):
+        app.command()(verb)
 
 
 def effects(
@@ -51,3 +52,16 @@ def effects(
         print_json(found.as_data())
     else:
         print_study(console(), found)
+
+
+def frontier(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Where a sweep over ranges turns pathological: P(pathological) with its 95 % band."""
+    from sickbay.service.frontier import as_plain, load_frontier, print_frontier
+    from sickbay.service.stored import find_sweep
+
+    opened = existing_store(store)
+    found = load_frontier(opened, find_sweep(opened, sweep).sweep_id)
+    if as_json:
+        print_json(as_plain(found))
+    else:
+        print_frontier(console(), found)

@@ -67,6 +67,10 @@ def validate(spec: SpecArgument, as_json: JsonOption = False) -> None:
 
 def plan(spec: SpecArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Show the exact trials of a spec, and which are stored already; runs nothing."""
+    service = None if store else chosen_service()
+    if service is not None:
+        _print_plan_of(service.plan(source(spec)), as_json=as_json)
+        return
     from sickbay.service.plans import describe_plan, print_plan
     from sickbay.service.sweeps import prepare
 
@@ -138,6 +142,16 @@ def source(spec: Path) -> Path | str:
     if not spec.is_file():
         raise typer.BadParameter(f"there is no file {spec}", param_hint="SPEC")
     return spec
+
+
+def _print_plan_of(found: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a service would run."""
+    if as_json:
+        print_json(found)
+        return
+    from sickbay.service.plans import print_described
+
+    print_described(console(), found)
 
 
 def _ask(sweep: str, store: str | None, what: str) -> None:

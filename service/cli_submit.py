@@ -21,9 +21,11 @@ from sickbay.service.cli_options import (
 if TYPE_CHECKING:
     from sickbay.service.client import Client
     from sickbay.service.launching import Launcher
-    from sickbay.trials.store import Store
+    from sickbay.service.prepared import Prepared
+    from sickbay.trials.store import Store, SweepRecord
 
 POLL_SECONDS = 1.0
+LAST_POLLS = 20  # that a driver whose sweep is over is given to say its last
 LIVE = ("queued", "running")
 
 WaitOption = Annotated[bool, typer.Option("--wait", help="Follow the sweep until it is over.")]
@@ -61,15 +63,12 @@ def submit(
         if wait:
             raise typer.Exit(follow_remote(service, sweep_id))
         return
-    from sickbay.service.launching import submit as start
     from sickbay.service.sweeps import prepare
 
     prepared = prepare(text, store_uri(store))
-    launcher = _launcher(chosen_address(address), runtime_env)
-    start(prepared, launcher)
-    print(prepared.sweep_id)
+    code = submit_job(prepared, chosen_address(address), runtime_env, wait=wait)
     if wait:
-        raise typer.Exit(_follow(prepared.store, prepared.sweep_id, launcher))
+        raise typer.Exit(code)
 
 
 def logs(
@@ -101,6 +100,33 @@ def logs(
     sys.stdout.write(said or f"no log: {sweep_id} was run in the foreground, or elsewhere\n")
 
 
+def submit_job(
+    prepared: "Prepared",
+    address: str | None,
+    runtime_env: Path | None = None,
+    *,
+    wait: bool = True,
+) -> int:
+    """Start a sweep's driver elsewhere, print the sweep's id, and follow it; gives the exit code.
+
+    What is missing is run; a sweep that runs already is followed.
+    """
+    from sickbay.service.launching import submit
+
+    launcher = _launcher(address, runtime_env)
+    began = len(launcher.log(prepared.store, prepared.sweep_id, 0)) if wait else 0
+    submit(prepared, launcher)
+    print(prepared.sweep_id, flush=True)
+    return _follow(prepared.store, prepared.sweep_id, launcher, began, rest=True) if wait else 0
+
+
+def cancel_job(store: "Store", record: "SweepRecord", address: str) -> None:
+    """End a sweep that is a Ray job, for certain; returns when it has ended."""
+    from sickbay.service.launching import cancel
+
+    cancel(store, record, _launcher(address, None))
+
+
 def follow_remote(service: "Client", sweep: str) -> int:
     """Print what a service's sweep says until it is over; gives the exit code."""
     while True:
@@ -113,18 +139,28 @@ def follow_remote(service: "Client", sweep: str) -> int:
         time.sleep(POLL_SECONDS)  # still queued: its driver has not begun
 
 
-def _follow(store: "Store", sweep_id: str, launcher: "Launcher") -> int:
+def _follow(
+    store: "Store", sweep_id: str, launcher: "Launcher", offset: int = 0, *, rest: bool = False
+) -> int:
+    """Print what a driver says until its sweep is over; with `rest` also its verdicts, after it."""
     from sickbay.service.status import describe
 
-    offset = 0
+    lasts = 0
     while True:
         found = describe(store, sweep_id)
+        over = found["state"] not in LIVE
+        lasts += over
+        waits = found["state"] == "queued" or (over and rest)
+        gone = launcher.gone(store, sweep_id) if waits else None
         piece = launcher.log(store, sweep_id, offset)
         offset += len(piece)
         sys.stdout.write(piece.decode(errors="replace"))
         sys.stdout.flush()
-        if found["state"] not in LIVE:
+        if over and (gone is not None or not rest or lasts > LAST_POLLS):
             return _ending(found)
+        if not over and gone is not None and describe(store, sweep_id)["state"] == "queued":
+            typer.echo(f"sickbay: {sweep_id} never began: {gone}", err=True)
+            return 1
         time.sleep(POLL_SECONDS)
 
 
@@ -135,21 +171,30 @@ def _ending(found: dict[str, Any]) -> int:
 
 
 def _launcher(address: str | None, runtime_env: Path | None) -> "Launcher":
-    import yaml
+    from sickbay.service.launching import launcher_at
+    from sickbay.service.remote import jobs_api
 
-    from sickbay.service.launching import LocalLauncher
-
-    if address is not None and address.startswith(("http://", "https://")):
-        from sickbay.service.ray_jobs import RayLauncher
-
-        environment = yaml.safe_load(runtime_env.read_text()) if runtime_env else {}
-        return RayLauncher(address, environment or {})
-    if runtime_env is not None:
+    if runtime_env is not None and jobs_api(address) is None:
         raise typer.BadParameter(
             "a runtime_env belongs to a Ray job: give --address http://head:8265",
             param_hint="--runtime-env",
         )
-    return LocalLauncher(address)
+    return launcher_at(address, None, _environment(runtime_env) if runtime_env else None)
+
+
+def _environment(file: Path) -> dict[str, Any]:
+    """Read a file with Ray's runtime_env."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = f"cannot read {file}: {error}"
+        raise typer.BadParameter(reason, param_hint="--runtime-env") from error
+    if not isinstance(found, dict):
+        reason = f"{file} holds no mapping: it takes Ray's keys, like `working_dir: .`"
+        raise typer.BadParameter(reason, param_hint="--runtime-env")
+    return found
 
 
 def _print_trial(store: "Store", sweep: str, trial: str) -> None:

@@ -12,19 +12,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sickbay.service.prepared import Prepared, enlist
+from sickbay.service.remote import jobs_api
 from sickbay.service.stored import SweepError
+from sickbay.service.sweeps import ask
 from sickbay.trials.driving import driven, driver
+from sickbay.trials.store import SweepRecord, write_sweep
 from sickbay.trials.store_files import Store, checked
 
 QUEUED = "queued"  # submitted, and no driver has begun yet
 MAIN = "from sickbay.service.cli import main; main()"
 KILL_SECONDS = 30.0  # that a driver is given to end by itself
-LATE_SECONDS = 90.0  # in which a local driver that never begins is given up
 
 
 class Launcher(Protocol):
@@ -38,6 +41,9 @@ class Launcher(Protocol):
 
     def log(self, store: Store, sweep_id: str, offset: int) -> bytes:
         """What the sweep's drivers said so far, from a byte on; empty if nothing is kept."""
+
+    def gone(self, store: Store, sweep_id: str) -> str | None:
+        """Why a queued sweep's driver will never begin; None while it may."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,25 @@ class LocalLauncher:
             return log.read()
         return b""
 
+    def gone(self, store: Store, sweep_id: str) -> str | None:
+        """A driver that this process started and that ended before it had begun."""
+        del store
+        child = self._children.get(sweep_id)
+        code = None if child is None else child.poll()
+        return None if code is None else f"its driver ended at once, with exit code {code}"
+
+
+def launcher_at(
+    address: str | None, cpus: int | None = None, runtime_env: Mapping[str, Any] | None = None
+) -> Launcher:
+    """Ray jobs for an address of a Jobs API, else processes of this machine."""
+    jobs = jobs_api(address)
+    if jobs is None:
+        return LocalLauncher(address, cpus)
+    from sickbay.service.ray_jobs import RayLauncher  # noqa: PLC0415  Ray takes seconds
+
+    return RayLauncher(jobs, runtime_env or {})
+
 
 def submit(prepared: Prepared, launcher: Launcher) -> str:
     """Take a sweep in and start its driver; gives its state.
@@ -104,7 +129,11 @@ def submit(prepared: Prepared, launcher: Launcher) -> str:
     if prepared.left == 0:
         return enlist(prepared, "finished").state
     record = enlist(prepared, QUEUED)
-    launcher.start(prepared.store, prepared.sweep_id)
+    try:
+        launcher.start(prepared.store, prepared.sweep_id)
+    except (OSError, SweepError):
+        write_sweep(prepared.store, replace(record, state="interrupted"))  # nobody will begin it
+        raise
     return record.state
 
 
@@ -113,6 +142,23 @@ def relaunch(prepared: Prepared, launcher: Launcher) -> str:
     if driven(prepared.store, prepared.sweep_id):
         raise SweepError(f"the sweep {prepared.sweep_id} is running already")
     return submit(prepared, launcher)
+
+
+def cancel(store: Store, record: SweepRecord, launcher: Launcher) -> None:
+    """End a sweep: its driver by itself within half a minute, else by force; also one that waits.
+
+    Raises SweepError for a sweep that neither runs nor waits.
+    """
+    waits = record.state == QUEUED and not driven(store, record.sweep_id)
+    if not waits:
+        ask(store, record.sweep_id, "cancel")
+    ends = time.monotonic() + KILL_SECONDS
+    while driven(store, record.sweep_id) and time.monotonic() < ends:
+        time.sleep(0.5)
+    if waits or driven(store, record.sweep_id):
+        launcher.kill(store, record.sweep_id)
+    if waits and not driven(store, record.sweep_id):
+        write_sweep(store, replace(record, state="cancelled", finished_at=time.time()))
 
 
 def log_file(store: Store, sweep_id: str) -> Path:

@@ -158,6 +158,27 @@ def print_plan(console: Console, prepared: Prepared) -> None:
         _print_aliases(console, made)
 
 
+def print_described(console: Console, found: Mapping[str, Any]) -> None:
+    """Print a plan that a service described: its size, the first trials, the arms."""
+    stored = found["total"] - found["missing"]
+    console.print(
+        f"{found['sweep_id']}: {found['total']} trials, {found['design']}; {found['missing']} to "
+        f"run, {stored} stored"
+    )
+    trials, arms = Table(box=box.SIMPLE_HEAD, pad_edge=False), found["per_arm"]
+    for name in ("trial", "seed", "arm", "epochs", ""):
+        trials.add_column(name, no_wrap=True)
+    for trial in found["trials"][:TRIALS_SHOWN]:
+        words = (trial["trial_id"], str(trial["seed"]), trial["arm"], str(trial["epochs"]))
+        trials.add_row(*words, "stored" if trial["stored"] else "")
+    if found["trials"]:
+        console.print(trials)
+        more = len(found["trials"]) - TRIALS_SHOWN
+        if more > 0:
+            console.print(f"[dim]… and {more} more (--json lists all)[/dim]")
+        console.print(_arm_table(arms))
+
+
 def _search(prepared: Prepared) -> dict[str, Any]:
     """What can be said of a search before it runs."""
     spec = prepared.spec

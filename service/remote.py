@@ -3,10 +3,13 @@
 from functools import cache
 from typing import TYPE_CHECKING
 
+from sickbay.service.stored import SweepError
+
 if TYPE_CHECKING:
     from sickbay.service.client import Client
 
 SCHEMES = ("http://", "https://")
+JOBS_PORT = 8265  # of a Ray's dashboard, and so of its Jobs API, unless it was told another
 
 
 def service_at(address: str | None, token: str | None) -> "Client | None":
@@ -17,6 +20,26 @@ def service_at(address: str | None, token: str | None) -> "Client | None":
     if address is None or not address.startswith(SCHEMES):
         return None
     return _client(address, token)
+
+
+def jobs_api(address: str | None) -> str | None:
+    """Where the Jobs API of a Ray at an address is; None for what is connected to directly.
+
+    The driver of a sweep belongs into the cluster: Ray Tune is not driven through a Ray client
+    (`ray://head:10001`), so such an address stands for the Jobs API of the same head.
+    """
+    if address is None or "://" not in address:
+        return None
+    if address.startswith(SCHEMES):
+        return address
+    scheme, _, place = address.partition("://")
+    if scheme != "ray":
+        raise SweepError(
+            f"--address {address!r}: give `auto` or host:6379 of a Ray cluster, its Jobs API as "
+            "http://head:8265, or a Sickbay service as http://host:8080"
+        )
+    host = place.partition("/")[0].rpartition(":")[0] or place
+    return f"http://{host}:{JOBS_PORT}"
 
 
 @cache

@@ -121,7 +121,8 @@ def main(arguments: Sequence[str]) -> int:
         store = open_store(uri)
         for claim in (claim for report in reports for claim in report.claims if claim.spec):
             spec = yaml.safe_load(Path(SPECS, claim.spec).read_text(encoding="utf-8"))
-            found = measure(store, claim, spec["name"])
+            names = [spec["name"], *filter(None, [claim.sweep])]
+            found = next(filter(None, (measure(store, claim, name) for name in names)), None)
             if found:
                 results[claim.id] = found
                 print(f"{claim.id}: {len(found)} measured")  # noqa: T201 - a command's output

@@ -9,7 +9,7 @@ import uvicorn
 
 from sickbay.service.api import create_app
 from sickbay.service.api_guard import check_binding
-from sickbay.service.launching import Launcher, LocalLauncher
+from sickbay.service.launching import Launcher, launcher_at
 from sickbay.service.tokens import Role
 from sickbay.trials.store_files import Store
 
@@ -45,12 +45,7 @@ def serve(store: Store, service: Service) -> None:
 
 def launcher_for(service: Service) -> Launcher:
     """Ray jobs for a cluster's HTTP address, else processes of this machine."""
-    address = service.address
-    if address is not None and address.startswith(("http://", "https://")):
-        from sickbay.service.ray_jobs import RayLauncher  # noqa: PLC0415  Ray takes seconds
-
-        return RayLauncher(address)
-    return LocalLauncher(address, service.cpus)
+    return launcher_at(service.address, service.cpus)
 
 
 def log_as_json() -> None:

@@ -46,7 +46,11 @@ def stored_spec(store: Store, sweep_id: str) -> dict[str, Any]:
 
 def state_of(store: Store, record: SweepRecord) -> str:
     """The present state: a sweep that says `running` while nobody drives it is `interrupted`."""
-    if record.state != "running" or driven(store, record.sweep_id):
+    if record.state not in ("queued", "running"):
+        return record.state
+    if driven(store, record.sweep_id):
+        return "running"
+    if record.state == "queued":
         return record.state
     again = read_sweep(store, record.sweep_id)  # it may have ended between the two readings
     return "interrupted" if again is None or again.state == "running" else again.state

@@ -16,18 +16,21 @@ from sickbay.service.prepared import Prepared, search_task
 from sickbay.service.stored import SweepError
 from sickbay.trials import design
 from sickbay.trials.contract import TrialConfig
-from sickbay.trials.events import Watch
+from sickbay.trials.driving import Heart
+from sickbay.trials.events import Event, Watch
 from sickbay.trials.run import RunPolicy, TrialJob
+from sickbay.trials.sharing import Claim, Fair
 from sickbay.trials.spec_model import RangeSpec
 from sickbay.trials.store_read import trial_states
 
 
 @dataclass(frozen=True)
 class Running:
-    """Who is told of events, and who says that no further trial may begin."""
+    """Who is told of events, and who says that no further trial may begin, or not yet."""
 
     watch: Watch
     stopping: Callable[[], bool]
+    heart: Heart | None = None  # of a driver that shares its cluster
 
 
 def check_scheduler(prepared: Prepared, *, in_process: bool) -> None:
@@ -59,20 +62,45 @@ def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
     tune = importlib.import_module("sickbay.trials.tune")
     spec = prepared.spec
     make_job = _job_maker(prepared, cpu=share.cpu, gpu=share.gpu)
+    fair = _fair(prepared, running.heart, share) if running.heart else None
     manner = tune.Manner(
         share=share,
-        watch=running.watch,
+        watch=both(fair.see, running.watch) if fair else running.watch,
         retries=spec.retries,
         stopping=running.stopping,
         scheduler=spec.early_stop.scheduler,
         goal=design.objective_of(spec, prepared.workload).goal,
         epochs=_longest(prepared),
+        **({"may": fair.may} if fair else {}),
     )
     if not prepared.searches:
         tune.run_all([make_job(trial) for trial in prepared.missing], manner)
         return False
     search = tune.run_search(search_task(prepared), make_job, _done(prepared), manner)
     return bool(search.complete)
+
+
+def _fair(prepared: Prepared, heart: Heart, share: Any) -> Fair:
+    """Claim a part of the connected cluster, and keep to it."""
+    ray = importlib.import_module("sickbay.trials.tune_cluster")
+    claim = Claim(
+        cluster=ray.cluster_address(),
+        priority=prepared.spec.priority,
+        cpu=share.cpu,
+        gpu=share.gpu,
+        wanted=prepared.left,
+    )
+    return Fair(prepared.sweep_id, claim, heart.others, heart.claim, ray.cluster_resources)
+
+
+def both(first: Watch, second: Watch) -> Watch:
+    """Tell two of each event."""
+
+    def see(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return see
 
 
 def cpu_of(prepared: Prepared) -> float:

@@ -19,9 +19,9 @@ from sickbay.service.notify import Notifier, Webhook, WebhookFormat
 from sickbay.service.prepared import Prepared, enlist, prepare
 from sickbay.service.settings import settings
 from sickbay.service.stored import SweepError
-from sickbay.service.sweep_jobs import Running, check_scheduler, cpu_of, run_here, run_on_ray
+from sickbay.service.sweep_jobs import Running, both, check_scheduler, cpu_of, run_here, run_on_ray
 from sickbay.trials.contract import TrialState
-from sickbay.trials.driving import driven, driving
+from sickbay.trials.driving import Heart, driven, driving
 from sickbay.trials.events import Ended, ErrorStorm, Event, Watch
 from sickbay.trials.store import Store, open_store, request, requested, write_sweep
 from sickbay.trials.store_merge import consolidate
@@ -122,15 +122,15 @@ def run_prepared(
     _check_address(options.address)
     check_scheduler(prepared, in_process=options.in_process)
     store = open_store(prepared.store.uri)
-    with driving(store, prepared.sweep_id):
+    with driving(store, prepared.sweep_id) as heart:
         request(store, prepared.sweep_id, None)
         record = enlist(prepared, "running" if prepared.left else "finished")
         notifier = Notifier(chosen_webhook(), prepared.sweep_id)
-        ender = _Ender(prepared, stopper or Stopper(), _both(watch or _nobody, notifier.see))
+        ender = _Ender(prepared, stopper or Stopper(), both(watch or _nobody, notifier.see))
         ender.stopper.on_cancel = lambda: request(store, prepared.sweep_id, "cancel")
         error = ""
         try:
-            _run_jobs(prepared, options, ender)
+            _run_jobs(prepared, options, ender, heart)
         except ErrorStorm as storm:
             error = str(storm)
         finally:
@@ -164,14 +164,6 @@ def chosen_webhook() -> Webhook | None:
             f"{', '.join(WebhookFormat)}"
         )
     return Webhook(chosen.webhook, WebhookFormat(chosen.webhook_format), chosen.webhook_secret)
-
-
-def _both(first: Watch, second: Watch) -> Watch:
-    def see(event: Event) -> None:
-        first(event)
-        second(event)
-
-    return see
 
 
 def _nobody(event: Event) -> None:
@@ -234,19 +226,20 @@ def _check_address(address: str | None) -> None:
         )
 
 
-def _run_jobs(prepared: Prepared, options: Options, ender: _Ender) -> None:
+def _run_jobs(prepared: Prepared, options: Options, ender: _Ender, heart: Heart) -> None:
     if not prepared.left:
         return
     if options.in_process:
         running = Running(ender.see, ender.stopping)
         ender.complete = run_here(prepared, running)
         return
-    tune = importlib.import_module("sickbay.trials.tune")  # seconds that other verbs need not wait
+    ray = importlib.import_module("sickbay.trials.tune_cluster")  # other verbs need not wait for it
     asked = prepared.spec.resources
-    with tune.connected(tune.Cluster(options.address, options.cpus)):
+    with ray.connected(ray.Cluster(options.address, options.cpus)):
         wanted = prepared.workload.resources.gpu
-        share = tune.share_of(cpu_of(prepared), asked.gpu, asked.gpu_memory, wanted)
+        share = ray.share_of(cpu_of(prepared), asked.gpu, asked.gpu_memory, wanted)
         if options.address is None:
-            tune.check_fits(share)
+            ray.check_fits(share)
         ender.gpu_share = share.gpu
-        ender.complete = run_on_ray(prepared, Running(ender.see, ender.stopping), share)
+        shared = heart if options.address is not None else None  # a local Ray is nobody else's
+        ender.complete = run_on_ray(prepared, Running(ender.see, ender.stopping, shared), share)

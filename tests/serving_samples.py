@@ -35,6 +35,9 @@ class InlineLauncher:
         del store
         return f"a line of {sweep_id}\n".encode()[offset:]
 
+    def gone(self, store, sweep_id):
+        del store, sweep_id
+
     def wait(self):
         for thread in self.threads:
             thread.join()

@@ -110,7 +110,7 @@ FOREIGN = {
         "trials/checkpoints.py",
         "trials/pretraining.py",
     ],
-    "ray": ["trials/tune.py", "trials/tune_search.py", "service/ray_jobs.py"],
+    "ray": ["trials/tune*.py", "service/ray_jobs.py"],
     "optuna": [
         "trials/search*.py",
         "trials/boundary.py",
@@ -119,7 +119,12 @@ FOREIGN = {
     ],
     "statsmodels": ["service/effect_models.py"],
     "pydoe": ["trials/design_fraction.py"],
-    "pyarrow": ["trials/store*.py", "service/query.py", "service/cli_options.py", "service/export*.py"],
+    "pyarrow": [
+        "trials/store*.py",
+        "service/query.py",
+        "service/cli_options.py",
+        "service/export*.py",
+    ],
     "duckdb": ["service/query.py"],
     "typer": ["service/cli*.py"],
     "rich": ["service/*"],

@@ -166,8 +166,9 @@ def _wrong_setting(name: str, value: Scalar, workload: Workload) -> str:
         return f"allowed is {_KINDS[type(default)]}, like the default {shown(default)}."
     if name == "epochs" and isinstance(value, int) and value < 1:
         return "allowed is a whole number of at least 1."
-    if name == "size" and workload.sizes and value not in workload.sizes:
-        return f"no size of {workload.name}. Allowed is one of {listed(workload.sizes)}."
+    sizes = dict.fromkeys([str(default), *workload.sizes])
+    if name == "size" and workload.sizes and value not in sizes:
+        return f"no size of {workload.name}. Allowed is one of {listed(sizes)}."
     return ""
 
 

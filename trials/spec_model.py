@@ -224,6 +224,9 @@ class SweepSpec(_Model):
     budget: BudgetSpec = Field(
         default_factory=BudgetSpec, description="a mapping {trials, hours, gpu_hours}"
     )
+    priority: int = Field(
+        default=1, ge=1, le=100, description="a whole number from 1 to 100: parts of the cluster"
+    )
     retries: int = Field(
         default=2, ge=0, le=100, description="a whole number from 0 to 100: retries of a lost trial"
     )

@@ -1,4 +1,4 @@
-"""Run trials on Ray Tune, planned or searched for. Only this file and `tune_search` import ray.
+"""Run trials on Ray Tune, planned or searched for. Only the files `tune*.py` import ray here.
 
 Only names and plain data cross to the workers: a job is a dict, the workload is looked up there by
 its name. A worker stores its own trial; what travels back is a line for the progress display. A
@@ -33,7 +33,6 @@ from sickbay.trials.contract import Goal, Row, TrialConfig
 from sickbay.trials.events import (
     Ended,
     ErrorStorm,
-    ResourceError,
     Retried,
     Started,
     StormWatch,
@@ -42,8 +41,7 @@ from sickbay.trials.events import (
 from sickbay.trials.job_text import job_from_text, job_text
 from sickbay.trials.run import Pruned, TrialJob, TrialRun, record_loss, run_trial
 from sickbay.trials.search import Search, SearchTask
-from sickbay.trials.seeding import gpu_memory_gib
-from sickbay.trials.shares import Share, gpu_fraction
+from sickbay.trials.shares import Share
 from sickbay.trials.store import StoreError, pruning_noted
 from sickbay.trials.tune_search import OptunaPort, StaysHere, scheduler_of
 
@@ -55,18 +53,11 @@ PENDING_PER_CORE = 2
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """Where to run: at an address, or (None) on a local Ray with `cpus` cores, None meaning all."""
-
-    address: str | None = None
-    cpus: int | None = None
-
-
-@dataclass(frozen=True)
 class Manner:
     """How trials are run, whichever: what each gets, who is told, when to end.
 
     `scheduler` is `none`, `asha` or `median`, and compares trials of at most `epochs` epochs.
+    `may(out)` says whether another may be handed to the cluster while `out` are.
     """
 
     share: Share
@@ -76,6 +67,7 @@ class Manner:
     scheduler: str = "none"
     goal: Goal = Goal.MINIMIZE
     epochs: int = 1
+    may: Callable[[int], bool] = lambda out: out >= 0
 
 
 class TrialActor(Trainable):  # type: ignore[misc]
@@ -197,14 +189,24 @@ class _Feed(StaysHere, Searcher):  # type: ignore[misc]
         self._left = iter(jobs)
         self._manner = manner
         self.closed = False
+        self._running: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         del trial_id  # ours are in the job
-        job = None if self.closed or self._manner.stopping() else next(self._left, None)
-        return FINISHED if job is None else _tune_config(job, self._manner)
+        if self.closed or self._manner.stopping():
+            return FINISHED
+        if not self._manner.may(len(self._running)):
+            return None  # later
+        job = next(self._left, None)
+        return FINISHED if job is None else self._hand_out(job)
+
+    def _hand_out(self, job: TrialJob) -> dict[str, Any]:
+        self._running.add(job.trial.trial_id)
+        return {"job": job_text(job), "scheduled": self._manner.scheduler != "none"}
 
     def ended(self, event: Ended) -> None:
-        """Nothing to learn: the plan is fixed."""
+        """Take in that a trial has ended."""
+        self._running.discard(event.trial_id)
 
     def on_trial_complete(
         self,
@@ -230,26 +232,22 @@ class _SearchFeed(_Feed):
         super().__init__([], manner)
         self._search = search
         self._make_job = make_job
-        self._running: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         del trial_id
         if self.closed or self._manner.stopping():
             return FINISHED
+        if not self._manner.may(len(self._running)):
+            return None
         trial = self._search.next(may_ask=len(self._running) < _slots(self._manner.share))
         if trial is None:
             return FINISHED if self._search.finished else None
-        self._running.add(trial.trial_id)
         self.jobs[trial.trial_id] = self._make_job(trial)
-        return _tune_config(self.jobs[trial.trial_id], self._manner)
+        return self._hand_out(self.jobs[trial.trial_id])
 
     def ended(self, event: Ended) -> None:
-        self._running.discard(event.trial_id)
+        super().ended(event)
         self._search.ended(event)
-
-
-def _tune_config(job: TrialJob, manner: Manner) -> dict[str, Any]:
-    return {"job": job_text(job), "scheduled": manner.scheduler != "none"}
 
 
 class _Follower(StaysHere, Callback):  # type: ignore[misc]
@@ -300,54 +298,6 @@ class _Follower(StaysHere, Callback):  # type: ignore[misc]
             self._feed.ended(ended)
         except StoreError as error:
             self.trouble, self._feed.closed = error, True
-
-
-@contextlib.contextmanager
-def connected(cluster: Cluster) -> Iterator[None]:
-    """Connect to a cluster or start a local Ray, and leave it; a present connection is used."""
-    if ray.is_initialized():
-        yield
-        return
-    try:
-        ray.init(
-            address=cluster.address,
-            num_cpus=cluster.cpus if cluster.address is None else None,
-            include_dashboard=False if cluster.address is None else None,
-            log_to_driver=False,
-            logging_level="ERROR",
-            configure_logging=True,
-        )
-    except (ValueError, RuntimeError, ConnectionError) as error:
-        where = f"at {cluster.address!r}" if cluster.address else "on this machine"
-        raise ConnectionError(f"cannot connect to a Ray {where}: {error}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def share_of(cpu: float, gpu: float | str, gpu_memory: float | None, wanted: float) -> Share:
-    """Settle what a trial gets; `gpu` "auto" is `wanted` (or 1) where the cluster has GPUs, else 0.
-
-    With `gpu_memory` (GiB), as many trials share a GPU as that much memory allows.
-    """
-    has_gpu = ray.cluster_resources().get("GPU", 0.0) > 0
-    gpus = float(gpu) if gpu != "auto" else (wanted or 1.0) * has_gpu
-    if gpu_memory is not None and gpus > 0 and has_gpu:
-        total = ray.get(ray.remote(num_gpus=0.01)(gpu_memory_gib).remote())
-        gpus = gpu_fraction(total, gpu_memory)
-    return Share(cpu, gpus)
-
-
-def check_fits(share: Share) -> None:
-    """Raise ResourceError if this Ray, which does not grow, can never run even one trial."""
-    total = ray.cluster_resources()
-    for kind, wanted in (("CPU", share.cpu), ("GPU", share.gpu)):
-        if wanted > total.get(kind, 0.0):
-            raise ResourceError(
-                f"resources.{kind.lower()}: a trial wants {wanted:g} and the local Ray has "
-                f"{total.get(kind, 0.0):g}; ask for less, or run on a cluster (--address)"
-            )
 
 
 @contextlib.contextmanager

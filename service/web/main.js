@@ -11,12 +11,12 @@ import { compareView, trialView } from "./view_trial.js";
 
 const view = document.getElementById("view");
 const ROUTES = [
-  [/^#\/sweeps$/, () => sweepsView(view)],
-  [/^#\/sweep\/([^/?]+)$/, (id, query) => sweepView(view, id, query)],
-  [/^#\/sweep\/([^/]+)\/trial\/([^/?]+)$/, (id, trial) => trialView(view, id, trial)],
-  [/^#\/sweep\/([^/]+)\/compare\/([^/]+)\/([^/?]+)$/, (id, a, b) => compareView(view, id, a, b)],
-  [/^#\/sql$/, (query) => sqlView(view, query)],
-  [/^#\/submit$/, () => submitView(view)],
+  [/^#\/sweeps$/, (place) => sweepsView(place)],
+  [/^#\/sweep\/([^/?]+)$/, (place, id, query) => sweepView(place, id, query)],
+  [/^#\/sweep\/([^/]+)\/trial\/([^/?]+)$/, (place, id, trial) => trialView(place, id, trial)],
+  [/^#\/sweep\/([^/]+)\/compare\/([^/]+)\/([^/?]+)$/, (place, id, a, b) => compareView(place, id, a, b)],
+  [/^#\/sql$/, (place, query) => sqlView(place, query)],
+  [/^#\/submit$/, (place) => submitView(place)],
 ];
 let current = null; // what the shown view gave back: { changed(sweep) }
 let asked = 0;
@@ -37,13 +37,15 @@ async function route() {
     return;
   }
   const [pattern, make] = found;
+  const place = el("div", {}, el("p.note", {}, "Loading …")); // a view that comes late draws into a place that is gone
+  show(view, place);
   try {
-    const shown = await make(...path.match(pattern).slice(1).map(decodeURIComponent), new URLSearchParams(words));
+    const shown = await make(place, ...path.match(pattern).slice(1).map(decodeURIComponent), new URLSearchParams(words));
     if (mine === asked) current = shown || null;
   } catch (error) {
     if (mine !== asked) return;
     if (error instanceof Refused && error.status === 401) askForToken(error);
-    else show(view, failure(error));
+    else show(place, failure(error));
   }
 }
 

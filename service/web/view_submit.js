@@ -50,8 +50,7 @@ export async function submitView(view) {
     const workload = await get(`/api/workloads/${encodeURIComponent(name)}`);
     const factor = workload.factors.find((one) => one.levels.length > 1);
     const levels = factor ? `  ${factor.name}: [${factor.levels.map(plain).join(", ")}]   # the first is the baseline` : "  {}";
-    box.value = `name: ${name.replaceAll("_", "-")}-first\nworkload: ${name}\ndesign: one_factor\nfactors:\n${levels}\nseeds: 3\nfixed: {size: small}\n`;
-    if (!Object.keys(workload.sizes).includes("small")) box.value = box.value.replace("fixed: {size: small}\n", "");
+    box.value = `name: ${name.replaceAll("_", "-")}-first\nworkload: ${name}\ndesign: one_factor\nfactors:\n${levels}\nseeds: 3\n`;
     show(known, el("p", {}, workload.doc.split("\n")[0]), table([
       { name: "factor", value: (one) => one.name }, { name: "levels", value: (one) => one.levels.map(cell).join(", ") }, { name: "", wide: true, value: (one) => one.doc },
     ], workload.factors));

@@ -68,7 +68,7 @@ async function trials(body, id, sweep) {
   let offset = 0;
   const rows = el("div");
   const compare = el("a", { hidden: true }, "compare the two");
-  const choose = (name, options) => el("label", {}, name, el("select", { "data-filter": "1", onchange: (event) => { wanted[name] = event.target.value; offset = 0; load(); } }, el("option", { value: "" }, "all"), options.map((one) => el("option", { value: one }, one))));
+  const choose = (name, options) => el("label", {}, name, el("select", { "data-filter": "1", "aria-label": name, onchange: (event) => { wanted[name] = event.target.value; offset = 0; load(); } }, el("option", { value: "" }, "all"), options.map((one) => el("option", { value: one }, one))));
   const bars = el("div.row", {}, choose("label", ["healthy", "pathological", "inconclusive"]), choose("pathology", Object.keys(sweep.pathologies)), compare);
 
   function pick(event, trial) {
@@ -123,7 +123,7 @@ async function curves(body, id, sweep, query) {
       " Drag or scroll to zoom. Values that are NaN or infinite leave gaps.");
   }
   if (!data.signals.length) return show(body, el("p", {}, "No trial has ended yet."));
-  const select = el("select", { "data-filter": "1", onchange: (event) => again(event.target.value) }, data.signals.map((one) => el("option", { value: one, selected: one === data.signal }, one)));
+  const select = el("select", { "data-filter": "1", "aria-label": "signal", onchange: (event) => again(event.target.value) }, data.signals.map((one) => el("option", { value: one, selected: one === data.signal }, one)));
   const mode = (name, words) => el("label", {}, el("input", { type: "radio", name: "by", checked: by === name, onchange: () => { by = name; link(); plot(); } }), words);
   const log = el("label", {}, el("input", { type: "checkbox", checked: logarithmic, onchange: (event) => { logarithmic = event.target.checked; link(); plot(); } }), "logarithmic");
   const references = el("ul.note", {}, data.references.map((one) => el("li", {}, `${one.low === one.high ? number(one.value) : `${number(one.low)} … ${number(one.high)}`}: ${one.text}`)));
@@ -134,7 +134,7 @@ async function curves(body, id, sweep, query) {
 
 async function health(body, id, sweep, query) {
   const data = await get(sweepPath(id, "/map"), { x: query.get("x"), y: query.get("y") });
-  const pick = (which) => el("label", {}, which, el("select", { "data-filter": "1", onchange: () => { location.hash = `#/sweep/${encodeURIComponent(id)}?tab=health&x=${x.value}&y=${y.value}`; } }, data.factors.map((one) => el("option", { value: one, selected: data.maps[0]?.[which].factor === one }, one))));
+  const pick = (which) => el("label", {}, which, el("select", { "data-filter": "1", "aria-label": which, onchange: () => { location.hash = `#/sweep/${encodeURIComponent(id)}?tab=health&x=${x.value}&y=${y.value}`; } }, data.factors.map((one) => el("option", { value: one, selected: data.maps[0]?.[which].factor === one }, one))));
   const parts = [pick("x"), pick("y")];
   const [x, y] = parts.map((part) => part.querySelector("select"));
   if (!data.maps.length) return show(body, el("p", {}, "A health map needs two factors with more than one level, or two seeds."));

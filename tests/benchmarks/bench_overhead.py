@@ -23,7 +23,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(PATHS)  # for the workers
 
 from ray import tune as ray_tune  # noqa: E402 - after the switches that Ray reads when imported
 
-from sickbay.trials import design, registry, tune  # noqa: E402
+from sickbay.trials import design, registry, tune, tune_cluster  # noqa: E402
 from sickbay.trials.run import TrialJob  # noqa: E402
 from sickbay.trials.spec import check_spec, parse_spec  # noqa: E402
 
@@ -84,7 +84,10 @@ def main() -> int:
         for name, run in (("bare", bare), ("ours", ours)):
             # Each in a Ray of its own: after another run Tune often gets no further than one
             # worker, as it hands every next trial to the worker that is free already.
-            with tune.connected(tune.Cluster(cpus=2)), tempfile.TemporaryDirectory() as folder:
+            with (
+                tune_cluster.connected(tune_cluster.Cluster(cpus=2)),
+                tempfile.TemporaryDirectory() as folder,
+            ):
                 seconds = run(folder)
             times[name].append(seconds)
             print(f"round {number + 1}: {name} {seconds:.2f} s", flush=True)

@@ -1,4 +1,4 @@
-"""The page in a real Chromium: a sweep is submitted in the form, watched to its end and understood."""
+"""The page in a real Chromium: a sweep is submitted, watched to its end and understood."""
 
 import shutil
 
@@ -45,7 +45,8 @@ def page(browser):
     made.on("request", lambda one: near(one.url) or troubles.append(one.url))
     yield made
     made.close()
-    assert [one for one in troubles if "401" not in one] == []
+    refused = ("status of 401", "status of 422")  # Chromium logs what the page handles
+    assert [one for one in troubles if not any(word in one for word in refused)] == []
 
 
 @pytest.fixture(scope="module")

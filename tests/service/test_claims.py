@@ -250,13 +250,17 @@ def test_the_command_measures_keeps_and_writes(store, tmp_path, monkeypatch):
     measures = [{"name": "score", "where": "arm_name = 'a'", "value": "score"}]
     claim = {"id": "1.1", "claim": "c | d", "figure": "f", "truth": "t", "verdict": "reproduced"}
     claim |= {"spec": "x.yaml", "measures": measures}
-    report = {"report": 1, "title": "a title", "workload": "w", "claims": [claim]}
+    # A sweep of another name measures what the spec's own did not.
+    Path("examples/reports/y.yaml").write_text("name: unknown\n")
+    other = claim | {"id": "1.2", "spec": "y.yaml", "sweep": "study"}
+    report = {"report": 1, "title": "a title", "workload": "w", "claims": [claim, other]}
     Path("docs/claims.yaml").write_text(yaml.safe_dump([report]))
     assert reports_page.main([]) == 0
     assert "not measured yet" in Path("docs/reports.md").read_text()
     assert reports_page.main([store.uri]) == 0
     text = Path("docs/reports.md").read_text()
     assert "## Report 1: a title" in text
+    assert text.count("score: 0.7140 [0.6883, 0.7397], 5 seeds") == 2
     assert "c \\| d | f | t | score: 0.7140 [0.6883, 0.7397], 5 seeds<br>([x](../exam" in text
     before = Path("docs/claims-measured.json").read_text()
     assert reports_page.main([]) == 0

@@ -15,7 +15,7 @@ from sickbay.trials.events import Ended
 from sickbay.trials.problems import SpecError
 from sickbay.trials.relabel import relabel
 from sickbay.trials.run import detectors
-from sickbay.trials.store import open_store, request
+from sickbay.trials.store import open_store, request, write_sweep
 from sickbay.trials.store_read import read_sweep, trial_states
 
 HERE = Options(in_process=True)
@@ -163,6 +163,7 @@ def test_a_sweep_whose_driver_is_gone_is_interrupted(tmp_path):
     from dataclasses import replace
 
     lost = replace(record, state="running")
+    write_sweep(store, lost)
     assert state_of(store, lost) == "interrupted"
     with driving(store, result.sweep_id):
         assert driven(store, result.sweep_id)

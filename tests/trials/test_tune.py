@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import toy_sweeps
 
-from sickbay.trials import tune
+from sickbay.trials import tune, tune_cluster
 from sickbay.trials.events import Ended, ErrorStorm, ResourceError, Retried, Started
 from sickbay.trials.inline import run_to_end
 from sickbay.trials.store import open_store
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray():
-    with tune.connected(tune.Cluster(cpus=2)):
+    with tune_cluster.connected(tune_cluster.Cluster(cpus=2)):
         yield
 
 
@@ -145,9 +145,9 @@ def test_trials_begin_in_the_planned_order(tmp_path):
 
 
 def test_a_share_follows_the_cluster():
-    assert tune.share_of(1.0, "auto", None, 0.0) == tune.Share(1.0, 0.0)
-    assert tune.share_of(0.5, 0, None, 1.0) == tune.Share(0.5, 0.0)
-    assert tune.share_of(2.0, 0.25, None, 0.0) == tune.Share(2.0, 0.25)
+    assert tune_cluster.share_of(1.0, "auto", None, 0.0) == tune.Share(1.0, 0.0)
+    assert tune_cluster.share_of(0.5, 0, None, 1.0) == tune.Share(0.5, 0.0)
+    assert tune_cluster.share_of(2.0, 0.25, None, 0.0) == tune.Share(2.0, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -165,11 +165,11 @@ def test_shares_never_add_up_to_more_than_one_gpu():
 
 
 def test_a_trial_that_can_never_run_is_refused():
-    tune.check_fits(tune.Share(2.0, 0.0))
+    tune_cluster.check_fits(tune.Share(2.0, 0.0))
     with pytest.raises(ResourceError, match=r"resources\.cpu: a trial wants 64 and .* has 2"):
-        tune.check_fits(tune.Share(64.0, 0.0))
+        tune_cluster.check_fits(tune.Share(64.0, 0.0))
     with pytest.raises(ResourceError, match=r"resources\.gpu: a trial wants 1"):
-        tune.check_fits(tune.Share(1.0, 1.0))
+        tune_cluster.check_fits(tune.Share(1.0, 1.0))
 
 
 def test_tune_s_switches_are_set_back(tmp_path):

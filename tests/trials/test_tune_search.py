@@ -5,7 +5,7 @@ import pytest
 import toy_sweeps
 
 from sickbay.service.sweeps import Options, run
-from sickbay.trials import tune
+from sickbay.trials import tune_cluster
 from sickbay.trials.search_study import is_configuration
 from sickbay.trials.store import open_store
 from sickbay.trials.store_tables import load_tables
@@ -23,7 +23,7 @@ RANGE = {"lr": {"low": 1e-3, "high": 10.0, "log": True}}
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray():
-    with tune.connected(tune.Cluster(cpus=2)):
+    with tune_cluster.connected(tune_cluster.Cluster(cpus=2)):
         yield
 
 

@@ -212,7 +212,7 @@ def test_the_medium_size_trains():
         ({"perspective_norm": "x"}, "perspective_norm: 'x' is not known; choose one of present"),
         ({"gaussian_sigma": -1.0}, "gaussian_sigma: -1.0 is not over 0"),
         ({"size": "huge"}, "size: 'huge' is not known; choose one of small, medium, full"),
-        ({"dataset": "kitti"}, "dataset: 'kitti' is not known"),
+        ({"dataset": "kitti"}, "dataset: kitti is not a folder. Use 'synthetic'"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_what_is_allowed(changes, message):

@@ -16,6 +16,15 @@ TINY = {
     "mvm_orientation": {"points": 16, "train_shapes": 2, "val_shapes": 2, "val_rotations": 2},
     "crossmodal_anomaly": {"train_scenes": 20, "val_scenes": 40, "height": 16, "width": 16},
     "pointwise_anomaly": {"points": 16, "train_scenes": 10, "val_scenes": 25},
+    "query_reweighting": {"grid": 16, "train_samples": 2, "val_samples": 2},
+    "longtail_diffusion": {
+        "n_max": 40,
+        "imbalance": 20.0,
+        "classes": 4,
+        "val_images": 2,
+        "width": 8,
+    }
+    | {"pretrain_images": 2},
 }
 
 
@@ -205,6 +214,58 @@ def test_with_right_labels_there_is_no_line_of_noise():
     found = lines("pointwise_anomaly", label_source="sem", loss="bce")
     assert ("label_flip_rate", "redrawn_labels") not in found
     assert ("val_auroc", "chance") not in found
+
+
+# --- system 4
+
+
+@pytest.mark.parametrize("kernel", ["sum", "peak"])
+@pytest.mark.parametrize("sigma", [2.0, 0.5])
+def test_maps_by_a_direct_sum_over_a_kernel(kernel, sigma):
+    """The kernel reaches three σ to either side."""
+    side = 2 * math.ceil(3 * sigma) + 1
+    across = np.arange(side) - side // 2
+    drawn = np.exp(-(across[:, None] ** 2 + across**2) / (2.0 * sigma**2))
+    drawn /= drawn.sum() if kernel == "sum" else drawn.max()
+    changes = {"kernel_norm": kernel, "gaussian_sigma": sigma, "weight_bias": 1.5}
+    found = lines("query_reweighting", queries=36, dn_pad=60, **changes)
+    weight = special.expit(1.5)
+    assert found["map_mean_before", "start"] == pytest.approx(weight)
+    assert found["map_mean_raw", "drawn_mean"] == pytest.approx(36 * weight * drawn.sum() / 16**2)
+    assert found["map_overlap_sum", "pile_up"] == pytest.approx(60 * weight * drawn.max())
+
+
+def test_without_a_pile_up_there_is_no_line_of_it_and_without_weights_no_map():
+    for changes in ({"invalid_query": "drop"}, {"dn_pad": 0}):
+        assert ("map_overlap_sum", "pile_up") not in lines("query_reweighting", **changes)
+    known = workload("query_reweighting")
+    context = Context(0, 1, "cpu", "", lambda: None, lambda make: None)
+    config = {**known.defaults, **TINY["query_reweighting"], "reweighting": "off"}
+    assert known.facts(config, context).reference_lines == ()
+
+
+# --- system 5
+
+
+def test_the_shares_of_the_classes_are_worth_their_entropy():
+    found = lines("longtail_diffusion")
+    counts = [int(40 * 0.05 ** (c / 3)) for c in range(4)]
+    assert found["train_loss", "floor"] == pytest.approx(stats.entropy(counts))
+    assert found["val_loss", "uniform"] == pytest.approx(stats.entropy([1.0] * 4))
+    assert found["val_accuracy", "chance"] == found["encoder_reference_skill", "chance"] == 0.25
+    assert ("train_loss", "wcdas_floor") not in found
+
+
+@pytest.mark.parametrize("raw", [0.0, 30.0])
+def test_wcdas_ends_at_the_softmax_of_its_two_ends(raw):
+    """By its density at every angle: the right class at its best, the others at their worst."""
+    found = lines("longtail_diffusion", classifier="wcdas", wcdas_s_init=raw)
+    gamma, scale = special.expit(0.0), np.logaddexp(0.0, raw) + 1.0
+    cosine = np.linspace(-1.0, 1.0, 2001)
+    logit = scale / (2.0 * math.pi) * (1 - gamma**2) / (1 + gamma**2 - 2 * gamma * cosine)
+    scores = np.array([logit.max(), *[logit.min()] * 3])
+    least = float(-np.log(special.softmax(scores)[0]))
+    assert found["train_loss", "wcdas_floor"] == pytest.approx(least, rel=1e-6)
 
 
 # --- what reports draw

@@ -10,18 +10,23 @@ import functools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+import sickbay.datasets.nuscenes_files as files
+import sickbay.datasets.nuscenes_tables as tables
 import sickbay.datasets.query_reweighting as worlds
+import sickbay.datasets.query_reweighting_drives as drives
 import sickbay.datasets.query_reweighting_frames as frames
 import sickbay.models.query_reweighting as nets
 import sickbay.models.query_reweighting_loss as losses
 import sickbay.models.query_reweighting_maps as maps
 import sickbay.models.query_reweighting_parts as parts
 import sickbay.models.query_reweighting_training as training
+from sickbay.datasets.file_trees import tree_identity
 from sickbay.datasets.query_reweighting import (
     SYNTHETIC,
     WorldSpec,
@@ -147,9 +152,15 @@ def _train_epoch(
 
 
 def _pretrain(config: Config, context: Context) -> State:
-    """Train the detector without weights, on drives of its own; return all but the generator."""
-    drives = draw_drives(_spec(config, context), int(config["pretrain_samples"]), PRETRAINED)
-    data = _batch(drives.to(context.device))
+    """Train the detector without weights; return all but the generator.
+
+    Generated drives are the pretraining's own; real ones are those of the training split.
+    """
+    spec = _spec(config, context)
+    seen = _splits(spec)[0]
+    if spec.dataset == SYNTHETIC:
+        seen = draw_drives(spec, int(config["pretrain_samples"]), PRETRAINED)
+    data = _batch(seen.to(context.device))
     # What is kept must follow from the recipe alone, not from the trial that happens to make it.
     torch.manual_seed(epoch_stream(context.seed, 1_000_000))
     net = QueryDetector(_options(config)).to(context.device)
@@ -165,22 +176,35 @@ def _pretrain(config: Config, context: Context) -> State:
 
 
 def _recipe(config: Config, context: Context) -> Recipe:
-    code = (worlds, frames, nets, parts, maps, losses, training)
+    code: tuple[ModuleType, ...] = (worlds, frames, nets, parts, maps, losses, training)
     settings = {name: config[name] for name in (*SHAPES, *SCHEDULE)}
+    if config["dataset"] != SYNTHETIC:
+        code += (drives, files, tables)
+        settings |= {name: config[name] for name in ("train_samples", "val_samples")}
+        settings["data"] = _identity(config)
     return Recipe("query_reweighting", settings, context.seed, context.device, code)
+
+
+def _identity(config: Config) -> str:
+    return tree_identity(str(config["dataset"]), SYNTHETIC)
 
 
 @functools.lru_cache(maxsize=8)
 def _floor(spec: WorldSpec, options: NetOptions) -> Tensor:
     """Return the loss (S,) of the best constant answer on each validation sample."""
-    _, val = detection_data(spec)
+    _, val = _splits(spec)
     points_Q2 = QueryDetector(replace(options, width=4, heads=1, layers=1)).points()[:, :2]
     return best_constant(points_Q2.detach(), val.boxes, val.classes, options.classes)
 
 
 def _data(config: Config, context: Context) -> tuple[Batch, Batch]:
-    train_split, val_split = detection_data(_spec(config, context))
+    train_split, val_split = _splits(_spec(config, context))
     return _batch(train_split.to(context.device)), _batch(val_split.to(context.device))
+
+
+def _splits(spec: WorldSpec) -> tuple[Frames, Frames]:
+    real = spec.dataset != SYNTHETIC
+    return drives.real_drives(spec) if real else detection_data(spec)
 
 
 def _batch(one: Frames) -> Batch:
@@ -242,7 +266,8 @@ def _options(config: Config) -> NetOptions:
     if size not in SIZES:
         raise ValueError(f"size: {size!r} is not known; choose one of {', '.join(SIZES)}")
     extent, queries = float(config["extent"]), int(config["queries"])
-    return replace(SIZES[size], extent=extent, queries=queries)
+    sized = replace(SIZES[size], extent=extent, queries=queries)
+    return sized if config["dataset"] == SYNTHETIC else replace(sized, classes=drives.KINDS)
 
 
 def _spec(config: Config, context: Context) -> WorldSpec:
@@ -330,6 +355,7 @@ WORKLOAD = Workload(
     objective=Objective("val_map", Goal.MAXIMIZE),
     train=train,
     facts=facts,
+    data_identity=_identity,
     sizes={
         "medium": {"grid": 96, "views": 6, "height": 20, "width": 50, "dn_pad": 160, "queries": 196}
         | {"extent": 54.0, "pretrain_samples": 1024, "train_samples": 256, "val_samples": 128},
