@@ -140,6 +140,8 @@ class History:
         if not self._even.issuperset(names):
             return None
         n = len(self._rows)
+        if any(len(values) != n for values in (self.epochs, *columns)):
+            return None  # somebody scribbled on them: the rows tell
         parts = [np.stack([self.epochs, self.steps], axis=1).astype("<i8").view(np.uint8)]
         for name, values in zip(names, columns, strict=True):
             code = np.frombuffer(name.encode(), dtype=np.uint8)
