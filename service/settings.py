@@ -14,7 +14,8 @@ class Settings:
     without one, a local Ray is started. `token` opens a service (SICKBAY_TOKEN): a variable and no
     option, as command lines are seen by everybody on a machine. What is worth telling of a sweep is
     posted to `webhook` (SICKBAY_WEBHOOK), as `webhook_format` (SICKBAY_WEBHOOK_FORMAT: json or
-    slack), signed by `webhook_secret` (SICKBAY_WEBHOOK_SECRET).
+    slack), signed by `webhook_secret` (SICKBAY_WEBHOOK_SECRET). `mlflow` is MLflow's own variable
+    (MLFLOW_TRACKING_URI), where a sweep's sink of that name goes.
     """
 
     store: str = DEFAULT_STORE
@@ -23,6 +24,7 @@ class Settings:
     webhook: str | None = None
     webhook_format: str = "json"
     webhook_secret: str | None = field(default=None, repr=False)
+    mlflow: str | None = None
 
 
 def settings() -> Settings:
@@ -34,4 +36,5 @@ def settings() -> Settings:
         webhook=os.environ.get("SICKBAY_WEBHOOK") or None,
         webhook_format=os.environ.get("SICKBAY_WEBHOOK_FORMAT") or "json",
         webhook_secret=os.environ.get("SICKBAY_WEBHOOK_SECRET") or None,
+        mlflow=os.environ.get("MLFLOW_TRACKING_URI") or None,
     )

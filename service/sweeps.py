@@ -141,6 +141,9 @@ def run_prepared(
     states = trial_states(store, prepared.sweep_id)
     notifier.end(state, dict(Counter(states.values())), error)
     told = [*([error] if error else []), *map(str, problems), *notifier.troubles]
+    if prepared.spec.sinks:
+        sinks = importlib.import_module("sickbay.service.sinks")  # trackers are slow to load
+        told += sinks.fill_sinks(store, prepared.sweep_id, prepared.spec.sinks)
     error = "\n".join(told)
     return SweepResult(prepared.sweep_id, store.uri, state, ender.ended, planned, states, error)
 

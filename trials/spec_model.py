@@ -227,6 +227,9 @@ class SweepSpec(_Model):
     priority: int = Field(
         default=1, ge=1, le=100, description="a whole number from 1 to 100: parts of the cluster"
     )
+    sinks: Annotated[
+        tuple[Literal["mlflow", "wandb", "tensorboard"], ...], BeforeValidator(_as_tuple)
+    ] = Field(default=(), description="a list of mlflow, wandb, tensorboard")
     retries: int = Field(
         default=2, ge=0, le=100, description="a whole number from 0 to 100: retries of a lost trial"
     )

