@@ -159,7 +159,7 @@ def test_where_the_jobs_api_of_an_address_is(address, jobs):
 
 
 def test_an_unknown_kind_of_address_says_which_there_are():
-    with pytest.raises(SweepError, match="auto.*head:8265"):
+    with pytest.raises(SweepError, match=r"auto.*head:8265"):
         jobs_api("ftp://head")
 
 
