@@ -199,6 +199,7 @@ def _references(values: Values, signal: str) -> list[dict[str, Any]]:
 
 def _map(store: Store, values: Values, asked: Sequence[str | None]) -> dict[str, Any]:
     from sickbay.service.figures_data import (  # noqa: PLC0415  scikit-learn is slow
+        HealthMap,
         health_map_of,
         health_maps,
     )
@@ -212,7 +213,9 @@ def _map(store: Store, values: Values, asked: Sequence[str | None]) -> dict[str,
         flat = [one for one, axis in zip(known, axes, strict=True) if axis is None]
         if flat or known[0] == known[1]:
             raise ApiError(422, f"these are no two factors with levels to tell apart: {known}")
-        maps = (health_map_of(store, values, *[axis for axis in axes if axis is not None]),)
+        maps: tuple[HealthMap, ...] = (
+            health_map_of(store, values, *[axis for axis in axes if axis is not None]),
+        )
     else:
         maps = health_maps(store, values)
     return {

@@ -86,11 +86,11 @@ class Notifier:
         )
         if error:
             last = error.strip().splitlines()[-1]
-            data = {"error": error[-4000:]}
             text = f"{self._sweep_id} was ended: {last}"
-            self._tell(Message("failure_storm", self._sweep_id, text, data))
-        data = {"state": state, "counts": counts}
-        self._tell(Message("sweep_ended", self._sweep_id, ended, data))
+            told = {"error": error[-4000:]}
+            self._tell(Message("failure_storm", self._sweep_id, text, told))
+        outcome = {"state": state, "counts": counts}
+        self._tell(Message("sweep_ended", self._sweep_id, ended, outcome))
         if self._sender is not None:
             self._waiting.put(None)
             self._sender.join(LAST_WORDS)
