@@ -7,7 +7,7 @@ ROOMS := trials models datasets service
 CODE := $(ROOMS) tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint fix types bench reports corpus benchmark-detectors lock clean
+.PHONY: help demo test slow browser lint fix types bench reports corpus benchmark-detectors lock clean
 
 help:  ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -25,6 +25,9 @@ test: $(INSTALLED)  ## the default test suite: CPU, offline
 
 slow: $(INSTALLED)  ## what takes minutes or kills processes
 	$(BIN)/python -m pytest -m '(slow or chaos) and not gpu and not browser'
+
+browser: $(INSTALLED)  ## the page in a real Chromium, where one is installed
+	$(BIN)/python -m pytest -m browser
 
 lint: $(INSTALLED)  ## style and format
 	$(BIN)/ruff check $(CODE)
