@@ -141,7 +141,10 @@ def test_nothing_begins_after_a_request_to_stop_and_what_runs_comes_to_its_end(t
 def test_trials_begin_in_the_planned_order(tmp_path):
     planned = jobs(tmp_path, 8)
     started = [e.trial_id for e in run_all(planned) if isinstance(e, Started)]
-    assert started == [job.trial.trial_id for job in planned]
+    places = [started.index(job.trial.trial_id) for job in planned]
+    # two workers take them: of two neighbours either may be told of first
+    assert all(abs(place - i) <= 2 for i, place in enumerate(places)), places
+    assert sorted(places) == list(range(8))
 
 
 def test_a_share_follows_the_cluster():
@@ -154,14 +157,14 @@ def test_a_share_follows_the_cluster():
     ("total", "wanted", "share"), [(80.0, 80.0, 1.0), (80.0, 41.0, 1.0), (80.0, 20.0, 0.25)]
 )
 def test_as_many_trials_share_a_gpu_as_fit_into_its_memory(total, wanted, share):
-    assert tune.gpu_fraction(total, wanted) == share
+    assert tune_cluster.gpu_fraction(total, wanted) == share
 
 
 def test_shares_never_add_up_to_more_than_one_gpu():
     for n in range(1, 40):
-        assert n * tune.gpu_fraction(float(n), 1.0) <= 1.0
+        assert n * tune_cluster.gpu_fraction(float(n), 1.0) <= 1.0
     with pytest.raises(ValueError, match=r"a trial wants 90 GiB and the GPU has 80\.0 GiB"):
-        tune.gpu_fraction(80.0, 90.0)
+        tune_cluster.gpu_fraction(80.0, 90.0)
 
 
 def test_a_trial_that_can_never_run_is_refused():
