@@ -71,7 +71,7 @@ def create_app(
     app.state.guard, app.state.metrics = guard, metrics
     app.state.launcher = launcher or LocalLauncher()
     app.state.code_role = code_role
-    app.state.chores = []
+    app.state.chores = set()
     for module in (api_read, api_charts, api_write, api_live, api_metrics, api_page):
         app.include_router(module.router)
     add_error_answers(app)

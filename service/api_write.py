@@ -63,12 +63,7 @@ async def submit(
         running = driven(store, prepared.sweep_id)
         state = launching.submit(prepared, request.app.state.launcher)
         response.status_code = 200 if known or running or prepared.left == 0 else 201
-        return {
-            "sweep_id": prepared.sweep_id,
-            "state": state,
-            "planned": prepared.planned,
-            "missing": prepared.left,
-        }
+        return _taken_in(prepared, state)
 
     found: dict[str, Any] = await anyio.to_thread.run_sync(work)
     return found
@@ -99,13 +94,12 @@ async def cancel(request: Request, sweep: SweepName, token: Submitter) -> dict[s
     """End a sweep: running trials after their present evaluation, its driver in half a minute."""
     del token
     asked = await _ask(request, sweep, "cancel")
-    store, launcher = shelf_of(request).store, request.app.state.launcher
-
-    async def insist() -> None:
-        await asyncio.sleep(launching.KILL_SECONDS)
-        await anyio.to_thread.run_sync(launcher.kill, store, asked["sweep_id"])
-
-    request.app.state.chores.append(asyncio.create_task(insist()))
+    state = request.app.state
+    words = (state.shelf.store, asked["sweep_id"], state.launcher)
+    waiting = anyio.to_thread.run_sync(launching.insist, *words, abandon_on_cancel=True)
+    chore = asyncio.ensure_future(waiting)
+    state.chores.add(chore)
+    chore.add_done_callback(state.chores.discard)
     return asked
 
 
@@ -120,13 +114,7 @@ async def resume(request: Request, sweep: SweepName, token: Submitter) -> dict[s
         if driven(shelf.store, sweep_id):
             raise ApiError(409, f"the sweep {sweep_id} is running already")
         prepared = prepare(stored_spec(shelf.store, sweep_id), shelf.store.uri)
-        state = launching.relaunch(prepared, request.app.state.launcher)
-        return {
-            "sweep_id": sweep_id,
-            "state": state,
-            "planned": prepared.planned,
-            "missing": prepared.left,
-        }
+        return _taken_in(prepared, launching.submit(prepared, request.app.state.launcher))
 
     found: dict[str, Any] = await anyio.to_thread.run_sync(work)
     return found
@@ -218,6 +206,16 @@ def _prepared(request: Request, token: Token, text: str) -> Prepared:
             "workloads only (`sickbay workloads`); `sickbay serve --allow-code ROLE` opens it",
         )
     return prepare(text, shelf_of(request).store.uri)
+
+
+def _taken_in(prepared: Prepared, state: str) -> dict[str, Any]:
+    """The answer about a sweep whose driver was started, or was not needed."""
+    return {
+        "sweep_id": prepared.sweep_id,
+        "state": state,
+        "planned": prepared.planned,
+        "missing": prepared.left,
+    }
 
 
 def _remember(store: Store, key: str | None, sweep_id: str) -> bool:

@@ -137,13 +137,6 @@ def submit(prepared: Prepared, launcher: Launcher) -> str:
     return record.state
 
 
-def relaunch(prepared: Prepared, launcher: Launcher) -> str:
-    """Run what is missing of a stored sweep; raises SweepError if it runs already."""
-    if driven(prepared.store, prepared.sweep_id):
-        raise SweepError(f"the sweep {prepared.sweep_id} is running already")
-    return submit(prepared, launcher)
-
-
 def cancel(store: Store, record: SweepRecord, launcher: Launcher) -> None:
     """End a sweep: its driver by itself within half a minute, else by force; also one that waits.
 
@@ -152,13 +145,25 @@ def cancel(store: Store, record: SweepRecord, launcher: Launcher) -> None:
     waits = record.state == QUEUED and not driven(store, record.sweep_id)
     if not waits:
         ask(store, record.sweep_id, "cancel")
-    ends = time.monotonic() + KILL_SECONDS
-    while driven(store, record.sweep_id) and time.monotonic() < ends:
-        time.sleep(0.5)
-    if waits or driven(store, record.sweep_id):
+    if waits:
         launcher.kill(store, record.sweep_id)
+    else:
+        insist(store, record.sweep_id, launcher)
     if waits and not driven(store, record.sweep_id):
         write_sweep(store, replace(record, state="cancelled", finished_at=time.time()))
+
+
+def insist(store: Store, sweep_id: str, launcher: Launcher) -> None:
+    """Wait half a minute for a driver that was asked to end, then end it by force.
+
+    Over as soon as nobody drives the sweep, so that a driver that is started later is left alone.
+    """
+    ends = time.monotonic() + KILL_SECONDS
+    while driven(store, sweep_id):
+        if time.monotonic() >= ends:
+            launcher.kill(store, sweep_id)
+            return
+        time.sleep(0.5)
 
 
 def log_file(store: Store, sweep_id: str) -> Path:

@@ -9,7 +9,7 @@ import uvicorn
 
 from sickbay.service.api import create_app
 from sickbay.service.api_guard import check_binding
-from sickbay.service.launching import Launcher, launcher_at
+from sickbay.service.launching import launcher_at
 from sickbay.service.tokens import Role
 from sickbay.trials.store_files import Store
 
@@ -31,7 +31,7 @@ def serve(store: Store, service: Service) -> None:
     """Serve until interrupted. Raises ValueError for an address that needs a token first."""
     check_binding(service.host, store)
     log_as_json()
-    app = create_app(store, launcher_for(service), service.code_role)
+    app = create_app(store, launcher_at(service.address, service.cpus), service.code_role)
     uvicorn.run(
         app,
         host=service.host,
@@ -41,11 +41,6 @@ def serve(store: Store, service: Service) -> None:
         server_header=False,
         timeout_graceful_shutdown=5,
     )
-
-
-def launcher_for(service: Service) -> Launcher:
-    """Ray jobs for a cluster's HTTP address, else processes of this machine."""
-    return launcher_at(service.address, service.cpus)
 
 
 def log_as_json() -> None:

@@ -77,13 +77,8 @@ def section_markdown(detector: Detector) -> str:
         f"* **Rule.** {detector.rule}",
         f"* **Formula.** `{detector.formula}`",
         f"* **Needs.** {needs}; reads also {optional}.",
-        f"* **Source.** {detector.source}",
-        f"* **Remedy.** {detector.remedy}",
-        f"* **False alarms.** {detector.false_alarms}",
+        *_grounds(detector),
     ]
-    if detector.margins:
-        values = ", ".join(f"`{name}` {MARGINS[name].value:g}" for name in detector.margins)
-        lines.append(f"* **Margins.** {values}.")
     return "\n".join([*lines, ""])
 
 
@@ -96,6 +91,14 @@ def sweep_section_markdown(detector: SweepDetector) -> str:
         "",
         f"* **Rule.** {detector.rule}",
         f"* **Formula.** `{detector.formula}`",
+        *_grounds(detector),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _grounds(detector: Detector | SweepDetector) -> list[str]:
+    """The end of every section: where a rule comes from, what to do, what it may get wrong."""
+    lines = [
         f"* **Source.** {detector.source}",
         f"* **Remedy.** {detector.remedy}",
         f"* **False alarms.** {detector.false_alarms}",
@@ -103,7 +106,7 @@ def sweep_section_markdown(detector: SweepDetector) -> str:
     if detector.margins:
         values = ", ".join(f"`{name}` {MARGINS[name].value:g}" for name in detector.margins)
         lines.append(f"* **Margins.** {values}.")
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def _sweep_markdown() -> str:

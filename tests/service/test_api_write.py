@@ -8,6 +8,7 @@ import yaml
 from fastapi.testclient import TestClient
 from serving_samples import InlineLauncher
 
+from sickbay.service import launching
 from sickbay.service.api import create_app
 from sickbay.service.tokens import Role, create_token
 from sickbay.trials.driving import driving
@@ -107,6 +108,23 @@ def test_resume_runs_what_is_missing(client, store, launcher):
     answer = client.post(f"/api/sweeps/{sweep_id}/resume")
     assert (answer.status_code, answer.json()["missing"]) == (200, 0)
     assert client.post("/api/sweeps/nothing/resume").status_code == 404
+
+
+def test_a_cancelled_driver_that_will_not_end_is_ended(store, launcher, monkeypatch):
+    monkeypatch.setattr(launching, "KILL_SECONDS", 0.2)
+    with driving(store, "stays-1"):
+        launching.insist(store, "stays-1", launcher)
+    assert launcher.killed == ["stays-1"]
+
+
+def test_a_driver_that_was_started_after_a_cancel_is_left_alone(client, store, launcher):
+    sweep_id = client.post("/api/sweeps", json=SPEC).json()["sweep_id"]
+    launcher.wait()
+    with client, driving(store, sweep_id):
+        assert client.post(f"/api/sweeps/{sweep_id}/cancel").json()["asked"] == "cancel"
+    assert client.app.state.launcher.killed == []
+    launching.insist(store, sweep_id, launcher)  # nobody drives it any more
+    assert launcher.killed == []
 
 
 def test_logs_are_streamed(client, launcher):
