@@ -27,12 +27,15 @@ from sickbay.service.api_errors import ErrorAnswer, add_error_answers, error_ans
 from sickbay.service.api_guard import Guard
 from sickbay.service.api_outer import Outer
 from sickbay.service.launching import Launcher, LocalLauncher
+from sickbay.service.query_pool import QueryPool
 from sickbay.service.shelf import Shelf
 from sickbay.service.tokens import Role
 from sickbay.trials.store_files import Store
 
 LOG = logging.getLogger("sickbay.service")
-ERRORS = {status: {"model": ErrorAnswer} for status in (400, 401, 403, 404, 409, 413, 422, 503)}
+ERRORS = {
+    status: {"model": ErrorAnswer} for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
+}
 
 
 def create_app(
@@ -45,13 +48,16 @@ def create_app(
     """
     shelf = Shelf(store)
     feed = api_live.Feed(shelf)
+    queries = QueryPool()
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         looking = asyncio.create_task(feed.run())
+        await asyncio.to_thread(queries.open)
         try:
             yield
         finally:
+            await asyncio.to_thread(queries.close)
             for task in (looking, *app.state.chores):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -66,7 +72,7 @@ def create_app(
         redoc_url=None,
         responses=ERRORS,  # type: ignore[arg-type]  # FastAPI asks for str keys as well
     )
-    app.state.shelf, app.state.feed = shelf, feed
+    app.state.shelf, app.state.feed, app.state.queries = shelf, feed, queries
     guard, metrics = Guard(store), api_metrics.Metrics(shelf, lambda: feed.listening)
     app.state.guard, app.state.metrics = guard, metrics
     app.state.launcher = launcher or LocalLauncher()

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from sickbay.service.query import QueryError
+from sickbay.service.query_line import BusyError
 from sickbay.service.stored import SweepError
 from sickbay.trials.driving import AlreadyDrivenError
 from sickbay.trials.problems import SpecError
@@ -25,6 +26,7 @@ CODES = {
     413: "too_large",
     415: "unsupported_media_type",
     422: "invalid",
+    429: "busy",
     503: "store_unavailable",
 }
 
@@ -68,6 +70,7 @@ def add_error_answers(app: FastAPI) -> None:
         RegistryError: 422,
         SweepError: 404,
         AlreadyDrivenError: 409,
+        BusyError: 429,
         StoreError: 503,
         ConnectionError: 503,  # the Ray cluster that sweeps run on
     }
@@ -82,7 +85,8 @@ def add_error_answers(app: FastAPI) -> None:
 def _answering(status: int) -> Any:
     def answer(request: Request, error: Exception) -> JSONResponse:
         del request
-        return error_answer(status, str(error))
+        headers = {"Retry-After": "5"} if status == 429 else None
+        return error_answer(status, str(error), headers=headers)
 
     return answer
 

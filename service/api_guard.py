@@ -32,6 +32,7 @@ class Guard:
         self._lock = threading.Lock()
         self._tokens = list_tokens(store)
         self._asked = time.monotonic()
+        self._closed = bool(self._tokens)
 
     def tokens(self) -> tuple[Token, ...]:
         """The tokens that are valid now."""
@@ -39,15 +40,28 @@ class Guard:
             if time.monotonic() - self._asked > FRESH_SECONDS:
                 self._tokens = list_tokens(self._store)
                 self._asked = time.monotonic()
+                self._closed = self._closed or bool(self._tokens)
             return self._tokens
+
+    def open(self) -> bool:
+        """Whether everybody on this machine may do everything: no token was set as yet.
+
+        When the last token is revoked the service, which may listen to a whole network, stays
+        closed.
+        """
+        return not self.tokens() and not self._closed
 
     def who(self, secret: str | None) -> Token:
         """Whose secret this is. Raises ApiError 401 for none or a wrong one, where any is set."""
+        if self.open():
+            return LOCAL
         tokens = self.tokens()
         if not tokens:
-            return LOCAL
+            raise ApiError(401, "every token was revoked: make one with `sickbay token create`")
         if not secret:
-            raise ApiError(401, "a token is needed: send `Authorization: Bearer TOKEN`")
+            raise ApiError(
+                401, "a token is needed: set SICKBAY_TOKEN, or send `Authorization: Bearer TOKEN`"
+            )
         found = find_token(tokens, secret)
         if found is None:
             raise ApiError(401, "this token is not known, or was revoked")

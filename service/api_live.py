@@ -8,6 +8,7 @@ of the last event it saw, and is told what it missed.
 import asyncio
 import contextlib
 import json
+import random
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ LOOK_SECONDS = 1.0
 PING_SECONDS = 15.0
 REMEMBERED = 1000  # events that a listener who comes back may have missed
 BEHIND = 256  # events that a listener may leave unread
+AT_ONCE = 50  # listeners that are told before requests have their turn again
 WATCHED = ("state", "ended", "states", "labels", "pathologies")
 
 router = APIRouter(prefix="/api", tags=["live"], dependencies=[Depends(need(Role.READ))])
@@ -69,13 +71,15 @@ class Feed:
             if known is None or any(known[name] != sweep[name] for name in WATCHED):
                 self._seen[sweep["sweep_id"]] = sweep
                 if not silently:
-                    self._tell(sweep)
+                    await self._tell(sweep)
 
-    def _tell(self, sweep: dict[str, Any]) -> None:
+    async def _tell(self, sweep: dict[str, Any]) -> None:
         self._number += 1
         change = Change(self._number, sweep["sweep_id"], json.dumps(sweep, default=str))
         self._recent.append(change)
-        for queue in list(self._listeners):
+        for place, queue in enumerate(list(self._listeners)):
+            if place % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)  # requests come in between a thousand who listen
             try:
                 queue.put_nowait(change)
             except asyncio.QueueFull:
@@ -98,7 +102,9 @@ class Feed:
                     yield change.text()
             while True:
                 try:
-                    found = await asyncio.wait_for(queue.get(), PING_SECONDS)
+                    # not all at the same moment, though all may have come at one
+                    patience = PING_SECONDS * random.uniform(0.6, 1.0)  # noqa: S311  no secret
+                    found = await asyncio.wait_for(queue.get(), patience)
                 except TimeoutError:
                     yield ": still here\n\n"
                     continue

@@ -94,7 +94,7 @@ class Outer:
 
         A web page elsewhere could resolve its own name to 127.0.0.1, or post to it.
         """
-        if self._guard.tokens():
+        if not self._guard.open():
             return None
         host, origin = headers.get("host", ""), headers.get("origin")
         name = urlsplit(f"//{host}").hostname or ""

@@ -1,10 +1,11 @@
 """Routes that read: sweeps, trials, epochs, findings, effects, reports, SQL, foreign logs."""
 
+import asyncio
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -26,10 +27,12 @@ from sickbay.service.api_words import (
     Trial,
     Trials,
 )
-from sickbay.service.shelf import Shelf
+from sickbay.service.query_pool import QueryPool
+from sickbay.service.shelf import NotKeptError, Shelf, at_once, reading
 from sickbay.service.status import describe
 from sickbay.service.stored import find_sweep, stored_spec
 from sickbay.service.tokens import Role
+from sickbay.service.trial_book import read_book
 from sickbay.trials.contract import Health, TrialState
 from sickbay.trials.store_tables import table_bytes
 
@@ -41,6 +44,8 @@ Page = Annotated[int, Query(ge=0, le=10**9, description="rows to pass over")]
 PerPage = Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="rows of one page")]
 TableName = Literal["sweeps", "trials", "epochs", "findings", "labels"]
 SweepName = Annotated[str, "a sweep's id, its name, or the beginning of either"]
+
+T = TypeVar("T")
 
 router = APIRouter(prefix="/api", tags=["read"], dependencies=[Depends(need(Role.READ))])
 
@@ -54,7 +59,7 @@ def shelf_of(request: Request) -> Shelf:
 @router.get("/sweeps", response_model=Sweeps)
 async def sweeps(request: Request, offset: Page = 0, limit: PerPage = PAGE) -> Response:
     """Every sweep of the store with its counts, the latest first."""
-    found = await in_thread(shelf_of(request).sweeps)
+    found = await soon(shelf_of(request).sweeps)
     return json_answer(
         {"sweeps": found[offset : offset + limit], "total": len(found), "offset": offset}
     )
@@ -89,7 +94,7 @@ async def trials(
         pages = shelf.trials(find_known(shelf, sweep))
         return pages.page(offset, limit, label=label, state=state, pathology=pathology)
 
-    rows, total = await in_thread(work)
+    rows, total = await soon(work)
     head = b'{"total": %d, "offset": %d, "trials": [' % (total, offset)
     return Response(head + b", ".join(rows) + b"]}", media_type="application/json")
 
@@ -100,15 +105,15 @@ async def trial(request: Request, sweep: SweepName, trial: str) -> Response:
     shelf = shelf_of(request)
 
     def work() -> dict[str, Any]:
-        from sickbay.service.explain import explanation  # noqa: PLC0415  Rich is not needed before
-
         sweep_id = find_known(shelf, sweep)
         trial_id = _trial_id(shelf, sweep_id, trial)
-        return shelf.derived(
-            sweep_id, f"trial {trial_id}", lambda: explanation(shelf.store, trial_id)
-        )
+        book = shelf.book(sweep_id)
+        if not book.has(trial_id):  # it has ended since
+            reading()
+            book = read_book(shelf.store, sweep_id, only=trial_id)
+        return book.explained(trial_id)
 
-    return json_answer(await in_thread(work))
+    return json_answer(await soon(work))
 
 
 @router.get("/sweeps/{sweep}/trials/{trial}/epochs", response_model=Epochs)
@@ -120,7 +125,11 @@ async def epochs(
 
     def work() -> list[dict[str, Any]]:
         sweep_id = find_known(shelf, sweep)
-        found = asking.epochs(shelf.store, sweep_id, trial).records()
+        ended = _ended(shelf, sweep_id, trial)
+        known = shelf.epochs(sweep_id) if len(ended) == 1 else None
+        found = known.records(ended[0]) if known is not None else []
+        if not found:  # it runs, or has ended since
+            found = asking.epochs(shelf.store, sweep_id, trial).records()
         if not found:
             found = asking.epochs(
                 shelf.store, sweep_id, _trial_id(shelf, sweep_id, trial)
@@ -140,7 +149,8 @@ async def findings(request: Request, sweep: SweepName, trial: str) -> Response:
     def work() -> list[dict[str, Any]]:
         sweep_id = find_known(shelf, sweep)
         trial_id = _trial_id(shelf, sweep_id, trial)
-        return asking.findings(shelf.store, sweep_id, trial_id).records()
+        found = shelf.book(sweep_id).findings.records(trial_id)
+        return found or asking.findings(shelf.store, sweep_id, trial_id).records()
 
     rows = await in_thread(work)
     return json_answer({"findings": rows, "total": len(rows), "offset": 0})
@@ -197,41 +207,27 @@ async def table(request: Request, sweep: SweepName, table: TableName) -> Respons
 async def sql(request: Request, body: SqlBody) -> Response:
     """One read-only SELECT over trials, epochs, findings, labels, sweeps; at most 10,000 rows.
 
-    DuckDB may open no file, no network, no extension and change no setting. A query ends when it
-    takes more than its time or memory, and when the asker leaves.
+    DuckDB may open no file, no network, no extension and change no setting. A query has a process
+    of its own, which is killed when it takes more than its time or memory, and when the asker
+    leaves. Four run at once, sixteen wait for their turn; who finds more waiting, or waits for
+    more than 20 s, gets a 429.
     """
-    store = shelf_of(request).store
+    pool: QueryPool = request.app.state.queries
     cancel = asking.Cancel()
-    result: list[asking.QueryResult] = []
-
-    async def work() -> None:
-        found = await anyio.to_thread.run_sync(
-            lambda: asking.query(store, body.sql, limits=SQL_LIMITS, cancel=cancel)
-        )
-        result.append(found)
-        group.cancel_scope.cancel()
 
     async def watch() -> None:
         while not await request.is_disconnected():  # noqa: ASYNC110  there is no event to wait for
             await anyio.sleep(0.25)
         cancel.now()
 
+    watching = asyncio.ensure_future(watch())
+    words = (shelf_of(request).store, body.sql, SQL_LIMITS, cancel)
     try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(watch)
-            group.start_soon(work)
-    except ExceptionGroup as group_error:
-        raise group_error.exceptions[0] from None
-    found = result[0]
-    return json_answer(
-        {
-            "columns": list(found.columns),
-            "types": list(found.types),
-            "rows": [[asking.plain(value) for value in row] for row in found.rows],
-            "truncated": found.truncated,
-            "problems": [str(one) for one in found.problems],
-        }
-    )
+        found = await anyio.to_thread.run_sync(pool.ask, *words, abandon_on_cancel=True)
+    finally:
+        watching.cancel()
+        cancel.now()  # also where this request is ended before its query
+    return Response(found, media_type="application/json")
 
 
 @router.post("/diagnose", response_model=Judged)
@@ -259,18 +255,32 @@ def find_known(shelf: Shelf, word: str) -> str:
     for one in shelf.sweeps():
         if one["sweep_id"] == word:
             return word
+    reading()
     return find_sweep(shelf.store, word).sweep_id
 
 
-def _trial_id(shelf: Shelf, sweep_id: str, word: str) -> str:
+def _ended(shelf: Shelf, sweep_id: str, word: str) -> Sequence[str]:
+    """The ended trials that are meant: one by its id, or all whose id begins like this."""
     ids = shelf.trials(sweep_id).ids
     if word in ids:
-        return word
-    found: Sequence[str] = [one for one in ids if one.startswith(word)] if word else []
+        return [word]
+    return [one for one in ids if one.startswith(word)] if word else []
+
+
+def _trial_id(shelf: Shelf, sweep_id: str, word: str) -> str:
+    found = _ended(shelf, sweep_id, word)
     if len(found) == 1:
         return found[0]
     what = f"{len(found)} ended trials begin" if found else "no ended trial begins"
     raise ApiError(404, f"{what} with {word!r} in the sweep {sweep_id}")
+
+
+async def soon(work: Callable[[], T]) -> T:
+    """Answer at once what is kept, as most pages are; else do the work in a thread of its own."""
+    try:
+        return at_once(work)
+    except NotKeptError:
+        return await anyio.to_thread.run_sync(work)
 
 
 async def in_thread(work: Any) -> Any:
@@ -280,5 +290,8 @@ async def in_thread(work: Any) -> Any:
 
 def json_answer(body: Any) -> Response:
     """An answer of plain data, NaN and infinity as words."""
-    text = json.dumps(asking.plain(body), allow_nan=False, default=str)
+    try:
+        text = json.dumps(body, allow_nan=False, default=asking.plain)
+    except ValueError:  # a number without a word in JSON, which hardly any answer has
+        text = json.dumps(asking.plain(body), allow_nan=False, default=str)
     return Response(text, media_type="application/json")

@@ -102,6 +102,10 @@ class SqlAnswer(Answer):
     problems: list[str]
 
 
+MOST = 10**12  # of what is counted in a training log
+Count = Annotated[int, Field(ge=-MOST, le=MOST)]
+
+
 class DiagnoseBody(BaseModel):
     """A training log as text (CSV, JSON lines, JSON), and what is known about the task."""
 
@@ -110,10 +114,10 @@ class DiagnoseBody(BaseModel):
     log: Annotated[str, Field(min_length=1)]
     map: dict[str, str] = {}
     task: str | None = None
-    classes: list[int] = []
+    classes: list[Count] = []
     floor: list[str] = []
-    val_n: Annotated[int, Field(ge=1)] | None = None
-    epochs: Annotated[int, Field(ge=1)] | None = None
+    val_n: Annotated[int, Field(ge=1, le=MOST)] | None = None
+    epochs: Annotated[int, Field(ge=1, le=MOST)] | None = None
     running: bool = False
     run: str | None = None
 

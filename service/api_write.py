@@ -20,11 +20,20 @@ from sickbay.service.query import plain
 from sickbay.service.stored import stored_spec
 from sickbay.service.sweeps import ask
 from sickbay.service.tokens import Role, Token
+from sickbay.trials import registry
+from sickbay.trials.design import trial_count
 from sickbay.trials.driving import driven
 from sickbay.trials.spec import parse_spec
+from sickbay.trials.spec_check import load_spec
+from sickbay.trials.spec_model import SEARCHES
 from sickbay.trials.store_files import Store, read_file, write_file
+from sickbay.trials.store_read import read_sweep
 
 FOLLOW_SECONDS = 0.5
+MOST_SPEC = (
+    256 * 1024
+)  # bytes; reading YAML takes seconds for as much, and a spec has a few thousand
+MOST_TRIALS = 50_000  # of one sweep that is planned here; planning keeps others waiting
 SPEC = {
     "requestBody": {
         "required": True,
@@ -84,36 +93,42 @@ async def plan(request: Request, token: Reader) -> Response:
 
 @router.post("/sweeps/{sweep}/stop", response_model=Asked)
 async def stop(request: Request, sweep: SweepName, token: Submitter) -> dict[str, str]:
-    """Begin no further trial; those that run come to their end."""
+    """Begin no further trial; those that run come to their end. A sweep that waits is over."""
     del token
-    return await _ask(request, sweep, "stop")
+    sweep_id, _ = await _ask(request, sweep, "stop", "stopped")
+    return {"sweep_id": sweep_id, "asked": "stop"}
 
 
 @router.post("/sweeps/{sweep}/cancel", response_model=Asked)
 async def cancel(request: Request, sweep: SweepName, token: Submitter) -> dict[str, str]:
-    """End a sweep: running trials after their present evaluation, its driver in half a minute."""
+    """End a sweep: running trials after their present evaluation, its driver in half a minute.
+
+    A sweep that waits for its driver is over at once, and never begins.
+    """
     del token
-    asked = await _ask(request, sweep, "cancel")
-    state = request.app.state
-    words = (state.shelf.store, asked["sweep_id"], state.launcher)
-    waiting = anyio.to_thread.run_sync(launching.insist, *words, abandon_on_cancel=True)
-    chore = asyncio.ensure_future(waiting)
-    state.chores.add(chore)
-    chore.add_done_callback(state.chores.discard)
-    return asked
+    sweep_id, running = await _ask(request, sweep, "cancel", "cancelled")
+    if running:
+        state = request.app.state
+        words = (state.shelf.store, sweep_id, state.launcher)
+        waiting = anyio.to_thread.run_sync(launching.insist, *words, abandon_on_cancel=True)
+        chore = asyncio.ensure_future(waiting)
+        state.chores.add(chore)
+        chore.add_done_callback(state.chores.discard)
+    return {"sweep_id": sweep_id, "asked": "cancel"}
 
 
 @router.post("/sweeps/{sweep}/resume", response_model=Submitted)
 async def resume(request: Request, sweep: SweepName, token: Submitter) -> dict[str, Any]:
     """Run what is missing, failed or was cancelled; a sweep that runs is a 409."""
-    del token
     shelf = shelf_of(request)
 
     def work() -> dict[str, Any]:
         sweep_id = find_known(shelf, sweep)
         if driven(shelf.store, sweep_id):
             raise ApiError(409, f"the sweep {sweep_id} is running already")
-        prepared = prepare(stored_spec(shelf.store, sweep_id), shelf.store.uri)
+        spec = stored_spec(shelf.store, sweep_id)
+        _check_code(request, token, str(spec["workload"]))
+        prepared = prepare(spec, shelf.store.uri)
         return _taken_in(prepared, launching.submit(prepared, request.app.state.launcher))
 
     found: dict[str, Any] = await anyio.to_thread.run_sync(work)
@@ -156,48 +171,81 @@ async def logs(
     shelf, launcher = shelf_of(request), request.app.state.launcher
     sweep_id = await anyio.to_thread.run_sync(find_known, shelf, sweep)
 
+    def look(offset: int) -> tuple[bool, bytes]:
+        over = not driven(shelf.store, sweep_id)  # before the log, whose end is then the last word
+        return over, launcher.log(shelf.store, sweep_id, offset)
+
+    over, piece = await anyio.to_thread.run_sync(look, 0)  # an unreachable cluster is an answer
+
     async def lines() -> AsyncIterator[bytes]:
-        offset = 0
+        ended, said, offset = over, piece, 0
         while True:
-            over = not await anyio.to_thread.run_sync(driven, shelf.store, sweep_id)
-            piece = await anyio.to_thread.run_sync(launcher.log, shelf.store, sweep_id, offset)
-            offset += len(piece)
-            yield piece
-            if over or not follow:
+            offset += len(said)
+            yield said
+            if ended or not follow:
                 return
             await asyncio.sleep(FOLLOW_SECONDS)
+            try:
+                ended, said = await anyio.to_thread.run_sync(look, offset)
+            except ConnectionError as error:
+                yield f"sickbay: {error}\n".encode()
+                return
 
     return StreamingResponse(lines(), media_type="text/plain; charset=utf-8")
 
 
-async def _ask(request: Request, sweep: str, what: str) -> dict[str, str]:
-    shelf = shelf_of(request)
+async def _ask(request: Request, sweep: str, what: str, left: str) -> tuple[str, bool]:
+    """Ask a sweep's driver to end, or see that it never begins, which leaves the sweep in a state.
 
-    def work() -> dict[str, str]:
+    Gives the sweep's id, and whether a driver was there to be asked.
+    """
+    shelf, launcher = shelf_of(request), request.app.state.launcher
+
+    def work() -> tuple[str, bool]:
         sweep_id = find_known(shelf, sweep)
+        record = read_sweep(shelf.store, sweep_id)
+        if record is not None and launching.withdraw(shelf.store, record, launcher, left):
+            return sweep_id, False
         if not driven(shelf.store, sweep_id):
             raise ApiError(409, f"the sweep {sweep_id} is not running: there is nothing to {what}")
         ask(shelf.store, sweep_id, what)
-        return {"sweep_id": sweep_id, "asked": what}
+        return sweep_id, True
 
     return await anyio.to_thread.run_sync(work)
 
 
 async def _spec_text(request: Request) -> str:
+    body = await request.body()
+    if len(body) > MOST_SPEC:
+        raise ApiError(413, f"a spec may have {MOST_SPEC} bytes, and this has {len(body)}")
     try:
-        return (await request.body()).decode()
+        return body.decode()
     except UnicodeDecodeError as error:
         raise ApiError(422, "a spec is text: YAML or JSON in UTF-8") from error
 
 
 def _prepared(request: Request, token: Token, text: str) -> Prepared:
-    """Read and plan a spec; one that names code by its path needs a role that code is open to.
+    """Read and plan a spec. Raises ApiError for one that this token may not run, or is too large.
 
-    That is asked before the workload is looked up, as looking it up imports the code.
+    Code is asked about before the workload is looked up, as looking it up imports the code.
     """
     if "\n" not in text:
         text += "\n"  # one line that ends in .yaml is a text here, never a path
-    workload = parse_spec(text).workload
+    spec = parse_spec(text)
+    _check_code(request, token, spec.workload)
+    if spec.design not in SEARCHES:
+        count = trial_count(*load_spec(text, registry.workload))
+        if count > MOST_TRIALS:
+            raise ApiError(
+                422,
+                f"the sweep has {count:,} trials, and a service takes at most {MOST_TRIALS:,}: "
+                "make several sweeps of it, or run it with `sickbay run`",
+            )
+    return prepare(text, shelf_of(request).store.uri)
+
+
+def _check_code(request: Request, token: Token, workload: str) -> None:
+    """Raise ApiError 403 for code named by its path, unless it is open to this token's role."""
     code: Role | None = request.app.state.code_role
     if ":" in workload and (code is None or not token.allows(code)):
         raise ApiError(
@@ -205,7 +253,6 @@ def _prepared(request: Request, token: Token, text: str) -> Prepared:
             f"workload: {workload!r} names code by its path, and this service runs registered "
             "workloads only (`sickbay workloads`); `sickbay serve --allow-code ROLE` opens it",
         )
-    return prepare(text, shelf_of(request).store.uri)
 
 
 def _taken_in(prepared: Prepared, state: str) -> dict[str, Any]:

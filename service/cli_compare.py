@@ -1,5 +1,6 @@
 """The verb that lays two sweeps or two stores side by side: compare."""
 
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -8,8 +9,8 @@ from sickbay.service.cli_options import (
     JsonOption,
     StoreOption,
     console,
+    existing_store,
     print_json,
-    store_uri,
     warn_of,
 )
 
@@ -38,8 +39,8 @@ def compare(
     from sickbay.service.compare_halves import open_half
     from sickbay.service.compare_printed import print_comparison
 
-    uri = store_uri(store)
-    before, after = open_half(uri, a), open_half(uri, b)
+    opened = cache(lambda: existing_store(store))  # once, also over HTTP
+    before, after = open_half(opened, a), open_half(opened, b)
     warn_of([*before.problems, *after.problems])
     found = side_by_side(before, after, ignore or [])
     if as_json:

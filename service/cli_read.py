@@ -41,7 +41,7 @@ def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(sweeps)
     elif not sweeps:
-        print(f"no sweep in {opened.uri} yet; start with: sickbay run SPEC")
+        print(f"no sweep in {opened.shown} yet; start with: sickbay run SPEC")
     else:
         _print_sweeps(sweeps)
 
@@ -74,13 +74,23 @@ def results(
     from sickbay.service.query import trials
     from sickbay.service.stored import find_sweep, stored_spec
     from sickbay.service.sweep_advice import print_advice_lines, sweep_advice
-    from sickbay.service.verdicts import arm_table, in_spec_order, trial_table
+    from sickbay.service.verdicts import (
+        arm_table,
+        in_spec_order,
+        trial_table,
+        with_sweep_findings,
+    )
 
     opened = existing_store(store)
     record = find_sweep(opened, sweep)
     found = trials(opened, record.sweep_id, label=label, where=where)
-    if as_json or style is not Format.TABLE:
-        print_result(found, Format.JSON if as_json else style)
+    if as_json or style is Format.JSON:
+        warn_of(found.problems)
+        advice = sweep_advice(opened, record.sweep_id)
+        print_json(with_sweep_findings(found.records(), advice))
+        return
+    if style is not Format.TABLE:
+        print_result(found, style)
         return
     warn_of(found.problems)
     factors = stored_spec(opened, record.sweep_id).get("factors", {})

@@ -255,7 +255,7 @@ def _tell(out: Any, prepared: "Prepared", result: "SweepResult") -> None:
     states = Counter(result.states.values())
     words = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
     out.print(f"\n{result.sweep_id} {result.state}: {result.ran} trials ran; stored: {words}")
-    out.print(f"  results  {store.uri}/trials/{result.sweep_id}", soft_wrap=True, highlight=False)
+    out.print(f"  results  {store.shown}/trials/{result.sweep_id}", soft_wrap=True, highlight=False)
     out.print(f"  report   {report}", soft_wrap=True, highlight=False)
     print_next(out, store, result.sweep_id)
     if result.error:
@@ -281,7 +281,7 @@ def _program() -> str:
 
 def _store_words(store: "Store") -> str:
     """How to name this store on the command line: not at all where it is the one meant anyway."""
-    return "" if store.uri == store_uri(None) else f" --store {shlex.quote(store.uri)}"
+    return "" if store.uri == store_uri(None) else f" --store {shlex.quote(store.shown)}"
 
 
 def _interesting(store: "Store", sweep_id: str) -> str:

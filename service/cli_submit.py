@@ -142,26 +142,52 @@ def follow_remote(service: "Client", sweep: str) -> int:
 def _follow(
     store: "Store", sweep_id: str, launcher: "Launcher", offset: int = 0, *, rest: bool = False
 ) -> int:
-    """Print what a driver says until its sweep is over; with `rest` also its verdicts, after it."""
+    """Print what a driver says until its sweep is over; with `rest` also its verdicts, after it.
+
+    A sweep that has begun is followed by its store alone when its cluster cannot be reached any
+    more: if the head is lost, the sweep is soon known to be interrupted.
+    """
     from sickbay.service.status import describe
 
-    lasts = 0
+    lasts, lost = 0, False
     while True:
         found = describe(store, sweep_id)
         over = found["state"] not in LIVE
         lasts += over
         waits = found["state"] == "queued" or (over and rest)
-        gone = launcher.gone(store, sweep_id) if waits else None
-        piece = launcher.log(store, sweep_id, offset)
+        gone, piece = None, b""
+        try:
+            gone = launcher.gone(store, sweep_id) if waits else None
+            piece = launcher.log(store, sweep_id, offset)
+        except ConnectionError as error:
+            if found["state"] == "queued" or (over and not rest and not lost):
+                raise
+            if not lost:
+                typer.echo(f"sickbay: {error}", err=True)
+            lost, gone = True, "its cluster cannot be reached"
         offset += len(piece)
         sys.stdout.write(piece.decode(errors="replace"))
         sys.stdout.flush()
         if over and (gone is not None or not rest or lasts > LAST_POLLS):
             return _ending(found)
         if not over and gone is not None and describe(store, sweep_id)["state"] == "queued":
+            _interrupt(store, sweep_id)
             typer.echo(f"sickbay: {sweep_id} never began: {gone}", err=True)
             return 1
         time.sleep(POLL_SECONDS)
+
+
+def _interrupt(store: "Store", sweep_id: str) -> None:
+    """Call a sweep interrupted that waits for a driver which will never come."""
+    from dataclasses import replace
+
+    from sickbay.trials.driving import driven
+    from sickbay.trials.store import write_sweep
+    from sickbay.trials.store_read import read_sweep
+
+    record = read_sweep(store, sweep_id)
+    if record is not None and record.state == "queued" and not driven(store, sweep_id):
+        write_sweep(store, replace(record, state="interrupted"))
 
 
 def _ending(found: dict[str, Any]) -> int:

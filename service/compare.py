@@ -1,6 +1,6 @@
 """Two sweeps, or two stores, side by side: what is the same configuration, and what became of it.
 
-    found = compare(open_half(store, "before"), open_half(store, "after"))
+    found = compare(open_half(opener, "before"), open_half(opener, "after"))
 
 Arms are matched by configuration, trials by seed. The objective is compared among trials healthy
 on both sides, always B minus A: paired by seed where three seeds are shared, else by Welch's

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sickbay.service.effect_pairs import TrialRow, level_key
@@ -58,17 +58,18 @@ class Arm:
     rows: tuple[TrialRow, ...]
 
 
-def open_half(store: str, word: str) -> Half:
+def open_half(store: Callable[[], Store], word: str) -> Half:
     """Read a side: a sweep of `store`, a `STORE#SWEEP`, or a whole store, by path or URI.
 
-    Raises SweepError if it is neither; StoreError or QueryError if a store cannot be read.
+    `store` opens the store of what is called by a sweep's name alone. Raises SweepError if it is
+    neither; StoreError or QueryError if a store cannot be read.
     """
     if "#" in word:
         uri, _, sweep = word.rpartition("#")
         opened = open_store(uri, create=False)
         return read_half(opened, find_sweep(opened, sweep).sweep_id)
     try:
-        opened = open_store(store, create=False)
+        opened = store()
         return read_half(opened, find_sweep(opened, word).sweep_id)
     except (StoreError, ValueError) as error:  # no such sweep, or no store: perhaps a store itself
         if "://" not in word and "/" not in word and not _is_store(word):

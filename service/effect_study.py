@@ -30,7 +30,7 @@ The smallest changes that heal a trial: `fixes_for(store, trial_id)` in service/
 `Fixes` with `known` (Fix: changes, healthy, of, low) and `next` (Candidate: changes, reason), and
 `sweep_fixes(store, sweep_id)` one for each configuration that is not healthy in all its seeds; both
 at once for a whole sweep, in sentences: `fix_lines(fixes)` in service/fix_printed.py. Two sweeps
-side by side: `compare(open_half(uri, a), open_half(uri, b))` in service/compare.py.
+side by side: `compare(open_half(opener, a), open_half(opener, b))` in service/compare.py.
 
 A part that was not asked for is None. Importance takes seconds; the others far less.
 """

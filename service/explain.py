@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -10,11 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sickbay.service.fix import fixes_for
-from sickbay.service.fix_printed import fix_lines
-from sickbay.service.query import find_trial, findings, labels, trials
-from sickbay.service.stored import stored_spec
-from sickbay.service.sweep_advice import advice_records, sweep_advice
+from sickbay.service.query import find_trial
+from sickbay.service.trial_book import read_book
 from sickbay.service.verdicts import number, print_advice, verdict
 from sickbay.trials.contract import FindingState
 from sickbay.trials.store import Store
@@ -23,35 +19,12 @@ Row = Mapping[str, Any]
 
 
 def explanation(store: Store, prefix: str) -> dict[str, Any]:
-    """A trial, its findings, every label it had, and the smallest known fixes, as plain data.
+    """All that is said of a trial, see `TrialBook.explained`; `prefix` begins its id.
 
-    `fixes` are the known ones in short, `healing` is all of `Fixes`: what to try where none is
-    known, intervals, and the SQL. Raises QueryError if no trial, or more than one, has an id that
-    begins with `prefix`.
+    Raises QueryError if no trial, or more than one, has an id that begins with `prefix`.
     """
     sweep_id, trial_id = find_trial(store, prefix)
-    rows = trials(store, sweep_id).records()
-    trial = next(row for row in rows if row["trial_id"] == trial_id)
-    factors = list(stored_spec(store, sweep_id).get("factors", {}))
-    healing = fixes_for(store, trial_id)
-    return {
-        "trial": trial,
-        "factors": {name: trial[name] for name in factors},
-        "findings": findings(store, sweep_id, trial_id).records(),
-        "labels": labels(store, sweep_id, trial_id).records(),
-        "fixes": [
-            {
-                "change": {
-                    one.setting: {"from": one.before, "to": one.after} for one in fix.changes
-                },
-                "healthy": fix.healthy,
-                "of": fix.of,
-            }
-            for fix in healing.known
-        ],
-        "healing": {**asdict(healing), "says": list(fix_lines(healing))},
-        "sweep_findings": advice_records(sweep_advice(store, sweep_id, factors), trial_id),
-    }
+    return read_book(store, sweep_id, only=trial_id).explained(trial_id)
 
 
 def print_explanation(console: Console, found: Mapping[str, Any]) -> None:

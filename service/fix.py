@@ -8,7 +8,7 @@ is interpolated. Where there is none, `next` lists the smallest changes that nob
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -29,7 +29,7 @@ from sickbay.service.report_questions import name, text
 from sickbay.service.stored import stored_spec
 from sickbay.trials.store import Store
 
-__all__ = ["Candidate", "Change", "Fix", "Fixes", "fixes_for", "sweep_fixes", "words"]
+__all__ = ["Candidate", "Change", "Fix", "Fixes", "fixes_for", "healer", "sweep_fixes", "words"]
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,25 @@ def fixes_for(store: Store, prefix: str, more: Levels | None = None) -> Fixes:
     QueryError if no trial, or more than one, begins like this.
     """
     sweep_id, trial_id = find_trial(store, prefix)
-    own = "SELECT workload, workload_version FROM trials WHERE trial_id = ? AND sweep_id = ?"
-    [(workload, version)] = query(store, own, [trial_id, sweep_id], sweep_ids=[sweep_id]).rows
-    stored = _read(store, workload, version)
+    return healer(store, sweep_id, more)(trial_id)
+
+
+def healer(store: Store, sweep_id: str, more: Levels | None = None) -> Callable[[str], Fixes]:
+    """Read once what the store has for the trials of a sweep; gives `fixes_for` of any of them.
+
+    What it gives raises KeyError for a trial that had not ended when the store was read.
+    """
+    own = "SELECT trial_id, workload, workload_version FROM trials"
+    rows = query(store, own, sweep_ids=[sweep_id]).rows
+    kinds = {trial_id: (workload, version) for trial_id, workload, version in rows}
+    stores = {kind: _read(store, *kind) for kind in dict.fromkeys(kinds.values())}
     levels = [_listed_levels(store, sweep_id), more or {}]
-    return _fixes(stored, stored.trials[trial_id], levels, sweep_id)
+
+    def heal(trial_id: str) -> Fixes:
+        stored = stores[kinds[trial_id]]
+        return _fixes(stored, stored.trials[trial_id], levels, sweep_id)
+
+    return heal
 
 
 def sweep_fixes(store: Store, sweep_id: str) -> tuple[Fixes, ...]:

@@ -13,6 +13,7 @@ of the log. An empty cell or `null` is "not logged"; `nan`, `inf` and their spel
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,14 @@ def _read_file(path: Path, run: str | None) -> ForeignLog:
     start = text.lstrip()[:1]
     if not start:
         raise LogError(f"{path} is empty")
-    if start in "{[":
-        return _read_json(path, text)
-    return _read_csv(path, text, run)
+    try:
+        return _read_json(path, text) if start in "{[" else _read_csv(path, text, run)
+    except LogError:
+        raise
+    except RecursionError as error:
+        raise LogError(f"{path} is nested too deeply for a log") from error
+    except (csv.Error, ValueError) as error:  # a cell or a number of a hundred thousand digits
+        raise LogError(f"{path} cannot be read as a log: {error}") from error
 
 
 def _read_json(path: Path, text: str) -> ForeignLog:
@@ -146,7 +152,7 @@ def _read_csv(path: Path, text: str, run: str | None) -> ForeignLog:
             f"{path}: the first line {lines[0][:60]!r} is no row of column names. CSV with a "
             "header, JSON lines, JSON, TensorBoard event files and MLflow folders can be read"
         )
-    twice = sorted({name for name in head if name and head.count(name) > 1})
+    twice = sorted(name for name, times in Counter(head).items() if name and times > 1)
     if twice:
         raise LogError(f"{path}: two columns are called {twice[0]!r}")
     head, kind = _wandb_columns(path, head, run)

@@ -13,6 +13,7 @@ from sickbay.service.foreign_names import SHARES, Matched
 from sickbay.trials.contract import Row, SignalValue
 
 MOST_ROWS = 500  # evaluations of a log that marks none: more tell a detector nothing new
+MOST_COUNTED = 2.0**53  # beyond, a float is no exact count
 PER_STEP = ("train_loss", "train_accuracy", "grad_norm")
 
 
@@ -34,7 +35,8 @@ def rows_of(records: Sequence[Record], matched: Matched) -> tuple[list[Row], lis
             if values:
                 signals |= _summed_up(signal, values, scale.get(signal, 1.0))
         step = _last(group, matched.step)
-        rows.append(Row(epoch, place if step is None else int(step), signals))
+        counted = step is not None and abs(step) < MOST_COUNTED  # NaN and infinity are no step
+        rows.append(Row(epoch, int(step) if step is not None and counted else place, signals))
     kept = [row for row in rows if row.signals]
     return kept, [*remarks, how.format(n=len(kept))]
 
@@ -62,7 +64,7 @@ def _grouped(
 def _whole(records: Sequence[Record], name: str) -> bool:
     """Whether a column counts whole epochs; the first record must know its own."""
     values = [_scalar(record[name]) for record in records if name in record]
-    return name in records[0] and all(math.isfinite(v) and v == int(v) for v in values)
+    return name in records[0] and all(abs(v) < MOST_COUNTED and v == int(v) for v in values)
 
 
 def _closed_by(validation: set[str], records: Sequence[Record]) -> list[tuple[int, list[Record]]]:

@@ -8,6 +8,7 @@ a job of a Ray cluster. What a driver says is its log.
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -76,9 +77,17 @@ class LocalLauncher:
             )
 
     def kill(self, store: Store, sweep_id: str) -> None:
-        """Interrupt the driver; after half a minute end it at once."""
-        found = driver(store, sweep_id)
+        """Interrupt the driver; after half a minute end it at once.
+
+        So is one ended that is about to begin. A driver on another machine is that one's to end:
+        it only hears what it is asked.
+        """
+        found, child = driver(store, sweep_id), self._children.get(sweep_id)
         if found is None or not found.alive:
+            if child is not None and child.poll() is None:
+                _end(child)
+            return
+        if found.host != socket.gethostname():
             return
         ends = time.monotonic() + KILL_SECONDS
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -142,15 +151,20 @@ def cancel(store: Store, record: SweepRecord, launcher: Launcher) -> None:
 
     Raises SweepError for a sweep that neither runs nor waits.
     """
-    waits = record.state == QUEUED and not driven(store, record.sweep_id)
-    if not waits:
+    if not withdraw(store, record, launcher, "cancelled"):
         ask(store, record.sweep_id, "cancel")
-    if waits:
-        launcher.kill(store, record.sweep_id)
-    else:
         insist(store, record.sweep_id, launcher)
-    if waits and not driven(store, record.sweep_id):
-        write_sweep(store, replace(record, state="cancelled", finished_at=time.time()))
+
+
+def withdraw(store: Store, record: SweepRecord, launcher: Launcher, state: str) -> bool:
+    """End a sweep whose driver has not begun, which leaves it in a state; False for any other."""
+    if record.state != QUEUED or driven(store, record.sweep_id):
+        return False
+    launcher.kill(store, record.sweep_id)
+    if driven(store, record.sweep_id):
+        return False  # it has begun in this moment, and can be asked
+    write_sweep(store, replace(record, state=state, finished_at=time.time()))
+    return True
 
 
 def insist(store: Store, sweep_id: str, launcher: Launcher) -> None:
@@ -164,6 +178,16 @@ def insist(store: Store, sweep_id: str, launcher: Launcher) -> None:
             launcher.kill(store, sweep_id)
             return
         time.sleep(0.5)
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """End a process that nothing depends on yet."""
+    child.terminate()
+    try:
+        child.wait(KILL_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def log_file(store: Store, sweep_id: str) -> Path:

@@ -11,7 +11,7 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -24,6 +24,8 @@ from sickbay.trials.store_columns import conform, values_of
 from sickbay.trials.store_files import Store
 from sickbay.trials.store_schema import FIXED, TABLES, Problem
 from sickbay.trials.store_tables import Scans, scan_tables
+
+NOWHERE = "/nonexistent"
 
 
 class QueryError(ValueError):
@@ -86,10 +88,15 @@ class QueryResult:
         """The rows as Python values: NaN and infinity are floats, null is None."""
         return list(zip(*map(values_of, self.table.columns), strict=True))
 
+    def part(self, begin: int, end: int) -> "QueryResult":
+        """The rows from `begin` up to `end`, without a copy."""
+        return replace(self, table=self.table.slice(begin, end - begin))
+
     def records(self) -> list[dict[str, Any]]:
         """Give the rows as dictionaries that every JSON writer takes, see `plain`."""
+        names = self.columns
         return [
-            {name: plain(value) for name, value in zip(self.columns, row, strict=True)}
+            {name: plain(value) for name, value in zip(names, row, strict=True)}
             for row in self.rows
         ]
 
@@ -235,6 +242,9 @@ def _connection(limits: Limits, cancel: Cancel) -> Iterator[Any]:
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "temp_directory": "",
+            # Nothing is there; their defaults would tell where the home of the service's user is.
+            "extension_directory": NOWHERE,
+            "secret_directory": NOWHERE,
             "memory_limit": limits.memory,
             "threads": str(limits.threads),
         },
@@ -259,18 +269,33 @@ def _explained(limits: Limits, cancel: Cancel) -> Iterator[None]:
     try:
         yield
     except duckdb.InterruptException as error:
-        if cancel.asked:
-            raise QueryError("the query was cancelled: whoever asked has left") from error
-        raise QueryError(
-            f"the query took longer than {limits.seconds:g} s and was stopped: ask for less, for"
-            " instance one sweep"
-        ) from error
-    except duckdb.OutOfMemoryException as error:
-        raise QueryError(
-            f"the query needs more memory than {limits.memory}: ask for fewer rows or columns"
-        ) from error
+        raise (left() if cancel.asked else out_of_time(limits)) from error
+    except (duckdb.OutOfMemoryException, MemoryError) as error:
+        raise out_of_memory(limits) from error
     except duckdb.Error as error:
+        if "memory allocation failed" in str(error):  # of a plan that is written as JSON
+            raise out_of_memory(limits) from error
         raise QueryError(str(error)) from error
+
+
+def out_of_time(limits: Limits) -> QueryError:
+    """The error of a query that took too long."""
+    return QueryError(
+        f"the query took longer than {limits.seconds:g} s and was stopped: ask for less, for"
+        " instance one sweep"
+    )
+
+
+def out_of_memory(limits: Limits) -> QueryError:
+    """The error of a query that needs too much memory."""
+    return QueryError(
+        f"the query needs more memory than {limits.memory}: ask for fewer rows or columns"
+    )
+
+
+def left() -> QueryError:
+    """The error of a query whose asker has left: nobody reads it but a log."""
+    return QueryError("the query was cancelled: whoever asked has left")
 
 
 def _check_statement(connection: Any, sql: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from sickbay.service.launching import MAIN
 from sickbay.service.stored import SweepError
 from sickbay.trials.driving import driven
 from sickbay.trials.store_files import Store
@@ -53,7 +54,7 @@ class RayLauncher:
                 return
             try:
                 client.submit_job(
-                    entrypoint=_entrypoint(store, sweep_id),
+                    entrypoint=entrypoint(store, sweep_id),
                     submission_id=f"{sweep_id}.{len(jobs) + 1}",
                     runtime_env=dict(self.runtime_env),
                     metadata={MARK: sweep_id},
@@ -107,15 +108,22 @@ class RayLauncher:
             ) from error
 
 
-def _entrypoint(store: Store, sweep_id: str) -> str:
+def entrypoint(store: Store, sweep_id: str) -> str:
     """The driver's command line.
 
+    The environment that Ray makes for a `pip` of the runtime_env has a Python, which sees what was
+    installed, and no `sickbay` of its own, as that lies beside the head's Python.
     A head that was started outside its environment's shell has no `sickbay` on its path; where it
     shares this machine, or its file system, it finds the one that submits.
     """
-    words = ["sickbay", "resume", sweep_id, "--store", store.absolute, "--address", "auto"]
+    words = ["resume", sweep_id, "--store", store.absolute, "--address", "auto"]
     folder = shlex.quote(str(Path(sys.executable).parent))
-    return f'export PATH="$PATH":{folder}; exec {shlex.join(words)}'
+    return (
+        f'export PATH="$PATH":{folder}; python="$VIRTUAL_ENV/bin/python"; '
+        'if [ -n "$VIRTUAL_ENV" ] && "$python" -c "import sickbay.service" 2>/dev/null; '
+        f'then exec "$python" -c {shlex.join([MAIN, *words])}; fi; '
+        f"exec {shlex.join(['sickbay', *words])}"
+    )
 
 
 def _alive(jobs: list[Any]) -> list[Any]:

@@ -53,4 +53,9 @@ def _client(address: str, token: str | None) -> "Client | None":
         return None  # a Ray's dashboard has no such page
     except ValueError:
         return None  # nor does it answer JSON
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"cannot reach {address}, neither as a Sickbay service nor as the Jobs API of a Ray "
+            f"cluster: {error.__cause__ or error}"
+        ) from error
     return client if isinstance(found, dict) and found.get("service") == "sickbay" else None

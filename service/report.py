@@ -166,7 +166,7 @@ def report_values(store: Store, sweep_id: str) -> Values:
     record = read_sweep(store, sweep_id)
     if record is None:
         raise SweepError(
-            f"no sweep {sweep_id!r} in {store.uri}: `sickbay list` shows what there is"
+            f"no sweep {sweep_id!r} in {store.shown}: `sickbay list` shows what there is"
         )
     return collect(store, record, state_of(store, record))
 

@@ -31,7 +31,7 @@ def find_sweep(store: Store, word: str) -> SweepRecord:
     raise SweepError(
         (f"{len(found)} sweeps begin with {word!r}: " if found else f"no sweep {word!r}. ")
         + (f"Did you mean {close!r}? " if close and not found else "")
-        + (some if found else f"In {store.uri}: {some or 'none yet'}.")
+        + (some if found else f"In {store.shown}: {some or 'none yet'}.")
     )
 
 

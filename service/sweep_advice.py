@@ -51,7 +51,7 @@ def advice_records(
 ) -> list[dict[str, Any]]:
     """Findings as plain data; with a trial, those that speak of it and those that speak of none."""
     return [
-        {**asdict(one), "state": str(one.state), "severity": str(one.severity)}
+        {**vars(one), "state": str(one.state), "severity": str(one.severity)}
         for one in findings
         if trial_id is None or not one.trials or trial_id in one.trials
     ]

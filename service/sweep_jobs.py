@@ -71,13 +71,17 @@ def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
         scheduler=spec.early_stop.scheduler,
         goal=design.objective_of(spec, prepared.workload).goal,
         epochs=_longest(prepared),
-        **({"may": fair.may} if fair else {}),
+        may=fair.may if fair else None,
     )
-    if not prepared.searches:
-        tune.run_all([make_job(trial) for trial in prepared.missing], manner)
-        return False
-    search = tune.run_search(search_task(prepared), make_job, _done(prepared), manner)
-    return bool(search.complete)
+    try:
+        if not prepared.searches:
+            tune.run_all([make_job(trial) for trial in prepared.missing], manner)
+            return False
+        search = tune.run_search(search_task(prepared), make_job, _done(prepared), manner)
+        return bool(search.complete)
+    finally:
+        if running.heart:
+            running.heart.release()  # the others need not wait until the results are merged
 
 
 def _fair(prepared: Prepared, heart: Heart, share: Any) -> Fair:

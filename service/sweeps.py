@@ -201,7 +201,12 @@ class _Ender:
         if now - self._polled >= 1.0:
             self._polled = now
             self._requested = requested(self._prepared.store, self._prepared.sweep_id)
-        return self.stopper.asked or self._requested is not None or self._over_budget()
+        if self._requested is None and (self.stopper.asked or self._over_budget()):
+            self._requested = "stop"
+            if not self.stopper.cancelled:  # which tells the workers itself
+                # to those trials, too, that were handed to Ray and have not begun
+                request(self._prepared.store, self._prepared.sweep_id, "stop")
+        return self._requested is not None
 
     def state(self) -> str:
         """The state of the sweep when the run is over."""

@@ -13,6 +13,7 @@ from rich.text import Text
 from sickbay.service.query import trials
 from sickbay.trials.contract import Health
 from sickbay.trials.store import Store
+from sickbay.trials.sweep_findings import SweepFinding, shown_findings
 
 ROWS_ON_A_SCREEN = 40  # above, trials are counted by arm
 
@@ -49,6 +50,31 @@ def in_spec_order(rows: Sequence[Row], factors: Mapping[str, Any]) -> list[Row]:
         return (*ranks, row["arm"], row["seed"])
 
     return sorted(rows, key=position)
+
+
+def with_sweep_findings(
+    rows: Sequence[Row], findings: Sequence[SweepFinding]
+) -> list[dict[str, Any]]:
+    """Trials with what fired over their sweep: what speaks of them, and what of no single one."""
+    told = [
+        (
+            frozenset(one.trials),
+            {
+                "detector": one.detector,
+                "severity": str(one.severity),
+                "reason": one.reason,
+                "remedy": one.remedy,
+            },
+        )
+        for one in shown_findings(findings)
+    ]
+    return [
+        {
+            **row,
+            "sweep_findings": [one for ids, one in told if not ids or row["trial_id"] in ids],
+        }
+        for row in rows
+    ]
 
 
 def trial_table(rows: Sequence[Row], factors: Iterable[str]) -> Table:

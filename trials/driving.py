@@ -70,6 +70,7 @@ class Heart:
         """Begin without a claim: a Ray of one's own is nobody else's matter."""
         self._store, self._sweep_id = store, sweep_id
         self._claim: Claim | None = None
+        self._told: Claim | None = None
         self._others: Mapping[str, Claim] = {}
 
     def claim(self, claim: Claim) -> None:
@@ -80,15 +81,24 @@ class Heart:
                 self.beat()
                 self.look()
 
+    def release(self) -> None:
+        """Claim nothing any more: what is still to be done takes no part of a cluster."""
+        if self._claim is not None:
+            self._claim = None
+            with contextlib.suppress(OSError):  # the next beat says it
+                self.beat()
+
     def others(self) -> Mapping[str, Claim]:
         """The claims of all other living drivers of this store, as last seen, by their sweeps."""
         return self._others
 
     def beat(self) -> None:
         """Write the heartbeat."""
-        now = Driver(socket.gethostname(), os.getpid(), time.time(), self._claim)
+        claim = self._claim
+        now = Driver(socket.gethostname(), os.getpid(), time.time(), claim)
         path = _path(self._store, self._sweep_id)
         write_file(self._store, path, json.dumps(asdict(now)).encode())
+        self._told = claim
 
     def look(self) -> None:
         """Read the other drivers' heartbeats."""
@@ -101,10 +111,11 @@ class Heart:
     def beat_until(self, over: threading.Event) -> None:
         """Beat and look until it is over."""
         beaten = time.monotonic()
-        while not over.wait(LOOK_SECONDS if self._claim else BEAT_SECONDS):
+        while not over.wait(LOOK_SECONDS):  # it may claim something any time
             # a store that fails for a moment must not end the sweep; the next beat tries again
             with contextlib.suppress(OSError):
-                if time.monotonic() - beaten >= BEAT_SECONDS - LOOK_SECONDS:
+                due = time.monotonic() - beaten >= BEAT_SECONDS - LOOK_SECONDS
+                if due or self._claim != self._told:
                     beaten = time.monotonic()
                     self.beat()
                 if self._claim:

@@ -104,8 +104,8 @@ def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
 
     `on_row` is shown every row that was taken in. Throwing `Pruned` into the run ends it.
     An exception of the user's code ends in the state `failed`, with its traceback. Running out of
-    memory is raised instead, and so is a StoreError: that is the machine's trouble, and the caller
-    may try again.
+    memory is raised instead, and so is a StoreError, and a signal to end: that is the machine's
+    trouble, and the caller may try again.
     """
     store = open_store(job.store)
     started = time.time()
@@ -124,8 +124,8 @@ def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
         log.flush()
         label, findings = _judge(job, log, progress)
     except (Exception, SystemExit) as error:  # sys.exit() in training code ends one trial, too
-        if isinstance(error, StoreError):
-            raise  # nothing could be recorded where nothing can be written
+        if isinstance(error, StoreError) or _told_to_go(error):
+            raise  # nothing could be recorded where nothing can be written, or by whom must go
         log.flush()
         if out_of_memory(error):
             raise
@@ -174,6 +174,12 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory, of the host or of a GPU, ran out."""
     # torch's own class is known by its name, as this room knows no torch
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _told_to_go(error: BaseException) -> bool:
+    """Whether a SystemExit is a worker's on SIGTERM: its node or its driver goes, not the trial."""
+    # so Ray marks its own; this room knows no Ray
+    return isinstance(error, SystemExit) and hasattr(error, "ray_terminate_msg")
 
 
 def audited(trial_id: str, share: float) -> bool:

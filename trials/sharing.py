@@ -15,6 +15,9 @@ from sickbay.trials.events import Ended, Event
 
 LOOK_SECONDS = 2.0
 ROUNDING = 1e-6  # of sums of cores and fractions of GPUs
+# What a sweep that is alone lets wait at Ray, beside what runs: so that a cluster which can grow
+# does, and so little that a sweep which joins it need not wait for long.
+LEAST_WAITING, WAITING_SHARE = 2, 0.5
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def _dominant(claim: Claim, total: Mapping[str, float]) -> float:
 
 
 class Fair:
-    """Keeps one sweep to its part; while it is alone on its cluster there is no limit.
+    """Keeps one sweep to its part; while it is alone on its cluster that is all of it, and a queue.
 
     `others` are the claims of the other drivers as last seen, `tell` makes one's own known.
     """
@@ -86,7 +89,7 @@ class Fair:
         self._sweep_id, self._mine = sweep_id, mine
         self._others, self._tell, self._total = others, tell, total
         self._first_cores = total().get("CPU", 0.0)
-        self._cap: int | None = 1  # until the others have been looked for
+        self._cap = 1  # until the others have been looked for
         self._looked = 0.0
         tell(mine)
 
@@ -101,14 +104,14 @@ class Fair:
         if time.monotonic() - self._looked >= LOOK_SECONDS:
             self._looked = time.monotonic()
             self._cap = self._part()
-        return self._cap is None or out < self._cap
+        return out < self._cap
 
-    def _part(self) -> int | None:
+    def _part(self) -> int:
         cluster = self._mine.cluster
         others = {name: one for name, one in self._others().items() if one.cluster == cluster}
-        if not others:
-            return None
         total = self._total()
         part = caps({**others, self._sweep_id: self._mine}, total)[self._sweep_id]
+        if not others:
+            return part + max(LEAST_WAITING, int(WAITING_SHARE * part))
         # A cluster that has grown may grow again, if it sees that a trial waits.
         return part + (total.get("CPU", 0.0) > self._first_cores)

@@ -89,8 +89,9 @@ def _fitted_levels(
             problems.append(_unknown(key, name, "factor", workload))
         return levels
     fitted = [_fit(f"{key}[{i}]", name, v, workload, problems) for i, v in enumerate(levels)]
+    places: dict[Scalar, int] = {}
     for index, level in enumerate(fitted):
-        first = fitted.index(level)
+        first = places.setdefault(level, index)
         if first != index and levels[first] != levels[index]:  # equal only once both are numbers
             twice = f"stands twice: it is {key}[{first}] already"
             problems.append(SpecProblem(f"{key}[{index}]", twice, shown(levels[index])))

@@ -42,6 +42,11 @@ class Store:
         return self.root if self.is_local else self.uri
 
     @property
+    def shown(self) -> str:
+        """The URI as people may see it: keys that stand in it are left out."""
+        return shown_uri(self.uri)
+
+    @property
     def is_local(self) -> bool:
         """Whether files can be replaced atomically by a rename on this machine."""
         return bool(self.filesystem.type_name == "local")
@@ -59,6 +64,11 @@ def open_store(uri: str, *, create: bool = True) -> Store:
     return store
 
 
+def shown_uri(uri: str) -> str:
+    """A URI without the keys that may stand before its `@`."""
+    return re.sub(r"://[^/@]*@", "://…@", uri)
+
+
 def locate_store(uri: str) -> Store:
     """Say where a store is or would be; one that is not there reads as empty.
 
@@ -70,8 +80,8 @@ def locate_store(uri: str) -> Store:
             filesystem, root = fs.FileSystem.from_uri(text)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise StoreError(
-                f"cannot open the store {text!r}: {error}. Give a folder, or a URI that pyarrow"
-                " opens, like s3://bucket/folder or gs://bucket/folder"
+                f"cannot open the store {shown_uri(text)!r}: {error}. Give a folder, or a URI that"
+                " pyarrow opens, like s3://bucket/folder or gs://bucket/folder"
             ) from error
     else:
         filesystem, root = fs.LocalFileSystem(), str(Path(text).expanduser().absolute())

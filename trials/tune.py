@@ -29,7 +29,7 @@ from ray.tune import (
 )
 from ray.tune.search import Searcher
 
-from sickbay.trials.contract import Goal, Row, TrialConfig
+from sickbay.trials.contract import Goal, Row, TrialConfig, TrialState
 from sickbay.trials.events import (
     Ended,
     ErrorStorm,
@@ -42,14 +42,15 @@ from sickbay.trials.job_text import job_from_text, job_text
 from sickbay.trials.run import Pruned, TrialJob, TrialRun, record_loss, run_trial
 from sickbay.trials.search import Search, SearchTask
 from sickbay.trials.shares import Share
-from sickbay.trials.store import StoreError, pruning_noted
+from sickbay.trials.store import StoreError, open_store, pruning_noted, requested
 from sickbay.trials.tune_search import OptunaPort, StaysHere, scheduler_of
 
 REPORT_SECONDS = 1.0  # a running trial tells the driver its epoch this often
 FINISHED = str(Searcher.FINISHED)  # what Tune takes for: nothing more will come
 # How many trials may wait on the cluster: enough to keep every core busy while the driver is, few
 # enough that a request to stop leaves little behind. Ray's own default for a searcher is 1.
-PENDING_PER_CORE = 2
+PENDING_PER_CORE, LEAST_PENDING = 2, 4
+NO_LIMIT = 10_000  # the manner's `may` is one
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Manner:
     """How trials are run, whichever: what each gets, who is told, when to end.
 
     `scheduler` is `none`, `asha` or `median`, and compares trials of at most `epochs` epochs.
-    `may(out)` says whether another may be handed to the cluster while `out` are.
+    `may(out)` says whether another may be handed to the cluster while `out` are; without it, as
+    many wait there as keep every core busy.
     """
 
     share: Share
@@ -67,7 +69,7 @@ class Manner:
     scheduler: str = "none"
     goal: Goal = Goal.MINIMIZE
     epochs: int = 1
-    may: Callable[[int], bool] = lambda out: out >= 0
+    may: Callable[[int], bool] | None = None
 
 
 class TrialActor(Trainable):  # type: ignore[misc]
@@ -78,6 +80,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
         self._job = job_from_text(config["job"])
         self._scheduled = bool(config.get("scheduled"))
         self._objective: float | None = None
+        self._begun = False
         self._run: TrialRun = run_trial(self._job, self._look)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -90,6 +93,10 @@ class TrialActor(Trainable):  # type: ignore[misc]
         """Run on until the trial ends or it is time to report: a scheduler sees every epoch."""
         deadline = time.monotonic() + (0 if self._scheduled else REPORT_SECONDS)
         trial_id = self._job.trial.trial_id
+        if not self._begun and requested(open_store(self._job.store), self._job.sweep_id):
+            # it waited on the cluster when the sweep was stopped: it leaves no trace
+            return {"done": True, "ended": asdict(Ended(trial_id, TrialState.CANCELLED))}
+        self._begun = True
         try:
             if self._scheduled and pruning_noted(self._job.store, self._job.sweep_id, trial_id):
                 self._run.throw(Pruned())
@@ -155,7 +162,7 @@ def _fit(feed: "_Feed | _SearchFeed", manner: Manner) -> None:
     share = manner.share
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is an event of ours
     follower = _Follower(feed, manner)
-    with tempfile.TemporaryDirectory(prefix="sickbay-ray-") as folder, _tune_settings(share):
+    with tempfile.TemporaryDirectory(prefix="sickbay-ray-") as folder, _tune_settings(manner):
         Tuner(
             with_resources(TrialActor, {"cpu": share.cpu, "gpu": share.gpu}),
             tune_config=TuneConfig(
@@ -195,10 +202,14 @@ class _Feed(StaysHere, Searcher):  # type: ignore[misc]
         del trial_id  # ours are in the job
         if self.closed or self._manner.stopping():
             return FINISHED
-        if not self._manner.may(len(self._running)):
+        if self._waits():
             return None  # later
         job = next(self._left, None)
         return FINISHED if job is None else self._hand_out(job)
+
+    def _waits(self) -> bool:
+        may = self._manner.may
+        return may is not None and not may(len(self._running))
 
     def _hand_out(self, job: TrialJob) -> dict[str, Any]:
         self._running.add(job.trial.trial_id)
@@ -237,7 +248,7 @@ class _SearchFeed(_Feed):
         del trial_id
         if self.closed or self._manner.stopping():
             return FINISHED
-        if not self._manner.may(len(self._running)):
+        if self._waits():
             return None
         trial = self._search.next(may_ask=len(self._running) < _slots(self._manner.share))
         if trial is None:
@@ -301,14 +312,16 @@ class _Follower(StaysHere, Callback):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _tune_settings(share: Share) -> Iterator[None]:
+def _tune_settings(manner: Manner) -> Iterator[None]:
     """Tune's switches that are environment variables only; set back afterwards."""
+    slots = PENDING_PER_CORE * _slots(manner.share)  # of now: a shared cluster may grow
+    pending = max(LEAST_PENDING, slots) if manner.may is None else NO_LIMIT
     settings = {
         "RAY_AIR_NEW_OUTPUT": "0",  # the progress display is ours
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our store replaces Ray's files per trial
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the caller decides what Ctrl-C means
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a spec mean the user's folder
-        "TUNE_MAX_PENDING_TRIALS_PG": str(max(4, PENDING_PER_CORE * _slots(share))),
+        "TUNE_MAX_PENDING_TRIALS_PG": str(pending),
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the last result is the end, without a number
         "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # we resume from our store, not from Tune's snapshot
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",

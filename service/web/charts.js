@@ -61,10 +61,10 @@ const finite = (value) => (typeof value === "number" && Number.isFinite(value) ?
 // Curves of a signal. `by`: "label" draws single trials, "arm" draws medians with their bands.
 export function curves(data, by, logarithmic) {
   const series = by === "arm" ? armSeries(data) : trialSeries(data);
-  const lines = data.references.map((one) => ({
+  const lines = data.references.map((one, i) => ({
     yAxis: one.value,
     name: one.text,
-    label: { formatter: `${one.text.split(":")[0]} ${one.low === one.high ? short(one.value) : `${short(one.low)} … ${short(one.high)}`}`, position: "insideEndTop", color: css("--note") },
+    label: { formatter: `${one.text.split(":")[0]} ${one.low === one.high ? short(one.value) : `${short(one.low)} … ${short(one.high)}`}`, position: i % 2 ? "insideMiddleTop" : "insideEndTop", color: css("--note") },
   }));
   if (series.length && lines.length) {
     series[0].markLine = { silent: false, symbol: "none", lineStyle: { color: css("--note"), type: [2, 4], width: 1.5 }, data: lines };
@@ -74,11 +74,23 @@ export function curves(data, by, logarithmic) {
     legend: { type: "scroll", top: 0, data: names, textStyle: { color: css("--ink") }, pageTextStyle: { color: css("--ink") } },
     grid: { left: 12, right: 24, top: 44, bottom: 56, containLabel: true },
     xAxis: axis({ type: "value", name: "epoch", nameLocation: "middle", nameGap: 26, min: "dataMin", max: "dataMax", splitLine: { show: false } }),
-    yAxis: axis({ type: logarithmic ? "log" : "value", name: data.signal, scale: true, axisLabel: { formatter: short, color: css("--note") } }),
+    yAxis: axis({ type: logarithmic ? "log" : "value", name: data.signal, scale: true, axisLabel: { formatter: short, color: css("--note"), showMinLabel: !lines.length, showMaxLabel: !lines.length }, ...(lines.length && !logarithmic ? reach(data.references) : {}) }),
     dataZoom: [{ type: "inside", filterMode: "none" }, { type: "slider", height: 16, bottom: 6, filterMode: "none", textStyle: { color: css("--note") } }],
     tooltip: { trigger: "item", formatter: (one) => one.data.words || one.name || one.seriesName },
     series,
   };
+}
+
+// A reference line that nobody sees says nothing: the axis reaches as far as those do that are not
+// fifty times as far away as the curves are high.
+function reach(references) {
+  const ends = (seen) => {
+    const far = 50 * (seen.max - seen.min);
+    const near = references.map((one) => one.value).filter((value) => value > seen.min - far && value < seen.max + far);
+    const [low, high] = [Math.min(seen.min, ...near), Math.max(seen.max, ...near)];
+    return { low, high, air: 0.04 * (high - low || 1) };
+  };
+  return { min: (seen) => ends(seen).low - ends(seen).air, max: (seen) => ends(seen).high + ends(seen).air };
 }
 
 function trialSeries(data) {
@@ -125,7 +137,7 @@ function armSeries(data) {
 // Health by two factors: each cell says k of n, so that the colour is not alone.
 export function healthMap(map) {
   return {
-    grid: { left: 12, right: 24, top: 20, bottom: 70, containLabel: true },
+    grid: { left: 12, right: 24, top: 34, bottom: 70, containLabel: true },
     xAxis: axis({ type: "category", data: map.x.names, name: map.x.factor, nameLocation: "middle", nameGap: 30, axisLabel: { color: css("--note"), interval: 0, rotate: map.x.names.length > 6 ? 30 : 0 } }),
     yAxis: axis({ type: "category", data: map.y.names, name: map.y.factor }),
     visualMap: { min: 0, max: 1, dimension: 2, orient: "horizontal", left: "center", bottom: 0, text: ["all healthy", "none"], textStyle: { color: css("--ink") }, inRange: { color: ["#d55e00", "#f0c8a8", "#e8e8e4", "#8fd0ba", "#009e73"] } },
@@ -142,12 +154,14 @@ export function healthMap(map) {
 // Forest of effects: the paired difference with its interval; where there is none, a word says so.
 export function forest(rows, signal) {
   const names = rows.map((one) => one.name);
+  const label = { color: css("--note"), width: 240, overflow: "truncate" };
   const drawn = rows.map((one, i) => [i, one.mean, one.low, one.high, one.better]).filter((one) => one[1] !== null);
   return {
-    grid: { left: 12, right: 90, top: 16, bottom: 44, containLabel: true },
+    // containLabel knows the labels of one axis only: the room for names is worked out
+    grid: { left: 24 + Math.min(240, 7 * Math.max(...names.map((one) => one.length))), right: 120, top: 16, bottom: 44 },
     xAxis: axis({ type: "value", name: `difference in ${signal} to the baseline, 95 % interval`, nameLocation: "middle", nameGap: 28, scale: false, axisLabel: { formatter: short, color: css("--note"), hideOverlap: true } }),
     yAxis: [
-      axis({ type: "category", data: names, inverse: true, splitLine: { show: false } }),
+      axis({ type: "category", data: names, inverse: true, splitLine: { show: false }, axisLabel: label }),
       axis({ type: "category", data: rows.map((one) => one.health), inverse: true, position: "right", splitLine: { show: false }, axisTick: { show: false }, axisLine: { show: false } }),
     ],
     tooltip: { formatter: (one) => rows[one.value[0]].words },
@@ -179,12 +193,14 @@ export function parallel(data) {
   const groups = ["healthy", "inconclusive", "pathological", "failed"];
   const known = (one) => (groups.includes(one.verdict) ? one.verdict : "failed");
   const axes = data.axes.map((one, dim) => ({ dim, name: one.factor, type: "category", data: one.names }));
+  // levels stay readable where all lines meet: on a ground of their own, above the lines
+  const levels = { color: css("--ink"), backgroundColor: css("--page"), padding: [1, 3], borderRadius: 2 };
   return {
     legend: { top: 0, data: groups.filter((name) => data.trials.some((one) => known(one) === name)), textStyle: { color: css("--ink") } },
-    parallel: { left: 70, right: 90, top: 74, bottom: 24, parallelAxisDefault: axis({ nameTextStyle: { color: css("--ink") }, areaSelectStyle: { color: css("--link"), opacity: 0.25 } }) },
+    parallel: { left: 70, right: 90, top: 74, bottom: 24, parallelAxisDefault: axis({ z: 10, axisLabel: levels, nameTextStyle: { color: css("--ink") }, areaSelectStyle: { color: css("--link"), opacity: 0.25 } }) },
     parallelAxis: [
       ...axes,
-      ...(numbers.length ? [{ dim: axes.length, name: `${data.objective || "objective"}${cut ? " (cut)" : ""}`, max: top, axisLabel: { formatter: short, color: css("--note") } }] : []),
+      ...(numbers.length ? [{ dim: axes.length, name: `${data.objective || "objective"}${cut ? " (cut)" : ""}`, max: top, axisLabel: { ...levels, formatter: short } }] : []),
       { dim: axes.length + 1, name: "label", type: "category", data: groups },
     ],
     series: groups.map((name) => ({

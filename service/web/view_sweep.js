@@ -166,7 +166,7 @@ async function effects(body, id) {
   const interval = (one) => (known(one.mean) ? `${number(one.mean)} [${number(one.low)}, ${number(one.high)}]` : "UNKNOWN");
   show(body,
     el("p.note", {}, `${data.goal} ${data.signal}; differences within pairs that share the seed and everything else, among pairs in which both trials are healthy. "Better" is over all pairs, with pathological trials placed last.`),
-    target,
+    rows.some((one) => one.mean !== null) ? target : el("p", {}, "No level has a pair in which both trials are healthy, so no difference is known. How often each level is healthy, and which is better, stands below."),
     table([
       { name: "level", value: (one) => `${one.factor} ${cell(one.level)}` },
       { name: "baseline", value: (one) => cell(one.baseline) },
@@ -178,8 +178,8 @@ async function effects(body, id) {
       { name: "causes", value: (one) => Object.entries(one.of_level.causes).map(([name, n]) => `${name} ${n}`).join(", ") },
       { name: "verdict", value: (one) => one.verdict },
     ], data.effects),
-    Object.values(data.sql || {}).map(source));
-  if (rows.length) charts.draw(target, () => charts.forest(rows, data.signal));
+    Object.entries(data.sql || {}).map(([name, text]) => source(text, `SQL of ${SOURCES[name] || name}`)));
+  if (target.isConnected) charts.draw(target, () => charts.forest(rows, data.signal));
 }
 
 async function parallel(body, id) {
@@ -218,4 +218,5 @@ async function causes(body, id) {
   charts.draw(target, () => charts.causes(data));
 }
 
-const source = (text) => (text ? el("details", {}, el("summary", {}, "SQL of these numbers"), el("pre", {}, text)) : null);
+const source = (text, title = "SQL of these numbers") => (text ? el("details", {}, el("summary", {}, title), el("pre", {}, text)) : null);
+const SOURCES = { trials: "the trials", pairs: "the pairs and their differences", seeds: "the differences by seed", better: "P(better)", causes: "health and causes" };

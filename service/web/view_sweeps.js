@@ -31,7 +31,7 @@ export async function sweepsView(view) {
       { name: "causes", wide: true, value: (one) => Object.entries(one.pathologies).map(([name, n]) => `${name} ${n}`).join(", ") },
       { name: "workload", wide: true, value: (one) => one.workload },
       { name: "design", wide: true, value: (one) => one.design },
-      { name: "submitted", wide: true, value: (one) => when(one.submitted_at) },
+      { name: "submitted", wide: true, value: (one) => el("span.label", {}, when(one.submitted_at)) },
     ], shown, { link }));
   }
 

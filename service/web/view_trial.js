@@ -29,11 +29,11 @@ export async function trialView(view, id, trial) {
     el("p.note", {}, `${row.state} after ${row.epochs_run} of ${row.epochs_planned} epochs on ${row.device || "?"} in ${number(row.wall_seconds)} s; objective ${number(row.objective)}, best ${number(row.best_objective)}; trial ${row.trial_id}`),
     el("h2", {}, "Evidence"),
     targets.length ? el("div.grid", {}, targets.map(({ signal, target }) => el("section", {}, el("h2", {}, signal), target))) : el("p.note", {}, "No scalar signal was recorded."),
-    more(view, history.epochs, signals, row, fired, targets.map((one) => one.signal)),
+    more({ row, epochs: history.epochs, references: found.references }, signals, fired, targets.map((one) => one.signal)),
     el("h2", {}, "Findings"),
     findings(found.findings),
     found.labels.length > 1 ? el("p.note", {}, `Labels it had: ${found.labels.map((one) => `${one.label}${one.pathology ? ` (${one.pathology})` : ""} by ${one.labeller_version}`).join(", ")}`) : null);
-  for (const { signal, target } of targets) plot(target, [{ row, epochs: history.epochs }], signal, fired);
+  for (const { signal, target } of targets) plot(target, [{ row, epochs: history.epochs, references: found.references }], signal, fired);
 }
 
 function fixes(found, row) {
@@ -64,7 +64,7 @@ function evidence(signals, fired) {
   return [...new Set([...spoken, ...usual])].filter((name) => signals.includes(name)).slice(0, 4);
 }
 
-function more(view, epochs, signals, row, fired, shown) {
+function more(trial, signals, fired, shown) {
   const rest = signals.filter((name) => !shown.includes(name));
   if (!rest.length) return null;
   const target = el("div.chart", { hidden: true });
@@ -72,7 +72,7 @@ function more(view, epochs, signals, row, fired, shown) {
     target.hidden = false;
     target.replaceChildren();
     window.echarts.getInstanceByDom(target)?.dispose();
-    plot(target, [{ row, epochs }], event.target.value, fired);
+    plot(target, [trial], event.target.value, fired);
   };
   return el("div", {}, el("div.row", {}, el("label", {}, "another signal", el("select", { "data-filter": "1", onchange: pick }, el("option", { value: "" }, "…"), rest.map((name) => el("option", { value: name }, name))))), target);
 }
@@ -80,7 +80,8 @@ function more(view, epochs, signals, row, fired, shown) {
 function plot(target, trials, signal, fired) {
   const data = {
     signal,
-    references: [],
+    // of two trials side by side, those of the first: they share the task
+    references: (trials[0].references || []).filter((one) => one.signal === signal).map((one) => ({ ...one, low: one.value, high: one.value })),
     lines: trials.map(({ row, epochs }) => ({
       trial_id: row.trial_id, arm: row.arm, seed: row.seed, verdict: row.label || row.state, pathology: row.pathology, onset_epoch: row.onset_epoch,
       epochs: epochs.map((one) => one.epoch), values: epochs.map((one) => one[signal]),
@@ -88,13 +89,17 @@ function plot(target, trials, signal, fired) {
   };
   charts.draw(target, () => {
     const option = charts.curves(data, "label", false);
+    delete option.yAxis.name; // the heading above the chart says it
     const marks = fired.filter((one) => one.onset_epoch != null).slice(0, 4);
     if (option.series.length && marks.length) {
-      option.series[0].markLine = {
-        symbol: "none", silent: true, lineStyle: { color: charts.css("--pathological"), type: "dotted" },
-        label: { color: charts.css("--ink"), position: "insideStartTop", fontSize: 11, formatter: (one) => one.name },
-        data: [...new Map(marks.map((one) => [one.onset_epoch, { xAxis: one.onset_epoch, name: marks.filter((other) => other.onset_epoch === one.onset_epoch).map((other) => other.detector).join(", ") }])).values()],
+      const line = {
+        lineStyle: { color: charts.css("--pathological"), type: "dotted", width: 1 },
+        label: { color: charts.css("--ink"), position: "insideEndBottom", fontSize: 11, formatter: (one) => one.name },
       };
+      const since = (epoch) => marks.filter((one) => one.onset_epoch === epoch).map((one) => one.detector).join(", ");
+      const known = option.series[0].markLine || { symbol: "none", silent: true, data: [] };
+      const epochs = [...new Set(marks.map((one) => one.onset_epoch))];
+      option.series[0].markLine = { ...known, data: [...known.data, ...epochs.map((epoch) => ({ ...line, xAxis: epoch, name: since(epoch) }))] };
     }
     return option;
   });
@@ -103,7 +108,7 @@ function plot(target, trials, signal, fired) {
 export async function compareView(view, id, a, b) {
   const load = async (trial) => {
     const [found, history] = await Promise.all([get(sweepPath(id, `/trials/${trial}`)), get(sweepPath(id, `/trials/${trial}/epochs`))]);
-    return { row: found.trial, factors: found.factors, epochs: history.epochs };
+    return { row: found.trial, factors: found.factors, references: found.references, epochs: history.epochs };
   };
   const both = await Promise.all([load(a), load(b)]);
   const signals = scalars(both.flatMap((one) => one.epochs));

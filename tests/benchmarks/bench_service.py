@@ -1,8 +1,10 @@
 """The service under load from a second process: 32 connections, a store of 10,000 trials.
 
     list      GET /api/sweeps                 page     GET /api/sweeps/{id}/trials?offset=…
-    goals     over 300 requests/s, p99 under 250 ms, no error, flat memory, while a sweep is
-              submitted and 1,000 listeners hold event streams open
+    trial     GET /api/sweeps/{id}/trials/{trial}: any of the 10,000, and its epochs
+    goals     over 300 requests/s, p99 under 250 ms, no error, flat memory; then over 300
+              requests/s while 1,000 listeners hold event streams open and a sweep is submitted
+              and trained on the same cores
 
 `python tests/benchmarks/bench_service.py [SECONDS]`; 60 by default.
 """
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +38,7 @@ GROWTH = 1.15  # of the resident memory between the first and the last quarter
 
 
 async def ask(host: str, port: int, path: str, reader=None, writer=None):
-    """One GET over an open connection; gives the status and the seconds."""
+    """One GET over an open connection; gives the status, the seconds, and the path."""
     began = time.perf_counter()
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode())
     await writer.drain()
@@ -43,7 +46,7 @@ async def ask(host: str, port: int, path: str, reader=None, writer=None):
     lines = head.lower().split(b"\r\n")
     length = next(int(one.split(b":")[1]) for one in lines if one.startswith(b"content-length"))
     await reader.readexactly(length)
-    return int(head.split()[1]), time.perf_counter() - began
+    return int(head.split()[1]), time.perf_counter() - began, path
 
 
 async def connection(port: int, paths: list[str], until: float, seed: int, out: list) -> None:
@@ -68,25 +71,25 @@ def load(port: int, paths: list[str], seconds: float, queue) -> None:
     queue.put(asyncio.run(run()))
 
 
-async def listeners(port: int, seconds: float) -> int:
-    """Open 1,000 event streams and hold them; gives how many were still open at the end."""
+async def listeners(port: int, seconds: float, opened) -> int:
+    """Open 1,000 event streams, say so, hold them; gives how many were still open at the end."""
 
-    async def one() -> bool:
+    async def one():
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"GET /api/events HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode())
         await writer.drain()
         head = await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(seconds)
-        alive = b" 200 " in head and not reader.at_eof()
-        writer.close()
-        return alive
+        return b" 200 " in head, reader, writer
 
-    return sum(await asyncio.gather(*[one() for _ in range(LISTENERS)]))
+    streams = await asyncio.gather(*[one() for _ in range(LISTENERS)])
+    opened.set()
+    await asyncio.sleep(seconds)
+    return sum(good and not reader.at_eof() for good, reader, _ in streams)
 
 
-def hold(port: int, seconds: float, queue) -> None:
+def hold(port: int, seconds: float, queue, opened) -> None:
     """A third process, so that listeners take no time from those who ask."""
-    queue.put(asyncio.run(listeners(port, seconds)))
+    queue.put(asyncio.run(listeners(port, seconds, opened)))
 
 
 def memory(pid: int) -> float:
@@ -113,8 +116,31 @@ def main() -> int:
             server.wait()
 
 
+def paths_of(client: Client, sweep_id: str) -> list[str]:
+    """The list of sweeps, every page of the trials, and as many single trials."""
+    pages = [f"/api/sweeps/{sweep_id}/trials?offset={100 * i}" for i in range(TRIALS // 100)]
+    ids = random.Random(0).sample(list(client.trials(sweep_id)["trial_id"]), 2000)
+    trials = [
+        f"/api/sweeps/{sweep_id}/trials/{one}{more}" for one in ids for more in ("", "/epochs")
+    ]
+    # one kind of path is asked for as often as another, and every trial is another one
+    return ["/api/sweeps"] * len(trials) + pages * (len(trials) // len(pages)) + trials
+
+
+def kind_of(path: str) -> str:
+    """What kind of page a path is."""
+    return "list" if path == "/api/sweeps" else "page" if "offset" in path else "trial"
+
+
+def milliseconds(answers: list, kind: str) -> dict[str, float]:
+    """The median and the 99th percentile of one kind of page."""
+    times = [seconds for _, seconds, path in answers if kind_of(path) == kind]
+    p50, p99 = np.quantile(times, [0.5, 0.99])
+    return {"p50": 1000 * p50, "p99": 1000 * p99, "n": len(times)}
+
+
 def measure(pid: int, port: int, sweep_id: str, seconds: float) -> int:
-    """Load the service, submit a sweep meanwhile, and judge."""
+    """Load the service alone, then with listeners and a sweep beside it, and judge."""
     client = Client(f"http://127.0.0.1:{port}")
     for _ in range(300):
         try:
@@ -122,40 +148,48 @@ def measure(pid: int, port: int, sweep_id: str, seconds: float) -> int:
             break
         except ConnectionError:
             time.sleep(0.1)
-    paths = ["/api/sweeps"]
-    paths += [f"/api/sweeps/{sweep_id}/trials?offset={100 * i}" for i in range(TRIALS // 100)]
-    queues = [multiprocessing.Queue(), multiprocessing.Queue()]
-    asking = multiprocessing.Process(target=load, args=(port, paths, seconds, queues[0]))
-    holding = multiprocessing.Process(target=hold, args=(port, seconds, queues[1]))
+    paths = paths_of(client, sweep_id)
+    alone = under_load(pid, port, paths, seconds)
+    print(json.dumps({"alone": alone}, indent=1), flush=True)
+
+    streams = multiprocessing.Queue()
+    opened = multiprocessing.Event()
+    holding = multiprocessing.Process(target=hold, args=(port, seconds + 5, streams, opened))
     holding.start()
-    asking.start()
-    sizes = []
+    assert opened.wait(60), "the listeners were not let in"
     spec = {"name": "meanwhile", "workload": "sickbay_demo.task:WORKLOAD", "seeds": 1}
     submitted = client.submit({**spec, "factors": {"fault": ["none"]}})
+    beside = under_load(pid, port, paths, seconds)
+    beside["listeners_open"] = streams.get()
+    holding.join()
+    beside["submitted_meanwhile"] = client.wait(submitted, timeout=120)["state"]
+    print(json.dumps({"with 1,000 listeners and a sweep": beside}, indent=1))
+    good = alone["requests_per_second"] > RATE and alone["p99_ms"] < 1000 * P99
+    good &= beside["requests_per_second"] > RATE and beside["listeners_open"] == LISTENERS
+    good &= beside["submitted_meanwhile"] == "finished"
+    for found in (alone, beside):
+        good &= found["errors"] == 0 and found["memory_growth"] < GROWTH
+    return 0 if good else 1
+
+
+def under_load(pid: int, port: int, paths: list[str], seconds: float) -> dict[str, Any]:
+    """Ask for so many seconds; how many answers came, how soon, and what memory it took."""
+    queue, sizes = multiprocessing.Queue(), []
+    asking = multiprocessing.Process(target=load, args=(port, paths, seconds, queue))
+    asking.start()
     for _ in range(20):
         time.sleep(seconds / 20)
         sizes.append(memory(pid))
-    answers, open_streams = queues[0].get(), queues[1].get()
+    answers = queue.get()
     asking.join()
-    holding.join()
-    state = client.wait(submitted, timeout=120)["state"]
-    times = np.array([one[1] for one in answers])
-    errors = sum(status != 200 for status, _ in answers)
-    growth = max(sizes[-5:]) / max(sizes[5:10])
-    p50, p99 = np.quantile(times, [0.5, 0.99])
-    result = {
+    return {
         "requests_per_second": len(answers) / seconds,
-        "p50_ms": 1000 * p50,
-        "p99_ms": 1000 * p99,
-        "errors": errors,
+        "p99_ms": 1000 * np.quantile([one[1] for one in answers], 0.99),
+        "errors": sum(status != 200 for status, _, _ in answers),
+        **{f"ms of a {kind}": milliseconds(answers, kind) for kind in ("list", "page", "trial")},
         "memory_mb": sizes[-1],
-        "memory_growth": growth,
-        "listeners_open": open_streams,
-        "submitted_meanwhile": state,
+        "memory_growth": max(sizes[-5:]) / max(sizes[5:10]),
     }
-    print(json.dumps(result, indent=1))
-    good = len(answers) / seconds > RATE and p99 < P99 and errors == 0 and growth < GROWTH
-    return 0 if good and open_streams == LISTENERS and state == "finished" else 1
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import http.client
 import http.server
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,8 @@ import boto3
 import pytest
 import toy_sweeps
 
-from sickbay.service.query import query
+from sickbay.service.query import Limits, query
+from sickbay.service.query_pool import QueryPool
 from sickbay.service.status import overview
 from sickbay.service.sweeps import Options, run
 from sickbay.trials.store import StoreError, open_store
@@ -80,6 +82,12 @@ def test_a_whole_sweep_and_every_reader(server):
     assert rows == [("nan", 2), ("none", 2), ("raise", 2)]
     assert query(store, "SELECT count(*) FROM epochs WHERE isnan(val_loss)").rows[0][0] > 0
     assert not [key for key in keys_below(server, "whole/_parts") if key.endswith("trial.json")]
+    pool = QueryPool()
+    text = "SELECT fault, count(*) FROM trials GROUP BY ALL ORDER BY ALL"
+    for _ in range(2):  # started for this, and warm
+        found = json.loads(pool.ask(store, text, Limits()))
+        assert found["rows"] == [list(row) for row in rows]
+    pool.close()
     again = run(SPEC, where, Options(in_process=True))
     assert again.ran == 2  # those that failed; nothing else
 

@@ -155,6 +155,7 @@ def test_a_job_that_never_begins_is_told(cluster, tmp_path):
     failed = cluster.sickbay("submit", spec, *at, "--wait")
     assert failed.returncode == 1
     assert "never began: its job" in failed.stderr
+    assert status(cluster, store)["state"] == "interrupted"
 
 
 def test_the_service_runs_its_sweeps_as_jobs(cluster, tmp_path):

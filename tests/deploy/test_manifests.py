@@ -49,7 +49,7 @@ def test_a_cluster_file_passes_rays_own_schema(path):
     config = yaml.safe_load(path.read_text())
     jsonschema.validate(config, schema)
     for node in config.get("available_node_types", {}).values():
-        assert set(node) <= {"node_config", "resources", "min_workers", "max_workers"}
+        assert set(node) <= {"node_config", "resources", "min_workers", "max_workers", "docker"}
     if "head_node_type" in config:
         assert config["head_node_type"] in config["available_node_types"]
 
@@ -75,6 +75,7 @@ def test_ray_objects_have_what_kuberay_requires():
             assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         assert all(isinstance(v, str) for v in cluster["headGroupSpec"]["rayStartParams"].values())
     job = kinds("RayJob")[0]
+    assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     assert job["spec"]["shutdownAfterJobFinishes"]  # ttl and Kueue need it
     assert job["spec"]["ttlSecondsAfterFinished"] > 0
     assert job["spec"]["suspend"] == ("kueue.x-k8s.io/queue-name" in job["metadata"]["labels"])
@@ -82,9 +83,37 @@ def test_ray_objects_have_what_kuberay_requires():
 
 def test_rays_version_is_the_locked_one():
     locked = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
-    for path in KUBE:
-        for version in re.findall(r'rayVersion: "(.+)"', path.read_text()):
-            assert version == locked[1]
+    for path in (*KUBE, *RAY):
+        pattern = r'rayVersion: "(.+)"|rayproject/ray:([0-9.]+)-py3'
+        for found in re.findall(pattern, path.read_text()):
+            assert "".join(found) == locked[1]
+
+
+@pytest.mark.parametrize("path", RAY, ids=lambda path: path.name)
+def test_a_cluster_asks_for_a_token_and_starts_workers(path):
+    config = yaml.safe_load(path.read_text())
+    assert "~/.ray/auth_token" in config["file_mounts"].values()
+    assert "RAY_AUTH_MODE=token" in path.read_text().partition("provider:")[2]
+    starts = " ".join(config["head_start_ray_commands"])
+    assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in starts  # else no worker ever comes
+    for command in config["setup_commands"]:
+        assert "'~" not in command, "a quoted tilde is no home"
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+
+
+def test_a_cluster_s_setup_installs_this_project(tmp_path):
+    """The on-premise setup, run with a home of its own and a pip that only says what it is told."""
+    config = yaml.safe_load((DEPLOY / "ray" / "on-premise.yaml").read_text())
+    (tmp_path / ".bashrc").touch()
+    pip = tmp_path / "venv" / "bin" / "pip"
+    pip.parent.mkdir(parents=True)
+    pip.write_text('#!/bin/sh\nfor word; do echo "$word"; done > ~/said\n')
+    pip.chmod(0o755)
+    for command in (*config["setup_commands"][1:], *config["setup_commands"][1:]):
+        subprocess.run(["bash", "-c", command], env={"HOME": str(tmp_path)}, check=True)
+    said = (tmp_path / "said").read_text().split()
+    assert said[-2:] == [f"{tmp_path}/sickbay/constraints.txt", f"{tmp_path}/sickbay[cluster]"]
+    assert (tmp_path / ".bashrc").read_text().count("export PATH") == 1
 
 
 def test_pods_run_as_nobody_special_and_say_what_they_take():

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import toy_sweeps
@@ -134,6 +135,31 @@ def test_diagnose_takes_a_log(client):
 
 
 @pytest.mark.parametrize(
+    "log",
+    [
+        "[" * 100_000,
+        '{"a":' * 50_000 + "1" + "}" * 50_000,
+        "epoch,val_loss\n1," + "9" * 200_000,
+        '{"val_loss": ' + "9" * 5_000 + "}",
+        "epoch,val_loss\n1,1\n1000000000000000000000,2\n",
+        "epoch,step,val_loss\n1,inf,1\n2,nan,2\n3,1e30,3\n",
+        ",".join(f"c{n}" for n in range(20_000)) + "\n1,2\n",
+    ],
+    ids=["list", "mapping", "cell", "number", "epoch", "step", "columns"],
+)
+def test_no_log_is_too_odd_to_be_answered(client, log):
+    began = time.monotonic()
+    assert client.post("/api/diagnose", json={"log": log}).status_code in (200, 422)
+    assert time.monotonic() - began < 10.0
+
+
+def test_counts_beyond_all_measure_are_refused(client):
+    for more in ({"epochs": 10**30}, {"val_n": 10**400}, {"classes": [10**30, 1]}):
+        body = {"log": "epoch,val_loss\n1,1\n", **more}
+        assert client.post("/api/diagnose", json=body).status_code == 422
+
+
+@pytest.mark.parametrize(
     ("path", "status", "words"),
     [
         ("/api/sweeps/nothing", 404, "no sweep 'nothing'"),
@@ -185,6 +211,18 @@ def test_tokens_and_roles(tmp_path):
     assert client.get("/metrics").status_code == 401
 
 
+def test_every_route_but_the_page_needs_a_token(tmp_path):
+    store = open_store(str(tmp_path / "store"))
+    create_token(store, "reader", Role.READ)
+    client = TestClient(create_app(store))
+    described = client.app.openapi()["paths"]
+    asked = [(verb, path) for path, verbs in described.items() for verb in verbs]
+    assert len(asked) > 20
+    for verb, path in asked:
+        answer = client.request(verb, path.replace("{", "").replace("}", ""))
+        assert answer.status_code == (200 if path == "/healthz" else 401), path
+
+
 def test_a_revoked_token_is_refused_soon(tmp_path, monkeypatch):
     store = open_store(str(tmp_path / "store"))
     create_token(store, "other", Role.ADMIN)
@@ -194,6 +232,29 @@ def test_a_revoked_token_is_refused_soon(tmp_path, monkeypatch):
     revoke_token(store, "gone")
     monkeypatch.setattr(api_guard, "FRESH_SECONDS", 0.0)
     assert client.get("/api/sweeps", headers=headers).status_code == 401
+
+
+def test_when_the_last_token_is_revoked_the_service_stays_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr(api_guard, "FRESH_SECONDS", 0.0)
+    store = open_store(str(tmp_path / "store"))
+    headers = {"Authorization": f"Bearer {create_token(store, 'last', Role.ADMIN)}"}
+    client = TestClient(create_app(store), base_url="http://localhost")
+    assert client.get("/api/sweeps", headers=headers).status_code == 200
+    revoke_token(store, "last")
+    for sent in (headers, {}):
+        answer = client.get("/api/sweeps", headers=sent)
+        assert answer.status_code == 401
+        assert "every token was revoked" in answer.json()["error"]["message"]
+    headers = {"Authorization": f"Bearer {create_token(store, 'next', Role.READ)}"}
+    assert client.get("/api/sweeps", headers=headers).status_code == 200
+
+
+def test_no_answer_tells_the_keys_of_a_store(tmp_path):
+    keyed = replace(open_store(str(tmp_path)), uri="s3://KEY:SECRET@bucket/folder")
+    client = TestClient(create_app(keyed), base_url="http://localhost")
+    message = client.get("/api/sweeps/nothing").json()["error"]["message"]
+    assert "s3://…@bucket/folder" in message
+    assert "SECRET" not in message
 
 
 def test_another_address_needs_a_token(tmp_path):

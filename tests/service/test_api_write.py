@@ -1,5 +1,8 @@
 """Submitting, stopping and resuming over HTTP, with real sweeps."""
 
+import json
+import signal
+import subprocess
 import time
 
 import pytest
@@ -8,13 +11,24 @@ import yaml
 from fastapi.testclient import TestClient
 from serving_samples import InlineLauncher
 
-from sickbay.service import launching
+from sickbay.service import api_guard, launching
 from sickbay.service.api import create_app
+from sickbay.service.launching import LocalLauncher
+from sickbay.service.stored import state_of
 from sickbay.service.tokens import Role, create_token
 from sickbay.trials.driving import driving
 from sickbay.trials.store import open_store
+from sickbay.trials.store_files import sweep_parts, write_file
+from sickbay.trials.store_read import read_sweep, trial_states
 
 SPEC = toy_sweeps.spec(factors={"fault": ["none", "nan"]}, seeds=1)
+
+
+class Waiting(InlineLauncher):
+    """Takes a sweep, and never begins it."""
+
+    def start(self, store, sweep_id):
+        self.started.append(sweep_id)
 
 
 @pytest.fixture
@@ -95,6 +109,21 @@ def test_a_bad_spec_is_told_as_validate_tells_it(client, path, launcher):
     assert client.post(path, content=b"\xff\xfe").status_code == 422
 
 
+@pytest.mark.parametrize("path", ["/api/sweeps", "/api/plan"])
+def test_a_spec_that_would_keep_others_waiting_is_refused_at_once(client, path, launcher):
+    large = f"{yaml.safe_dump(SPEC)}# {'x' * 256 * 1024}\n"
+    assert client.post(path, content=large).status_code == 413
+    began = time.monotonic()
+    answer = client.post(path, json={**SPEC, "seeds": 100_000})
+    assert answer.status_code == 422
+    assert "200,000 trials" in answer.json()["error"]["message"]
+    levels = {"fault": ["none"], "lr": [round(1 + n / 10_000, 4) for n in range(20_000)]}
+    answer = client.post(path, json={**SPEC, "factors": levels, "seeds": 1000})
+    assert answer.status_code == 422
+    assert time.monotonic() - began < 10.0
+    assert launcher.started == []
+
+
 def test_a_plan_runs_nothing(client, launcher):
     plan = client.post("/api/plan", json=SPEC).json()
     assert (plan["total"], plan["missing"]) == (2, 2)
@@ -127,6 +156,40 @@ def test_a_driver_that_was_started_after_a_cancel_is_left_alone(client, store, l
     assert launcher.killed == []
 
 
+@pytest.mark.parametrize(("verb", "state"), [("stop", "stopped"), ("cancel", "cancelled")])
+def test_a_sweep_that_waits_can_be_ended(store, verb, state):
+    launcher = Waiting()
+    client = TestClient(create_app(store, launcher, Role.SUBMIT), base_url="http://localhost")
+    sweep_id = client.post("/api/sweeps", json=SPEC).json()["sweep_id"]
+    answer = client.post(f"/api/sweeps/{sweep_id}/{verb}")
+    assert (answer.status_code, answer.json()) == (200, {"sweep_id": sweep_id, "asked": verb})
+    assert launcher.killed == [sweep_id]
+    assert state_of(store, read_sweep(store, sweep_id)) == state
+    assert client.post(f"/api/sweeps/{sweep_id}/{verb}").status_code == 409
+    assert client.post(f"/api/sweeps/{sweep_id}/resume").json()["state"] == "queued"
+
+
+def test_a_driver_that_has_not_begun_is_ended(store):
+    launcher = LocalLauncher()
+    client = TestClient(create_app(store, launcher, Role.SUBMIT), base_url="http://localhost")
+    sweep_id = client.post("/api/sweeps", json=SPEC).json()["sweep_id"]
+    assert client.post(f"/api/sweeps/{sweep_id}/cancel").status_code == 200
+    assert launcher._children[sweep_id].returncode == -signal.SIGTERM
+    assert state_of(store, read_sweep(store, sweep_id)) == "cancelled"
+    assert trial_states(store, sweep_id) == {}
+
+
+def test_a_driver_of_another_machine_is_never_killed_here(store, monkeypatch):
+    stranger = subprocess.Popen(["sleep", "60"])
+    beat = {"host": "elsewhere", "pid": stranger.pid, "at": time.time()}
+    write_file(store, f"{sweep_parts(store, 'far-1')}/driver.json", json.dumps(beat).encode())
+    monkeypatch.setattr(launching, "KILL_SECONDS", 0.2)
+    LocalLauncher().kill(store, "far-1")
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
 def test_logs_are_streamed(client, launcher):
     sweep_id = client.post("/api/sweeps", json=SPEC).json()["sweep_id"]
     launcher.wait()
@@ -154,7 +217,7 @@ def test_code_is_refused_before_it_is_imported(store, launcher, tmp_path, monkey
     assert not marker.exists()
 
 
-def test_roles_decide_who_may_submit(store, launcher):
+def test_roles_decide_who_may_submit(store, launcher, monkeypatch):
     reader = {"Authorization": f"Bearer {create_token(store, 'r', Role.READ)}"}
     submitter = {"Authorization": f"Bearer {create_token(store, 's', Role.SUBMIT)}"}
     client = TestClient(create_app(store, launcher, Role.ADMIN))
@@ -164,5 +227,11 @@ def test_roles_decide_who_may_submit(store, launcher):
         assert client.post(f"/api/sweeps{path}", json=SPEC).status_code == 401
     code = client.post("/api/sweeps", json=SPEC, headers=submitter)
     assert code.status_code == 403  # code is for admins here
+    admin = {"Authorization": f"Bearer {create_token(store, 'a', Role.ADMIN)}"}
+    monkeypatch.setattr(api_guard, "FRESH_SECONDS", 0.0)
+    sweep_id = client.post("/api/sweeps", json=SPEC, headers=admin).json()["sweep_id"]
+    launcher.wait()
+    assert client.post(f"/api/sweeps/{sweep_id}/resume", headers=submitter).status_code == 403
+    assert client.post(f"/api/sweeps/{sweep_id}/resume", headers=admin).status_code == 200
     registered = {"name": "m", "workload": "mvm_orientation", "factors": {}, "seeds": 1}
     assert client.post("/api/plan", json=registered, headers=reader).status_code == 200

@@ -47,7 +47,7 @@ def half(folder, trials, sweep_id="one-000001", **objective):
         "objective": {**OBJECTIVE, **objective},
     }
     write_sample(folder, trials, sweep_id=sweep_id, spec=spec)
-    return open_half(str(folder), sweep_id)
+    return open_half(lambda: open_store(str(folder), create=False), sweep_id)
 
 
 def test_the_same_trials_are_identical_and_nothing_drifted(tmp_path):

@@ -71,6 +71,13 @@ def test_reading_verbs_say_the_same_over_http(verb, store, url):
     assert said("--address", url, *verb) == said(*verb, "--store", store.uri)
 
 
+def test_two_sweeps_of_a_service_are_compared(store, url):
+    there = said("--address", url, "compare", "toy", "toy", "--json")
+    assert there.replace(url, store.uri) == said(
+        "compare", "toy", "toy", "--store", store.uri, "--json"
+    )
+
+
 def test_explain_and_logs_of_a_trial(store, url, client):
     trial = client.trials("toy", label="pathological")["trial_id"][0]
     for verb in (["explain", trial], ["logs", "toy", trial]):

@@ -6,7 +6,9 @@ import json
 import pytest
 from report_samples import Told, write_sample
 from rich.console import Console
+from typer.testing import CliRunner
 
+from sickbay.service.cli import app
 from sickbay.service.explain import explanation, print_explanation
 from sickbay.service.report import render_markdown, render_report
 from sickbay.service.sweep_advice import print_advice_lines, sweep_advice
@@ -45,6 +47,17 @@ def test_lines_for_a_person(store):
     print_advice_lines(Console(file=out, width=300), sweep_advice(store, SWEEP))
     lines = out.getvalue().splitlines()
     assert [line.split(": ")[1] for line in lines] == ["duplicate_trials", "seed_instability"]
+
+
+def test_results_as_json_say_it_of_each_trial(store):
+    done = CliRunner().invoke(app, ["results", SWEEP, "--json", "--store", store.uri])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    told = {(row["lr"], row["dead"], row["seed"]): row["sweep_findings"] for row in rows}
+    names = {key: [one["detector"] for one in found] for key, found in told.items()}
+    assert names[1.0, "a", 0] == ["duplicate_trials"]
+    assert names[2.0, "b", 1] == ["seed_instability"]
+    assert all(one["reason"] and one["remedy"] for found in told.values() for one in found)
 
 
 def test_explain_tells_what_concerns_the_trial(store):

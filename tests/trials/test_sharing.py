@@ -1,13 +1,15 @@
 """Fair parts of a cluster: what must hold of them whatever drivers want."""
 
 import dataclasses
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sickbay.trials import driving as driving_room
 from sickbay.trials import sharing
-from sickbay.trials.driving import driver, driving
+from sickbay.trials.driving import driven, driver, driving
 from sickbay.trials.events import Ended
 from sickbay.trials.sharing import Claim, Fair, caps
 from sickbay.trials.store import open_store
@@ -104,10 +106,14 @@ def fair(monkeypatch):
     return made
 
 
-def test_a_lone_sweep_has_no_limit(fair):
-    assert fair.may(10_000)
+def test_a_lone_sweep_has_all_of_the_cluster_and_few_that_wait(fair):
+    assert (fair.may(5), fair.may(6)) == (True, False)
     fair.room.others = {"b": claim(cluster="elsewhere")}
-    assert fair.may(10_000)
+    assert fair.may(5)
+    fair.room.cores = 0.0  # one that has yet to grow must see that something waits
+    assert (fair.may(2), fair.may(3)) == (True, False)
+    fair.room.cores = 64.0
+    assert (fair.may(95), fair.may(96)) == (True, False)
 
 
 def test_the_part_follows_sweeps_that_come_and_go(fair):
@@ -116,7 +122,7 @@ def test_the_part_follows_sweeps_that_come_and_go(fair):
     fair.room.others = {"b": claim(), "c": claim(priority=2)}
     assert (fair.may(0), fair.may(1)) == (True, False)
     fair.room.others = {}
-    assert fair.may(2)
+    assert fair.may(5)
 
 
 def test_on_a_cluster_that_grows_one_trial_waits_so_that_it_grows_on(fair):
@@ -143,6 +149,30 @@ def test_drivers_see_each_other_s_claims_in_the_store(tmp_path):
             assert driver(store, "b").claim == claim()
         one.look()
         assert one.others() == {}
+
+
+def test_a_claim_that_is_released_is_seen_at_once_while_the_driver_goes_on(tmp_path):
+    store = open_store(str(tmp_path / "store"))
+    with driving(store, "a") as one, driving(store, "b") as other:
+        one.claim(claim())
+        other.claim(claim())
+        assert other.others() == {"a": claim()}
+        one.release()
+        other.look()
+        assert other.others() == {}
+        assert driven(store, "a")
+
+
+def test_a_changed_claim_is_told_before_the_next_beat_is_due(tmp_path, monkeypatch):
+    monkeypatch.setattr(driving_room, "LOOK_SECONDS", 0.05)
+    store = open_store(str(tmp_path / "store"))
+    with driving(store, "a") as one:
+        one.claim(claim(wanted=2))
+        one.claim(claim(wanted=1))
+        ends = time.monotonic() + 2.0  # beats are five seconds apart
+        while driver(store, "a").claim.wanted == 2 and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert driver(store, "a").claim.wanted == 1
 
 
 def test_a_claim_is_plain_data():

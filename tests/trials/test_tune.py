@@ -1,6 +1,11 @@
 """Trials on a real local Ray: what a worker's death, an exception and a reused process lead to."""
 
+import json
 import os
+import signal
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -9,7 +14,7 @@ import toy_sweeps
 from sickbay.trials import tune, tune_cluster
 from sickbay.trials.events import Ended, ErrorStorm, ResourceError, Retried, Started
 from sickbay.trials.inline import run_to_end
-from sickbay.trials.store import open_store
+from sickbay.trials.store import open_store, request, requested
 from sickbay.trials.store_read import trial_states
 from sickbay.trials.store_tables import load_tables
 
@@ -90,6 +95,26 @@ def test_a_worker_that_dies_every_time_is_a_failed_trial_without_a_label(tmp_pat
     assert states(tmp_path) == {job.trial.trial_id: "failed"}
 
 
+def test_a_worker_that_is_told_to_go_fails_no_trial(tmp_path):
+    """As on a node that is drained, or when a driver's cluster loses its head."""
+    [job] = jobs(tmp_path, 1, sleep_ms=100.0)
+
+    def tell():
+        pattern = f"_parts/*/{job.trial.trial_id}/attempt-1.json"
+        while not (found := list((tmp_path / "store").glob(pattern))):
+            time.sleep(0.05)
+        os.kill(json.loads(found[0].read_text())["pid"], signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(tell)
+        events = run_all([job])
+        told.result()
+    assert [type(e) for e in events if not isinstance(e, Started)] == [Retried, Ended]
+    assert events[-1].state == "completed"
+    rows = toy_sweeps.stored_rows(tmp_path / "store", job.trial.trial_id)
+    assert [(attempt, row.epoch) for attempt, row in rows] == [(2, e) for e in range(1, 17)]
+
+
 def test_out_of_memory_is_retried(tmp_path):
     [job] = jobs(tmp_path, 1, fault="oom")
     events = run_all([job])
@@ -120,6 +145,27 @@ def test_a_workload_that_is_not_on_the_worker_is_an_error_of_the_user(tmp_path):
     ]
     with pytest.raises(ErrorStorm, match="there is no module"):
         run_all(planned)
+
+
+def test_what_waits_on_the_cluster_when_a_sweep_is_stopped_leaves_no_trace(tmp_path):
+    store, events = open_store(str(tmp_path / "store")), []
+
+    def watch(event):
+        events.append(event)
+        if isinstance(event, Ended):
+            request(store, "s", "stop")
+
+    tune.run_jobs(
+        jobs(tmp_path, 30, sleep_ms=50.0),
+        tune.Share(),
+        watch,
+        retries=0,
+        stopping=lambda: requested(store, "s") is not None,
+    )
+    ended = Counter(event.state for event in events if isinstance(event, Ended))
+    assert set(ended) == {"completed", "cancelled"}
+    assert ended["completed"] <= 3  # the first, and what ran beside it
+    assert list(states(tmp_path).values()) == ["completed"] * ended["completed"]
 
 
 def test_nothing_begins_after_a_request_to_stop_and_what_runs_comes_to_its_end(tmp_path):
