@@ -31,20 +31,17 @@ BLOWN_UP = {"divergence", "non_finite", "exploding_gradient"}
 
 def duplicate_trials(view: SweepView) -> SweepOutcome:
     """Fire when configurations that differ have the same curves bit for bit."""
+    told = [(one, bits) for one in view.trials if (bits := _bits(one)) is not None]
     alike: dict[tuple[object, ...], list[SweepTrial]] = defaultdict(list)
-    told = 0
-    for trial in view.trials:
-        bits = _bits(trial)
-        if bits is not None:
-            told += 1
-            alike[trial.seed, bits].append(trial)
-    if told < 2:
+    for trial, bits in told:
+        alike[trial.seed, bits].append(trial)
+    if len(told) < 2:
         return insufficient("Fewer than two trials left curves that could be compared.")
     groups = [group for group in alike.values() if len({one.arm for one in group}) > 1]
     if not groups:
-        return clear(f"The {told} trials left different curves.")
+        return clear(f"The {len(told)} trials left different curves.")
     factors = _differing(groups)
-    dead = [name for name in factors if _never_matters(view, name)]
+    dead = [name for name in factors if _never_matters(told, name)]
     ids = tuple(sorted(one.trial_id for group in groups for one in group))
     words = ", ".join(f"`{name}`" for name in dead or factors)
     told_of = "never changed anything" if dead else "changed nothing there"
@@ -179,13 +176,12 @@ def _differing(groups: Iterable[Sequence[SweepTrial]]) -> list[str]:
     )
 
 
-def _never_matters(view: SweepView, name: str) -> bool:
+def _never_matters(told: Iterable[tuple[SweepTrial, bytes]], name: str) -> bool:
     """Whether every pair of trials that differ in this factor alone has the same curves."""
     pairs: dict[tuple[object, ...], set[bytes]] = defaultdict(set)
     levels: dict[tuple[object, ...], set[Scalar | None]] = defaultdict(set)
-    for trial in view.trials:
-        bits = _bits(trial)
-        if bits is not None and name in trial.levels:
+    for trial, bits in told:
+        if name in trial.levels:
             rest = tuple(pair for pair in trial.arm if pair[0] != name)
             pairs[trial.seed, rest].add(bits)
             levels[trial.seed, rest].add(trial.levels[name])
