@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sickbay.trials.evidence import floor_of, least_loss
+from sickbay.trials.evidence import floor_of, least_loss, may_recover
+from sickbay.trials.evidence_classes import ranks_well
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
 from sickbay.trials.statistics import BoolArray, FloatArray, mann_kendall_windows, noise, persistent
@@ -136,6 +137,18 @@ def _rules(curve: _Curve) -> Iterator[_Rule]:
             rising = p_values < margin("rising_p")
         text = "times the best constant predictor's loss, and rising"
         yield _Rule((ratio > limit) & rising, ratio < limit / slack, ratio, limit, text, slow=True)
+
+
+def may_pass(history: History, found: Blowup) -> str | None:
+    """Why a running trial may get over a blow-up, as the end of a sentence; None if it may not.
+
+    Ten times the loss of the start is final. The other rules wait while the loss falls, and while
+    the scores of a classifier still rank well: then it has not lost what it knew.
+    """
+    if history.finished or not found.slow:
+        return None
+    loss = history.column(found.signal)
+    return may_recover(history, loss, recovery_rises=False) or ranks_well(history)
 
 
 def _over(loss: FloatArray, base: FloatArray) -> FloatArray:

@@ -21,7 +21,8 @@ applicable fatal detectors could judge; otherwise it is inconclusive, and the la
 "Running" tells whether a detector may stop a trial that still runs. A running trial is given ten
 evaluations and a quarter of its plan, and longer while it moves towards recovery; exact findings
 (non-finite numbers, a gradient of exactly zero, no supervision, equal components) need no such
-patience.
+patience, nor does a trial whose steps are so small that in all the epochs to come no parameter
+group can move by a thousandth of its size.
 
 This page is written by `python -m sickbay.trials.catalogue`; a test compares the two.
 """

@@ -52,6 +52,21 @@ _EXPLAINS = {
         *_WORTHLESS,
     ),
     "non_finite": ("no_parameter_update", "mixture_collapse", "constant_output", *_WORTHLESS),
+    "saturated_activation": (
+        "no_parameter_update",
+        "vanishing_gradient",
+        "representation_collapse",
+        "constant_output",
+        *_WORTHLESS,
+    ),
+    "dead_units": (
+        "no_parameter_update",
+        "vanishing_gradient",
+        "mixture_collapse",
+        "representation_collapse",
+        "constant_output",
+        *_WORTHLESS,
+    ),
     "no_parameter_update": (
         "vanishing_gradient",
         "symmetric_component_trap",
@@ -61,19 +76,6 @@ _EXPLAINS = {
         *_WORTHLESS,
     ),
     "symmetric_component_trap": ("mixture_collapse", "constant_output", "no_skill"),
-    "saturated_activation": (
-        "vanishing_gradient",
-        "representation_collapse",
-        "constant_output",
-        *_WORTHLESS,
-    ),
-    "dead_units": (
-        "vanishing_gradient",
-        "mixture_collapse",
-        "representation_collapse",
-        "constant_output",
-        *_WORTHLESS,
-    ),
     "vanishing_gradient": (
         "mixture_collapse",
         "representation_collapse",

@@ -22,7 +22,7 @@ from sickbay.trials.history import History
 from sickbay.trials.margins import MARGINS_VERSION, margin
 from sickbay.trials.statistics import holm
 
-DIAGNOSE_VERSION = "2"
+DIAGNOSE_VERSION = "3"
 JUDGED = (FindingState.FIRED, FindingState.SUSPECT, FindingState.CLEAR)
 SKILL_SIGNALS = {"val_loss": "validation loss", "val_density_kl": "divergence of the density"}
 

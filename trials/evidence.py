@@ -22,6 +22,7 @@ from sickbay.trials.statistics import (
     persistent,
     spent_alpha,
     spread,
+    theil_sen_windows,
 )
 
 
@@ -98,6 +99,19 @@ def no_skill_since(history: History) -> int | None:
     return persistent(enter, leave, np.isnan(found.upper), whole("persistence"))
 
 
+def skill_gone_since(history: History) -> int | None:
+    """Index since which the upper bound of the gain is within the margin, or None.
+
+    Other than `no_skill_since` it does not mind what the model knew before.
+    """
+    found = gain(history)
+    if found is None:
+        return None
+    limit = margin("skill_gain")
+    leave = found.upper > limit * margin("hysteresis")
+    return persistent(found.upper <= limit, leave, np.isnan(found.upper), whole("persistence"))
+
+
 def no_gain_p(found: Gain) -> float:
     """Probability of gains as small as the last three, if the true one were over the margin."""
     limit = margin("skill_gain")
@@ -126,10 +140,11 @@ def lasting(values: FloatArray, count: int = 3) -> float:
 def may_recover(history: History, values: FloatArray, *, recovery_rises: bool) -> str | None:
     """Why a running trial may still recover, as the end of a sentence; None if it may not.
 
-    A finished trial recovers no more. A running one is given ten evaluations and a quarter of its
-    plan, and longer as long as `values` move in the direction of recovery.
+    A finished trial recovers no more, nor does one whose parameters stand still. Another one is
+    given ten evaluations and a quarter of its plan, and longer as long as `values` move in the
+    direction of recovery.
     """
-    if history.finished:
+    if history.finished or stands_still(history):
         return None
     granted, share = whole("online_evaluations"), margin("online_share")
     if len(history) < granted:
@@ -140,6 +155,74 @@ def may_recover(history: History, values: FloatArray, *, recovery_rises: bool) -
     if p_value <= margin("trend_p"):
         return f"the last evaluations move towards recovery (Mann-Kendall p = {p_value:.2g})"
     return None
+
+
+def skill_may_come(history: History, loss: FloatArray) -> str | None:
+    """Why a running trial without skill may still get some; None if it may not.
+
+    As `may_recover` of a falling loss; but a validation loss that lies far over the floor, and
+    falls too slowly to reach it in the epochs to come, is no hope.
+    """
+    again = may_recover(history, loss, recovery_rises=False)
+    if again is None or len(history) < whole("online_evaluations"):
+        return again
+    if history.epochs[-1] < margin("online_share") * history.epochs_planned:
+        return again
+    return None if out_of_reach(history) else again
+
+
+def stands_still(history: History) -> bool:
+    """Whether no parameter group can move noticeably any more in the steps to come.
+
+    Even if every step went in the same direction as the largest of the last ones, each group would
+    move by under a thousandth of its size. Five evaluations, and no growth of the steps in them (a
+    warmup), are asked for. False where nobody measures the steps.
+    """
+    return history.once("stands still", lambda: _stands_still(history))
+
+
+def _stands_still(history: History) -> bool:
+    needed = whole("still_evaluations")
+    if len(history) < needed or not history.has("group_update_ratio"):
+        return False
+    ratios = history.vectors("group_update_ratio")[-whole("trend_window") :]
+    known = ~np.isnan(ratios).all(axis=0)  # the others have no gradient, and do not move either
+    if not known.any() or not np.isfinite(ratios[:, known]).all():
+        return False
+    largest = ratios[:, known].max(axis=1)
+    passed, taken = float(history.epochs[-1]), float(history.steps[-1])
+    if taken < passed:  # nobody counted them
+        return False
+    to_come = max(taken / passed * (history.epochs_planned - passed), 1.0)
+    if float(largest[-needed:].max()) * to_come >= margin("still_movement"):
+        return False
+    return mann_kendall(largest, rising=True) > margin("trend_p")
+
+
+def out_of_reach(history: History) -> bool:
+    """Whether the validation loss is far over the floor and will not get down to it in time.
+
+    Far: twice the floor. Its logarithm over the floor's is carried on along its slope of the last
+    ten evaluations, at twice the speed, to the end of the plan. Losses that approach their end by
+    a power law or exponentially get slower on that scale, not faster.
+    """
+    return history.once("out of reach", lambda: _out_of_reach(history))
+
+
+def _out_of_reach(history: History) -> bool:
+    found, window = gain(history), whole("trend_window")
+    if found is None or len(history) < window:
+        return False
+    floor, loss = floor_of(history.facts, "val_loss"), history.column("val_loss")
+    if floor is None or least_loss(history.facts, "val_loss", loss, floor) is None:
+        return False
+    over = 1.0 - found.value[-window:]  # the loss in units of the floor
+    if not (over >= margin("cap_over_floor")).all():  # NaN and infinity are for other detectors
+        return False
+    epochs = history.epochs[-window:].astype(np.float64)
+    slope = float(theil_sen_windows(epochs, np.log(over), window)[-1])
+    left = float(history.epochs_planned - history.epochs[-1])
+    return bool(np.log(over[-1]) + margin("reach_speed") * slope * left > 0.0)
 
 
 def epoch_at(history: History, index: int) -> int:

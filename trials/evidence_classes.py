@@ -9,7 +9,14 @@ from functools import cached_property
 import numpy as np
 
 from sickbay.trials.contract import TaskKind
-from sickbay.trials.evidence import alphas, gain, lasting, may_recover
+from sickbay.trials.evidence import (
+    alphas,
+    gain,
+    lasting,
+    may_recover,
+    no_skill_since,
+    skill_may_come,
+)
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
 from sickbay.trials.statistics import (
@@ -27,6 +34,15 @@ from sickbay.trials.statistics import (
 )
 
 CLASSIFICATION = (TaskKind.BINARY, TaskKind.MULTICLASS)
+RANKING_SIGNALS = (
+    "val_auroc",
+    "val_auroc_se",
+    "val_auprc",
+    "val_auprc_se",
+    "val_confusion",
+    "val_scores_hist_neg",
+    "val_scores_hist_pos",
+)
 CLASS_SIGNALS = ("val_confusion", "val_auroc", "val_scores_hist_pos", "class_gradient_share")
 
 
@@ -145,9 +161,44 @@ def classes_may_recover(history: History, values: FloatArray) -> str | None:
     While it falls, a model first learns how frequent its classes are; what it knows of the inputs
     shows in rankings and recalls only later.
     """
-    return may_recover(history, values, recovery_rises=True) or may_recover(
-        history, history.column("val_loss"), recovery_rises=False
+    return may_recover(history, values, recovery_rises=True) or skill_may_come(
+        history, history.column("val_loss")
     )
+
+
+def ranks_well(history: History) -> str | None:
+    """Say that the scores rank far better than chance, for sure; None if that is not proven.
+
+    Far better: the AUROC's lower bound is over 0.60. Then the model has skill whatever its loss
+    says, and only the scale of its scores is wrong.
+    """
+    if history.facts.kind not in CLASSIFICATION:
+        return None
+    lower = ranking_lower(history)
+    if lower is None or lower <= 0.5 + margin("ranking_margin"):
+        return None
+    return f"the scores rank well (AUROC at least {lower:.3f}): only their scale is wrong"
+
+
+def worthless_since(history: History) -> int | None:
+    """Index since which nothing the model knows can be proven, by loss or by ranking; or None."""
+    return None if ranks_well(history) else no_skill_since(history)
+
+
+def skill_on_its_way(history: History, loss: FloatArray) -> str | None:
+    """Why a running trial without skill may still get some: by its loss, or by its ranking.
+
+    As `skill_may_come`; and a classifier waits while its scores rank better than chance for sure,
+    or better and better. Rankings come before the loss where classes are rare.
+    """
+    again = skill_may_come(history, loss)
+    found = None if again or history.finished else ranking(history)
+    if found is None or history.facts.kind not in CLASSIFICATION:
+        return again
+    lower = lasting(found.lower, 1)
+    if lower > 0.5:
+        return f"the scores rank better than chance (AUROC at least {lower:.3f})"
+    return may_recover(history, found.auroc, recovery_rises=True)
 
 
 def threshold_only(history: History) -> str | None:

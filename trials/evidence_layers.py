@@ -2,17 +2,21 @@
 
 import numpy as np
 
-from sickbay.trials.evidence import may_recover, no_skill_since
+from sickbay.trials.evidence import skill_gone_since
+from sickbay.trials.evidence_classes import ranks_well, skill_on_its_way
 from sickbay.trials.history import History
 from sickbay.trials.statistics import BoolArray, FloatArray, persistent
 
 
 def lasting_no_skill(history: History) -> bool:
-    """Whether the validation loss proves that there is no skill, and none is on its way."""
-    if no_skill_since(history) is None:
+    """Whether the validation loss proves that there is no skill, and none is on its way.
+
+    Scores that rank well are skill, whatever the loss says.
+    """
+    if ranks_well(history) or skill_gone_since(history) is None:
         return False
     loss = history.column("train_loss" if history.has("train_loss") else "val_loss")
-    return may_recover(history, loss, recovery_rises=False) is None
+    return skill_on_its_way(history, loss) is None
 
 
 def layer_words(layer: int, layers: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-MARGINS_VERSION = "1.2"
+MARGINS_VERSION = "1.3"
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,13 @@ _TABLE = {
         10, "evaluations", "shows a slope of 0.3 sd an evaluation in 2 of 3 runs"
     ),
     "trend_p": Margin(0.05, "p-value", "below, the curve is moving and may still recover"),
+    "still_evaluations": Margin(
+        5, "evaluations", "a warmup shows itself as growth in five: p < 0.01"
+    ),
+    "still_movement": Margin(
+        1e-3, "share of the weights", "what all the steps to come can change of a group"
+    ),
+    "reach_speed": Margin(2.0, "times the slope", "the loss may fall twice as fast as it did"),
     "coverage": Margin(0.8, "share", "fewer judged fatal detectors cannot carry the word healthy"),
     "cause_slack": Margin(3, "evaluations", "a cause may be seen this much after its consequence"),
     # skill
@@ -149,6 +156,9 @@ _TABLE = {
     ),
     # labels
     "label_flips": Margin(0.01, "share of labels", "labels of a fixed sample do not change at all"),
+    "labels_drawn": Margin(
+        0.8, "share of independent flips", "hardly anything stays of the label before"
+    ),
     "label_transitions": Margin(2, "transitions", "one may be a change of the data, once"),
     "memorised_gain": Margin(0.5, "gain", "half of what can be known of the training labels"),
     "memorised_share": Margin(0.5, "share of the plan", "generalisation may come late"),

@@ -250,7 +250,7 @@ def test_the_labeller_version_follows_detectors_but_not_their_order(built_in):
     assert version != labeller_version(built_in[1:])
     newer = [replace(built_in[0], version="9.0"), *built_in[1:]]
     assert version != labeller_version(newer)
-    assert version.startswith("2-")
+    assert version.startswith("3-")
 
 
 def finding(name, onset=1, severity=Severity.FATAL, state=FindingState.FIRED, **evidence):
@@ -270,6 +270,7 @@ def finding(name, onset=1, severity=Severity.FATAL, state=FindingState.FIRED, **
         ([("no_skill", 1), ("non_finite", 18)], "no_skill"),  # too late to be its cause
         ([("zero_supervision", 1), ("no_parameter_update", 1)], "zero_supervision"),
         ([("late_collapse", 12), ("divergence", 11)], "divergence"),
+        ([("no_parameter_update", 22), ("dead_units", 21)], "dead_units"),
         ([("a_stranger", 5), ("no_skill", 5)], "no_skill"),  # known ones first
         ([("a_stranger", 2), ("no_skill", 5)], "a_stranger"),  # but the earliest before
     ],
@@ -335,8 +336,8 @@ def test_a_diagnosis_after_every_epoch_is_affordable(built_in):
         times = []
         for _ in range(15):
             history = make(healthy, n, planned=n)
-            start = time.perf_counter()
+            start = time.process_time()
             diagnose(history, built_in)
-            times.append(time.perf_counter() - start)
-        # three times the goal, so that a busy machine does not fail the test
+            times.append(time.process_time() - start)
+        # three times the goal, so that a slow machine does not fail the test
         assert min(times) <= 3 * limit

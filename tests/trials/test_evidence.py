@@ -4,7 +4,17 @@ from scipy.stats import norm
 
 from sickbay.trials.contract import Row, TaskFacts
 from sickbay.trials.detectors.no_skill import detect
-from sickbay.trials.evidence import alphas, gain, lasting, may_recover, perfect_fit, stepped
+from sickbay.trials.evidence import (
+    alphas,
+    gain,
+    lasting,
+    may_recover,
+    out_of_reach,
+    perfect_fit,
+    skill_may_come,
+    stands_still,
+    stepped,
+)
 from sickbay.trials.history import History
 
 FACTS = TaskFacts(floors={"val_loss": 0.5}, loss_minimum=0.0)
@@ -142,6 +152,56 @@ def test_a_running_trial_is_given_time_and_trends():
     assert ask(10, flat) is None
     assert "towards recovery" in ask(12, falling)
     assert ask(12, falling, finished=True) is None
+
+
+@pytest.mark.parametrize(
+    ("ratios", "still"),
+    [
+        ([1e-7] * 6, True),  # 340 steps to come: 3.4e-5 of the weights
+        ([1e-5] * 6, False),
+        ([1e-9, 2e-9, 3e-9, 4e-9, 5e-9, 6e-9], False),  # a warmup
+        ([1e-3, 1e-7, 1e-7, 1e-7, 1e-7, 1e-7], True),
+        ([1e-7] * 5 + [np.nan], False),
+    ],
+)
+def test_parameters_that_hardly_move_stand_still(ratios, still):
+    rows = [
+        Row(i + 1, 10 * (i + 1), {"group_update_ratio": [r, 0.0]}) for i, r in enumerate(ratios)
+    ]
+    history = History(rows, FACTS, 40)
+    assert stands_still(history) is still
+    assert (may_recover(history, np.ones(6), recovery_rises=True) is None) is still
+
+
+def test_nobody_stands_still_whose_steps_are_not_known():
+    tiny = [[1e-9]] * 6
+    assert not stands_still(make(6, val_loss=[0.5] * 6, finished=False))
+    rows = [Row(i + 1, 0, {"group_update_ratio": tiny[i]}) for i in range(6)]
+    assert not stands_still(History(rows, FACTS, 40))
+    assert not stands_still(make(4, group_update_ratio=tiny[:4], finished=False))
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize(
+    ("loss", "lost"),
+    [
+        (50 * np.arange(1.0, 13.0) ** -0.1, True),  # 40 at the tenth, 33 at the end
+        (50 * 0.8 ** np.arange(12.0), False),  # at the floor after 20 more
+        (0.9 * 0.999 ** np.arange(12.0), False),  # under twice the floor nothing is extrapolated
+    ],
+)
+def test_a_loss_far_away_must_come_down_in_time(loss, lost, unit):
+    facts = TaskFacts(floors={"val_loss": 0.5 * unit}, loss_minimum=0.0)
+    rows = [Row(i + 1, i + 1, {"val_loss": float(unit * v)}) for i, v in enumerate(loss)]
+    history = History(rows, facts, 40)
+    assert out_of_reach(history) is lost
+    assert (skill_may_come(history, history.column("val_loss")) is None) is lost
+
+
+def test_a_log_density_has_no_multiples_and_is_never_out_of_reach():
+    facts = TaskFacts(floors={"val_loss": -1.0})
+    rows = [Row(i + 1, i + 1, {"val_loss": 500.0 - i}) for i in range(12)]
+    assert not out_of_reach(History([*rows, Row(13, 13, {"val_loss": -2.0})], facts, 40))
 
 
 def test_an_evaluation_before_the_first_step_has_no_step():

@@ -10,6 +10,9 @@ from sickbay.trials.evidence_classes import (
     confusion,
     ranking,
     ranking_lower,
+    ranks_well,
+    skill_on_its_way,
+    worthless_since,
 )
 from sickbay.trials.history import History
 
@@ -92,6 +95,44 @@ def verdicts(positives, auroc, runs=200, base=0.2):
         columns["val_confusion"] = [n - positives, 0, positives, 0]
         found.append(chance_level_ranking.detect(make(columns, n=4)).state)
     return [state is FindingState.FIRED for state in found]
+
+
+def ranked(auroc, *, finished, n=12):
+    facts = TaskFacts(kind=TaskKind.BINARY, floors={"val_loss": 0.7}, loss_minimum=0.0)
+    auroc = np.broadcast_to(auroc, n)
+    rows = [
+        Row(
+            i + 1,
+            i + 1,
+            {
+                "val_loss": 0.7 + 0.001 * (i % 2),
+                "val_loss_se": 0.001,
+                "val_n": 10_000.0,
+                "val_auroc": float(auroc[i]),
+                "val_auroc_se": 0.01,
+                "val_auprc": 0.1,
+                "val_confusion": [9000, 0, 1000, 0],
+            },
+        )
+        for i in range(n)
+    ]
+    return History(rows, facts, n, finished=finished)
+
+
+def test_scores_that_rank_well_are_skill_whatever_the_loss_says():
+    assert worthless_since(ranked(0.55, finished=True)) == 0
+    assert ranks_well(ranked(0.55, finished=True)) is None  # over chance, but not by much
+    assert worthless_since(ranked(0.9, finished=True)) is None
+    assert "AUROC at least 0.8" in ranks_well(ranked(0.9, finished=True))
+
+
+def test_a_running_trial_is_granted_a_ranking_that_is_over_chance_or_rises():
+    loss = np.full(12, 0.7)
+    assert skill_on_its_way(ranked(0.5, finished=False), loss) is None
+    assert "better than chance" in skill_on_its_way(ranked(0.6, finished=False), loss)
+    rising = skill_on_its_way(ranked(np.linspace(0.4, 0.5, 12), finished=False), loss)
+    assert "towards recovery" in rising
+    assert skill_on_its_way(ranked(0.6, finished=True), loss) is None
 
 
 @pytest.mark.parametrize(("positives", "least"), [(20, 0.3), (50, 0.6), (100, 0.9)])

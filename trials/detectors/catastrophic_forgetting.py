@@ -28,7 +28,7 @@ def no_reference(history: History) -> str | None:
 
 @detector(
     name="catastrophic_forgetting",
-    version="1.0",
+    version="1.2",
     title="Catastrophic forgetting",
     severity=Severity.FATAL,
     online=True,
@@ -39,11 +39,14 @@ def no_reference(history: History) -> str | None:
         "encoder_reference_n",
         "encoder_reference_drop_se",
         "encoder_cka",
+        "group_update_ratio",
+        "nonfinite_params",
     ),
     rule="The skill of the encoder on a fixed reference task has fallen (lower bound) by more than "
     "5 points, or by more than a quarter of what it was at the start, within a tenth of the plan, "
-    "and has not come back: three times in a row. A drop that took longer, or a linear CKA to the "
-    "features at the start under 0.5 alone (representation drift), is a warning.",
+    "and has not come back: three times in a row, at weights that are numbers. A drop that "
+    "took longer, or a linear CKA to the features at the start under 0.5 alone (representation "
+    "drift), is a warning.",
     formula="S_0 - S - z SE > min(0.05, 0.25 S_0), k = 3, and the same drop within 10 % of the "
     "epochs; CKA < 0.5, k = 3",
     source="Forgetting is a loss of skill; drift alone may be adaptation. Unpaired error of the "
@@ -63,13 +66,18 @@ def no_reference(history: History) -> str | None:
 )
 def detect(history: History) -> Outcome:
     """Fire when reference skill has gone at once and for good."""
-    skill = history.column("encoder_reference_skill")
+    # weights that are no numbers know nothing, but they have not forgotten it
+    broken = history.column("nonfinite_params") > 0.0
+    skill = np.where(broken, np.nan, history.column("encoder_reference_skill"))
+    if np.isnan(skill).all():
+        return insufficient("No evaluation has a reference skill of weights that are numbers.")
     start, begun = _start(history, skill)
     error = _error(history, skill, start)
     limit = min(margin("forgotten_points"), margin("forgotten_share") * abs(start))
     lower = start - skill - normal_quantiles(alphas(history)) * error
     back = start - skill < limit / margin("hysteresis")
-    index = persistent(lower > limit, back, np.isnan(lower), whole("persistence"))
+    gap = np.isnan(lower) & ~broken
+    index = persistent(lower > limit, back, gap, whole("persistence"))
     drop, now = lasting(start - skill), lasting(lower)
     words = f"The skill on the reference task was {start:.3f} and is {lasting(skill):.3f}"
     if index is None:

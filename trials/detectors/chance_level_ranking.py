@@ -27,7 +27,7 @@ from sickbay.trials.statistics import persistent
 
 @detector(
     name="chance_level_ranking",
-    version="1.1",
+    version="1.2",
     title="Ranking at chance level",
     severity=Severity.FATAL,
     online=True,
@@ -42,6 +42,7 @@ from sickbay.trials.statistics import persistent
         "val_confusion",
         "val_loss",
         "val_n",
+        "group_update_ratio",
     ),
     rule="The upper bound of the AUROC is at most 0.60 and that of the average precision at most "
     "1.5 times the base rate, three times in a row; or the AUROC is provably under one half "

@@ -4,7 +4,13 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations, suspect
-from sickbay.trials.evidence import alphas, epoch_at, gain, lasting, may_recover, no_skill_since
+from sickbay.trials.evidence import alphas, epoch_at, gain, lasting, may_recover
+from sickbay.trials.evidence_classes import (
+    RANKING_SIGNALS,
+    ranks_well,
+    skill_on_its_way,
+    worthless_since,
+)
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
 from sickbay.trials.statistics import persistent, variance_upper
@@ -12,7 +18,7 @@ from sickbay.trials.statistics import persistent, variance_upper
 
 @detector(
     name="constant_output",
-    version="1.0",
+    version="2.0",
     title="Prediction collapse",
     severity=Severity.FATAL,
     online=True,
@@ -23,10 +29,13 @@ from sickbay.trials.statistics import persistent, variance_upper
         "val_loss_se",
         "train_loss",
         "val_floor_gap_se",
+        "group_update_ratio",
+        *RANKING_SIGNALS,
     ),
     rule="The variance of the prediction over inputs is under a thousandth of the target's "
-    "(upper bound), three times in a row, and the validation loss does not prove skill. While "
-    "the trial runs, the loss must prove that there is none, and must not fall.",
+    "(upper bound), three times in a row, and neither the validation loss nor the ranking "
+    "proves skill. While the trial runs, the loss must prove that there is none, and neither loss "
+    "nor ranking may be on its way to it.",
     formula="s² (n-1) / chi²(alpha, n-1) < 1e-3, k = 3, with s² = Var(prediction) / Var(target)",
     source="TheDeepChecker's output variance coefficient of 1e-3.",
     remedy="Look for a net that trains only its last bias, dead layers, or inputs and targets of "
@@ -55,11 +64,13 @@ def detect(history: History) -> Outcome:
         f"(limit {limit:g}), since epoch {since}"
     )
     found = gain(history)
-    skilled = found is not None and lasting(found.lower) > margin("skill_gain")
+    skilled = ranks_well(history)
+    if found is not None and lasting(found.lower) > margin("skill_gain"):
+        skilled = "the validation loss proves skill"
     again = _undecided(history)
     if skilled or again:
         return suspect(
-            f"{reason}; but {'the validation loss proves skill' if skilled else again}.",
+            f"{reason}; but {skilled or again}.",
             onset=since,
             statistic=now,
             threshold=limit,
@@ -75,6 +86,6 @@ def _undecided(history: History) -> str | None:
     again = may_recover(history, ratio, recovery_rises=True)
     if history.finished or again:
         return again
-    if no_skill_since(history) is None:
+    if worthless_since(history) is None:
         return "the validation loss does not prove yet that it has no skill"
-    return may_recover(history, history.column("train_loss"), recovery_rises=False)
+    return skill_on_its_way(history, history.column("train_loss"))

@@ -12,6 +12,7 @@ from sickbay.trials.detecting import (
     more_evaluations,
 )
 from sickbay.trials.evidence import epoch_at, lasting, may_recover
+from sickbay.trials.evidence_classes import RANKING_SIGNALS
 from sickbay.trials.evidence_layers import held_since, lasting_no_skill, layer_words
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
@@ -29,7 +30,7 @@ def no_watched_units(history: History) -> str | None:
 
 @detector(
     name="dead_units",
-    version="1.0",
+    version="2.0",
     title="Dead units",
     severity=Severity.FATAL,
     online=True,
@@ -43,11 +44,13 @@ def no_watched_units(history: History) -> str | None:
         "val_loss_se",
         "val_floor_gap_se",
         "val_n",
+        "group_update_ratio",
+        *RANKING_SIGNALS,
     ),
     rule="At least half of a layer's units, or of the net's, are active on no sample of a probe "
     "batch large enough to say so (upper bound of their activity at most 0.3 %), twice in a row: a "
     "warning. Fatal if nine tenths of a layer or half of the net are dead and the model provably "
-    "has no skill.",
+    "has no skill now, by its loss and, among classes, by its ranking.",
     formula="dead = active in 0 of n, CP_95(0, n) <= 0.003; layer >= 0.5, k = 2; fatal: (layer >= "
     "0.9 or net >= 0.5) and G + z SE <= 0.02",
     source="SageMaker Debugger (half of a layer), DeepDiagnosis (70 %), TheDeepChecker; with the "
@@ -106,8 +109,9 @@ def detect(history: History) -> Outcome:
 def _net(history: History, shares: FloatArray) -> FloatArray:
     """Share of dead units over all layers, weighted by their units where recorded, shape (n,)."""
     units = history.vectors("layer_units")
-    weights = np.where(units > 0.0, units, np.nan) if units.shape == shares.shape else shares * 0.0
-    weights = np.where(np.isnan(weights) | ~np.isfinite(weights), 1.0, weights)
+    if units.shape != shares.shape:
+        units = np.ones_like(shares)
+    weights = np.where((units > 0.0) & np.isfinite(units), units, 1.0)
     known = np.isfinite(shares)
     total = np.where(known, weights, 0.0).sum(axis=1)
     dead = (np.where(known, shares, 0.0) * weights).sum(axis=1)

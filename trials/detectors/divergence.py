@@ -2,25 +2,35 @@
 
 import numpy as np
 
-from sickbay.trials.blowup import LOSSES, blowup
+from sickbay.trials.blowup import LOSSES, blowup, may_pass
 from sickbay.trials.contract import Severity
 from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations, suspect
-from sickbay.trials.evidence import epoch_at, may_recover
+from sickbay.trials.evidence import epoch_at
+from sickbay.trials.evidence_classes import RANKING_SIGNALS
 from sickbay.trials.history import History
 from sickbay.trials.margins import whole
 
 
 @detector(
     name="divergence",
-    version="1.0",
+    version="2.0",
     title="Divergence",
     severity=Severity.FATAL,
     online=True,
     signals=("val_loss|train_loss",),
-    optional_signals=("val_loss_se", "train_loss_se"),
+    optional_signals=(
+        "val_loss_se",
+        "train_loss_se",
+        "val_floor_gap_se",
+        "val_n",
+        "group_update_ratio",
+        *RANKING_SIGNALS,
+    ),
     rule="Three times in a row, the loss is twice its running minimum and three standard errors "
     "above the best constant predictor; or ten times the largest of the first three evaluations; "
-    "or twice the best constant predictor's and rising.",
+    "or twice the best constant predictor's and rising. But for the rule of ten times, a running "
+    "trial waits while the loss falls, and while the scores of a classifier rank well (lower bound "
+    "of the AUROC over 0.60).",
     formula="L >= 2 min L and L > H0 + 3 SE, or L >= 10 max L[:3], or L > 2 H0 and Mann-Kendall "
     "up p < 0.01; k = 3. Losses that can be negative: (L - min L) >= 10 MAD and L > H0 + 3 SE",
     source="TheDeepChecker (2x running minimum), Megatron (10x), llm-foundry (cap; here relative "
@@ -59,7 +69,7 @@ def detect(history: History) -> Outcome:
     name = LOSSES[found.signal]
     last = loss[~np.isnan(loss)][-1]
     reason = f"The {name} is {last:.4g}, {found.statistic:.3g} {found.text}, since epoch {since}"
-    again = may_recover(history, loss, recovery_rises=False) if found.slow else None
+    again = may_pass(history, found)
     if again:
         return suspect(
             f"{reason}; but {again}.",

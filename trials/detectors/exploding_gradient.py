@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from sickbay.trials.blowup import blowup
+from sickbay.trials.blowup import blowup, may_pass
 from sickbay.trials.contract import Severity
 from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations, suspect
-from sickbay.trials.evidence import epoch_at, gain, lasting, may_recover
+from sickbay.trials.evidence import epoch_at, gain, lasting
+from sickbay.trials.evidence_classes import RANKING_SIGNALS
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
 from sickbay.trials.statistics import clopper_pearson_lower, mann_kendall, persistent
@@ -15,7 +16,7 @@ SHORTEST_TREND = 5  # five evaluations in ascending order are the first to give 
 
 @detector(
     name="exploding_gradient",
-    version="1.0",
+    version="2.0",
     title="Exploding gradient",
     severity=Severity.FATAL,
     online=True,
@@ -29,11 +30,13 @@ SHORTEST_TREND = 5  # five evaluations in ascending order are the first to give 
         "train_loss_se",
         "val_floor_gap_se",
         "val_n",
+        "group_update_ratio",
+        *RANKING_SIGNALS,
     ),
     rule="The 90th percentile of the gradient norm (before clipping) is a hundred times its "
     "median over the first three evaluations and rising while the training loss does not fall; "
     "or provably more than half of the steps are clipped, three times in a row. Fatal if the "
-    "loss has blown up too.",
+    "loss has blown up too (see `divergence`).",
     formula="p90 >= 100 median(p90[:3]), Mann-Kendall up p < 0.01 and train L down p > 0.05; or "
     "clipped > 0.5, k = 3",
     source="Deep Learning Tuning Playbook (norms before clipping, half of the steps); AutoTrainer.",
@@ -98,10 +101,7 @@ def detect(history: History) -> Outcome:
 
 def _blown_up(history: History) -> bool:
     found = blowup(history, whole("persistence"))
-    if found is None:
-        return False
-    loss = history.column(found.signal)
-    return not (found.slow and may_recover(history, loss, recovery_rises=False))
+    return found is not None and may_pass(history, found) is None
 
 
 def _clipping(history: History, severity: Severity) -> Outcome | None:

@@ -20,7 +20,7 @@ from sickbay.trials.margins import margin, whole
 
 @detector(
     name="feature_energy_loss",
-    version="1.0",
+    version="1.1",
     title="Feature energy lost",
     severity=Severity.FATAL,
     online=True,
@@ -33,6 +33,7 @@ from sickbay.trials.margins import margin, whole
         "val_loss_unmodulated",
         "val_loss_unmodulated_se",
         "val_modulation_gap_se",
+        "group_update_ratio",
     ),
     rule="The weight map leaves less than half of the features' energy (upper bound), three times "
     "in a row; under a tenth is severe. A warning, because attention may help; fatal if the model "

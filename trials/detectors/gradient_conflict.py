@@ -35,7 +35,7 @@ def one_loss(history: History) -> str | None:
 
 @detector(
     name="gradient_conflict",
-    version="1.0",
+    version="1.1",
     title="Gradient conflict",
     severity=Severity.FATAL,
     online=True,
@@ -46,6 +46,7 @@ def one_loss(history: History) -> str | None:
         "loss_gradient_batches",
         "loss_gradient_norms",
         "task_losses",
+        "group_update_ratio",
     ),
     rule="The mean cosine between the losses' gradients at shared features is under -0.1 (upper "
     "bound of a t-test over at least 8 batches an epoch), three times in a row: a warning; fatal "

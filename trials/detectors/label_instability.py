@@ -11,8 +11,13 @@ from sickbay.trials.detecting import (
     insufficient,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, lasting
-from sickbay.trials.evidence_classes import CLASSIFICATION
+from sickbay.trials.evidence import epoch_at, gain, lasting, percent
+from sickbay.trials.evidence_classes import (
+    CLASSIFICATION,
+    RANKING_SIGNALS,
+    ranks_well,
+    skill_on_its_way,
+)
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
 from sickbay.trials.statistics import FloatArray, clopper_pearson_lower, persistent
@@ -30,23 +35,36 @@ def no_watched_targets(history: History) -> str | None:
 
 @detector(
     name="label_instability",
-    version="1.0",
+    version="2.0",
     title="Labels that change",
     severity=Severity.FATAL,
     online=True,
     subject=no_watched_targets,
     signals=("label_flip_rate|target_change",),
-    optional_signals=("label_flip_n",),
+    optional_signals=(
+        "label_flip_n",
+        "val_loss",
+        "val_loss_se",
+        "val_floor_gap_se",
+        "val_n",
+        "group_update_ratio",
+        *RANKING_SIGNALS,
+    ),
     rule="More than 1 % (lower bound) of a fixed sample of training labels differ from those of "
     "the epoch before, in two transitions in a row; for numbers, the mean change is over 1 % of "
-    "the targets' standard deviation.",
-    formula="CP_95 lower bound of flips / n > 0.01, k = 2; or mean |dy| / sd(y) > 0.01, k = 2",
+    "the targets' standard deviation. Only a warning if the validation loss or the ranking proves "
+    "skill all the same. A running trial is stopped at once if labels change as often as ones "
+    "drawn anew would, or nothing tells of skill; else it waits for ten evaluations and a quarter "
+    "of its plan, and while the validation loss falls.",
+    formula="CP_95 lower bound of flips / n > 0.01, k = 2; or mean |dy| / sd(y) > 0.01, k = 2; "
+    "drawn anew: bound >= 0.8 (1 - sum p_c^2), or |dy| / sd(y) >= 0.8 * 2 / sqrt(pi)",
     source="A direct test of what random pseudo-labels do: labels drawn anew with rate p flip at "
     "2 p (1 - p).",
     remedy="Draw the labels once, from a seed of their own, and keep them; check the join of ids "
     "and labels, and that the split does not move.",
-    false_alarms="Mixup and pseudo-labels change on purpose: record the target before them.",
-    margins=("label_flips", "label_transitions"),
+    false_alarms="Mixup and pseudo-labels change on purpose: record the target before them. Noise "
+    "that averages out over the epochs may do no harm: then skill is proven.",
+    margins=("label_flips", "label_transitions", "labels_drawn", "skill_gain"),
 )
 def detect(history: History) -> Outcome:
     """Fire when labels of the same samples keep changing between epochs."""
@@ -59,12 +77,21 @@ def detect(history: History) -> Outcome:
     over = lower > limit
     index = persistent(over, lower <= limit, k=k)
     value, now = lasting(shown), lasting(lower, k)
+    surely = float(lower[~np.isnan(lower)][-k:].min(initial=np.inf))  # in each of the last ones
     if index is not None:
         since = epoch_at(history, index)
-        return fired(
+        words = (
             f"{value:.1%} of the watched targets change between epochs, at least {now:.1%} (limit "
-            f"{limit:.0%}), since epoch {since}: nothing can be learnt from them.",
+            f"{limit:.0%}), since epoch {since}"
+        )
+        again = _open(history, surely, counted=shown is flips)
+        if again:
+            return suspect(f"{words}; but {again}.", onset=since, statistic=now, threshold=limit)
+        proof = _skill(history)
+        return fired(
+            f"{words}; but {proof}." if proof else f"{words}: nothing can be learnt from them.",
             onset=since,
+            severity=Severity.WARNING if proof else Severity.FATAL,
             statistic=now,
             threshold=limit,
             confidence=1.0 - 0.05**k,
@@ -87,6 +114,27 @@ def detect(history: History) -> Outcome:
     return clear(
         f"{value:.1%} of the watched targets change between epochs.", statistic=now, threshold=limit
     )
+
+
+def _skill(history: History) -> str | None:
+    """Say what proves that something was learnt all the same."""
+    found = gain(history)
+    if found is not None and lasting(found.lower) > margin("skill_gain"):
+        return f"the validation loss gains at least {percent(lasting(found.lower))} all the same"
+    return ranks_well(history)
+
+
+def _open(history: History, change: float, *, counted: bool) -> str | None:
+    """Why a running trial may still learn something: some labels stay, and skill can be seen."""
+    if history.finished or gain(history) is None:
+        return None
+    counts = np.asarray(history.facts.class_counts, dtype=np.float64)
+    drawn = 2.0 / np.sqrt(np.pi)  # mean |y - y'| / sd of two draws from a normal distribution
+    if counted:
+        drawn = 1.0 - ((counts / counts.sum()) ** 2).sum() if counts.sum() > 0.0 else np.inf
+    if change >= margin("labels_drawn") * drawn:
+        return None
+    return skill_on_its_way(history, history.column("val_loss"))
 
 
 def _lower(history: History, rate: FloatArray) -> FloatArray:

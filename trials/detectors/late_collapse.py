@@ -14,6 +14,7 @@ from sickbay.trials.detecting import (
     suspect,
 )
 from sickbay.trials.evidence import epoch_at, gain, lasting, may_recover, no_gain_p, percent
+from sickbay.trials.evidence_classes import RANKING_SIGNALS, ranks_well
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
 from sickbay.trials.statistics import persistent
@@ -21,7 +22,7 @@ from sickbay.trials.statistics import persistent
 
 @detector(
     name="late_collapse",
-    version="1.0",
+    version="2.0",
     title="Late collapse",
     severity=Severity.FATAL,
     online=True,
@@ -32,10 +33,12 @@ from sickbay.trials.statistics import persistent
         "val_n",
         "train_loss",
         "train_loss_se",
+        "group_update_ratio",
+        *RANKING_SIGNALS,
     ),
     rule="The gain over the best constant predictor was at least 0.10, and now its upper bound "
     "is at most 0.02, three times in a row. Only a warning while the training loss keeps its "
-    "gain.",
+    "gain, or the scores rank well (lower bound of the AUROC over 0.60).",
     formula="max G >= 0.10 earlier and G + z SE / H0 <= 0.02, k = 3",
     source="Recorded run of Stack Overflow 60335387: a net that learnt, then fell back to chance.",
     remedy="Restart from the best checkpoint with a lower learning rate; check that gradients "
@@ -67,13 +70,14 @@ def detect(history: History) -> Outcome:
     again = may_recover(history, history.column("val_loss"), recovery_rises=False)
     if again:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=last, threshold=limit)
-    keeps = _training_gain(history) >= had
+    kept = ranks_well(history)
+    if kept is None and _training_gain(history) >= had:
+        kept = "the training loss keeps its gain: keep the best checkpoint"
     p_value = no_gain_p(found)
     return fired(
-        reason
-        + ("; the training loss keeps its gain: keep the best checkpoint." if keeps else "."),
+        f"{reason}; {kept}." if kept else f"{reason}.",
         onset=since,
-        severity=Severity.WARNING if keeps else Severity.FATAL,
+        severity=Severity.WARNING if kept else Severity.FATAL,
         statistic=last,
         threshold=limit,
         confidence=1.0 - p_value,

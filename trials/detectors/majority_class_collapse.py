@@ -28,7 +28,7 @@ ENOUGH = 29  # samples from which no hit at all puts the upper bound of a recall
 
 @detector(
     name="majority_class_collapse",
-    version="1.1",
+    version="1.2",
     title="Collapse onto the most frequent class",
     severity=Severity.FATAL,
     online=True,
@@ -46,6 +46,7 @@ ENOUGH = 29  # samples from which no hit at all puts the upper bound of a recall
         "val_auprc_se",
         "val_floor_gap_se",
         "val_n",
+        "group_update_ratio",
     ),
     rule="The recall of every minority class is at most 0.10 (upper bound), the accuracy cannot "
     "be told from the share of the most frequent class, and the minority is predicted at under a "

@@ -22,7 +22,7 @@ from sickbay.trials.statistics import persistent
 
 @detector(
     name="memorisation_without_generalisation",
-    version="1.0",
+    version="2.0",
     title="Memorisation without generalisation",
     severity=Severity.FATAL,
     online=True,
@@ -39,12 +39,14 @@ from sickbay.trials.statistics import persistent
         "val_confusion",
         "val_scores_hist_neg",
         "val_scores_hist_pos",
+        "group_update_ratio",
     ),
     rule="The training loss gains at least 0.5 on the best constant predictor, while the "
-    "validation loss never proved a gain over 0.02 and now provably has none, or the ranking is at "
-    "chance level, three times in a row. A running trial is judged from half of its plan on.",
+    "validation loss never proved a gain of 0.10 and now provably has none over 0.02, or the "
+    "ranking is at chance level, three times in a row. A running trial is judged from half of its "
+    "plan on.",
     formula="G_train >= 0.5 and (G_val + z SE <= 0.02 or ranking at chance), max (G_val - z SE) <= "
-    "0.02, k = 3",
+    "0.10, k = 3",
     source="Zhang et al. 2017: nets fit random labels. A model that had skill and lost it is "
     "`overfitting` or `late_collapse` instead.",
     remedy="Check the join of inputs and labels and how the split was drawn; if the labels are "
@@ -53,6 +55,7 @@ from sickbay.trials.statistics import persistent
     margins=(
         "memorised_gain",
         "memorised_share",
+        "had_skill_gain",
         "skill_gain",
         "persistence",
         "hysteresis",
@@ -89,7 +92,7 @@ def detect(history: History) -> Outcome:
 
 def _since(history: History, train: Gain, val: Gain) -> int | None:
     enough, limit, slack = margin("memorised_gain"), margin("skill_gain"), margin("hysteresis")
-    shown = np.fmax.accumulate(np.nan_to_num(val.lower, nan=-np.inf)) > limit
+    shown = np.fmax.accumulate(np.nan_to_num(val.lower, nan=-np.inf)) > margin("had_skill_gain")
     chance = np.zeros(len(history), dtype=np.bool_)
     first = chance_since(history)
     if first is not None:

@@ -27,7 +27,7 @@ from sickbay.trials.statistics import FloatArray, persistent
 
 @detector(
     name="minority_gradient_starvation",
-    version="1.1",
+    version="1.2",
     title="Starved minority",
     severity=Severity.FATAL,
     online=True,
@@ -46,6 +46,7 @@ from sickbay.trials.statistics import FloatArray, persistent
         "val_n",
         "val_scores_hist_neg",
         "val_scores_hist_pos",
+        "group_update_ratio",
     ),
     rule="The minority's share of the gradient at the logits is under 0.10 over the first three "
     "epochs, and later its recall is at most 0.10 (upper bound), three times in a row. Fatal "

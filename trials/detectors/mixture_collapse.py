@@ -30,7 +30,7 @@ class _Harm:
 
 @detector(
     name="mixture_collapse",
-    version="1.0",
+    version="1.1",
     title="Mixture collapse",
     severity=Severity.FATAL,
     online=True,
@@ -41,6 +41,7 @@ class _Harm:
         "val_density_kl_se",
         "peak_coverage",
         "mixture_weights_entropy",
+        "group_update_ratio",
     ),
     rule="Fewer than 1.2 effective components, or one with more than 0.95 of the weight, three "
     "times in a row. Fatal if the density is no better than the best single component (within "

@@ -18,27 +18,39 @@ from sickbay.trials.evidence import (
     epoch_at,
     gain,
     lasting,
-    may_recover,
     no_gain_p,
     no_skill_since,
     percent,
+    stands_still,
 )
+from sickbay.trials.evidence_classes import RANKING_SIGNALS, ranks_well, skill_on_its_way
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
 
 
 @detector(
     name="no_skill",
-    version="1.0",
+    version="2.0",
     title="Stuck at the base rate",
     severity=Severity.FATAL,
     online=True,
     signals=("val_loss",),
-    optional_signals=("val_loss_se", "val_floor_gap_se", "val_n", "train_loss"),
+    optional_signals=(
+        "val_loss_se",
+        "val_floor_gap_se",
+        "val_n",
+        "train_loss",
+        "group_update_ratio",
+        *RANKING_SIGNALS,
+    ),
     rule="The upper bound of the gain over the best constant predictor is at most 0.02 three "
     "times in a row, and no earlier lower bound was above, over at least ten evaluations. A "
-    "running trial must also show no falling training loss. Clear if the lower bound is over "
-    "0.02.",
+    "running trial must also show no falling training loss, unless the validation loss is twice "
+    "the floor or more and its slope, doubled, does not reach the floor by the end of the plan; "
+    "nor an AUROC that rises or is over one half. Five evaluations suffice where no parameter "
+    "group can move by a thousandth of its size in the steps to come. Only a warning if the "
+    "scores rank well (lower bound of the AUROC over 0.60). Clear if the lower bound of the gain "
+    "is over 0.02.",
     formula="G = 1 - L/H0; G + z SE(L - H0)/H0 <= 0.02, max (G - z SE(L)/H0) <= 0.02, k = 3; "
     "running: Mann-Kendall down of train L over 10, p > 0.05",
     source="Comparison with a trivial model (deepchecks); equivalence test instead of a "
@@ -54,6 +66,11 @@ from sickbay.trials.margins import margin, whole
         "online_evaluations",
         "trend_p",
         "trend_window",
+        "still_evaluations",
+        "still_movement",
+        "cap_over_floor",
+        "reach_speed",
+        "ranking_margin",
     ),
 )
 def detect(history: History) -> Outcome:
@@ -73,8 +90,11 @@ def detect(history: History) -> Outcome:
                 threshold=limit,
             )
         return more_evaluations(history, whole("online_evaluations")) or _open(found)
-    since = epoch_at(history, index)
-    loss = history.column("val_loss")
+    return _without(history, found, index)
+
+
+def _without(history: History, found: Gain, index: int) -> Outcome:
+    limit, since, loss = margin("skill_gain"), epoch_at(history, index), history.column("val_loss")
     upper = lasting(found.upper)
     reason = (
         f"The validation loss {lasting(loss):.4g} is no better than the best constant predictor's "
@@ -82,12 +102,23 @@ def detect(history: History) -> Outcome:
         f"(margin {limit:.0%}), since epoch {since}"
     )
     train = history.column("train_loss") if history.has("train_loss") else loss
-    again = may_recover(history, train, recovery_rises=False)
+    again = skill_on_its_way(history, train)
     if again:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=upper, threshold=limit)
     short = more_evaluations(history, whole("online_evaluations"))
-    if short is not None:
+    if short is not None and not stands_still(history):
         return short
+    ranked = ranks_well(history)
+    if ranked is not None:
+        return fired(
+            f"{reason}; but {ranked}.",
+            onset=since,
+            severity=Severity.WARNING,
+            statistic=upper,
+            threshold=limit,
+            evidence={"gain": lasting(found.value)},
+            remedy="Calibrate the scores, or look at the weights of the classes in the loss.",
+        )
     p_value = no_gain_p(found)
     return fired(
         f"{reason}.",

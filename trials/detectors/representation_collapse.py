@@ -10,7 +10,12 @@ from sickbay.trials.evidence import (
     gain,
     lasting,
     may_recover,
-    no_skill_since,
+)
+from sickbay.trials.evidence_classes import (
+    RANKING_SIGNALS,
+    ranks_well,
+    skill_on_its_way,
+    worthless_since,
 )
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
@@ -26,7 +31,7 @@ def no_features(history: History) -> str | None:
 
 @detector(
     name="representation_collapse",
-    version="1.0",
+    version="2.0",
     title="Representation collapse",
     severity=Severity.FATAL,
     online=True,
@@ -40,11 +45,13 @@ def no_features(history: History) -> str | None:
         "output_variance_ratio",
         "val_n",
         "val_floor_gap_se",
+        "group_update_ratio",
+        *RANKING_SIGNALS,
     ),
     rule="The effective rank of the features on a probe batch is under a tenth of what it was at "
     "the start and falling, or under 1.5, three times in a row. A warning; fatal only if the model "
     "has no skill or its output is constant. A classifier with skill may have one direction a "
-    "class.",
+    "class. What never spanned more has not collapsed: a warning, too.",
     formula="RankMe = exp H(sigma / sum sigma); R < 0.1 R_0 and Mann-Kendall down p < 0.01, or R < "
     "1.5; k = 3",
     source="RankMe (Garrido et al. 2023). Unreliable alone under imbalance, hence never fatal "
@@ -96,10 +103,13 @@ def detect(history: History) -> Outcome:
             statistic=now,
             threshold=limit,
         )
+    born = start < least
+    if born:
+        harm = "they never spanned more: look at the inputs and the initialisation"
     return fired(
         f"{words} (limit {limit:.3g}), since epoch {since}; {harm or 'the model may still serve'}.",
         onset=since,
-        severity=Severity.FATAL if harm else Severity.WARNING,
+        severity=Severity.FATAL if harm and not born else Severity.WARNING,
         statistic=now,
         threshold=limit,
     )
@@ -121,8 +131,10 @@ def _enough_for_classes(history: History, rank: float) -> bool:
 def _harm(history: History) -> str | None:
     """Say that the model has no skill, or that its output is constant; None if neither shows."""
     loss = history.column("train_loss" if history.has("train_loss") else "val_loss")
-    if no_skill_since(history) is not None:
-        falls = may_recover(history, loss, recovery_rises=False)
+    if ranks_well(history):
+        return None
+    if worthless_since(history) is not None:
+        falls = skill_on_its_way(history, loss)
         return None if falls else "the model has no skill"
     ratio = history.column("output_variance_ratio")
     upper = variance_upper(ratio, history.column("val_n"), alphas(history))

@@ -5,6 +5,7 @@ import numpy as np
 from sickbay.trials.contract import Severity
 from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations
 from sickbay.trials.evidence import epoch_at, lasting, may_recover
+from sickbay.trials.evidence_classes import RANKING_SIGNALS
 from sickbay.trials.evidence_layers import held_since, lasting_no_skill, layer_words
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
@@ -19,16 +20,25 @@ def no_bounded_units(history: History) -> str | None:
 
 @detector(
     name="saturated_activation",
-    version="1.0",
+    version="2.0",
     title="Saturated activations",
     severity=Severity.FATAL,
     online=True,
     subject=no_bounded_units,
     signals=("saturated_share",),
-    optional_signals=("train_loss", "val_loss", "val_loss_se", "val_floor_gap_se", "val_n"),
+    optional_signals=(
+        "train_loss",
+        "val_loss",
+        "val_loss_se",
+        "val_floor_gap_se",
+        "val_n",
+        "group_update_ratio",
+        *RANKING_SIGNALS,
+    ),
     rule="More than half of a hidden layer's outputs on the probe batch lie within the outer "
     "hundredth of the activation's range (tanh over 0.99 or under -0.99), three times in a row: a "
-    "warning. Fatal only if the model provably has no skill.",
+    "warning. Fatal only if the model provably has no skill now, by its loss and, among "
+    "classes, by its ranking.",
     formula="share of |f| > 0.99 (f scaled to [-1, 1]) > 0.5 of a layer, k = 3; fatal: G + z SE <= "
     "0.02",
     source="SageMaker Debugger (tanh inputs beyond 9.5, half of a layer), TheDeepChecker (0.85).",

@@ -12,7 +12,8 @@ from sickbay.trials.detecting import (
     not_applicable,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, gain, lasting, may_recover, no_skill_since
+from sickbay.trials.evidence import epoch_at, gain, lasting, may_recover
+from sickbay.trials.evidence_classes import RANKING_SIGNALS, ranks_well, worthless_since
 from sickbay.trials.history import History
 from sickbay.trials.margins import margin, whole
 from sickbay.trials.statistics import persistent
@@ -20,7 +21,7 @@ from sickbay.trials.statistics import persistent
 
 @detector(
     name="vanishing_gradient",
-    version="1.0",
+    version="2.0",
     title="Vanishing gradient",
     severity=Severity.FATAL,
     online=True,
@@ -31,10 +32,12 @@ from sickbay.trials.statistics import persistent
         "group_grad_max",
         "val_floor_gap_se",
         "val_n",
+        *RANKING_SIGNALS,
     ),
     rule="The trainable group nearest to the input moves by less than 1e-6 of its size per step, "
     "and by less than a thousandth of what the last group moves, three times in a row. Fatal if "
-    "the model has no skill, a warning if its skill is open; a model with skill may rest.",
+    "the model has no skill, a warning if its skill is open; a model with skill, by its loss or "
+    "its ranking, may rest.",
     formula="r_first < 1e-6 and r_first / r_last < 1e-3, k = 3, with r = |step| / |weights|; and "
     "G <= 0.02",
     source="SageMaker Debugger (1e-7, 1e-8), AutoTrainer (1e-3); 1e-4 to 1e-1 is the healthy band.",
@@ -74,14 +77,15 @@ def detect(history: History) -> Outcome:
     )
     again = may_recover(history, first, recovery_rises=True)
     found = gain(history)
-    if again or (found is not None and lasting(found.lower) > margin("skill_gain")):
+    skilled = found is not None and lasting(found.lower) > margin("skill_gain")
+    if again or skilled or ranks_well(history):
         return suspect(
             f"{reason}; but {again or 'the model has skill'}.",
             onset=since,
             statistic=now,
             threshold=limit,
         )
-    lost = no_skill_since(history) is not None
+    lost = worthless_since(history) is not None
     return fired(
         f"{reason}; {'the model has no skill' if lost else 'its skill is not proven'}.",
         onset=since,

@@ -13,7 +13,7 @@ from sickbay.trials.statistics import FloatArray, persistent
 
 @detector(
     name="weight_map_attenuation",
-    version="1.0",
+    version="1.1",
     title="Weight map attenuated",
     severity=Severity.FATAL,
     online=True,
@@ -28,6 +28,7 @@ from sickbay.trials.statistics import FloatArray, persistent
         "val_loss_se",
         "val_floor_gap_se",
         "val_n",
+        "group_update_ratio",
     ),
     rule="The mean of a weight map after an operation is under a fifth of what it was before, or "
     "its effective support is under 1 % of the pixels, twice in a row. A warning, because the "

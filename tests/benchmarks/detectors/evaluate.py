@@ -1,6 +1,7 @@
 """Judge the corpus and work out what the page shows."""
 
 import functools
+import hashlib
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from sickbay.trials.diagnose import labeller_version
 from tests.benchmarks.detectors.corpus import Case, read
 from tests.benchmarks.detectors.faults import CALIBRATION, HELD_OUT, TASKS
 from tests.benchmarks.detectors.figures import Judged
-from tests.benchmarks.detectors.freezing import fingerprint, frozen
+from tests.benchmarks.detectors.freezing import fingerprint, frozen, sources
 from tests.benchmarks.detectors.judging import (
     Verdict,
     built_in,
@@ -88,9 +89,9 @@ def half(name: str) -> tuple[str, ...]:
 def table_of(
     path: Path, tasks: tuple[str, ...], processes: int, keep: Path | None = None
 ) -> list[Judged]:
-    """Judge these tasks; with `keep`, verdicts of the same detectors are read, not made again."""
+    """Judge these tasks; with `keep`, verdicts of the same code and file are read back."""
     verdicts: dict[tuple[str, str, str, int], Verdict] = {}
-    mark = fingerprint()
+    mark = (fingerprint(), sources(), hashlib.sha256(path.read_bytes()).hexdigest())
     if keep is not None and keep.exists():
         known, verdicts = pickle.loads(keep.read_bytes())
         verdicts = verdicts if known == mark else {}

@@ -53,6 +53,8 @@ WORDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 def found(table: Table, letter: str) -> dict[str, Figure]:
     """Of the runs that a pathology's operators harmed: found at all, and by a detector of its own.
 
+    Mild strengths of an operator leave a model that is worse and has skill; "no skill left" counts
+    the others, those that are not finite included: what the pathology's name says.
     The repaired twin of a run is the control of its task and seed: it is clear if its label is not
     pathological and none of the pathology's detectors fired as fatal.
     """
@@ -68,9 +70,12 @@ def found(table: Table, letter: str) -> dict[str, Figure]:
         for one in table
         if one.case.kind == "control" and (one.case.task, one.case.seed) in twins
     ]
+    lost = [one for one in ill if one.truth.why != "worse"]
     return {
         "found": share_of([one.called or own(one, names) for one in ill]),
+        "found, no skill left": share_of([one.called or own(one, names) for one in lost]),
         "called pathological": share_of([one.called for one in ill]),
+        "called so, no skill left": share_of([one.called for one in lost]),
         "its own detector fired": share_of([own(one, names) for one in ill]),
         "twin clear": share_of(
             [

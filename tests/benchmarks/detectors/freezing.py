@@ -2,28 +2,51 @@
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sickbay.trials.diagnose import labeller_version
+from sickbay import trials
+from sickbay.trials.diagnose import DIAGNOSE_VERSION, labeller_version
 from sickbay.trials.margins import MARGINS, MARGINS_VERSION
+from tests.benchmarks.detectors.corpus import outcomes
 from tests.benchmarks.detectors.faults import CALIBRATION, HELD_OUT
 from tests.benchmarks.detectors.judging import built_in
 
 FROZEN = Path(__file__).parent / "frozen.json"
+JUDGING = ("blowup", "causes", "detecting", "diagnose", "history", "margins", "statistics")
+KEPT = ("fingerprint", "labeller_version", "margins_version", "frozen_at", "held_out_runs")
+# in an earlier freeze, `since` may say by hand what alone was changed after it
 
 
 def fingerprint() -> str:
-    """SHA-256 over every margin's value and every detector's name and version."""
+    """SHA-256 over every margin's value, every detector's version and that of the labelling."""
     margins = {name: asdict(one)["value"] for name, one in sorted(MARGINS.items())}
     versions = {one.name: one.version for one in built_in()}
-    text = json.dumps({"margins": margins, "detectors": versions}, sort_keys=True)
+    whole = {"margins": margins, "detectors": versions, "diagnose": DIAGNOSE_VERSION}
+    text = json.dumps(whole, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def sources() -> str:
+    """SHA-256 over the code that judges: verdicts that are kept hold for this code alone."""
+    folder = Path(trials.__file__).parent
+    files = [folder / f"{name}.py" for name in JUDGING]
+    files += [*sorted(folder.glob("evidence*.py")), *sorted((folder / "detectors").glob("*.py"))]
+    return hashlib.sha256(b"".join(one.read_bytes() for one in files)).hexdigest()
+
+
 def freeze(path: Path = FROZEN) -> dict[str, object]:
-    """Record today's thresholds. Do this once, after calibration and before the held-out half."""
+    """Record today's thresholds, after calibration and before the held-out half is judged.
+
+    What was frozen before stays on record under `earlier`: whoever froze again has seen the figures
+    of the page that came of it.
+    """
+    old = frozen(path)
+    earlier: list[object] = list(old.pop("earlier", [])) if old else []  # type: ignore[call-overload]
+    if old:
+        earlier.append({key: old[key] for key in KEPT if key in old})
     record: dict[str, object] = {
         "fingerprint": fingerprint(),
         "labeller_version": labeller_version(built_in()),
@@ -32,6 +55,8 @@ def freeze(path: Path = FROZEN) -> dict[str, object]:
         "frozen_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "calibration": list(CALIBRATION),
         "held_out": list(HELD_OUT),
+        "held_out_runs": dict(Counter(one.task for one in outcomes() if one.held_out)),
+        "earlier": earlier,
     }
     path.write_text(json.dumps(record, indent=2) + "\n")
     return record

@@ -124,5 +124,13 @@ def test_the_stored_corpus_holds_every_task_and_kind():
     kinds = Counter(one.kind for one in corpus.outcomes())
     assert {task for task, _ in counts} == set(TASKS)
     assert all(counts[task, "control"] >= 10 for task in TASKS)
-    assert kinds["fault"] >= 1000
-    assert kinds["hard"] >= 150
+    assert kinds["fault"] >= 1500
+    found = truths(corpus.outcomes())
+    healthy = Counter(
+        kind
+        for (_, fault, variant, _), one in found.items()
+        if not one.pathological and fault == "none"
+        for kind in ("all", "hard" if variant != "none" else "control")
+    )
+    assert healthy["all"] >= 600
+    assert healthy["hard"] >= 200
