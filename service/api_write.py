@@ -30,9 +30,7 @@ from sickbay.trials.store_files import Store, read_file, write_file
 from sickbay.trials.store_read import read_sweep
 
 FOLLOW_SECONDS = 0.5
-MOST_SPEC = (
-    256 * 1024
-)  # bytes; reading YAML takes seconds for as much, and a spec has a few thousand
+MOST_SPEC = 256 * 1024  # bytes: reading more as YAML takes minutes; a spec has a few thousand
 MOST_TRIALS = 50_000  # of one sweep that is planned here; planning keeps others waiting
 SPEC = {
     "requestBody": {

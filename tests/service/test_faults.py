@@ -21,13 +21,21 @@ def sickbay(*words, **options):
     )
 
 
-@pytest.fixture
-def swept(tmp_path):
-    spec = tmp_path / "spec.yaml"
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """A spec, and the store of its sweep: run once, and copied for every test."""
+    folder = tmp_path_factory.mktemp("faults")
+    spec = folder / "spec.yaml"
     spec.write_text(yaml.safe_dump(toy_sweeps.spec()))
-    done = sickbay("run", spec, "--store", tmp_path / "store", "--in-process")
+    done = sickbay("run", spec, "--store", folder / "store", "--in-process")
     assert done.returncode == 0, done.stderr
-    return spec, tmp_path / "store"
+    return folder
+
+
+@pytest.fixture
+def swept(once, tmp_path):
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "spec.yaml", tmp_path / "store"
 
 
 def test_a_full_disk_is_a_clear_error_and_harms_nothing_stored(swept):

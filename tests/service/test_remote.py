@@ -185,6 +185,7 @@ def test_only_http_addresses_are_asked(url):
     assert service_at(url, None) is not None
 
 
+@pytest.mark.slow
 def test_a_real_process_serves_and_a_background_driver_runs(tmp_path):
     """`sickbay serve` as it is typed, and a sweep that outlives the request that began it."""
     words = [sys.executable, "-c", "from sickbay.service.cli import main; main()"]

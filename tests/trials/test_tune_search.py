@@ -71,7 +71,8 @@ def test_several_objectives_go_through_ray(tmp_path):
     assert all(len(one.values) == 2 for one in study.trials if is_configuration(one))
 
 
-@pytest.mark.parametrize("kind", ["asha", pytest.param("median", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["asha", "median"])
 def test_a_scheduler_prunes_what_falls_behind_and_never_the_baseline(tmp_path, kind):
     levels = [0.1, *(round(0.001 * n, 4) for n in range(1, 12))]
     result = run_it(
