@@ -38,6 +38,7 @@ from sickbay.trials.store_tables import table_bytes
 
 PAGE = 100
 MOST_PER_PAGE = 1000
+MANY_ARMS = 500  # a fix is looked for among all of them: of more, not while others wait
 SQL_LIMITS = asking.Limits(memory="1GB", threads=2, seconds=30.0, rows=10_000)
 
 Page = Annotated[int, Query(ge=0, le=10**9, description="rows to pass over")]
@@ -107,6 +108,8 @@ async def trial(request: Request, sweep: SweepName, trial: str) -> Response:
     def work() -> dict[str, Any]:
         sweep_id = find_known(shelf, sweep)
         trial_id = _trial_id(shelf, sweep_id, trial)
+        if shelf.trials(sweep_id).arms > MANY_ARMS:
+            reading()
         book = shelf.book(sweep_id)
         if not book.has(trial_id):  # it has ended since
             reading()

@@ -55,13 +55,17 @@ def reading() -> None:
 
 @dataclass(frozen=True)
 class TrialPages:
-    """The ended trials of a sweep as JSON rows, by seed and arm, and the columns to filter by."""
+    """The ended trials of a sweep as JSON rows, by seed and arm, and the columns to filter by.
+
+    `arms` is how many different arms there are.
+    """
 
     rows: tuple[bytes, ...]
     labels: tuple[str | None, ...]
     states: tuple[str | None, ...]
     pathologies: tuple[str | None, ...]
     ids: dict[str, int]
+    arms: int
 
     def page(self, start: int, count: int, **wanted: str | None) -> tuple[list[bytes], int]:
         """Some rows from `start` on, and how many there are in all, after filters.
@@ -213,6 +217,7 @@ class Shelf:
             states=tuple(row["state"] for row in records),
             pathologies=tuple(row["pathology"] for row in records),
             ids={row["trial_id"]: place for place, row in enumerate(records)},
+            arms=len({row["arm"] for row in records}),
         )
 
     def _mark(self, sweep_id: str) -> Hashable:
