@@ -188,25 +188,32 @@ def counts(store: Store, sweep_id: str) -> QueryResult:
     return query(store, sql, sweep_ids=[sweep_id])
 
 
-def findings(store: Store, sweep_id: str, trial_id: str) -> QueryResult:
-    """List the findings on a trial by its present labeller: fired first, then by detector."""
+def findings(store: Store, sweep_id: str, trial_id: str | None = None) -> QueryResult:
+    """List the findings on a trial by its present labeller: fired first, then by detector.
+
+    Without a trial those on every one, trial by trial; so do `epochs` and `labels`.
+    """
     sql = """
         SELECT f.* FROM findings f JOIN trials t USING (sweep_id, trial_id)
-        WHERE trial_id = ? AND f.labeller_version IS NOT DISTINCT FROM t.labeller_version
-        ORDER BY f.state <> 'fired', f.state <> 'suspect', f.detector
+        WHERE trial_id = coalesce(?, trial_id)
+          AND f.labeller_version IS NOT DISTINCT FROM t.labeller_version
+        ORDER BY trial_id, f.state <> 'fired', f.state <> 'suspect', f.detector
     """
     return query(store, sql, [trial_id], sweep_ids=[sweep_id])
 
 
-def epochs(store: Store, sweep_id: str, trial_id: str) -> QueryResult:
+def epochs(store: Store, sweep_id: str, trial_id: str | None = None) -> QueryResult:
     """List the evaluations of a trial, also of one that still runs."""
-    sql = "SELECT * FROM epochs WHERE trial_id = ? ORDER BY epoch"
+    sql = "SELECT * FROM epochs WHERE trial_id = coalesce(?, trial_id) ORDER BY trial_id, epoch"
     return query(store, sql, [trial_id], sweep_ids=[sweep_id])
 
 
-def labels(store: Store, sweep_id: str, trial_id: str) -> QueryResult:
+def labels(store: Store, sweep_id: str, trial_id: str | None = None) -> QueryResult:
     """List every label that a trial ever had, by labeller version."""
-    sql = "SELECT * FROM labels WHERE trial_id = ? ORDER BY labeller_version, label_hash"
+    sql = """
+        SELECT * FROM labels WHERE trial_id = coalesce(?, trial_id)
+        ORDER BY trial_id, labeller_version, label_hash
+    """
     return query(store, sql, [trial_id], sweep_ids=[sweep_id])
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from sickbay.service.fix import Fixes, healer
 from sickbay.service.fix_printed import fix_lines
 from sickbay.service.fix_values import Candidate, Fix
-from sickbay.service.query import QueryResult, query
+from sickbay.service.query import QueryResult, epochs, findings, labels, query
 from sickbay.service.reference_lines import label_of, reference_lines_of
 from sickbay.service.stored import stored_spec
 from sickbay.service.sweep_advice import advice_records, sweep_advice
@@ -23,15 +23,6 @@ from sickbay.trials.store import Store
 from sickbay.trials.sweep_findings import SweepFinding
 
 MOST_NAMED = 20  # trials that a finding over the sweep names where one trial is explained
-
-TRIALS = "SELECT * FROM trials WHERE {} ORDER BY trial_id"
-FINDINGS = """
-    SELECT f.* FROM findings f JOIN trials t USING (sweep_id, trial_id)
-    WHERE {} AND f.labeller_version IS NOT DISTINCT FROM t.labeller_version
-    ORDER BY trial_id, f.state <> 'fired', f.state <> 'suspect', f.detector
-"""
-LABELS = "SELECT * FROM labels WHERE {} ORDER BY trial_id, labeller_version, label_hash"
-EPOCHS = "SELECT * FROM epochs WHERE {} ORDER BY trial_id, epoch"
 
 
 @dataclass(frozen=True)
@@ -105,11 +96,12 @@ def read_book(store: Store, sweep_id: str, only: str | None = None) -> TrialBook
     Raises QueryError or StoreError if the store cannot be read.
     """
     factors = tuple(stored_spec(store, sweep_id).get("factors", {}))
+    trials = "SELECT * FROM trials WHERE trial_id = coalesce(?, trial_id) ORDER BY trial_id"
     return TrialBook(
         factors=factors,
-        trials=_by_trial(store, TRIALS, sweep_id, only),
-        findings=_by_trial(store, FINDINGS, sweep_id, only),
-        labels=_by_trial(store, LABELS, sweep_id, only),
+        trials=_by_trial(query(store, trials, [only], sweep_ids=[sweep_id])),
+        findings=_by_trial(findings(store, sweep_id, only)),
+        labels=_by_trial(labels(store, sweep_id, only)),
         advice=sweep_advice(store, sweep_id, factors),
         heal=healer(store, sweep_id),
     )
@@ -118,12 +110,10 @@ def read_book(store: Store, sweep_id: str, only: str | None = None) -> TrialBook
 def read_epochs(store: Store, sweep_id: str, most: int) -> ByTrial | None:
     """Read the evaluations of every trial of a sweep; None where there are more than `most`."""
     [(count,)] = query(store, "SELECT count(*) FROM epochs", sweep_ids=[sweep_id]).rows
-    return _by_trial(store, EPOCHS, sweep_id, None) if count <= most else None
+    return _by_trial(epochs(store, sweep_id)) if count <= most else None
 
 
-def _by_trial(store: Store, sql: str, sweep_id: str, only: str | None) -> ByTrial:
-    condition, parameters = ("trial_id = ?", [only]) if only is not None else ("true", [])
-    found = query(store, sql.format(condition), parameters, sweep_ids=[sweep_id])
+def _by_trial(found: QueryResult) -> ByTrial:
     ids = found.table["trial_id"].to_pylist()
     begins = [place for place, one in enumerate(ids) if place == 0 or ids[place - 1] != one]
     ends = [*begins[1:], len(ids)]
