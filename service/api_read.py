@@ -114,7 +114,7 @@ async def trial(request: Request, sweep: SweepName, trial: str) -> Response:
         if not book.has(trial_id):  # it has ended since
             reading()
             book = read_book(shelf.store, sweep_id, only=trial_id)
-        return book.explained(trial_id)
+        return book.explained(trial_id, shelf.fixes(sweep_id, trial_id))
 
     return json_answer(await soon(work))
 

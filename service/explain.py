@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sickbay.service.fix import healer
 from sickbay.service.query import find_trial
 from sickbay.service.trial_book import read_book
 from sickbay.service.verdicts import number, print_advice, verdict
@@ -24,7 +25,8 @@ def explanation(store: Store, prefix: str) -> dict[str, Any]:
     Raises QueryError if no trial, or more than one, has an id that begins with `prefix`.
     """
     sweep_id, trial_id = find_trial(store, prefix)
-    return read_book(store, sweep_id, only=trial_id).explained(trial_id)
+    book = read_book(store, sweep_id, only=trial_id)
+    return book.explained(trial_id, healer(store, sweep_id)(trial_id))
 
 
 def print_explanation(console: Console, found: Mapping[str, Any]) -> None:

@@ -11,10 +11,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sickbay.service.fix import healer
+from sickbay.service.fix import Fixes, healer
 from sickbay.service.query import trials
 from sickbay.service.status import overview
 from sickbay.service.trial_book import ByTrial, TrialBook, read_book, read_epochs
@@ -184,14 +184,21 @@ class Shelf:
         return self.derived(sweep_id, "trials", lambda: self._trials(sweep_id))
 
     def book(self, sweep_id: str) -> TrialBook:
-        """What is said of a sweep's ended trials; of fixes in other sweeps, by the minute."""
-        book = self.derived(sweep_id, "book", lambda: read_book(self.store, sweep_id))
+        """What is said of a sweep's ended trials."""
+        return self.derived(sweep_id, "book", lambda: read_book(self.store, sweep_id))
+
+    def fixes(self, sweep_id: str, trial_id: str) -> Fixes:
+        """What heals an ended trial; what other sweeps tell of it is looked for by the minute."""
         heal = self._memo.answer(
             ("healer", sweep_id),
             lambda: (self._mark(sweep_id), int(time.monotonic() / 60.0)),
             lambda: healer(self.store, sweep_id),
         )
-        return replace(book, heal=heal)
+        try:
+            return heal(trial_id)
+        except KeyError:  # it has ended since
+            reading()
+            return healer(self.store, sweep_id)(trial_id)
 
     def epochs(self, sweep_id: str) -> ByTrial | None:
         """The evaluations of a sweep's ended trials, of running ones some; None for too many."""

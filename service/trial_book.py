@@ -1,19 +1,18 @@
 """Everything that is said of the trials of a sweep: read at once, looked up by trial.
 
     book = read_book(store, sweep_id)
-    book.explained(trial_id)          # as `sickbay explain TRIAL --json`
+    book.explained(trial_id, healer(store, sweep_id)(trial_id))  # as `sickbay explain TRIAL --json`
 
 Who explains one trial reads that trial's rows only (`only=`); the service, which is asked for one
 of thousands after the other, reads them all and keeps the book.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sickbay.service.fix import Fixes, healer
 from sickbay.service.fix_printed import fix_lines
-from sickbay.service.fix_values import Candidate, Fix
+from sickbay.service.fix_values import Candidate, Fix, Fixes
 from sickbay.service.query import QueryResult, epochs, findings, labels, query
 from sickbay.service.reference_lines import label_of, reference_lines_of
 from sickbay.service.stored import stored_spec
@@ -47,13 +46,12 @@ class TrialBook:
     findings: ByTrial
     labels: ByTrial
     advice: tuple[SweepFinding, ...]
-    heal: Callable[[str], Fixes]
 
     def has(self, trial_id: str) -> bool:
         """Whether the trial had ended when the book was read."""
         return trial_id in self.trials.spans
 
-    def explained(self, trial_id: str) -> dict[str, Any]:
+    def explained(self, trial_id: str, healing: Fixes) -> dict[str, Any]:
         """A trial, its findings, every label it had, and the smallest known fixes, as plain data.
 
         `fixes` are the known ones in short, `healing` is all of `Fixes`: what to try where none is
@@ -63,7 +61,6 @@ class TrialBook:
         if not self.has(trial_id):
             raise KeyError(trial_id)
         [trial] = self.trials.records(trial_id)
-        healing = self.heal(trial_id)
         return {
             "trial": trial,
             "factors": {name: trial[name] for name in self.factors},
@@ -103,7 +100,6 @@ def read_book(store: Store, sweep_id: str, only: str | None = None) -> TrialBook
         findings=_by_trial(findings(store, sweep_id, only)),
         labels=_by_trial(labels(store, sweep_id, only)),
         advice=sweep_advice(store, sweep_id, factors),
-        heal=healer(store, sweep_id),
     )
 
 

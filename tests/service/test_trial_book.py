@@ -7,6 +7,7 @@ import toy_sweeps
 
 from sickbay.service import shelf
 from sickbay.service.explain import explanation
+from sickbay.service.fix import healer
 from sickbay.service.query import epochs, query
 from sickbay.service.shelf import Memo, NotKeptError, Shelf, at_once, reading
 from sickbay.service.sweeps import Options, run
@@ -32,20 +33,20 @@ def trial_ids(store):
 
 
 def test_every_trial_is_explained_as_if_read_alone(store, sweep):
-    book = read_book(store, sweep)
+    book, heal = read_book(store, sweep), healer(store, sweep)
     ids = trial_ids(store)
     assert len(ids) == 9
     assert all(map(book.has, ids))
     for one in ids[::3]:
-        assert book.explained(one) == explanation(store, one)
+        assert book.explained(one, heal(one)) == explanation(store, one)
     with pytest.raises(KeyError):
-        book.explained("nobody")
+        book.explained("nobody", heal(ids[0]))
     assert not read_book(store, sweep, only=ids[0]).has(ids[1])
 
 
 def test_a_trial_is_explained_with_its_lines_and_fixes(store, sweep):
     sick = query(store, "SELECT trial_id FROM trials WHERE pathology = 'non_finite'").rows[0][0]
-    told = read_book(store, sweep).explained(sick)
+    told = read_book(store, sweep).explained(sick, healer(store, sweep)(sick))
     assert told["fixes"] == [
         {"change": {"fault": {"from": "nan", "to": "none"}}, "healthy": 3, "of": 3}
     ]
@@ -68,7 +69,7 @@ def test_a_shelf_reads_a_sweep_once(store, sweep, monkeypatch):
     reads = []
     monkeypatch.setattr(shelf, "read_book", lambda *words: reads.append(words) or read_book(*words))
     kept = Shelf(store)
-    assert kept.book(sweep).trials is kept.book(sweep).trials
+    assert kept.book(sweep) is kept.book(sweep)
     assert kept.epochs(sweep) is kept.epochs(sweep)
     assert len(reads) == 1
 
@@ -157,3 +158,14 @@ def test_nobody_waits_while_a_long_answer_is_worked_out_again(monkeypatch):
     go.set()
     worker.join(10)
     assert memo.answer("key", lambda: 1, lambda: "never") == "new"
+
+
+def test_what_heals_a_trial_that_has_just_ended_is_read(store, sweep, monkeypatch):
+    kept = Shelf(store)
+    for one in trial_ids(store):
+        assert kept.fixes(sweep, one) == healer(store, sweep)(one)
+    known = healer(store, sweep)
+    answers = iter([{}.__getitem__, known])  # the first is of before it ended
+    monkeypatch.setattr(shelf, "healer", lambda *_: next(answers))
+    late = Shelf(store)
+    assert late.fixes(sweep, one) == known(one)
