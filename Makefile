@@ -2,7 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+RUNTIME := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The build of torch that the recipes install; `make demo TORCH='torch>=2.8'` takes the newest.
+TORCH ?= torch==2.13.0
 ROOMS := trials models datasets service
 CODE := $(ROOMS) tests
 
@@ -12,12 +16,18 @@ CODE := $(ROOMS) tests
 help:  ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
-$(INSTALLED): pyproject.toml constraints.txt
+# Running needs 83 packages, developing twice as many: `make demo` installs the first alone.
+$(RUNTIME): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -c constraints.txt '$(TORCH)' -e .
 	touch $@
 
-demo: $(INSTALLED)  ## run examples/quickstart.yaml on a local Ray and print the verdicts
+$(INSTALLED): pyproject.toml constraints-dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -c constraints-dev.txt '$(TORCH)' -e '.[dev]'
+	touch $(RUNTIME) $@
+
+demo: $(RUNTIME)  ## run examples/quickstart.yaml on a local Ray and print the verdicts
 	$(BIN)/sickbay run examples/quickstart.yaml
 
 test: $(INSTALLED)  ## the default test suite: CPU, offline
@@ -57,8 +67,15 @@ corpus: $(INSTALLED)  ## run the fault corpus anew (an hour on one core, resumes
 benchmark-detectors: $(INSTALLED)  ## judge the stored corpus and write docs/benchmark.md
 	$(BIN)/python -m tests.benchmarks.detectors page
 
-lock:  ## write constraints.txt from what is installed now
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+# A resolver writes the locks, from the index alone. torch and what a CUDA build of it brings stay out of
+# them: whose machine it is chooses the build. `constraints-dev.txt` adds to the runtime lock, never differs.
+lock: $(INSTALLED)  ## resolve pyproject.toml anew into constraints.txt and constraints-dev.txt
+	for extras in '' '-dev'; do \
+		$(BIN)/uv pip compile pyproject.toml $${extras:+--extra dev --constraint constraints.txt} --quiet \
+			--python-version 3.11 --no-header --no-annotate --no-emit-package torch \
+			-o constraints$$extras.txt && \
+		sed -i -E '/^(nvidia-|cuda-|triton==)/d' constraints$$extras.txt || exit; \
+	done
 
 clean:  ## remove everything that a recipe made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
