@@ -1,1 +1,1 @@
-"""Seeded generators and real-format loaders, one file a system."""
+"""Seeded generators and real-format loaders, one subpackage a system."""

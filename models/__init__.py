@@ -1,1 +1,1 @@
-"""Torch modules, one file a system."""
+"""Torch modules, one subpackage a system."""

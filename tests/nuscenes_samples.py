@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sickbay.datasets.nuscenes_tables import CAMERAS, LIDAR, NEEDED
+from sickbay.datasets.formats.nuscenes_tables import CAMERAS, LIDAR, NEEDED
 
 WIDE, TALL, FOCAL = 64, 36, 50.0
 # Camera frames: x right, y down, z into the picture. This one looks along the vehicle's x.

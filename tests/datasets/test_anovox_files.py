@@ -11,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sickbay.datasets.anovox_files import (
+from sickbay.datasets.crossmodal.synthetic import SceneSpec as WholeSpec
+from sickbay.datasets.crossmodal.synthetic import crossmodal_data
+from sickbay.datasets.formats.anovox import (
     find_scenarios,
     is_alive,
     read_anomaly,
@@ -19,12 +21,10 @@ from sickbay.datasets.anovox_files import (
     read_semantic_points,
     read_voxels,
 )
-from sickbay.datasets.anovox_scenes import name_points, read_frames, split, voxel_ids
-from sickbay.datasets.anovox_voxels import ANOMALY_IDS, TRANSFORMS, indices, voxel_grid
-from sickbay.datasets.crossmodal_anomaly import SceneSpec as WholeSpec
-from sickbay.datasets.crossmodal_anomaly import crossmodal_data
-from sickbay.datasets.pointwise_anomaly import Labelling, point_labels, point_scenes
-from sickbay.datasets.pointwise_anomaly import SceneSpec as PointSpec
+from sickbay.datasets.formats.anovox_voxels import ANOMALY_IDS, TRANSFORMS, indices, voxel_grid
+from sickbay.datasets.pointwise.anovox_scenes import name_points, read_frames, split, voxel_ids
+from sickbay.datasets.pointwise.synthetic import Labelling, point_labels, point_scenes
+from sickbay.datasets.pointwise.synthetic import SceneSpec as PointSpec
 from sickbay.trials.contract import Context
 from sickbay.trials.registry import workload
 

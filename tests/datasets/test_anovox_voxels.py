@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sickbay.datasets.anovox_voxels import (
+from sickbay.datasets.formats.anovox_voxels import (
     TRANSFORMS,
     indices,
     labels_from_grid,

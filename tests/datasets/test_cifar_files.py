@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sickbay.datasets.cifar_files import (
+from sickbay.datasets.formats.cifar import (
     class_counts,
     find_cifar,
     long_tail,

@@ -7,7 +7,16 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
-from sickbay.datasets.crossmodal_anomaly import (
+from sickbay.datasets.crossmodal.scenes import ANOMALIES, OTHER, P_CLUTTER, compose
+from sickbay.datasets.crossmodal.sensors import (
+    LIDAR_RANGE,
+    SENSORS,
+    camera_rays,
+    lidar_rays,
+    observe,
+    voxel_grid,
+)
+from sickbay.datasets.crossmodal.synthetic import (
     LABEL_SOURCES,
     SceneSpec,
     batches,
@@ -17,16 +26,7 @@ from sickbay.datasets.crossmodal_anomaly import (
     scene_labels,
     two_counts_auroc,
 )
-from sickbay.datasets.crossmodal_scenes import ANOMALIES, OTHER, P_CLUTTER, compose
-from sickbay.datasets.crossmodal_sensors import (
-    LIDAR_RANGE,
-    SENSORS,
-    camera_rays,
-    lidar_rays,
-    observe,
-    voxel_grid,
-)
-from sickbay.datasets.scene_rays import cast
+from sickbay.datasets.reweighting.rays import cast
 
 SPEC = SceneSpec("synthetic", 120, 80, 32, 48, 0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sickbay.datasets.image_folders import find_folders, read_png
+from sickbay.datasets.formats.image_folders import find_folders, read_png
 
 
 def png(path, value=0, size=(8, 8), mode="RGB"):

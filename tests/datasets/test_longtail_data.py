@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sickbay.datasets.longtail_diffusion import (
+from sickbay.datasets.longtail.images import design, draw
+from sickbay.datasets.longtail.synthetic import (
     Images,
     LongtailSpec,
     augmented,
@@ -18,7 +19,6 @@ from sickbay.datasets.longtail_diffusion import (
     data_identity,
     longtail_data,
 )
-from sickbay.datasets.longtail_images import design, draw
 
 DATA = os.environ.get("SICKBAY_DATA")
 SPEC = LongtailSpec(

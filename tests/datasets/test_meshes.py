@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from sickbay.datasets.meshes import (
+from sickbay.datasets.formats.meshes import (
     Mesh,
     fan,
     polygons_to_mesh,

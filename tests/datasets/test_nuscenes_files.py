@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from nuscenes_samples import FOCAL, HEIGHT, SPEED, TALL, WIDE, Drive, yawed
 
-from sickbay.datasets.nuscenes_files import CLASSES, pose_matrix, read_cloud, read_sample
-from sickbay.datasets.nuscenes_tables import CAMERAS, read_tables, split_scenes
-from sickbay.datasets.query_reweighting_frames import frames_of
+from sickbay.datasets.formats.nuscenes import CLASSES, pose_matrix, read_cloud, read_sample
+from sickbay.datasets.formats.nuscenes_tables import CAMERAS, read_tables, split_scenes
+from sickbay.datasets.reweighting.frames import frames_of
 
 REAL = Path(os.environ.get("SICKBAY_DATA", "none")) / "nuscenes"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sickbay.datasets.mvm_orientation import (
+from sickbay.datasets.orientation.synthetic import (
     OrientationSpec,
     batches,
     data_identity,

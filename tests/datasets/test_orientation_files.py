@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-from sickbay.datasets.meshes import Mesh, rotate_yaw, sample_surface
-from sickbay.datasets.orientation_files import list_items, read_clouds
-from sickbay.datasets.pointfiles import write_off
-from sickbay.datasets.yaw_shapes import shape
+from sickbay.datasets.formats.meshes import Mesh, rotate_yaw, sample_surface
+from sickbay.datasets.formats.pointclouds import write_off
+from sickbay.datasets.orientation.files import list_items, read_clouds
+from sickbay.datasets.orientation.yaw_shapes import shape
 
 DATA = os.environ.get("SICKBAY_DATA")
 

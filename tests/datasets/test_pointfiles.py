@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sickbay.datasets.meshes import polygons_to_mesh
-from sickbay.datasets.pointfiles import (
+from sickbay.datasets.formats.meshes import polygons_to_mesh
+from sickbay.datasets.formats.pointclouds import (
     read_off,
     read_orientation,
     read_peaks,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sickbay.datasets.pointwise_anomaly import (
+from sickbay.datasets.pointwise.synthetic import (
     SYNTHETIC,
     Labelling,
     SceneSpec,
@@ -16,8 +16,8 @@ from sickbay.datasets.pointwise_anomaly import (
     targets,
     true_targets,
 )
-from sickbay.datasets.scene_rays import GROUND, SKY, Boxes
-from sickbay.datasets.street_boxes import Street, camera_rays, lidar_rays, look, of_hit
+from sickbay.datasets.reweighting.rays import GROUND, SKY, Boxes
+from sickbay.datasets.reweighting.street_boxes import Street, camera_rays, lidar_rays, look, of_hit
 
 SPEC = SceneSpec(SYNTHETIC, 256, 160, 40, "small", 0)
 

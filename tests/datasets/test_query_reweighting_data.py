@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sickbay.datasets.query_reweighting import (
+from sickbay.datasets.reweighting.frames import DetectionSample, bev_grids, frames_of
+from sickbay.datasets.reweighting.synthetic import (
     APART,
     COLORS,
     NEAREST,
@@ -15,7 +16,6 @@ from sickbay.datasets.query_reweighting import (
     cameras,
     detection_data,
 )
-from sickbay.datasets.query_reweighting_frames import DetectionSample, bev_grids, frames_of
 
 SPEC = WorldSpec("synthetic", 40, 20, 16.0, 32, 4, 6, 12, 0)
 

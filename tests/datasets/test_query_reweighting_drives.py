@@ -7,8 +7,8 @@ import pytest
 import torch
 from nuscenes_samples import HEIGHT, Drive
 
-from sickbay.datasets.query_reweighting import WorldSpec
-from sickbay.datasets.query_reweighting_drives import real_drives
+from sickbay.datasets.reweighting.drives import real_drives
+from sickbay.datasets.reweighting.synthetic import WorldSpec
 from sickbay.trials import pretraining
 from sickbay.trials.contract import Context
 from sickbay.trials.workloads.query_reweighting import WORKLOAD

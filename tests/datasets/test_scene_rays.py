@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sickbay.datasets.scene_rays import GROUND, SKY, Boxes, cast
+from sickbay.datasets.reweighting.rays import GROUND, SKY, Boxes, cast
 
 EYE = np.array([0.0, 0.0, 1.5], dtype=np.float32)
 

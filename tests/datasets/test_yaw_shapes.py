@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from sickbay.datasets.meshes import rotate_yaw, sample_surface
-from sickbay.datasets.yaw_shapes import SHAPES, peak_angles, shape
+from sickbay.datasets.formats.meshes import rotate_yaw, sample_surface
+from sickbay.datasets.orientation.yaw_shapes import SHAPES, peak_angles, shape
 
 
 def surface(kfold, seed, count=6000):

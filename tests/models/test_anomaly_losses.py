@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from sickbay.models.anomaly_losses import (
+from sickbay.models.pointwise.losses import (
     LossOptions,
     best_constant,
     constant_logit,

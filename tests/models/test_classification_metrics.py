@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.models.classification_metrics import (
+from sickbay.models.shared.classification_metrics import (
     auprc,
     auroc_with_error,
     binary_metrics,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from sickbay.models.crossmodal_loss import (
+from sickbay.models.crossmodal.losses import (
     LOSSES,
     constant_losses,
     label_entropy,

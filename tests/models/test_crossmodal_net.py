@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from sickbay.models.crossmodal_anomaly import (
+from sickbay.models.crossmodal.metrics import (
+    Steps,
+    branch_norms,
+    evaluation_signals,
+    training_signals,
+    truth_signals,
+)
+from sickbay.models.crossmodal.network import (
     FUSIONS,
     ImageTokens,
     SceneNet,
@@ -13,13 +20,6 @@ from sickbay.models.crossmodal_anomaly import (
     attention_entropy,
     few_keys,
     group_names,
-)
-from sickbay.models.crossmodal_metrics import (
-    Steps,
-    branch_norms,
-    evaluation_signals,
-    training_signals,
-    truth_signals,
 )
 
 

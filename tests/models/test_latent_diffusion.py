@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from sickbay.models.latent_diffusion import (
+from sickbay.models.longtail.diffusion import (
     STEPS,
     Diffusion,
     UNetDenoiser,

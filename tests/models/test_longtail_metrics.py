@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sickbay.models.longtail_metrics import (
+from sickbay.models.longtail.metrics import (
     accuracy_signals,
     class_share,
     feature_signals,

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from sickbay.models.longtail_diffusion import (
+from sickbay.models.longtail.losses import (
+    SNR_CAP,
+    SemanticOptions,
+    bounded_floor,
+    entropy,
+    prior_loss,
+    semantic_loss,
+)
+from sickbay.models.longtail.network import (
     Encoder,
     HeadOptions,
     LongtailNet,
@@ -13,14 +21,6 @@ from sickbay.models.longtail_diffusion import (
     group_names,
     wcdas_range,
     wrapped_cauchy,
-)
-from sickbay.models.longtail_losses import (
-    SNR_CAP,
-    SemanticOptions,
-    bounded_floor,
-    entropy,
-    prior_loss,
-    semantic_loss,
 )
 
 CE = HeadOptions("ce", 0.0, 0.0)

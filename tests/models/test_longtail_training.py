@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from sickbay.models.longtail_diffusion import HeadOptions, LongtailNet
-from sickbay.models.longtail_losses import SemanticOptions
-from sickbay.models.longtail_steps import Steps
-from sickbay.models.longtail_training import Strategy, StrategyOptions
+from sickbay.models.longtail.losses import SemanticOptions
+from sickbay.models.longtail.network import HeadOptions, LongtailNet
+from sickbay.models.longtail.steps import Steps
+from sickbay.models.longtail.training import Strategy, StrategyOptions
 
 SEMANTIC = SemanticOptions(0.05, 0.05, "mse")
 

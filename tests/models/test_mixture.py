@@ -8,7 +8,7 @@ import torch
 from scipy import integrate, stats
 from scipy.optimize import linear_sum_assignment
 
-from sickbay.models.mixture import (
+from sickbay.models.orientation.mixture import (
     LOSSES,
     Mixture,
     density_kl,

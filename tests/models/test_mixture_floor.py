@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from sickbay.models.mixture import Mixture, mixture_loss
-from sickbay.models.mixture_floor import density_floor, loss_floor
-from sickbay.models.vonmises import constant_floor, truth_to_uniform
+from sickbay.models.orientation.floor import density_floor, loss_floor
+from sickbay.models.orientation.mixture import Mixture, mixture_loss
+from sickbay.models.orientation.vonmises import constant_floor, truth_to_uniform
 
 
 def turned_truth(kfold, samples=144, kappa=8.0):

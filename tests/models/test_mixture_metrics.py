@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from sickbay.models.mixture import Mixture
-from sickbay.models.mixture_metrics import (
+from sickbay.models.orientation.metrics import (
     component_distance,
     gradient_cosine,
     mixture_metrics,
     standard_error,
 )
+from sickbay.models.orientation.mixture import Mixture
 
 SAMPLES = 24
 

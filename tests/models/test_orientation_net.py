@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sickbay.models.mixture import LOSSES, Mixture, mixture_loss
-from sickbay.models.mvm_orientation import (
+from sickbay.models.orientation.mixture import LOSSES, Mixture, mixture_loss
+from sickbay.models.orientation.network import (
     KAPPA_MAX,
     HeadOptions,
     OrientationNet,

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from sickbay.models.anomaly_losses import LossOptions, scene_losses
-from sickbay.models.anomaly_metrics import (
+from sickbay.models.pointwise.losses import LossOptions, scene_losses
+from sickbay.models.pointwise.metrics import (
     Judged,
     Seen,
     evaluate,
@@ -16,7 +16,7 @@ from sickbay.models.anomaly_metrics import (
     seen_signals,
     unit_of,
 )
-from sickbay.models.pointwise_anomaly import (
+from sickbay.models.pointwise.network import (
     FrozenResNet18,
     PointAnomalyNet,
     attention_entropy,

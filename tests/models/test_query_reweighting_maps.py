@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sickbay.datasets.query_reweighting import WorldSpec, cameras
-from sickbay.models.query_reweighting_maps import (
+from sickbay.datasets.reweighting.synthetic import WorldSpec, cameras
+from sickbay.models.reweighting.maps import (
     MapOptions,
     Places,
     at_origin,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sickbay.models.query_reweighting_metrics import (
+from sickbay.models.reweighting.metrics import (
     ERRORS,
     Boxes,
     detection_score,

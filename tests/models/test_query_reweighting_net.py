@@ -9,26 +9,26 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sickbay.datasets.query_reweighting import WorldSpec, detection_data
-from sickbay.models.query_reweighting import GROUPS, SIZES, Batch, Features, QueryDetector
-from sickbay.models.query_reweighting_evaluation import Modulation, assess, assess_before, look
-from sickbay.models.query_reweighting_loss import (
+from sickbay.datasets.reweighting.synthetic import WorldSpec, detection_data
+from sickbay.models.reweighting.evaluation import Modulation, assess, assess_before, look
+from sickbay.models.reweighting.losses import (
     CODE_WEIGHTS,
     best_constant,
     decode_boxes,
     detection_losses,
     encode_boxes,
 )
-from sickbay.models.query_reweighting_maps import MapOptions
-from sickbay.models.query_reweighting_parts import Positions, WeightGenerator, focal, rays, window
-from sickbay.models.query_reweighting_probes import (
+from sickbay.models.reweighting.maps import MapOptions
+from sickbay.models.reweighting.network import GROUPS, SIZES, Batch, Features, QueryDetector
+from sickbay.models.reweighting.parts import Positions, WeightGenerator, focal, rays, window
+from sickbay.models.reweighting.probes import (
     gradient_signals,
     linear_cka,
     map_signals,
     reference_signals,
     reference_task,
 )
-from sickbay.models.query_reweighting_training import Rates, clear_gradients, part_optimizer
+from sickbay.models.reweighting.training import Rates, clear_gradients, part_optimizer
 
 TINY = replace(SIZES["small"], width=16, heads=2, queries=16)
 PEAK = MapOptions(kernel="peak", norm="clamp1.5", padding=5)
@@ -302,7 +302,7 @@ def test_the_encoders_reference_falls_when_they_are_destroyed():
 
 
 def test_evaluation_in_chunks_is_evaluation_at_once(monkeypatch):
-    from sickbay.models import query_reweighting_evaluation as evaluation
+    from sickbay.models.reweighting import evaluation
 
     model, val = net(), batch(20, split=1)
     modulation, floor = Modulation(PEAK, detach=False), torch.ones(20)
@@ -346,7 +346,7 @@ def test_a_constant_net_varies_over_no_inputs():
 
 
 def test_attention_looks_where_keys_are_alike():
-    from sickbay.models.query_reweighting_parts import Attention
+    from sickbay.models.reweighting.parts import Attention
 
     torch.manual_seed(0)
     attention = Attention(8, 2)

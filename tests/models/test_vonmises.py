@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import integrate, optimize, special, stats
 
-from sickbay.models.vonmises import (
+from sickbay.models.orientation.vonmises import (
     circular_distance,
     constant_floor,
     log_density,

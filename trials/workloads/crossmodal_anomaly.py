@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from sickbay.datasets.crossmodal_anomaly import (
+from sickbay.datasets.crossmodal.synthetic import (
     P_RANDOM,
     SYNTHETIC,
     SceneSet,
@@ -22,17 +22,17 @@ from sickbay.datasets.crossmodal_anomaly import (
     data_identity,
     scene_labels,
 )
-from sickbay.models.classification_metrics import Metrics, label_flip_rate
-from sickbay.models.crossmodal_anomaly import GRID, SceneNet, Scored, group_names
-from sickbay.models.crossmodal_loss import constant_losses, sample_loss
-from sickbay.models.crossmodal_metrics import (
+from sickbay.models.crossmodal.losses import constant_losses, sample_loss
+from sickbay.models.crossmodal.metrics import (
     Steps,
     branch_norms,
     evaluation_signals,
     training_signals,
     truth_signals,
 )
-from sickbay.models.reference_lines import flip_line, scene_lines
+from sickbay.models.crossmodal.network import GRID, SceneNet, Scored, group_names
+from sickbay.models.shared.classification_metrics import Metrics, label_flip_rate
+from sickbay.models.shared.reference_lines import flip_line, scene_lines
 from sickbay.trials.checkpoints import Progress
 from sickbay.trials.contract import (
     Config,

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-import sickbay.datasets.cifar_files as cifar_code
-import sickbay.datasets.longtail_diffusion as data_code
-import sickbay.datasets.longtail_images as images_code
-import sickbay.models.longtail_diffusion as encoder_code
-import sickbay.models.longtail_pretraining as pretraining_code
-from sickbay.datasets.longtail_diffusion import (
+import sickbay.datasets.formats.cifar as cifar_code
+import sickbay.datasets.longtail.images as images_code
+import sickbay.datasets.longtail.synthetic as data_code
+import sickbay.models.longtail.network as encoder_code
+import sickbay.models.longtail.pretraining as pretraining_code
+from sickbay.datasets.longtail.synthetic import (
     SYNTHETIC,
     LongtailData,
     LongtailSpec,
@@ -26,13 +26,13 @@ from sickbay.datasets.longtail_diffusion import (
     data_identity,
     longtail_data,
 )
-from sickbay.models.longtail_diffusion import Encoder, HeadOptions, LongtailNet, group_names
-from sickbay.models.longtail_evaluation import Seen, Start, Views, encoded, evaluate, start_of
-from sickbay.models.longtail_lines import longtail_lines
-from sickbay.models.longtail_losses import entropy, prior_loss
-from sickbay.models.longtail_pretraining import pretrain
-from sickbay.models.longtail_steps import Steps
-from sickbay.models.longtail_training import Strategy, StrategyOptions
+from sickbay.models.longtail.evaluation import Seen, Start, Views, encoded, evaluate, start_of
+from sickbay.models.longtail.lines import longtail_lines
+from sickbay.models.longtail.losses import entropy, prior_loss
+from sickbay.models.longtail.network import Encoder, HeadOptions, LongtailNet, group_names
+from sickbay.models.longtail.pretraining import pretrain
+from sickbay.models.longtail.steps import Steps
+from sickbay.models.longtail.training import Strategy, StrategyOptions
 from sickbay.trials.checkpoints import pack, unpack
 from sickbay.trials.contract import (
     Config,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from sickbay.datasets.mvm_orientation import (
+from sickbay.datasets.orientation.synthetic import (
     SYNTHETIC,
     Batch,
     Clouds,
@@ -21,11 +21,11 @@ from sickbay.datasets.mvm_orientation import (
     data_identity,
     orientation_data,
 )
-from sickbay.models.mixture import Mixture, mixture_loss
-from sickbay.models.mixture_floor import density_floor, loss_floor
-from sickbay.models.mixture_metrics import Metrics, gradient_cosine, mixture_metrics
-from sickbay.models.mvm_orientation import HeadOptions, OrientationNet, group_names
-from sickbay.models.reference_lines import mixture_lines
+from sickbay.models.orientation.floor import density_floor, loss_floor
+from sickbay.models.orientation.metrics import Metrics, gradient_cosine, mixture_metrics
+from sickbay.models.orientation.mixture import Mixture, mixture_loss
+from sickbay.models.orientation.network import HeadOptions, OrientationNet, group_names
+from sickbay.models.shared.reference_lines import mixture_lines
 from sickbay.trials.checkpoints import Progress
 from sickbay.trials.contract import (
     Config,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from sickbay.datasets.anovox_voxels import TRANSFORMS
-from sickbay.datasets.pointwise_anomaly import (
+from sickbay.datasets.formats.anovox_voxels import TRANSFORMS
+from sickbay.datasets.pointwise.synthetic import (
     LABEL_SOURCES,
     RANDOM_SHARE,
     SYNTHETIC,
@@ -27,14 +27,14 @@ from sickbay.datasets.pointwise_anomaly import (
     targets,
     true_targets,
 )
-from sickbay.models.anomaly_losses import (
+from sickbay.models.pointwise.losses import (
     LOSSES,
     PLANS,
     LossOptions,
     best_constant,
     scene_losses,
 )
-from sickbay.models.anomaly_metrics import (
+from sickbay.models.pointwise.metrics import (
     Seen,
     evaluate,
     gradient_norm,
@@ -42,8 +42,8 @@ from sickbay.models.anomaly_metrics import (
     seen_signals,
     unit_of,
 )
-from sickbay.models.pointwise_anomaly import FUSIONS, PointAnomalyNet, group_names
-from sickbay.models.reference_lines import flip_line, point_lines
+from sickbay.models.pointwise.network import FUSIONS, PointAnomalyNet, group_names
+from sickbay.models.shared.reference_lines import flip_line, point_lines
 from sickbay.trials.checkpoints import Progress
 from sickbay.trials.contract import (
     Config,

@@ -16,36 +16,32 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-import sickbay.datasets.nuscenes_files as files
-import sickbay.datasets.nuscenes_tables as tables
-import sickbay.datasets.query_reweighting as worlds
-import sickbay.datasets.query_reweighting_drives as drives
-import sickbay.datasets.query_reweighting_frames as frames
-import sickbay.models.query_reweighting as nets
-import sickbay.models.query_reweighting_loss as losses
-import sickbay.models.query_reweighting_maps as maps
-import sickbay.models.query_reweighting_parts as parts
-import sickbay.models.query_reweighting_training as training
-from sickbay.datasets.file_trees import tree_identity
-from sickbay.datasets.query_reweighting import (
+import sickbay.datasets.formats.nuscenes as files
+import sickbay.datasets.formats.nuscenes_tables as tables
+import sickbay.datasets.reweighting.synthetic as worlds
+import sickbay.models.reweighting.network as nets
+from sickbay.datasets.formats.file_trees import tree_identity
+from sickbay.datasets.reweighting import drives, frames
+from sickbay.datasets.reweighting.frames import Frames
+from sickbay.datasets.reweighting.synthetic import (
     SYNTHETIC,
     WorldSpec,
     detection_data,
     draw_drives,
 )
-from sickbay.datasets.query_reweighting_frames import Frames
-from sickbay.models.query_reweighting import GROUPS, SIZES, Batch, NetOptions, QueryDetector
-from sickbay.models.query_reweighting_evaluation import (
+from sickbay.models.reweighting import losses, maps, parts, training
+from sickbay.models.reweighting.evaluation import (
     Modulation,
     assess,
     assess_before,
     compare_encoders,
     look,
 )
-from sickbay.models.query_reweighting_loss import best_constant, detection_losses
-from sickbay.models.query_reweighting_maps import HEALTHY_MAXIMUM, MapOptions, map_lines
-from sickbay.models.query_reweighting_probes import Signals, gradient_signals
-from sickbay.models.query_reweighting_training import CLIP, Rates, clear_gradients, part_optimizer
+from sickbay.models.reweighting.losses import best_constant, detection_losses
+from sickbay.models.reweighting.maps import HEALTHY_MAXIMUM, MapOptions, map_lines
+from sickbay.models.reweighting.network import GROUPS, SIZES, Batch, NetOptions, QueryDetector
+from sickbay.models.reweighting.probes import Signals, gradient_signals
+from sickbay.models.reweighting.training import CLIP, Rates, clear_gradients, part_optimizer
 from sickbay.trials.checkpoints import Progress
 from sickbay.trials.contract import (
     Config,

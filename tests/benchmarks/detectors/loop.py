@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from sickbay.models.classification_metrics import auroc_with_error, class_gradient_share
+from sickbay.models.shared.classification_metrics import auroc_with_error, class_gradient_share
 from sickbay.trials.contract import Context, Row, TaskFacts, TaskKind
 from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import epoch_stream, seed_everything

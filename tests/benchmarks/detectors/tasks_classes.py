@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sickbay.models.classification_metrics import auroc_with_error, binary_metrics
+from sickbay.models.shared.classification_metrics import auroc_with_error, binary_metrics
 from sickbay.trials.contract import TaskKind
 from tests.benchmarks.detectors.nets import Net, Recurrent, perceptron
 from tests.benchmarks.detectors.settings import Settings

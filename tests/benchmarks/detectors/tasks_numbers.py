@@ -9,9 +9,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sickbay.models.mixture import Mixture, density_kl, mixture_loss
-from sickbay.models.mixture_floor import loss_floor
-from sickbay.models.mixture_metrics import gradient_cosine, mixture_metrics
+from sickbay.models.orientation.floor import loss_floor
+from sickbay.models.orientation.metrics import gradient_cosine, mixture_metrics
+from sickbay.models.orientation.mixture import Mixture, density_kl, mixture_loss
 from sickbay.trials.contract import TaskKind
 from tests.benchmarks.detectors.nets import Net, perceptron
 from tests.benchmarks.detectors.settings import Settings

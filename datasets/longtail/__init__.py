@@ -1,0 +1,1 @@
+"""System 5: images of classes whose sizes fall exponentially."""

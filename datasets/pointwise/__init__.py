@@ -1,0 +1,1 @@
+"""System 3: lidar points of which few are anomalous."""

@@ -1,0 +1,1 @@
+"""System 4: drives seen by a lidar and by cameras all around."""

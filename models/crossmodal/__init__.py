@@ -1,0 +1,1 @@
+"""System 2: a scene classifier from a camera image and lidar points."""

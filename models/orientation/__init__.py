@@ -1,0 +1,1 @@
+"""System 1: a mixture of von Mises over the orientation of a point cloud."""

@@ -1,0 +1,1 @@
+"""System 3: an anomaly score for each lidar point."""

@@ -1,0 +1,1 @@
+"""System 4: a box detector whose queries weight the features that they look at."""

@@ -1,0 +1,128 @@
+"""The detector's loss: boxes matched to queries one to one, focal loss and L1; the best constant.
+
+B samples · Q queries · M boxes · K classes · L decoder layers
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from sickbay.models.reweighting.network import BOX_CODE, CLASS_BIAS
+from sickbay.models.reweighting.parts import focal
+
+CLASS_WEIGHT, BOX_WEIGHT = 2.0, 0.25
+CODE_WEIGHTS = (2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
+CONSTANT_STEPS, CONSTANT_LR = 60, 0.1
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Loss of each sample by its two tasks, mean over the decoder's layers: (B,) each."""
+
+    classes: Tensor
+    boxes: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Return the loss that is trained, (B,)."""
+        return self.classes + self.boxes
+
+
+def encode_boxes(boxes_BM9: Tensor) -> Tensor:
+    """Return the codes (B, M, 10) that the head predicts of boxes x, y, z, w, l, h, yaw, vx, vy."""
+    x, y, z, wide, long, tall, yaw, vx, vy = boxes_BM9.unbind(dim=-1)
+    sizes = [size.clamp(min=1e-3).log() for size in (wide, long, tall)]
+    columns = [x, y, sizes[0], sizes[1], z, sizes[2], yaw.sin(), yaw.cos(), vx, vy]
+    return torch.stack(columns, dim=-1)
+
+
+def decode_boxes(codes: Tensor) -> Tensor:
+    """Return boxes (…, 9) from codes (…, 10)."""
+    x, y, wide, long, z, tall, sin, cos, vx, vy = codes.unbind(dim=-1)
+    sizes = [size.clamp(max=6.0).exp() for size in (wide, long, tall)]
+    return torch.stack([x, y, z, *sizes, torch.atan2(sin, cos), vx, vy], dim=-1)
+
+
+def detection_losses(
+    logits_LBQK: Tensor, codes_LBQ10: Tensor, boxes_BM9: Tensor, classes_BM: Tensor
+) -> Losses:
+    """Return the loss of each sample; its sums are divided by the number of its boxes, at least 1.
+
+    Each layer is matched by itself (Hungarian, at twice the focal cost plus a quarter of L1, the
+    weights of the loss). Rows of `classes` that are -1 are no boxes.
+    """
+    codes_BM10 = encode_boxes(boxes_BM9)
+    count_B = (classes_BM >= 0).sum(dim=1).clamp(min=1).to(codes_BM10.dtype)
+    weights = codes_BM10.new_tensor(CODE_WEIGHTS)
+    by_layer = []
+    for logits, codes in zip(logits_LBQK, codes_LBQ10, strict=True):
+        sample, query, box = match(logits, codes, codes_BM10, classes_BM)
+        target = torch.zeros_like(logits)
+        target[sample, query, classes_BM[sample, box]] = 1.0
+        classified_B = focal(logits, target).sum(dim=(1, 2))
+        apart_N = ((codes[sample, query] - codes_BM10[sample, box]).abs() * weights).sum(dim=-1)
+        # One-hot times values: a sum by sample with a deterministic gradient on any device.
+        whose_BN = sample[None] == torch.arange(len(logits), device=logits.device)[:, None]
+        located_B = whose_BN.to(apart_N.dtype) @ apart_N
+        pair = (CLASS_WEIGHT * classified_B / count_B, BOX_WEIGHT * located_B / count_B)
+        by_layer.append(torch.stack(pair))
+    mean_2B = torch.stack(by_layer).mean(dim=0)
+    return Losses(mean_2B[0], mean_2B[1])
+
+
+@torch.no_grad()
+def match(
+    logits_BQK: Tensor, codes_BQ10: Tensor, codes_BM10: Tensor, classes_BM: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return sample, query and box of the cheapest assignment, three vectors of one length."""
+    hit = focal(logits_BQK, torch.ones_like(logits_BQK))
+    miss = focal(logits_BQK, torch.zeros_like(logits_BQK))
+    wanted = classes_BM.clamp(min=0)[:, None].expand(-1, logits_BQK.shape[1], -1)
+    cost = CLASS_WEIGHT * (hit - miss).gather(2, wanted)
+    weights = codes_BM10.new_tensor(CODE_WEIGHTS)
+    apart = (codes_BQ10[:, :, None] - codes_BM10[:, None]).abs() @ weights
+    total = np.nan_to_num((cost + BOX_WEIGHT * apart).cpu().numpy(), nan=1e6, posinf=1e6)
+    triples: list[Sequence[np.ndarray]] = []
+    for index, real in enumerate((classes_BM >= 0).cpu().numpy()):
+        boxes = np.flatnonzero(real)
+        rows, column = linear_sum_assignment(total[index][:, boxes])
+        triples.append((np.full(len(rows), index), rows, boxes[column]))
+    columns = [np.concatenate([triple[side] for triple in triples]) for side in range(3)]
+    sample, query, box = (torch.from_numpy(one).to(logits_BQK.device) for one in columns)
+    return sample, query, box
+
+
+def best_constant(points_Q2: Tensor, boxes_SM9: Tensor, classes_SM: Tensor, classes: int) -> Tensor:
+    """Return the loss (S,) of the best answer that is the same for all samples.
+
+    Every query says one box and one set of logits, fitted through the very loss by gradient
+    descent, from the queries' places and boxes of a middling size.
+    """
+    codes_SM10 = encode_boxes(boxes_SM9)
+    usual = codes_SM10[classes_SM >= 0].median(dim=0).values
+    start = usual.expand(len(points_Q2), BOX_CODE).clone()
+    start[:, :2] = points_Q2
+    code_Q10 = start.requires_grad_()
+    logit_QK = torch.full((len(points_Q2), classes), CLASS_BIAS, device=start.device)
+    logit_QK.requires_grad_()
+    fit = torch.optim.Adam([code_Q10, logit_QK], lr=CONSTANT_LR)
+    best: Tensor | None = None
+    for _ in range(CONSTANT_STEPS):
+        shape = (1, len(boxes_SM9), len(points_Q2))
+        losses = detection_losses(
+            logit_QK.expand(*shape, classes),
+            code_Q10.expand(*shape, BOX_CODE),
+            boxes_SM9,
+            classes_SM,
+        ).total
+        if best is None or bool(losses.mean() < best.mean()):
+            best = losses.detach()
+        fit.zero_grad()
+        losses.mean().backward()  # type: ignore[no-untyped-call]
+        fit.step()
+    assert best is not None
+    return best

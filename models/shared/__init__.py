@@ -1,0 +1,1 @@
+"""What several systems measure of a classifier."""
