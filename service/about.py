@@ -7,8 +7,8 @@ from rich.console import Console
 
 from sickbay.service.verdicts import shown
 from sickbay.trials.contract import Factor, Workload
-from sickbay.trials.detecting import Detector
-from sickbay.trials.margins import MARGINS
+from sickbay.trials.detector import Detector
+from sickbay.trials.evidence.thresholds import MARGINS
 
 
 def describe_workload(workload: Workload) -> dict[str, Any]:

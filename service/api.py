@@ -30,7 +30,7 @@ from sickbay.service.launching import Launcher, LocalLauncher
 from sickbay.service.query_pool import QueryPool
 from sickbay.service.shelf import Shelf
 from sickbay.service.tokens import Role
-from sickbay.trials.store_files import Store
+from sickbay.trials.store.files import Store
 
 LOG = logging.getLogger("sickbay.service")
 ERRORS = {

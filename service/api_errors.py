@@ -11,10 +11,10 @@ from starlette.exceptions import HTTPException
 from sickbay.service.query import QueryError
 from sickbay.service.query_line import BusyError
 from sickbay.service.stored import SweepError
-from sickbay.trials.driving import AlreadyDrivenError
-from sickbay.trials.problems import SpecError
+from sickbay.trials.errors import SpecError
+from sickbay.trials.execution.lease import AlreadyDrivenError
 from sickbay.trials.registry import RegistryError
-from sickbay.trials.store_files import StoreError
+from sickbay.trials.store.files import StoreError
 
 CODES = {
     400: "bad_request",

@@ -15,7 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from sickbay.service.api_errors import ApiError
 from sickbay.service.tokens import Role, Token, find_token, list_tokens
-from sickbay.trials.store_files import Store
+from sickbay.trials.store.files import Store
 
 FRESH_SECONDS = 2.0  # after which a revoked token is refused
 LOCAL = Token("local", Role.ADMIN, "", 0.0)  # who asks on this machine while no token is set

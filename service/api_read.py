@@ -34,7 +34,7 @@ from sickbay.service.stored import find_sweep, stored_spec
 from sickbay.service.tokens import Role
 from sickbay.service.trial_book import read_book
 from sickbay.trials.contract import Health, TrialState
-from sickbay.trials.store_tables import table_bytes
+from sickbay.trials.store.tables import table_bytes
 
 PAGE = 100
 MOST_PER_PAGE = 1000

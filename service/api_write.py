@@ -21,13 +21,13 @@ from sickbay.service.stored import stored_spec
 from sickbay.service.sweeps import ask
 from sickbay.service.tokens import Role, Token
 from sickbay.trials import registry
-from sickbay.trials.design import trial_count
-from sickbay.trials.driving import driven
+from sickbay.trials.execution.lease import driven
 from sickbay.trials.spec import parse_spec
-from sickbay.trials.spec_check import load_spec
-from sickbay.trials.spec_model import SEARCHES
-from sickbay.trials.store_files import Store, read_file, write_file
-from sickbay.trials.store_read import read_sweep
+from sickbay.trials.spec.check import load_spec
+from sickbay.trials.spec.model import SEARCHES
+from sickbay.trials.spec.plan import trial_count
+from sickbay.trials.store.files import Store, read_file, write_file
+from sickbay.trials.store.reader import read_sweep
 
 FOLLOW_SECONDS = 0.5
 MOST_SPEC = 256 * 1024  # bytes: reading more as YAML takes minutes; a spec has a few thousand
@@ -146,8 +146,8 @@ async def relabel(
     shelf = shelf_of(request)
 
     def work() -> str:
+        from sickbay.trials.execution.relabel import relabel as judge_again  # noqa: PLC0415
         from sickbay.trials.registry import all_detectors  # noqa: PLC0415  scipy is slow
-        from sickbay.trials.relabel import relabel as judge_again  # noqa: PLC0415
 
         sweep_id = find_known(shelf, sweep)
         found = judge_again(shelf.store, sweep_id, all_detectors(), write=not dry_run)

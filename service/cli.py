@@ -84,9 +84,9 @@ def exit_code(error: Exception) -> int | None:
         return 2 if getattr(error, "status", 500) < 500 else 1
     from sickbay.service.query import QueryError
     from sickbay.service.stored import SweepError
-    from sickbay.trials.driving import AlreadyDrivenError
+    from sickbay.trials.errors import SpecError
     from sickbay.trials.events import ResourceError
-    from sickbay.trials.problems import SpecError
+    from sickbay.trials.execution.lease import AlreadyDrivenError
     from sickbay.trials.registry import RegistryError
     from sickbay.trials.store import StoreError
 

@@ -40,7 +40,7 @@ def workloads(name: NameArgument = None, as_json: JsonOption = False) -> None:
 def detectors(name: NameArgument = None, as_json: JsonOption = False) -> None:
     """What can be detected; with a name: rule, formula, thresholds, source, remedy."""
     from sickbay.trials import registry
-    from sickbay.trials.sweep_rules import SWEEP_DETECTORS
+    from sickbay.trials.diagnosis.sweep_detectors import SWEEP_DETECTORS
 
     over_sweeps = {one.name: one for one in SWEEP_DETECTORS}
     if name is None:

@@ -44,10 +44,10 @@ def relabel(
 ) -> None:
     """Judge stored histories with today's detectors; prints what changed, trains nothing."""
     from sickbay.service.stored import find_sweep
+    from sickbay.trials.execution.relabel import counted
+    from sickbay.trials.execution.relabel import relabel as judge_again
     from sickbay.trials.registry import all_detectors
-    from sickbay.trials.relabel import counted
-    from sickbay.trials.relabel import relabel as judge_again
-    from sickbay.trials.store_read import list_sweeps
+    from sickbay.trials.store.reader import list_sweeps
 
     opened = existing_store(store)
     chosen = [find_sweep(opened, sweep)] if sweep else list(list_sweeps(opened))

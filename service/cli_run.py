@@ -46,9 +46,10 @@ def add_verbs(app: typer.Typer) -> None:
 
 def validate(spec: SpecArgument, as_json: JsonOption = False) -> None:
     """Check a spec: every error at once, each with the key, the value, what is allowed."""
-    from sickbay.trials import design, registry
-    from sickbay.trials.problems import SpecError
-    from sickbay.trials.spec_check import load_spec
+    from sickbay.trials import registry
+    from sickbay.trials.errors import SpecError
+    from sickbay.trials.spec import plan as design
+    from sickbay.trials.spec.check import load_spec
 
     try:
         checked, workload = load_spec(source(spec), registry.workload)

@@ -181,9 +181,9 @@ def _interrupt(store: "Store", sweep_id: str) -> None:
     """Call a sweep interrupted that waits for a driver which will never come."""
     from dataclasses import replace
 
-    from sickbay.trials.driving import driven
+    from sickbay.trials.execution.lease import driven
     from sickbay.trials.store import write_sweep
-    from sickbay.trials.store_read import read_sweep
+    from sickbay.trials.store.reader import read_sweep
 
     record = read_sweep(store, sweep_id)
     if record is not None and record.state == "queued" and not driven(store, sweep_id):

@@ -11,9 +11,9 @@ from sickbay.service.query import query
 from sickbay.service.report_questions import text
 from sickbay.service.stored import SweepError, find_sweep
 from sickbay.trials.contract import Scalar
-from sickbay.trials.problems import shown
+from sickbay.trials.errors import shown
 from sickbay.trials.store import Store, StoreError, open_store
-from sickbay.trials.store_read import list_sweeps
+from sickbay.trials.store.reader import list_sweeps
 
 _Key = tuple[str, tuple[tuple[str, Hashable], ...]]
 

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sickbay.trials import registry
-from sickbay.trials.store_files import locate_store, remove_file, write_file
+from sickbay.trials.store.files import locate_store, remove_file, write_file
 
 OLDEST_PYTHON = (3, 11)
 LEAST_FREE_GB = 1.0

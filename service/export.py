@@ -21,7 +21,7 @@ from sickbay.service.report import report_values, sweep_effects
 from sickbay.service.report_formats import ExportFormat
 from sickbay.service.report_words import level
 from sickbay.trials.store import Store, StoreError
-from sickbay.trials.store_read import load_tables
+from sickbay.trials.store.reader import load_tables
 
 TABLES = ("trials", "epochs", "findings")
 

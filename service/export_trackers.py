@@ -20,8 +20,8 @@ import pyarrow as pa
 from sickbay.service.report_formats import Tracker
 from sickbay.service.stored import SweepError, stored_spec
 from sickbay.trials.store import Store, StoreError
-from sickbay.trials.store_columns import rows_of_table
-from sickbay.trials.store_read import load_tables
+from sickbay.trials.store.columns import rows_of_table
+from sickbay.trials.store.reader import load_tables
 
 _OWN = 6  # columns of `epochs` before the signals
 _FACTS = (

@@ -11,7 +11,7 @@ from sickbay.service.query import query
 from sickbay.service.report_questions import name, text
 from sickbay.service.report_sample import sample
 from sickbay.service.report_values import Values
-from sickbay.trials.boundary_frontier import Frontier
+from sickbay.trials.search.boundary_model import Frontier
 from sickbay.trials.store import Store
 
 MOST_MAPS = 3
@@ -101,7 +101,7 @@ def _frontier(values: Values, x: Axis, y: Axis) -> Frontier | None:
     if not chosen:
         return None
     # Scikit-learn takes seconds, which only a sweep of ranges shall wait for.
-    module = importlib.import_module("sickbay.trials.boundary_frontier")
+    module = importlib.import_module("sickbay.trials.search.boundary_model")
     spans = [_Span(one.edges[0], one.edges[-1], one.log) for one in (x, y)]
     points = [(float(one.key[a]), float(one.key[b])) for one in chosen]
     found: Frontier = module.estimate_frontier(points, [one.label for one in chosen], spans)

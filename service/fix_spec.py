@@ -11,9 +11,9 @@ from typing import Any
 
 from sickbay.service.fix import Change, Fixes, words
 from sickbay.service.stored import SweepError, stored_spec
-from sickbay.trials import design, registry
+from sickbay.trials import registry
 from sickbay.trials.contract import Scalar
-from sickbay.trials.spec import load_spec
+from sickbay.trials.spec import load_spec, plan
 from sickbay.trials.store import Store
 
 FEWEST_SEEDS = 5
@@ -109,7 +109,7 @@ def write_spec(made: FollowUp, path: Path, *, replace: bool = False) -> None:
 def _shape(
     options: Sequence[tuple[Change, ...]],
 ) -> tuple[str, dict[str, list[Scalar]], list[tuple[Change, ...]]]:
-    """Choose a design, its factors with the sick level first, and the options that are in it."""
+    """Choose a plan, its factors with the sick level first, and the options that are in it."""
     used: list[tuple[Change, ...]]
     if len(options[0]) == 1:
         used = [changes for changes in options if len(changes) == 1]
@@ -154,7 +154,7 @@ def _unlike_defaults(fixes: Fixes, factors: Mapping[str, Any]) -> dict[str, Scal
 def _planned(made: Mapping[str, Any], fixes: Fixes) -> tuple[int, bool]:
     """Check a spec against its workload; count its trials, and look for the sick one in them."""
     spec, workload = load_spec(made, registry.workload)
-    trials = design.plan(spec, workload).trials
+    trials = plan.plan(spec, workload).trials
     return len(trials), any(one.trial_id == fixes.trial_id for one in trials)
 
 

@@ -19,10 +19,10 @@ from sickbay.service.foreign_names import Matched, match_names
 from sickbay.service.foreign_read import read_log
 from sickbay.service.foreign_rows import rows_of
 from sickbay.trials.contract import FindingState, Health, Row, Severity, TaskFacts, TaskKind
-from sickbay.trials.detecting import Detector
-from sickbay.trials.diagnose import Diagnosis, diagnose
+from sickbay.trials.detector import Detector
+from sickbay.trials.diagnosis.diagnose import Diagnosis, diagnose
+from sickbay.trials.evidence.statistics import wilson_bounds
 from sickbay.trials.history import History, facts_from_json, facts_to_json
-from sickbay.trials.statistics import wilson_bounds
 
 CROSS_ENTROPY = "cross_entropy"
 RANKING = ("val_auroc", "val_auprc", "val_mcc", "val_scores_hist_pos")

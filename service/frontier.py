@@ -14,7 +14,7 @@ from sickbay.service.query import query
 from sickbay.service.report_questions import name, text
 from sickbay.service.stored import SweepError, stored_spec
 from sickbay.service.verdicts import number
-from sickbay.trials.boundary_frontier import Frontier
+from sickbay.trials.search.boundary_model import Frontier
 from sickbay.trials.store import Store
 
 SHOWN = 9  # places of an axis that are printed
@@ -63,7 +63,7 @@ def load_frontier(store: Store, sweep_id: str) -> SweepFrontier:
         raise SweepError(f"no trial of {sweep_id} has a label yet")
     rows = rows[:: -(-len(rows) // MOST_FITTED)]
     spans = {one: Span(value["low"], value["high"], value["log"]) for one, value in told.items()}
-    module = importlib.import_module("sickbay.trials.boundary_frontier")  # scikit-learn is slow
+    module = importlib.import_module("sickbay.trials.search.boundary_model")  # scikit-learn is slow
     points = [[float(value) for value in row[:-1]] for row in rows]
     found = module.estimate_frontier(points, [row[-1] for row in rows], list(spans.values()))
     return SweepFrontier(sweep_id, spans, found, sql)

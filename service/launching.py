@@ -22,9 +22,9 @@ from sickbay.service.prepared import Prepared, enlist
 from sickbay.service.remote import jobs_api
 from sickbay.service.stored import SweepError
 from sickbay.service.sweeps import ask
-from sickbay.trials.driving import driven, driver
+from sickbay.trials.execution.lease import driven, driver
 from sickbay.trials.store import SweepRecord, write_sweep
-from sickbay.trials.store_files import Store, checked
+from sickbay.trials.store.files import Store, checked
 
 QUEUED = "queued"  # submitted, and no driver has begun yet
 MAIN = "from sickbay.service.cli import main; main()"

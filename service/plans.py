@@ -15,8 +15,8 @@ from rich.table import Table
 from sickbay.service.prepared import Prepared
 from sickbay.service.query import query
 from sickbay.service.verdicts import shown
-from sickbay.trials import design
-from sickbay.trials.spec_model import RangeSpec
+from sickbay.trials.spec import plan as design
+from sickbay.trials.spec.model import RangeSpec
 
 TRIALS_SHOWN = 30
 ALIASES_SHOWN = 30

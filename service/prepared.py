@@ -8,13 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sickbay.trials import design, registry
+from sickbay.trials import registry
 from sickbay.trials.contract import TrialConfig, TrialState, Workload
-from sickbay.trials.spec_check import load_spec
-from sickbay.trials.spec_model import SEARCHES, ObjectiveSpec, SweepSpec, spec_to_json
+from sickbay.trials.spec import plan as design
+from sickbay.trials.spec.check import load_spec
+from sickbay.trials.spec.model import SEARCHES, ObjectiveSpec, SweepSpec, spec_to_json
 from sickbay.trials.store import Store, SweepRecord, open_store, write_sweep
-from sickbay.trials.store_files import locate_store
-from sickbay.trials.store_read import read_sweep, trial_states
+from sickbay.trials.store.files import locate_store
+from sickbay.trials.store.reader import read_sweep, trial_states
 
 FINAL = (TrialState.COMPLETED, TrialState.STOPPED)  # other trials are run again
 
@@ -77,7 +78,7 @@ def prepare(source: "str | bytes | Path | dict[str, Any]", store_uri: str) -> Pr
 
 def search_task(prepared: Prepared) -> Any:
     """What the search is of, for `trials.search`, which takes a second to import."""
-    search = importlib.import_module("sickbay.trials.search")
+    search = importlib.import_module("sickbay.trials.search.loop")
     return search.SearchTask(
         prepared.spec, prepared.workload, prepared.sweep_id, locate_store(prepared.store.uri)
     )
@@ -85,7 +86,7 @@ def search_task(prepared: Prepared) -> Any:
 
 def _with_suggestions(prepared: Prepared) -> Prepared:
     """Add what a search has suggested so far, in seed blocks, and how many trials are to come."""
-    study = importlib.import_module("sickbay.trials.search_study")
+    study = importlib.import_module("sickbay.trials.search.study")
     task, seeds = search_task(prepared), prepared.spec.seeds
     file = study.study_file(prepared.store, prepared.sweep_id)
     known = [task.trials(one) for one in study.stored_choices(file, task.study_name)]

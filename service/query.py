@@ -20,10 +20,10 @@ import duckdb
 import pyarrow as pa
 
 from sickbay.trials.contract import Health
-from sickbay.trials.store_columns import conform, values_of
-from sickbay.trials.store_files import Store
-from sickbay.trials.store_schema import FIXED, TABLES, Problem
-from sickbay.trials.store_tables import Scans, scan_tables
+from sickbay.trials.store.columns import conform, values_of
+from sickbay.trials.store.files import Store
+from sickbay.trials.store.schema import FIXED, TABLES, Problem
+from sickbay.trials.store.tables import Scans, scan_tables
 
 NOWHERE = "/nonexistent"
 

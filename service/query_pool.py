@@ -14,7 +14,7 @@ from sickbay.service.query import Cancel, Limits, QueryError, left, out_of_time
 from sickbay.service.query_line import Line
 from sickbay.service.query_process import Process
 from sickbay.service.query_worker import Kind
-from sickbay.trials.store_files import Store, StoreError
+from sickbay.trials.store.files import Store, StoreError
 
 LOG = logging.getLogger("sickbay.service")
 

@@ -30,7 +30,7 @@ from sickbay.service.query import (
     plain,
     query,
 )
-from sickbay.trials.store_files import Store, StoreError, locate_store
+from sickbay.trials.store.files import Store, StoreError, locate_store
 
 MAIN = "from sickbay.service.query_worker import main; main()"
 HEAD = struct.Struct("<c?Q")

@@ -20,8 +20,8 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from sickbay.service.launching import MAIN
 from sickbay.service.stored import SweepError
-from sickbay.trials.driving import driven
-from sickbay.trials.store_files import Store
+from sickbay.trials.execution.lease import driven
+from sickbay.trials.store.files import Store
 
 ALIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 MARK = "sickbay_sweep"  # the key of a job's metadata that names its sweep

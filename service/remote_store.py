@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyarrow import fs
 
-from sickbay.trials.store_files import Store
-from sickbay.trials.store_schema import TABLES
+from sickbay.trials.store.files import Store
+from sickbay.trials.store.schema import TABLES
 
 if TYPE_CHECKING:
     from sickbay.service.client import Client

@@ -32,10 +32,10 @@ from sickbay.service.report_values import GROUPS, TrialLine, Values
 from sickbay.service.report_words import SIGNS, last_line, level, number, printable, span
 from sickbay.service.stored import SweepError, state_of
 from sickbay.trials import registry
-from sickbay.trials.detecting import Detector
+from sickbay.trials.detector import Detector
 from sickbay.trials.registry import RegistryError
 from sickbay.trials.store import Store
-from sickbay.trials.store_read import read_sweep
+from sickbay.trials.store.reader import read_sweep
 
 _HERE = Path(__file__).parent
 _DASHES = {

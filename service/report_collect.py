@@ -21,9 +21,9 @@ from sickbay.service.report_values import (
 from sickbay.service.report_words import most_common
 from sickbay.service.sweep_advice import sweep_advice
 from sickbay.trials.contract import Goal, Objective, TaskFacts
+from sickbay.trials.diagnosis.sweep_findings import shown_findings
 from sickbay.trials.history import facts_from_json
 from sickbay.trials.store import Store, SweepRecord
-from sickbay.trials.sweep_findings import shown_findings
 
 
 def collect(store: Store, record: SweepRecord, state: str) -> Values:

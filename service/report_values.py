@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sickbay.trials.contract import Objective, TaskFacts
+from sickbay.trials.diagnosis.sweep_findings import SweepFinding
 from sickbay.trials.store import SweepRecord
-from sickbay.trials.sweep_findings import SweepFinding
 
 BELIEVE, TRAP, SICK, MIXED, NONE = "believe", "trap", "sick", "mixed", "none"
 GROUPS = {  # in the order of the summary

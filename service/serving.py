@@ -11,7 +11,7 @@ from sickbay.service.api import create_app
 from sickbay.service.api_guard import check_binding
 from sickbay.service.launching import launcher_at
 from sickbay.service.tokens import Role
-from sickbay.trials.store_files import Store
+from sickbay.trials.store.files import Store
 
 FORMAT = '{"at": "%(asctime)s", "level": "%(levelname)s", "from": "%(name)s", "said": %(quoted)s}'
 

@@ -18,7 +18,7 @@ from sickbay.service.fix import Fixes, healer
 from sickbay.service.query import trials
 from sickbay.service.status import overview
 from sickbay.service.trial_book import ByTrial, TrialBook, read_book, read_epochs
-from sickbay.trials.store_files import Store, list_folder, sweep_parts, table_file
+from sickbay.trials.store.files import Store, list_folder, sweep_parts, table_file
 
 FRESH_SECONDS = 1.0
 LONG = 0.25  # seconds of work during which nobody else should have to wait

@@ -8,7 +8,7 @@ from sickbay.service.query import query
 from sickbay.service.stored import find_sweep, state_of
 from sickbay.trials.contract import TrialState
 from sickbay.trials.store import Store, SweepRecord
-from sickbay.trials.store_read import list_sweeps, trial_states
+from sickbay.trials.store.reader import list_sweeps, trial_states
 
 COUNTS = """
     SELECT sweep_id, state, label, pathology, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL

@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from sickbay.trials.driving import driven
-from sickbay.trials.problems import nearest
+from sickbay.trials.errors import nearest
+from sickbay.trials.execution.lease import driven
 from sickbay.trials.store import Store, SweepRecord
-from sickbay.trials.store_read import list_sweeps, read_sweep
+from sickbay.trials.store.reader import list_sweeps, read_sweep
 
 
 class SweepError(ValueError):

@@ -9,9 +9,8 @@ from rich.console import Console
 from sickbay.service.query import query
 from sickbay.service.stored import stored_spec
 from sickbay.trials.contract import Goal, Objective
-from sickbay.trials.margins import MARGINS
-from sickbay.trials.store import Store
-from sickbay.trials.sweep_findings import (
+from sickbay.trials.diagnosis.sweep_detectors import COMPARED, METRICS, SWEEP_DETECTORS
+from sickbay.trials.diagnosis.sweep_findings import (
     SweepDetector,
     SweepFinding,
     SweepTrial,
@@ -19,7 +18,8 @@ from sickbay.trials.sweep_findings import (
     shown_findings,
     sweep_findings,
 )
-from sickbay.trials.sweep_rules import COMPARED, METRICS, SWEEP_DETECTORS
+from sickbay.trials.evidence.thresholds import MARGINS
+from sickbay.trials.store import Store
 
 CURVES = (*COMPARED, *METRICS)
 

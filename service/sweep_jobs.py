@@ -14,14 +14,14 @@ from typing import Any
 
 from sickbay.service.prepared import Prepared, search_task
 from sickbay.service.stored import SweepError
-from sickbay.trials import design
 from sickbay.trials.contract import TrialConfig
-from sickbay.trials.driving import Heart
 from sickbay.trials.events import Event, Watch
-from sickbay.trials.run import RunPolicy, TrialJob
-from sickbay.trials.sharing import Claim, Fair
-from sickbay.trials.spec_model import RangeSpec
-from sickbay.trials.store_read import trial_states
+from sickbay.trials.execution.fair_share import Claim, Fair
+from sickbay.trials.execution.lease import Heart
+from sickbay.trials.execution.trial import RunPolicy, TrialJob
+from sickbay.trials.spec import plan
+from sickbay.trials.spec.model import RangeSpec
+from sickbay.trials.store.reader import trial_states
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def check_scheduler(prepared: Prepared, *, in_process: bool) -> None:
 
 def run_here(prepared: Prepared, running: Running) -> bool:
     """Run what is missing one by one; says whether a search is complete."""
-    inline = importlib.import_module("sickbay.trials.inline")
+    inline = importlib.import_module("sickbay.trials.execution.inline")
     make_job = _job_maker(prepared, cpu=cpu_of(prepared), gpu=0.0)
     rest = {"retries": prepared.spec.retries, "stopping": running.stopping}
     if not prepared.searches:
@@ -59,7 +59,7 @@ def run_here(prepared: Prepared, running: Running) -> bool:
 
 def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
     """Run what is missing on the connected Ray; says whether a search is complete."""
-    tune = importlib.import_module("sickbay.trials.tune")
+    tune = importlib.import_module("sickbay.trials.execution.ray_tune")
     spec = prepared.spec
     make_job = _job_maker(prepared, cpu=share.cpu, gpu=share.gpu)
     fair = _fair(prepared, running.heart, share) if running.heart else None
@@ -69,7 +69,7 @@ def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
         retries=spec.retries,
         stopping=running.stopping,
         scheduler=spec.early_stop.scheduler,
-        goal=design.objective_of(spec, prepared.workload).goal,
+        goal=plan.objective_of(spec, prepared.workload).goal,
         epochs=_longest(prepared),
         may=fair.may if fair else None,
     )
@@ -86,7 +86,7 @@ def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
 
 def _fair(prepared: Prepared, heart: Heart, share: Any) -> Fair:
     """Claim a part of the connected cluster, and keep to it."""
-    ray = importlib.import_module("sickbay.trials.tune_cluster")
+    ray = importlib.import_module("sickbay.trials.execution.ray_cluster")
     claim = Claim(
         cluster=ray.cluster_address(),
         priority=prepared.spec.priority,
@@ -132,7 +132,7 @@ def _job_maker(prepared: Prepared, *, cpu: float, gpu: float) -> Callable[[Trial
     spec, workload = prepared.spec, prepared.workload
     stop = spec.early_stop
     policy = RunPolicy(stop_pathological=stop.pathology, audit=stop.audit)
-    objective = design.objective_of(spec, workload)
+    objective = plan.objective_of(spec, workload)
     # Ids are the same wherever a spec runs: scratch folders differ by user and by store.
     whose = hashlib.sha256(f"{os.getuid()} {prepared.store.absolute}".encode()).hexdigest()[:12]
     scratch = Path(tempfile.gettempdir()) / f"sickbay-{whose}" / prepared.sweep_id
@@ -142,7 +142,7 @@ def _job_maker(prepared: Prepared, *, cpu: float, gpu: float) -> Callable[[Trial
             store=prepared.store.absolute,
             sweep_id=prepared.sweep_id,
             trial=trial,
-            arm=design.arm_name(trial.config, trial.changed),
+            arm=plan.arm_name(trial.config, trial.changed),
             objective=objective,
             workdir=str(scratch / trial.trial_id),
             threads=max(1, int(cpu)),

@@ -21,11 +21,11 @@ from sickbay.service.settings import settings
 from sickbay.service.stored import SweepError
 from sickbay.service.sweep_jobs import Running, both, check_scheduler, cpu_of, run_here, run_on_ray
 from sickbay.trials.contract import TrialState
-from sickbay.trials.driving import Heart, driven, driving
 from sickbay.trials.events import Ended, ErrorStorm, Event, Watch
+from sickbay.trials.execution.lease import Heart, driven, driving
 from sickbay.trials.store import Store, open_store, request, requested, write_sweep
-from sickbay.trials.store_merge import consolidate
-from sickbay.trials.store_read import trial_states
+from sickbay.trials.store.merge import consolidate
+from sickbay.trials.store.reader import trial_states
 
 __all__ = [
     "Options",
@@ -241,7 +241,7 @@ def _run_jobs(prepared: Prepared, options: Options, ender: _Ender, heart: Heart)
         running = Running(ender.see, ender.stopping)
         ender.complete = run_here(prepared, running)
         return
-    ray = importlib.import_module("sickbay.trials.tune_cluster")  # other verbs need not wait for it
+    ray = importlib.import_module("sickbay.trials.execution.ray_cluster")
     asked = prepared.spec.resources
     with ray.connected(ray.Cluster(options.address, options.cpus)):
         wanted = prepared.workload.resources.gpu

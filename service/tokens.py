@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from sickbay.trials.store_files import Store, read_file, write_file
+from sickbay.trials.store.files import Store, read_file, write_file
 
 PREFIX = "sickbay_"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

@@ -17,9 +17,9 @@ from sickbay.service.query import QueryResult, epochs, findings, labels, query
 from sickbay.service.reference_lines import label_of, reference_lines_of
 from sickbay.service.stored import stored_spec
 from sickbay.service.sweep_advice import advice_records, sweep_advice
+from sickbay.trials.diagnosis.sweep_findings import SweepFinding
 from sickbay.trials.history import facts_from_json
 from sickbay.trials.store import Store
-from sickbay.trials.sweep_findings import SweepFinding
 
 MOST_NAMED = 20  # trials that a finding over the sweep names where one trial is explained
 

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from sickbay.service.query import trials
 from sickbay.trials.contract import Health
+from sickbay.trials.diagnosis.sweep_findings import SweepFinding, shown_findings
 from sickbay.trials.store import Store
-from sickbay.trials.sweep_findings import SweepFinding, shown_findings
 
 ROWS_ON_A_SCREEN = 40  # above, trials are counted by arm
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from sickbay.trials.boundary import BoundarySampler
-from sickbay.trials.boundary_frontier import fit
+from sickbay.trials.search.boundary_model import fit
+from sickbay.trials.search.boundary_sampler import BoundarySampler
 
 DATA = Path(__file__).parent / "benchmarks" / "data" / "toy_frontier.npz"
 TEST_POINTS = 4000

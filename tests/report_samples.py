@@ -28,7 +28,7 @@ from sickbay.trials.store import (
     write_sweep,
     write_trial,
 )
-from sickbay.trials.store_merge import consolidate
+from sickbay.trials.store.merge import consolidate
 
 START = 1_760_000_000.0
 FACTS = TaskFacts(

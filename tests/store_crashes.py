@@ -5,7 +5,6 @@ from pathlib import Path
 
 from store_samples import START, config, ended, finding, label, record_of, run_through
 
-from sickbay.trials import store_files
 from sickbay.trials.contract import FindingState, Health, TrialState
 from sickbay.trials.store import (
     Relabelled,
@@ -14,7 +13,8 @@ from sickbay.trials.store import (
     write_epochs,
     write_trial,
 )
-from sickbay.trials.store_merge import consolidate, write_labels
+from sickbay.trials.store import files as store_files
+from sickbay.trials.store.merge import consolidate, write_labels
 
 
 def fill(store):

@@ -15,8 +15,8 @@ from sickbay.trials.contract import (
     TrialState,
 )
 from sickbay.trials.store import EpochRecord, TrialRecord, start_attempt, write_epochs, write_trial
-from sickbay.trials.store_columns import rows_of_table
-from sickbay.trials.store_tables import load_tables
+from sickbay.trials.store.columns import rows_of_table
+from sickbay.trials.store.tables import load_tables
 
 START = 1_760_000_000.25
 FACTS = TaskFacts(

@@ -19,12 +19,12 @@ ARROWS = [
     ("models/*", ["models.*"]),
     ("datasets/*", ["datasets.*"]),
     ("trials/contract.py", []),
-    ("trials/problems.py", []),
-    ("trials/margins.py", []),
-    ("trials/statistics.py", []),
+    ("trials/errors.py", []),
+    ("trials/evidence/thresholds.py", []),
+    ("trials/evidence/statistics.py", []),
     ("trials/probe*.py", ["trials.probe_*"]),
-    ("trials/checkpoints.py", []),
-    ("trials/pretraining.py", ["trials.contract", "trials.checkpoints"]),
+    ("trials/store/checkpoints.py", []),
+    ("trials/store/pretrained.py", ["trials.contract", "trials.checkpoints"]),
     ("trials/seeding.py", []),
     ("trials/history.py", ["trials.contract"]),
     (
@@ -63,7 +63,7 @@ ARROWS = [
         ],
     ),
     (
-        "trials/diagnose.py",
+        "trials/diagnosis/diagnose.py",
         [
             "trials.contract",
             "trials.history",
@@ -75,7 +75,7 @@ ARROWS = [
         ],
     ),
     ("trials/store*.py", ["trials.contract", "trials.history", "trials.store*"]),
-    ("trials/spec_expression.py", ["trials.contract"]),
+    ("trials/spec/expression.py", ["trials.contract"]),
     ("trials/spec*.py", ["trials.contract", "trials.problems", "trials.design*", "trials.spec*"]),
     (
         "trials/design*.py",
@@ -83,7 +83,7 @@ ARROWS = [
     ),
     ("trials/registry.py", ["trials.contract", "trials.detecting", "trials.problems"]),
     (
-        "trials/run.py",
+        "trials/execution/trial.py",
         [
             "trials.contract",
             "trials.detecting",
@@ -107,18 +107,18 @@ FOREIGN = {
         "trials/workloads/*",
         "trials/probe*.py",
         "trials/seeding.py",
-        "trials/checkpoints.py",
-        "trials/pretraining.py",
+        "trials/store/checkpoints.py",
+        "trials/store/pretrained.py",
     ],
     "ray": ["trials/tune*.py", "service/ray_jobs.py"],
     "optuna": [
         "trials/search*.py",
-        "trials/boundary.py",
-        "trials/inline.py",
+        "trials/search/boundary_sampler.py",
+        "trials/execution/inline.py",
         "service/importance_optuna.py",
     ],
     "statsmodels": ["service/effect_models.py"],
-    "pydoe": ["trials/design_fraction.py"],
+    "pydoe": ["trials/spec/fractional.py"],
     "pyarrow": [
         "trials/store*.py",
         "service/query.py",
@@ -142,7 +142,7 @@ FOREIGN = {
 
 # Besides the settings, two files write variables that a library reads and that have no other
 # switch.
-ENVIRONMENT = ["service/settings.py", "trials/tune.py", "trials/seeding.py"]
+ENVIRONMENT = ["service/settings.py", "trials/execution/ray_tune.py", "trials/seeding.py"]
 
 FILES = sorted(
     path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py")

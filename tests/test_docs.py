@@ -11,9 +11,10 @@ import pytest
 
 from sickbay.service.cli import app
 from sickbay.service.settings import DEFAULT_STORE, Settings
-from sickbay.trials import design, registry
+from sickbay.trials import registry
 from sickbay.trials.contract import Health, TrialState
 from sickbay.trials.spec import load_spec
+from sickbay.trials.spec import plan as design
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(

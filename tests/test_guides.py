@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from sickbay.trials.spec import DESIGNS, SCHEDULERS, SweepSpec, load_spec
-from sickbay.trials.spec_model import SEARCHES
+from sickbay.trials.spec.model import SEARCHES
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sickbay.trials.rehearsal import context_for, rehearse
+from sickbay.trials.conformance.dry_run import context_for, rehearse
 from sickbay_demo.task import WORKLOAD
 
 

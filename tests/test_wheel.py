@@ -90,7 +90,7 @@ print(json.dumps({
     "whose": [datasets.WHOSE, models.WHOSE],
     "ours": [sickbay.datasets.__name__, sickbay.models.__name__],
     "factor": Factor("x", (1, 2), "").baseline,
-    "found": find_spec("sickbay.trials.workloads.mvm_orientation") is not None,
+    "found": find_spec("sickbay.trials.workloads.orientation") is not None,
     "entries": sorted(one.name for one in entry_points(group="sickbay.workloads")),
 }))
 """

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from sickbay.trials import design, registry
-from sickbay.trials.inline import run_to_end
-from sickbay.trials.run import RunPolicy, TrialJob
-from sickbay.trials.spec import check_spec, parse_spec
+from sickbay.trials import registry
+from sickbay.trials.execution.inline import run_to_end
+from sickbay.trials.execution.trial import RunPolicy, TrialJob
+from sickbay.trials.spec import check_spec, parse_spec, plan
 from sickbay.trials.store import open_store
-from sickbay.trials.store_read import read_epoch_records
+from sickbay.trials.store.reader import read_epoch_records
 
 TOY = "sickbay_demo.task:WORKLOAD"
 
@@ -29,7 +29,7 @@ def job(store: Path, workdir: Path | None = None, seed=0, policy=None, **setting
     workload = registry.workload(TOY)
     raw = spec(factors={}, fixed=settings, seeds=[seed])
     checked = check_spec(parse_spec(raw), workload)
-    trial = design.plan(checked, workload).trials[0]
+    trial = plan.plan(checked, workload).trials[0]
     return TrialJob(
         store=str(store),
         sweep_id="s",

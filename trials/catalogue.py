@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from sickbay.trials.detecting import Detector
-from sickbay.trials.margins import MARGINS, MARGINS_VERSION
-from sickbay.trials.sweep_findings import SweepDetector
-from sickbay.trials.sweep_rules import SWEEP_DETECTORS
+from sickbay.trials.detector import Detector
+from sickbay.trials.diagnosis.sweep_detectors import SWEEP_DETECTORS
+from sickbay.trials.diagnosis.sweep_findings import SweepDetector
+from sickbay.trials.evidence.thresholds import MARGINS, MARGINS_VERSION
 
 HEAD = """# The detectors
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import cast
 
 from sickbay.trials.contract import Workload
-from sickbay.trials.detecting import Detector, as_detector
-from sickbay.trials.problems import listed, nearest
+from sickbay.trials.detector import Detector, as_detector
+from sickbay.trials.errors import listed, nearest
 
 WORKLOADS = "sickbay.workloads"
 DETECTORS = "sickbay.detectors"

@@ -22,9 +22,9 @@ from sickbay.trials.contract import (
     TrialConfig,
     TrialState,
 )
-from sickbay.trials.diagnose import diagnose
+from sickbay.trials.diagnosis.diagnose import diagnose
+from sickbay.trials.execution.relabel import relabel
 from sickbay.trials.history import History
-from sickbay.trials.relabel import relabel
 from sickbay.trials.store import (
     EpochRecord,
     Store,
@@ -34,7 +34,7 @@ from sickbay.trials.store import (
     write_epochs,
     write_trial,
 )
-from sickbay.trials.store_merge import consolidate
+from sickbay.trials.store.merge import consolidate
 
 EPOCHS = 100
 ONE = 0.020  # seconds of one diagnosis

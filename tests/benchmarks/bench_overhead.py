@@ -23,9 +23,11 @@ os.environ["PYTHONPATH"] = os.pathsep.join(PATHS)  # for the workers
 
 from ray import tune as ray_tune  # noqa: E402 - after the switches that Ray reads when imported
 
-from sickbay.trials import design, registry, tune, tune_cluster  # noqa: E402
-from sickbay.trials.run import TrialJob  # noqa: E402
-from sickbay.trials.spec import check_spec, parse_spec  # noqa: E402
+from sickbay.trials import registry  # noqa: E402
+from sickbay.trials.execution import ray_cluster  # noqa: E402
+from sickbay.trials.execution import ray_tune as tune  # noqa: E402
+from sickbay.trials.execution.trial import TrialJob  # noqa: E402
+from sickbay.trials.spec import check_spec, parse_spec, plan  # noqa: E402
 
 TRIALS = 200
 SECONDS = 0.05
@@ -60,7 +62,7 @@ def ours(folder: str) -> float:
     spec = check_spec(parse_spec(raw), workload)
     jobs = [
         TrialJob(folder, "bench", trial, "baseline", workload.objective, f"{folder}/{trial.seed}")
-        for trial in design.plan(spec, workload).trials
+        for trial in plan.plan(spec, workload).trials
     ]
     ended: list[str] = []
 
@@ -85,7 +87,7 @@ def main() -> int:
             # Each in a Ray of its own: after another run Tune often gets no further than one
             # worker, as it hands every next trial to the worker that is free already.
             with (
-                tune_cluster.connected(tune_cluster.Cluster(cpus=2)),
+                ray_cluster.connected(ray_cluster.Cluster(cpus=2)),
                 tempfile.TemporaryDirectory() as folder,
             ):
                 seconds = run(folder)

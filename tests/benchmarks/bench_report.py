@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from report_samples import large, write_sample
 
 from sickbay.trials.store import Store
-from sickbay.trials.store_files import table_file
+from sickbay.trials.store.files import table_file
 
 EPOCHS = 50
 SEED_BLOCK = 80  # arms of the sample: one seed of each

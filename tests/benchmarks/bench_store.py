@@ -32,8 +32,8 @@ from sickbay.trials.store import (
     write_epochs,
     write_trial,
 )
-from sickbay.trials.store_merge import consolidate
-from sickbay.trials.store_read import iter_histories, trial_states
+from sickbay.trials.store.merge import consolidate
+from sickbay.trials.store.reader import iter_histories, trial_states
 
 EPOCHS = 50
 SIGNALS = 30

@@ -15,11 +15,13 @@ from typing import Any
 
 import torch
 
-from sickbay.trials import design, recording, registry, run
-from sickbay.trials.inline import run_to_end
+from sickbay.trials import registry
+from sickbay.trials.execution import recorder
+from sickbay.trials.execution import trial as run
+from sickbay.trials.execution.inline import run_to_end
+from sickbay.trials.execution.trial import RunPolicy, TrialJob
 from sickbay.trials.probes import StepProbe
-from sickbay.trials.run import RunPolicy, TrialJob
-from sickbay.trials.spec import check_spec, parse_spec
+from sickbay.trials.spec import check_spec, parse_spec, plan
 
 LIMIT = 0.02
 LONGEST = 12.0  # seconds of a small trial on one core
@@ -48,7 +50,7 @@ def main() -> int:
         setattr(StepProbe, name, timed("telemetry", getattr(StepProbe, name)))
     run.diagnose = timed("diagnosis", run.diagnose)
     run.look = timed("diagnosis", run.look)
-    recording.write_epochs = timed("store", recording.write_epochs)
+    recorder.write_epochs = timed("store", recorder.write_epochs)
     run.write_trial = timed("store", run.write_trial)
     workload = registry.workload("mvm_orientation")
     raw = {
@@ -59,7 +61,7 @@ def main() -> int:
     }
     spec = check_spec(parse_spec(raw), workload)
     walls = []
-    for trial in design.plan(spec, workload).trials:
+    for trial in plan.plan(spec, workload).trials:
         with tempfile.TemporaryDirectory() as folder:
             job = TrialJob(
                 folder, "bench", trial, "", workload.objective, f"{folder}/w", policy=RunPolicy()

@@ -14,9 +14,9 @@ import toy_sweeps
 import yaml
 
 from sickbay.service.sweeps import prepare
-from sickbay.trials.driving import driver
+from sickbay.trials.execution.lease import driver
 from sickbay.trials.store import open_store
-from sickbay.trials.store_read import trial_states
+from sickbay.trials.store.reader import trial_states
 
 pytestmark = pytest.mark.chaos
 

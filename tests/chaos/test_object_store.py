@@ -21,7 +21,7 @@ from sickbay.service.query_pool import QueryPool
 from sickbay.service.status import overview
 from sickbay.service.sweeps import Options, run
 from sickbay.trials.store import StoreError, open_store
-from sickbay.trials.store_files import read_file, write_file
+from sickbay.trials.store.files import read_file, write_file
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
 BUCKET = "sweeps"

@@ -9,9 +9,9 @@ from nuscenes_samples import HEIGHT, Drive
 
 from sickbay.datasets.reweighting.drives import real_drives
 from sickbay.datasets.reweighting.synthetic import WorldSpec
-from sickbay.trials import pretraining
 from sickbay.trials.contract import Context
-from sickbay.trials.workloads.query_reweighting import WORKLOAD
+from sickbay.trials.store import pretrained
+from sickbay.trials.workloads.reweighting import WORKLOAD
 
 SMALL = {
     "views": 6,
@@ -72,7 +72,7 @@ def test_six_views_are_asked_for(tree):
 
 def test_trials_train_on_it_and_know_the_data(tree, tmp_path, monkeypatch):
     states = tmp_path / "states"
-    monkeypatch.setattr(pretraining, "kept_in", lambda: states)
+    monkeypatch.setattr(pretrained, "kept_in", lambda: states)
     config = {**WORKLOAD.defaults, **SMALL, "dataset": str(tree)}
     context = Context(0, 1, "cpu", ".", lambda: None, lambda make: None)
     (row,) = WORKLOAD.train(config, context)

@@ -21,8 +21,8 @@ from sickbay.trials.store import (
     write_epochs,
     write_sweep,
 )
-from sickbay.trials.store_merge import consolidate, write_labels
-from sickbay.trials.store_read import trial_states
+from sickbay.trials.store.merge import consolidate, write_labels
+from sickbay.trials.store.reader import trial_states
 
 
 def make(folder: Path) -> None:

@@ -16,10 +16,10 @@ from sickbay.service.api import create_app
 from sickbay.service.launching import LocalLauncher
 from sickbay.service.stored import state_of
 from sickbay.service.tokens import Role, create_token
-from sickbay.trials.driving import driving
+from sickbay.trials.execution.lease import driving
 from sickbay.trials.store import open_store
-from sickbay.trials.store_files import sweep_parts, write_file
-from sickbay.trials.store_read import read_sweep, trial_states
+from sickbay.trials.store.files import sweep_parts, write_file
+from sickbay.trials.store.reader import read_sweep, trial_states
 
 SPEC = toy_sweeps.spec(factors={"fault": ["none", "nan"]}, seeds=1)
 

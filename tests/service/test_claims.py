@@ -20,9 +20,9 @@ from sickbay.service.claims import (
     measure,
     results_text,
 )
-from sickbay.trials import design, registry
+from sickbay.trials import registry
 from sickbay.trials.contract import Row, TrialConfig, TrialState
-from sickbay.trials.spec import load_spec
+from sickbay.trials.spec import load_spec, plan
 from sickbay.trials.store import (
     EpochRecord,
     SweepRecord,
@@ -33,7 +33,7 @@ from sickbay.trials.store import (
     write_sweep,
     write_trial,
 )
-from sickbay.trials.store_merge import consolidate
+from sickbay.trials.store.merge import consolidate
 
 ROOT = Path(__file__).parents[2]
 REPORTS = load_claims(ROOT / "docs/claims.yaml")
@@ -63,7 +63,7 @@ def test_a_claim_s_spec_exists_and_is_sound(claim, monkeypatch):
     spec, workload = load_spec(path, registry.workload)
     assert spec.name.startswith(f"report-{claim.id[0]}-")
     assert workload.name == next(r for r in REPORTS if claim in r.claims).workload
-    assert len(design.plan(spec, workload).trials) >= 3
+    assert len(plan.plan(spec, workload).trials) >= 3
     assert claim.measures
 
 

@@ -19,9 +19,10 @@ from sickbay.service.fix_spec import follow_up
 from sickbay.service.query import query
 from sickbay.service.stored import SweepError
 from sickbay.service.sweeps import Options, run
-from sickbay.trials import design, registry
+from sickbay.trials import registry
 from sickbay.trials.contract import Health, TrialState
 from sickbay.trials.spec import load_spec
+from sickbay.trials.spec import plan as design
 from sickbay.trials.store import open_store
 
 FACTORS = {"init": ["zeros", "preset", "random"], "loss": ["mvm", "uniform"], "lr": [0.1, 0.01]}

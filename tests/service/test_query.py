@@ -36,9 +36,9 @@ from sickbay.trials.store import (
     write_sweep,
     write_trial,
 )
-from sickbay.trials.store_merge import consolidate
-from sickbay.trials.store_schema import FIXED, TABLES
-from sickbay.trials.store_tables import TableScan
+from sickbay.trials.store.merge import consolidate
+from sickbay.trials.store.schema import FIXED, TABLES
+from sickbay.trials.store.tables import TableScan
 
 
 def put_trial(

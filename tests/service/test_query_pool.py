@@ -24,7 +24,7 @@ from sickbay.service.query_line import BusyError, Line
 from sickbay.service.query_pool import PoolRules, QueryPool
 from sickbay.service.sweeps import Options, run
 from sickbay.trials.store import StoreError, open_store
-from sickbay.trials.store_files import locate_store
+from sickbay.trials.store.files import locate_store
 
 # One call of a scalar function each: no interrupt is looked at before it is over.
 HOURS = "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000))"
@@ -174,7 +174,7 @@ def test_no_process_is_left_when_the_service_ends(pool, store):
 def test_a_process_dies_with_a_service_that_is_killed(store):
     code = f"""
 from sickbay.service.query_pool import Limits, QueryPool
-from sickbay.trials.store_files import locate_store
+from sickbay.trials.store.files import locate_store
 pool, store = QueryPool(), locate_store({store.uri!r})
 print(pool.ask(store, "SELECT 1", Limits()), flush=True)
 pool.ask(store, {HOURS!r}, Limits(seconds=60.0))

@@ -6,7 +6,7 @@ import toy_sweeps
 from sickbay.service.report_formats import Tracker
 from sickbay.service.sinks import fill_sinks, target_of
 from sickbay.service.sweeps import Options, run
-from sickbay.trials.problems import SpecError
+from sickbay.trials.errors import SpecError
 from sickbay.trials.store import open_store
 
 SPEC = toy_sweeps.spec(factors={"fault": ["none", "nan"]}, seeds=1)

@@ -10,13 +10,13 @@ import toy_sweeps
 
 from sickbay.service.stored import SweepError, find_sweep, state_of, stored_spec
 from sickbay.service.sweeps import Options, Stopper, ask, prepare, run
-from sickbay.trials.driving import AlreadyDrivenError, driven, driving
+from sickbay.trials.errors import SpecError
 from sickbay.trials.events import Ended
-from sickbay.trials.problems import SpecError
-from sickbay.trials.relabel import relabel
-from sickbay.trials.run import detectors
+from sickbay.trials.execution.lease import AlreadyDrivenError, driven, driving
+from sickbay.trials.execution.relabel import relabel
+from sickbay.trials.execution.trial import detectors
 from sickbay.trials.store import open_store, request, write_sweep
-from sickbay.trials.store_read import read_sweep, trial_states
+from sickbay.trials.store.reader import read_sweep, trial_states
 
 HERE = Options(in_process=True)
 

@@ -10,9 +10,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.gaussian_process.kernels import RBF
 
-from sickbay.trials.boundary import BoundarySampler, Observed, next_point, observed, score
-from sickbay.trials.boundary_frontier import estimate_frontier, fit, from_unit, to_unit
-from sickbay.trials.spec_model import RangeSpec
+from sickbay.trials.search.boundary_model import estimate_frontier, fit, from_unit, to_unit
+from sickbay.trials.search.boundary_sampler import (
+    BoundarySampler,
+    Observed,
+    next_point,
+    observed,
+    score,
+)
+from sickbay.trials.spec.model import RangeSpec
 
 LR = RangeSpec(low=1e-4, high=1.0, log=True)
 SHARE = RangeSpec(low=0.0, high=2.0)

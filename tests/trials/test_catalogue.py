@@ -6,8 +6,8 @@ import pytest
 from golden_histories import load
 
 from sickbay.trials.catalogue import catalogue_markdown
+from sickbay.trials.evidence.thresholds import MARGINS, MARGINS_VERSION, margin
 from sickbay.trials.history import History
-from sickbay.trials.margins import MARGINS, MARGINS_VERSION, margin
 
 ROOT = Path(__file__).parents[2]
 

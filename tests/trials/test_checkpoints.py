@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sickbay.trials.checkpoints import Progress, pack, unpack
+from sickbay.trials.store.checkpoints import Progress, pack, unpack
 
 
 def progress(seed=0):

@@ -5,8 +5,8 @@ import pytest
 
 from sickbay.trials import registry
 from sickbay.trials.conformance import ConformanceError, check_workload
+from sickbay.trials.conformance.dry_run import difference_of, rehearse
 from sickbay.trials.contract import Factor, Objective, Row, TaskFacts
-from sickbay.trials.rehearsal import difference_of, rehearse
 from sickbay_demo.task import WORKLOAD
 
 SMALL = {"epochs": 3, "features": 2}

@@ -7,7 +7,7 @@ import pytest
 from sickbay.trials import registry
 from sickbay.trials.conformance import ConformanceError, check_detector
 from sickbay.trials.contract import FindingState, Row, Severity, TaskFacts
-from sickbay.trials.detecting import Outcome, as_detector, clear, detector, fired
+from sickbay.trials.detector import Outcome, as_detector, clear, detector, fired
 from sickbay.trials.history import History
 from sickbay_demo.alarm import detect
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from sickbay.trials.conformance import ConformanceError, check_detector
-from sickbay.trials.conformance_classes import permuted
-from sickbay.trials.conformance_invariance import check_invariance, plausible_history, variants
+from sickbay.trials.conformance.class_order import permuted
+from sickbay.trials.conformance.invariance import check_invariance, plausible_history, variants
 from sickbay.trials.contract import Finding, FindingState, Row, Severity, TaskFacts
-from sickbay.trials.detecting import as_detector, clear, detector, fired
+from sickbay.trials.detector import as_detector, clear, detector, fired
 from sickbay.trials.history import History
 
 NAMES = sorted(

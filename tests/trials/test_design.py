@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sickbay.trials.contract import Factor
-from sickbay.trials.design import (
+from sickbay.trials.spec import check_spec, parse_spec
+from sickbay.trials.spec.plan import (
     arm_name,
     objective_of,
     plan,
@@ -19,7 +20,6 @@ from sickbay.trials.design import (
     sweep_identity,
     trial_count,
 )
-from sickbay.trials.spec import check_spec, parse_spec
 from sickbay_demo.task import WORKLOAD
 
 READY = ["grid", "one_factor", "leave_one_out", "add_one_in"]  # for any number of levels

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.trials.design import plan, trial_count
-from sickbay.trials.design_fraction import aliasing, fraction
 from sickbay.trials.spec import check_spec, parse_spec
-from sickbay.trials.spec_expression import parse_expression
-from sickbay.trials.spec_model import PLANNED
+from sickbay.trials.spec.expression import parse_expression
+from sickbay.trials.spec.fractional import aliasing, fraction
+from sickbay.trials.spec.model import PLANNED
+from sickbay.trials.spec.plan import plan, trial_count
 from sickbay_demo.task import WORKLOAD
 
 TWO_LEVELS = {

@@ -4,7 +4,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sickbay.trials.causes import EXPLAINS, primary_cause
 from sickbay.trials.contract import (
     Finding,
     FindingState,
@@ -14,8 +13,9 @@ from sickbay.trials.contract import (
     TaskFacts,
     TaskKind,
 )
-from sickbay.trials.detecting import as_detector, clear, detector, fired
-from sickbay.trials.diagnose import diagnose, labeller_version, online_stop
+from sickbay.trials.detector import as_detector, clear, detector, fired
+from sickbay.trials.diagnosis.cause_graph import EXPLAINS, primary_cause
+from sickbay.trials.diagnosis.diagnose import diagnose, labeller_version, online_stop
 from sickbay.trials.history import History
 
 NAN = float("nan")

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from sickbay.trials.causes import primary_cause
 from sickbay.trials.contract import (
     Finding,
     FindingState,
@@ -14,7 +13,8 @@ from sickbay.trials.contract import (
     TaskFacts,
     TaskKind,
 )
-from sickbay.trials.diagnose import diagnose
+from sickbay.trials.diagnosis.cause_graph import primary_cause
+from sickbay.trials.diagnosis.diagnose import diagnose
 from sickbay.trials.history import History
 
 NAN = float("nan")

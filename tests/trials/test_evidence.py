@@ -4,7 +4,7 @@ from scipy.stats import norm
 
 from sickbay.trials.contract import Row, TaskFacts
 from sickbay.trials.detectors.no_skill import detect
-from sickbay.trials.evidence import (
+from sickbay.trials.evidence.skill import (
     alphas,
     gain,
     lasting,

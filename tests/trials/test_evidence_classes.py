@@ -4,7 +4,7 @@ from scipy.stats import norm, rankdata
 
 from sickbay.trials.contract import FindingState, Row, TaskFacts, TaskKind
 from sickbay.trials.detectors import chance_level_ranking, majority_class_collapse
-from sickbay.trials.evidence_classes import (
+from sickbay.trials.evidence.classes import (
     class_sizes,
     collapse_since,
     confusion,

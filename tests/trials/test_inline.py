@@ -4,7 +4,7 @@ import pytest
 import toy_sweeps
 
 from sickbay.trials.events import Ended, ErrorStorm, Retried, Started
-from sickbay.trials.inline import run_jobs
+from sickbay.trials.execution.inline import run_jobs
 
 
 def run_all(jobs, retries=2, stopping=lambda: False):

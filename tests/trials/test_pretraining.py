@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sickbay.trials import checkpoints, pretraining
-from sickbay.trials.pretraining import Recipe, kept_in, pretrained
+from sickbay.trials.store import checkpoints
+from sickbay.trials.store import pretrained as pretraining
+from sickbay.trials.store.pretrained import Recipe, kept_in, pretrained
 
 RECIPE = Recipe("toy", {"width": 3, "lr": 0.1}, 7, "cpu", (checkpoints,))
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sickbay.trials.probe_layers import alignment, rank_of
 from sickbay.trials.probes import SAMPLE_EVERY, Probe
+from sickbay.trials.probes.layers import alignment, rank_of
 
 
 class Net(nn.Module):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sickbay.trials.contract import Row
-from sickbay.trials.recording import RowError, TrialLog, check_row
+from sickbay.trials.execution.recorder import RowError, TrialLog, check_row
 from sickbay.trials.store import open_store, read_checkpoint
-from sickbay.trials.store_read import read_epoch_records
+from sickbay.trials.store.reader import read_epoch_records
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from report_samples import Told, write_sample
 
 from sickbay.trials import registry
 from sickbay.trials.contract import Health
-from sickbay.trials.relabel import counted, relabel
+from sickbay.trials.execution.relabel import counted, relabel
 
 RISES = tuple(0.9 for _ in range(12))
 

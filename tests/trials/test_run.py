@@ -9,10 +9,10 @@ import pytest
 import toy_sweeps
 
 from sickbay.trials.contract import Health, TrialState
-from sickbay.trials.inline import run_to_end
-from sickbay.trials.run import RunPolicy, audited, looks_online, run_trial
+from sickbay.trials.execution.inline import run_to_end
+from sickbay.trials.execution.trial import RunPolicy, audited, looks_online, run_trial
 from sickbay.trials.store import open_store, request
-from sickbay.trials.store_read import load_history, trial_states
+from sickbay.trials.store.reader import load_history, trial_states
 
 
 def test_a_good_run_is_completed_healthy_and_stored(tmp_path):
@@ -194,7 +194,7 @@ import json, sys
 from dataclasses import replace
 from pathlib import Path
 import toy_sweeps
-from sickbay.trials.inline import run_to_end
+from sickbay.trials.execution.inline import run_to_end
 assert "torch" not in sys.modules
 losses = []
 for store in ("first", "second"):

@@ -8,16 +8,16 @@ import pytest
 import toy_sweeps
 
 from sickbay.service.sweeps import Options, prepare, run
-from sickbay.trials import design, registry
+from sickbay.trials import registry
 from sickbay.trials.contract import TrialState
 from sickbay.trials.events import Ended
-from sickbay.trials.inline import open_search
-from sickbay.trials.run import TrialJob
-from sickbay.trials.search import SearchTask
-from sickbay.trials.search_study import is_configuration, open_storage, study_file
-from sickbay.trials.spec import check_spec, parse_spec
+from sickbay.trials.execution.inline import open_search
+from sickbay.trials.execution.trial import TrialJob
+from sickbay.trials.search.loop import SearchTask
+from sickbay.trials.search.study import is_configuration, open_storage, study_file
+from sickbay.trials.spec import check_spec, parse_spec, plan
 from sickbay.trials.store import open_store
-from sickbay.trials.store_tables import load_tables
+from sickbay.trials.store.tables import load_tables
 
 HERE = Options(in_process=True)
 RANGES = {
@@ -34,7 +34,7 @@ def raw(**changes):
 def task_of(store, **changes):
     workload = registry.workload(toy_sweeps.TOY)
     spec = check_spec(parse_spec(raw(**changes)), workload)
-    return SearchTask(spec, workload, design.sweep_identity(spec, workload), open_store(str(store)))
+    return SearchTask(spec, workload, plan.sweep_identity(spec, workload), open_store(str(store)))
 
 
 def study_of(store, **changes):
@@ -214,7 +214,7 @@ def test_a_scheduler_needs_trials_side_by_side(tmp_path):
 
 
 def test_a_pruned_trial_has_its_own_state_and_no_label_unless_it_is_pathological(tmp_path):
-    from sickbay.trials.run import Pruned, run_trial
+    from sickbay.trials.execution.trial import Pruned, run_trial
 
     for fault, label in (("none", None), ("nan", "pathological")):
         job: TrialJob = toy_sweeps.job(tmp_path / "store", fault=fault)

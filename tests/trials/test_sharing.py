@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.trials import driving as driving_room
-from sickbay.trials import sharing
-from sickbay.trials.driving import driven, driver, driving
 from sickbay.trials.events import Ended
-from sickbay.trials.sharing import Claim, Fair, caps
+from sickbay.trials.execution import fair_share
+from sickbay.trials.execution import lease as driving_room
+from sickbay.trials.execution.fair_share import Claim, Fair, caps
+from sickbay.trials.execution.lease import driven, driver, driving
 from sickbay.trials.store import open_store
 
 
@@ -95,7 +95,7 @@ def test_examples(claims, cores, parts):
 @pytest.fixture
 def fair(monkeypatch):
     """A sweep of a hundred trials on four cores; `.others` and `.cores` may be changed."""
-    monkeypatch.setattr(sharing, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(fair_share, "LOOK_SECONDS", 0.0)
 
     class Room:
         others, cores, told = {}, 4.0, []

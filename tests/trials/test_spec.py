@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sickbay.trials import design
 from sickbay.trials.contract import TRIAL_COLUMNS
 from sickbay.trials.spec import (
     DESIGNS,
@@ -14,10 +13,11 @@ from sickbay.trials.spec import (
     check_spec,
     load_spec,
     parse_spec,
+    plan,
     spec_hash,
     spec_to_json,
 )
-from sickbay.trials.spec_model import SEARCHES
+from sickbay.trials.spec.model import SEARCHES
 from sickbay_demo.task import WORKLOAD
 
 GOOD = {"name": "toy", "workload": "toy_quadratic", "factors": {"lr": [0.1, 0.05]}}
@@ -326,7 +326,7 @@ def test_nonsense_gives_problems_and_never_another_error(changes):
         problems = error.problems
     else:
         problems = ()
-        assert design.plan(spec, WORKLOAD).trials or spec.design in SEARCHES
+        assert plan.plan(spec, WORKLOAD).trials or spec.design in SEARCHES
     assert all(problem.message for problem in problems)
 
 

@@ -4,7 +4,7 @@ import pytest
 import toy_sweeps
 
 from sickbay.service.sweeps import run
-from sickbay.trials.problems import SpecError
+from sickbay.trials.errors import SpecError
 from sickbay.trials.spec import load_spec, parse_spec, spec_to_json
 from sickbay_demo.task import WORKLOAD
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.trials.spec_expression import ExpressionError, parse_expression
+from sickbay.trials.spec.expression import ExpressionError, parse_expression
 
 CONFIG = {"lr": 0.1, "momentum": 0.9, "init": "zeros", "flag": True, "epochs": 16}
 

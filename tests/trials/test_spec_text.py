@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from sickbay.trials.problems import SpecError
-from sickbay.trials.spec_text import MAX_BYTES, read_file, read_text
+from sickbay.trials.errors import SpecError
+from sickbay.trials.spec.reader import MAX_BYTES, read_file, read_text
 
 
 def message(text) -> str:

@@ -29,8 +29,8 @@ from sickbay.trials.store import (
     write_sweep,
     write_trial,
 )
-from sickbay.trials.store_merge import consolidate
-from sickbay.trials.store_read import (
+from sickbay.trials.store.merge import consolidate
+from sickbay.trials.store.reader import (
     iter_histories,
     list_sweeps,
     load_history,
@@ -159,8 +159,8 @@ import os, sys
 sys.path.insert(0, {folder!r})
 from store_samples import run_through
 from sickbay.trials.store import open_store, StoreError
-from sickbay.trials.store_merge import consolidate
-from sickbay.trials.store_tables import load_tables
+from sickbay.trials.store.merge import consolidate
+from sickbay.trials.store.tables import load_tables
 run_through(open_store({warm!r}))  # whatever is imported late is imported now
 load_tables(open_store({warm!r}))
 if os.getuid() == 0:

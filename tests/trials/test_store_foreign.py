@@ -15,8 +15,8 @@ from store_samples import ended, plain_rows, record_of, run_through
 
 from sickbay.trials.contract import TRIAL_COLUMNS, TrialConfig
 from sickbay.trials.store import SweepRecord, open_store, write_epochs, write_sweep, write_trial
-from sickbay.trials.store_merge import consolidate
-from sickbay.trials.store_read import load_history, load_tables, trial_states
+from sickbay.trials.store.merge import consolidate
+from sickbay.trials.store.reader import load_history, load_tables, trial_states
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "store-v1"
 
@@ -101,7 +101,7 @@ def test_reading_imports_neither_pandas_nor_torch(root):
     code = f"""
 import sys
 from sickbay.trials.store import open_store
-from sickbay.trials.store_read import list_sweeps, load_history, load_tables, trial_states
+from sickbay.trials.store.reader import list_sweeps, load_history, load_tables, trial_states
 store = open_store({str(root)!r})
 assert load_tables(store).tables["epochs"].num_rows == 12
 assert len(list_sweeps(store)) == 3

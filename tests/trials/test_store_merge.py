@@ -21,8 +21,8 @@ from store_samples import (
     run_through,
 )
 
-from sickbay.trials import store_files
 from sickbay.trials.contract import TrialState
+from sickbay.trials.store import files as store_files
 from sickbay.trials.store import (
     open_store,
     read_checkpoint,
@@ -30,8 +30,8 @@ from sickbay.trials.store import (
     write_epochs,
     write_trial,
 )
-from sickbay.trials.store_merge import consolidate, write_labels
-from sickbay.trials.store_read import load_history, load_tables, trial_states
+from sickbay.trials.store.merge import consolidate, write_labels
+from sickbay.trials.store.reader import load_history, load_tables, trial_states
 
 FINDINGS = [finding("no_skill"), finding("divergence")]
 

@@ -35,8 +35,8 @@ from sickbay.trials.store import (
     write_sweep,
     write_trial,
 )
-from sickbay.trials.store_merge import consolidate
-from sickbay.trials.store_read import (
+from sickbay.trials.store.merge import consolidate
+from sickbay.trials.store.reader import (
     iter_histories,
     list_sweeps,
     load_history,
@@ -45,7 +45,7 @@ from sickbay.trials.store_read import (
     read_sweep,
     trial_states,
 )
-from sickbay.trials.store_schema import FIXED
+from sickbay.trials.store.schema import FIXED
 
 
 @pytest.fixture

@@ -6,8 +6,13 @@ from dataclasses import replace
 import pytest
 
 from sickbay.trials.contract import FindingState, Goal, Objective
-from sickbay.trials.sweep_findings import SweepTrial, SweepView, shown_findings, sweep_findings
-from sickbay.trials.sweep_rules import SWEEP_DETECTORS
+from sickbay.trials.diagnosis.sweep_detectors import SWEEP_DETECTORS
+from sickbay.trials.diagnosis.sweep_findings import (
+    SweepTrial,
+    SweepView,
+    shown_findings,
+    sweep_findings,
+)
 
 BY_NAME = {one.name: one for one in SWEEP_DETECTORS}
 

@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 import toy_sweeps
 
-from sickbay.trials import tune, tune_cluster
 from sickbay.trials.events import Ended, ErrorStorm, ResourceError, Retried, Started
-from sickbay.trials.inline import run_to_end
+from sickbay.trials.execution import ray_cluster, ray_tune
+from sickbay.trials.execution.inline import run_to_end
 from sickbay.trials.store import open_store, request, requested
-from sickbay.trials.store_read import trial_states
-from sickbay.trials.store_tables import load_tables
+from sickbay.trials.store.reader import trial_states
+from sickbay.trials.store.tables import load_tables
 
 pytestmark = pytest.mark.filterwarnings(
     # Ray's own, on our Python and packages
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray():
-    with tune_cluster.connected(tune_cluster.Cluster(cpus=2)):
+    with ray_cluster.connected(ray_cluster.Cluster(cpus=2)):
         yield
 
 
@@ -40,7 +40,7 @@ def jobs(tmp_path, n=1, first_seed=0, **settings):
 
 def run_all(planned, retries=2, stopping=lambda: False):
     events = []
-    tune.run_jobs(planned, tune.Share(), events.append, retries=retries, stopping=stopping)
+    ray_tune.run_jobs(planned, ray_tune.Share(), events.append, retries=retries, stopping=stopping)
     return events
 
 
@@ -51,7 +51,7 @@ def states(tmp_path):
 def test_a_job_survives_the_way_to_a_worker(tmp_path):
     job = toy_sweeps.job(tmp_path, lr=0.05)
     odd = replace(job, trial=replace(job.trial, changed=("lr",)), gpus=0.5)
-    assert tune.job_from_text(tune.job_text(odd)) == odd
+    assert ray_tune.job_from_text(ray_tune.job_text(odd)) == odd
 
 
 def test_trials_run_end_and_are_told_of(tmp_path):
@@ -155,9 +155,9 @@ def test_what_waits_on_the_cluster_when_a_sweep_is_stopped_leaves_no_trace(tmp_p
         if isinstance(event, Ended):
             request(store, "s", "stop")
 
-    tune.run_jobs(
+    ray_tune.run_jobs(
         jobs(tmp_path, 30, sleep_ms=50.0),
-        tune.Share(),
+        ray_tune.Share(),
         watch,
         retries=0,
         stopping=lambda: requested(store, "s") is not None,
@@ -171,9 +171,9 @@ def test_what_waits_on_the_cluster_when_a_sweep_is_stopped_leaves_no_trace(tmp_p
 def test_nothing_begins_after_a_request_to_stop_and_what_runs_comes_to_its_end(tmp_path):
     events = []
     planned = jobs(tmp_path, 30, sleep_ms=20.0)
-    tune.run_jobs(
+    ray_tune.run_jobs(
         planned,
-        tune.Share(),
+        ray_tune.Share(),
         events.append,
         retries=0,
         stopping=lambda: any(isinstance(e, Ended) for e in events),
@@ -194,31 +194,31 @@ def test_trials_begin_in_the_planned_order(tmp_path):
 
 
 def test_a_share_follows_the_cluster():
-    assert tune_cluster.share_of(1.0, "auto", None, 0.0) == tune.Share(1.0, 0.0)
-    assert tune_cluster.share_of(0.5, 0, None, 1.0) == tune.Share(0.5, 0.0)
-    assert tune_cluster.share_of(2.0, 0.25, None, 0.0) == tune.Share(2.0, 0.25)
+    assert ray_cluster.share_of(1.0, "auto", None, 0.0) == ray_tune.Share(1.0, 0.0)
+    assert ray_cluster.share_of(0.5, 0, None, 1.0) == ray_tune.Share(0.5, 0.0)
+    assert ray_cluster.share_of(2.0, 0.25, None, 0.0) == ray_tune.Share(2.0, 0.25)
 
 
 @pytest.mark.parametrize(
     ("total", "wanted", "share"), [(80.0, 80.0, 1.0), (80.0, 41.0, 1.0), (80.0, 20.0, 0.25)]
 )
 def test_as_many_trials_share_a_gpu_as_fit_into_its_memory(total, wanted, share):
-    assert tune_cluster.gpu_fraction(total, wanted) == share
+    assert ray_cluster.gpu_fraction(total, wanted) == share
 
 
 def test_shares_never_add_up_to_more_than_one_gpu():
     for n in range(1, 40):
-        assert n * tune_cluster.gpu_fraction(float(n), 1.0) <= 1.0
+        assert n * ray_cluster.gpu_fraction(float(n), 1.0) <= 1.0
     with pytest.raises(ValueError, match=r"a trial wants 90 GiB and the GPU has 80\.0 GiB"):
-        tune_cluster.gpu_fraction(80.0, 90.0)
+        ray_cluster.gpu_fraction(80.0, 90.0)
 
 
 def test_a_trial_that_can_never_run_is_refused():
-    tune_cluster.check_fits(tune.Share(2.0, 0.0))
+    ray_cluster.check_fits(ray_tune.Share(2.0, 0.0))
     with pytest.raises(ResourceError, match=r"resources\.cpu: a trial wants 64 and .* has 2"):
-        tune_cluster.check_fits(tune.Share(64.0, 0.0))
+        ray_cluster.check_fits(ray_tune.Share(64.0, 0.0))
     with pytest.raises(ResourceError, match=r"resources\.gpu: a trial wants 1"):
-        tune_cluster.check_fits(tune.Share(1.0, 1.0))
+        ray_cluster.check_fits(ray_tune.Share(1.0, 1.0))
 
 
 def test_tune_s_switches_are_set_back(tmp_path):

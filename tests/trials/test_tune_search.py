@@ -5,10 +5,10 @@ import pytest
 import toy_sweeps
 
 from sickbay.service.sweeps import Options, run
-from sickbay.trials import tune_cluster
-from sickbay.trials.search_study import is_configuration
+from sickbay.trials.execution import ray_cluster
+from sickbay.trials.search.study import is_configuration
 from sickbay.trials.store import open_store
-from sickbay.trials.store_tables import load_tables
+from sickbay.trials.store.tables import load_tables
 
 pytestmark = pytest.mark.filterwarnings(
     # Ray's own, on our Python and packages
@@ -23,7 +23,7 @@ RANGE = {"lr": {"low": 1e-3, "high": 10.0, "log": True}}
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray():
-    with tune_cluster.connected(tune_cluster.Cluster(cpus=2)):
+    with ray_cluster.connected(ray_cluster.Cluster(cpus=2)):
         yield
 
 

@@ -10,7 +10,7 @@ import torch
 from workload_runs import Runs
 
 from sickbay.trials.conformance import check_workload
-from sickbay.trials.workloads.crossmodal_anomaly import WORKLOAD
+from sickbay.trials.workloads.crossmodal import WORKLOAD
 
 SMALL = {
     "train_scenes": 40,

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from workload_runs import Runs
 
-from sickbay.trials import pretraining
 from sickbay.trials.conformance import check_workload
-from sickbay.trials.diagnose import diagnose
+from sickbay.trials.diagnosis.diagnose import diagnose
+from sickbay.trials.execution.trial import detectors
 from sickbay.trials.history import History
-from sickbay.trials.run import detectors
-from sickbay.trials.workloads.longtail_diffusion import WORKLOAD
+from sickbay.trials.store import pretrained as pretraining
+from sickbay.trials.workloads.longtail import WORKLOAD
 
 SMALL = {
     "n_max": 40,

@@ -16,7 +16,7 @@ import pytest
 from workload_runs import Runs
 
 from sickbay.trials.conformance import check_workload
-from sickbay.trials.workloads.mvm_orientation import WORKLOAD
+from sickbay.trials.workloads.orientation import WORKLOAD
 
 DATA = os.environ.get("SICKBAY_DATA")
 SMALL = {
@@ -147,7 +147,7 @@ def test_a_restored_run_goes_on_bit_for_bit_from_any_epoch():
 SCRIPT = """
 import json, sys
 from sickbay.trials.contract import Context
-from sickbay.trials.workloads.mvm_orientation import WORKLOAD
+from sickbay.trials.workloads.orientation import WORKLOAD
 context = Context(4, 2, "cpu", ".", lambda: None, lambda make: None)
 for row in WORKLOAD.train(json.loads(sys.argv[1]), context):
     print(row.epoch, repr(sorted(row.signals.items())))

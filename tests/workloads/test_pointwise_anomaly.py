@@ -13,7 +13,7 @@ from workload_runs import Runs
 
 from sickbay.trials.conformance import check_workload
 from sickbay.trials.contract import TaskKind
-from sickbay.trials.workloads.pointwise_anomaly import WORKLOAD
+from sickbay.trials.workloads.pointwise import WORKLOAD
 
 SMALL = {"train_scenes": 10, "val_scenes": 5, "points": 64, "batch_size": 3, "epochs": 3}
 RIGHT = {"label_source": "transform", "loss": "bce"}

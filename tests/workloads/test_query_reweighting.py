@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from workload_runs import Runs
 
-from sickbay.trials import pretraining
 from sickbay.trials.conformance import check_workload
-from sickbay.trials.workloads.query_reweighting import WORKLOAD
+from sickbay.trials.store import pretrained as pretraining
+from sickbay.trials.workloads.reweighting import WORKLOAD
 
 # A narrow kernel makes the pile-up high enough for every clamp to matter.
 SMALL = {

@@ -2,11 +2,12 @@
 
 import pytest
 
-from sickbay.trials import pretraining, registry
+from sickbay.trials import registry
 from sickbay.trials.contract import Context
-from sickbay.trials.diagnose import diagnose
+from sickbay.trials.diagnosis.diagnose import diagnose
 from sickbay.trials.history import History
-from sickbay.trials.workloads.query_reweighting import WORKLOAD
+from sickbay.trials.store import pretrained as pretraining
+from sickbay.trials.workloads.reweighting import WORKLOAD
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean, quantiles, stdev
 from typing import Any
 
-from sickbay.trials.adapters.diary import Diary
+from sickbay.trials.adapters.callback_log import Diary
 from sickbay.trials.contract import SignalValue, TaskFacts
 
 AFTER_CLIPPING = ("grad_norm_p50", "grad_norm_p90", "grad_norm_max", "clipped_share")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sickbay.trials.adapters.diary import Diary
+from sickbay.trials.adapters.callback_log import Diary
 from sickbay.trials.contract import SignalValue, TaskFacts
 
 

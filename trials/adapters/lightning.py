@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sickbay.trials.adapters.diary import Diary
+from sickbay.trials.adapters.callback_log import Diary
 from sickbay.trials.contract import TaskFacts
 
 

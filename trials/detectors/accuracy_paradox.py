@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import (
+from sickbay.trials.detector import (
     Outcome,
     clear,
     detector,
@@ -11,11 +11,11 @@ from sickbay.trials.detecting import (
     insufficient,
     more_evaluations,
 )
-from sickbay.trials.evidence import epoch_at, lasting
-from sickbay.trials.evidence_classes import CLASSIFICATION, confusion, no_classes
+from sickbay.trials.evidence.classes import CLASSIFICATION, confusion, no_classes
+from sickbay.trials.evidence.skill import epoch_at, lasting
+from sickbay.trials.evidence.statistics import matthews, normal_quantile, persistent
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import matthews, normal_quantile, persistent
 
 
 @detector(

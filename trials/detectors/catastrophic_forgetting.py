@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import (
+from sickbay.trials.detector import (
     Outcome,
     clear,
     detector,
@@ -12,10 +12,16 @@ from sickbay.trials.detecting import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence import alphas, epoch_at, lasting, may_recover
+from sickbay.trials.evidence.skill import alphas, epoch_at, lasting, may_recover
+from sickbay.trials.evidence.statistics import (
+    BoolArray,
+    FloatArray,
+    noise,
+    normal_quantiles,
+    persistent,
+)
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import BoolArray, FloatArray, noise, normal_quantiles, persistent
 
 
 def no_reference(history: History) -> str | None:

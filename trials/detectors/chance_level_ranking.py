@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity, TaskKind
-from sickbay.trials.detecting import (
+from sickbay.trials.detector import (
     Outcome,
     clear,
     detector,
@@ -12,17 +12,17 @@ from sickbay.trials.detecting import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, lasting
-from sickbay.trials.evidence_classes import (
+from sickbay.trials.evidence.classes import (
     Ranking,
     chance_since,
     classes_may_recover,
     no_classes,
     ranking,
 )
+from sickbay.trials.evidence.skill import epoch_at, lasting
+from sickbay.trials.evidence.statistics import persistent
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import persistent
 
 
 @detector(

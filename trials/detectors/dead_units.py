@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import (
+from sickbay.trials.detector import (
     Outcome,
     clear,
     detector,
@@ -11,12 +11,12 @@ from sickbay.trials.detecting import (
     insufficient,
     more_evaluations,
 )
-from sickbay.trials.evidence import epoch_at, lasting, may_recover
-from sickbay.trials.evidence_classes import RANKING_SIGNALS
-from sickbay.trials.evidence_layers import held_since, lasting_no_skill, layer_words
+from sickbay.trials.evidence.classes import RANKING_SIGNALS
+from sickbay.trials.evidence.layers import held_since, lasting_no_skill, layer_words
+from sickbay.trials.evidence.skill import epoch_at, lasting, may_recover
+from sickbay.trials.evidence.statistics import FloatArray, clopper_pearson_upper
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import FloatArray, clopper_pearson_upper
 
 PROBE = 1024  # samples of a probe batch, where nobody says otherwise
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from sickbay.trials.blowup import LOSSES, blowup, may_pass
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations, suspect
-from sickbay.trials.evidence import epoch_at
-from sickbay.trials.evidence_classes import RANKING_SIGNALS
+from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations, suspect
+from sickbay.trials.evidence.classes import RANKING_SIGNALS
+from sickbay.trials.evidence.loss_explosion import LOSSES, blowup, may_pass
+from sickbay.trials.evidence.skill import epoch_at
+from sickbay.trials.evidence.thresholds import whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import whole
 
 
 @detector(

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from sickbay.trials.blowup import blowup, may_pass
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations, suspect
-from sickbay.trials.evidence import epoch_at, gain, lasting
-from sickbay.trials.evidence_classes import RANKING_SIGNALS
+from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations, suspect
+from sickbay.trials.evidence.classes import RANKING_SIGNALS
+from sickbay.trials.evidence.loss_explosion import blowup, may_pass
+from sickbay.trials.evidence.skill import epoch_at, gain, lasting
+from sickbay.trials.evidence.statistics import clopper_pearson_lower, mann_kendall, persistent
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import clopper_pearson_lower, mann_kendall, persistent
 
 SHORTEST_TREND = 5  # five evaluations in ascending order are the first to give p < 0.01
 

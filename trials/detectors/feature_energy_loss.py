@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import (
+from sickbay.trials.detector import (
     Outcome,
     clear,
     detector,
@@ -12,10 +12,10 @@ from sickbay.trials.detecting import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, lasting, may_recover, percent
-from sickbay.trials.evidence_features import energy_kept, energy_lost_since, no_weight_map
+from sickbay.trials.evidence.features import energy_kept, energy_lost_since, no_weight_map
+from sickbay.trials.evidence.skill import epoch_at, lasting, may_recover, percent
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
 
 
 @detector(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import (
+from sickbay.trials.detector import (
     Outcome,
     clear,
     detector,
@@ -11,16 +11,16 @@ from sickbay.trials.detecting import (
     insufficient,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, gain, lasting, percent
-from sickbay.trials.evidence_classes import (
+from sickbay.trials.evidence.classes import (
     CLASSIFICATION,
     RANKING_SIGNALS,
     ranks_well,
     skill_on_its_way,
 )
+from sickbay.trials.evidence.skill import epoch_at, gain, lasting, percent
+from sickbay.trials.evidence.statistics import FloatArray, clopper_pearson_lower, persistent
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import FloatArray, clopper_pearson_lower, persistent
 
 SAMPLE = 256  # fixed training samples that a workload watches, or all if there are fewer
 

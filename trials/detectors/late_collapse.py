@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import (
+from sickbay.trials.detector import (
     Outcome,
     clear,
     detector,
@@ -13,11 +13,11 @@ from sickbay.trials.detecting import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, gain, lasting, may_recover, no_gain_p, percent
-from sickbay.trials.evidence_classes import RANKING_SIGNALS, ranks_well
+from sickbay.trials.evidence.classes import RANKING_SIGNALS, ranks_well
+from sickbay.trials.evidence.skill import epoch_at, gain, lasting, may_recover, no_gain_p, percent
+from sickbay.trials.evidence.statistics import persistent
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import persistent
 
 
 @detector(

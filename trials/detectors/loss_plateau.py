@@ -3,17 +3,17 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import Outcome, clear, detector, fired, missing_fact, more_evaluations
-from sickbay.trials.evidence import epoch_at
-from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import (
+from sickbay.trials.detector import Outcome, clear, detector, fired, missing_fact, more_evaluations
+from sickbay.trials.evidence.skill import epoch_at
+from sickbay.trials.evidence.statistics import (
     BoolArray,
     FloatArray,
     mann_kendall_windows,
     persistent,
     theil_sen_windows,
 )
+from sickbay.trials.evidence.thresholds import margin, whole
+from sickbay.trials.history import History
 
 
 @detector(

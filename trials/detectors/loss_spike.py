@@ -4,16 +4,16 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import Outcome, clear, detector, fired, insufficient
-from sickbay.trials.evidence import epoch_at, percent
-from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import (
+from sickbay.trials.detector import Outcome, clear, detector, fired, insufficient
+from sickbay.trials.evidence.skill import epoch_at, percent
+from sickbay.trials.evidence.statistics import (
     MAD_TO_SIGMA,
     BoolArray,
     FloatArray,
     clopper_pearson_lower,
 )
+from sickbay.trials.evidence.thresholds import margin, whole
+from sickbay.trials.history import History
 
 CHUNK = 4096  # steps whose windows are looked at together
 

@@ -1,7 +1,7 @@
 """Detector 13, `majority_class_collapse`: only the most frequent class is ever predicted."""
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import (
+from sickbay.trials.detector import (
     Outcome,
     clear,
     detector,
@@ -10,8 +10,7 @@ from sickbay.trials.detecting import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, lasting
-from sickbay.trials.evidence_classes import (
+from sickbay.trials.evidence.classes import (
     CLASSIFICATION,
     Confusion,
     classes_may_recover,
@@ -20,8 +19,9 @@ from sickbay.trials.evidence_classes import (
     no_classes,
     threshold_only,
 )
+from sickbay.trials.evidence.skill import epoch_at, lasting
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
 
 ENOUGH = 29  # samples from which no hit at all puts the upper bound of a recall under 0.10
 

@@ -3,17 +3,17 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations
-from sickbay.trials.evidence import epoch_at, floor_of, gain, lasting
-from sickbay.trials.evidence_classes import confusion, no_classes, ranking_lower
-from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import (
+from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations
+from sickbay.trials.evidence.classes import confusion, no_classes, ranking_lower
+from sickbay.trials.evidence.skill import epoch_at, floor_of, gain, lasting
+from sickbay.trials.evidence.statistics import (
     mann_kendall,
     persistent,
     rank_correlation,
     wilson_bounds,
 )
+from sickbay.trials.evidence.thresholds import margin, whole
+from sickbay.trials.history import History
 
 # the same loss on the same samples, computed twice
 PAIRS = (

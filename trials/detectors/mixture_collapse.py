@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import (
+from sickbay.trials.detector import (
     Outcome,
     clear,
     detector,
@@ -13,10 +13,10 @@ from sickbay.trials.detecting import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, lasting, may_recover
+from sickbay.trials.evidence.skill import epoch_at, lasting, may_recover
+from sickbay.trials.evidence.statistics import effective_number, persistent
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import effective_number, persistent
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import Outcome, clear, detector, fired, insufficient, suspect
-from sickbay.trials.evidence import epoch_at, perfect_fit, stepped
+from sickbay.trials.detector import Outcome, clear, detector, fired, insufficient, suspect
+from sickbay.trials.evidence.skill import epoch_at, perfect_fit, stepped
+from sickbay.trials.evidence.statistics import BoolArray, FloatArray, persistent
+from sickbay.trials.evidence.thresholds import whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import whole
-from sickbay.trials.statistics import BoolArray, FloatArray, persistent
 
 DEAD_REMEDY = (
     "Give {names} another initialisation than zeros (preset or random weights and biases): at zero "

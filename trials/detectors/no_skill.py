@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import (
+from sickbay.trials.detector import (
     Outcome,
     clear,
     detector,
@@ -13,7 +13,8 @@ from sickbay.trials.detecting import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence import (
+from sickbay.trials.evidence.classes import RANKING_SIGNALS, ranks_well, skill_on_its_way
+from sickbay.trials.evidence.skill import (
     Gain,
     epoch_at,
     gain,
@@ -23,9 +24,8 @@ from sickbay.trials.evidence import (
     percent,
     stands_still,
 )
-from sickbay.trials.evidence_classes import RANKING_SIGNALS, ranks_well, skill_on_its_way
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
 
 
 @detector(

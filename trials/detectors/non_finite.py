@@ -3,11 +3,11 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import Outcome, clear, detector, fired
-from sickbay.trials.evidence import epoch_at
+from sickbay.trials.detector import Outcome, clear, detector, fired
+from sickbay.trials.evidence.skill import epoch_at
+from sickbay.trials.evidence.statistics import BoolArray, clopper_pearson_lower
+from sickbay.trials.evidence.thresholds import margin
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin
-from sickbay.trials.statistics import BoolArray, clopper_pearson_lower
 
 LOSSES = ("train_loss", "val_loss")
 LOOKED_AT = {

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import (
+from sickbay.trials.detector import (
     Outcome,
     clear,
     detector,
@@ -12,16 +12,16 @@ from sickbay.trials.detecting import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, gain
-from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import (
+from sickbay.trials.evidence.skill import epoch_at, gain
+from sickbay.trials.evidence.statistics import (
     BoolArray,
     FloatArray,
     mann_kendall_windows,
     normal_quantile,
     persistent,
 )
+from sickbay.trials.evidence.thresholds import margin, whole
+from sickbay.trials.history import History
 
 
 @detector(

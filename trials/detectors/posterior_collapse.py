@@ -3,12 +3,12 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations
-from sickbay.trials.evidence import epoch_at, lasting
-from sickbay.trials.evidence_layers import held_since
+from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations
+from sickbay.trials.evidence.layers import held_since
+from sickbay.trials.evidence.skill import epoch_at, lasting
+from sickbay.trials.evidence.statistics import FloatArray
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import FloatArray
 
 
 def no_latents(history: History) -> str | None:

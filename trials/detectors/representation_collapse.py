@@ -3,23 +3,23 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations, suspect
-from sickbay.trials.evidence import (
+from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations, suspect
+from sickbay.trials.evidence.classes import (
+    RANKING_SIGNALS,
+    ranks_well,
+    skill_on_its_way,
+    worthless_since,
+)
+from sickbay.trials.evidence.skill import (
     alphas,
     epoch_at,
     gain,
     lasting,
     may_recover,
 )
-from sickbay.trials.evidence_classes import (
-    RANKING_SIGNALS,
-    ranks_well,
-    skill_on_its_way,
-    worthless_since,
-)
+from sickbay.trials.evidence.statistics import mann_kendall, persistent, variance_upper
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import mann_kendall, persistent, variance_upper
 
 
 def no_features(history: History) -> str | None:

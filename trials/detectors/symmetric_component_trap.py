@@ -1,7 +1,7 @@
 """Detector 21, `symmetric_component_trap`: equal components with equal gradients stay equal."""
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import (
+from sickbay.trials.detector import (
     Outcome,
     clear,
     detector,
@@ -9,10 +9,10 @@ from sickbay.trials.detecting import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, lasting
+from sickbay.trials.evidence.skill import epoch_at, lasting
+from sickbay.trials.evidence.statistics import persistent
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import persistent
 
 
 @detector(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import (
+from sickbay.trials.detector import (
     Outcome,
     clear,
     detector,
@@ -12,11 +12,11 @@ from sickbay.trials.detecting import (
     not_applicable,
     suspect,
 )
-from sickbay.trials.evidence import epoch_at, gain, lasting, may_recover
-from sickbay.trials.evidence_classes import RANKING_SIGNALS, ranks_well, worthless_since
+from sickbay.trials.evidence.classes import RANKING_SIGNALS, ranks_well, worthless_since
+from sickbay.trials.evidence.skill import epoch_at, gain, lasting, may_recover
+from sickbay.trials.evidence.statistics import persistent
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import persistent
 
 
 @detector(

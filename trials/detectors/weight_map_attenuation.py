@@ -3,12 +3,12 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import Outcome, clear, detector, fired, more_evaluations
-from sickbay.trials.evidence import epoch_at, lasting, may_recover, no_skill_since
-from sickbay.trials.evidence_features import energy_kept, energy_lost_since, no_weight_map, smallest
+from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations
+from sickbay.trials.evidence.features import energy_kept, energy_lost_since, no_weight_map, smallest
+from sickbay.trials.evidence.skill import epoch_at, lasting, may_recover, no_skill_since
+from sickbay.trials.evidence.statistics import FloatArray, persistent
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin, whole
-from sickbay.trials.statistics import FloatArray, persistent
 
 
 @detector(

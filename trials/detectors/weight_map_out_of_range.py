@@ -3,12 +3,12 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import Outcome, clear, detector, fired, missing_fact
-from sickbay.trials.evidence import epoch_at
-from sickbay.trials.evidence_features import largest, no_weight_map, smallest
+from sickbay.trials.detector import Outcome, clear, detector, fired, missing_fact
+from sickbay.trials.evidence.features import largest, no_weight_map, smallest
+from sickbay.trials.evidence.skill import epoch_at
+from sickbay.trials.evidence.statistics import FloatArray, persistent
+from sickbay.trials.evidence.thresholds import margin
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin
-from sickbay.trials.statistics import FloatArray, persistent
 
 BOUNDED = ("map_max", "map_min", "map_mean_after", "map_overlap_sum")
 

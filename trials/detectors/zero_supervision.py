@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import Outcome, clear, detector, fired, suspect
-from sickbay.trials.evidence import epoch_at, loss_is_zero, perfect_fit, stepped
+from sickbay.trials.detector import Outcome, clear, detector, fired, suspect
+from sickbay.trials.evidence.skill import epoch_at, loss_is_zero, perfect_fit, stepped
+from sickbay.trials.evidence.statistics import BoolArray, persistent
+from sickbay.trials.evidence.thresholds import margin
 from sickbay.trials.history import History
-from sickbay.trials.margins import margin
-from sickbay.trials.statistics import BoolArray, persistent
 
 
 @detector(

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from sickbay.trials.contract import Row, SignalValue, TaskFacts
 from sickbay.trials.history import History, facts_from_json, facts_to_json
 from sickbay.trials.store import open_store
-from sickbay.trials.store_read import StoredTrial, iter_histories, list_sweeps
+from sickbay.trials.store.reader import StoredTrial, iter_histories, list_sweeps
 from tests.benchmarks.detectors.faults import HELD_OUT, Operator, operator_of
 
 CORPUS = Path(__file__).parent / "corpus.parquet"

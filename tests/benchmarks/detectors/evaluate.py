@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sickbay.trials.contract import Health
-from sickbay.trials.diagnose import labeller_version
+from sickbay.trials.diagnosis.diagnose import labeller_version
 from tests.benchmarks.detectors.corpus import Case, read
 from tests.benchmarks.detectors.faults import CALIBRATION, HELD_OUT, TASKS
 from tests.benchmarks.detectors.figures import Judged

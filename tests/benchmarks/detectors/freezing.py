@@ -8,14 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sickbay import trials
-from sickbay.trials.diagnose import DIAGNOSE_VERSION, labeller_version
-from sickbay.trials.margins import MARGINS, MARGINS_VERSION
+from sickbay.trials.diagnosis.diagnose import DIAGNOSE_VERSION, labeller_version
+from sickbay.trials.evidence.thresholds import MARGINS, MARGINS_VERSION
 from tests.benchmarks.detectors.corpus import outcomes
 from tests.benchmarks.detectors.faults import CALIBRATION, HELD_OUT
 from tests.benchmarks.detectors.judging import built_in
 
 FROZEN = Path(__file__).parent / "frozen.json"
-JUDGING = ("blowup", "causes", "detecting", "diagnose", "history", "margins", "statistics")
+JUDGING = ("detector", "history")
+JUDGING_ROOMS = ("detectors", "diagnosis", "evidence")
 KEPT = ("fingerprint", "labeller_version", "margins_version", "frozen_at", "held_out_runs")
 # in an earlier freeze, `since` may say by hand what alone was changed after it
 
@@ -33,7 +34,7 @@ def sources() -> str:
     """SHA-256 over the code that judges: verdicts that are kept hold for this code alone."""
     folder = Path(trials.__file__).parent
     files = [folder / f"{name}.py" for name in JUDGING]
-    files += [*sorted(folder.glob("evidence*.py")), *sorted((folder / "detectors").glob("*.py"))]
+    files += [one for room in JUDGING_ROOMS for one in sorted((folder / room).glob("*.py"))]
     return hashlib.sha256(b"".join(one.read_bytes() for one in files)).hexdigest()
 
 

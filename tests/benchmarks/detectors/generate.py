@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sickbay.service import sweeps
-from sickbay.trials import run
+from sickbay.trials.execution import trial
 from tests.benchmarks.detectors import workloads
 from tests.benchmarks.detectors.faults import CALIBRATION, HELD_OUT, TASKS, faults_of
 from tests.benchmarks.detectors.hard import VARIANTS
@@ -72,9 +72,9 @@ def generate(store: Path, tasks: tuple[str, ...] = CALIBRATION + HELD_OUT) -> No
 @contextmanager
 def unjudged() -> Iterator[None]:
     """Run trials without looking at them: judging would double what they cost."""
-    known = run.detectors
-    run.detectors = tuple  # type: ignore[assignment]
+    known = trial.detectors
+    trial.detectors = tuple  # type: ignore[assignment]
     try:
         yield
     finally:
-        run.detectors = known
+        trial.detectors = known

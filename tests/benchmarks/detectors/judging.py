@@ -1,7 +1,7 @@
 """What the installed detectors say of every case: the final label, and the first online stop.
 
-The online looks are those of `trials/run.py`: the same function on the history so far, after every
-evaluation that its schedule picks. A verdict is plain data, so that processes can share the work.
+The online looks are those of `trials/execution/trial.py`: the same function on the history so
+far, after every evaluation that its schedule picks. A verdict is plain data, so that processes can share the work.
 """
 
 import functools
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from sickbay.trials.contract import Finding, FindingState, Severity
-from sickbay.trials.detecting import Detector
-from sickbay.trials.diagnose import look, online_stop
+from sickbay.trials.detector import Detector
+from sickbay.trials.diagnosis.diagnose import look, online_stop
+from sickbay.trials.execution.trial import looks_online
 from sickbay.trials.history import History
 from sickbay.trials.registry import all_detectors
-from sickbay.trials.run import looks_online
 from tests.benchmarks.detectors.baselines import BASELINES
 from tests.benchmarks.detectors.corpus import Case, read
 

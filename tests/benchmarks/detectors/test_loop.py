@@ -6,7 +6,7 @@ import math
 import pytest
 
 from sickbay.trials.contract import Context, FindingState, Severity
-from sickbay.trials.diagnose import look
+from sickbay.trials.diagnosis.diagnose import look
 from sickbay.trials.history import History
 from tests.benchmarks.detectors import workloads
 from tests.benchmarks.detectors.corpus import HIDDEN

@@ -1,7 +1,7 @@
 """`toy_small_validation`: a detector of one rule, as small as one can be."""
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detecting import Outcome, clear, detector, fired
+from sickbay.trials.detector import Outcome, clear, detector, fired
 from sickbay.trials.history import History
 
 FEWEST = 30.0  # below this, a mean's normal interval is not to be trusted

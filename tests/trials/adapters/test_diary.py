@@ -3,7 +3,7 @@
 import json
 import math
 
-from sickbay.trials.adapters.diary import Diary
+from sickbay.trials.adapters.callback_log import Diary
 from sickbay.trials.contract import TaskFacts
 
 FACTS = TaskFacts(floors={"val_loss": 0.7}, loss_minimum=0.0, n={"val": 1000})

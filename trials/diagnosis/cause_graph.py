@@ -1,0 +1,157 @@
+"""Which pathology explains which: so that a trial gets one primary cause and not nine alarms."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from sickbay.trials.contract import Finding, FindingState, Severity
+from sickbay.trials.evidence.thresholds import whole
+from sickbay.trials.history import History
+
+# What a model that tells its inputs apart by nothing looks like.
+_WORTHLESS = (
+    "late_collapse",
+    "chance_level_ranking",
+    "minority_gradient_starvation",
+    "no_skill",
+    "majority_class_collapse",
+    "accuracy_paradox",
+)
+
+# cause -> what it brings along. A graph without cycles; its order also breaks ties.
+_EXPLAINS = {
+    "zero_supervision": (
+        "no_parameter_update",
+        "vanishing_gradient",
+        "symmetric_component_trap",
+        "mixture_collapse",
+        "representation_collapse",
+        "constant_output",
+        *_WORTHLESS,
+    ),
+    "label_instability": (
+        "constant_output",
+        "memorisation_without_generalisation",
+        "overfitting",
+        *_WORTHLESS,
+    ),
+    "gradient_conflict": ("catastrophic_forgetting", "late_collapse", "no_skill"),
+    "catastrophic_forgetting": (
+        "divergence",
+        "representation_collapse",
+        "constant_output",
+        *_WORTHLESS,
+    ),
+    "loss_spike": ("exploding_gradient", "divergence", "non_finite"),
+    "exploding_gradient": ("divergence", "non_finite", "saturated_activation", "dead_units"),
+    "divergence": (
+        "non_finite",
+        "saturated_activation",
+        "dead_units",
+        "representation_collapse",
+        "constant_output",
+        *_WORTHLESS,
+    ),
+    "non_finite": ("no_parameter_update", "mixture_collapse", "constant_output", *_WORTHLESS),
+    "saturated_activation": (
+        "no_parameter_update",
+        "vanishing_gradient",
+        "representation_collapse",
+        "constant_output",
+        *_WORTHLESS,
+    ),
+    "dead_units": (
+        "no_parameter_update",
+        "vanishing_gradient",
+        "mixture_collapse",
+        "representation_collapse",
+        "constant_output",
+        *_WORTHLESS,
+    ),
+    "no_parameter_update": (
+        "vanishing_gradient",
+        "symmetric_component_trap",
+        "mixture_collapse",
+        "representation_collapse",
+        "constant_output",
+        *_WORTHLESS,
+    ),
+    "symmetric_component_trap": ("mixture_collapse", "constant_output", "no_skill"),
+    "vanishing_gradient": (
+        "mixture_collapse",
+        "representation_collapse",
+        "constant_output",
+        *_WORTHLESS,
+    ),
+    "mixture_collapse": ("constant_output", "late_collapse", "no_skill"),
+    "weight_map_out_of_range": ("weight_map_attenuation", "feature_energy_loss"),
+    "weight_map_attenuation": ("feature_energy_loss", "constant_output", *_WORTHLESS),
+    "feature_energy_loss": ("constant_output", *_WORTHLESS),
+    "posterior_collapse": ("representation_collapse", "constant_output", "no_skill"),
+    "representation_collapse": ("constant_output", *_WORTHLESS),
+    "constant_output": _WORTHLESS,
+    "memorisation_without_generalisation": ("overfitting", *_WORTHLESS),
+    "overfitting": ("late_collapse", "no_skill"),
+    "late_collapse": ("chance_level_ranking", "majority_class_collapse", "accuracy_paradox"),
+    # a model that cannot rank does not suffer from the weight of its classes
+    "chance_level_ranking": _WORTHLESS[2:],
+    "minority_gradient_starvation": ("no_skill", "majority_class_collapse", "accuracy_paradox"),
+    "no_skill": ("majority_class_collapse", "accuracy_paradox"),
+    "majority_class_collapse": ("accuracy_paradox",),
+    "accuracy_paradox": (),
+    "metric_inconsistency": (),
+    "loss_plateau": (),
+}
+
+EXPLAINS: Mapping[str, tuple[str, ...]] = MappingProxyType(_EXPLAINS)
+
+
+def is_fatal(finding: Finding) -> bool:
+    """Tell whether a finding alone makes its trial pathological."""
+    return finding.state is FindingState.FIRED and finding.severity is Severity.FATAL
+
+
+def primary_cause(history: History, findings: Iterable[Finding]) -> Finding | None:
+    """Pick the fatal finding that no other fatal one explains; None if there is no fatal finding.
+
+    A cause that begins later than its consequence, beyond a slack of three evaluations, explains
+    nothing. Of several roots the one that began first is taken, then the order of the graph.
+    """
+    fatal = [finding for finding in findings if is_fatal(finding)]
+    caused = {
+        effect.detector for cause in fatal for effect in fatal if _explains(history, cause, effect)
+    }
+    roots = [finding for finding in fatal if finding.detector not in caused]
+    return min(roots, key=lambda finding: (_onset(history, finding), rank(finding)), default=None)
+
+
+def consequences(history: History, findings: Iterable[Finding], primary: str) -> tuple[str, ...]:
+    """Name the other fired findings (no information), the fatal first, then by their onset."""
+    others = [
+        finding
+        for finding in findings
+        if finding.state is FindingState.FIRED
+        and finding.severity is not Severity.INFO
+        and finding.detector != primary
+    ]
+    others.sort(key=lambda one: (not is_fatal(one), _onset(history, one), rank(one)))
+    return tuple(finding.detector for finding in others)
+
+
+def rank(finding: Finding) -> tuple[int, str]:
+    """Give a finding its fixed place: by the graph, and strangers after it by name."""
+    order = list(EXPLAINS)
+    known = finding.detector in EXPLAINS
+    return (order.index(finding.detector) if known else len(order), finding.detector)
+
+
+def _explains(history: History, cause: Finding, effect: Finding) -> bool:
+    if effect.detector not in EXPLAINS.get(cause.detector, ()):
+        return False
+    return _onset(history, cause) <= _onset(history, effect) + whole("cause_slack")
+
+
+def _onset(history: History, finding: Finding) -> int:
+    """Count the evaluations before a finding's onset."""
+    if finding.onset_epoch is None:
+        return 0
+    return int((history.epochs < finding.onset_epoch).sum())

@@ -1,0 +1,1 @@
+"""What detectors read off a history: thresholds, statistics, skill, classes, layers, features."""

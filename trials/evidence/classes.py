@@ -1,0 +1,335 @@
+"""What several detectors read off a history about classes: collapse onto one, and ranking.
+
+As in `evidence.py`: a detector never asks another one, both work it out here.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from sickbay.trials.contract import TaskKind
+from sickbay.trials.evidence.skill import (
+    alphas,
+    gain,
+    lasting,
+    may_recover,
+    no_skill_since,
+    skill_may_come,
+)
+from sickbay.trials.evidence.statistics import (
+    BoolArray,
+    FloatArray,
+    average_precision_error,
+    chance_ranking_error,
+    clopper_pearson_upper,
+    hanley_mcneil_error,
+    histogram_ranking,
+    normal_quantile,
+    normal_quantiles,
+    persistent,
+    wilson_bounds,
+)
+from sickbay.trials.evidence.thresholds import margin, whole
+from sickbay.trials.history import History
+
+CLASSIFICATION = (TaskKind.BINARY, TaskKind.MULTICLASS)
+RANKING_SIGNALS = (
+    "val_auroc",
+    "val_auroc_se",
+    "val_auprc",
+    "val_auprc_se",
+    "val_confusion",
+    "val_scores_hist_neg",
+    "val_scores_hist_pos",
+)
+CLASS_SIGNALS = ("val_confusion", "val_auroc", "val_scores_hist_pos", "class_gradient_share")
+
+
+def no_classes(history: History) -> str | None:
+    """Say that the task has no classes; None if its kind or a signal of classes says it has."""
+    if history.facts.kind in CLASSIFICATION or any(history.has(name) for name in CLASS_SIGNALS):
+        return None
+    return "Nothing in the task's facts or signals tells that it has classes."
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of the confusion tables: `table` (n, C, C), the others (n, C), NaN where unrecorded.
+
+    `minority` (C,) marks the classes other than the most frequent one that occur at all.
+    """
+
+    table: FloatArray
+    true: FloatArray
+    predicted: FloatArray
+    hits: FloatArray
+    majority: int
+    minority: BoolArray
+
+    @cached_property
+    def total(self) -> FloatArray:
+        """Number of validation samples, shape (n,)."""
+        return np.asarray(self.true.sum(axis=1), dtype=np.float64)
+
+    @cached_property
+    def accuracy(self) -> FloatArray:
+        """Share of right predictions, shape (n,)."""
+        return np.asarray(self.hits.sum(axis=1) / self.total, dtype=np.float64)
+
+    @cached_property
+    def majority_rate(self) -> FloatArray:
+        """Share of the most frequent class among the samples, shape (n,)."""
+        return self.true[:, self.majority] / self.total
+
+    @cached_property
+    def recall(self) -> FloatArray:
+        """Recall of the minority class that is found best, shape (n,)."""
+        kept = self.minority
+        best = np.max(self.hits[:, kept] / self.true[:, kept], axis=1, initial=-np.inf)
+        return np.asarray(best, dtype=np.float64)
+
+    @cached_property
+    def recall_upper(self) -> FloatArray:
+        """Largest Clopper-Pearson upper bound of a minority class's recall, shape (n,)."""
+        kept = self.minority
+        upper = clopper_pearson_upper(self.hits[:, kept], self.true[:, kept])
+        known = ~np.isnan(self.total)
+        return np.where(known, np.max(upper, axis=1, initial=-np.inf), np.nan)
+
+    @cached_property
+    def minority_predicted(self) -> FloatArray:
+        """Share of minority predictions over the share of minority samples, shape (n,)."""
+        predicted = 1.0 - self.predicted[:, self.majority] / self.total
+        return predicted / (1.0 - self.majority_rate)
+
+
+def confusion(history: History) -> Confusion | None:
+    """Read `val_confusion`; None if it holds no square tables of two or more classes."""
+    return history.once("confusion", lambda: _confusion(history))
+
+
+def _confusion(history: History) -> Confusion | None:
+    flat = history.vectors("val_confusion")
+    size = round(np.sqrt(flat.shape[1]))
+    if size < 2 or size * size != flat.shape[1]:
+        return None
+    sound = np.isfinite(flat).all(axis=1) & (flat >= 0.0).all(axis=1) & (flat.sum(axis=1) > 0.0)
+    if not sound.any() or flat[sound].sum() > 1e15:  # more than counts can be
+        return None
+    table = np.where(sound[:, None], flat, np.nan).reshape(-1, size, size)
+    true, predicted = table.sum(axis=2), table.sum(axis=1)
+    hits = np.diagonal(table, axis1=1, axis2=2)
+    counts = np.nansum(true, axis=0)
+    # of equally frequent classes the one that is predicted most
+    majority = int(np.lexsort((-np.nansum(predicted, axis=0), -counts))[0])
+    minority = counts > 0.0
+    minority[majority] = False
+    return Confusion(table, true, predicted, hits, majority, minority)
+
+
+def collapse_since(history: History) -> int | None:
+    """Index since which only the most frequent class is predicted, for sure; or None."""
+    return history.once("collapse", lambda: _collapse_since(history))
+
+
+def _collapse_since(history: History) -> int | None:
+    found = confusion(history)
+    if found is None or not found.minority.any():
+        return None
+    few, rare, slack = (
+        margin("minority_recall"),
+        margin("minority_predicted"),
+        margin("hysteresis"),
+    )
+    enter = (found.recall_upper <= few) & (found.minority_predicted < rare) & _at_base_rate(found)
+    leave = (found.recall > slack * few) | (found.minority_predicted >= slack * rare)
+    return persistent(enter, leave, np.isnan(found.total), whole("persistence"))
+
+
+def collapse_is_fatal(history: History) -> bool:
+    """Tell whether a collapse has come to stay, and is not only a matter of the threshold."""
+    found = confusion(history)
+    if found is None or collapse_since(history) is None or threshold_only(history) is not None:
+        return False
+    return classes_may_recover(history, found.recall) is None
+
+
+def classes_may_recover(history: History, values: FloatArray) -> str | None:
+    """Why a running classifier may still recover: `values` rise, or the validation loss falls.
+
+    While it falls, a model first learns how frequent its classes are; what it knows of the inputs
+    shows in rankings and recalls only later.
+    """
+    return may_recover(history, values, recovery_rises=True) or skill_may_come(
+        history, history.column("val_loss")
+    )
+
+
+def ranks_well(history: History) -> str | None:
+    """Say that the scores rank far better than chance, for sure; None if that is not proven.
+
+    Far better: the AUROC's lower bound is over 0.60. Then the model has skill whatever its loss
+    says, and only the scale of its scores is wrong.
+    """
+    if history.facts.kind not in CLASSIFICATION:
+        return None
+    lower = ranking_lower(history)
+    if lower is None or lower <= 0.5 + margin("ranking_margin"):
+        return None
+    return f"the scores rank well (AUROC at least {lower:.3f}): only their scale is wrong"
+
+
+def worthless_since(history: History) -> int | None:
+    """Index since which nothing the model knows can be proven, by loss or by ranking; or None."""
+    return None if ranks_well(history) else no_skill_since(history)
+
+
+def skill_on_its_way(history: History, loss: FloatArray) -> str | None:
+    """Why a running trial without skill may still get some: by its loss, or by its ranking.
+
+    As `skill_may_come`; and a classifier waits while its scores rank better than chance for sure,
+    or better and better. Rankings come before the loss where classes are rare.
+    """
+    again = skill_may_come(history, loss)
+    found = None if again or history.finished else ranking(history)
+    if found is None or history.facts.kind not in CLASSIFICATION:
+        return again
+    lower = lasting(found.lower, 1)
+    if lower > 0.5:
+        return f"the scores rank better than chance (AUROC at least {lower:.3f})"
+    return may_recover(history, found.auroc, recovery_rises=True)
+
+
+def threshold_only(history: History) -> str | None:
+    """Say what proves that the scores tell the classes apart, whatever the threshold; or None."""
+    lower = ranking_lower(history)
+    if lower is not None and lower > 0.5:
+        return f"the AUROC is over {lower:.3f}"
+    found = gain(history)
+    if found is not None and lasting(found.lower) > margin("skill_gain"):
+        return "the validation loss proves skill"
+    return None
+
+
+def _at_base_rate(found: Confusion) -> BoolArray:
+    low, high = wilson_bounds(found.hits.sum(axis=1), found.total)
+    return (low <= found.majority_rate) & (found.majority_rate <= high)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well scores rank at each evaluation, all of shape (n,), NaN where unknown.
+
+    `lower` and `upper` spend the error of `alphas` over the looks, `near` is the upper bound that
+    an equivalence test compares with chance and a margin. `precision_ratio` is the upper bound of
+    the average precision over the base rate.
+    """
+
+    auroc: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    near: FloatArray
+    precision_ratio: FloatArray
+    positives: FloatArray
+
+
+def ranking(history: History) -> Ranking | None:
+    """Read the ranking off AUROC and average precision, or off histograms of the scores."""
+    return history.once("ranking", lambda: _ranking(history))
+
+
+def ranking_lower(history: History) -> float | None:
+    """Lower bound of the AUROC that lasts (median of the last three); None if there is none."""
+    found = ranking(history)
+    lower = np.nan if found is None else lasting(found.lower)
+    return None if np.isnan(lower) else float(lower)
+
+
+def chance_since(history: History) -> int | None:
+    """Index since which the scores rank as well as random ones, for sure; or None."""
+    return history.once("chance ranking", lambda: _chance_since(history))
+
+
+def _chance_since(history: History) -> int | None:
+    found = ranking(history)
+    if found is None:
+        return None
+    over, ratio, slack = (
+        margin("ranking_margin"),
+        margin("ranking_precision"),
+        margin("hysteresis"),
+    )
+    enter = (found.near <= 0.5 + over) & (found.precision_ratio <= ratio) & ~(found.lower > 0.5)
+    leave = (found.near > 0.5 + slack * over) | (found.lower > 0.5)
+    leave |= found.precision_ratio > 1.0 + slack * (ratio - 1.0)
+    return persistent(enter, leave, np.isnan(found.near), whole("persistence"))
+
+
+def _ranking(history: History) -> Ranking | None:
+    auroc, error = history.column("val_auroc"), history.column("val_auroc_se")
+    precision = history.column("val_auprc")
+    positives, negatives = class_sizes(history)
+    told = ~np.isnan(auroc + error + precision)
+    binned = None if told.all() else _binned(history)
+    if binned is not None:
+        auroc, error, precision = (
+            np.where(np.isnan(known), own, known)
+            for known, own in zip((auroc, error, precision), binned, strict=True)
+        )
+    auroc, precision = _share(auroc), _share(precision)
+    if np.isnan(auroc).all():
+        return None
+    error = np.where(np.isnan(error), hanley_mcneil_error(auroc, positives, negatives), error)
+    # DeLong's error is zero for a perfect ranking of however few: chance must be told by its own
+    chance = np.fmax(error, chance_ranking_error(positives, negatives))
+    z = normal_quantiles(alphas(history))
+    near = normal_quantile(margin("ranking_alpha"))
+    base = positives / (positives + negatives)
+    recorded = history.column("val_auprc_se")
+    spread = average_precision_error(precision, positives, base)
+    spread = np.where(np.isnan(recorded), spread, recorded)
+    return Ranking(
+        auroc=auroc,
+        lower=auroc - z * chance,
+        upper=auroc + z * chance,
+        near=auroc + near * error,
+        precision_ratio=(precision + near * spread) / base,
+        positives=positives,
+    )
+
+
+def class_sizes(history: History) -> tuple[FloatArray, FloatArray]:
+    """Positives and negatives among the validation samples, each (n,); NaN where unknown.
+
+    Counted in the confusion table, else in the histograms, else from the class shares in training.
+    """
+    found = confusion(history)
+    if found is not None and found.true.shape[1] == 2:
+        negatives, positives = found.true[:, 0], found.true[:, 1]
+    else:
+        positives = history.vectors("val_scores_hist_pos").sum(axis=1)
+        negatives = history.vectors("val_scores_hist_neg").sum(axis=1)
+    counts = history.facts.class_counts
+    if len(counts) == 2 and sum(counts) > 0:
+        n = history.column("val_n")
+        n = np.where(np.isnan(n), float(history.facts.n.get("val", np.nan)), n)
+        share = counts[1] / sum(counts)
+        positives = np.where(np.isnan(positives), share * n, positives)
+        negatives = np.where(np.isnan(negatives), (1.0 - share) * n, negatives)
+    return _positive(positives), _positive(negatives)
+
+
+def _binned(history: History) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    high, low = history.vectors("val_scores_hist_pos"), history.vectors("val_scores_hist_neg")
+    if high.shape != low.shape or high.shape[1] < 2:
+        return None
+    return histogram_ranking(high, low)
+
+
+def _share(values: FloatArray) -> FloatArray:
+    return np.where((values >= 0.0) & (values <= 1.0), values, np.nan)
+
+
+def _positive(counts: FloatArray) -> FloatArray:
+    return np.where((counts > 0.0) & np.isfinite(counts), counts, np.nan)

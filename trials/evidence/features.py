@@ -1,0 +1,55 @@
+"""What several detectors read off a history about weight maps and the features they weight."""
+
+import numpy as np
+
+from sickbay.trials.evidence.skill import alphas
+from sickbay.trials.evidence.statistics import FloatArray, normal_quantiles, persistent
+from sickbay.trials.evidence.thresholds import margin, whole
+from sickbay.trials.history import History
+
+MAP_SIGNALS = (
+    "map_mean_before",
+    "map_mean_after",
+    "map_max",
+    "map_min",
+    "map_overlap_sum",
+    "map_effective_support",
+    "feature_energy_ratio",
+)
+
+
+def no_weight_map(history: History) -> str | None:
+    """Say that the task has no weight map; None if a declared bound or a signal says it has."""
+    declared = any(name.startswith("map_") for name in history.facts.bounds)
+    if declared or any(history.has(name) for name in MAP_SIGNALS):
+        return None
+    return "Nothing in the task's facts or signals tells that it has a weight map."
+
+
+def energy_kept(history: History) -> tuple[FloatArray, FloatArray]:
+    """Share of the features' energy that the worst map leaves, and its upper bound, each (n,)."""
+    ratio = smallest(history.vectors("feature_energy_ratio"))
+    error = np.nan_to_num(history.column("feature_energy_ratio_se"), nan=0.0)
+    return ratio, ratio + normal_quantiles(alphas(history)) * error
+
+
+def energy_lost_since(history: History) -> int | None:
+    """Index since which a map takes more than half of the features' energy, or None."""
+    return history.once("energy lost", lambda: _energy_lost_since(history))
+
+
+def _energy_lost_since(history: History) -> int | None:
+    _, upper = energy_kept(history)
+    limit = margin("energy_loss")
+    leave = upper >= limit * margin("hysteresis")
+    return persistent(upper < limit, leave, np.isnan(upper), whole("persistence"))
+
+
+def smallest(vectors: FloatArray) -> FloatArray:
+    """Least value of each row, (n, d) to (n,); NaN where a row has no value."""
+    return np.asarray(np.fmin.reduce(vectors, axis=1), dtype=np.float64)
+
+
+def largest(vectors: FloatArray) -> FloatArray:
+    """Greatest value of each row, (n, d) to (n,); NaN where a row has no value."""
+    return -smallest(-vectors)

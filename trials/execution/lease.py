@@ -1,0 +1,184 @@
+"""Who drives a sweep: one process at a time, known by a heartbeat in the store.
+
+A heartbeat also says what the driver could use of the cluster that it shares with others.
+A driver that was killed leaves its last heartbeat behind; so a sweep whose row says `running` while
+nobody's heart beats was interrupted.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from sickbay.trials.execution.fair_share import LOOK_SECONDS, Claim
+from sickbay.trials.store.files import (
+    Store,
+    list_folder,
+    parts_root,
+    read_file,
+    remove_empty,
+    remove_file,
+    sweep_parts,
+    write_file,
+)
+
+BEAT_SECONDS = 5.0
+SETTLE_SECONDS = 0.2  # longer than a beat takes to be written
+SILENCE_SECONDS = 60.0  # after which a driver counts as gone; its process's number may be reused
+
+
+class AlreadyDrivenError(RuntimeError):
+    """Another process drives this sweep at this moment."""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A process that drives a sweep, and when it last said so (seconds since 1970).
+
+    `claim` is what it could use of a cluster that others may use, too.
+    """
+
+    host: str
+    pid: int
+    at: float
+    claim: Claim | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs, as far as can be told from here."""
+        if time.time() - self.at > SILENCE_SECONDS:
+            return False
+        if self.host != socket.gethostname():
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True  # it exists, and belongs to somebody else
+        return True
+
+
+class Heart:
+    """Says that a driver lives and what it claims; once it claims anything, sees who else does."""
+
+    def __init__(self, store: Store, sweep_id: str) -> None:
+        """Begin without a claim: a Ray of one's own is nobody else's matter."""
+        self._store, self._sweep_id = store, sweep_id
+        self._claim: Claim | None = None
+        self._told: Claim | None = None
+        self._others: Mapping[str, Claim] = {}
+
+    def claim(self, claim: Claim) -> None:
+        """Say from the next beat on what this driver could use."""
+        first, self._claim = self._claim is None, claim
+        if first:  # whoever else is there should see it at once, and this one the others
+            with contextlib.suppress(OSError):
+                self.beat()
+                self.look()
+
+    def release(self) -> None:
+        """Claim nothing any more: what is still to be done takes no part of a cluster."""
+        if self._claim is not None:
+            self._claim = None
+            with contextlib.suppress(OSError):  # the next beat says it
+                self.beat()
+
+    def others(self) -> Mapping[str, Claim]:
+        """The claims of all other living drivers of this store, as last seen, by their sweeps."""
+        return self._others
+
+    def beat(self) -> None:
+        """Write the heartbeat."""
+        claim = self._claim
+        now = Driver(socket.gethostname(), os.getpid(), time.time(), claim)
+        path = _path(self._store, self._sweep_id)
+        write_file(self._store, path, json.dumps(asdict(now)).encode())
+        self._told = claim
+
+    def look(self) -> None:
+        """Read the other drivers' heartbeats."""
+        names = [one.base_name for one in list_folder(self._store, parts_root(self._store))]
+        found = {name: driver(self._store, name) for name in names if name != self._sweep_id}
+        self._others = {
+            name: one.claim for name, one in found.items() if one and one.claim and one.alive
+        }
+
+    def beat_until(self, over: threading.Event) -> None:
+        """Beat and look until it is over."""
+        beaten = time.monotonic()
+        while not over.wait(LOOK_SECONDS):  # it may claim something any time
+            # a store that fails for a moment must not end the sweep; the next beat tries again
+            with contextlib.suppress(OSError):
+                due = time.monotonic() - beaten >= BEAT_SECONDS - LOOK_SECONDS
+                if due or self._claim != self._told:
+                    beaten = time.monotonic()
+                    self.beat()
+                if self._claim:
+                    self.look()
+
+
+def driver(store: Store, sweep_id: str) -> Driver | None:
+    """Who drives a sweep, or did when it was interrupted; None if nobody does."""
+    data = read_file(store, _path(store, sweep_id))
+    if data is None:
+        return None
+    try:
+        said = json.loads(data)
+        claim = said.pop("claim", None)
+        return Driver(**said, claim=Claim(**claim) if claim else None)
+    except (ValueError, TypeError, AttributeError):
+        return None  # half-written or foreign: nobody's
+
+
+def driven(store: Store, sweep_id: str) -> bool:
+    """Whether some living process drives a sweep."""
+    found = driver(store, sweep_id)
+    return found is not None and found.alive
+
+
+@contextlib.contextmanager
+def driving(store: Store, sweep_id: str) -> Iterator["Heart"]:
+    """Be the driver of a sweep; raises AlreadyDrivenError while another process is."""
+    found = driver(store, sweep_id)
+    mine = found is not None and (found.host, found.pid) == (socket.gethostname(), os.getpid())
+    if found is not None and found.alive and not mine:
+        raise AlreadyDrivenError(
+            f"the sweep {sweep_id} is being run by process {found.pid} on {found.host}: "
+            f"wait for it (`sickbay status {sweep_id}`), or end it (`sickbay cancel {sweep_id}`)"
+        )
+    heart = Heart(store, sweep_id)
+    heart.beat()
+    _check_alone(store, sweep_id)
+    over = threading.Event()
+    beating = threading.Thread(target=heart.beat_until, args=(over,), daemon=True)
+    beating.start()
+    try:
+        yield heart
+    finally:
+        over.set()
+        beating.join()
+        remove_file(store, _path(store, sweep_id))
+        remove_empty(store, sweep_parts(store, sweep_id))  # of a finished sweep nothing is left
+
+
+def _check_alone(store: Store, sweep_id: str) -> None:
+    """Of two that began in the same moment the one whose beat came last goes on.
+
+    Both wrote before they look again, and both then read the same last beat.
+    """
+    time.sleep(SETTLE_SECONDS)
+    found = driver(store, sweep_id)
+    if found is not None and (found.host, found.pid) != (socket.gethostname(), os.getpid()):
+        raise AlreadyDrivenError(
+            f"the sweep {sweep_id} was begun at the same moment by process {found.pid} on "
+            f"{found.host}, which goes on with it"
+        )
+
+
+def _path(store: Store, sweep_id: str) -> str:
+    return f"{sweep_parts(store, sweep_id)}/driver.json"

@@ -1,0 +1,352 @@
+"""Run trials on Ray Tune, planned or searched for. Only the files `tune*.py` import ray here.
+
+Only names and plain data cross to the workers: a job is a dict, the workload is looked up there by
+its name. A worker stores its own trial; what travels back is a line for the progress display. A
+trial is a class trainable, one `step` of which runs it for a while: no thread and no duplicate
+last result as with a function, so the driver is asked less often.
+"""
+
+import contextlib
+import logging
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import ray
+from ray.tune import (
+    Callback,
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    Trainable,
+    TuneConfig,
+    Tuner,
+    with_resources,
+)
+from ray.tune.search import Searcher
+
+from sickbay.trials.contract import Goal, Row, TrialConfig, TrialState
+from sickbay.trials.events import (
+    Ended,
+    ErrorStorm,
+    Retried,
+    Started,
+    StormWatch,
+    Watch,
+)
+from sickbay.trials.execution.job import job_from_text, job_text
+from sickbay.trials.execution.ray_search import OptunaPort, StaysHere, scheduler_of
+from sickbay.trials.execution.shares import Share
+from sickbay.trials.execution.trial import Pruned, TrialJob, TrialRun, record_loss, run_trial
+from sickbay.trials.search.loop import Search, SearchTask
+from sickbay.trials.store import StoreError, open_store, pruning_noted, requested
+
+REPORT_SECONDS = 1.0  # a running trial tells the driver its epoch this often
+FINISHED = str(Searcher.FINISHED)  # what Tune takes for: nothing more will come
+# How many trials may wait on the cluster: enough to keep every core busy while the driver is, few
+# enough that a request to stop leaves little behind. Ray's own default for a searcher is 1.
+PENDING_PER_CORE, LEAST_PENDING = 2, 4
+NO_LIMIT = 10_000  # the manner's `may` is one
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How trials are run, whichever: what each gets, who is told, when to end.
+
+    `scheduler` is `none`, `asha` or `median`, and compares trials of at most `epochs` epochs.
+    `may(out)` says whether another may be handed to the cluster while `out` are; without it, as
+    many wait there as keep every core busy.
+    """
+
+    share: Share
+    watch: Watch
+    retries: int
+    stopping: Callable[[], bool]
+    scheduler: str = "none"
+    goal: Goal = Goal.MINIMIZE
+    epochs: int = 1
+    may: Callable[[int], bool] | None = None
+
+
+class TrialActor(Trainable):  # type: ignore[misc]
+    """Runs trials one after another in one worker process."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin the first trial."""
+        self._job = job_from_text(config["job"])
+        self._scheduled = bool(config.get("scheduled"))
+        self._objective: float | None = None
+        self._begun = False
+        self._run: TrialRun = run_trial(self._job, self._look)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin the next trial in the same process; `run_trial` sets everything anew."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run on until the trial ends or it is time to report: a scheduler sees every epoch."""
+        deadline = time.monotonic() + (0 if self._scheduled else REPORT_SECONDS)
+        trial_id = self._job.trial.trial_id
+        if not self._begun and requested(open_store(self._job.store), self._job.sweep_id):
+            # it waited on the cluster when the sweep was stopped: it leaves no trace
+            return {"done": True, "ended": asdict(Ended(trial_id, TrialState.CANCELLED))}
+        self._begun = True
+        try:
+            if self._scheduled and pruning_noted(self._job.store, self._job.sweep_id, trial_id):
+                self._run.throw(Pruned())
+            while True:
+                epoch = next(self._run)
+                if time.monotonic() >= deadline:
+                    break
+        except StopIteration as end:
+            return {"done": True, "ended": asdict(Ended.of(end.value))}
+        seen = {} if self._objective is None else {"objective": self._objective}
+        return {"done": False, "epoch": epoch, **seen}
+
+    def _look(self, row: Row) -> None:
+        value = row.signals.get(self._job.objective.signal)
+        self._objective = float(value) if isinstance(value, int | float) else None
+
+    def cleanup(self) -> None:
+        """Let the workload's `finally` run if the trial was cut short."""
+        self._run.close()
+
+
+def run_jobs(
+    jobs: Sequence[TrialJob],
+    share: Share,
+    watch: Watch,
+    *,
+    retries: int,
+    stopping: Callable[[], bool],
+) -> None:
+    """Run jobs on the connected Ray until all have ended or `stopping` answers true.
+
+    After `stopping` no further trial begins; those that run come to their end. A trial whose worker
+    dies, whose node is lost or that runs out of memory begins again, at most `retries` times; an
+    exception of the user's code and a pathology never. Raises ErrorStorm when the same exception
+    ended three trials in a row, StoreError when not even a lost trial could be written down.
+    """
+    run_all(jobs, Manner(share, watch, retries, stopping))
+
+
+def run_all(jobs: Sequence[TrialJob], manner: Manner) -> None:
+    """Run jobs as `run_jobs` does, with a scheduler if the manner names one."""
+    if jobs:
+        _fit(_Feed(jobs, manner), manner)
+
+
+def run_search(
+    task: SearchTask,
+    make_job: Callable[[TrialConfig], TrialJob],
+    done: Callable[[str], bool],
+    manner: Manner,
+) -> Search:
+    """Run a search as `run_jobs` runs jobs, through Ray Tune's OptunaSearch; gives it back ended.
+
+    `done(trial_id)` says which trials of it need not be run. Raises StoreError for a store that no
+    study can lie beside.
+    """
+    search = Search(task, OptunaPort(task), done)
+    _fit(_SearchFeed(search, make_job, manner), manner)
+    return search
+
+
+def _fit(feed: "_Feed | _SearchFeed", manner: Manner) -> None:
+    share = manner.share
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is an event of ours
+    follower = _Follower(feed, manner)
+    with tempfile.TemporaryDirectory(prefix="sickbay-ray-") as folder, _tune_settings(manner):
+        Tuner(
+            with_resources(TrialActor, {"cpu": share.cpu, "gpu": share.gpu}),
+            tune_config=TuneConfig(
+                search_alg=feed,
+                scheduler=scheduler_of(manner.scheduler, manner.goal, manner.epochs),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=RunConfig(
+                name="sweep",
+                storage_path=folder,
+                verbose=0,
+                callbacks=[follower],
+                failure_config=FailureConfig(max_failures=manner.retries),
+                checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            ),
+        ).fit()
+    if follower.trouble is not None:
+        raise follower.trouble
+    if follower.storm is not None:
+        raise follower.storm
+
+
+class _Feed(StaysHere, Searcher):  # type: ignore[misc]
+    """Hands Tune the planned jobs in their order."""
+
+    def __init__(self, jobs: Sequence[TrialJob], manner: Manner) -> None:
+        super().__init__()
+        self.jobs = {job.trial.trial_id: job for job in jobs}
+        self._left = iter(jobs)
+        self._manner = manner
+        self.closed = False
+        self._running: set[str] = set()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        del trial_id  # ours are in the job
+        if self.closed or self._manner.stopping():
+            return FINISHED
+        if self._waits():
+            return None  # later
+        job = next(self._left, None)
+        return FINISHED if job is None else self._hand_out(job)
+
+    def _waits(self) -> bool:
+        may = self._manner.may
+        return may is not None and not may(len(self._running))
+
+    def _hand_out(self, job: TrialJob) -> dict[str, Any]:
+        self._running.add(job.trial.trial_id)
+        return {"job": job_text(job), "scheduled": self._manner.scheduler != "none"}
+
+    def ended(self, event: Ended) -> None:
+        """Take in that a trial has ended."""
+        self._running.discard(event.trial_id)
+
+    def on_trial_complete(
+        self,
+        trial_id: str,
+        result: dict[str, Any] | None = None,
+        error: bool = False,  # noqa: FBT001, FBT002 - as Ray calls it
+    ) -> None:
+        """Nothing: the follower tells of every end, once it is stored."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to keep: what is missing is read from the store."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class _SearchFeed(_Feed):
+    """Hands Tune what a search suggests; a further suggestion waits until a slot is free."""
+
+    def __init__(
+        self, search: Search, make_job: Callable[[TrialConfig], TrialJob], manner: Manner
+    ) -> None:
+        super().__init__([], manner)
+        self._search = search
+        self._make_job = make_job
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        del trial_id
+        if self.closed or self._manner.stopping():
+            return FINISHED
+        if self._waits():
+            return None
+        trial = self._search.next(may_ask=len(self._running) < _slots(self._manner.share))
+        if trial is None:
+            return FINISHED if self._search.finished else None
+        self.jobs[trial.trial_id] = self._make_job(trial)
+        return self._hand_out(self.jobs[trial.trial_id])
+
+    def ended(self, event: Ended) -> None:
+        super().ended(event)
+        self._search.ended(event)
+
+
+class _Follower(StaysHere, Callback):  # type: ignore[misc]
+    """Turns callbacks into events, records trials whose worker is gone, sees error storms."""
+
+    def __init__(self, feed: _Feed, manner: Manner) -> None:
+        self._watch = manner.watch
+        self._retries = manner.retries
+        self._feed = feed
+        self._storms = StormWatch()
+        self._deaths: Counter[str] = Counter()
+        self.storm: ErrorStorm | None = None
+        self.trouble: StoreError | None = None  # the store failed under the driver, too
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        del iteration, trials, info
+        self._watch(Started(_trial_id(trial)))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        del iteration, trials, trial, info
+        if "ended" not in result:
+            return
+        ended = Ended(**result["ended"])
+        self._end(ended)
+        self.storm = self.storm or self._storms.see(ended)
+        self._feed.closed = self._feed.closed or self.storm is not None
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        del iteration, trials, info
+        trial_id = _trial_id(trial)
+        self._deaths[trial_id] += 1
+        self._watch(Retried(trial_id, self._deaths[trial_id]))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        del iteration, trials, info
+        try:
+            record = record_loss(self._feed.jobs[_trial_id(trial)], self._retries + 1, _why(trial))
+        except StoreError as error:
+            self.trouble, self._feed.closed = error, True
+            return
+        self._end(replace(Ended.of(record), error_key=None))
+
+    def _end(self, ended: Ended) -> None:
+        self._watch(ended)
+        try:
+            self._feed.ended(ended)
+        except StoreError as error:
+            self.trouble, self._feed.closed = error, True
+
+
+@contextlib.contextmanager
+def _tune_settings(manner: Manner) -> Iterator[None]:
+    """Tune's switches that are environment variables only; set back afterwards."""
+    slots = PENDING_PER_CORE * _slots(manner.share)  # of now: a shared cluster may grow
+    pending = max(LEAST_PENDING, slots) if manner.may is None else NO_LIMIT
+    settings = {
+        "RAY_AIR_NEW_OUTPUT": "0",  # the progress display is ours
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our store replaces Ray's files per trial
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the caller decides what Ctrl-C means
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a spec mean the user's folder
+        "TUNE_MAX_PENDING_TRIALS_PG": str(pending),
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the last result is the end, without a number
+        "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # we resume from our store, not from Tune's snapshot
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _slots(share: Share) -> int:
+    """How many trials the cluster runs at once, by its cores."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1.0) / max(share.cpu, 0.01)))
+
+
+def _trial_id(trial: Any) -> str:
+    return job_from_text(trial.config["job"]).trial.trial_id
+
+
+def _why(trial: Any) -> str:
+    error = trial.get_pickled_error() or trial.get_error()
+    return str(error).strip().splitlines()[-1] if error else "no message"

@@ -1,0 +1,187 @@
+"""What a running trial has shown so far: rows taken in and checked, written to the store in time.
+
+Rows are flushed every few seconds, not after each: a crash costs that much work at most, and a fast
+trial is not slowed by the disk.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+
+from sickbay.trials.contract import Row, TaskFacts
+from sickbay.trials.history import History
+from sickbay.trials.store import EpochRecord, Store, read_checkpoint, write_checkpoint, write_epochs
+from sickbay.trials.store.reader import read_epoch_records
+
+# Beside the clock, a flush waits until this many times its own duration has gone by, so that a slow
+# store costs a few percent and no more.
+FLUSH_PATIENCE = 20.0
+EPOCH_COLUMNS = ("sweep_id", "trial_id", "attempt", "epoch", "step", "seconds")
+
+
+class RowError(ValueError):
+    """A workload yielded something that is no sound row; the message says what to change."""
+
+
+@dataclass
+class TrialLog:
+    """The rows of one trial, in memory and in the store. Durations in seconds."""
+
+    store: Store
+    sweep_id: str
+    trial_id: str
+    attempt: int
+    flush_seconds: float
+    checkpoint_seconds: float
+    records: list[EpochRecord] = field(default_factory=list)
+    resumed: bytes | None = None  # the checkpoint's bytes, if this attempt goes on from one
+    _started: float = field(default_factory=time.monotonic)
+    _next_flush: float = 0.0
+    _next_checkpoint: float = 0.0
+    _offered: Callable[[], bytes] | None = None  # for the row that comes next
+    _latest: Callable[[], bytes] | None = None  # of the row that came last; valid until the next
+    _unwritten: bool = False
+
+    def begin(self) -> None:
+        """Take up an earlier attempt's checkpoint and the rows up to it, if there are any."""
+        now = time.monotonic()
+        self._next_flush = now + self.flush_seconds
+        self._next_checkpoint = now + self.checkpoint_seconds
+        if self.attempt == 1:
+            return
+        checkpoint = read_checkpoint(self.store, self.sweep_id, self.trial_id)
+        if checkpoint is None:
+            return
+        earlier = read_epoch_records(self.store, self.sweep_id, self.trial_id)
+        self.resumed = checkpoint.payload
+        self.records = [one for one in earlier if one.row.epoch <= checkpoint.epoch]
+
+    def forget(self) -> None:
+        """Drop the rows of this attempt, because it begins anew in the same process."""
+        self.records = [one for one in self.records if one.attempt < self.attempt]
+        self._offered = self._latest = None
+
+    def restore(self) -> bytes | None:
+        """`Context.restore`."""
+        return self.resumed
+
+    def save(self, make: Callable[[], bytes]) -> None:
+        """`Context.save`: remember how to make a checkpoint, should one be due after this row."""
+        self._offered = make
+
+    def take(self, row: object) -> Row:
+        """Check a row and take it in; flush and keep a checkpoint where they are due.
+
+        Raises RowError for anything but a sound row of a later epoch.
+        """
+        checked = check_row(row, self.last_epoch)
+        seconds = time.monotonic() - self._started
+        self.records.append(EpochRecord(self.attempt, seconds, checked))
+        self._unwritten = True
+        now = time.monotonic()
+        self._latest, self._offered = self._offered, None
+        if self._latest is not None and now >= self._next_checkpoint:
+            self.keep_checkpoint()
+        elif now >= self._next_flush:
+            self.flush()
+        return checked
+
+    def flush(self) -> None:
+        """Write every row so far to the store, unless it is there already."""
+        if not self._unwritten:
+            return
+        before = time.monotonic()
+        write_epochs(self.store, self.sweep_id, self.trial_id, self.records)
+        self._unwritten = False
+        after = time.monotonic()
+        self._next_flush = after + max(self.flush_seconds, FLUSH_PATIENCE * (after - before))
+
+    def history(self, facts: TaskFacts, epochs_planned: int, *, finished: bool) -> History:
+        """The rows so far, as a detector sees them."""
+        return History(self.rows, facts, epochs_planned, finished=finished)
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows so far, those before a restored checkpoint included."""
+        return [record.row for record in self.records]
+
+    @property
+    def last_epoch(self) -> int | None:
+        """The epoch of the latest row; None before the first."""
+        return self.records[-1].row.epoch if self.records else None
+
+    def keep_checkpoint(self) -> None:
+        """Keep a checkpoint of the latest row, if the workload offered one, and all rows."""
+        # Rows first: a checkpoint must never be ahead of the rows that it continues.
+        self.flush()
+        if self._latest is None or self.last_epoch is None:
+            return
+        before = time.monotonic()
+        payload, self._latest = self._latest(), None
+        write_checkpoint(
+            self.store, self.sweep_id, self.trial_id, epoch=self.last_epoch, payload=payload
+        )
+        after = time.monotonic()
+        pause = max(self.checkpoint_seconds, FLUSH_PATIENCE * (after - before))
+        self._next_checkpoint = after + pause
+
+
+def check_row(row: object, last_epoch: int | None) -> Row:
+    """Give back a sound row; raise RowError naming what is wrong with any other object.
+
+    Sound is: a `Row`, its epoch a whole number above the one before, its signals numbers or flat
+    sequences of numbers. NaN and infinity are sound.
+    """
+    if not isinstance(row, Row):
+        raise RowError(
+            f"`train` yielded a {type(row).__name__}; it must yield sickbay.trials.contract.Row"
+        )
+    for key, count in (("epoch", row.epoch), ("step", row.step)):
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**63:
+            raise RowError(f"a row's {key} is {count!r}; it must be a whole number from 0 on")
+    if last_epoch is not None and row.epoch <= last_epoch:
+        raise RowError(
+            f"a row for epoch {row.epoch} came after the one for epoch {last_epoch}; "
+            "epochs must ascend, one row each"
+        )
+    if not isinstance(row.signals, Mapping):
+        raise RowError(f"the signals of epoch {row.epoch} are no mapping but {row.signals!r}")
+    _check_names(row)
+    for name, value in row.signals.items():
+        if not _is_signal(value):
+            raise RowError(
+                f"the signal {name!r} of epoch {row.epoch} is {value!r}; "
+                "it must be a number or a flat list of numbers (call .item() or .tolist())"
+            )
+    return row
+
+
+def _check_names(row: Row) -> None:
+    for name in row.signals:
+        if not isinstance(name, str) or name.lower() in EPOCH_COLUMNS:
+            raise RowError(
+                f"epoch {row.epoch} has a signal called {name!r}; a signal's name is a text, and "
+                f"none of {', '.join(EPOCH_COLUMNS)}, which are columns of their own"
+            )
+    if len({name.lower() for name in row.signals}) < len(row.signals):
+        raise RowError(
+            f"signals of epoch {row.epoch} differ in upper and lower case only, which SQL cannot "
+            f"tell apart: {', '.join(sorted(row.signals))}"
+        )
+
+
+def _is_signal(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_number(entry) for entry in value)
+    return _is_number(value)
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, Real):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True

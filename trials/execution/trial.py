@@ -1,0 +1,353 @@
+"""Run one trial in this process: pull rows, diagnose, stop, write. No Ray.
+
+`run_trial` is a generator itself: it yields the epoch after each row that was taken in, so that
+whoever drives it (a loop, a Ray actor) may look around in between, and returns the trial's record
+at the end. The same function serves both, so that a trial gives the same rows wherever it runs.
+"""
+
+import functools
+import hashlib
+import math
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sickbay.trials import registry
+from sickbay.trials.contract import (
+    Context,
+    Finding,
+    Goal,
+    Health,
+    Label,
+    Objective,
+    Row,
+    TaskFacts,
+    TrialConfig,
+    TrialState,
+    Workload,
+)
+from sickbay.trials.detector import Detector
+from sickbay.trials.diagnosis.diagnose import diagnose, look, online_stop
+from sickbay.trials.execution.recorder import TrialLog
+from sickbay.trials.seeding import pick_device, seed_everything
+from sickbay.trials.store import (
+    Store,
+    StoreError,
+    TrialRecord,
+    latest_attempt,
+    open_store,
+    requested,
+    start_attempt,
+    write_trial,
+)
+from sickbay.trials.store.reader import read_epoch_records
+
+# After this many evaluations only every second is looked at online, after twice as many every
+# fourth, and so on: a deterministic schedule that keeps the cost of diagnosis a small share of any
+# run.
+DENSE_LOOKS = 64
+
+TrialRun = Generator[int, None, TrialRecord]
+OnRow = Callable[[Row], None]
+
+
+class Pruned(Exception):  # noqa: N818 - not an error: thrown into a run to end it
+    """Thrown into a run by a scheduler: the trial ends here and is stored as pruned."""
+
+
+@dataclass(frozen=True)
+class RunPolicy:
+    """How a trial is run, whatever it trains. Durations in seconds."""
+
+    stop_pathological: bool = True
+    audit: float = 0.05  # share of would-be stops that run on, to measure false stops
+    flush_seconds: float = 2.0  # how much work a crash may cost
+    checkpoint_seconds: float = 30.0
+    control_seconds: float = 1.0  # how often the store is asked whether the sweep was cancelled
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """One trial and where it belongs: everything a worker needs to know, as plain data."""
+
+    store: str
+    sweep_id: str
+    trial: TrialConfig
+    arm: str
+    objective: Objective
+    workdir: str
+    threads: int = 1
+    gpus: float = 0.0
+    policy: RunPolicy = field(default_factory=RunPolicy)
+
+
+@dataclass
+class _Progress:
+    """What has become of the trial so far; filled in while it runs."""
+
+    workload_version: str = ""
+    facts: TaskFacts = field(default_factory=TaskFacts)
+    state: TrialState = TrialState.FAILED
+    error: str | None = None
+    online_pathology: str | None = None
+    online_epoch: int | None = None
+    audited: bool = False
+
+
+def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
+    """Run a trial to its end and store everything about it; yields epochs, returns the record.
+
+    `on_row` is shown every row that was taken in. Throwing `Pruned` into the run ends it.
+    An exception of the user's code ends in the state `failed`, with its traceback. Running out of
+    memory is raised instead, and so is a StoreError, and a signal to end: that is the machine's
+    trouble, and the caller may try again.
+    """
+    store = open_store(job.store)
+    started = time.time()
+    clock = time.monotonic()
+    device = pick_device(job.gpus)
+    trial_id = job.trial.trial_id
+    attempt = start_attempt(store, job.sweep_id, trial_id, device=device, started_at=started)
+    policy = job.policy
+    log = TrialLog(
+        store, job.sweep_id, trial_id, attempt, policy.flush_seconds, policy.checkpoint_seconds
+    )
+    progress = _Progress()
+    try:
+        log.begin()
+        progress.state = yield from _train(job, device, log, progress, on_row)
+        log.flush()
+        label, findings = _judge(job, log, progress)
+    except (Exception, SystemExit) as error:  # sys.exit() in training code ends one trial, too
+        if isinstance(error, StoreError) or _told_to_go(error):
+            raise  # nothing could be recorded where nothing can be written, or by whom must go
+        log.flush()
+        if out_of_memory(error):
+            raise
+        progress.state = TrialState.FAILED
+        progress.error = traceback.format_exc()
+        label, findings = None, ()
+    seconds = time.monotonic() - clock
+    record = replace(
+        _record(job, log, progress, attempt),
+        label=label,
+        device=device,
+        started_at=started,
+        finished_at=time.time(),
+        wall_seconds=seconds,
+        gpu_seconds=seconds * job.gpus,
+    )
+    write_trial(store, record, findings)
+    shutil.rmtree(job.workdir, ignore_errors=True)
+    return record
+
+
+def record_loss(job: TrialJob, attempts: int, why: str) -> TrialRecord:
+    """Store a trial that nobody else can store, because its worker or its memory was lost for good.
+
+    Its rows stay; it has failed, and has no label. Raises StoreError if that cannot be written.
+    """
+    store = open_store(job.store)
+    rows = read_epoch_records(store, job.sweep_id, job.trial.trial_id)
+    record = TrialRecord(
+        sweep_id=job.sweep_id,
+        trial=job.trial,
+        workload_version="",
+        arm=job.arm,
+        state=TrialState.FAILED,
+        # earlier runs of the sweep may have counted attempts before this one's
+        attempt=max(attempts, latest_attempt(store, job.sweep_id, job.trial.trial_id)),
+        epochs_run=rows[-1].row.epoch if rows else 0,
+        error=f"lost its worker, node or memory in each of {attempts} attempts; at last: {why}",
+        finished_at=time.time(),
+    )
+    write_trial(store, record)
+    return record
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory, of the host or of a GPU, ran out."""
+    # torch's own class is known by its name, as this room knows no torch
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _told_to_go(error: BaseException) -> bool:
+    """Whether a SystemExit is a worker's on SIGTERM: its node or its driver goes, not the trial."""
+    # so Ray marks its own; this room knows no Ray
+    return isinstance(error, SystemExit) and hasattr(error, "ray_terminate_msg")
+
+
+def audited(trial_id: str, share: float) -> bool:
+    """Whether a trial that would be stopped runs on, so that false stops can be counted.
+
+    Chosen by a hash of the id, so that the same trial is always in or out; `share` in [0, 1].
+    """
+    draw = int(hashlib.sha256(f"audit {trial_id}".encode()).hexdigest()[:8], 16)
+    return draw < share * 16**8
+
+
+def looks_online(n: int) -> bool:
+    """Whether the diagnosis looks at a running trial after its n-th evaluation."""
+    return n % (1 << max(0, (n - 1) // DENSE_LOOKS).bit_length()) == 0
+
+
+def _train(
+    job: TrialJob, device: str, log: TrialLog, progress: _Progress, on_row: OnRow | None
+) -> Generator[int, None, TrialState]:
+    workload = registry.workload(job.trial.workload)
+    progress.workload_version = workload.version
+    cancelled = _cancellation(log.store, job)
+    if cancelled():
+        return TrialState.CANCELLED
+    Path(job.workdir).mkdir(parents=True, exist_ok=True)
+    context = Context(job.trial.seed, job.trial.epochs, device, job.workdir, log.restore, log.save)
+    with _closed_after(_seeded_rows(workload, job, context, log, progress)) as rows:
+        for row in rows:
+            taken = log.take(row)
+            if on_row is not None:
+                on_row(taken)
+            if _stops(job, log, progress):
+                return TrialState.STOPPED
+            try:
+                yield taken.epoch
+            except Pruned:
+                return TrialState.PRUNED
+            if taken.epoch >= job.trial.epochs:
+                break
+            if cancelled():
+                log.keep_checkpoint()  # whatever the clock says: the trial is to go on from here
+                return TrialState.CANCELLED
+    _check_ending(log, job)
+    return TrialState.COMPLETED
+
+
+def _seeded_rows(
+    workload: Workload, job: TrialJob, context: Context, log: TrialLog, progress: _Progress
+) -> Iterator[Row]:
+    """Yield the workload's rows, with every source of chance set just before it begins."""
+    while True:
+        seed_everything(job.trial.seed, job.threads)
+        had_torch = "torch" in sys.modules
+        progress.facts = workload.facts(job.trial.config, context)
+        # Facts may have drawn random numbers; training must not depend on whether they did.
+        seed_everything(job.trial.seed, job.threads)
+        with _closed_after(workload.train(job.trial.config, context)) as rows:
+            first = next(rows, None)
+            if had_torch or "torch" not in sys.modules:
+                if first is not None:
+                    yield first
+                    yield from rows
+                return
+        # Torch was imported by the training code itself, after the seeds were set: once more, so
+        # that the first trial of a process equals every later one.
+        log.forget()
+
+
+@contextmanager
+def _closed_after(rows: Iterator[Row]) -> Iterator[Iterator[Row]]:
+    """Let a generator's `finally` run at once; any other iterator has nothing to close."""
+    try:
+        yield rows
+    finally:
+        if isinstance(rows, Generator):
+            rows.close()
+
+
+def _stops(job: TrialJob, log: TrialLog, progress: _Progress) -> bool:
+    """Look at the trial while it runs; say whether to stop it."""
+    if progress.online_pathology is not None or not looks_online(len(log.records)):
+        return False
+    history = log.history(progress.facts, job.trial.epochs, finished=False)
+    judges = detectors()
+    diagnosis = look(history, judges)
+    if not online_stop(diagnosis, judges):
+        return False
+    progress.online_pathology = diagnosis.label.pathology
+    progress.online_epoch = int(history.epochs[-1])
+    if not job.policy.stop_pathological or history.epochs[-1] >= job.trial.epochs:
+        return False
+    progress.audited = audited(job.trial.trial_id, job.policy.audit)
+    return not progress.audited
+
+
+@functools.cache
+def detectors() -> tuple[Detector, ...]:
+    """Every detector that is installed here, loaded once a process."""
+    return registry.all_detectors()
+
+
+def _cancellation(store: Store, job: TrialJob) -> Callable[[], bool]:
+    """Make a question that may be asked after every row, and asks the store once in a while."""
+    asked_at, answer = -math.inf, False
+
+    def cancelled() -> bool:
+        nonlocal asked_at, answer
+        now = time.monotonic()
+        if now - asked_at >= job.policy.control_seconds:
+            asked_at = now
+            answer = requested(store, job.sweep_id) == "cancel"
+        return answer
+
+    return cancelled
+
+
+def _check_ending(log: TrialLog, job: TrialJob) -> None:
+    signal = job.objective.signal
+    if not log.records:
+        raise ValueError(f"the workload {job.trial.workload!r} yielded no row")
+    if all(signal not in row.signals for row in log.rows):
+        recorded = ", ".join(sorted(log.rows[-1].signals))
+        raise ValueError(
+            f"the objective {signal!r} was never recorded by {job.trial.workload!r}; "
+            f"its rows hold: {recorded}. Set `objective` in the spec, or yield that signal."
+        )
+
+
+def _judge(
+    job: TrialJob, log: TrialLog, progress: _Progress
+) -> tuple[Label | None, tuple[Finding, ...]]:
+    """Judge what a trial left behind; one that failed or was cancelled gets findings, no label.
+
+    One that was pruned is labelled only where it is pathological: whether the others would have
+    come to be healthy, nobody knows.
+    """
+    finished = progress.state is TrialState.COMPLETED
+    history = log.history(progress.facts, job.trial.epochs, finished=finished)
+    diagnosis = diagnose(history, detectors())
+    ended = progress.state in (TrialState.COMPLETED, TrialState.STOPPED)
+    sick = diagnosis.label.health is Health.PATHOLOGICAL and progress.state is TrialState.PRUNED
+    return (diagnosis.label if ended or sick else None), diagnosis.findings
+
+
+def _record(job: TrialJob, log: TrialLog, progress: _Progress, attempt: int) -> TrialRecord:
+    last, best = _objectives(log.rows, job.objective)
+    return TrialRecord(
+        sweep_id=job.sweep_id,
+        trial=job.trial,
+        workload_version=progress.workload_version,
+        arm=job.arm,
+        state=progress.state,
+        attempt=attempt,
+        facts=progress.facts,
+        objective=last,
+        best_objective=best,
+        epochs_run=log.last_epoch or 0,
+        error=progress.error,
+        online_pathology=progress.online_pathology,
+        online_epoch=progress.online_epoch,
+        audited=progress.audited,
+    )
+
+
+def _objectives(rows: Sequence[Row], objective: Objective) -> tuple[float | None, float | None]:
+    """The objective's last value, NaN where that is what it was, and its best finite one."""
+    values = [row.signals.get(objective.signal) for row in rows]
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    finite = [value for value in numbers if math.isfinite(value)]
+    best = (min if objective.goal is Goal.MINIMIZE else max)(finite, default=None)
+    return (numbers[-1] if numbers else None), best

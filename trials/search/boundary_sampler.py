@@ -1,0 +1,169 @@
+"""A sampler for Optuna that looks for the frontier between healthy and pathological training.
+
+The next trial is where a Gaussian-process classifier is likeliest to be on the wrong side, that is
+where the mean of its latent function is least beside its standard deviation (the learning function
+U of Echard, Gayton & Lemaire, AK-MCS, Structural Safety 33, 2011). It begins, and goes on with
+every sixth suggestion, where the largest gap between all trials is, so that a second frontier is
+not missed. A suggestion is a pure function of the study and the seed. Suggestions that still run
+are taken for what they are expected to become, so that a batch spreads out. Where inconclusive
+trials lie, further ones are put off: they say nothing about the frontier.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+from scipy.special import ndtr
+
+from sickbay.trials.search.boundary_model import (
+    Array,
+    Model,
+    fit,
+    from_unit,
+    inconclusive_near,
+    to_unit,
+)
+
+CANDIDATES = 1024
+EXPLORE_EVERY = 6
+DOUBT = 0.5  # a place full of inconclusive trials counts less than one that is decided
+
+
+class BoundarySampler(BaseSampler):  # type: ignore[misc]
+    """Suggests points near the frontier; all parameters must be numbers with a range.
+
+    It reads `healthy`, `pathological` and `inconclusive` (counts of seeds) from the attributes of
+    the study's trials; a trial without them is judged by its value, the share of pathological
+    seeds.
+    """
+
+    def __init__(self, seed: int) -> None:
+        """The same seed and the same study give the same suggestion."""
+        self._seed = seed
+        self._random = RandomSampler(seed=seed)
+
+    def infer_relative_search_space(
+        self, study: Any, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """All parameters of earlier trials: the first, the baseline, is given."""
+        del trial
+        known = study.get_trials(deepcopy=False)
+        return dict(known[0].distributions) if known else {}
+
+    def sample_relative(
+        self, study: Any, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Suggest a point of the space."""
+        names = sorted(search_space)
+        if not names:
+            return {}
+        ranges: list[Any] = [search_space[name] for name in names]
+        rng = np.random.default_rng([self._seed, trial.number])
+        others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
+        data = observed(others, names, ranges)
+        unit = next_point(data, len(names), rng, explore=trial.number % EXPLORE_EVERY == 0)
+        return {name: _value(unit[i], ranges[i]) for i, name in enumerate(names)}
+
+    def sample_independent(
+        self, study: Any, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Draw at random: only before the space is known."""
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+
+class Observed:
+    """What is known, over the unit cube: points of both kinds, inconclusive ones, running ones."""
+
+    def __init__(
+        self, decided: Array, sick: NDArray[np.bool_], unsure: Array, running: Array
+    ) -> None:
+        """Each (n, d); `sick` says which of `decided` are pathological."""
+        self.decided, self.sick, self.unsure, self.running = decided, sick, unsure, running
+
+    @property
+    def all(self) -> Array:
+        """Every point."""
+        return np.concatenate([self.decided, self.unsure, self.running])
+
+
+def observed(
+    trials: Sequence[FrozenTrial], names: Sequence[str], ranges: Sequence[Any]
+) -> Observed:
+    """Read the trials of a study; where seeds disagree, a point stands once for each of them."""
+    kinds: dict[str, list[list[float]]] = {"sick": [], "well": [], "unsure": [], "running": []}
+    for one in trials:
+        if any(name not in one.params for name in names) or one.state == TrialState.FAIL:
+            continue
+        point = [float(one.params[name]) for name in names]
+        if one.state != TrialState.COMPLETE:
+            kinds["running"].append(point)
+            continue
+        sick, well = _counts(one)
+        unanimous = not (sick and well)
+        kinds["sick"] += [point] * (min(sick, 1) if unanimous else sick)
+        kinds["well"] += [point] * (min(well, 1) if unanimous else well)
+        kinds["unsure"] += [point] * (not sick and not well)
+    units = {
+        kind: to_unit(np.array(points, dtype=float).reshape(-1, len(names)), ranges)
+        for kind, points in kinds.items()
+    }
+    decided = np.concatenate([units["sick"], units["well"]])
+    is_sick = np.arange(len(decided)) < len(units["sick"])
+    return Observed(decided, is_sick, units["unsure"], units["running"])
+
+
+def next_point(data: Observed, d: int, rng: np.random.Generator, *, explore: bool) -> Array:
+    """Choose where to look next, a point of the unit cube (d,)."""
+    candidates = rng.random((CANDIDATES, d))
+    model = None if explore else fit(data.decided, data.sick)
+    if model is None or len(data.all) < d + 3:
+        corners = np.array(np.meshgrid(*[[0.0, 1.0]] * d)).reshape(d, -1).T
+        return _widest_gap(np.concatenate([candidates, corners]), data)
+    if len(data.running):
+        expected = model.latent(data.running)[0] > 0
+        points = np.concatenate([data.decided, data.running])
+        believed = fit(points, np.concatenate([data.sick, expected]), model.kernel)
+        model = believed or model
+    found = candidates
+    for width in (0.0, 0.05, 0.01):
+        if width:  # once more around the best
+            near = found[np.argsort(-score(model, found, data))[:8]]
+            steps = rng.normal(scale=width, size=(32, *near.shape))
+            found = np.concatenate([near, np.clip(near + steps, 0, 1).reshape(-1, d)])
+    best: Array = found[int(np.argmax(score(model, found, data)))]
+    return best
+
+
+def score(model: Model, units: Array, data: Observed) -> Array:
+    """P(wrong side) at each point (n, d), up to 1/2; less where trials decide nothing."""
+    mean, sd = model.latent(units)
+    doubt = inconclusive_near(units, data.unsure, data.decided)
+    found: Array = ndtr(-np.abs(mean) / sd) - DOUBT * doubt
+    return found
+
+
+def _widest_gap(candidates: Array, data: Observed) -> Array:
+    known = data.all
+    if len(known) == 0:
+        return np.full(candidates.shape[1], 0.5)
+    distance = np.linalg.norm(candidates[:, None] - known[None], axis=2).min(axis=1)
+    chosen: Array = candidates[int(np.argmax(distance))]
+    return chosen
+
+
+def _counts(trial: FrozenTrial) -> tuple[int, int]:
+    attrs = trial.user_attrs
+    if "healthy" in attrs:
+        return int(attrs["pathological"]), int(attrs["healthy"])
+    share = trial.value
+    return (0, 0) if share is None or share == 0.5 else (int(share > 0.5), int(share < 0.5))
+
+
+def _value(unit: float, one: Any) -> float:
+    value = float(from_unit(np.array(unit), one))
+    inside: float = min(max(value, one.low), one.high)
+    return round(inside) if isinstance(one, IntDistribution) else inside

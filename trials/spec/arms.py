@@ -1,0 +1,188 @@
+"""Which combinations of levels a design is made of: the axes of a sweep, and a walk over them.
+
+An axis is a factor, or a group of factors that change together (`zip`). A factor with a condition
+matters only with certain levels of others; where it does not, it stands at its baseline.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sickbay.trials.contract import Scalar
+from sickbay.trials.spec.fractional import fraction
+from sickbay.trials.spec.model import RangeSpec, SweepSpec
+
+Levels = Mapping[str, tuple[Scalar, ...]]  # by factor, in order; the first is the baseline
+Choice = dict[str, Scalar]  # one level of every factor
+Conditions = Mapping[str, Mapping[str, tuple[Scalar, ...]]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One thing that is changed: its name, and its points; the first is the baseline's."""
+
+    name: str
+    points: tuple[Mapping[str, Scalar], ...]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The axes of a sweep in their order, its baseline, and which factor matters when."""
+
+    axes: tuple[Axis, ...]
+    baseline: Choice
+    conditions: Conditions
+
+    def runs(self, resolution: int) -> NDArray[np.bool_]:
+        """The runs of a fraction over the axes, (runs, axes): true where an axis is changed."""
+        return fraction(len(self.axes), resolution)
+
+    def settled(self, choice: Choice) -> Choice:
+        """Put every factor that does not matter here to its baseline."""
+        return settled(choice, self.baseline, self.conditions)
+
+    def woken(self, choice: Choice) -> Choice:
+        """Change other factors so that those which are changed matter, where they do not yet."""
+        woken = dict(choice)
+        for _ in self.conditions:
+            for name, needs in self.conditions.items():
+                if not same(woken[name], self.baseline[name]):
+                    for parent, levels in needs.items():
+                        if not _among(woken[parent], levels):
+                            woken[parent] = levels[0]
+        return woken
+
+
+def space_of(spec: SweepSpec, levels: Levels) -> Space:
+    """Group the factors of a sweep into axes, in the order of `levels`."""
+    group_of = {name: group for group in spec.zip for name in group}
+    axes: dict[tuple[str, ...], Axis] = {}
+    for name, values in levels.items():
+        group = group_of.get(name)
+        if group is None:
+            axes[name,] = Axis(name, tuple({name: value} for value in values))
+        elif group not in axes:
+            axes[group] = _zipped(spec, group, levels)
+    baseline = {name: values[0] for name, values in levels.items()}
+    return Space(tuple(axes.values()), baseline, spec.conditions)
+
+
+def settled(choice: Choice, baseline: Mapping[str, Scalar], conditions: Conditions) -> Choice:
+    """Put every factor that does not matter beside the others' levels to its baseline."""
+    found = dict(choice)
+    for _ in conditions:  # one that is put back may be what another hangs on
+        for name, needs in conditions.items():
+            if not all(_among(found[parent], levels) for parent, levels in needs.items()):
+                found[name] = baseline[name]
+    return found
+
+
+def zipped_rows(spec: SweepSpec, group: Sequence[str]) -> list[dict[str, Scalar]]:
+    """Give the levels of a group row by row, as they stand in the spec."""
+    columns = []
+    for name in group:
+        values = spec.factors[name]
+        assert not isinstance(values, RangeSpec), name
+        columns.append(values)
+    return [dict(zip(group, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def same(one: Scalar, other: Scalar) -> bool:
+    """Equal as settings: 1 is 1.0, but no number is true or false."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def arm_count(design: str, space: Space, k: int, resolution: int) -> int:
+    """Count the configurations of a design without listing them; equal ones count twice."""
+    sizes = [len(axis.points) for axis in space.axes]
+    if design == "grid":
+        return math.prod(sizes)
+    if design == "one_factor":
+        return 1 + sum(size - 1 for size in sizes)
+    if design == "leave_k_out":
+        return 2 + math.comb(len(sizes), k)
+    if design == "fractional":
+        return len(space.runs(resolution))
+    return 2 + len(sizes)
+
+
+def choices(design: str, space: Space, k: int, resolution: int) -> Iterator[Choice]:
+    """Walk over the configurations of a design; the baseline may be among them."""
+    if design == "leave_k_out":
+        found = _leave_out(space, k)
+    elif design == "fractional":
+        found = _fractional(space, resolution)
+    else:
+        found = _DESIGNS[design](space)
+    return map(space.settled, found) if space.conditions else found
+
+
+def _grid(space: Space) -> Iterator[Choice]:
+    # Laid over the baseline so that the order of the factors is that of the levels, zipped or not.
+    for points in itertools.product(*(axis.points for axis in space.axes)):
+        yield _laid(space, points)
+
+
+def _one_factor(space: Space) -> Iterator[Choice]:
+    for axis in space.axes:
+        for point in axis.points[1:]:
+            woken = space.woken({**space.baseline, **point})
+            if space.conditions:  # what had to be changed beside it is what it is compared with
+                yield {**woken, **axis.points[0]}
+            yield woken
+
+
+def _leave_one_out(space: Space) -> Iterator[Choice]:
+    return _leave_out(space, 1)
+
+
+def _leave_out(space: Space, k: int) -> Iterator[Choice]:
+    full = [axis.points[-1] for axis in space.axes]
+    yield _laid(space, full)
+    for left_out in itertools.combinations(space.axes, k):
+        yield {**_laid(space, full), **_laid({}, [axis.points[0] for axis in left_out])}
+
+
+def _add_one_in(space: Space) -> Iterator[Choice]:
+    for axis in space.axes:
+        woken = space.woken({**space.baseline, **axis.points[-1]})
+        if space.conditions:
+            yield {**woken, **axis.points[0]}
+        yield woken
+    yield _laid(space, [axis.points[-1] for axis in space.axes])
+
+
+def _fractional(space: Space, resolution: int) -> Iterator[Choice]:
+    for run in space.runs(resolution):
+        pairs = zip(space.axes, run, strict=True)
+        yield _laid(space, [axis.points[int(changed)] for axis, changed in pairs])
+
+
+_DESIGNS: Mapping[str, Callable[[Space], Iterator[Choice]]] = {
+    "grid": _grid,
+    "one_factor": _one_factor,
+    "leave_one_out": _leave_one_out,
+    "add_one_in": _add_one_in,
+}
+
+
+def _laid(space: "Space | Mapping[str, Scalar]", points: Sequence[Mapping[str, Scalar]]) -> Choice:
+    choice = dict(space.baseline if isinstance(space, Space) else space)
+    for point in points:
+        choice.update(point)
+    return choice
+
+
+def _zipped(spec: SweepSpec, group: tuple[str, ...], levels: Levels) -> Axis:
+    rows = zipped_rows(spec, group)
+    first = {name: levels[name][0] for name in group}
+    rest = [row for row in rows if any(not same(row[name], first[name]) for name in group)]
+    return Axis("+".join(group), (first, *rest))
+
+
+def _among(value: Scalar, levels: Sequence[Scalar]) -> bool:
+    return any(same(value, level) for level in levels)

@@ -1,0 +1,297 @@
+"""What must be right between the keys of a spec that shape its space.
+
+`zip`, `constraints`, `conditions`, `k`, `resolution`, and what a search needs. What can be told
+without the workload is in `design_problems`, the rest in `unknown_names` and `space_problems`,
+which wants a spec that is sound otherwise.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from sickbay.trials.contract import Scalar, Workload
+from sickbay.trials.errors import SpecProblem, listed, nearest, shown
+from sickbay.trials.spec.arms import same, zipped_rows
+from sickbay.trials.spec.expression import Expression, ExpressionError, parse_expression
+from sickbay.trials.spec.fractional import MOST_FACTORS
+from sickbay.trials.spec.model import SEARCHES, RangeSpec, SweepSpec
+from sickbay.trials.spec.plan import baseline_choice, expressions, level_table, settings_of
+
+MOST_RANGES = 4  # of a boundary search: a frontier in more dimensions takes too many trials
+
+Levels = tuple[Scalar, ...] | RangeSpec
+Problems = Iterator[SpecProblem]
+
+
+def design_problems(spec: SweepSpec) -> Problems:
+    """Find what is wrong between the keys, whatever the workload."""
+    yield from _zip_problems(spec)
+    yield from _condition_problems(spec)
+    yield from _constraint_problems(spec)
+    yield from _objective_problems(spec)
+    if spec.design in SEARCHES:
+        yield from _search_problems(spec)
+    elif spec.design == "leave_k_out":
+        yield from _leave_problems(spec)
+    elif spec.design == "fractional":
+        yield from _fractional_problems(spec)
+
+
+def unknown_names(spec: SweepSpec, settings: Iterable[str]) -> Problems:
+    """Find constraints that name what is no setting of the workload."""
+    known = list(settings)
+    for index, text in enumerate(spec.constraints):
+        expression = _parsed(text)
+        for name in expression.names if expression else ():
+            if name not in known:
+                quoted = any(
+                    name == level
+                    for levels in spec.factors.values()
+                    if not isinstance(levels, RangeSpec)
+                    for level in levels
+                )
+                hint = (
+                    f'Write words in quotes: "{name}".'
+                    if quoted
+                    else f"There are: {listed(known)}."
+                )
+                message = f"{name!r} is no setting of this workload. {hint}"
+                meant = None if quoted else nearest(name, known)
+                yield SpecProblem(f"constraints[{index}]", message, shown(text), meant)
+                break
+
+
+def space_problems(spec: SweepSpec, workload: Workload) -> Problems:
+    """Find constraints that the baseline breaks, or that make no sense of a level."""
+    baseline = baseline_choice(spec, workload)
+    levels = level_table(spec, workload)
+    for index, expression in enumerate(expressions(spec)):
+        key = f"constraints[{index}]"
+        start = settings_of(spec, workload, baseline)
+        try:
+            holds = expression.holds(start)
+            for name, values in levels.items():
+                for value in values[1:]:
+                    expression.holds(settings_of(spec, workload, {**baseline, name: value}))
+        except ExpressionError as error:
+            yield SpecProblem(key, str(error), shown(expression.text))
+            continue
+        if not holds:
+            names = ", ".join(f"{name}={start[name]!r}" for name in expression.names)
+            message = (
+                f"the baseline breaks it ({names}), and every comparison is made with the "
+                "baseline: name another in `baseline`, or change the condition"
+            )
+            yield SpecProblem(key, message, shown(expression.text))
+
+
+def fitted_conditions(
+    spec: SweepSpec, factors: Mapping[str, Levels]
+) -> dict[str, dict[str, tuple[Scalar, ...]]]:
+    """Give the levels in conditions the types that the factors' own levels have."""
+    fitted = {}
+    for name, needs in spec.conditions.items():
+        fitted[name] = {
+            parent: tuple(_as_listed(level, factors.get(parent, ())) for level in wanted)
+            for parent, wanted in needs.items()
+        }
+    return fitted
+
+
+def _as_listed(level: Scalar, levels: Levels) -> Scalar:
+    if isinstance(levels, RangeSpec):
+        return level
+    return next((one for one in levels if str(one) == str(level) or same(one, level)), level)
+
+
+def _zip_problems(spec: SweepSpec) -> Problems:
+    used = Counter(name for group in spec.zip for name in group)
+    for index, group in enumerate(spec.zip):
+        key = f"zip[{index}]"
+        value = shown(list(group))
+        unknown = [name for name in group if name not in spec.factors]
+        listing = [spec.factors[name] for name in group if name in spec.factors]
+        sizes = {name: _size(spec.factors[name]) for name in group if name in spec.factors}
+        if spec.design in SEARCHES:
+            message = f"is for designs that list their trials, and {spec.design} draws them"
+            yield SpecProblem(key, message, value)
+        elif unknown:
+            message = (
+                f"{unknown[0]!r} is no factor of this sweep. There are: {listed(spec.factors)}"
+            )
+            yield SpecProblem(key, message, value, nearest(unknown[0], spec.factors))
+        elif len(group) < 2:
+            yield SpecProblem(key, "a group needs at least two factors", value)
+        elif twice := [name for name in group if used[name] > 1]:
+            yield SpecProblem(key, f"{twice[0]!r} stands in `zip` twice: once is allowed", value)
+        elif any(isinstance(levels, RangeSpec) or not levels for levels in listing):
+            continue  # has been reported of the factor itself
+        elif len(set(sizes.values())) > 1:
+            message = f"its factors must have equally many levels, and have {listed_sizes(sizes)}"
+            yield SpecProblem(key, message, value)
+        elif not _baseline_row(spec, group):
+            message = "the levels in `baseline` stand in no one row of the group"
+            yield SpecProblem(key, message, value)
+        elif inner := [name for name in group if name in spec.conditions]:
+            message = f"{inner[0]!r} has a condition, and so cannot change together with others"
+            yield SpecProblem(key, message, value)
+
+
+def listed_sizes(sizes: Mapping[str, int]) -> str:
+    """Write counts of levels: `lr 3, init 2`."""
+    return ", ".join(f"{name} {count}" for name, count in sizes.items())
+
+
+def _baseline_row(spec: SweepSpec, group: tuple[str, ...]) -> bool:
+    rows = zipped_rows(spec, group)
+    wanted = {name: spec.baseline.get(name, rows[0][name]) for name in group}
+    # as text too: "0.1" and 0.1 become equal once the workload is known
+    return any(all(str(row[name]) == str(wanted[name]) for name in group) for row in rows)
+
+
+def _condition_problems(spec: SweepSpec) -> Problems:
+    for name, needs in spec.conditions.items():
+        key = f"conditions.{name}"
+        if name not in spec.factors:
+            message = f"no factor of this sweep. There are: {listed(spec.factors)}"
+            yield SpecProblem(key, message, meant=nearest(name, spec.factors))
+            continue
+        if not needs:
+            yield SpecProblem(key, "names no other factor: write {other: [levels]}", "{}")
+        for parent, wanted in needs.items():
+            yield from _need_problems(spec, f"{key}.{parent}", parent, wanted)
+        if _hangs_on_itself(spec, name):
+            yield SpecProblem(key, "hangs on itself, by way of what it needs: break the circle")
+
+
+def _need_problems(spec: SweepSpec, key: str, parent: str, wanted: tuple[Scalar, ...]) -> Problems:
+    if parent not in spec.factors:
+        message = f"no factor of this sweep. There are: {listed(spec.factors)}"
+        yield SpecProblem(key, message, meant=nearest(parent, spec.factors))
+        return
+    levels = spec.factors[parent]
+    if isinstance(levels, RangeSpec):
+        message = "is a range; a condition needs a factor with a list of levels. A constraint?"
+        yield SpecProblem(key, message)
+        return
+    if not wanted:
+        yield SpecProblem(key, "names no level, so it would never matter: give one", "[]")
+    for index, level in enumerate(wanted):
+        if not any(str(level) == str(one) or same(level, one) for one in levels):
+            message = f"no level of {parent} in this sweep. Allowed: {listed(map(shown, levels))}"
+            meant = nearest(level, levels) if isinstance(level, str) else None
+            yield SpecProblem(f"{key}[{index}]", message, shown(level), meant)
+
+
+def _hangs_on_itself(spec: SweepSpec, name: str) -> bool:
+    seen: set[str] = set()
+    open_ends = list(spec.conditions[name])
+    while open_ends:
+        one = open_ends.pop()
+        if one not in seen:
+            seen.add(one)
+            open_ends.extend(spec.conditions.get(one, ()))
+    return name in seen
+
+
+def _constraint_problems(spec: SweepSpec) -> Problems:
+    for index, text in enumerate(spec.constraints):
+        try:
+            expression = parse_expression(text)
+        except ExpressionError as error:
+            yield SpecProblem(f"constraints[{index}]", str(error), shown(text))
+            continue
+        if not expression.names:
+            message = "names no setting, so it says nothing about a trial"
+            yield SpecProblem(f"constraints[{index}]", message, shown(text))
+
+
+def _parsed(text: str) -> Expression | None:
+    try:
+        return parse_expression(text)
+    except ExpressionError:
+        return None  # has been reported by its shape
+
+
+def _objective_problems(spec: SweepSpec) -> Problems:
+    if spec.objective is None or not spec.objective.also:
+        return
+    signals = [spec.objective.signal, *(one.signal for one in spec.objective.also)]
+    if spec.design not in (*SEARCHES[:-1],):
+        message = f"several objectives are for the searches {', '.join(SEARCHES[:-1])}"
+        yield SpecProblem("objective", message, shown(signals))
+    elif len(set(signals)) < len(signals):
+        yield SpecProblem("objective", "names the same signal twice", shown(signals))
+    elif any(one.also for one in spec.objective.also):
+        yield SpecProblem("objective", "a list of objectives holds no lists", shown(signals))
+    elif spec.early_stop.scheduler != "none":
+        message = "a scheduler compares trials by one objective: give one, or `scheduler: none`"
+        yield SpecProblem("early_stop.scheduler", message, shown(spec.early_stop.scheduler))
+
+
+def _search_problems(spec: SweepSpec) -> Problems:
+    if not spec.factors:
+        yield SpecProblem("factors", f"{spec.design} needs a factor to search over", "{}")
+    if spec.budget.trials is None:
+        message = (
+            f"{spec.design} needs to know when to end: give the number of trials in all, "
+            f"{len(spec.seeds)} (one a seed) for every configuration that is tried"
+        )
+        yield SpecProblem("budget.trials", message, "null")
+    elif spec.budget.trials < len(spec.seeds):
+        message = f"not even one configuration with its {len(spec.seeds)} seeds: give more"
+        yield SpecProblem("budget.trials", message, shown(spec.budget.trials))
+    yield from _start_problems(spec)
+    if spec.design == "boundary":
+        yield from _boundary_problems(spec)
+
+
+def _start_problems(spec: SweepSpec) -> Problems:
+    for name, levels in spec.factors.items():
+        start = spec.baseline.get(name)
+        if not isinstance(levels, RangeSpec) or not isinstance(start, int | float):
+            continue
+        if not levels.low <= start <= levels.high:
+            message = f"lies outside the range {levels.low:g} to {levels.high:g} of the search"
+            yield SpecProblem(f"baseline.{name}", message, shown(start))
+
+
+def _boundary_problems(spec: SweepSpec) -> Problems:
+    lists = [name for name, levels in spec.factors.items() if not isinstance(levels, RangeSpec)]
+    for name in lists:
+        message = "boundary searches over ranges {low, high, log} only: put one level into `fixed`"
+        yield SpecProblem(f"factors.{name}", message)
+    if not lists and len(spec.factors) > MOST_RANGES:
+        message = f"boundary takes 1 to {MOST_RANGES} ranges, and these are {len(spec.factors)}"
+        yield SpecProblem("factors", message, shown(list(spec.factors)))
+    if spec.early_stop.scheduler != "none":
+        message = "boundary wants every trial's health, and a scheduler ends trials before it shows"
+        yield SpecProblem("early_stop.scheduler", message, shown(spec.early_stop.scheduler))
+
+
+def _axes(spec: SweepSpec) -> int:
+    return len(spec.factors) - sum(len(group) - 1 for group in spec.zip)
+
+
+def _leave_problems(spec: SweepSpec) -> Problems:
+    count = _axes(spec)
+    if spec.k > count:
+        message = f"leaves out more than the {count} factors (or groups) of this sweep"
+        yield SpecProblem("k", message, shown(spec.k))
+
+
+def _fractional_problems(spec: SweepSpec) -> Problems:
+    for name, levels in spec.factors.items():
+        if not isinstance(levels, RangeSpec) and levels and _size(levels) != 2:
+            message = f"fractional needs two levels of every factor, and this has {_size(levels)}"
+            yield SpecProblem(f"factors.{name}", message)
+    if _axes(spec) > MOST_FACTORS:
+        message = f"fractional takes at most {MOST_FACTORS} factors (or groups)"
+        yield SpecProblem("factors", message, shown(_axes(spec)))
+    for key, given in (("constraints", spec.constraints), ("conditions", spec.conditions)):
+        if given:
+            message = "would take runs out of the fraction, and its balance with them: use grid"
+            yield SpecProblem(key, message)
+
+
+def _size(levels: Levels) -> int:
+    return 0 if isinstance(levels, RangeSpec) else len(levels)

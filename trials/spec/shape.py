@@ -1,0 +1,270 @@
+"""The shape of a spec: unknown keys, missing keys, values of the wrong kind. Knows no workload.
+
+pydantic finds what is wrong; this file says it in our words, and salvages what is right, so that
+the rest of a spec with an error is checked all the same.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from sickbay.trials.contract import TRIAL_COLUMNS, Scalar
+from sickbay.trials.errors import SpecError, SpecProblem, listed, nearest, shown
+from sickbay.trials.spec.model import (
+    DESIGNS,
+    LEVELS_OR_RANGE,
+    PLANNED,
+    SCHEDULERS,
+    ObjectiveSpec,
+    RangeSpec,
+    Source,
+    SweepSpec,
+)
+from sickbay.trials.spec.reader import read_file, read_text, refuse_depth
+from sickbay.trials.spec.rules import design_problems
+
+# The other tables' own columns: a factor of the same name would be ambiguous in a join.
+OTHER_COLUMNS = (
+    "epoch",
+    "step",
+    "seconds",
+    "detector",
+    "detector_version",
+    "severity",
+    "statistic",
+    "threshold",
+    "confidence",
+    "evidence",
+)
+RESERVED = frozenset({*TRIAL_COLUMNS, *OTHER_COLUMNS})
+LEVEL = "a number, a word, true or false"
+STAND_INS = {"name": "unnamed", "workload": "unknown"}  # let the rest of a broken spec be checked
+
+Path_ = tuple[int | str, ...]
+
+
+def parse_spec(source: Source) -> SweepSpec:
+    """Read YAML or JSON text, a file, or a mapping; SpecError lists every problem of shape."""
+    spec, problems = salvage(read_source(source))
+    if problems or spec is None:
+        raise SpecError(problems)
+    return spec
+
+
+def read_source(source: Source) -> dict[str, Any]:
+    """Bring any source into a plain mapping; raises SpecError if that cannot be done."""
+    if isinstance(source, Mapping):
+        refuse_depth(source)
+        return copy.deepcopy(dict(source))
+    return read_file(source) if isinstance(source, Path) else read_text(source)
+
+
+def salvage(raw: Mapping[str, Any]) -> tuple[SweepSpec | None, list[SpecProblem]]:
+    """Give every problem of shape, and a spec of all that is right (None if too little is).
+
+    A missing or broken name or workload is replaced by a stand-in; every other broken value by its
+    default.
+    """
+    problems: list[SpecProblem] = []
+    raw = _with_word_keys(raw, "", problems)
+    try:
+        spec = SweepSpec.model_validate(raw)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        problems.extend(_translate(details, raw))
+        pruned = _without(raw, [_path(detail, raw) for detail in details])
+        try:
+            spec = SweepSpec.model_validate(STAND_INS | pruned)
+        except ValidationError:
+            return None, problems
+    return spec, [*problems, *_beyond_types(spec, raw)]
+
+
+def _with_word_keys(raw: Any, key: str, problems: list[SpecProblem]) -> Any:
+    """Leave out every key that is no word (JSON has none, YAML's `1: x` does), and report it."""
+    if not isinstance(raw, Mapping):
+        return raw
+    kept = {}
+    for name, value in raw.items():
+        if isinstance(name, str):
+            kept[name] = _with_word_keys(value, f"{key}.{name}".removeprefix("."), problems)
+        else:
+            message = "a key must be a word: write it in quotes"
+            problems.append(SpecProblem(f"{key}[{shown(name)}]", message))
+    return kept
+
+
+def _translate(details: list[ErrorDetails], raw: Mapping[str, Any]) -> list[SpecProblem]:
+    found: dict[str, SpecProblem] = {}
+    for detail in details:
+        path = _path(detail, raw)
+        found.setdefault(_dotted(path), _problem(detail, path))
+    return list(found.values())
+
+
+def _problem(detail: ErrorDetails, path: Path_) -> SpecProblem:
+    key, word = _dotted(path), path[-1]
+    if detail["type"] == "extra_forbidden":
+        model = _model_at(path[:-1])
+        known = model.model_fields if model else {}
+        where = f"`{_dotted(path[:-1])}`" if path[:-1] else "a spec"
+        return SpecProblem(
+            key,
+            f"unknown key. {where} has: {listed(known)}.",
+            meant=nearest(word, known),
+        )
+    allowed = _allowed(path)
+    if detail["type"] == "missing":
+        return SpecProblem(key, f"this key is required: {allowed}.")
+    value = detail["input"]
+    hint = ""
+    if isinstance(value, str) and detail["type"].startswith(("int", "float", "bool", "tuple")):
+        hint = " (write it without quotes)" if _is_number(value) or value == "true" else ""
+    if path == ("objective",) and value == []:
+        hint = " (no objective: leave the key out for the workload's own)"
+    if path[0] == "seeds" and value in (0, (), []):
+        hint = " (zero seeds are no trials)"
+    meant = nearest(value, ("minimize", "maximize")) if word == "goal" else None
+    return SpecProblem(key, f"allowed is {allowed}{hint}.", shown(value), meant)
+
+
+def _beyond_types(spec: SweepSpec, raw: Mapping[str, Any]) -> list[SpecProblem]:
+    """Find what takes more than one value to see, or a table of words."""
+    return [
+        *_known_word("design", spec.design, DESIGNS),
+        *_known_word("early_stop.scheduler", spec.early_stop.scheduler, SCHEDULERS),
+        *_factor_problems(spec, raw.get("factors") or {}),
+        *_duplicates("seeds", spec.seeds),
+        *design_problems(spec),
+        *([] if spec.seeds else [SpecProblem("seeds", "zero seeds are no trials: give one", "[]")]),
+    ]
+
+
+def _known_word(key: str, word: str, table: Sequence[str]) -> Iterator[SpecProblem]:
+    if word not in table:
+        known = f"not known. Available: {listed(table)}."
+        yield SpecProblem(key, known, shown(word), nearest(word, table))
+
+
+def _factor_problems(spec: SweepSpec, raw: Mapping[str, Any]) -> Iterator[SpecProblem]:
+    for name, levels in spec.factors.items():
+        key = f"factors.{name}"
+        if name.casefold() in RESERVED:
+            yield SpecProblem(
+                key, "a column of the result tables bears this name: a factor may not"
+            )
+        if name in spec.fixed:
+            yield SpecProblem(key, "stands in `fixed` too: a setting is swept or fixed, not both")
+        if isinstance(levels, RangeSpec):
+            yield from _range_problems(key, levels, spec.design)
+        elif not raw[name]:
+            yield SpecProblem(key, "has no levels: give at least one", "[]")
+        elif isinstance(raw[name], list | tuple):
+            yield from _duplicates(key, raw[name])  # the text's own list: its positions are right
+    for name in sorted(spec.baseline.keys() - spec.factors.keys()):
+        message = f"no factor of this sweep (these are: {listed(spec.factors)}). Or use `fixed`?"
+        yield SpecProblem(f"baseline.{name}", message, meant=nearest(name, spec.factors))
+
+
+def _range_problems(key: str, levels: RangeSpec, design: str) -> Iterator[SpecProblem]:
+    if levels.low >= levels.high:
+        yield SpecProblem(f"{key}.high", "must be above `low`", shown(levels.high))
+    if levels.log and levels.low <= 0:
+        yield SpecProblem(f"{key}.low", "must be above 0 where `log` is true", shown(levels.low))
+    if design in PLANNED:
+        yield SpecProblem(key, f"the design {design} needs a list of levels, not a range")
+
+
+def _duplicates(key: str, values: Sequence[Any]) -> Iterator[SpecProblem]:
+    seen: dict[tuple[bool, Scalar], int] = {}
+    for index, value in enumerate(values):
+        if not isinstance(value, Scalar):
+            continue
+        first = seen.setdefault((isinstance(value, bool), value), index)
+        if first != index:
+            yield SpecProblem(
+                f"{key}[{index}]", f"stands twice: it is {key}[{first}] already", shown(value)
+            )
+
+
+def _path(detail: ErrorDetails, raw: Any) -> Path_:
+    """Give the way to the bad value in the text itself: pydantic's own tags are left out."""
+    path: list[int | str] = []
+    value = raw
+    for part in detail["loc"]:
+        if _holds(value, part):
+            value = value[part]
+        elif not (detail["type"] == "missing" and part == detail["loc"][-1]):
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _holds(value: Any, part: int | str) -> bool:
+    if isinstance(value, list | tuple):
+        return isinstance(part, int) and part < len(value)
+    return isinstance(value, Mapping) and part in value
+
+
+def _dotted(path: Path_) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def _model_at(path: Path_) -> type[BaseModel] | None:
+    """Find the model that describes what stands at a path."""
+    if not path:
+        return SweepSpec
+    if path[0] == "factors":
+        return RangeSpec if len(path) == 2 else None
+    if path[0] == "objective" and len(path) > 1:
+        return ObjectiveSpec
+    options = SweepSpec.model_fields[str(path[0])].annotation if len(path) == 1 else None
+    models = [options, *getattr(options, "__args__", ())]
+    return next((m for m in models if isinstance(m, type) and issubclass(m, BaseModel)), None)
+
+
+def _allowed(path: Path_) -> str:
+    """Say what is allowed at a path."""
+    top = str(path[0])
+    if top in {"factors", "baseline", "fixed"} and len(path) > 1:
+        model = RangeSpec.model_fields.get(str(path[2])) if len(path) > 2 else None
+        if model is not None:
+            return str(model.description)
+        return LEVELS_OR_RANGE if top == "factors" and len(path) == 2 else LEVEL
+    if top == "conditions" and len(path) > 2:
+        return LEVEL if len(path) > 3 else "a list of the levels with which it matters"
+    model_at = _model_at(path[:-1]) if len(path) > 1 else None
+    if model_at is not None and path[-1] in model_at.model_fields:
+        return str(model_at.model_fields[str(path[-1])].description)
+    return str(SweepSpec.model_fields[top].description)
+
+
+def _without(raw: Mapping[str, Any], paths: list[Path_]) -> dict[str, Any]:
+    """Leave out what is broken, and as little else as possible: a factor keeps its good levels."""
+    pruned = {key: value for key, value in raw.items() if key in SweepSpec.model_fields}
+    pruned = copy.deepcopy(pruned)
+    for path in sorted(paths, key=_dotted, reverse=True):
+        parent = pruned.get(str(path[0]))
+        if len(path) == 1 or path[0] == "objective" or not isinstance(parent, dict):
+            pruned.pop(str(path[0]), None)
+        elif path[0] == "factors" and isinstance(path[1], str):
+            bad = {levels[2] for levels in paths if levels[:2] == path[:2] and len(levels) > 2}
+            levels = raw["factors"][path[1]]
+            good = levels if isinstance(levels, list) else []
+            parent[path[1]] = [level for index, level in enumerate(good) if index not in bad]
+        else:
+            parent.pop(path[1], None)
+    return pruned
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

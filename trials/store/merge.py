@@ -1,0 +1,216 @@
+"""Merging what workers left into one file a table and sweep, and writing new labels into it.
+
+Each step leaves a store that reads the same as before it. The merged files are written first, and
+waited for on disk; the parts they hold are removed last; between the two, a part counts and its
+copy does not. One process at a time merges a sweep: its driver.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sickbay.trials.contract import TrialState
+from sickbay.trials.store.columns import conform, distinct, labels_of, unify
+from sickbay.trials.store.encode import finding_row, label_columns, parquet_bytes, table_from_rows
+from sickbay.trials.store.files import (
+    Store,
+    list_folder,
+    remove_empty,
+    remove_file,
+    remove_folder,
+    schema_file,
+    sweep_parts,
+    table_file,
+    write_file,
+)
+from sickbay.trials.store.parts import (
+    Ended,
+    PartFolder,
+    current_folder,
+    list_parts,
+    open_sound,
+    read_all,
+    read_ended,
+)
+from sickbay.trials.store.schema import FIXED, KEYS, TABLES, Problem, Relabelled
+from sickbay.trials.store.tables import (
+    consolidated,
+    consolidated_states,
+    ended_tables,
+    open_files,
+    read_epoch_parts,
+)
+
+# `trials` last: a trial that has a row there has all the rest as well.
+_ORDER = ("epochs", "findings", "labels", "trials")
+_FINAL = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A trial that has ended and that nobody has begun again."""
+
+    folder: PartFolder
+    ended: Ended
+
+
+def consolidate(store: Store, sweep_id: str) -> tuple[Problem, ...]:
+    """Merge every ended trial of a sweep into its consolidated files, then remove the merged parts.
+
+    Trials that still run are left alone. Of a failed or cancelled trial the attempt markers and the
+    checkpoint stay, so that it can go on. Damaged parts stay where they are, and are given back.
+    Raises StoreError if a file cannot be written, or if a consolidated file is damaged: nothing is
+    then lost, and calling again goes on.
+    """
+    folders = list_parts(store, sweep_id)
+    ended, problems = _ended(store, folders)
+    done = {
+        folder.trial_id: _Done(folder, ended[folder.trial_id])
+        for folder in folders
+        if folder.trial_id in ended and ended[folder.trial_id].row["attempt"] >= folder.attempt
+    }
+    epochs, more = read_epoch_parts(store, [one.folder for one in done.values()])
+    problems += more
+    for problem in more:
+        done.pop(problem.path.split("/")[-2])
+    damaged = {problem.path.split("/")[-2] for problem in problems}
+    if done:
+        _merge(store, sweep_id, [one.ended for one in done.values()], epochs)
+    for name in ("trials", "epochs"):
+        _write_schema(store, name, sweep_id)
+    _clean(store, sweep_id, [one for one in folders if one.trial_id not in damaged])
+    return tuple(problems)
+
+
+def write_labels(store: Store, sweep_id: str, relabelled: Sequence[Relabelled]) -> None:
+    """Give stored trials a new label: the present one of `trials`, and a new row of `labels`.
+
+    Earlier labels stay in `labels`, and the findings of other labeller versions in `findings`;
+    those of the same version are replaced. Merges the sweep first. Raises ValueError for a trial
+    that has not ended in this sweep, StoreError if a file cannot be written or is damaged.
+    """
+    consolidate(store, sweep_id)
+    tables = {name: consolidated(store, name, sweep_id) for name in _ORDER}
+    trials = tables["trials"]
+    known = set() if trials is None else set(trials["trial_id"].to_pylist())
+    missing = [one.trial_id for one in relabelled if one.trial_id not in known]
+    if missing:
+        raise ValueError(f"cannot label {missing[0]!r}: no such trial has ended in {sweep_id!r}")
+    if not relabelled:
+        return
+    new_trials = _with_labels(trials, {one.trial_id: one for one in relabelled})
+    labels = _joined("labels", [tables["labels"], labels_of(trials), labels_of(new_trials)])
+    _write(store, "labels", sweep_id, distinct(labels, KEYS["labels"]))
+    _write(store, "findings", sweep_id, _with_findings(tables["findings"], sweep_id, relabelled))
+    _write(store, "trials", sweep_id, new_trials)
+
+
+def _ended(store: Store, folders: Sequence[PartFolder]) -> tuple[dict[str, Ended], list[Problem]]:
+    read = read_all(store, read_ended, folders)
+    ended = {one.trial_id: one for one in read if isinstance(one, Ended)}
+    return ended, [one for one in read if isinstance(one, Problem)]
+
+
+def _merge(
+    store: Store, sweep_id: str, ended: Sequence[Ended], epochs: Mapping[str, pa.Table]
+) -> None:
+    new = ended_tables(ended)
+    merged = {}
+    for name in _ORDER:
+        old = consolidated(store, name, sweep_id)
+        if name == "labels":
+            merged[name] = distinct(_joined(name, [old, new[name]]), KEYS[name])
+        elif name == "epochs":
+            # A trial without a part of its own has its evaluations in the merged file already.
+            merged[name] = _joined(name, [_without(old, epochs), *epochs.values()])
+        else:
+            merged[name] = _joined(
+                name, [_without(old, {one.trial_id for one in ended}), new[name]]
+            )
+    for name in _ORDER:
+        _write(store, name, sweep_id, merged[name])
+
+
+def _write(store: Store, name: str, sweep_id: str, table: pa.Table) -> None:
+    ordered = table.sort_by([(key, "ascending") for key in KEYS[name]])
+    path = table_file(store, name, sweep_id)
+    write_file(store, path, parquet_bytes(name, ordered), durable=True)
+
+
+def _joined(name: str, tables: Sequence[pa.Table | None]) -> pa.Table:
+    kept = [table for table in tables if table is not None]
+    schema = unify(name, [table.schema for table in kept])
+    return pa.concat_tables(
+        [pa.Table.from_batches([], schema), *(conform(table, schema) for table in kept)]
+    )
+
+
+def _without(table: pa.Table | None, trial_ids: Mapping[str, object] | set[str]) -> pa.Table | None:
+    if table is None:
+        return None
+    gone = pa.array(sorted(trial_ids), pa.string())
+    return table.filter(pc.invert(pc.is_in(table["trial_id"], value_set=gone)))
+
+
+def _with_labels(trials: pa.Table, new: Mapping[str, Relabelled]) -> pa.Table:
+    names = list(label_columns(None))
+    rows = trials.select(["trial_id", *names]).to_pylist()
+    for row in rows:
+        if row["trial_id"] in new:
+            row.update(label_columns(new[row["trial_id"]].label))
+    for name in names:
+        index = trials.column_names.index(name)
+        kind = FIXED["trials"].field(name)
+        trials = trials.set_column(index, kind, pa.array([row[name] for row in rows], kind.type))
+    return trials
+
+
+def _with_findings(
+    findings: pa.Table | None, sweep_id: str, relabelled: Sequence[Relabelled]
+) -> pa.Table:
+    rows = [
+        finding_row(sweep_id, one.trial_id, one.label.labeller_version, finding)
+        for one in relabelled
+        for finding in one.findings
+    ]
+    if findings is not None:
+        new = {(one.trial_id, one.label.labeller_version) for one in relabelled}
+        old = zip(*(findings[key].to_pylist() for key in KEYS["findings"][:2]), strict=True)
+        findings = findings.filter(pa.array([key not in new for key in old], pa.bool_()))
+    return _joined("findings", [findings, table_from_rows("findings", rows)])
+
+
+def _write_schema(store: Store, name: str, sweep_id: str) -> None:
+    """Let readers that take the first file's columns for all see those of every sweep."""
+    own = open_sound(store, table_file(store, name, sweep_id))
+    if own is None:
+        return
+    path = schema_file(store, name)
+    known = open_sound(store, path)
+    others = [known] if known else [file.parquet for file in open_files(store, name, None, {})[0]]
+    schema = unify(name, [file.schema_arrow for file in [*others, own]])
+    if known is None or schema != known.schema_arrow:
+        data = parquet_bytes(name, pa.Table.from_batches([], schema))
+        write_file(store, path, data, durable=True)
+
+
+def _clean(store: Store, sweep_id: str, folders: Sequence[PartFolder]) -> None:
+    """Remove what the consolidated files hold, and what killed writers left half-written there."""
+    known = consolidated_states(store, sweep_id)
+    for folder in folders:
+        state, attempt = known.get(folder.trial_id, ("", -1))
+        # Looked at afresh: the trial may have been begun again since.
+        if attempt < current_folder(store, folder.path).attempt:
+            continue
+        if state in _FINAL:
+            remove_folder(store, folder.path)
+        else:
+            for name in sorted(folder.files & {"epochs.parquet", "trial.json"}):
+                remove_file(store, f"{folder.path}/{name}")
+    remove_empty(store, sweep_parts(store, sweep_id))
+    for name in TABLES:
+        for info in list_folder(store, table_file(store, name, sweep_id).rpartition("/")[0]):
+            if info.base_name.endswith(".tmp"):
+                remove_file(store, info.path)

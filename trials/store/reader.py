@@ -1,0 +1,167 @@
+"""Reading the store: states, histories, sweeps. Never writes, so a read-only store will do.
+
+A trial's rows are in the consolidated file of its sweep, or in its own folder below `_parts`, or
+(for a moment, while they are merged) in both: then its own folder counts. So nothing is ever seen
+twice, and nothing is missing, wherever a writer was killed. Whole tables come from
+`store_tables.load_tables`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from sickbay.trials.contract import TrialState
+from sickbay.trials.history import History, facts_from_json
+from sickbay.trials.store.columns import rows_of_table
+from sickbay.trials.store.encode import epoch_records
+from sickbay.trials.store.files import Store, StoreError, trial_parts
+from sickbay.trials.store.parts import (
+    Ended,
+    PartFolder,
+    current_folder,
+    list_parts,
+    read_all,
+    read_ended,
+    read_epoch_part,
+)
+from sickbay.trials.store.schema import FIXED, EpochRecord, Problem, SweepRecord
+from sickbay.trials.store.tables import Loaded, consolidated, consolidated_states, load_tables
+
+__all__ = [
+    "Loaded",
+    "Problem",
+    "StoredTrial",
+    "iter_histories",
+    "list_sweeps",
+    "load_history",
+    "load_tables",
+    "read_epoch_records",
+    "read_sweep",
+    "trial_states",
+]
+
+RUNNING = "running"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """A trial that has ended: its row of `trials` as plain values, and its history."""
+
+    trial_id: str
+    row: Mapping[str, Any]
+    history: History
+
+
+def list_sweeps(store: Store) -> tuple[SweepRecord, ...]:
+    """All sweeps, the latest submitted first."""
+    table = load_tables(store, ("sweeps",)).tables["sweeps"]
+    records = [_sweep_record(row) for row in rows_of_table(table)]
+    return tuple(sorted(records, key=lambda one: one.submitted_at or 0.0, reverse=True))
+
+
+def read_sweep(store: Store, sweep_id: str) -> SweepRecord | None:
+    """One sweep, None if there is none of that id. Raises StoreError if its file is damaged."""
+    rows = consolidated(store, "sweeps", sweep_id)
+    return _sweep_record(rows_of_table(rows)[0]) if rows is not None else None
+
+
+def trial_states(store: Store, sweep_id: str) -> dict[str, str]:
+    """Tell the state of every trial that was ever begun: a TrialState, or `running`.
+
+    `running` means that an attempt was begun and has not ended; whether its process is still alive,
+    the driver of the sweep knows. Raises StoreError if the sweep's consolidated file is damaged.
+    """
+    folders = list_parts(store, sweep_id)
+    read = read_all(store, read_ended, folders)
+    ended = {
+        one.trial_id: (str(one.row["state"]), int(one.row["attempt"]))
+        for one in read
+        if isinstance(one, Ended)
+    }
+    known = consolidated_states(store, sweep_id) | ended
+    states = {trial_id: state for trial_id, (state, _) in known.items()}
+    for folder in folders:
+        if folder.attempt > known.get(folder.trial_id, ("", 0))[1]:
+            states[folder.trial_id] = RUNNING
+    return states
+
+
+def read_epoch_records(store: Store, sweep_id: str, trial_id: str) -> tuple[EpochRecord, ...]:
+    """Read the evaluations that a trial left so far, ascending by epoch, of whatever attempt.
+
+    Raises StoreError if they are damaged.
+    """
+    return epoch_records(_epochs_of(store, sweep_id, _folder(store, sweep_id, trial_id)))
+
+
+def load_history(store: Store, sweep_id: str, trial_id: str) -> History:
+    """Read the history of a trial that has ended, finished if it completed.
+
+    Raises ValueError if no trial of that id has ended in this sweep, StoreError if it is damaged.
+    """
+    folder = _folder(store, sweep_id, trial_id)
+    ended = _sound(read_ended(store, folder))
+    if ended is not None:
+        row = dict(ended.row)
+    else:
+        table = consolidated(store, "trials", sweep_id, trial_id=trial_id)
+        if table is None or table.num_rows == 0:
+            raise ValueError(
+                f"no trial {trial_id!r} has ended in the sweep {sweep_id!r}: `sickbay results"
+                f" {sweep_id}` lists those that have"
+            )
+        row = rows_of_table(table)[0]
+    return _history(row, epoch_records(_epochs_of(store, sweep_id, folder)))
+
+
+def iter_histories(store: Store, sweep_id: str) -> Iterator[StoredTrial]:
+    """Every trial of a sweep that has ended, sorted by id, with its history. Reads each file once.
+
+    Raises StoreError if a file of the sweep is damaged: half a sweep must not pass for a whole one.
+    """
+    loaded = load_tables(store, ("trials", "epochs"), [sweep_id])
+    if loaded.problems:
+        raise StoreError("; ".join(str(problem) for problem in loaded.problems))
+    trials = loaded.tables["trials"].sort_by("trial_id")
+    epochs = loaded.tables["epochs"].sort_by([("trial_id", "ascending"), ("epoch", "ascending")])
+    ids = np.asarray(epochs["trial_id"].to_pylist(), dtype=object)
+    for row in rows_of_table(trials):
+        first = int(np.searchsorted(ids, row["trial_id"], side="left"))
+        last = int(np.searchsorted(ids, row["trial_id"], side="right"))
+        history = _history(row, epoch_records(epochs.slice(first, last - first)))
+        yield StoredTrial(row["trial_id"], row, history)
+
+
+def _sweep_record(row: dict[str, Any]) -> SweepRecord:
+    times = {name: row[name] and row[name].timestamp() for name in ("submitted_at", "finished_at")}
+    return SweepRecord(**{**row, **times})
+
+
+def _history(row: Mapping[str, Any], records: tuple[EpochRecord, ...]) -> History:
+    return History(
+        [record.row for record in records],
+        facts_from_json(row["facts"]),
+        int(row["epochs_planned"]),
+        finished=row["state"] == TrialState.COMPLETED,
+    )
+
+
+def _folder(store: Store, sweep_id: str, trial_id: str) -> PartFolder:
+    return current_folder(store, trial_parts(store, sweep_id, trial_id))
+
+
+def _epochs_of(store: Store, sweep_id: str, folder: PartFolder) -> pa.Table:
+    table = _sound(read_epoch_part(store, folder))
+    if table is None:
+        table = consolidated(store, "epochs", sweep_id, trial_id=folder.trial_id)
+    return FIXED["epochs"].empty_table() if table is None else table
+
+
+def _sound(read: T | Problem) -> T:
+    if isinstance(read, Problem):
+        raise StoreError(str(read))
+    return read

@@ -1,0 +1,241 @@
+"""System 2: is there an anomaly in the scene? A camera and a lidar, joined by attention.
+
+Three failures live here. A loss without labels, mean(s) + 0.1 std(s), is zero within twenty steps.
+Labels drawn anew each epoch leave the loss at H(p) and the accuracy at 1 - p, which looks like
+90 %. And attention without a residual throws the points' content away.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from sickbay.datasets.crossmodal.synthetic import (
+    P_RANDOM,
+    SYNTHETIC,
+    SceneSet,
+    SceneSpec,
+    batches,
+    counting_lines,
+    crossmodal_data,
+    data_identity,
+    scene_labels,
+)
+from sickbay.models.crossmodal.losses import constant_losses, sample_loss
+from sickbay.models.crossmodal.metrics import (
+    Steps,
+    branch_norms,
+    evaluation_signals,
+    training_signals,
+    truth_signals,
+)
+from sickbay.models.crossmodal.network import GRID, SceneNet, Scored, group_names
+from sickbay.models.shared.classification_metrics import Metrics, label_flip_rate
+from sickbay.models.shared.reference_lines import flip_line, scene_lines
+from sickbay.trials.contract import (
+    Config,
+    Context,
+    Factor,
+    Goal,
+    Objective,
+    ReferenceLine,
+    Row,
+    TaskFacts,
+    TaskKind,
+    Workload,
+)
+from sickbay.trials.probes import SAMPLE_EVERY, StepProbe
+from sickbay.trials.seeding import epoch_stream, seed_everything
+from sickbay.trials.store.checkpoints import Progress
+
+EVAL_SCENES = 64  # scenes that go through the net at once in evaluation
+TRAIN, VAL = 2**61, 2**61 + 2**60  # keep the draws of labels apart from those of the batches
+
+
+def train(config: Config, context: Context) -> Iterator[Row]:
+    """Train and yield a row after each epoch."""
+    seed_everything(context.seed)
+    split = crossmodal_data(_spec(config, context))
+    scenes, val = (part.to(context.device) for part in split)
+    torch.manual_seed(epoch_stream(context.seed, 0))
+    net = SceneNet(str(config["size"]), str(config["fusion"]), float(config["dropout"]))
+    net = net.to(context.device)
+    progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
+    progress.resume(context.restore(), context.device)
+    probe = StepProbe(net.groups())
+    for epoch in range(progress.epoch + 1, context.epochs + 1):
+        stream = epoch_stream(context.seed, epoch)
+        labels = _labels(scenes, config, context, epoch, TRAIN)
+        # mean_std drives gradients below 1e-38, where arithmetic is several times as slow.
+        torch.set_flush_denormal(True)
+        learnt = _train_epoch(progress, scenes, labels, config, probe, stream)
+        torch.set_flush_denormal(False)
+        progress.epoch = epoch
+        signals = {
+            **probe.finish_epoch(),
+            **learnt,
+            **_label_signals(scenes, labels, config, context, epoch),
+            **_evaluate(net, val, _labels(val, config, context, epoch, VAL), config),
+        }
+        context.save(progress.pack)
+        yield Row(epoch, progress.step, signals)
+
+
+def facts(config: Config, context: Context) -> TaskFacts:
+    """Return the floors, measured through the trained loss on the labels that it is told."""
+    scenes, val = crossmodal_data(_spec(config, context))
+    told = _labels(scenes, config, context, 1, TRAIN)
+    val_told = _labels(val, config, context, 1, VAL)
+    loss, pos_weight = str(config["loss"]), float(config["pos_weight"])
+    positives = int(told.sum())
+    return TaskFacts(
+        kind=TaskKind.BINARY,
+        floors={
+            "val_loss": float(constant_losses(loss, val_told, pos_weight).mean()),
+            "train_loss": float(constant_losses(loss, told, pos_weight).mean()),
+        },
+        class_counts=(len(told) - positives, positives),
+        n={"train": len(scenes), "val": len(val)},
+        groups=group_names(str(config["fusion"])),
+        loss_minimum=0.0,
+        reference_lines=_reference_lines(config, float(val_told.mean())),
+    )
+
+
+def _labels(scenes: SceneSet, config: Config, context: Context, epoch: int, offset: int) -> Tensor:
+    """Return the labels told in an epoch; of the made-up ones only `random10` change with it."""
+    source = str(config["label_source"])
+    drawn_at = epoch if source == "random10" else 0
+    return scene_labels(scenes, source, epoch_stream(context.seed, drawn_at) + offset)
+
+
+def _train_epoch(
+    progress: Progress,
+    scenes: SceneSet,
+    labels: Tensor,
+    config: Config,
+    probe: StepProbe,
+    stream: int,
+) -> Metrics:
+    """Go once through the training split; return what its steps have shown."""
+    generator = torch.Generator().manual_seed(stream)
+    torch.manual_seed(stream ^ 2**31)  # for dropout; torch reads the lower 32 bits only
+    net, optimizer = progress.net.train(), progress.optimizer
+    assert isinstance(net, SceneNet)
+    groups, parameters = net.groups(), list(net.parameters())
+    loss_name, pos_weight = str(config["loss"]), float(config["pos_weight"])
+    points, select = int(config["points"]), str(config["point_select"])
+    learnt = Steps()
+    for batch in batches(scenes, labels, int(config["batch_size"]), points, select, generator):
+        logits = net(batch.images, batch.points).logits
+        logits.retain_grad()
+        loss = sample_loss(loss_name, logits, batch.labels, pos_weight).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        probe.after_backward()
+        learnt.add(logits, batch.labels)
+        if progress.step % SAMPLE_EVERY == 0:
+            learnt.branches.append(branch_norms(groups))
+        norm = get_total_norm([one.grad for one in parameters if one.grad is not None])
+        optimizer.step()
+        probe.after_update(loss, norm)
+        progress.step += 1
+    return training_signals(learnt, loss_name)
+
+
+def _label_signals(
+    scenes: SceneSet, labels: Tensor, config: Config, context: Context, epoch: int
+) -> Metrics:
+    """Compare the labels told with the truth, and with those told an epoch before."""
+    signals = truth_signals(labels, scenes.truth)
+    if epoch > 1:
+        before = _labels(scenes, config, context, epoch - 1, TRAIN)
+        signals["label_flip_rate"] = label_flip_rate(before, labels)
+        signals["label_flip_n"] = float(len(labels))
+    return signals
+
+
+@torch.no_grad()
+def _evaluate(net: SceneNet, val: SceneSet, labels: Tensor, config: Config) -> Metrics:
+    net.eval()
+    points, select = int(config["points"]), str(config["point_select"])
+    scored = Scored.concatenate(
+        net(batch.images, batch.points)
+        for batch in batches(val, labels, EVAL_SCENES, points, select)
+    )
+    truth = val.truth if config["label_source"] != "true" else None
+    loss, pos_weight = str(config["loss"]), float(config["pos_weight"])
+    return evaluation_signals(scored, labels, truth, loss, pos_weight)
+
+
+def _spec(config: Config, context: Context) -> SceneSpec:
+    return SceneSpec(
+        dataset=str(config["dataset"]),
+        train_scenes=int(config["train_scenes"]),
+        val_scenes=int(config["val_scenes"]),
+        height=int(config["height"]),
+        width=int(config["width"]),
+        seed=context.seed,
+    )
+
+
+def _reference_lines(config: Config, share: float) -> tuple[ReferenceLine, ...]:
+    tokens = GRID * GRID if str(config["fusion"]).startswith("full") else 0
+    lines = scene_lines(str(config["loss"]), float(config["pos_weight"]), share, tokens)
+    if config["label_source"] == "random10":
+        lines = (*lines, flip_line(P_RANDOM))
+    if config["label_source"] in ("true", "voxel") and config["dataset"] == SYNTHETIC:
+        lines = (*lines, *counting_lines())
+    return tuple(ReferenceLine(*line) for line in lines)
+
+
+WORKLOAD = Workload(
+    name="crossmodal_anomaly",
+    version="1",
+    doc="Camera and lidar joined by attention: is there an anomaly in the scene?",
+    defaults={
+        "batch_size": 8,
+        "dataset": SYNTHETIC,
+        "dropout": 0.3,
+        "epochs": 14,
+        "fusion": "full",
+        "height": 32,
+        "label_source": "true",
+        "loss": "bce",
+        "lr": 1e-3,
+        "point_select": "random",
+        "points": 256,
+        "pos_weight": 1.0,
+        "size": "small",
+        "train_scenes": 600,
+        "val_scenes": 400,
+        "width": 48,
+    },
+    factors=(
+        Factor(
+            "fusion",
+            ("full", "none", "image", "points", "full_residual", "full_residual_pos"),
+            "what the head sees of the two sensors",
+        ),
+        Factor(
+            "label_source",
+            ("true", "random10", "random_fixed", "all_one", "voxel"),
+            "where labels come from; random10 draws them anew each epoch",
+        ),
+        Factor("loss", ("bce", "mean_std", "focal"), "what is minimised; mean_std sees no label"),
+        Factor("pos_weight", (1.0, 9.0), "weight of the positives", 0.01, 1000.0, log=True),
+        Factor("point_select", ("random", "first"), "which lidar returns are seen"),
+        Factor("lr", (1e-3, 1e-4, 1e-2), "Adam's learning rate", 1e-6, 1e-1, log=True),
+        Factor("batch_size", (8, 32), "scenes of a step", 1, 4096, log=True),
+        Factor("dropout", (0.3, 0.0), "dropout of the head", 0.0, 0.9),
+    ),
+    objective=Objective("val_auroc", Goal.MAXIMIZE),
+    train=train,
+    facts=facts,
+    data_identity=lambda config: data_identity(str(config["dataset"])),
+    sizes={
+        "full": {"epochs": 30, "height": 224, "points": 1000, "width": 224}
+        | {"train_scenes": 4200, "val_scenes": 4200}
+    },
+)

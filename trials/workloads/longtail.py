@@ -1,0 +1,250 @@
+"""System 5: Strategy A. An encoder, a diffusion model of its features and a classifier, at once.
+
+A pretrained encoder is trained further on images of classes whose sizes fall a hundredfold. At a
+rate of 1e-2 it forgets what it knew, for good; at 1e-3 there is a dip when it is let go, which
+passes, and which warmup only moves; a cap on the semantic loss passes no gradient at all.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+import sickbay.datasets.formats.cifar as cifar_code
+import sickbay.datasets.longtail.images as images_code
+import sickbay.datasets.longtail.synthetic as data_code
+import sickbay.models.longtail.network as encoder_code
+import sickbay.models.longtail.pretraining as pretraining_code
+from sickbay.datasets.longtail.synthetic import (
+    SYNTHETIC,
+    LongtailData,
+    LongtailSpec,
+    batches,
+    data_identity,
+    longtail_data,
+)
+from sickbay.models.longtail.evaluation import Seen, Start, Views, encoded, evaluate, start_of
+from sickbay.models.longtail.lines import longtail_lines
+from sickbay.models.longtail.losses import entropy, prior_loss
+from sickbay.models.longtail.network import Encoder, HeadOptions, LongtailNet, group_names
+from sickbay.models.longtail.pretraining import pretrain
+from sickbay.models.longtail.steps import Steps
+from sickbay.models.longtail.training import Strategy, StrategyOptions
+from sickbay.trials.contract import (
+    Config,
+    Context,
+    Factor,
+    Goal,
+    Objective,
+    ReferenceLine,
+    Row,
+    TaskFacts,
+    TaskKind,
+    Workload,
+)
+from sickbay.trials.probes import StepProbe
+from sickbay.trials.seeding import epoch_stream, seed_everything
+from sickbay.trials.store.checkpoints import pack, unpack
+from sickbay.trials.store.pretrained import Recipe, pretrained
+
+EVAL_IMAGES = 250  # images that go through the encoder at once in evaluation
+PRETRAIN, PRETRAIN_ORDER = -1, -2  # stand for epochs where pretraining draws
+PRETRAIN_SETTINGS = """size dataset classes n_max imbalance width augment pretrain_split
+    pretrain_images pretrain_steps pretrain_batch"""
+PRETRAIN_CODE = (cifar_code, data_code, images_code, encoder_code, pretraining_code)
+
+
+def train(config: Config, context: Context) -> Iterator[Row]:
+    """Train and yield a row after each epoch."""
+    seed_everything(context.seed)
+    data = longtail_data(_spec(config, context)).to(context.device)
+    counts, size, augment = data.counts(), int(config["batch_size"]), bool(config["augment"])
+    net, start = _begin(config, context, data)
+    planned = math.ceil(len(data.train) / size)
+    strategy = Strategy(net, StrategyOptions.of(config, planned * context.epochs))
+    done = _resume(strategy, context)
+    groups = net.groups()
+    probe = StepProbe({name: groups[name] for name in _trained(config)})
+    for epoch in range(done + 1, context.epochs + 1):
+        generator = torch.Generator().manual_seed(epoch_stream(context.seed, epoch))
+        steps = Steps(planned)
+        net.zero_grad()  # of two optimisers the probe sees one a step late: not over an epoch's end
+        for batch in batches(data.train, size, generator, augment=augment):
+            strategy.step(batch, generator, probe, steps)
+        signals = {
+            **probe.finish_epoch(),
+            **steps.signals(data.classes),
+            **evaluate(net, _views(net.encoder, data), start, counts),
+        }
+        context.save(functools.partial(_packed, strategy, epoch))
+        yield Row(epoch, strategy.taken, signals)
+
+
+def facts(config: Config, context: Context) -> TaskFacts:
+    """Return the floors: the shares of the training classes, predicted for every image; and more.
+
+    The validation images are balanced, so that floor is well over that of the training loss.
+    """
+    data = longtail_data(_spec(config, context))
+    counts = data.counts()
+    return TaskFacts(
+        kind=TaskKind.MULTICLASS,
+        floors={
+            "val_loss": float(prior_loss(counts, data.val.labels).mean()),
+            "train_loss": entropy(counts),
+        },
+        class_counts=counts,
+        n={"train": len(data.train), "val": len(data.val)},
+        groups=_trained(config),
+        loss_minimum=0.0,
+        reference_lines=tuple(
+            ReferenceLine(*line) for line in longtail_lines(counts, _head(config))
+        ),
+    )
+
+
+def _begin(config: Config, context: Context, data: LongtailData) -> tuple[LongtailNet, Start]:
+    """Build the net around the pretrained encoder, and keep what that one knows."""
+    torch.manual_seed(epoch_stream(context.seed, 0))
+    net = LongtailNet(str(config["size"]), data.classes, _head(config)).to(context.device)
+    net.encoder.load_state_dict(_pretrained(config, context, data))
+    views = _views(net.encoder, data)
+    net.start_prototypes(views.means.features, views.means.labels)
+    return net, start_of(net, views)
+
+
+def _pretrained(config: Config, context: Context, data: LongtailData) -> dict[str, Tensor]:
+    """Train the encoder alone, or fetch the one that was trained so before."""
+    size, steps = str(config["size"]), int(config["pretrain_steps"])
+    batch, augment = int(config["pretrain_batch"]), bool(config["augment"])
+    stream = epoch_stream(context.seed, PRETRAIN)
+
+    def make() -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(epoch_stream(context.seed, PRETRAIN_ORDER))
+        endless = itertools.chain.from_iterable(
+            batches(data.pretrain, batch, generator, augment=augment) for _ in itertools.count()
+        )
+        encoder = Encoder(size).to(context.device)
+        return pretrain(encoder, data.classes, steps, endless)
+
+    settings = {name: config[name] for name in PRETRAIN_SETTINGS.split()}
+    settings["data"] = data_identity(str(config["dataset"]))
+    recipe = Recipe(WORKLOAD.name, settings, stream, context.device, PRETRAIN_CODE)
+    return pretrained(recipe, make)
+
+
+def _views(encoder: Encoder, data: LongtailData) -> Views:
+    parts = (data.val, data.support, data.means)
+    return Views(*(Seen(encoded(encoder, p.chunks(EVAL_IMAGES)), p.labels) for p in parts))
+
+
+def _packed(strategy: Strategy, epoch: int) -> bytes:
+    return pack(strategy.state() | {"epoch": epoch})
+
+
+def _resume(strategy: Strategy, context: Context) -> int:
+    """Take over a checkpoint, if there is one; return the epochs done."""
+    kept = context.restore()
+    if kept is None:
+        return 0
+    state = unpack(kept, context.device)
+    strategy.load(state)
+    return int(state["epoch"])
+
+
+def _trained(config: Config) -> tuple[str, ...]:
+    """Name the groups that are meant to train."""
+    encoder, diffusion = float(config["encoder_lr"]) > 0.0, float(config["lambda_sem"]) > 0.0
+    return group_names(encoder=encoder, diffusion=diffusion)
+
+
+def _head(config: Config) -> HeadOptions:
+    kind = str(config["classifier"])
+    return HeadOptions(kind, float(config["wcdas_s_init"]), float(config["wcdas_g"]))
+
+
+def _spec(config: Config, context: Context) -> LongtailSpec:
+    return LongtailSpec(
+        dataset=str(config["dataset"]),
+        classes=int(config["classes"]),
+        largest=int(config["n_max"]),
+        imbalance=float(config["imbalance"]),
+        width=int(config["width"]),
+        val_images=int(config["val_images"]),
+        pretrain_split=str(config["pretrain_split"]),
+        pretrain_images=int(config["pretrain_images"]),
+        seed=context.seed,
+    )
+
+
+WORKLOAD = Workload(
+    name="longtail_diffusion",
+    version="1",
+    doc="Strategy A: encoder, feature diffusion and classifier at once, on long-tailed classes.",
+    defaults={
+        "augment": False,
+        "batch_size": 64,
+        "bn_mode": "train",
+        "classes": 10,
+        "classifier": "ce",
+        "dataset": SYNTHETIC,
+        "ddim_steps": 10,
+        "encoder_lr": 1e-3,
+        "epochs": 20,
+        "eta_p": 0.05,
+        "eta_r": 0.05,
+        "grad_mode": "joint",
+        "head_lr": 1e-2,
+        "imbalance": 100.0,
+        "lambda_sem": 0.01,
+        "loss_cap": "none",
+        "lr": 1e-3,
+        "n_max": 400,
+        "pretrain_batch": 64,
+        "pretrain_images": 500,
+        "pretrain_split": "balanced",
+        "pretrain_steps": 600,
+        "radius": "mse",
+        "size": "small",
+        "val_images": 100,
+        "warmup": 0.25,
+        "wcdas_g": 0.0,
+        "wcdas_s_init": 0.0,
+        "width": 16,
+    },
+    # Where WCDAS is the head, `wcdas_s_init` (0, 30) and `wcdas_g` (0, -1, 1) may be swept, too;
+    # with the baseline's head they would be factors that do nothing.
+    factors=(
+        Factor("encoder_lr", (1e-3, 1e-5, 1e-4, 0.0, 1e-2), "Adam's rate of the encoder", 0.0, 1.0),
+        Factor("warmup", (0.25, 0.0, 0.5), "share of the run in which the encoder rests", 0.0, 1.0),
+        Factor(
+            "grad_mode",
+            ("joint", "detach_features", "decoupled"),
+            "how the diffusion model's loss reaches the encoder",
+        ),
+        Factor("classifier", ("ce", "wcdas"), "linear head, or angles and wrapped Cauchy"),
+        Factor("pretrain_split", ("balanced", "lt"), "what the encoder was pretrained on"),
+        Factor("lambda_sem", (0.01, 0.0, 1.0, 10.0), "weight of the semantic loss", 0.0, 1e3),
+        Factor("loss_cap", ("none", 5.0), "where the semantic loss is clamped"),
+        Factor("eta_p", (0.05, 0.0), "weight of the prototype loss", 0.0, 100.0),
+        Factor("eta_r", (0.05, 0.0, 0.1), "weight of the radius loss", 0.0, 100.0),
+        Factor("radius", ("mse", "hinge.5"), "form of the radius loss"),
+        Factor("bn_mode", ("train", "eval"), "batch normalisation once the encoder is let go"),
+        Factor("head_lr", (1e-2, 1e-3), "Adam's rate of the classifier", 1e-6, 1.0, log=True),
+        Factor("imbalance", (100.0, 10.0), "largest class over smallest", 1.0, 1000.0, log=True),
+        Factor("lr", (1e-3, 1e-4), "Adam's rate of the diffusion model", 1e-6, 1.0, log=True),
+        Factor("batch_size", (64, 32), "images of a step", 2, 4096, log=True),
+    ),
+    objective=Objective("val_accuracy", Goal.MAXIMIZE),
+    train=train,
+    facts=facts,
+    data_identity=lambda config: data_identity(str(config["dataset"])),
+    sizes={
+        "full": {"augment": True, "batch_size": 256, "ddim_steps": 50, "epochs": 400}
+        | {"n_max": 5000, "pretrain_batch": 128, "pretrain_images": 5000, "pretrain_steps": 20_000}
+        | {"val_images": 1000, "width": 32}
+    },
+)

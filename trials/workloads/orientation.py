@@ -1,0 +1,228 @@
+"""System 1: a PointNet++ that says which ways an object may face, as a mixture of von Mises.
+
+Two failures live here. With the μ head at zero its gradient is exactly zero, and the loss stays at
+the best constant (0.7429 for four peaks of κ 8). With the matched loss weighted by the predicted
+weights the loss falls below 0.1 while one component of four is alive.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from sickbay.datasets.orientation.synthetic import (
+    SYNTHETIC,
+    Batch,
+    Clouds,
+    OrientationSpec,
+    batches,
+    data_identity,
+    orientation_data,
+)
+from sickbay.models.orientation.floor import density_floor, loss_floor
+from sickbay.models.orientation.metrics import Metrics, gradient_cosine, mixture_metrics
+from sickbay.models.orientation.mixture import Mixture, mixture_loss
+from sickbay.models.orientation.network import HeadOptions, OrientationNet, group_names
+from sickbay.models.shared.reference_lines import mixture_lines
+from sickbay.trials.contract import (
+    Config,
+    Context,
+    Factor,
+    Goal,
+    Objective,
+    ReferenceLine,
+    Row,
+    TaskFacts,
+    TaskKind,
+    Workload,
+)
+from sickbay.trials.probes import StepProbe
+from sickbay.trials.seeding import epoch_stream, seed_everything
+from sickbay.trials.store.checkpoints import Progress
+
+CLIP = 1.0
+EVAL_POINTS = 8_192  # points that go through the net at once in evaluation
+
+
+def train(config: Config, context: Context) -> Iterator[Row]:
+    """Train and yield a row after each epoch."""
+    seed_everything(context.seed)
+    split = orientation_data(_spec(config, context))
+    clouds, val = (part.to(context.device) for part in split)
+    torch.manual_seed(epoch_stream(context.seed, 0))
+    net = _build(config).to(context.device)
+    progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
+    progress.resume(context.restore(), context.device)
+    groups = net.groups()
+    probe = StepProbe({name: groups[name] for name in _trained(config)}, CLIP)
+    for epoch in range(progress.epoch + 1, context.epochs + 1):
+        for group in progress.optimizer.param_groups:
+            group["lr"] = _rate(config, (epoch - 1) / context.epochs)
+        targets = _train_epoch(progress, clouds, config, probe, epoch_stream(context.seed, epoch))
+        progress.epoch = epoch
+        signals = {
+            **probe.finish_epoch(),
+            **_evaluate(net, val, config),
+            "supervised_targets": float(targets),
+            "component_gradient_cosine": gradient_cosine(net.component_gradients()),
+        }
+        context.save(progress.pack)
+        yield Row(epoch, progress.step, signals)
+
+
+def facts(config: Config, context: Context) -> TaskFacts:
+    """Return the floors, measured through the trained loss on the validation targets, and more."""
+    spec, rotations = _spec(config, context), int(config["val_rotations"])
+    clouds, val = orientation_data(spec)
+    loss_h0, density_h0 = _floors(spec, rotations, str(config["loss"]))
+    return TaskFacts(
+        kind=TaskKind.DENSITY,
+        floors={"val_loss": loss_h0, "val_density_kl": density_h0},
+        n={"train": len(clouds) * int(config["rotations"]), "val": len(val) * rotations},
+        groups=_trained(config),
+        components=spec.components,
+        loss_minimum=0.0,
+        reference_lines=tuple(
+            ReferenceLine(*line) for line in mixture_lines(spec.kfold, spec.kappa)
+        ),
+    )
+
+
+def _trained(config: Config) -> tuple[str, ...]:
+    """Name the groups with something to learn: a lone weight is 1, a flat truth has no angle."""
+    kfold = int(config["kfold"])
+    idle = {"head_pi"} if kfold < 2 else set()
+    idle |= {"head_mu"} if kfold == 0 else set()
+    return tuple(name for name in group_names(str(config["size"])) if name not in idle)
+
+
+def _build(config: Config) -> OrientationNet:
+    options = HeadOptions(
+        components=max(int(config["kfold"]), 1),
+        initialization=str(config["initialization"]),
+        guard=str(config["atan2_guard"]),
+        temperature=float(config["pi_temp"]),
+    )
+    return OrientationNet(str(config["size"]), options, float(config["dropout"]))
+
+
+def _rate(config: Config, done: float) -> float:
+    """Return the learning rate when a share of the epochs is done."""
+    schedules = {"constant": 1.0, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}
+    name = str(config["lr_schedule"])
+    if name not in schedules:
+        raise ValueError(
+            f"lr_schedule: {name!r} is not known; choose one of {', '.join(schedules)}"
+        )
+    return float(config["lr"]) * schedules[name]
+
+
+def _train_epoch(
+    progress: Progress, clouds: Clouds, config: Config, probe: StepProbe, stream: int
+) -> int:
+    """Go once through the training split; return how many targets were learnt from."""
+    generator = torch.Generator().manual_seed(stream)
+    torch.manual_seed(stream + 2**62)  # dropout draws from the global generator
+    net, optimizer = progress.net.train(), progress.optimizer
+    parameters = list(net.parameters())
+    targets = 0
+    for batch in batches(clouds, int(config["rotations"]), int(config["batch_size"]), generator):
+        predicted = net(batch.points, generator)
+        loss = mixture_loss(str(config["loss"]), predicted, _truth(batch)).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        probe.after_backward()
+        norm = clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+        probe.after_update(loss, norm)
+        progress.step += 1
+        targets += batch.mu.numel()
+    return targets
+
+
+@torch.no_grad()
+def _evaluate(net: OrientationNet, val: Clouds, config: Config) -> Metrics:
+    net.eval()
+    chunk = max(int(config["batch_size"]), EVAL_POINTS // val.points.shape[1])
+    parts = [
+        (net(batch.points), _truth(batch))
+        for batch in batches(val, int(config["val_rotations"]), chunk)
+    ]
+    predicted = Mixture.concatenate([part[0] for part in parts])
+    truth = Mixture.concatenate([part[1] for part in parts])
+    return mixture_metrics(predicted, truth, str(config["loss"]))
+
+
+def _truth(batch: Batch) -> Mixture:
+    return Mixture(batch.mu, batch.kappa, batch.weight.log())
+
+
+def _spec(config: Config, context: Context) -> OrientationSpec:
+    return OrientationSpec(
+        dataset=str(config["dataset"]),
+        kfold=int(config["kfold"]),
+        kappa=float(config["kappa_gt"]),
+        components=max(int(config["kfold"]), 1),
+        points=int(config["points"]),
+        train_shapes=int(config["train_shapes"]),
+        val_shapes=int(config["val_shapes"]),
+        classes=str(config["classes"]),
+        seed=context.seed,
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _floors(spec: OrientationSpec, rotations: int, loss: str) -> tuple[float, float]:
+    _, val = orientation_data(spec)
+    truth = Mixture.concatenate([_truth(batch) for batch in batches(val, rotations, len(val))])
+    return loss_floor(loss, truth, spec.kappa), density_floor(truth, spec.kappa)
+
+
+WORKLOAD = Workload(
+    name="mvm_orientation",
+    version="1",
+    doc="PointNet++ with a von Mises mixture head: the ways in which an object may face.",
+    defaults={
+        "atan2_guard": "where",
+        "batch_size": 32,
+        "classes": "",
+        "dataset": SYNTHETIC,
+        "dropout": 0.4,
+        "epochs": 20,
+        "initialization": "zeros",
+        "kappa_gt": 8.0,
+        "kfold": 4,
+        "loss": "pred_w",
+        "lr": 1e-3,
+        "lr_schedule": "cosine",
+        "pi_temp": 0.7,
+        "points": 128,
+        "rotations": 12,
+        "size": "small",
+        "train_shapes": 64,
+        "val_rotations": 12,
+        "val_shapes": 16,
+    },
+    factors=(
+        Factor("initialization", ("zeros", "preset", "random", "tiny", "same"), "how μ starts"),
+        Factor("loss", ("pred_w", "uniform", "pred_w+wl", "dense"), "how peaks are weighted"),
+        Factor("atan2_guard", ("where", "none", "eps-shift"), "what guards atan2 at (0, 0)"),
+        Factor("pi_temp", (0.7, 2.0), "temperature of the mixture weights"),
+        Factor("rotations", (12, 1, 6), "turned copies of each training shape", 1, 360),
+        Factor("kappa_gt", (8.0,), "concentration of the true peaks", 0.5, 80.0, log=True),
+        Factor("lr", (1e-3, 2e-3, 5e-4), "Adam's learning rate", 1e-5, 1e-1, log=True),
+        Factor("dropout", (0.4, 0.0), "dropout of the trunk", 0.0, 0.9),
+        Factor("kfold", (4, 1, 2, 3, 6, 0), "peaks of the shapes, and components of the head"),
+        Factor("batch_size", (32, 8), "samples of a step", 1, 4096, log=True),
+    ),
+    objective=Objective("val_loss", Goal.MINIMIZE),
+    train=train,
+    facts=facts,
+    data_identity=lambda config: data_identity(str(config["dataset"])),
+    sizes={
+        "full": {"batch_size": 8, "epochs": 50, "lr": 5e-4, "points": 10_000}
+        | {"train_shapes": 217, "val_shapes": 54}
+    },
+)

@@ -1,0 +1,248 @@
+"""System 3: score every lidar point as normal or anomalous.
+
+One failure, and three wrong explanations of it. The labels are noise, drawn anew in each epoch, so
+the best answer is a constant, and recall is 0 or 1 by the weight of positives alone. Neither that
+weight nor the imbalance is the cause: with the right labels even a weight of 1 ranks perfectly. A
+voxel transform of another data set finds no label at all, and then accuracy is perfect.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from sickbay.datasets.formats.anovox_voxels import TRANSFORMS
+from sickbay.datasets.pointwise.synthetic import (
+    LABEL_SOURCES,
+    RANDOM_SHARE,
+    SYNTHETIC,
+    Labelling,
+    PointScenes,
+    SceneSpec,
+    data_identity,
+    point_scenes,
+    targets,
+    true_targets,
+)
+from sickbay.models.pointwise.losses import (
+    LOSSES,
+    PLANS,
+    LossOptions,
+    best_constant,
+    scene_losses,
+)
+from sickbay.models.pointwise.metrics import (
+    Seen,
+    evaluate,
+    gradient_norm,
+    label_signals,
+    seen_signals,
+    unit_of,
+)
+from sickbay.models.pointwise.network import FUSIONS, PointAnomalyNet, group_names
+from sickbay.models.shared.reference_lines import flip_line, point_lines
+from sickbay.trials.contract import (
+    Config,
+    Context,
+    Factor,
+    Goal,
+    Objective,
+    ReferenceLine,
+    Row,
+    TaskFacts,
+    TaskKind,
+    Workload,
+)
+from sickbay.trials.probes import StepProbe
+from sickbay.trials.seeding import epoch_stream, seed_everything
+from sickbay.trials.store.checkpoints import Progress
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a configuration asks to be learnt: the plan, the loss, the labels of both splits."""
+
+    plan: str
+    loss: LossOptions
+    of_train: Labelling
+    of_val: Labelling
+
+
+def train(config: Config, context: Context) -> Iterator[Row]:
+    """Train and yield a row after each epoch."""
+    seed_everything(context.seed)
+    task = _task(config, context)
+    scenes, val = (part.to(context.device) for part in point_scenes(_spec(config, context)))
+    torch.manual_seed(epoch_stream(context.seed, 0))
+    net = PointAnomalyNet(str(config["size"]), str(config["fusion"])).to(context.device)
+    progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
+    progress.resume(context.restore(), context.device)
+    probe = StepProbe(net.groups())
+    before = targets(scenes, task.of_train, progress.epoch) if progress.epoch else None
+    val_target = None
+    for epoch in range(progress.epoch + 1, context.epochs + 1):
+        _set_rate(progress, float(config["lr"]), (epoch - 1) / context.epochs)
+        target = targets(scenes, task.of_train, epoch, before)
+        val_target = targets(val, task.of_val, epoch, val_target)
+        batches = _batches(len(scenes), int(config["batch_size"]), context.seed, epoch)
+        seen = _train_epoch(progress, scenes, target, task, batches, probe)
+        progress.epoch = epoch
+        signals = {
+            **probe.finish_epoch(),
+            **seen_signals(seen),
+            **label_signals(target, true_targets(scenes, task.of_train), before),
+            "supervised_targets": float(seen.target.numel()),
+            "branch_gradient_norm": [gradient_norm(net.points), gradient_norm(net.image)],
+            **evaluate(net, (val.points, val.images), val.truth, val_target, task.plan, task.loss),
+        }
+        before = target
+        context.save(progress.pack)
+        yield Row(epoch, progress.step, signals)
+
+
+def facts(config: Config, context: Context) -> TaskFacts:
+    """Return the floors under the trained loss and labels, and where noise would lead."""
+    task = _task(config, context)
+    scenes, val = point_scenes(_spec(config, context))
+    target, val_target = targets(scenes, task.of_train, 1), targets(val, task.of_val, 1)
+    share, val_share = (float(one.double().mean()) for one in (target, val_target))
+    positives, points = int(target.sum()), int(config["points"])
+    return TaskFacts(
+        kind=TaskKind.BINARY,
+        floors={
+            "val_loss": best_constant(task.loss, val_share, task.plan, points)[1],
+            "train_loss": best_constant(task.loss, share, task.plan, points)[1],
+        },
+        class_counts=(target.numel() - positives, positives),
+        n={"train": target.numel(), "val": val_target.numel()},
+        groups=group_names(str(config["size"]), str(config["fusion"])),
+        loss_minimum=0.0,
+        reference_lines=_reference_lines(task, val_share, points),
+    )
+
+
+def _batches(count: int, size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
+    """Shuffle the scenes into even batches of at most `size`, and seed what dropout draws from."""
+    stream = epoch_stream(seed, epoch)
+    torch.manual_seed(stream + 2**62)
+    order_S = torch.randperm(count, generator=torch.Generator().manual_seed(stream))
+    return order_S.tensor_split(math.ceil(count / size))
+
+
+def _set_rate(progress: Progress, highest: float, done: float) -> None:
+    """Set the rate where a cosine from `highest` to 1e-6 is when a share of the epochs is done."""
+    rate = 1e-6 + (highest - 1e-6) * 0.5 * (1.0 + math.cos(math.pi * done))
+    for group in progress.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _train_epoch(
+    progress: Progress,
+    scenes: PointScenes,
+    target: Tensor,
+    task: Task,
+    batches: tuple[Tensor, ...],
+    probe: StepProbe,
+) -> Seen:
+    """Go once through the training split; return what was seen there."""
+    net, optimizer = progress.net.train(), progress.optimizer
+    assert isinstance(net, PointAnomalyNet)
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for index_B in batches:
+        chosen_B = index_B.to(target.device)
+        feature_BNC, _ = net.encode(scenes.points[chosen_B], scenes.images[chosen_B])
+        logits = net.decide(feature_BNC, task.plan)
+        logits.retain_grad()
+        loss = scene_losses(task.plan, task.loss, logits, target[chosen_B]).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        probe.after_backward()
+        norm = get_total_norm([one.grad for one in net.parameters() if one.grad is not None])
+        optimizer.step()
+        probe.after_update(loss, norm)
+        progress.step += 1
+        parts.append(unit_of(task.plan, logits, target[chosen_B]))
+    return Seen(*(torch.cat(part).flatten() for part in zip(*parts, strict=True)))
+
+
+def _task(config: Config, context: Context) -> Task:
+    options = LossOptions(
+        kind=str(config["loss"]),
+        pos_weight=float(config["pos_weight"]),
+        alpha=float(config["focal_alpha"]),
+        gamma=float(config["focal_gamma"]),
+    )
+    plan = str(config["plan"])
+    source, transform = str(config["label_source"]), str(config["transform"])
+    labellings = (
+        Labelling(source, transform, plan != "A", context.seed, split) for split in (0, 1)
+    )
+    return Task(plan, options, *labellings)
+
+
+def _spec(config: Config, context: Context) -> SceneSpec:
+    return SceneSpec(
+        dataset=str(config["dataset"]),
+        points=int(config["points"]),
+        train_scenes=int(config["train_scenes"]),
+        val_scenes=int(config["val_scenes"]),
+        size=str(config["size"]),
+        seed=context.seed,
+    )
+
+
+def _reference_lines(task: Task, share: float, points: int) -> tuple[ReferenceLine, ...]:
+    source = task.of_val.source
+    noise = source.startswith("random")
+    lines = point_lines(task.plan, task.loss, share, points, noise=noise)
+    if source == "random15" and task.plan == "A":
+        lines = (*lines, flip_line(RANDOM_SHARE))
+    return tuple(ReferenceLine(*line) for line in lines)
+
+
+WORKLOAD = Workload(
+    name="pointwise_anomaly",
+    version="1",
+    doc="A detector that scores each lidar point, under labels that may be noise.",
+    defaults={
+        "batch_size": 8,
+        "dataset": SYNTHETIC,
+        "epochs": 14,
+        "focal_alpha": 0.1,
+        "focal_gamma": 3.0,
+        "fusion": "full",
+        "label_source": "random15",
+        "loss": "focal",
+        "lr": 3e-3,
+        "plan": "A",
+        "points": 256,
+        "pos_weight": 1.0,
+        "size": "small",
+        "train_scenes": 300,
+        "transform": "anovox",
+        "val_scenes": 160,
+    },
+    factors=(
+        Factor("label_source", LABEL_SOURCES, "where labels come from"),
+        Factor("transform", tuple(TRANSFORMS), "how a point finds its voxel (source: transform)"),
+        Factor("loss", LOSSES, "what is minimised"),
+        Factor("pos_weight", (1.0, 3.0, 10.0, 100.0, 1000.0), "of positives", 1e-3, 1e5, log=True),
+        Factor("plan", PLANS, "learn from points (A), or from whole scenes"),
+        Factor("fusion", FUSIONS, "attention without and with a residual; no image"),
+        Factor("focal_alpha", (0.1, 0.25, 0.9), "the focal loss's weight of positives", 0.0, 1.0),
+        Factor("focal_gamma", (3.0, 2.0), "the focal loss's exponent", 0.0, 10.0),
+        Factor("lr", (3e-3, 1e-3, 1e-2), "where the rate's cosine begins", 1e-5, 1e-1, log=True),
+        Factor("points", (256, 128), "points of a scene", 8, 65536, log=True),
+        Factor("batch_size", (8, 4), "scenes of a step", 2, 4096, log=True),
+    ),
+    objective=Objective("val_truth_auroc", Goal.MAXIMIZE),
+    train=train,
+    facts=facts,
+    data_identity=lambda config: data_identity(str(config["dataset"])),
+    sizes={
+        "full": {"batch_size": 4, "epochs": 30, "lr": 1e-3, "points": 2048, "train_scenes": 800}
+    },
+)

@@ -1,0 +1,369 @@
+"""System 4: a detector whose queries weight the features that they look at.
+
+Weights drawn as Gaussians that sum to one leave a map of mean Σw / (H W), some hundredths, whatever
+their width; queries that no camera sees and padding pile up on one pixel, and division by that
+pixel's value takes what is left. The features then vanish but for the residual. And a weight that
+is read as a number passes no gradient: the generator never learns.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from types import ModuleType
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+import sickbay.datasets.formats.nuscenes as files
+import sickbay.datasets.formats.nuscenes_tables as tables
+import sickbay.datasets.reweighting.synthetic as worlds
+import sickbay.models.reweighting.network as nets
+from sickbay.datasets.formats.file_trees import tree_identity
+from sickbay.datasets.reweighting import drives, frames
+from sickbay.datasets.reweighting.frames import Frames
+from sickbay.datasets.reweighting.synthetic import (
+    SYNTHETIC,
+    WorldSpec,
+    detection_data,
+    draw_drives,
+)
+from sickbay.models.reweighting import losses, maps, parts, training
+from sickbay.models.reweighting.evaluation import (
+    Modulation,
+    assess,
+    assess_before,
+    compare_encoders,
+    look,
+)
+from sickbay.models.reweighting.losses import best_constant, detection_losses
+from sickbay.models.reweighting.maps import HEALTHY_MAXIMUM, MapOptions, map_lines
+from sickbay.models.reweighting.network import GROUPS, SIZES, Batch, NetOptions, QueryDetector
+from sickbay.models.reweighting.probes import Signals, gradient_signals
+from sickbay.models.reweighting.training import CLIP, Rates, clear_gradients, part_optimizer
+from sickbay.trials.contract import (
+    Config,
+    Context,
+    Factor,
+    Goal,
+    Objective,
+    ReferenceLine,
+    Row,
+    TaskFacts,
+    TaskKind,
+    Workload,
+)
+from sickbay.trials.probes import StepProbe
+from sickbay.trials.seeding import epoch_stream, seed_everything
+from sickbay.trials.store.checkpoints import Progress
+from sickbay.trials.store.pretrained import Recipe, State, pretrained
+
+REFERENCE = 128  # training samples from which the encoders' reference task learns
+PRETRAINED = 2  # the stream of drives that pretraining sees; 0 and 1 are the splits
+SHAPES = ("dataset", "size", "queries", "extent", "grid", "views", "height", "width")
+SCHEDULE = ("pretrain_batch", "pretrain_lr", "pretrain_samples", "pretrain_steps")
+
+
+def train(config: Config, context: Context) -> Iterator[Row]:
+    """Tune a pretrained detector and yield a row after each epoch."""
+    seed_everything(context.seed)
+    data, val = _data(config, context)
+    modulation = _modulation(config)
+    state = pretrained(_recipe(config, context), lambda: _pretrain(config, context))
+    torch.manual_seed(epoch_stream(context.seed, 0))
+    net = QueryDetector(_options(config), float(config["weight_bias"])).to(context.device)
+    net.load_state_dict({**net.state_dict(), **state})
+    progress = Progress(net, part_optimizer(net, _rates(config)))
+    floor = _floor(_spec(config, context), _options(config)).to(context.device)
+    fixed = data.pick(torch.arange(min(REFERENCE, len(data.bev))))
+    before = assess_before(net, fixed, val, modulation)
+    progress.resume(context.restore(), context.device)
+    probe = StepProbe({name: net.groups()[name] for name in _trained(config)}, CLIP)
+    for epoch in range(progress.epoch + 1, context.epochs + 1):
+        stream = epoch_stream(context.seed, epoch)
+        learnt = _train_epoch(progress, data, config, probe, stream)
+        progress.epoch = epoch
+        signals = {
+            **probe.finish_epoch(),
+            **learnt,
+            **assess(net, val, modulation, floor),
+            **before.signals,
+            **compare_encoders(net, fixed, val, before),
+        }
+        context.save(progress.pack)
+        yield Row(epoch, progress.step, signals)
+
+
+def facts(config: Config, context: Context) -> TaskFacts:
+    """Return the floor, fitted through the trained loss, and the range and start of the maps."""
+    spec, options, modulation = _spec(config, context), _options(config), _modulation(config)
+    start = 1.0 / (1.0 + math.exp(-float(config["weight_bias"])))
+    drawn = map_lines(modulation.maps, options.queries, spec.grid, start) if modulation else ()
+    return TaskFacts(
+        kind=TaskKind.DETECTION,
+        floors={"val_loss": float(_floor(spec, options).double().mean())},
+        n={"train": spec.train_samples, "val": spec.val_samples},
+        bounds={"map_max": (0.0, HEALTHY_MAXIMUM)} if modulation else {},
+        groups=_trained(config),
+        loss_minimum=0.0,
+        reference_lines=tuple(ReferenceLine(*line) for line in drawn),
+    )
+
+
+def _train_epoch(
+    progress: Progress, data: Batch, config: Config, probe: StepProbe, stream: int
+) -> Signals:
+    """Take the epoch's steps on samples drawn anew; return what the two losses did."""
+    generator = torch.Generator().manual_seed(stream)
+    net, optimizer, modulation = progress.net.train(), progress.optimizer, _modulation(config)
+    assert isinstance(net, QueryDetector)
+    groups = {name: net.groups()[name] for name in _trained(config)}
+    parameters = [one for group in groups.values() for one in group]
+    compared, by_task, targets = [], [], 0
+    for _ in range(int(config["steps"])):
+        batch = _draw(data, int(config["batch_size"]), generator)
+        predicted = net.decode(*look(net, batch, modulation))
+        result = detection_losses(predicted.logits, predicted.codes, batch.boxes, batch.classes)
+        tasks = (result.classes.mean(), result.boxes.mean())
+        loss = tasks[0] + tasks[1]
+        one, other = (
+            torch.autograd.grad(task, predicted.content, retain_graph=True)[0] for task in tasks
+        )
+        compared.append((one.flatten(), other.flatten()))
+        clear_gradients(groups)
+        loss.backward()  # type: ignore[no-untyped-call]
+        probe.after_backward()
+        norm = clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+        probe.after_update(loss, norm)
+        progress.step += 1
+        by_task.append(torch.stack(tasks).detach())
+        targets += int((batch.classes >= 0).sum())
+    return {
+        **gradient_signals(compared),
+        "task_losses": torch.stack(by_task).double().mean(dim=0).tolist(),
+        "supervised_targets": float(targets),
+    }
+
+
+def _pretrain(config: Config, context: Context) -> State:
+    """Train the detector without weights; return all but the generator.
+
+    Generated drives are the pretraining's own; real ones are those of the training split.
+    """
+    spec = _spec(config, context)
+    seen = _splits(spec)[0]
+    if spec.dataset == SYNTHETIC:
+        seen = draw_drives(spec, int(config["pretrain_samples"]), PRETRAINED)
+    data = _batch(seen.to(context.device))
+    # What is kept must follow from the recipe alone, not from the trial that happens to make it.
+    torch.manual_seed(epoch_stream(context.seed, 1_000_000))
+    net = QueryDetector(_options(config)).to(context.device)
+    generator = torch.Generator().manual_seed(epoch_stream(context.seed, 1_000_001))
+    size = int(config["pretrain_batch"])
+    training.pretrain(
+        net,
+        lambda _: _draw(data, size, generator),
+        int(config["pretrain_steps"]),
+        float(config["pretrain_lr"]),
+    )
+    return {key: one for key, one in net.state_dict().items() if not key.startswith("generator.")}
+
+
+def _recipe(config: Config, context: Context) -> Recipe:
+    code: tuple[ModuleType, ...] = (worlds, frames, nets, parts, maps, losses, training)
+    settings = {name: config[name] for name in (*SHAPES, *SCHEDULE)}
+    if config["dataset"] != SYNTHETIC:
+        code += (drives, files, tables)
+        settings |= {name: config[name] for name in ("train_samples", "val_samples")}
+        settings["data"] = _identity(config)
+    return Recipe("query_reweighting", settings, context.seed, context.device, code)
+
+
+def _identity(config: Config) -> str:
+    return tree_identity(str(config["dataset"]), SYNTHETIC)
+
+
+@functools.lru_cache(maxsize=8)
+def _floor(spec: WorldSpec, options: NetOptions) -> Tensor:
+    """Return the loss (S,) of the best constant answer on each validation sample."""
+    _, val = _splits(spec)
+    points_Q2 = QueryDetector(replace(options, width=4, heads=1, layers=1)).points()[:, :2]
+    return best_constant(points_Q2.detach(), val.boxes, val.classes, options.classes)
+
+
+def _data(config: Config, context: Context) -> tuple[Batch, Batch]:
+    train_split, val_split = _splits(_spec(config, context))
+    return _batch(train_split.to(context.device)), _batch(val_split.to(context.device))
+
+
+def _splits(spec: WorldSpec) -> tuple[Frames, Frames]:
+    real = spec.dataset != SYNTHETIC
+    return drives.real_drives(spec) if real else detection_data(spec)
+
+
+def _batch(one: Frames) -> Batch:
+    return Batch(one.bev, one.views, one.lidar2img, one.boxes, one.classes)
+
+
+def _draw(data: Batch, size: int, generator: torch.Generator) -> Batch:
+    chosen = torch.randint(len(data.bev), (size,), generator=generator)
+    return data.pick(chosen.to(data.bev.device))
+
+
+def _modulation(config: Config) -> Modulation | None:
+    """Read how features are weighted, None where they are not; ValueError for unknown levels."""
+    words = {
+        "reweighting": ("on", "off"),
+        "detach_weight": ("grad", "item"),
+        "perspective_norm": ("present", "missing"),
+        "invalid_query": ("pile_to_origin", "drop"),
+        "residual_form": ("add", "mix"),
+    }
+    for name, allowed in words.items():
+        if config[name] not in allowed:
+            known = ", ".join(allowed)
+            raise ValueError(f"{name}: {config[name]!r} is not known; choose one of {known}")
+    options = MapOptions(
+        kernel=str(config["kernel_norm"]),
+        sigma=float(config["gaussian_sigma"]),
+        norm=str(config["map_norm"]),
+        norm_views=config["perspective_norm"] == "present",
+        pile=config["invalid_query"] == "pile_to_origin",
+        padding=int(config["dn_pad"]),
+        residual=float(config["residual_weight"]),
+        mix=config["residual_form"] == "mix",
+        stretch=bool(config["modulator_minmax"]),
+    )
+    modulation = Modulation(options, detach=config["detach_weight"] == "item")
+    return modulation if config["reweighting"] == "on" else None
+
+
+def _trained(config: Config) -> tuple[str, ...]:
+    """Name the parts that are meant to train."""
+    idle = {"grid_encoder", "view_encoder"} if float(config["encoder_lr"]) <= 0.0 else set()
+    idle |= {"generator"} if config["reweighting"] != "on" else set()
+    return tuple(name for name in GROUPS if name not in idle)
+
+
+def _rates(config: Config) -> Rates:
+    base = float(config["lr"])
+    return Rates(
+        encoders=float(config["encoder_lr"]),
+        generator=base,
+        references=base * float(config["reference_mult"]),
+        decoder=base * float(config["lr_mult"]),
+    )
+
+
+def _options(config: Config) -> NetOptions:
+    size = str(config["size"])
+    if size not in SIZES:
+        raise ValueError(f"size: {size!r} is not known; choose one of {', '.join(SIZES)}")
+    extent, queries = float(config["extent"]), int(config["queries"])
+    sized = replace(SIZES[size], extent=extent, queries=queries)
+    return sized if config["dataset"] == SYNTHETIC else replace(sized, classes=drives.KINDS)
+
+
+def _spec(config: Config, context: Context) -> WorldSpec:
+    return WorldSpec(
+        dataset=str(config["dataset"]),
+        train_samples=int(config["train_samples"]),
+        val_samples=int(config["val_samples"]),
+        extent=float(config["extent"]),
+        grid=int(config["grid"]),
+        views=int(config["views"]),
+        height=int(config["height"]),
+        width=int(config["width"]),
+        seed=context.seed,
+    )
+
+
+WORKLOAD = Workload(
+    name="query_reweighting",
+    version="1",
+    doc="A detector of boxes from lidar and cameras whose queries weight what they look at.",
+    defaults={
+        "batch_size": 8,
+        "dataset": SYNTHETIC,
+        "detach_weight": "grad",
+        "dn_pad": 60,
+        "encoder_lr": 0.0,
+        "epochs": 10,
+        "extent": 16.0,
+        "gaussian_sigma": 2.0,
+        "grid": 32,
+        "height": 6,
+        "invalid_query": "pile_to_origin",
+        "kernel_norm": "sum",
+        "lr": 5e-4,
+        "lr_mult": 0.3,
+        "map_norm": "max_global",
+        "modulator_minmax": False,
+        "perspective_norm": "present",
+        "pretrain_batch": 16,
+        "pretrain_lr": 4e-3,
+        "pretrain_samples": 2048,
+        "pretrain_steps": 700,
+        "queries": 36,
+        "reference_mult": 0.3,
+        "residual_form": "add",
+        "residual_weight": 0.1,
+        "reweighting": "on",
+        "size": "small",
+        "steps": 8,
+        "train_samples": 256,
+        "val_samples": 64,
+        "views": 4,
+        "weight_bias": 2.0,
+        "width": 12,
+    },
+    factors=(
+        Factor("reweighting", ("on", "off"), "whether features are weighted at all"),
+        Factor("kernel_norm", ("sum", "peak"), "what is one of a Gaussian: its sum, its peak"),
+        Factor("gaussian_sigma", (2.0, 1.0, 0.5), "a Gaussian's width, pixels", 0.2, 16.0),
+        Factor(
+            "map_norm",
+            ("max_global", "none", "max_view", "clamp1.5", "clamp2.5"),
+            "what is done to a map: divided by its largest value, of all or of a view, or clamped",
+        ),
+        Factor("perspective_norm", ("present", "missing"), "whether the views' maps are, too"),
+        Factor("modulator_minmax", (False, True), "stretch maps to [0, 1] before they are used"),
+        Factor(
+            "invalid_query",
+            ("pile_to_origin", "drop"),
+            "what becomes of queries that nobody sees, and of padding",
+        ),
+        Factor("dn_pad", (60, 0), "padding that stands at the origin", 0, 10_000),
+        Factor(
+            "residual_weight", (0.1, 0.5, 0.7, 0.8, 0.0), "how much passes unweighted", 0.0, 1.0
+        ),
+        Factor("residual_form", ("add", "mix"), "W F + r F, or (1 - r) W F + r F"),
+        Factor("detach_weight", ("grad", "item"), "item: no gradient reaches the generator"),
+        Factor("weight_bias", (2.0, 1.5, 0.0), "what the weights start from, as a logit", -9, 9),
+        Factor("lr_mult", (0.3, 0.8), "learning rate of decoder and heads, of `lr`", 0.0, 10.0),
+        Factor("reference_mult", (0.3, 0.5), "that of the reference points", 0.0, 10.0),
+        Factor("encoder_lr", (0.0, 1e-5, 1e-2), "that of the encoders, absolute", 0.0, 1.0),
+        Factor("lr", (5e-4, 1e-4, 2e-3), "AdamW's learning rate", 1e-7, 1e-1, log=True),
+        Factor("batch_size", (8, 16), "samples of a step", 1, 4096, log=True),
+    ),
+    objective=Objective("val_map", Goal.MAXIMIZE),
+    train=train,
+    facts=facts,
+    data_identity=_identity,
+    sizes={
+        "medium": {"grid": 96, "views": 6, "height": 20, "width": 50, "dn_pad": 160, "queries": 196}
+        | {"extent": 54.0, "pretrain_samples": 1024, "train_samples": 256, "val_samples": 128},
+        "full": {"grid": 180, "views": 6, "height": 40, "width": 100, "dn_pad": 430, "queries": 900}
+        | {"extent": 54.0, "train_samples": 256, "val_samples": 64, "batch_size": 2}
+        | {
+            "pretrain_batch": 2,
+            "pretrain_lr": 1e-4,
+            "pretrain_samples": 512,
+            "pretrain_steps": 20_000,
+            "steps": 128,
+        }
+        | {"epochs": 20},
+    },
+)
