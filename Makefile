@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The build of torch that the recipes install; `make demo TORCH='torch>=2.8'` takes the newest.
 TORCH ?= torch==2.13.0
 ROOMS := trials models datasets service
-CODE := $(ROOMS) tests
+CODE := $(ROOMS) tests docs/tools
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test slow browser lint fix types bench reports corpus benchmark-detectors lock clean
@@ -58,14 +58,14 @@ bench: $(INSTALLED)  ## measured claims: ratios taken side by side in one run
 
 reports: $(INSTALLED)  ## run the specs behind docs/reports.md (hours on one core, resumes) and write it
 	for spec in examples/reports/*.yaml; do $(BIN)/sickbay run $$spec --store build/reports || exit; done
-	$(BIN)/python -m sickbay.service.reports_page build/reports
+	$(BIN)/python -m docs.tools.reports_page build/reports
 
 corpus: $(INSTALLED)  ## run the fault corpus anew (an hour on one core, resumes) and store it as one file
-	$(BIN)/python -m tests.benchmarks.detectors generate
-	$(BIN)/python -m tests.benchmarks.detectors collect
+	$(BIN)/python -m docs.tools.corpus generate
+	$(BIN)/python -m docs.tools.corpus collect
 
 benchmark-detectors: $(INSTALLED)  ## judge the stored corpus and write docs/benchmark.md
-	$(BIN)/python -m tests.benchmarks.detectors page
+	$(BIN)/python -m docs.tools.corpus page
 
 # A resolver writes the locks, from the index alone. torch and what a CUDA build of it brings stay out of
 # them: whose machine it is chooses the build. `constraints-dev.txt` adds to the runtime lock, never differs.

@@ -1,5 +1,6 @@
 """What every test shares: the toy plugin on the path, one thread, fixed seeds."""
 
+import importlib
 import os
 import random
 import sys
@@ -49,4 +50,13 @@ def toy():
     return WORKLOAD
 
 
-sys.path.insert(0, str(Path(__file__).parent))  # helpers that several folders of tests share
+@pytest.fixture(scope="session")
+def built_in():
+    """The built-in detectors, without those of plugins that happen to be installed."""
+    folder = Path(__file__).parents[1] / "trials" / "detectors"
+    names = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    return [importlib.import_module(f"sickbay.trials.detectors.{name}").detect for name in names]
+
+
+# helpers that several folders of tests share, and the tools of the documentation
+sys.path[:0] = [str(Path(__file__).parent / "support"), str(Path(__file__).parent.parent)]

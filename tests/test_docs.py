@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sickbay.service.cli import app
+from sickbay.service.cli.app import app
 from sickbay.service.settings import DEFAULT_STORE, Settings
 from sickbay.trials import registry
 from sickbay.trials.contract import Health, TrialState

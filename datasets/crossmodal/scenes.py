@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sickbay.datasets.reweighting.rays import Boxes, Floats
+from sickbay.datasets.shared.rays import Boxes, Floats
 
 # Semantic ids as in CARLA; the last three are AnoVox's anomalies.
 ROAD, BUILDING, PEDESTRIAN, CAR, OTHER = 1, 3, 12, 14, 21

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sickbay.datasets.crossmodal.scenes import ANOMALIES, ROAD, Scenes
-from sickbay.datasets.reweighting.rays import GROUND, SKY, Floats, Hits, cast
+from sickbay.datasets.shared.rays import GROUND, SKY, Floats, Hits, cast
 
 SENSORS = np.array([0.0, 0.0, 1.8], dtype=np.float32)  # where both stand, metres
 RINGS, COLUMNS = 24, 160  # of the lidar

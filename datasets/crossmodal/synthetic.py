@@ -17,8 +17,8 @@ from torch import Tensor
 
 from sickbay.datasets.crossmodal.scenes import P_CLUTTER, compose
 from sickbay.datasets.crossmodal.sensors import COLUMNS, RINGS, observe
+from sickbay.datasets.formats.anovox_scenes import Frame, read_frames
 from sickbay.datasets.formats.file_trees import tree_identity
-from sickbay.datasets.pointwise.anovox_scenes import Frame, read_frames
 
 SYNTHETIC = "synthetic"
 LABEL_SOURCES = ("true", "random10", "random_fixed", "all_one", "voxel")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from sickbay.datasets.formats.nuscenes_tables import CAMERAS, LIDAR, TREE, Record, Tables
-from sickbay.datasets.reweighting.frames import DetectionSample
+from sickbay.datasets.shared.detection_sample import DetectionSample
 
 Floats = NDArray[np.float32]
 Matrix = NDArray[np.float64]

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sickbay.datasets.formats.anovox_scenes import Frame, read_frames
 from sickbay.datasets.formats.anovox_voxels import (
     ANOMALY_IDS,
     ROAD_LINE,
@@ -26,8 +27,7 @@ from sickbay.datasets.formats.anovox_voxels import (
     voxel_grid,
 )
 from sickbay.datasets.formats.file_trees import tree_identity
-from sickbay.datasets.pointwise.anovox_scenes import Frame, read_frames
-from sickbay.datasets.reweighting.street_boxes import (
+from sickbay.datasets.pointwise.street_boxes import (
     ROAD,
     Street,
     draw_street,

@@ -10,8 +10,9 @@ import numpy as np
 
 from sickbay.datasets.formats.nuscenes import CLASSES, read_sample
 from sickbay.datasets.formats.nuscenes_tables import CAMERAS, Tables, read_tables, split_scenes
-from sickbay.datasets.reweighting.frames import DetectionSample, Frames, frames_of
+from sickbay.datasets.reweighting.frames import Frames, frames_of
 from sickbay.datasets.reweighting.synthetic import WorldSpec
+from sickbay.datasets.shared.detection_sample import DetectionSample
 
 KINDS = len(CLASSES)
 SWEEPS = 9  # before the key frame: half a second of a lidar that turns twenty times a second

@@ -2,8 +2,7 @@
 
 S samples · N points · M boxes · V views · C channels · H, W grid, h, w pixels of a view
 
-`DetectionSample` is plain: whoever reads real files (nuScenes tables, say) makes a list of them and
-hands it to `frames_of`. Coordinates are metres in the lidar's frame, x forward, y left, z up.
+Coordinates are metres in the lidar's frame, x forward, y left, z up.
 """
 
 from collections.abc import Sequence
@@ -15,26 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-Floats = NDArray[np.float32]
+from sickbay.datasets.shared.detection_sample import DetectionSample, Floats
+
 BEV_CHANNELS = ("log count", "Δx", "Δy", "height", "intensity", "log count past", "Δx", "Δy")
 PAST = 0.25  # seconds; what is older than that counts as the past sweep
 BOX_SIZE = 9  # x, y, z of the centre, width, length, height, yaw, and the velocity in x and y
-
-
-@dataclass(frozen=True)
-class DetectionSample:
-    """One moment of a drive.
-
-    `points` (N, 5) are x, y, z, intensity in [0, 1] and age in seconds. `images` (V, 3, h, w) are
-    in [0, 1]. `lidar2img` (V, 4, 4) takes (x, y, z, 1) to (u d, v d, d, 1), pixels u, v and depth
-    d. `boxes` (M, 9) are x, y, z of the centre, width, length, height, yaw, vx, vy; `classes` (M,).
-    """
-
-    points: Floats
-    images: Floats
-    lidar2img: Floats
-    boxes: Floats
-    classes: NDArray[np.int64]
 
 
 @dataclass(frozen=True)

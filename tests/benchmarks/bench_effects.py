@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from bench_report import SEED_BLOCK, SWEEP, write_large
 
-from sickbay.service.query import query
+from sickbay.service.query.engine import query
 
 SICKBAY = str(Path(sys.executable).parent / "sickbay")
 SECONDS, MEGABYTES = 10.0, 1000.0

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1])]
+sys.path[:0] = [str(Path(__file__).parents[1] / "support")]
 
 import frontier_races as races  # noqa: E402 - found by the line above
 import optuna  # noqa: E402

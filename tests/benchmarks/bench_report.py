@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from report_samples import large, write_sample
 
@@ -25,7 +25,7 @@ EPOCHS = 50
 SEED_BLOCK = 80  # arms of the sample: one seed of each
 SWEEP = "sample-abc123"
 SIGNALS = ("val_loss_se", "grad_norm_max", "group_norm", "clipped_share", "supervised_targets")
-RUN = "import sys; from sickbay.service.cli import main; sys.exit(main())"
+RUN = "import sys; from sickbay.service.cli.app import main; sys.exit(main())"
 SPEC = {
     "name": "sample",
     "factors": {

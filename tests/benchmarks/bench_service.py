@@ -27,7 +27,7 @@ import numpy as np
 from sickbay.service.client import Client
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "plugin_demo"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT / "support"), str(ROOT / "plugin_demo"), str(ROOT / "benchmarks")]
 os.environ["PYTHONPATH"] = str(ROOT / "plugin_demo")
 
 from bench_report import SWEEP, write_large  # noqa: E402
@@ -106,7 +106,7 @@ def main() -> int:
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
             port = one.getsockname()[1]
-        code = "from sickbay.service.cli import main; main()"
+        code = "from sickbay.service.cli.app import main; main()"
         words = [sys.executable, "-c", code, "serve", "--store", store, "--port", str(port)]
         server = subprocess.Popen([*words, "--allow-code", "submit"], stderr=subprocess.DEVNULL)
         try:

@@ -41,9 +41,9 @@ DETECTORS = 13
 NOW = 1_760_000_000.0
 
 OPEN = "from sickbay.trials.store import open_store; s = open_store({root!r}, create=False)"
-TRIALS = "from sickbay.service.query import trials; print(len(trials(s, 'sweep').records()))"
+TRIALS = "from sickbay.service.query.engine import trials; print(len(trials(s, 'sweep').records()))"
 GROUP = (
-    "from sickbay.service.query import query; print(query(s, 'SELECT epoch, avg(signal_3),"
+    "from sickbay.service.query.engine import query; print(query(s, 'SELECT epoch, avg(signal_3),"
     " max(signal_7), count(*) FROM epochs GROUP BY epoch').rows[0])"
 )
 

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "plugin_demo")]
+sys.path[:0] = [str(TESTS / "support"), str(TESTS / "plugin_demo")]
 
 import numpy as np  # noqa: E402 - found by the lines above
 import toy_sweeps  # noqa: E402

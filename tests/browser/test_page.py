@@ -7,8 +7,8 @@ import toy_sweeps
 import yaml
 from serving_samples import InlineLauncher, served
 
-from sickbay.service.sweeps import Options, run
-from sickbay.service.tokens import Role, create_token
+from sickbay.service.api.tokens import Role, create_token
+from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.store import open_store
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]

@@ -11,10 +11,10 @@ import yaml
 from fastapi.testclient import TestClient
 from ray_clusters import RayCluster, descendants
 
-from sickbay.service.api import create_app
-from sickbay.service.launching import launcher_at
-from sickbay.service.query import query
-from sickbay.service.status import overview
+from sickbay.service.api.app import create_app
+from sickbay.service.query.engine import query
+from sickbay.service.query.status import overview
+from sickbay.service.sweeps.launcher import launcher_at
 from sickbay.trials.store import open_store
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(280)]

@@ -13,7 +13,7 @@ import pytest
 import toy_sweeps
 import yaml
 
-from sickbay.service.sweeps import prepare
+from sickbay.service.sweeps.prepare import prepare
 from sickbay.trials.execution.lease import driver
 from sickbay.trials.store import open_store
 from sickbay.trials.store.reader import trial_states

@@ -16,10 +16,10 @@ import boto3
 import pytest
 import toy_sweeps
 
-from sickbay.service.query import Limits, query
-from sickbay.service.query_pool import QueryPool
-from sickbay.service.status import overview
-from sickbay.service.sweeps import Options, run
+from sickbay.service.query.engine import Limits, query
+from sickbay.service.query.pool import QueryPool
+from sickbay.service.query.status import overview
+from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.store import StoreError, open_store
 from sickbay.trials.store.files import read_file, write_file
 
@@ -111,7 +111,7 @@ DRIVER = """
 import sys
 sys.path[:0] = {paths!r}
 import toy_sweeps
-from sickbay.service.sweeps import Options, run
+from sickbay.service.sweeps.runner import Options, run
 run(toy_sweeps.spec(factors={{}}, fixed={{"sleep_ms": 30.0}}, seeds=8), {uri!r},
     Options(in_process=True))
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sickbay.service.cli import app
+from sickbay.service.cli.app import app
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
@@ -287,7 +287,8 @@ def test_the_images_steps_make_a_working_sickbay(tmp_path):
     assert "mvm_orientation" in done.stdout
     assert (environment / "bin" / "ray").exists()
     code = (
-        "from sickbay.service.api_page import _read; print(len(_read('vendor/echarts.min.js')[0]))"
+        "from sickbay.service.api.routes_page import _read;"
+        "print(len(_read('vendor/echarts.min.js')[0]))"
     )
     python = environment / "bin" / "python"
     page = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, check=True)

@@ -22,6 +22,7 @@ from sickbay.datasets.crossmodal.synthetic import (
     data_identity,
     scene_labels,
 )
+from sickbay.models.crossmodal.lines import scene_lines
 from sickbay.models.crossmodal.losses import constant_losses, sample_loss
 from sickbay.models.crossmodal.metrics import (
     Steps,
@@ -32,7 +33,7 @@ from sickbay.models.crossmodal.metrics import (
 )
 from sickbay.models.crossmodal.network import GRID, SceneNet, Scored, group_names
 from sickbay.models.shared.classification_metrics import Metrics, label_flip_rate
-from sickbay.models.shared.reference_lines import flip_line, scene_lines
+from sickbay.models.shared.reference_lines import flip_line
 from sickbay.trials.contract import (
     Config,
     Context,

@@ -22,10 +22,10 @@ from sickbay.datasets.orientation.synthetic import (
     orientation_data,
 )
 from sickbay.models.orientation.floor import density_floor, loss_floor
+from sickbay.models.orientation.lines import mixture_lines
 from sickbay.models.orientation.metrics import Metrics, gradient_cosine, mixture_metrics
 from sickbay.models.orientation.mixture import Mixture, mixture_loss
 from sickbay.models.orientation.network import HeadOptions, OrientationNet, group_names
-from sickbay.models.shared.reference_lines import mixture_lines
 from sickbay.trials.contract import (
     Config,
     Context,

@@ -27,6 +27,7 @@ from sickbay.datasets.pointwise.synthetic import (
     targets,
     true_targets,
 )
+from sickbay.models.pointwise.lines import point_lines
 from sickbay.models.pointwise.losses import (
     LOSSES,
     PLANS,
@@ -43,7 +44,7 @@ from sickbay.models.pointwise.metrics import (
     unit_of,
 )
 from sickbay.models.pointwise.network import FUSIONS, PointAnomalyNet, group_names
-from sickbay.models.shared.reference_lines import flip_line, point_lines
+from sickbay.models.shared.reference_lines import flip_line
 from sickbay.trials.contract import (
     Config,
     Context,

@@ -1,0 +1,1 @@
+"""What several systems share: a ray-caster for every sensor, and one sample of a drive."""

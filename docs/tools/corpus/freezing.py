@@ -1,0 +1,68 @@
+"""Freeze the thresholds before the held-out tasks are read: a hash of margins and detectors."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from docs.tools.corpus.corpus import outcomes
+from docs.tools.corpus.faults import CALIBRATION, HELD_OUT
+from docs.tools.corpus.judging import built_in
+from sickbay import trials
+from sickbay.trials.diagnosis.diagnose import DIAGNOSE_VERSION, labeller_version
+from sickbay.trials.evidence.thresholds import MARGINS, MARGINS_VERSION
+
+FROZEN = Path(__file__).parent / "frozen.json"
+JUDGING = ("detector", "history")
+JUDGING_ROOMS = ("detectors", "diagnosis", "evidence")
+KEPT = ("fingerprint", "labeller_version", "margins_version", "frozen_at", "held_out_runs")
+# in an earlier freeze, `since` may say by hand what alone was changed after it
+
+
+def fingerprint() -> str:
+    """SHA-256 over every margin's value, every detector's version and that of the labelling."""
+    margins = {name: asdict(one)["value"] for name, one in sorted(MARGINS.items())}
+    versions = {one.name: one.version for one in built_in()}
+    whole = {"margins": margins, "detectors": versions, "diagnose": DIAGNOSE_VERSION}
+    text = json.dumps(whole, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sources() -> str:
+    """SHA-256 over the code that judges: verdicts that are kept hold for this code alone."""
+    folder = Path(trials.__file__).parent
+    files = [folder / f"{name}.py" for name in JUDGING]
+    files += [one for room in JUDGING_ROOMS for one in sorted((folder / room).glob("*.py"))]
+    return hashlib.sha256(b"".join(one.read_bytes() for one in files)).hexdigest()
+
+
+def freeze(path: Path = FROZEN) -> dict[str, object]:
+    """Record today's thresholds, after calibration and before the held-out half is judged.
+
+    What was frozen before stays on record under `earlier`: whoever froze again has seen the figures
+    of the page that came of it.
+    """
+    old = frozen(path)
+    earlier: list[object] = list(old.pop("earlier", [])) if old else []  # type: ignore[call-overload]
+    if old:
+        earlier.append({key: old[key] for key in KEPT if key in old})
+    record: dict[str, object] = {
+        "fingerprint": fingerprint(),
+        "labeller_version": labeller_version(built_in()),
+        "margins_version": MARGINS_VERSION,
+        "detectors": {one.name: one.version for one in built_in()},
+        "frozen_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "calibration": list(CALIBRATION),
+        "held_out": list(HELD_OUT),
+        "held_out_runs": dict(Counter(one.task for one in outcomes() if one.held_out)),
+        "earlier": earlier,
+    }
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    return record
+
+
+def frozen(path: Path = FROZEN) -> dict[str, object] | None:
+    """What was frozen, None if nothing was yet."""
+    return json.loads(path.read_text()) if path.exists() else None

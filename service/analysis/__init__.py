@@ -1,0 +1,1 @@
+"""What the factors do: outcomes, effects, interactions, importance, fixes, comparisons."""

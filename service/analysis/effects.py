@@ -1,0 +1,244 @@
+"""What each level of each factor does, against the baseline, with health beside every number.
+
+    table = effect_table(rows, {"initialization": ("zeros", "random")}, Goal.MINIMIZE)
+
+Pure: rows in, an `EffectTable` out; `effect_questions` reads the rows from a store. Two views of
+the same pairs stand side by side. `difference` is about the pairs in which both trials are healthy.
+`improvement` is about all of them, those that are pathological, failed or not finite ranked last.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+
+from sickbay.service.analysis.bootstrap import NO_INTERVAL, Interval, bootstrap_effect
+from sickbay.service.analysis.outcomes import (
+    CANCELLED,
+    CUT_SHORT,
+    HEALTHY,
+    Pair,
+    TrialRow,
+    index_by_level,
+    outcome,
+    pairs_of,
+    score,
+)
+from sickbay.service.analysis.statistics import (
+    ALPHA,
+    NOTHING,
+    Estimate,
+    Share,
+    clustered_wilson,
+    holm_adjusted,
+    improvement,
+    interquartile_effect,
+    paired_effect,
+)
+from sickbay.trials.contract import Goal, Scalar
+
+# With two seeds the interval is 13 standard errors wide to each side, and normality is all there is
+# to say for it.
+FEWEST_SEEDS = 3
+
+Levels = Mapping[str, Sequence[Scalar]]  # by factor; the first is the baseline
+
+
+class Verdict(StrEnum):
+    """What the difference among healthy pairs says. `unclear` is never "no effect"."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    UNCLEAR = "unclear"  # the noise between seeds is as large as the difference
+    UNKNOWN = "unknown"  # too few seeds with a healthy pair
+
+
+@dataclass(frozen=True)
+class Side:
+    """The trials of one level in the pairs: how many are healthy, and what the others have.
+
+    `trials` leaves out those that were cut short: cancelled, or pruned by a scheduler. `low` and
+    `high` are Wilson's 95 % interval of the healthy share, wider where the trials of one seed fare
+    alike. `causes` counts the trials that are not healthy, so that `healthy` and they add up to
+    `trials`. `mean` is the mean objective in the sound pairs, every context counting the same; None
+    without any.
+    """
+
+    level: Scalar | None
+    trials: int
+    healthy: int
+    low: float
+    high: float
+    causes: Mapping[str, int]
+    mean: float | None
+
+
+@dataclass(frozen=True)
+class LevelEffect:
+    """One level of one factor against the baseline level, all else equal.
+
+    `pairs` = `sound_pairs` + the sum of `left_out`, which says which trial of a pair was not sound:
+    `level`, `baseline`, `both`, or `overflow` of their difference. `seeds` and `contexts` count
+    those of the sound pairs. `difference` and `iqm` are level minus baseline in the objective's
+    unit, over the sound pairs; `bootstrap` is a second interval of `difference`, which leans where
+    the seeds lean. `improvement` is over `ranked_pairs`, all without a cancelled trial.
+    `p_holm` adjusts `difference.p_value` over the table, `improvement_p_holm` that of
+    `improvement`; NaN where there is no test.
+    """
+
+    factor: str
+    level: Scalar
+    baseline: Scalar
+    pairs: int
+    sound_pairs: int
+    seeds: int
+    contexts: int
+    left_out: Mapping[str, int]
+    unpaired: int
+    ambiguous: int
+    of_level: Side
+    of_baseline: Side
+    difference: Estimate
+    iqm: Estimate
+    ranked_pairs: int
+    improvement: Share
+    p_holm: float
+    improvement_p_holm: float
+    verdict: Verdict
+    bootstrap: Interval = NO_INTERVAL
+
+
+@dataclass(frozen=True)
+class EffectTable:
+    """The effects of a sweep in the order of its factors, and the factors that have none, with why.
+
+    `trials` counts all rows, `cancelled` those of them that somebody ended.
+    """
+
+    goal: Goal
+    effects: tuple[LevelEffect, ...]
+    skipped: Mapping[str, str]
+    trials: int
+    cancelled: int
+
+
+@np.errstate(over="ignore", invalid="ignore")  # squares of absurdly large values: infinity
+def effect_table(rows: Sequence[TrialRow], levels: Levels, goal: Goal) -> EffectTable:
+    """Compare every level with its factor's first, by pairs that share seed and all other factors.
+
+    The order of the rows means nothing. A level of `levels` that no trial has is there, and
+    unknown. Every factor that trials differ in must be in `levels`: contexts are made of them.
+    """
+    ordered = sorted(rows, key=lambda row: (row.seed, row.trial_id))
+    effects: list[LevelEffect] = []
+    skipped: dict[str, str] = {}
+    for factor, known in levels.items():
+        if len(known) < 2:
+            skipped[factor] = "has one level: there is nothing to compare"
+            continue
+        index = index_by_level(ordered, factor, list(levels))
+        for level in known[1:]:
+            pairing = pairs_of(index, level, known[0])
+            made = _level_effect(pairing.pairs, (factor, level, known[0]), goal)
+            effects.append(replace(made, unpaired=pairing.unpaired, ambiguous=pairing.ambiguous))
+    cancelled = sum(outcome(row) == CANCELLED for row in rows)
+    return EffectTable(goal, _adjusted(effects, goal), skipped, len(rows), cancelled)
+
+
+def _level_effect(
+    pairs: Sequence[Pair], which: tuple[str, Scalar, Scalar], goal: Goal
+) -> LevelEffect:
+    factor, level, baseline = which
+    sound = [pair for pair in pairs if pair.sound]
+    seeds = [pair.seed for pair in sound]
+    ranked = [(pair.seed, won) for pair in pairs if (won := score(pair, goal)) is not None]
+    difference, iqm, bootstrap = _differences(sound)
+    return LevelEffect(
+        factor=factor,
+        level=level,
+        baseline=baseline,
+        pairs=len(pairs),
+        sound_pairs=len(sound),
+        seeds=len(set(seeds)),
+        contexts=len({pair.context for pair in sound}),
+        left_out=_left_out(pairs),
+        unpaired=0,
+        ambiguous=0,
+        of_level=_side(level, [pair.level for pair in pairs], sound, 0),
+        of_baseline=_side(baseline, [pair.baseline for pair in pairs], sound, 1),
+        difference=difference,
+        iqm=iqm,
+        ranked_pairs=len(ranked),
+        improvement=improvement([won for _, won in ranked], [seed for seed, _ in ranked]),
+        p_holm=float("nan"),
+        improvement_p_holm=float("nan"),
+        verdict=Verdict.UNKNOWN,
+        bootstrap=bootstrap,
+    )
+
+
+def _differences(sound: Sequence[Pair]) -> tuple[Estimate, Estimate, Interval]:
+    """Mean and IQM of the differences; without their intervals where there are too few seeds."""
+    values = [pair.difference for pair in sound]
+    seeds = [pair.seed for pair in sound]
+    contexts = [pair.context for pair in sound]
+    difference = paired_effect(values, seeds, contexts)
+    iqm = interquartile_effect(values, seeds, contexts)
+    if len(set(seeds)) < FEWEST_SEEDS:
+        return replace(NOTHING, mean=difference.mean), replace(NOTHING, mean=iqm.mean), NO_INTERVAL
+    return difference, iqm, bootstrap_effect(values, seeds, contexts)
+
+
+def _left_out(pairs: Sequence[Pair]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for pair in pairs:
+        if not pair.sound:
+            level, baseline = outcome(pair.level) != HEALTHY, outcome(pair.baseline) != HEALTHY
+            both = "both" if level and baseline else ""
+            found[both or (level and "level") or (baseline and "baseline") or "overflow"] += 1
+    return dict(sorted(found.items()))
+
+
+def _side(level: Scalar, trials: Sequence[TrialRow], sound: Sequence[Pair], which: int) -> Side:
+    ended = [(row.seed, word) for row in trials if (word := outcome(row)) not in CUT_SHORT]
+    words = [word for _, word in ended]
+    low, high = clustered_wilson(
+        [float(word == HEALTHY) for word in words], [seed for seed, _ in ended]
+    )
+    causes = Counter(word for word in words if word != HEALTHY)
+    values = [(pair.level, pair.baseline)[which].objective or 0.0 for pair in sound]
+    mean = paired_effect(
+        values, [pair.seed for pair in sound], [pair.context for pair in sound]
+    ).mean
+    return Side(
+        level,
+        len(words),
+        words.count(HEALTHY),
+        low,
+        high,
+        dict(sorted(causes.items(), key=lambda one: (-one[1], one[0]))),
+        mean if sound else None,
+    )
+
+
+def _adjusted(effects: Sequence[LevelEffect], goal: Goal) -> tuple[LevelEffect, ...]:
+    """Fill in what can only be said of the whole table: adjusted p-values and verdicts."""
+    of_means = holm_adjusted([one.difference.p_value for one in effects])
+    of_ranks = holm_adjusted([one.improvement.p_value for one in effects])
+    return tuple(
+        replace(
+            one, p_holm=mean, improvement_p_holm=rank, verdict=_verdict(one.difference, mean, goal)
+        )
+        for one, mean, rank in zip(effects, of_means, of_ranks, strict=True)
+    )
+
+
+def _verdict(difference: Estimate, p_holm: float, goal: Goal) -> Verdict:
+    if p_holm != p_holm:  # noqa: PLR0124 - NaN: there was no test
+        return Verdict.UNKNOWN
+    if p_holm > ALPHA:
+        return Verdict.UNCLEAR
+    lower_is_better = goal is Goal.MINIMIZE
+    return Verdict.BETTER if (difference.mean < 0.0) == lower_is_better else Verdict.WORSE

@@ -1,0 +1,162 @@
+"""The follow-up sweep of a sick trial, as a spec file: confirms a fix, or tries what nobody tried.
+
+made = follow_up(store, fixes)        # a mapping that `validate` accepts, checked
+write_spec(made, Path("fix-1a2b3c4d.yaml"))
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sickbay.service.analysis.fixes import Change, Fixes, words
+from sickbay.service.query.lookup import SweepError, stored_spec
+from sickbay.trials import registry
+from sickbay.trials.contract import Scalar
+from sickbay.trials.spec import load_spec, plan
+from sickbay.trials.store import Store
+
+FEWEST_SEEDS = 5
+MOST_SEEDS = 10
+WHOLE_GRID = 4  # changes together up to here are crossed: 16 arms
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """A spec that `validate` accepts, why it is what it is, and how many trials it plans."""
+
+    spec: Mapping[str, Any]
+    why: str
+    trials: int
+    has_trial: bool
+
+
+def follow_up(store: Store, fixes: Fixes) -> FollowUp:
+    """Make the sweep that confirms the known fixes, or else tries the next candidates.
+
+    Its baseline is the sick trial itself, which should fall ill again: same id, same seed. Changes
+    of one setting each make a `one_factor` design; one change of several settings a `grid`, which
+    shows which of them are needed, or `leave_one_out` where a grid would be large. Raises
+    SweepError for a healthy trial, and where there is nothing left to try; RegistryError if the
+    workload is not installed.
+    """
+    if fixes.healthy:
+        raise SweepError(f"trial {fixes.trial_id} is healthy: there is nothing to fix")
+    options = [one.changes for one in fixes.known or fixes.next]
+    if not options:
+        raise SweepError(
+            f"no fix of {fixes.trial_id} is known, and every change of one or two settings that "
+            "this store or the workload knows of has been tried: add levels to the sweep's spec"
+        )
+    stored = stored_spec(store, fixes.sweep_id)
+    shape, factors, used = _shape(options)
+    if fixes.known:
+        why = f"confirms that this heals trial {fixes.trial_id}: {_listed(used)}"
+    else:
+        why = f"no fix of trial {fixes.trial_id} is known; tries {_listed(used)}"
+    made = {
+        "name": f"fix-{fixes.trial_id[:8]}",
+        "workload": fixes.workload,
+        "description": why,
+        "design": shape,
+        "factors": factors,
+        "seeds": _seeds(fixes, stored),
+        "fixed": {},
+        **{
+            key: stored[key]
+            for key in ("objective", "early_stop", "resources", "retries")
+            if stored.get(key) is not None
+        },
+    }
+    if "early_stop" in made:  # every trial must come to its end: no scheduler may prune it
+        made["early_stop"] = {**made["early_stop"], "scheduler": "none"}
+    kept = {**stored.get("fixed", {}), **dict.fromkeys(stored.get("factors", {}))}
+    few = {key: fixes.config[key] for key in fixes.config if key in kept and key not in factors}
+    every = {**few, **_unlike_defaults(fixes, factors)}
+    made["fixed"] = few
+    trials, has_trial = _planned(made, fixes)
+    if not has_trial:  # defaults have changed since, or came from elsewhere: say them all
+        made["fixed"] = every
+        trials, has_trial = _planned(made, fixes)
+    return FollowUp(made, why, trials, has_trial)
+
+
+def workload_levels(name: str) -> dict[str, tuple[Scalar, ...]]:
+    """List the levels that a workload's factors declare; none if it is not installed."""
+    try:
+        workload = registry.workload(name)
+    except registry.RegistryError:
+        return {}
+    return {factor.name: factor.levels for factor in workload.factors}
+
+
+def spec_text(made: FollowUp) -> str:
+    """Write a spec as YAML with its reason above it."""
+    import yaml  # noqa: PLC0415 - only this verb writes YAML
+
+    body = yaml.safe_dump(dict(made.spec), sort_keys=False, allow_unicode=True, width=100)
+    return f"# {made.why}\n# {made.trials} trials; run it with: sickbay run FILE\n{body}"
+
+
+def write_spec(made: FollowUp, path: Path, *, replace: bool = False) -> None:
+    """Write the spec file. Raises SweepError if there is one already and `replace` is not set."""
+    if path.exists() and not replace:
+        raise SweepError(f"{path} exists already: -y replaces it, or --out names another file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(spec_text(made), encoding="utf-8")
+
+
+def _shape(
+    options: Sequence[tuple[Change, ...]],
+) -> tuple[str, dict[str, list[Scalar]], list[tuple[Change, ...]]]:
+    """Choose a plan, its factors with the sick level first, and the options that are in it."""
+    used: list[tuple[Change, ...]]
+    if len(options[0]) == 1:
+        used = [changes for changes in options if len(changes) == 1]
+        shape = "one_factor"
+    else:
+        used = [options[0]]
+        shape = "grid" if len(options[0]) <= WHOLE_GRID else "leave_one_out"
+    factors: dict[str, list[Scalar]] = {}
+    for changes in used:
+        for one in changes:
+            if one.before is None or one.after is None:
+                raise SweepError(
+                    f"{one.setting} is no setting of both trials: a spec cannot take it away"
+                )
+            factors.setdefault(one.setting, [one.before]).append(one.after)
+    return shape, factors, used
+
+
+def _seeds(fixes: Fixes, stored: Mapping[str, Any]) -> list[int]:
+    """Take the sweep's own seeds, the trial's first, and more where they are fewer than five."""
+    told = stored.get("seeds") or []
+    known = list(range(told)) if isinstance(told, int) else list(told)
+    seeds = list(dict.fromkeys([fixes.seed, *known]))[:MOST_SEEDS]
+    spare = (seed for seed in range(len(seeds) + FEWEST_SEEDS) if seed not in seeds)
+    while len(seeds) < FEWEST_SEEDS:
+        seeds.append(next(spare))
+    return sorted(seeds)
+
+
+def _unlike_defaults(fixes: Fixes, factors: Mapping[str, Any]) -> dict[str, Scalar]:
+    """Give the trial's settings that neither the workload's defaults nor its size would bring."""
+    workload = registry.workload(fixes.workload)
+    size = str(fixes.config.get("size", workload.defaults.get("size", "")))
+    plain = {**workload.defaults, **workload.sizes.get(size, {})}
+    return {
+        key: level
+        for key, level in fixes.config.items()
+        if key not in factors and (key not in plain or plain[key] != level)
+    }
+
+
+def _planned(made: Mapping[str, Any], fixes: Fixes) -> tuple[int, bool]:
+    """Check a spec against its workload; count its trials, and look for the sick one in them."""
+    spec, workload = load_spec(made, registry.workload)
+    trials = plan.plan(spec, workload).trials
+    return len(trials), any(one.trial_id == fixes.trial_id for one in trials)
+
+
+def _listed(options: Sequence[tuple[Change, ...]]) -> str:
+    return "; ".join(words(changes) for changes in options)

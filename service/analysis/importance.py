@@ -1,0 +1,187 @@
+"""Which factors matter: fANOVA and PED-ANOVA, for the objective and for what goes wrong.
+
+    table = importance_table(rows, factors, Goal.MINIMIZE)
+
+Targets: the objective of the healthy trials; `pathological`, among all labelled trials; and each
+pathology by its name. Two of Optuna's evaluators stand side by side, as they answer two questions:
+
+    fanova      how much of the variance between configurations a factor accounts for (Hutter, Hoos,
+                Leyton-Brown 2014), by a forest over each configuration's mean over its seeds
+    ped_anova   how much a factor decides whether a trial is among the best tenth, or is
+                pathological (Watanabe, Bansal, Hutter 2023), over all trials
+
+Where configurations repeat over seeds, the objective is taken less its seed's mean: seeds are
+drawn, not chosen. Shares of a target add up to one whatever the noise. So `explained` stands beside
+them: the share of the variance that lies between configurations at all. Where it is near zero the
+shares rank noise. Pure, and repeatable to the last bit: rows in, a table out.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sickbay.service.analysis.codes import FloatArray, IntArray
+from sickbay.service.analysis.importance_optuna import (
+    Space,
+    Span,
+    Studies,
+    fanova_by,
+    ped_anova_by,
+    quiet,
+    shares_of,
+    space_of,
+    studies_of,
+)
+from sickbay.service.analysis.outcomes import HEALTHY, TrialRow, outcome
+from sickbay.trials.contract import Goal, Health
+
+__all__ = ["Importance", "ImportanceTable", "Span", "importance_table"]
+
+OBJECTIVE = "objective"
+PATHOLOGICAL = "pathological"
+FEWEST_TRIALS = 10
+FEWEST_OF_A_KIND = 3  # pathological, and not: fewer say nothing about where they come from
+BEST_SHARE = 0.1  # of the objective's values: PED-ANOVA's default
+
+
+@dataclass(frozen=True)
+class Importance:
+    """The factors' shares of one target, each method's adding up to one; {} where unknown.
+
+    `trials` could be used, by `within_seeds` less the mean of their seed; `positives` of them are
+    the target (None for the objective). `configurations` went into fANOVA, of
+    `of_configurations`. `explained` is the share of the variance between configurations (the
+    adjusted R² of their means; below zero if there is less than chance would have), NaN where none
+    repeats. `note` says what cannot be said, and why.
+    """
+
+    target: str
+    trials: int
+    positives: int | None
+    within_seeds: bool
+    configurations: int
+    of_configurations: int
+    explained: float
+    fanova: Mapping[str, float]
+    ped_anova: Mapping[str, float]
+    note: str
+
+
+@dataclass(frozen=True)
+class ImportanceTable:
+    """All targets: the objective, `pathological`, then pathologies, the commonest first."""
+
+    goal: Goal
+    factors: tuple[str, ...]
+    targets: tuple[Importance, ...]
+
+
+@np.errstate(over="ignore", invalid="ignore")  # squares of absurdly large values: infinity
+def importance_table(
+    rows: Sequence[TrialRow],
+    factors: Sequence[str],
+    goal: Goal,
+    spans: Mapping[str, Span] | None = None,
+) -> ImportanceTable:
+    """Weigh every factor that varies, by its levels, or as a number where `spans` has its range.
+
+    The order of the rows means nothing. Cancelled and failed trials are in no target.
+    """
+    ordered = sorted(rows, key=lambda row: (row.seed, row.trial_id))
+    kept = [row for row in ordered if row.label is not None]
+    outcomes = [outcome(row) for row in kept]
+    space = space_of(kept, factors, spans or {})
+    ill = Counter(
+        row.pathology for row in kept if row.label == Health.PATHOLOGICAL and row.pathology
+    )
+    values = np.array(
+        [
+            float(row.objective or 0.0) if word == HEALTHY else math.nan
+            for row, word in zip(kept, outcomes, strict=True)
+        ]
+    )
+    named = sorted(ill.items(), key=lambda one: (-one[1], one[0]))
+    targets = {
+        OBJECTIVE: values if goal is Goal.MINIMIZE else -values,
+        PATHOLOGICAL: np.array([float(row.label == Health.PATHOLOGICAL) for row in kept]),
+        **{name: np.array([float(row.pathology == name) for row in kept]) for name, _ in named},
+    }
+    with quiet():
+        studies = studies_of(space)
+        found = tuple(_importance(name, y, space, studies) for name, y in targets.items())
+    return ImportanceTable(goal, space.names, found)
+
+
+def explained_share(values: FloatArray, configuration: IntArray) -> float:
+    """Share of the variance of values, (n,), between configurations: the adjusted R² of means.
+
+    1 - (sum of squares within / (n - c)) / (total / (n - 1)); NaN where no configuration repeats,
+    or nothing varies.
+    """
+    _, place = np.unique(configuration, return_inverse=True)
+    n, c = len(values), int(place.max(initial=-1)) + 1
+    if n <= c or n < 2:
+        return math.nan
+    means = np.bincount(place, weights=values) / np.bincount(place)
+    total = float(((values - values.mean()) ** 2).sum()) / (n - 1)
+    within = float(((values - means[place]) ** 2).sum()) / (n - c)
+    return 1.0 - within / total if total > 0.0 else math.nan
+
+
+def _importance(target: str, values: FloatArray, space: Space, studies: Studies) -> Importance:
+    """Weigh the factors for one target; `values` are NaN for trials that are not in it."""
+    there = np.isfinite(values)
+    y, configuration = values[there], space.configuration[there]
+    positives = None if target == OBJECTIVE else int(y.sum())
+    note = _too_little(y, positives, space)
+    within = target == OBJECTIVE and len(np.unique(configuration)) < len(y)
+    if within:
+        y = y - _seed_means(y, space.seeds[there])
+    explained = explained_share(y, configuration)
+    if note:
+        return Importance(target, len(y), positives, within, 0, 0, explained, {}, {}, note)
+    share = BEST_SHARE if positives is None else (positives - 0.5) / len(y)
+    # PED-ANOVA looks at the lowest values: the pathological are to be those.
+    all_values = np.full(len(values), np.nan)
+    all_values[there] = y if positives is None else -y
+    ped = shares_of(studies.trials, space.names, all_values, ped_anova_by(share))
+    counts = np.bincount(configuration, minlength=studies.configurations)
+    sums = np.bincount(configuration, weights=y, minlength=studies.configurations)
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    told = means[studies.drawn]
+    fanova: Mapping[str, float] = {}
+    if np.unique(told[np.isfinite(told)]).size > 1:
+        fanova = shares_of(studies.means, space.names, told, fanova_by())
+    notes = []
+    if explained <= 0.0:
+        notes.append("configurations differ no more than their seeds do: the shares rank noise")
+    if not (ped and fanova):
+        notes.append("no factor stands out at all")
+    found = int(np.isfinite(told).sum()), int((counts > 0).sum()), explained
+    return Importance(target, len(y), positives, within, *found, fanova, ped, "; ".join(notes))
+
+
+def _seed_means(values: FloatArray, seeds: IntArray) -> FloatArray:
+    _, place = np.unique(seeds, return_inverse=True)
+    return np.asarray((np.bincount(place, weights=values) / np.bincount(place))[place])
+
+
+def _too_little(y: FloatArray, positives: int | None, space: Space) -> str:
+    if not space.names:
+        return "unknown: no factor varies"
+    if len(y) < FEWEST_TRIALS:
+        return f"unknown: {len(y)} trials, and {FEWEST_TRIALS} are needed"
+    if positives is None:
+        if not math.isfinite(float(y.var())):
+            return "unknown: the values are too large to be squared"
+        return "" if float(np.ptp(y)) > 0.0 else "unknown: all values are the very same"
+    few = min(positives, len(y) - positives)
+    if few < FEWEST_OF_A_KIND:
+        return (
+            f"unknown: {positives} of {len(y)} trials, and {FEWEST_OF_A_KIND} of either kind are "
+            "needed"
+        )
+    return ""

@@ -1,0 +1,301 @@
+"""Main effects of factorial and fractional designs, where no two trials differ in one factor alone.
+
+    table = main_effect_table(rows, levels, Goal.MINIMIZE)
+
+Two additive models over all factors at once. `difference`: the objective of the healthy trials by a
+mixed model with a random intercept for each seed (statsmodels' MixedLM, restricted likelihood).
+`rank`: the place of a trial among those of its seed, 0 best, 1 worst, all that went wrong tied
+last, by least squares (the rank transform of Conover, Iman 1981). Both say what a level changes on
+average over the design; that effects add up is the models' assumption, which `interactions` looks
+into. Pure: rows in, a table out.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sickbay.service.analysis.codes import (
+    BoolArray,
+    Coded,
+    FloatArray,
+    IntArray,
+    Levels,
+    coded,
+    shares_of_places,
+)
+from sickbay.service.analysis.effects import Verdict
+from sickbay.service.analysis.outcomes import TrialRow
+from sickbay.service.analysis.statistics import (
+    ALPHA,
+    NOTHING,
+    ROUNDING,
+    Estimate,
+    holm_adjusted,
+    student_estimate,
+)
+from sickbay.trials.contract import Goal, Scalar
+
+FEWEST_DEGREES = 3  # of freedom that must be left for the noise
+
+MIXED = "mixed model, a random intercept for each seed"
+FIXED = "least squares, a constant for each seed"
+
+
+@dataclass(frozen=True)
+class MainEffect:
+    """One level against its factor's baseline, averaged over the whole design.
+
+    `healthy` of `trials` (without those that were cut short) have the level; `mean` is the plain
+    mean objective of the healthy ones, None without any. `difference` is level minus baseline in
+    the objective's unit, `rank` the same in shares of the places of a seed (+0.25: a quarter of the
+    places worse). NaN where the design, or what is healthy of it, cannot tell.
+    """
+
+    factor: str
+    level: Scalar
+    baseline: Scalar
+    trials: int
+    healthy: int
+    mean: float | None
+    difference: Estimate
+    rank: Estimate
+    p_holm: float
+    rank_p_holm: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class MainEffectTable:
+    """The main effects of a sweep; `notes` say what the models could not do, and why.
+
+    `method` names the model of `difference`. `used` are the trials in it, `ranked` those in the
+    rank model, `left_out` the others by outcome. `seed_share` is the seeds' share of the variance
+    that the factors leave; NaN where the mixed model was not to be had.
+    """
+
+    goal: Goal
+    effects: tuple[MainEffect, ...]
+    skipped: Mapping[str, str]
+    method: str
+    used: int
+    ranked: int
+    left_out: Mapping[str, int]
+    seed_share: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Estimates by factor and place of the level; a level that is not there is not in it."""
+
+    found: Mapping[tuple[str, int], Estimate]
+    method: str = ""
+    seed_share: float = float("nan")
+    notes: tuple[str, ...] = ()
+
+
+@np.errstate(over="ignore", invalid="ignore")  # squares of absurdly large values: infinity
+def main_effect_table(rows: Sequence[TrialRow], levels: Levels, goal: Goal) -> MainEffectTable:
+    """Fit both models. Factors without levels (ranges) are not in them, which a note says.
+
+    Never raises for odd data: a model that does not converge, or has too little to go on, leaves
+    NaN and a note.
+    """
+    trials = coded(rows, levels)
+    compared = {factor: known for factor, known in levels.items() if len(known) > 1}
+    skipped = {factor: _WHY_NOT for factor in levels if factor not in compared}
+    apart = sum((trials.levels[factor] > 0).astype(np.int64) for factor in compared)
+    if len(compared) < 2 or not np.any(np.asarray(apart) > 1):
+        return _nothing(goal, dict.fromkeys(compared, _ONE_AT_A_TIME) | skipped)
+    used = trials.healthy
+    ranked = ~trials.cancelled
+    of_values = _fit(trials, compared, (trials.objective, used))
+    of_ranks = _fit(trials, compared, (shares_of_places(trials, goal), ranked), mixed=False)
+    effects = [
+        _main_effect(trials, (factor, place), compared, of_values, of_ranks)
+        for factor, known in compared.items()
+        for place in range(1, len(known))
+    ]
+    outcomes = [word for word, well in zip(trials.outcomes, used, strict=True) if not well]
+    return MainEffectTable(
+        goal=goal,
+        effects=_adjusted(effects, goal),
+        skipped=skipped,
+        method=of_values.method,
+        used=int(used.sum()),
+        ranked=int(ranked.sum()),
+        left_out={word: outcomes.count(word) for word in sorted(set(outcomes))},
+        seed_share=of_values.seed_share,
+        notes=of_values.notes + tuple(f"ranks: {note}" for note in of_ranks.notes),
+    )
+
+
+_WHY_NOT = "has no two levels: it is not in the models"
+_ONE_AT_A_TIME = "no trial changes two factors: its effects are those of the pairs"
+
+
+def _nothing(goal: Goal, skipped: Mapping[str, str]) -> MainEffectTable:
+    return MainEffectTable(goal, (), skipped, "", 0, 0, {}, float("nan"), ())
+
+
+def _fit(
+    trials: Coded, compared: Levels, what: tuple[FloatArray, BoolArray], *, mixed: bool = True
+) -> _Fit:
+    """Fit one additive model to the trials that are in it."""
+    values, used = what
+    y, seeds = values[used], trials.seeds[used]
+    columns, names = _columns({name: trials.levels[name][used] for name in compared})
+    if len(y) == 0:
+        return _Fit({}, notes=("no trial can be used",))
+    spread = float(y.std())
+    if not math.isfinite(spread):
+        return _Fit({}, notes=("the values are too large to be squared",))
+    if spread == 0.0:
+        return _Fit({}, notes=("all values are the very same: there is nothing to explain",))
+    kept = _independent(columns)
+    design = np.column_stack([np.ones(len(y)), *(columns[index] for index in kept)])
+    degrees = len(y) - design.shape[1] - (len(np.unique(seeds)) - 1)
+    if degrees < FEWEST_DEGREES:
+        few = f"{len(y)} trials leave {degrees} degrees of freedom, and {FEWEST_DEGREES} are needed"
+        return _Fit({}, notes=(few,))
+    scaled = (y - y.mean()) / spread
+    solved = _mixed(scaled, design, seeds) if mixed and len(np.unique(seeds)) > 1 else None
+    notes: tuple[str, ...] = ()
+    if solved is None:
+        if mixed and len(np.unique(seeds)) > 1:
+            notes = ("the mixed model did not converge: least squares instead",)
+        solved = _least_squares(scaled, design, seeds, degrees)
+    coefficients, errors, seed_share, method = solved
+    if not float(errors.min()) > ROUNDING:
+        return _Fit({}, notes=("the factors explain every value to the last digit: no noise",))
+    told = _told(names, columns, kept)
+    found = {
+        names[index]: student_estimate(
+            float(coefficients[1 + place] * spread), float(errors[1 + place] * spread), degrees
+        )
+        for place, index in enumerate(kept)
+        if names[index][0] in told
+    }
+    untold = sorted({factor for factor, _ in names} - told)
+    if untold:
+        words = ", ".join(untold)
+        notes += (f"{words}: cannot be told apart from other factors among these trials",)
+    return _Fit(found, method, seed_share, notes)
+
+
+def _columns(levels: Mapping[str, IntArray]) -> tuple[list[FloatArray], list[tuple[str, int]]]:
+    """One column of 0 and 1 for every level that is there, but the first of each factor."""
+    columns, names = [], []
+    for factor, places in levels.items():
+        for place in np.unique(places)[1:]:
+            columns.append((places == place).astype(np.float64))
+            names.append((factor, int(place)))
+    return columns, names
+
+
+def _independent(columns: Sequence[FloatArray]) -> list[int]:
+    """Number the columns that are no sum of those before them and a constant."""
+    kept: list[int] = []
+    basis: list[FloatArray] = []
+    for index, column in enumerate(columns):
+        rest = column - column.mean()
+        for one in basis:
+            rest = rest - (rest @ one) * one
+        length = float(np.sqrt(rest @ rest))
+        if length > 1e-8 * np.sqrt(len(column)):
+            basis.append(rest / length)
+            kept.append(index)
+    return kept
+
+
+def _told(
+    names: Sequence[tuple[str, int]], columns: Sequence[FloatArray], kept: Sequence[int]
+) -> set[str]:
+    """Name the factors whose columns are independent of all other factors' columns."""
+    found = set()
+    for factor in {name for name, _ in names}:
+        own = [index for index, name in enumerate(names) if name[0] == factor]
+        others = [columns[index] for index in range(len(columns)) if index not in own]
+        without = len(_independent(others))
+        if len(kept) - without == len(own):
+            found.add(factor)
+    return found
+
+
+_Solved = tuple[FloatArray, FloatArray, float, str]  # coefficients, errors, seeds' share, method
+
+
+def _mixed(y: FloatArray, design: FloatArray, seeds: IntArray) -> _Solved | None:
+    """Fit by restricted maximum likelihood; None where that does not converge."""
+    from statsmodels.regression.mixed_linear_model import MixedLM  # noqa: PLC0415 - 2 s to import
+
+    with warnings.catch_warnings():  # no convergence is seen in the result, a boundary is fine
+        warnings.simplefilter("ignore")
+        try:
+            result = MixedLM(y, design, groups=seeds).fit(reml=True)
+        except (np.linalg.LinAlgError, ValueError, ZeroDivisionError):
+            return None
+        errors = np.asarray(result.bse_fe, dtype=np.float64)
+        between = float(np.asarray(result.cov_re)[0, 0])
+        noise = float(result.scale)
+    if not result.converged or not np.all(np.isfinite(errors)) or not noise > 0.0:
+        return None
+    share = between / (between + noise)
+    return np.asarray(result.fe_params, dtype=np.float64), errors, share, MIXED
+
+
+def _least_squares(y: FloatArray, design: FloatArray, seeds: IntArray, degrees: int) -> _Solved:
+    """Fit with a constant for each seed, taken off beforehand (Frisch, Waugh 1933): all is less."""
+    from statsmodels.regression.linear_model import OLS  # noqa: PLC0415 - 2 s to import
+
+    _, place = np.unique(seeds, return_inverse=True)
+    sizes = np.bincount(place)
+    within = [one - (np.bincount(place, weights=one) / sizes)[place] for one in (y, *design.T[1:])]
+    result = OLS(within[0], np.column_stack(within[1:])).fit(method="qr")
+    errors = np.asarray(result.bse) * np.sqrt(result.df_resid / degrees)
+    coefficients = np.asarray(result.params, dtype=np.float64)
+    return np.append(0.0, coefficients), np.append(np.inf, errors), math.nan, FIXED
+
+
+def _main_effect(
+    trials: Coded, which: tuple[str, int], levels: Levels, of_values: _Fit, of_ranks: _Fit
+) -> MainEffect:
+    factor, place = which
+    mine = (trials.levels[factor] == place) & ~trials.cut_short
+    baseline = (trials.levels[factor] == 0) & ~trials.cut_short
+    well = trials.objective[mine & trials.healthy]
+    # Without a baseline among the trials, differences to it are not what the columns mean.
+    there = (baseline & trials.healthy).any(), baseline.any()
+    return MainEffect(
+        factor=factor,
+        level=levels[factor][place],
+        baseline=levels[factor][0],
+        trials=int(mine.sum()),
+        healthy=len(well),
+        mean=float(well.mean()) if len(well) else None,
+        difference=of_values.found.get(which, NOTHING) if there[0] else NOTHING,
+        rank=of_ranks.found.get(which, NOTHING) if there[1] else NOTHING,
+        p_holm=float("nan"),
+        rank_p_holm=float("nan"),
+        verdict=Verdict.UNKNOWN,
+    )
+
+
+def _adjusted(effects: Sequence[MainEffect], goal: Goal) -> tuple[MainEffect, ...]:
+    of_means = holm_adjusted([one.difference.p_value for one in effects])
+    of_ranks = holm_adjusted([one.rank.p_value for one in effects])
+    return tuple(
+        replace(one, p_holm=mean, rank_p_holm=rank, verdict=_verdict(one.difference, mean, goal))
+        for one, mean, rank in zip(effects, of_means, of_ranks, strict=True)
+    )
+
+
+def _verdict(difference: Estimate, p_holm: float, goal: Goal) -> Verdict:
+    if np.isnan(p_holm):
+        return Verdict.UNKNOWN
+    if p_holm > ALPHA:
+        return Verdict.UNCLEAR
+    return Verdict.BETTER if (difference.mean < 0.0) == (goal is Goal.MINIMIZE) else Verdict.WORSE

@@ -1,0 +1,256 @@
+"""The SQL that recomputes the effects of a sweep: to be copied, and run by `sickbay query`.
+
+Every text takes the factors that are columns of `trials`: `levels` with their levels, the baseline
+first, `others` that have none but must agree too. Empty where there is nothing to compare.
+"""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+
+from sickbay.service.query.sqltext import name, text
+from sickbay.trials.contract import Goal, Scalar
+
+Levels = Mapping[str, Sequence[Scalar]]
+
+SOUND = "{0}.label = 'healthy' AND isfinite({0}.objective)"
+ENDED = "{0}.state <> 'cancelled' AND NOT ({0}.state = 'pruned' AND {0}.label IS NULL)"
+LAST = (
+    "({0}.label IS NOT DISTINCT FROM 'pathological' OR {0}.state IN ('failed', 'pruned')"
+    " OR {0}.objective IS NULL OR NOT isfinite({0}.objective))"
+)
+
+
+def trials_sql(sweep_id: str) -> str:
+    """List the ended trials with all that their effects are computed from."""
+    return (
+        "SELECT trial_id, seed, config, changed, state, label, pathology, objective\n"
+        f"FROM trials WHERE sweep_id = {text(sweep_id)}\nORDER BY seed, trial_id"
+    )
+
+
+def pairs_sql(sweep_id: str, levels: Levels, others: Sequence[str] = ()) -> str:
+    """Recompute pairs, health and mean difference of every level: its pairs differ in it alone."""
+    if not _compared(levels):
+        return ""
+    both = f"{SOUND.format('l')} AND {SOUND.format('b')}"
+    return (
+        "SELECT factor, level, sum(pairs) AS pairs, sum(sound) AS sound_pairs,\n"
+        "  sum(healthy) AS level_healthy, sum(baseline_healthy) AS baseline_healthy,\n"
+        "  avg(difference) AS difference\n"
+        f"FROM (SELECT {_which(levels, others)},\n"
+        f"    count(*) AS pairs, count(*) FILTER ({both}) AS sound,\n"
+        f"    count(*) FILTER ({SOUND.format('l')}) AS healthy,\n"
+        f"    count(*) FILTER ({SOUND.format('b')}) AS baseline_healthy,\n"
+        f"    avg(l.objective - b.objective) FILTER ({both}) AS difference\n"
+        f"  {_joined(sweep_id, levels, others)}\n"
+        f"  GROUP BY factor, level, {_context(levels, others)})\n"
+        "GROUP BY ALL ORDER BY ALL"
+    )
+
+
+def seeds_sql(sweep_id: str, levels: Levels, others: Sequence[str] = ()) -> str:
+    """Recompute IQM and standard error of every level from one value a seed.
+
+    `plain_error` is the error where one context, or every pair, is there; where pairs are missing
+    in several contexts it is corrected beyond what SQL can say.
+    """
+    if not _compared(levels):
+        return ""
+    both = f"{SOUND.format('l')} AND {SOUND.format('b')}"
+    context = _context(levels, others)
+    return (
+        "WITH pairs AS (\n"  # noqa: S608
+        f"  SELECT {_which(levels, others)}, seed, concat_ws('/', {context}) AS context,\n"
+        "    l.objective - b.objective AS d\n"
+        f"  {_joined(sweep_id, levels, others)} AND {both}),\n"
+        "contexts AS (SELECT factor, level, context, avg(d) AS centre FROM pairs GROUP BY ALL),\n"
+        "means AS (SELECT factor, level, avg(centre) AS mean FROM contexts GROUP BY ALL),\n"
+        "seeds AS (\n"
+        "  SELECT factor, level, seed, avg(d - centre) + any_value(mean) AS value\n"
+        "  FROM pairs JOIN contexts USING (factor, level, context)\n"
+        "    JOIN means USING (factor, level)\n"
+        "  GROUP BY ALL),\n"
+        "ranked AS (\n"
+        "  SELECT *, count(*) OVER arm AS n,\n"
+        "    row_number() OVER (PARTITION BY factor, level ORDER BY value, seed) AS place\n"
+        "  FROM seeds WINDOW arm AS (PARTITION BY factor, level))\n"
+        "SELECT factor, level, count(*) AS seeds,\n"
+        "  avg(value) FILTER (place > n // 4 AND place <= n - n // 4) AS iqm,\n"
+        "  stddev_samp(value) / sqrt(count(*)) AS plain_error\n"
+        "FROM ranked GROUP BY ALL ORDER BY ALL"
+    )
+
+
+def better_sql(sweep_id: str, levels: Levels, goal: Goal, others: Sequence[str] = ()) -> str:
+    """Recompute P(better) of every level over all pairs but those with a cancelled trial."""
+    if not _compared(levels):
+        return ""
+    wins = "<" if goal is Goal.MINIMIZE else ">"
+    lost, won = LAST.format("l"), LAST.format("b")
+    return (
+        "SELECT factor, level, count(*) AS ranked_pairs, avg(score) AS p_better\n"
+        f"FROM (SELECT {_which(levels, others)},\n"
+        f"    CASE WHEN {lost}\n      AND {won} THEN 0.5\n"
+        f"      WHEN {lost} THEN 0.0\n      WHEN {won} THEN 1.0\n"
+        "      WHEN l.objective = b.objective THEN 0.5\n"
+        f"      WHEN l.objective {wins} b.objective THEN 1.0 ELSE 0.0 END AS score\n"
+        f"  {_joined(sweep_id, levels, others)}\n"
+        "    AND l.state <> 'cancelled' AND b.state <> 'cancelled')\n"
+        "GROUP BY ALL ORDER BY ALL"
+    )
+
+
+def causes_sql(sweep_id: str, levels: Levels, others: Sequence[str] = ()) -> str:
+    """Recount how the trials of the pairs ended, for the level and for its baseline."""
+    if not _compared(levels):
+        return ""
+    return (
+        "WITH pairs AS (\n"  # noqa: S608
+        f"  SELECT {_which(levels, others)}, {_outcome('l')} AS of_level,\n"
+        f"    {_outcome('b')} AS of_baseline\n"
+        f"  {_joined(sweep_id, levels, others)})\n"
+        "SELECT factor, level, side, outcome, count(*) AS trials FROM (\n"
+        "  SELECT factor, level, 'level' AS side, of_level AS outcome FROM pairs UNION ALL\n"
+        "  SELECT factor, level, 'baseline', of_baseline FROM pairs)\n"
+        "WHERE outcome NOT IN ('cancelled', 'pruned') GROUP BY ALL ORDER BY ALL"
+    )
+
+
+def interactions_sql(sweep_id: str, levels: Levels, others: Sequence[str] = ()) -> str:
+    """Recompute quads, sound quads and the difference of differences of every two levels."""
+    every = [*levels, *others]
+    parts = [
+        _crossed(sweep_id, one, other, [f for f in every if f not in (one[0], other[0])])
+        for one, other in itertools.combinations(_compared(levels).items(), 2)
+    ]
+    return "\nUNION ALL\n".join(parts) + "\nORDER BY ALL" if parts else ""
+
+
+def main_effects_sql(sweep_id: str, levels: Levels) -> str:
+    """Recount the trials of every level, and take the plain mean of its healthy objectives."""
+    sound = SOUND.format("t")
+    parts = [
+        f"SELECT {text(factor)} AS factor, CAST(t.{name(factor)} AS VARCHAR) AS level,\n"
+        f"  count(*) FILTER ({ENDED.format('t')}) AS trials,\n"
+        f"  count(*) FILTER ({sound}) AS healthy, avg(t.objective) FILTER ({sound}) AS mean\n"
+        f"FROM trials t WHERE t.sweep_id = {text(sweep_id)} GROUP BY ALL"
+        for factor in _compared(levels)
+    ]
+    return "\nUNION ALL\n".join(parts) + "\nORDER BY ALL" if parts else ""
+
+
+def importance_sql(
+    sweep_id: str, factors: Sequence[str], target: str, *, within_seeds: bool
+) -> str:
+    """Recompute a target's trials, positives, configurations and explained share of variance."""
+    value, which = {
+        "objective": (
+            "objective - avg(objective) OVER (PARTITION BY seed)" if within_seeds else "objective",
+            f" AND {SOUND.format('trials')}",
+        ),
+        "pathological": ("CAST(label = 'pathological' AS DOUBLE)", ""),
+    }.get(target, (f"CAST(pathology IS NOT DISTINCT FROM {text(target)} AS DOUBLE)", ""))
+    columns = ", ".join(name(factor) for factor in factors) or "sweep_id"
+    return (
+        f"WITH told AS (\n  SELECT {columns}, {value} AS y FROM trials\n"  # noqa: S608
+        f"  WHERE sweep_id = {text(sweep_id)} AND label IS NOT NULL{which}),\n"
+        "cells AS (SELECT count(*) AS n, sum(y) AS s, count(*) * var_pop(y) AS within\n"
+        f"  FROM told GROUP BY {columns})\n"
+        "SELECT sum(n) AS trials, sum(s) AS positives, count(*) AS configurations,\n"
+        "  1 - sum(within) / nullif(sum(n) - count(*), 0)\n"
+        "    / nullif((SELECT var_samp(y) FROM told), 0) AS explained\n"
+        "FROM cells"
+    )
+
+
+def literal(known: Sequence[Scalar]) -> str:
+    """Write the baseline as its column holds it: levels of several kinds are stored as text."""
+    first = known[0]
+    if isinstance(first, bool) and all(isinstance(level, bool) for level in known):
+        return str(first).lower()
+    if any(isinstance(level, str | bool) for level in known):
+        return text(first if isinstance(first, str) else json.dumps(first))
+    return repr(first)
+
+
+def _compared(levels: Levels) -> Levels:
+    return {factor: known for factor, known in levels.items() if len(known) > 1}
+
+
+def _differ(levels: Levels, others: Sequence[str]) -> dict[str, str]:
+    return {one: f"(l.{name(one)} IS DISTINCT FROM b.{name(one)})" for one in [*levels, *others]}
+
+
+def _which(levels: Levels, others: Sequence[str]) -> str:
+    """Tell in which factor a pair differs, and at which level."""
+    differ = _differ(levels, others)
+    which = " ".join(f"WHEN {differ[one]} THEN {text(one)}" for one in _compared(levels))
+    level = " ".join(
+        f"WHEN {differ[one]} THEN CAST(l.{name(one)} AS VARCHAR)" for one in _compared(levels)
+    )
+    return f"CASE {which} END AS factor,\n    CASE {level} END AS level"
+
+
+def _context(levels: Levels, others: Sequence[str]) -> str:
+    return ", ".join(f"b.{name(one)}" for one in [*levels, *others])
+
+
+def _joined(sweep_id: str, levels: Levels, others: Sequence[str]) -> str:
+    """Pair trials of one seed that differ in one compared factor, from its baseline."""
+    differ = _differ(levels, others)
+    count = " + ".join(f"CAST({one} AS INTEGER)" for one in differ.values())
+    baselines = "".join(
+        f"\n    AND (NOT {differ[one]} OR b.{name(one)} = {literal(known)})"
+        for one, known in _compared(levels).items()
+    )
+    return (
+        "FROM trials l JOIN trials b USING (sweep_id, seed)\n"
+        f"  WHERE sweep_id = {text(sweep_id)}\n    AND {count} = 1{baselines}"
+    )
+
+
+def _outcome(side: str) -> str:
+    """Say in one word how a trial ended, as `effect_pairs.outcome` does."""
+    return (
+        f"CASE WHEN {side}.state IN ('failed', 'cancelled') THEN {side}.state\n"
+        f"      WHEN {side}.label = 'pathological' THEN coalesce({side}.pathology, {side}.label)\n"
+        f"      WHEN {side}.state = 'pruned' THEN {side}.state\n"
+        f"      WHEN {side}.label IS NULL THEN 'unlabelled'\n"
+        f"      WHEN {side}.label = 'inconclusive' THEN {side}.label\n"
+        f"      WHEN {side}.objective IS NULL OR NOT isfinite({side}.objective)"
+        " THEN 'objective_not_finite'\n"
+        "      ELSE 'healthy' END"
+    )
+
+
+def _crossed(
+    sweep_id: str,
+    one: tuple[str, Sequence[Scalar]],
+    other: tuple[str, Sequence[Scalar]],
+    rest: Sequence[str],
+) -> str:
+    """Recompute the interactions of two factors: neither, a alone, b alone, both."""
+    a, b = name(one[0]), name(other[0])
+    all_equal = "".join(f" AND n.{name(f)} IS NOT DISTINCT FROM {{0}}.{name(f)}" for f in rest)
+    same = "n.sweep_id = {0}.sweep_id AND n.seed = {0}.seed" + all_equal
+    sound = " AND ".join(SOUND.format(side) for side in ("n", "a", "b", "c"))
+    there = " AND ".join(ENDED.format(side) for side in ("n", "a", "b", "c"))
+    context = "".join(f", n.{name(f)}" for f in rest)
+    return (
+        "SELECT factor_a, level_a, factor_b, level_b, sum(quads) AS quads,\n"  # noqa: S608
+        "  sum(sound) AS sound_quads, avg(difference) AS difference\n"
+        f"FROM (SELECT {text(one[0])} AS factor_a, CAST(a.{a} AS VARCHAR) AS level_a,\n"
+        f"    {text(other[0])} AS factor_b, CAST(b.{b} AS VARCHAR) AS level_b,\n"
+        f"    count(*) AS quads, count(*) FILTER ({sound}) AS sound,\n"
+        "    avg((c.objective - b.objective) - (a.objective - n.objective))\n"
+        f"      FILTER ({sound}) AS difference\n"
+        f"  FROM trials n JOIN trials a ON {same.format('a')}\n"
+        f"    JOIN trials b ON {same.format('b')}\n    JOIN trials c ON {same.format('c')}\n"
+        f"  WHERE n.sweep_id = {text(sweep_id)}\n"
+        f"    AND n.{a} = {literal(one[1])} AND n.{b} = {literal(other[1])}\n"
+        f"    AND a.{a} <> n.{a} AND a.{b} = n.{b} AND b.{a} = n.{a} AND b.{b} <> n.{b}\n"
+        f"    AND c.{a} = a.{a} AND c.{b} = b.{b}\n    AND {there}\n"
+        f"  GROUP BY a.{a}, b.{b}{context})\n"
+        "GROUP BY ALL"
+    )

@@ -1,0 +1,235 @@
+"""What the service serves of a store, kept in memory for as long as the files do not change.
+
+A page is asked for far more often than a trial ends. So a sweep's trials are turned into JSON once,
+row by row, and a page of them is a slice of bytes; whether they changed is asked at most once a
+second. Reading happens in worker threads, one at a time a sweep: a thousand askers cause one read.
+"""
+
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sickbay.service.analysis.fixes import Fixes, healer
+from sickbay.service.query.engine import trials
+from sickbay.service.query.status import overview
+from sickbay.service.summary.trial_book import ByTrial, TrialBook, read_book, read_epochs
+from sickbay.trials.store.files import Store, list_folder, sweep_parts, table_file
+
+FRESH_SECONDS = 1.0
+LONG = 0.25  # seconds of work during which nobody else should have to wait
+REST = 4.0  # how much longer an answer rests than it took to work out
+MOST_KEPT = 48  # answers that stay in memory: a sweep that is looked at has about ten
+MOST_EPOCHS_KEPT = 2  # sweeps whose evaluations stay in memory
+MOST_EPOCHS = 1_000_000  # rows of them; of larger sweeps a trial's are read one by one
+
+T = TypeVar("T")
+_at_once: ContextVar[bool] = ContextVar("at_once", default=False)
+
+
+class NotKeptError(LookupError):
+    """What was asked for at once has to be read first."""
+
+
+def at_once(work: Callable[[], T]) -> T:
+    """Answer from what is kept, without waiting for a file or another thread.
+
+    Raises NotKeptError if that does not do: the work is then done again in a thread of its own.
+    """
+    token = _at_once.set(True)
+    try:
+        return work()
+    finally:
+        _at_once.reset(token)
+
+
+def reading() -> None:
+    """Stands before whatever waits for files. Raises NotKeptError where nothing may wait."""
+    if _at_once.get():
+        raise NotKeptError
+
+
+@dataclass(frozen=True)
+class TrialPages:
+    """The ended trials of a sweep as JSON rows, by seed and arm, and the columns to filter by.
+
+    `arms` is how many different arms there are.
+    """
+
+    rows: tuple[bytes, ...]
+    labels: tuple[str | None, ...]
+    states: tuple[str | None, ...]
+    pathologies: tuple[str | None, ...]
+    ids: dict[str, int]
+    arms: int
+
+    def page(self, start: int, count: int, **wanted: str | None) -> tuple[list[bytes], int]:
+        """Some rows from `start` on, and how many there are in all, after filters.
+
+        A filter is `label`, `state` or `pathology`; None means no filter.
+        """
+        columns = {
+            "label": self.labels,
+            "state": self.states,
+            "pathology": self.pathologies,
+        }
+        chosen = [(columns[name], value) for name, value in wanted.items() if value is not None]
+        if not chosen:
+            return list(self.rows[start : start + count]), len(self.rows)
+        places = [
+            place
+            for place in range(len(self.rows))
+            if all(column[place] == value for column, value in chosen)
+        ]
+        return [self.rows[place] for place in places[start : start + count]], len(places)
+
+
+@dataclass
+class _Kept(Generic[T]):
+    value: T
+    mark: Hashable
+    checked: float
+    cost: float
+
+
+class Memo:
+    """Keeps the latest answers for as long as their marks stay; safe for many threads.
+
+    Whether a mark still holds is asked at most once a second, and for an answer that took longer
+    than that, at most after four times as long: so work that never ends takes a fifth of a core.
+    While an answer that took long is worked out again, others are given the old one.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Begin empty; of more answers than `most`, those asked for longest ago are dropped."""
+        self._most = most
+        self._kept: OrderedDict[Hashable, _Kept[Any]] = OrderedDict()
+        self._locks: dict[Hashable, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def answer(self, key: Hashable, mark: Callable[[], Hashable], work: Callable[[], T]) -> T:
+        """Give what `work` gave when `mark` was last as it is now; several askers wait for one."""
+        kept = self._fresh(key)
+        if kept is not None:
+            return kept.value  # type: ignore[no-any-return]
+        reading()
+        lock, old = self._lock(key), self._kept.get(key)
+        patient = old is None or old.cost < LONG
+        if not lock.acquire(blocking=patient):
+            assert old is not None
+            return old.value  # type: ignore[no-any-return]
+        try:
+            kept = self._fresh(key)  # another thread may have been quicker
+            if kept is None:
+                kept = self._renewed(key, mark, work)
+            return kept.value  # type: ignore[no-any-return]
+        finally:
+            lock.release()
+
+    def _renewed(
+        self, key: Hashable, mark: Callable[[], Hashable], work: Callable[[], T]
+    ) -> _Kept[T]:
+        kept, present, began = self._kept.get(key), mark(), time.monotonic()
+        if kept is None or kept.mark != present:
+            value = work()
+            kept = _Kept(value, present, began, time.monotonic() - began)
+        kept.checked = time.monotonic()
+        self._keep(key, kept)
+        return kept
+
+    def _fresh(self, key: Hashable) -> _Kept[Any] | None:
+        with self._guard:
+            kept = self._kept.get(key)
+            if kept is None:
+                return None
+            self._kept.move_to_end(key)
+            wait = FRESH_SECONDS * (1 if kept.cost < 1 else REST * kept.cost)
+            return kept if time.monotonic() - kept.checked < wait else None
+
+    def _keep(self, key: Hashable, kept: _Kept[Any]) -> None:
+        with self._guard:
+            self._kept[key] = kept
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                gone, _ = self._kept.popitem(last=False)
+                self._locks.pop(gone, None)
+
+    def _lock(self, key: Hashable) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(key, threading.Lock())
+
+
+class Shelf:
+    """Answers about one store, as a rule never older than a second. Safe for many threads."""
+
+    def __init__(self, store: Store) -> None:
+        """Begin with nothing read."""
+        self.store = store
+        self._memo = Memo(MOST_KEPT)
+        self._epochs = Memo(MOST_EPOCHS_KEPT)
+
+    def sweeps(self) -> list[dict[str, Any]]:
+        """Every sweep with its counts, the latest first."""
+        found: list[dict[str, Any]] = self._memo.answer(
+            "sweeps", time.monotonic, lambda: overview(self.store)
+        )
+        return found
+
+    def trials(self, sweep_id: str) -> TrialPages:
+        """The ended trials of a sweep."""
+        return self.derived(sweep_id, "trials", lambda: self._trials(sweep_id))
+
+    def book(self, sweep_id: str) -> TrialBook:
+        """What is said of a sweep's ended trials."""
+        return self.derived(sweep_id, "book", lambda: read_book(self.store, sweep_id))
+
+    def fixes(self, sweep_id: str, trial_id: str) -> Fixes:
+        """What heals an ended trial; what other sweeps tell of it is looked for by the minute."""
+        heal = self._memo.answer(
+            ("healer", sweep_id),
+            lambda: (self._mark(sweep_id), int(time.monotonic() / 60.0)),
+            lambda: healer(self.store, sweep_id),
+        )
+        try:
+            return heal(trial_id)
+        except KeyError:  # it has ended since
+            reading()
+            return healer(self.store, sweep_id)(trial_id)
+
+    def epochs(self, sweep_id: str) -> ByTrial | None:
+        """The evaluations of a sweep's ended trials, of running ones some; None for too many."""
+        return self._epochs.answer(
+            sweep_id,
+            lambda: self._mark(sweep_id),
+            lambda: read_epochs(self.store, sweep_id, MOST_EPOCHS),
+        )
+
+    def derived(self, sweep_id: str, what: str, work: Callable[[], T]) -> T:
+        """Anything else worked out from a sweep, done again only when its files change."""
+        return self._memo.answer((what, sweep_id), lambda: self._mark(sweep_id), work)
+
+    def costs(self, work: Callable[[], T]) -> T:
+        """Something about the whole store that takes long: worked out at most every 10 seconds."""
+        return self._memo.answer("costs", lambda: int(time.monotonic() / 10.0), work)
+
+    def _trials(self, sweep_id: str) -> TrialPages:
+        records = trials(self.store, sweep_id).records()
+        return TrialPages(
+            rows=tuple(json.dumps(row, allow_nan=False).encode() for row in records),
+            labels=tuple(row["label"] for row in records),
+            states=tuple(row["state"] for row in records),
+            pathologies=tuple(row["pathology"] for row in records),
+            ids={row["trial_id"]: place for place, row in enumerate(records)},
+            arms=len({row["arm"] for row in records}),
+        )
+
+    def _mark(self, sweep_id: str) -> Hashable:
+        """Changes whenever a trial of the sweep ends, is relabelled or is merged."""
+        file = self.store.filesystem.get_file_info(table_file(self.store, "trials", sweep_id))
+        parts = list_folder(self.store, sweep_parts(self.store, sweep_id), recursive=True)
+        ended = [(one.path, one.mtime_ns) for one in parts if one.path.endswith("/trial.json")]
+        return (file.mtime_ns, file.size, hash(tuple(ended)))

@@ -1,0 +1,125 @@
+"""Every error of the API has one shape: {"error": {"code", "message", "detail"}}."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from sickbay.service.query.admission import BusyError
+from sickbay.service.query.engine import QueryError
+from sickbay.service.query.lookup import SweepError
+from sickbay.trials.errors import SpecError
+from sickbay.trials.execution.lease import AlreadyDrivenError
+from sickbay.trials.registry import RegistryError
+from sickbay.trials.store.files import StoreError
+
+CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "invalid",
+    429: "busy",
+    503: "store_unavailable",
+}
+
+
+class ErrorBody(BaseModel):
+    """What went wrong: a word for programs, a sentence for people, and particulars."""
+
+    code: str
+    message: str
+    detail: Any = None
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer that is no success."""
+
+    error: ErrorBody
+
+
+class ApiError(Exception):
+    """An answer with a status, a sentence and particulars."""
+
+    def __init__(self, status: int, message: str, detail: Any = None) -> None:
+        """Say which status, why, and with what particulars."""
+        super().__init__(message)
+        self.status, self.message, self.detail = status, message, detail
+
+
+def error_answer(
+    status: int, message: str, detail: Any = None, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """An error in the one shape."""
+    code = CODES.get(status, "error")
+    body = {"error": {"code": code, "message": message, "detail": detail}}
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def add_error_answers(app: FastAPI) -> None:
+    """Turn our errors, and those of the framework, into answers of the one shape."""
+    plain: dict[type[Exception], int] = {
+        QueryError: 400,
+        RegistryError: 422,
+        SweepError: 404,
+        AlreadyDrivenError: 409,
+        BusyError: 429,
+        StoreError: 503,
+        ConnectionError: 503,  # the Ray cluster that sweeps run on
+    }
+    for kind, status in plain.items():
+        app.add_exception_handler(kind, _answering(status))
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(SpecError, _spec_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _request_error)
+
+
+def _answering(status: int) -> Any:
+    def answer(request: Request, error: Exception) -> JSONResponse:
+        del request
+        headers = {"Retry-After": "5"} if status == 429 else None
+        return error_answer(status, str(error), headers=headers)
+
+    return answer
+
+
+def _api_error(request: Request, error: Exception) -> JSONResponse:
+    del request
+    assert isinstance(error, ApiError)
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    return error_answer(error.status, error.message, error.detail, headers)
+
+
+def _spec_error(request: Request, error: Exception) -> JSONResponse:
+    """A bad spec: the same sentences as `sickbay validate`, one entry a problem."""
+    del request
+    assert isinstance(error, SpecError)
+    return error_answer(422, str(error), [vars(one) for one in error.problems])
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    message = str(error.detail)
+    if error.status_code == 404 and message == "Not Found":
+        message = f"there is nothing at {request.url.path}: /docs lists what there is"
+    headers = dict(error.headers) if error.headers else None
+    return error_answer(error.status_code, message, headers=headers)
+
+
+def _request_error(request: Request, error: Exception) -> JSONResponse:
+    """A parameter or body of the wrong kind; the values themselves are not echoed."""
+    del request
+    assert isinstance(error, RequestValidationError)
+    detail = [
+        {"key": ".".join(map(str, one["loc"])), "message": one["msg"]} for one in error.errors()
+    ]
+    words = "; ".join(f"{one['key']}: {one['message']}" for one in detail)
+    return error_answer(422, f"the request is not understood: {words}", detail)

@@ -1,0 +1,135 @@
+"""Server-sent events: what changes in the store while somebody watches.
+
+One task looks at the store once a second, whatever the number of listeners, and hands each change
+to all of them. A listener that does not read falls behind and is let go; it comes back with the id
+of the last event it saw, and is told what it missed.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import StreamingResponse
+
+from sickbay.service.api.auth import need
+from sickbay.service.api.cache import Shelf
+from sickbay.service.api.tokens import Role
+
+LOOK_SECONDS = 1.0
+PING_SECONDS = 15.0
+REMEMBERED = 1000  # events that a listener who comes back may have missed
+BEHIND = 256  # events that a listener may leave unread
+AT_ONCE = 50  # listeners that are told before requests have their turn again
+WATCHED = ("state", "ended", "states", "labels", "pathologies")
+
+router = APIRouter(prefix="/api", tags=["live"], dependencies=[Depends(need(Role.READ))])
+
+
+@dataclass(frozen=True)
+class Change:
+    """One event: its number, which sweep it is about, and its text."""
+
+    number: int
+    sweep_id: str
+    data: str
+
+    def text(self) -> str:
+        """The event as the wire wants it."""
+        return f"id: {self.number}\nevent: sweep\ndata: {self.data}\n\n"
+
+
+class Feed:
+    """Looks at a store and tells listeners what changed."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        """Begin with nothing seen and nobody listening."""
+        self._shelf = shelf
+        self._seen: dict[str, dict[str, Any]] = {}
+        self._listeners: set[asyncio.Queue[Change | None]] = set()
+        self._recent: deque[Change] = deque(maxlen=REMEMBERED)
+        self._number = 0
+
+    async def run(self) -> None:
+        """Look at the store for ever; a store that fails for a moment is asked again."""
+        first = True
+        while True:
+            with contextlib.suppress(OSError, ValueError):
+                await self._look(silently=first)
+                first = False
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self, *, silently: bool) -> None:
+        for sweep in await anyio.to_thread.run_sync(self._shelf.sweeps):
+            known = self._seen.get(sweep["sweep_id"])
+            if known is None or any(known[name] != sweep[name] for name in WATCHED):
+                self._seen[sweep["sweep_id"]] = sweep
+                if not silently:
+                    await self._tell(sweep)
+
+    async def _tell(self, sweep: dict[str, Any]) -> None:
+        self._number += 1
+        change = Change(self._number, sweep["sweep_id"], json.dumps(sweep, default=str))
+        self._recent.append(change)
+        for place, queue in enumerate(list(self._listeners)):
+            if place % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)  # requests come in between a thousand who listen
+            try:
+                queue.put_nowait(change)
+            except asyncio.QueueFull:
+                self._listeners.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)  # the end of this listener; it may come back
+
+    async def listen(self, sweep_id: str | None, last: int | None) -> AsyncIterator[str]:
+        """Events as text: those missed since `last`, then each as it comes, pings in between."""
+        queue: asyncio.Queue[Change | None] = asyncio.Queue(BEHIND)
+        self._listeners.add(queue)
+        try:
+            yield "retry: 2000\n\n"
+            for change in list(self._recent):
+                if (
+                    last is not None
+                    and change.number > last
+                    and sweep_id in {None, change.sweep_id}
+                ):
+                    yield change.text()
+            while True:
+                try:
+                    # not all at the same moment, though all may have come at one
+                    patience = PING_SECONDS * random.uniform(0.6, 1.0)  # noqa: S311  no secret
+                    found = await asyncio.wait_for(queue.get(), patience)
+                except TimeoutError:
+                    yield ": still here\n\n"
+                    continue
+                if found is None:
+                    return
+                if sweep_id in {None, found.sweep_id}:
+                    yield found.text()
+        finally:
+            self._listeners.discard(queue)
+
+    @property
+    def listening(self) -> int:
+        """How many listen now."""
+        return len(self._listeners)
+
+
+@router.get("/events", response_class=StreamingResponse)
+async def events(
+    request: Request,
+    sweep: Annotated[str | None, Query(description="one sweep's whole id; none: all")] = None,
+    last_event_id: Annotated[int | None, Header(description="the last event seen")] = None,
+) -> StreamingResponse:
+    """Changes of sweeps as server-sent events: the sweep as `GET /api/sweeps/{id}` counts it."""
+    feed: Feed = request.app.state.feed
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(
+        feed.listen(sweep, last_event_id), media_type="text/event-stream", headers=headers
+    )

@@ -1,0 +1,112 @@
+"""The page and its files: nothing comes from elsewhere, nothing has to be built."""
+
+import hashlib
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Request, Response
+
+from sickbay.service.api.auth import need
+from sickbay.service.api.errors import ApiError
+from sickbay.service.api.routes_read import in_thread, json_answer
+from sickbay.service.api.tokens import Role
+
+TYPES = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
+}
+
+router = APIRouter(tags=["page"])
+
+
+@router.get("/", include_in_schema=False)
+async def page(request: Request) -> Response:
+    """The page: one document for every link into it."""
+    return await _file(request, "index.html")
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """The API's interactive documentation; its library styles elements where they stand."""
+    answer = await _file(request, "docs.html")
+    answer.headers["Content-Security-Policy"] = (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
+    )
+    return answer
+
+
+@router.get("/web/{path:path}", include_in_schema=False)
+async def file(request: Request, path: str) -> Response:
+    """A file of the page."""
+    return await _file(request, path)
+
+
+@router.get("/api/workloads", dependencies=[Depends(need(Role.READ))])
+async def workloads() -> Response:
+    """What can be trained here: names, packages, and why one cannot be loaded."""
+
+    def work() -> dict[str, Any]:
+        from sickbay.trials import registry  # noqa: PLC0415  reads the installed packages
+
+        return {"workloads": [vars(one) for one in registry.workload_entries()]}
+
+    return json_answer(await in_thread(work))
+
+
+@router.get("/api/workloads/{name}", dependencies=[Depends(need(Role.READ))])
+async def workload(name: str) -> Response:
+    """One registered workload: its factors, levels, settings and objective."""
+
+    def work() -> dict[str, Any]:
+        from sickbay.service.summary.catalogue import describe_workload  # noqa: PLC0415
+        from sickbay.trials import registry  # noqa: PLC0415
+
+        if name not in {one.name for one in registry.workload_entries()}:
+            raise ApiError(404, f"no workload {name!r} is registered: see /api/workloads")
+        return describe_workload(registry.workload(name))
+
+    return json_answer(await in_thread(work))
+
+
+@router.get("/api/detectors", dependencies=[Depends(need(Role.READ))])
+async def detectors() -> Response:
+    """What can be detected: rule, formula, thresholds, source, remedy of each detector."""
+
+    def work() -> dict[str, Any]:
+        from sickbay.service.summary.catalogue import describe_detector  # noqa: PLC0415
+        from sickbay.trials.registry import all_detectors  # noqa: PLC0415
+
+        return {"detectors": [describe_detector(one) for one in all_detectors()]}
+
+    return json_answer(await in_thread(work))
+
+
+async def _file(request: Request, path: str) -> Response:
+    """A file with its tag, so that a browser that has it is told so in a few bytes."""
+    found = await anyio.to_thread.run_sync(_read, path)
+    if found is None:
+        raise ApiError(404, f"the page has no file {path!r}")
+    data, tag = found
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type=TYPES[path.rpartition(".")[2]], headers=headers)
+
+
+@lru_cache(maxsize=64)  # names that are not there are asked for as well
+def _read(path: str) -> tuple[bytes, str] | None:
+    """A file by one of the names that the page has; a path that leads elsewhere is none of them."""
+    names = {"index.html", "docs.html", "app.css", "icon.svg"}
+    folder = resources.files("sickbay.service") / "web"
+    names |= {one.name for one in folder.iterdir() if one.name.endswith(".js")}
+    names |= {f"vendor/{one.name}" for one in (folder / "vendor").iterdir()}
+    if path not in names or path.rpartition(".")[2] not in TYPES:
+        return None
+    data = folder.joinpath(path).read_bytes()
+    return data, f'"{hashlib.sha256(data).hexdigest()[:20]}"'

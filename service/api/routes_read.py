@@ -1,0 +1,300 @@
+"""Routes that read: sweeps, trials, epochs, findings, effects, reports, SQL, foreign logs."""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import HTMLResponse
+
+from sickbay.service.api.auth import need
+from sickbay.service.api.cache import NotKeptError, Shelf, at_once, reading
+from sickbay.service.api.errors import ApiError
+from sickbay.service.api.models import (
+    DiagnoseBody,
+    Epochs,
+    Findings,
+    Judged,
+    SqlAnswer,
+    SqlBody,
+    Sweep,
+    Sweeps,
+    Trial,
+    Trials,
+)
+from sickbay.service.api.tokens import Role
+from sickbay.service.query import engine as asking
+from sickbay.service.query.lookup import find_sweep, stored_spec
+from sickbay.service.query.pool import QueryPool
+from sickbay.service.query.status import describe
+from sickbay.service.summary.trial_book import read_book
+from sickbay.trials.contract import Health, TrialState
+from sickbay.trials.store.tables import table_bytes
+
+PAGE = 100
+MOST_PER_PAGE = 1000
+MANY_ARMS = 500  # a fix is looked for among all of them: of more, not while others wait
+SQL_LIMITS = asking.Limits(memory="1GB", threads=2, seconds=30.0, rows=10_000)
+
+Page = Annotated[int, Query(ge=0, le=10**9, description="rows to pass over")]
+PerPage = Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="rows of one page")]
+TableName = Literal["sweeps", "trials", "epochs", "findings", "labels"]
+SweepName = Annotated[str, "a sweep's id, its name, or the beginning of either"]
+
+T = TypeVar("T")
+
+router = APIRouter(prefix="/api", tags=["read"], dependencies=[Depends(need(Role.READ))])
+
+
+def shelf_of(request: Request) -> Shelf:
+    """The shelf that this service serves from."""
+    shelf: Shelf = request.app.state.shelf
+    return shelf
+
+
+@router.get("/sweeps", response_model=Sweeps)
+async def sweeps(request: Request, offset: Page = 0, limit: PerPage = PAGE) -> Response:
+    """Every sweep of the store with its counts, the latest first."""
+    found = await soon(shelf_of(request).sweeps)
+    return json_answer(
+        {"sweeps": found[offset : offset + limit], "total": len(found), "offset": offset}
+    )
+
+
+@router.get("/sweeps/{sweep}", response_model=Sweep)
+async def sweep(request: Request, sweep: SweepName) -> Response:
+    """One sweep: its state, counts by state, label and pathology, and its spec."""
+    store = shelf_of(request).store
+
+    def work() -> dict[str, Any]:
+        record = find_sweep(store, sweep)
+        return describe(store, record.sweep_id) | {"spec": stored_spec(store, record.sweep_id)}
+
+    return json_answer(await in_thread(work))
+
+
+@router.get("/sweeps/{sweep}/trials", response_model=Trials)
+async def trials(
+    request: Request,
+    sweep: SweepName,
+    offset: Page = 0,
+    limit: PerPage = PAGE,
+    label: Health | None = None,
+    state: TrialState | None = None,
+    pathology: str | None = None,
+) -> Response:
+    """The ended trials of a sweep by seed and arm, each factor a field of its own."""
+    shelf = shelf_of(request)
+
+    def work() -> tuple[list[bytes], int]:
+        pages = shelf.trials(find_known(shelf, sweep))
+        return pages.page(offset, limit, label=label, state=state, pathology=pathology)
+
+    rows, total = await soon(work)
+    head = b'{"total": %d, "offset": %d, "trials": [' % (total, offset)
+    return Response(head + b", ".join(rows) + b"]}", media_type="application/json")
+
+
+@router.get("/sweeps/{sweep}/trials/{trial}", response_model=Trial)
+async def trial(request: Request, sweep: SweepName, trial: str) -> Response:
+    """One trial with its findings, every label it had, and the smallest known fixes."""
+    shelf = shelf_of(request)
+
+    def work() -> dict[str, Any]:
+        sweep_id = find_known(shelf, sweep)
+        trial_id = _trial_id(shelf, sweep_id, trial)
+        if shelf.trials(sweep_id).arms > MANY_ARMS:
+            reading()
+        book = shelf.book(sweep_id)
+        if not book.has(trial_id):  # it has ended since
+            reading()
+            book = read_book(shelf.store, sweep_id, only=trial_id)
+        return book.explained(trial_id, shelf.fixes(sweep_id, trial_id))
+
+    return json_answer(await soon(work))
+
+
+@router.get("/sweeps/{sweep}/trials/{trial}/epochs", response_model=Epochs)
+async def epochs(
+    request: Request, sweep: SweepName, trial: str, offset: Page = 0, limit: PerPage = MOST_PER_PAGE
+) -> Response:
+    """The evaluations of a trial, also of one that still runs; NaN and infinity as words."""
+    shelf = shelf_of(request)
+
+    def work() -> list[dict[str, Any]]:
+        sweep_id = find_known(shelf, sweep)
+        ended = _ended(shelf, sweep_id, trial)
+        known = shelf.epochs(sweep_id) if len(ended) == 1 else None
+        found = known.records(ended[0]) if known is not None else []
+        if not found:  # it runs, or has ended since
+            found = asking.epochs(shelf.store, sweep_id, trial).records()
+        if not found:
+            found = asking.epochs(
+                shelf.store, sweep_id, _trial_id(shelf, sweep_id, trial)
+            ).records()
+        return found
+
+    rows = await in_thread(work)
+    body = {"epochs": rows[offset : offset + limit], "total": len(rows), "offset": offset}
+    return json_answer(body)
+
+
+@router.get("/sweeps/{sweep}/trials/{trial}/findings", response_model=Findings)
+async def findings(request: Request, sweep: SweepName, trial: str) -> Response:
+    """What each detector says of a trial: fired first."""
+    shelf = shelf_of(request)
+
+    def work() -> list[dict[str, Any]]:
+        sweep_id = find_known(shelf, sweep)
+        trial_id = _trial_id(shelf, sweep_id, trial)
+        found = shelf.book(sweep_id).findings.records(trial_id)
+        return found or asking.findings(shelf.store, sweep_id, trial_id).records()
+
+    rows = await in_thread(work)
+    return json_answer({"findings": rows, "total": len(rows), "offset": 0})
+
+
+@router.get("/sweeps/{sweep}/effects")
+async def effects(request: Request, sweep: SweepName) -> Response:
+    """What each level of each factor does, with intervals and health: as `effects --json`."""
+    shelf = shelf_of(request)
+
+    def work() -> Any:
+        from sickbay.service.analysis.questions import load_effects  # noqa: PLC0415  scipy is slow
+
+        sweep_id = find_known(shelf, sweep)
+        return shelf.derived(
+            sweep_id, "effects", lambda: load_effects(shelf.store, sweep_id).as_data()
+        )
+
+    return json_answer(await in_thread(work))
+
+
+@router.get("/sweeps/{sweep}/report", response_class=HTMLResponse)
+async def report(request: Request, sweep: SweepName) -> Response:
+    """The sweep's self-contained report. It brings its own scripts: a policy of its own."""
+    shelf = shelf_of(request)
+
+    def work() -> bytes:
+        from sickbay.service.reports.html import render_report  # noqa: PLC0415  pictures are slow
+
+        sweep_id = find_known(shelf, sweep)
+        return shelf.derived(
+            sweep_id, "report", lambda: render_report(shelf.store, sweep_id).encode()
+        )
+
+    headers = {
+        "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; "
+        "style-src 'unsafe-inline'; img-src data:; sandbox allow-scripts"
+    }
+    return HTMLResponse(await in_thread(work), headers=headers)
+
+
+@router.get("/sweeps/{sweep}/tables/{table}", response_class=Response)
+async def table(request: Request, sweep: SweepName, table: TableName) -> Response:
+    """One table of a sweep as a Parquet file, rows of running trials included."""
+    shelf = shelf_of(request)
+
+    def work() -> bytes:
+        return table_bytes(shelf.store, table, find_known(shelf, sweep))
+
+    return Response(await in_thread(work), media_type="application/vnd.apache.parquet")
+
+
+@router.post("/query", response_model=SqlAnswer)
+async def sql(request: Request, body: SqlBody) -> Response:
+    """One read-only SELECT over trials, epochs, findings, labels, sweeps; at most 10,000 rows.
+
+    DuckDB may open no file, no network, no extension and change no setting. A query has a process
+    of its own, which is killed when it takes more than its time or memory, and when the asker
+    leaves. Four run at once, sixteen wait for their turn; who finds more waiting, or waits for
+    more than 20 s, gets a 429.
+    """
+    pool: QueryPool = request.app.state.queries
+    cancel = asking.Cancel()
+
+    async def watch() -> None:
+        while not await request.is_disconnected():  # noqa: ASYNC110  there is no event to wait for
+            await anyio.sleep(0.25)
+        cancel.now()
+
+    watching = asyncio.ensure_future(watch())
+    words = (shelf_of(request).store, body.sql, SQL_LIMITS, cancel)
+    try:
+        found = await anyio.to_thread.run_sync(pool.ask, *words, abandon_on_cancel=True)
+    finally:
+        watching.cancel()
+        cancel.now()  # also where this request is ended before its query
+    return Response(found, media_type="application/json")
+
+
+@router.post("/diagnose", response_model=Judged)
+async def diagnose(request: Request, body: DiagnoseBody) -> Response:
+    """Label a training log handed in as text: as `sickbay diagnose FILE`; nothing is stored."""
+    del request
+
+    def work() -> dict[str, Any]:
+        from sickbay.service.external_logs.judge import as_plain, judge_log  # noqa: PLC0415  scipy is slow
+        from sickbay.trials.registry import all_detectors  # noqa: PLC0415
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "log"
+            path.write_text(body.log)
+            try:
+                return as_plain(judge_log(path, body.told(), all_detectors()))
+            except ValueError as error:
+                raise ApiError(422, str(error).replace(str(path), "the log")) from error
+
+    return json_answer(await in_thread(work))
+
+
+def find_known(shelf: Shelf, word: str) -> str:
+    """The id of a sweep that is meant; raises SweepError (404) for none."""
+    for one in shelf.sweeps():
+        if one["sweep_id"] == word:
+            return word
+    reading()
+    return find_sweep(shelf.store, word).sweep_id
+
+
+def _ended(shelf: Shelf, sweep_id: str, word: str) -> Sequence[str]:
+    """The ended trials that are meant: one by its id, or all whose id begins like this."""
+    ids = shelf.trials(sweep_id).ids
+    if word in ids:
+        return [word]
+    return [one for one in ids if one.startswith(word)] if word else []
+
+
+def _trial_id(shelf: Shelf, sweep_id: str, word: str) -> str:
+    found = _ended(shelf, sweep_id, word)
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} ended trials begin" if found else "no ended trial begins"
+    raise ApiError(404, f"{what} with {word!r} in the sweep {sweep_id}")
+
+
+async def soon(work: Callable[[], T]) -> T:
+    """Answer at once what is kept, as most pages are; else do the work in a thread of its own."""
+    try:
+        return at_once(work)
+    except NotKeptError:
+        return await anyio.to_thread.run_sync(work)
+
+
+async def in_thread(work: Any) -> Any:
+    """Do what waits for files in a thread of its own."""
+    return await anyio.to_thread.run_sync(work)
+
+
+def json_answer(body: Any) -> Response:
+    """An answer of plain data, NaN and infinity as words."""
+    try:
+        text = json.dumps(body, allow_nan=False, default=asking.plain)
+    except ValueError:  # a number without a word in JSON, which hardly any answer has
+        text = json.dumps(asking.plain(body), allow_nan=False, default=str)
+    return Response(text, media_type="application/json")

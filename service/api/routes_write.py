@@ -1,0 +1,276 @@
+"""Routes that begin and end work: submit, validate, plan, stop, cancel, resume; and the logs."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from sickbay.service.api.auth import need
+from sickbay.service.api.errors import ApiError
+from sickbay.service.api.models import Asked, Submitted
+from sickbay.service.api.routes_read import SweepName, find_known, shelf_of
+from sickbay.service.api.tokens import Role, Token
+from sickbay.service.query.engine import plain
+from sickbay.service.query.lookup import stored_spec
+from sickbay.service.sweeps import launcher as launching
+from sickbay.service.sweeps.prepare import Prepared, prepare
+from sickbay.service.sweeps.runner import ask
+from sickbay.trials import registry
+from sickbay.trials.execution.lease import driven
+from sickbay.trials.spec import parse_spec
+from sickbay.trials.spec.check import load_spec
+from sickbay.trials.spec.model import SEARCHES
+from sickbay.trials.spec.plan import trial_count
+from sickbay.trials.store.files import Store, read_file, write_file
+from sickbay.trials.store.reader import read_sweep
+
+FOLLOW_SECONDS = 0.5
+MOST_SPEC = 256 * 1024  # bytes: reading more as YAML takes minutes; a spec has a few thousand
+MOST_TRIALS = 50_000  # of one sweep that is planned here; planning keeps others waiting
+SPEC = {
+    "requestBody": {
+        "required": True,
+        "description": "A sweep spec as YAML or JSON.",
+        "content": {
+            "application/yaml": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"type": "object"}},
+        },
+    }
+}
+
+Submitter = Annotated[Token, Depends(need(Role.SUBMIT))]
+Reader = Annotated[Token, Depends(need(Role.READ))]
+
+router = APIRouter(prefix="/api", tags=["write"])
+
+
+@router.post("/sweeps", status_code=201, response_model=Submitted, openapi_extra=SPEC)
+async def submit(
+    request: Request,
+    response: Response,
+    token: Submitter,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> dict[str, Any]:
+    """Take a sweep in and start it: 201, or 200 if it was here already.
+
+    The same spec again runs only what is missing, and nothing twice. A key that was used for
+    another spec is a 409.
+    """
+    text = await _spec_text(request)
+    store = shelf_of(request).store
+
+    def work() -> dict[str, Any]:
+        prepared = _prepared(request, token, text)
+        known = _remember(store, idempotency_key, prepared.sweep_id)
+        running = driven(store, prepared.sweep_id)
+        state = launching.submit(prepared, request.app.state.launcher)
+        response.status_code = 200 if known or running or prepared.left == 0 else 201
+        return _taken_in(prepared, state)
+
+    found: dict[str, Any] = await anyio.to_thread.run_sync(work)
+    return found
+
+
+@router.post("/plan", openapi_extra=SPEC)
+async def plan(request: Request, token: Reader) -> Response:
+    """What a spec would run, trial by trial; runs nothing. A bad one is a 422 with all problems."""
+    text = await _spec_text(request)
+
+    def work() -> str:
+        from sickbay.service.sweeps.plan_view import describe_plan  # noqa: PLC0415  Rich is not needed before
+
+        return json.dumps(plain(describe_plan(_prepared(request, token, text))), default=str)
+
+    return Response(await anyio.to_thread.run_sync(work), media_type="application/json")
+
+
+@router.post("/sweeps/{sweep}/stop", response_model=Asked)
+async def stop(request: Request, sweep: SweepName, token: Submitter) -> dict[str, str]:
+    """Begin no further trial; those that run come to their end. A sweep that waits is over."""
+    del token
+    sweep_id, _ = await _ask(request, sweep, "stop", "stopped")
+    return {"sweep_id": sweep_id, "asked": "stop"}
+
+
+@router.post("/sweeps/{sweep}/cancel", response_model=Asked)
+async def cancel(request: Request, sweep: SweepName, token: Submitter) -> dict[str, str]:
+    """End a sweep: running trials after their present evaluation, its driver in half a minute.
+
+    A sweep that waits for its driver is over at once, and never begins.
+    """
+    del token
+    sweep_id, running = await _ask(request, sweep, "cancel", "cancelled")
+    if running:
+        state = request.app.state
+        words = (state.shelf.store, sweep_id, state.launcher)
+        waiting = anyio.to_thread.run_sync(launching.insist, *words, abandon_on_cancel=True)
+        chore = asyncio.ensure_future(waiting)
+        state.chores.add(chore)
+        chore.add_done_callback(state.chores.discard)
+    return {"sweep_id": sweep_id, "asked": "cancel"}
+
+
+@router.post("/sweeps/{sweep}/resume", response_model=Submitted)
+async def resume(request: Request, sweep: SweepName, token: Submitter) -> dict[str, Any]:
+    """Run what is missing, failed or was cancelled; a sweep that runs is a 409."""
+    shelf = shelf_of(request)
+
+    def work() -> dict[str, Any]:
+        sweep_id = find_known(shelf, sweep)
+        if driven(shelf.store, sweep_id):
+            raise ApiError(409, f"the sweep {sweep_id} is running already")
+        spec = stored_spec(shelf.store, sweep_id)
+        _check_code(request, token, str(spec["workload"]))
+        prepared = prepare(spec, shelf.store.uri)
+        return _taken_in(prepared, launching.submit(prepared, request.app.state.launcher))
+
+    found: dict[str, Any] = await anyio.to_thread.run_sync(work)
+    return found
+
+
+@router.post("/sweeps/{sweep}/relabel")
+async def relabel(
+    request: Request,
+    sweep: SweepName,
+    token: Submitter,
+    *,
+    dry_run: Annotated[bool, Query(description="only say what would change")] = False,
+) -> Response:
+    """Judge a sweep's stored histories with today's detectors; old labels are kept."""
+    del token
+    shelf = shelf_of(request)
+
+    def work() -> str:
+        from sickbay.trials.execution.relabel import relabel as judge_again  # noqa: PLC0415
+        from sickbay.trials.registry import all_detectors  # noqa: PLC0415  scipy is slow
+
+        sweep_id = find_known(shelf, sweep)
+        found = judge_again(shelf.store, sweep_id, all_detectors(), write=not dry_run)
+        return json.dumps(plain({**vars(found), "changes": [vars(c) for c in found.changes]}))
+
+    return Response(await anyio.to_thread.run_sync(work), media_type="application/json")
+
+
+@router.get("/sweeps/{sweep}/logs", response_class=StreamingResponse)
+async def logs(
+    request: Request,
+    sweep: SweepName,
+    token: Reader,
+    *,
+    follow: Annotated[bool, Query(description="go on until the sweep is over")] = False,
+) -> StreamingResponse:
+    """What the sweep's driver said, as plain text; with `follow` as it says it."""
+    del token
+    shelf, launcher = shelf_of(request), request.app.state.launcher
+    sweep_id = await anyio.to_thread.run_sync(find_known, shelf, sweep)
+
+    def look(offset: int) -> tuple[bool, bytes]:
+        over = not driven(shelf.store, sweep_id)  # before the log, whose end is then the last word
+        return over, launcher.log(shelf.store, sweep_id, offset)
+
+    over, piece = await anyio.to_thread.run_sync(look, 0)  # an unreachable cluster is an answer
+
+    async def lines() -> AsyncIterator[bytes]:
+        ended, said, offset = over, piece, 0
+        while True:
+            offset += len(said)
+            yield said
+            if ended or not follow:
+                return
+            await asyncio.sleep(FOLLOW_SECONDS)
+            try:
+                ended, said = await anyio.to_thread.run_sync(look, offset)
+            except ConnectionError as error:
+                yield f"sickbay: {error}\n".encode()
+                return
+
+    return StreamingResponse(lines(), media_type="text/plain; charset=utf-8")
+
+
+async def _ask(request: Request, sweep: str, what: str, left: str) -> tuple[str, bool]:
+    """Ask a sweep's driver to end, or see that it never begins, which leaves the sweep in a state.
+
+    Gives the sweep's id, and whether a driver was there to be asked.
+    """
+    shelf, launcher = shelf_of(request), request.app.state.launcher
+
+    def work() -> tuple[str, bool]:
+        sweep_id = find_known(shelf, sweep)
+        record = read_sweep(shelf.store, sweep_id)
+        if record is not None and launching.withdraw(shelf.store, record, launcher, left):
+            return sweep_id, False
+        if not driven(shelf.store, sweep_id):
+            raise ApiError(409, f"the sweep {sweep_id} is not running: there is nothing to {what}")
+        ask(shelf.store, sweep_id, what)
+        return sweep_id, True
+
+    return await anyio.to_thread.run_sync(work)
+
+
+async def _spec_text(request: Request) -> str:
+    body = await request.body()
+    if len(body) > MOST_SPEC:
+        raise ApiError(413, f"a spec may have {MOST_SPEC} bytes, and this has {len(body)}")
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise ApiError(422, "a spec is text: YAML or JSON in UTF-8") from error
+
+
+def _prepared(request: Request, token: Token, text: str) -> Prepared:
+    """Read and plan a spec. Raises ApiError for one that this token may not run, or is too large.
+
+    Code is asked about before the workload is looked up, as looking it up imports the code.
+    """
+    if "\n" not in text:
+        text += "\n"  # one line that ends in .yaml is a text here, never a path
+    spec = parse_spec(text)
+    _check_code(request, token, spec.workload)
+    if spec.design not in SEARCHES:
+        count = trial_count(*load_spec(text, registry.workload))
+        if count > MOST_TRIALS:
+            raise ApiError(
+                422,
+                f"the sweep has {count:,} trials, and a service takes at most {MOST_TRIALS:,}: "
+                "make several sweeps of it, or run it with `sickbay run`",
+            )
+    return prepare(text, shelf_of(request).store.uri)
+
+
+def _check_code(request: Request, token: Token, workload: str) -> None:
+    """Raise ApiError 403 for code named by its path, unless it is open to this token's role."""
+    code: Role | None = request.app.state.code_role
+    if ":" in workload and (code is None or not token.allows(code)):
+        raise ApiError(
+            403,
+            f"workload: {workload!r} names code by its path, and this service runs registered "
+            "workloads only (`sickbay workloads`); `sickbay serve --allow-code ROLE` opens it",
+        )
+
+
+def _taken_in(prepared: Prepared, state: str) -> dict[str, Any]:
+    """The answer about a sweep whose driver was started, or was not needed."""
+    return {
+        "sweep_id": prepared.sweep_id,
+        "state": state,
+        "planned": prepared.planned,
+        "missing": prepared.left,
+    }
+
+
+def _remember(store: Store, key: str | None, sweep_id: str) -> bool:
+    """Keep which sweep a key was used for; whether it was known. Another sweep's key is a 409."""
+    if key is None:
+        return False
+    path = f"{store.root}/_service/keys/{hashlib.sha256(key.encode()).hexdigest()}"
+    known = read_file(store, path)
+    if known is not None and known.decode() != sweep_id:
+        raise ApiError(409, f"this Idempotency-Key was used for the sweep {known.decode()}")
+    if known is None:
+        write_file(store, path, sweep_id.encode())
+    return known is not None

@@ -1,0 +1,1 @@
+"""What curves and pictures show, and how they are drawn."""

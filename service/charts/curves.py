@@ -1,0 +1,270 @@
+"""The curves of a report: which signals to show, in which panels, as lines or as bands."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sickbay.service.charts.reference_lines import label_of, reference_lines_of
+from sickbay.service.query.engine import query
+from sickbay.service.summary import questions as ask
+from sickbay.service.summary.formatting import SIGNS, level
+from sickbay.service.summary.signals import Shown, shown_signals
+from sickbay.service.summary.values import SICK, TRAP, TrialLine, Values
+from sickbay.trials.contract import Goal
+from sickbay.trials.store import Store
+
+Array = NDArray[np.float64]
+Curve = tuple[Array, Array]  # epochs and values, both of shape (n,)
+
+MOST_LINES_A_SWEEP = 200  # more trials are drawn as medians and bands
+MOST_LINES_A_PANEL = 12
+LEAST_IN_A_BAND = 3  # of fewer trials a median says nothing that their lines do not
+MOST_ARMS = 24  # more arms are shown by factor level instead
+MOST_LEVELS = 8
+MOST_PANELS = 24
+MOST_SIDE_PANELS = 12  # for a signal beside the objective
+MOST_SEEDS = 12
+
+
+@dataclass(frozen=True)
+class Line:
+    """One trial's curve; `verdict` decides its colour and dashes, a marker stands at the onset."""
+
+    verdict: str
+    onset_epoch: int | None
+    epochs: Array
+    values: Array
+
+
+@dataclass(frozen=True)
+class Band:
+    """Several trials of one verdict: median, and 10 % to 90 %, over those that got that far."""
+
+    verdict: str
+    trials: int
+    onsets: tuple[int, ...]
+    epochs: Array
+    low: Array
+    middle: Array
+    high: Array
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A value known beforehand, from `low` to `high` where the trials of a panel differ in it."""
+
+    text: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small picture. Its words stand in the page, never in the picture."""
+
+    title: str
+    note: str
+    group: str
+    lines: tuple[Line, ...]
+    bands: tuple[Band, ...]
+    references: tuple[Reference, ...]
+
+
+@dataclass(frozen=True)
+class CurveRow:
+    """The panels of one signal, which share their axes."""
+
+    shown: Shown
+    panels: tuple[Panel, ...]
+    left_out: int
+    sql: str
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The curves of a sweep: the objective and what shows its causes, and the objective by seed."""
+
+    rows: tuple[CurveRow, ...]
+    by_seed: CurveRow | None
+
+
+def curve_rows(store: Store, values: Values) -> Curves:
+    """Read the objective and up to three signals that matter to what was found."""
+    sweep = values.record.sweep_id
+    head = query(store, "SELECT * FROM epochs LIMIT 0", sweep_ids=[sweep])
+    types = dict(zip(head.columns[6:], head.types[6:], strict=True))
+    shown = shown_signals(values, types)
+    if not shown:
+        return Curves((), None)
+    sql = ask.curves(sweep, {one.signal: one.expression for one in shown})
+    table = query(store, sql, sweep_ids=[sweep]).table
+    ids = table["trial_id"].to_pylist()
+    epochs = table["epoch"].to_numpy().astype(np.float64)
+    spans = _spans(ids)
+    groups = _groups(values)
+    rows, by_seed = [], None
+    for index, one in enumerate(shown):
+        column = table.column(2 + index)
+        recorded = column.is_valid().to_numpy(zero_copy_only=False)
+        numbers = column.fill_null(np.nan).to_numpy().astype(np.float64)
+        curves = {
+            trial: (epochs[span][recorded[span]], numbers[span][recorded[span]])
+            for trial, span in spans.items()
+        }
+        main = one.is_objective
+        chosen = groups if main else _telling(_recorded(groups, curves), one.causes)
+        limit = MOST_PANELS if main else MOST_SIDE_PANELS
+        panels = tuple(_panel(values, one, title, some, curves) for title, some in chosen[:limit])
+        alone = ask.curves(sweep, {one.signal: one.expression})
+        rows.append(CurveRow(one, panels, len(chosen) - len(panels), alone))
+        if main:
+            seeds = _seed_groups(values)
+            panels = tuple(
+                _panel(values, one, *some, curves, one_arm=False) for some in seeds[:MOST_SEEDS]
+            )
+            by_seed = CurveRow(one, panels, max(0, len(seeds) - MOST_SEEDS), alone)
+    return Curves(tuple(rows), by_seed)
+
+
+def _seed_groups(values: Values) -> tuple["Group", ...]:
+    by_seed: dict[int, list[TrialLine]] = {seed: [] for seed in values.seeds}
+    for trial in values.trials:
+        by_seed[trial.seed].append(trial)
+    return tuple((f"seed {seed}", tuple(some)) for seed, some in by_seed.items())
+
+
+def verdicts_of(panels: Sequence[Panel]) -> set[str]:
+    """Name the verdicts that any of these panels draws."""
+    return {one.verdict for panel in panels for one in panel.lines} | {
+        one.verdict for panel in panels for one in panel.bands
+    }
+
+
+def _spans(ids: Sequence[str]) -> dict[str, slice]:
+    """Find each trial's rows in a column that is sorted by trial."""
+    starts = [k for k, one in enumerate(ids) if k == 0 or ids[k - 1] != one]
+    return {
+        ids[start]: slice(start, end)
+        for start, end in zip(starts, [*starts[1:], len(ids)], strict=True)
+    }
+
+
+Group = tuple[str, tuple[TrialLine, ...]]
+
+
+def _groups(values: Values) -> tuple[Group, ...]:
+    """Split the trials into panels: one an arm, or one a level where there are too many arms."""
+    if len(values.arms) <= MOST_ARMS:
+        by_arm: dict[object, list[TrialLine]] = {arm.key: [] for arm in values.arms}
+        for trial in values.trials:
+            by_arm[trial.key].append(trial)
+        return tuple((some[0].arm, tuple(some)) for some in by_arm.values())
+    groups: list[Group] = []
+    for index, factor in enumerate(values.factors):
+        by_level: dict[str, list[TrialLine]] = {}
+        for trial in values.trials:
+            by_level.setdefault(level(trial.key[1 + index]), []).append(trial)
+        if len(by_level) <= MOST_LEVELS:
+            groups += [(f"{factor}={one}", tuple(some)) for one, some in by_level.items()]
+    return tuple(groups) or (("all trials", values.trials),)
+
+
+def _recorded(groups: Sequence[Group], curves: Mapping[str, Curve]) -> tuple[Group, ...]:
+    """Leave out the panels in which no trial recorded the signal."""
+    return tuple(
+        group
+        for group in groups
+        if any(one.trial_id in curves and len(curves[one.trial_id][0]) for one in group[1])
+    )
+
+
+def _telling(groups: Sequence[Group], causes: Sequence[str]) -> tuple[Group, ...]:
+    """Sort the panels with these causes first, and the healthiest after them to compare with."""
+
+    def rank(group: Group) -> tuple[float, float]:
+        trials = group[1]
+        ill = sum(trial.pathology in causes for trial in trials) / len(trials)
+        well = sum(trial.label == "healthy" for trial in trials) / len(trials)
+        return (-ill, -well)
+
+    order = sorted(groups, key=rank)
+    sound = [one for one in order if any(trial.label == "healthy" for trial in one[1])]
+    if len(order) > MOST_SIDE_PANELS and sound:  # whatever else is cut, one sound panel stays
+        best = max(sound, key=lambda one: -rank(one)[1])
+        order = [one for one in order if one is not best]
+        order.insert(MOST_SIDE_PANELS - 1, best)
+    return tuple(order)
+
+
+def _panel(
+    values: Values,
+    shown: Shown,
+    title: str,
+    trials: Sequence[TrialLine],
+    curves: Mapping[str, Curve],
+    *,
+    one_arm: bool = True,
+) -> Panel:
+    drawn = [(trial, curves[trial.trial_id]) for trial in trials if trial.trial_id in curves]
+    drawn = [(trial, curve) for trial, curve in drawn if len(curve[0])]
+    as_bands = len(values.trials) > MOST_LINES_A_SWEEP or len(drawn) > MOST_LINES_A_PANEL
+    maximize = bool(values.objective and values.objective.goal is Goal.MAXIMIZE)
+    worst = -np.inf if maximize and shown.is_objective else np.inf
+    verdicts = Counter(trial.verdict for trial, _ in drawn)
+    by_key = {arm.key: arm.group for arm in values.arms}
+    group = {by_key[trial.key] for trial in trials}
+    return Panel(
+        title=title,
+        note=_note(trials, len(drawn)),
+        group=next((one for one in (TRAP, SICK) if group == {one}), ""),
+        lines=()
+        if as_bands
+        else tuple(Line(trial.verdict, _onset(trial), *curve) for trial, curve in drawn),
+        bands=tuple(
+            _band(verdict, [pair for pair in drawn if pair[0].verdict == verdict], worst)
+            for verdict, trials_of_it in verdicts.items()
+            if as_bands or (one_arm and trials_of_it >= LEAST_IN_A_BAND)
+        ),
+        references=_references(trials, shown.signal),
+    )
+
+
+def _onset(trial: TrialLine) -> int | None:
+    return trial.onset_epoch if trial.label == "pathological" else None
+
+
+def _note(trials: Sequence[TrialLine], drawn: int) -> str:
+    counts = Counter(trial.verdict for trial in trials)
+    words = ", ".join(f"{counts[verdict]} {verdict}" for verdict in SIGNS if counts[verdict])
+    lacking = len(trials) - drawn
+    return f"{words}; {lacking} recorded no value" if lacking else words
+
+
+def _band(verdict: str, pairs: Sequence[tuple[TrialLine, Curve]], worst: float) -> Band:
+    """Median and span at every epoch; NaN counts as the worst value, so no mean can hide it."""
+    when, values = (np.concatenate([curve[k] for _, curve in pairs]) for k in (0, 1))
+    rows = np.repeat(np.arange(len(pairs)), [len(curve[0]) for _, curve in pairs])
+    epochs = np.unique(when)
+    table = np.full((len(pairs), len(epochs)), np.nan)
+    table[rows, np.searchsorted(epochs, when)] = np.where(np.isnan(values), worst, values)
+    last = (~np.isnan(table)).sum(axis=0) - 1  # NaN is sorted to the end: those not got so far
+    ordered = np.sort(table, axis=0)
+    low, middle, high = (
+        ordered[np.rint(share * last).astype(np.int64), np.arange(len(epochs))]
+        for share in (0.1, 0.5, 0.9)
+    )
+    onsets = {onset for trial, _ in pairs if (onset := _onset(trial)) is not None}
+    return Band(verdict, len(pairs), tuple(sorted(onsets)), epochs, low, middle, high)
+
+
+def _references(trials: Sequence[TrialLine], signal: str) -> tuple[Reference, ...]:
+    found: dict[str, list[float]] = {}
+    # Trials of one task share their facts: each is asked once.
+    for facts in {id(trial.facts): trial.facts for trial in trials}.values():
+        for line in reference_lines_of(facts, signal):
+            found.setdefault(label_of(line), []).append(line.value)
+    spans = (Reference(text, min(some), max(some)) for text, some in found.items())
+    return tuple(one for one in spans if np.isfinite([one.low, one.high]).all())

@@ -1,0 +1,142 @@
+"""The numbers behind the pictures over a whole sweep, each the answer to the SQL it carries."""
+
+import importlib
+import itertools
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sickbay.service.charts.axes import Axis, telling_axes
+from sickbay.service.query.engine import query
+from sickbay.service.query.sqltext import name, text
+from sickbay.service.summary.sample import sample
+from sickbay.service.summary.values import Values
+from sickbay.trials.search.boundary_model import Frontier
+from sickbay.trials.store import Store
+
+MOST_MAPS = 3
+MOST_FLOWS = 6
+MOST_FITTED = 400  # trials that a frontier is estimated from: its time grows with their cube
+_OUTCOME = (
+    "CASE WHEN label = 'pathological' THEN coalesce(pathology, label)\n"
+    "    ELSE coalesce(label, state) END"
+)
+
+
+@dataclass(frozen=True)
+class HealthMap:
+    """How many trials are healthy, of how many not cancelled, by the places of two factors.
+
+    `cells` is (x, y) -> (healthy, trials). `frontier` is estimated where both factors are ranges.
+    """
+
+    x: Axis
+    y: Axis
+    cells: Mapping[tuple[int, int], tuple[int, int]]
+    sql: str
+    frontier: Frontier | None = None
+
+    @property
+    def title(self) -> str:
+        """Name the two factors."""
+        return f"{self.x.factor} × {self.y.factor}"
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How the trials of every level ended: (place, outcome) -> trials."""
+
+    axis: Axis
+    outcomes: tuple[str, ...]
+    counts: Mapping[tuple[int, str], int]
+    sql: str
+
+
+def health_maps(store: Store, values: Values) -> tuple[HealthMap, ...]:
+    """Map health over the pairs of the three factors that tell most; of one factor, over seeds."""
+    axes = telling_axes(values, MOST_MAPS)
+    if len(axes) == 1:
+        seeds = tuple(map(str, values.seeds))
+        if len(seeds) < 2 or len(seeds) > MOST_SEEDS:
+            return ()
+        places = {(False, seed): place for place, seed in enumerate(values.seeds)}
+        return (health_map_of(store, values, Axis("seed", "seed", seeds, dict(places)), axes[0]),)
+    pairs = itertools.combinations(axes, 2)
+    wide = [(a, b) if len(a.names) >= len(b.names) else (b, a) for a, b in pairs]
+    return tuple(health_map_of(store, values, x, y) for x, y in wide)
+
+
+MOST_SEEDS = 40
+
+
+def health_map_of(store: Store, values: Values, x: Axis, y: Axis) -> HealthMap:
+    """Map health over two factors."""
+    sweep = values.record.sweep_id
+    sql = (
+        f"SELECT {x.sql} AS x, {y.sql} AS y,\n"
+        "  count(*) FILTER (WHERE label = 'healthy') AS healthy, count(*) AS trials\n"
+        f"FROM trials WHERE sweep_id = {text(sweep)} AND state <> 'cancelled'\n"
+        "  AND (state <> 'pruned' OR label = 'pathological')\n"
+        "GROUP BY ALL ORDER BY ALL"
+    )
+    rows = query(store, sql, sweep_ids=[sweep]).rows
+    cells = {(x.place(a), y.place(b)): (healthy, trials) for a, b, healthy, trials in rows}
+    return HealthMap(x, y, cells, sql, _frontier(values, x, y))
+
+
+@dataclass(frozen=True)
+class _Span:
+    low: float
+    high: float
+    log: bool
+
+
+def _frontier(values: Values, x: Axis, y: Axis) -> Frontier | None:
+    """Estimate where half of the trials are pathological, over all other factors."""
+    if not (x.edges and y.edges):
+        return None
+    a, b = (1 + values.factors.index(one.factor) for one in (x, y))
+    known = [one for one in values.trials if None not in (one.key[a], one.key[b])]
+    chosen = sample([one for one in known if one.label is not None], MOST_FITTED)
+    if not chosen:
+        return None
+    # Scikit-learn takes seconds, which only a sweep of ranges shall wait for.
+    module = importlib.import_module("sickbay.trials.search.boundary_model")
+    spans = [_Span(one.edges[0], one.edges[-1], one.log) for one in (x, y)]
+    points = [(float(one.key[a]), float(one.key[b])) for one in chosen]
+    found: Frontier = module.estimate_frontier(points, [one.label for one in chosen], spans)
+    return found if found.fitted else None
+
+
+def flows(store: Store, values: Values) -> tuple[Flow, ...]:
+    """Count how the trials of every level ended, for the factors that tell most."""
+    sweep, made = values.record.sweep_id, []
+    for axis in telling_axes(values, MOST_FLOWS):
+        sql = (
+            f"SELECT {axis.sql} AS {name(axis.factor)},\n  {_OUTCOME} AS outcome,\n"
+            f"  count(*) AS trials\nFROM trials WHERE sweep_id = {text(sweep)}\n"
+            "GROUP BY ALL ORDER BY ALL"
+        )
+        rows = query(store, sql, sweep_ids=[sweep]).rows
+        counts = {(axis.place(group), outcome): n for group, outcome, n in rows}
+        totals: Counter[str] = Counter()
+        for (_, outcome), n in counts.items():
+            totals[outcome] += n
+        made.append(Flow(axis, _ordered(totals), counts, sql))
+    return tuple(made)
+
+
+def _ordered(totals: Mapping[str, int]) -> tuple[str, ...]:
+    """Sort outcomes: healthy first, then the causes by number, then what is no verdict."""
+    last = ("inconclusive", "failed", "pruned", "cancelled", "stopped", "completed")
+    return tuple(
+        sorted(
+            totals,
+            key=lambda one: (
+                one != "healthy",
+                last.index(one) + 1 if one in last else 0,
+                -totals[one],
+                one,
+            ),
+        )
+    )

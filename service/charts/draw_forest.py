@@ -1,0 +1,154 @@
+"""The forest plot: every level's difference to the baseline, and beside it the health of both."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from sickbay.service.analysis.effects import EffectTable, LevelEffect, Verdict
+from sickbay.service.charts.style import grid, ink, note, short
+from sickbay.service.charts.svg import STYLES
+from sickbay.service.summary.formatting import level, number
+from sickbay.trials.contract import Goal
+
+MOST_ROWS = 60
+_COLOURS = {
+    Verdict.BETTER: STYLES["healthy"][0],
+    Verdict.WORSE: STYLES["pathological"][0],
+}
+_MARKERS = {Verdict.BETTER: "o", Verdict.WORSE: "s", Verdict.UNCLEAR: "D", Verdict.UNKNOWN: "x"}
+_ROW, _HEAD, _FOOT = 0.27, 0.62, 0.55  # inches
+_FAR = 100.0  # times the third largest effect: what lies beyond is drawn as an arrow
+
+
+def forest(table: EffectTable, signal: str) -> Figure:
+    """Draw every level as a row; the rows of one factor stand together below its baseline."""
+    effects = table.effects[:MOST_ROWS]
+    factors = list(dict.fromkeys(one.factor for one in effects))
+    rows = len(effects) + len(factors)
+    height = _HEAD + _FOOT + _ROW * rows
+    figure = Figure(figsize=(9.6, height))
+    bottom, top = _FOOT / height, 1.0 - _HEAD / height
+    left = figure.add_axes((0.21, bottom, 0.31, top - bottom))
+    right = figure.add_axes((0.755, bottom, 0.13, top - bottom))
+    low, high = _limits(effects)
+    _dress(left, rows)
+    _dress(right, rows)
+    left.set_xlim(low, high)
+    right.set_xlim(-0.04, 1.04)
+    right.set_xticks([0.0, 0.5, 1.0], ["0", "50 %", "100 %"])
+    if any(math.isfinite(one.difference.mean) for one in effects):
+        left.xaxis.set_major_locator(MaxNLocator(5))
+        left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    else:
+        left.set_xticks([0.0], ["0"])
+    left.axvline(0.0, color=note(), lw=1.0, zorder=1)
+    better = "lower" if table.goal is Goal.MINIMIZE else "higher"
+    left.set_xlabel(f"{signal}: level − baseline ({better} is better)")
+    right.set_xlabel("healthy trials")
+    _head(left, right)
+    place = 0
+    for factor in factors:
+        some = [one for one in effects if one.factor == factor]
+        baseline = f"(baseline {level(some[0].baseline)})"
+        _words(left, -0.665, place, short(factor, 26), weight="bold")
+        _words(left, 0.0, place, short(baseline, 44), colour=note())
+        if place:
+            for axes in (left, right):
+                axes.axhline(place - 0.5, color=grid(), lw=0.8)
+        for offset, one in enumerate(some, start=1):
+            _row(left, right, one, place + offset)
+        place += 1 + len(some)
+    return figure
+
+
+def _row(left: Axes, right: Axes, one: LevelEffect, place: int) -> None:
+    colour = _COLOURS.get(one.verdict, note())
+    low, high = left.get_xlim()
+    _words(left, -0.63, place, short(level(one.level), 30))
+    mean, marker = one.difference.mean, _MARKERS[one.verdict]
+    if math.isfinite(mean):
+        if math.isfinite(one.difference.low):
+            ends = np.clip([one.difference.low, one.difference.high], low, high)
+            left.plot(ends, [place, place], color=colour, lw=1.8, solid_capstyle="butt")
+        beyond = not low <= mean <= high
+        at = min(max(mean, low), high)
+        shape = (">" if mean > high else "<") if beyond else marker
+        left.plot([at], [place], shape, color=colour, ms=5.5, mew=1.6, clip_on=False)
+    _words(left, 1.03, place, _difference(one))
+    _words(
+        left, 1.535, place, f"{one.verdict}", colour=colour if one.verdict in _COLOURS else ink()
+    )
+    for side, shift, tint in ((one.of_baseline, -0.17, note()), (one.of_level, 0.17, ink())):
+        if side.trials:
+            share, y = side.healthy / side.trials, place + shift
+            right.plot([side.low, side.high], [y, y], color=tint, lw=1.3, solid_capstyle="butt")
+            filled = tint if side is one.of_level else "none"
+            right.plot([share], [y], "o", ms=4, mec=tint, mfc=filled, mew=1.1, clip_on=False)
+    words = f"{one.of_level.healthy}/{one.of_level.trials}"
+    base = f" ({one.of_baseline.healthy}/{one.of_baseline.trials})"
+    _words(right, 1.07, place, words + base)
+
+
+def _head(left: Axes, right: Axes) -> None:
+    for axes, x, words in (
+        (left, -0.665, "factor, level"),
+        (left, 0.0, "difference, 95 % interval"),
+        (left, 1.03, "n pairs: difference"),
+        (left, 1.535, "verdict"),
+        (right, 0.0, "● level  ○ baseline"),
+        (right, 1.07, "healthy (baseline)"),
+    ):
+        _words(axes, x, -1.05, words, colour=note())
+
+
+def _difference(one: LevelEffect) -> str:
+    if not math.isfinite(one.difference.mean):
+        return f"0 of {one.pairs}: none"
+    pairs = (
+        f"{one.sound_pairs} of {one.pairs}: " if one.sound_pairs < one.pairs else f"{one.pairs}: "
+    )
+    return f"{pairs}{'+' if one.difference.mean > 0 else ''}{number(one.difference.mean)}"
+
+
+def _dress(axes: Axes, rows: int) -> None:
+    axes.set_ylim(rows - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.tick_params(labelsize=7.5, length=3, pad=2)
+    axes.grid(visible=True, axis="x", color=grid(), lw=0.6)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+
+
+def _words(
+    axes: Axes, x: float, place: float, words: str, *, colour: str = "", weight: str = "normal"
+) -> None:
+    """Write beside a row: `x` in widths of the axes, `place` in rows."""
+    axes.text(
+        x,
+        place,
+        words,
+        transform=axes.get_yaxis_transform(),
+        va="center",
+        fontsize=7.5,
+        color=colour or ink(),
+        weight=weight,
+    )
+
+
+def _limits(effects: Sequence[LevelEffect]) -> tuple[float, float]:
+    """Give the span of the ordinary effects around zero; what lies far beyond is cut."""
+    means = [one.difference.mean for one in effects if math.isfinite(one.difference.mean)]
+    sizes = sorted((abs(one) for one in means if one), reverse=True)
+    limit = _FAR * sizes[min(2, len(sizes) - 1)] if sizes else 1.0
+    ends = [0.0]
+    for one in effects:
+        some = (one.difference.low, one.difference.mean, one.difference.high)
+        ends += [value for value in some if math.isfinite(value) and abs(value) <= limit]
+    low, high = min(ends), max(ends)
+    room = 0.08 * ((high - low) or 1.0)
+    return low - room, high + room

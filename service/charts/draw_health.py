@@ -1,0 +1,145 @@
+"""The health map: for every pair of levels of two factors the share of trials that is healthy."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from sickbay.service.charts.axes import Axis
+from sickbay.service.charts.data import HealthMap
+from sickbay.service.charts.style import grid, note, short
+
+_SHADES = LinearSegmentedColormap.from_list(
+    "health",
+    ["#d45f00", "#f3e9d8", "#019e74"],  # nearly the labels': those change in the dark
+)
+_DARK, _LIGHT = "#101010", "#ffffff"
+_MOST_LETTERS = 22
+_STEPS = 25
+
+
+def health_map(data: HealthMap) -> Figure:
+    """Draw a cell for every pair, with its count; a pair without trials stays empty."""
+    columns, rows = len(data.x.names), len(data.y.names)
+    names, side = _names(data.x), _names(data.y)
+    counted = [f"{healthy}/{trials}" for healthy, trials in data.cells.values()]
+    letters = max((len(one) for one in counted), default=3)
+    cell = max(0.5, 0.075 * letters + 0.12)
+    turned = not data.x.edges and max(map(len, names)) * 0.068 > cell
+    below = 0.5 + (max(map(len, names)) * 0.068 * 0.75 if turned else 0.12)
+    left = 0.42 + 0.068 * max(map(len, side))
+    wide, high = max(cell * columns, 2.6), max(0.36 * rows, 0.95)
+    width, height = left + wide + 1.05, below + high + 0.25
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((left / width, below / height, wide / width, high / height))
+    for (x, y), (healthy, trials) in data.cells.items():
+        _cell(axes, (x, y), healthy, trials)
+    _ticks(axes, data, turned=turned)
+    _frontier(axes, data)
+    scale = figure.add_axes(
+        ((left + wide + 0.22) / width, below / height, 0.13 / width, high / height)
+    )
+    _scale(scale)
+    return figure
+
+
+def _scale(axes: Axes) -> None:
+    """Explain the shades, by steps: a smooth one would be an image in a page of drawings."""
+    for step in range(_STEPS):
+        low = step / _STEPS
+        shade = _SHADES((step + 0.5) / _STEPS)
+        axes.add_patch(Rectangle((0, low), 1, 1 / _STEPS, facecolor=shade, edgecolor=shade, lw=0.3))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xticks([])
+    axes.yaxis.tick_right()
+    axes.yaxis.set_label_position("right")
+    axes.set_yticks([0, 0.5, 1], ["0", "50", "100"])
+    axes.tick_params(labelsize=7, length=2)
+    axes.set_ylabel("healthy, %", fontsize=7.5)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _cell(axes: Axes, where: tuple[int, int], healthy: int, trials: int) -> None:
+    share = healthy / trials
+    red, green, blue, _ = _SHADES(share)
+    x, y = where
+    axes.add_patch(
+        Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=_SHADES(share), edgecolor=grid(), lw=0.6)
+    )
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+    axes.text(
+        x,
+        y,
+        f"{healthy}/{trials}",
+        ha="center",
+        va="center",
+        fontsize=7.5,
+        color=_LIGHT if dark else _DARK,
+        zorder=5,
+    )
+
+
+def _names(axis: Axis) -> list[str]:
+    """The words at an axis: its levels, or the edges of its bins."""
+    if axis.edges:
+        return [f"{one:.2g}" for one in axis.edges]
+    return [short(one, _MOST_LETTERS) for one in axis.names]
+
+
+def _ticks(axes: Axes, data: HealthMap, *, turned: bool) -> None:
+    axes.set_xlim(-0.5, len(data.x.names) - 0.5)
+    axes.set_ylim(-0.5, len(data.y.names) - 0.5)
+    for side in (axes.xaxis, axes.yaxis):
+        side.set_tick_params(length=2, labelsize=7.5)
+    for axis, set_ticks in ((data.x, axes.set_xticks), (data.y, axes.set_yticks)):
+        if axis.edges:
+            places = np.arange(len(axis.edges)) - 0.5
+            every = 2 if len(axis.edges) > 7 else 1
+            set_ticks(places[::every], _names(axis)[::every])
+        else:
+            set_ticks(range(len(axis.names)), _names(axis))
+    if turned and not data.x.edges:
+        axes.tick_params(axis="x", labelrotation=45)
+        for one in axes.get_xticklabels():
+            one.set(ha="right", rotation_mode="anchor")
+    axes.set_xlabel(short(data.x.factor, 50))
+    axes.set_ylabel(short(data.y.factor, 24))
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _frontier(axes: Axes, data: HealthMap) -> None:
+    """Draw where the estimate says that half of the trials are pathological, and its 95 % band."""
+    found = data.frontier
+    if found is None:
+        return
+    x = [_at(data.x, float(one)) for one in found.axes[0]]
+    y = [_at(data.y, float(one)) for one in found.axes[1]]
+    for surface, width, dashes in (
+        (found.probability, 1.8, "dashed"),
+        (found.lower, 1.0, "dotted"),
+        (found.upper, 1.0, "dotted"),
+    ):
+        if surface.min() < 0.5 < surface.max():
+            below = [("#ffffff", width + 1.8, "solid")] if dashes == "dashed" else []
+            for colour, lw, style in (*below, (_DARK, width, dashes)):
+                axes.contour(
+                    x, y, surface.T, [0.5], colors=[colour], linewidths=lw, linestyles=style
+                )
+    axes.set_title(
+        "dashed: half of the trials pathological, as estimated; dotted: its 95 % band",
+        fontsize=6.5,
+        color=note(),
+        loc="left",
+        pad=4,
+    )
+
+
+def _at(axis: Axis, value: float) -> float:
+    """Where a value lies on an axis of bins, in places."""
+    edges = np.log10(axis.edges) if axis.log else np.asarray(axis.edges)
+    number = np.log10(value) if axis.log else value
+    return float((number - edges[0]) / (edges[1] - edges[0]) - 0.5)

@@ -1,0 +1,148 @@
+"""The pictures of a sweep, for its page and as files of their own: `write_figures`.
+
+    write_figures(store, values, effects, Path("figures"), FigureFormat.PDF)
+
+Every picture is a function of the store alone: the same store gives the same bytes.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from sickbay.service.analysis.questions import SweepEffects
+from sickbay.service.charts.curves import Curves, curve_rows
+from sickbay.service.charts.data import flows, health_maps
+from sickbay.service.charts.draw_curves import curves
+from sickbay.service.charts.draw_flow import flow
+from sickbay.service.charts.draw_forest import MOST_ROWS, forest
+from sickbay.service.charts.draw_health import health_map
+from sickbay.service.charts.draw_parallel import MOST_LINES, parallel
+from sickbay.service.charts.style import as_bytes, as_page, skin
+from sickbay.service.formats import FigureFormat
+from sickbay.service.summary.questions import trials as trials_sql
+from sickbay.service.summary.values import Values
+from sickbay.trials.store import Store, StoreError
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture: the name of its file, its title, the SQL of its numbers, and how to draw it.
+
+    `draw` is called inside `skin`, and gives None where there is nothing to draw. `note` says what
+    the picture leaves out.
+    """
+
+    name: str
+    title: str
+    sql: str
+    draw: Callable[[], Figure | None]
+    note: str = ""
+
+
+def wide_pictures(
+    store: Store, values: Values, effects: SweepEffects | None
+) -> dict[str, tuple[Picture, ...]]:
+    """The pictures over the whole sweep by their kind: forest, map, flow, parallel."""
+    found: dict[str, tuple[Picture, ...]] = {"forest": (), "parallel": ()}
+    if effects is not None and effects.table.effects:
+        found["forest"] = (_forest(effects),)
+    found["map"] = tuple(
+        Picture(
+            f"health-map-{_file(one.x.factor)}-{_file(one.y.factor)}",
+            one.title,
+            one.sql,
+            lambda one=one: health_map(one),  # type: ignore[misc]
+        )
+        for one in health_maps(store, values)
+    )
+    found["flow"] = tuple(
+        Picture(
+            f"cause-flow-{_file(one.axis.factor)}",
+            one.axis.factor,
+            one.sql,
+            lambda one=one: flow(one),  # type: ignore[misc]
+        )
+        for one in flows(store, values)
+    )
+    sql = trials_sql(values.record.sweep_id, values.factors)
+    if values.trials:
+        over = len(values.trials) - MOST_LINES
+        few = f"A sample of {MOST_LINES} of {len(values.trials)} trials, every cause in proportion."
+        found["parallel"] = (
+            Picture(
+                "parallel-coordinates",
+                "Parallel coordinates",
+                sql,
+                lambda: parallel(values),
+                few if over > 0 else "",
+            ),
+        )
+    return found
+
+
+def write_figures(
+    store: Store,
+    values: Values,
+    effects: SweepEffects | None,
+    folder: Path,
+    style: FigureFormat,
+) -> tuple[Path, ...]:
+    """Write every picture of a sweep as a file of its own; gives their paths.
+
+    Raises StoreError if a file cannot be written.
+    """
+    kinds = wide_pictures(store, values, effects).values()
+    pictures = [one for some in kinds for one in some]
+    pictures += _curve_pictures(curve_rows(store, values))
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for picture in pictures:
+            with skin(page=False):
+                figure = picture.draw()
+                content = as_bytes(figure, style) if figure is not None else None
+            if content is not None:
+                written.append(folder / f"{picture.name}.{style.value}")
+                written[-1].write_bytes(content)
+    except OSError as error:
+        raise StoreError(f"cannot write the figures to {folder}: {error}") from error
+    return tuple(written)
+
+
+def on_page(picture: Picture, number: int) -> str:
+    """Draw a picture as a part of a page; empty where there is nothing to draw."""
+    with skin(page=True):
+        figure = picture.draw()
+        return as_page(figure, number) if figure is not None else ""
+
+
+def _forest(effects: SweepEffects) -> Picture:
+    more = len(effects.table.effects) - MOST_ROWS
+    return Picture(
+        "forest",
+        "Effects, with health beside them",
+        effects.sql.get("pairs", ""),
+        lambda: forest(effects.table, effects.signal),
+        f"{more} more levels are in the table only." if more > 0 else "",
+    )
+
+
+def _curve_pictures(found: Curves) -> Iterator[Picture]:
+    for row in found.rows:
+        yield Picture(
+            f"curves-{_file(row.shown.signal)}",
+            row.shown.signal,
+            row.sql,
+            lambda row=row: curves(row),  # type: ignore[misc]
+        )
+    by_seed = found.by_seed
+    if by_seed is not None:
+        yield Picture("seeds", "By seed", by_seed.sql, lambda: curves(by_seed))
+
+
+def _file(name: str) -> str:
+    """Make a part of a file's name out of a factor's or a signal's."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", name)[:40].strip("-") or "unnamed"

@@ -1,0 +1,142 @@
+"""The verbs that read a store: list, status, results, query."""
+
+from typing import Annotated, Any
+
+import typer
+
+from sickbay.service.cli.options import (
+    Format,
+    JsonOption,
+    StoreOption,
+    SweepArgument,
+    console,
+    existing_store,
+    print_json,
+    print_result,
+    warn_of,
+)
+
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print the rows.")]
+LabelOption = Annotated[
+    str | None, typer.Option(help="Only trials with this label: healthy, pathological, …")
+]
+WhereOption = Annotated[
+    str | None, typer.Option(help="Only trials that meet this SQL condition, as in 'seed < 3'.")
+]
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Add this file's verbs to the command line."""
+    app.command("list")(list_)
+    for verb in (status, results, query):
+        app.command()(verb)
+
+
+def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List the sweeps of the store, the latest first."""
+    from sickbay.service.query.status import overview
+
+    opened = existing_store(store)
+    sweeps = overview(opened)
+    if as_json:
+        print_json(sweeps)
+    elif not sweeps:
+        print(f"no sweep in {opened.shown} yet; start with: sickbay run SPEC")
+    else:
+        _print_sweeps(sweeps)
+
+
+def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """How far a sweep is: planned, done, running, by label and cause."""
+    from sickbay.service.query.status import describe
+
+    found = describe(existing_store(store), sweep)
+    if as_json:
+        print_json(found)
+        return
+    print(f"{found['sweep_id']}: {found['state']}, {found['ended']} of {found['planned']} ended")
+    for key in ("running", "states", "labels", "pathologies"):
+        value = found[key]
+        if value:
+            words = value if isinstance(value, int) else _counted(value)
+            print(f"  {key:<12} {words}")
+
+
+def results(
+    sweep: SweepArgument,
+    store: StoreOption = None,
+    label: LabelOption = None,
+    where: WhereOption = None,
+    style: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """The trials of a sweep; every setting is a column in the formats other than the table."""
+    from sickbay.service.query.engine import trials
+    from sickbay.service.query.lookup import find_sweep, stored_spec
+    from sickbay.service.reports.verdicts import (
+        arm_table,
+        in_spec_order,
+        trial_table,
+        with_sweep_findings,
+    )
+    from sickbay.service.summary.sweep_findings import print_advice_lines, sweep_advice
+
+    opened = existing_store(store)
+    record = find_sweep(opened, sweep)
+    found = trials(opened, record.sweep_id, label=label, where=where)
+    if as_json or style is Format.JSON:
+        warn_of(found.problems)
+        advice = sweep_advice(opened, record.sweep_id)
+        print_json(with_sweep_findings(found.records(), advice))
+        return
+    if style is not Format.TABLE:
+        print_result(found, style)
+        return
+    warn_of(found.problems)
+    factors = stored_spec(opened, record.sweep_id).get("factors", {})
+    rows = in_spec_order(found.records(), factors)
+    out = console()
+    out.print(trial_table(rows[:MOST_ROWS], factors))
+    if len(rows) > MOST_ROWS:
+        out.print(f"[dim]… {len(rows) - MOST_ROWS} more; --format csv prints all. By arm:[/dim]")
+        out.print(arm_table(rows))
+    out.print(f"[dim]{len(rows)} trials[/dim]")
+    print_advice_lines(out, sweep_advice(opened, record.sweep_id, list(factors)))
+
+
+MOST_ROWS = 200  # of a table that a person reads
+
+
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT over trials, epochs, findings, sweeps.")],
+    store: StoreOption = None,
+    style: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """Read-only SQL over the tables trials, epochs, findings, labels, sweeps."""
+    from sickbay.service.query.engine import query as ask
+
+    print_result(ask(existing_store(store), sql), Format.JSON if as_json else style)
+
+
+def _print_sweeps(sweeps: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("sweep", "state", "workload", "design", "ended", "labels"):
+        table.add_column(name)
+    for one in sweeps:
+        table.add_row(
+            one["sweep_id"],
+            one["state"],
+            one["workload"],
+            one["design"],
+            f"{one['ended']} of {one['planned']}",
+            _counted(one["labels"]),
+        )
+    console().print(table)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in counts.items())

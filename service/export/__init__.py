@@ -1,0 +1,1 @@
+"""A sweep's tables and trials for other programs: files and trackers."""

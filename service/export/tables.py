@@ -1,0 +1,135 @@
+"""A sweep's tables as files for other programs: CSV, Parquet, LaTeX.
+
+    export_tables(store, sweep_id, Path("out"), ExportFormat.CSV)
+
+Nothing is lost on the way: NaN and infinity stay what they are, and a missing value is an empty
+field. In CSV a vector is a JSON array; so are the causes in the table of effects.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from sickbay.service.analysis.effects import LevelEffect, Side
+from sickbay.service.export.latex import latex_tables
+from sickbay.service.formats import ExportFormat
+from sickbay.service.reports.html import report_values, sweep_effects
+from sickbay.service.summary.formatting import level
+from sickbay.trials.store import Store, StoreError
+from sickbay.trials.store.reader import load_tables
+
+TABLES = ("trials", "epochs", "findings")
+
+
+def export_tables(
+    store: Store, sweep_id: str, folder: Path, style: ExportFormat
+) -> tuple[Path, ...]:
+    """Write trials, epochs, findings and effects of a sweep into a folder; gives their paths.
+
+    LaTeX leaves out the epochs, which no paper prints, and findings that are clear. Raises
+    SweepError if there is no such sweep, StoreError if the store or the folder cannot be used:
+    half a sweep must not pass for a whole one.
+    """
+    values = report_values(store, sweep_id)
+    if values.problems:
+        raise StoreError(f"nothing was exported, because {'; '.join(values.problems)}")
+    effects, _ = sweep_effects(store, sweep_id)
+    flat = effects_table([] if effects is None else effects.table.effects)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if style is ExportFormat.LATEX:
+            return latex_tables(store, values, flat.to_pylist(), folder)
+        tables = {**_tables(store, sweep_id), "effects": flat}
+        return tuple(_write(table, folder, name, style) for name, table in tables.items())
+    except OSError as error:
+        raise StoreError(f"cannot export to {folder}: {error}") from error
+
+
+def effects_table(effects: Sequence[LevelEffect]) -> pa.Table:
+    """Lay the effects out as one row a level; NaN where nothing can be said."""
+    rows = [_flat(one) for one in effects]
+    return pa.table({name: [row[name] for row in rows] for name in _FLAT}, pa.schema(_FLAT.items()))
+
+
+_FLAT: Mapping[str, pa.DataType] = {
+    **dict.fromkeys(("factor", "level", "baseline", "verdict"), pa.string()),
+    **dict.fromkeys(("pairs", "sound_pairs", "seeds", "contexts", "ranked_pairs"), pa.int64()),
+    **dict.fromkeys(("unpaired", "ambiguous"), pa.int64()),
+    **dict.fromkeys(("difference", "difference_low", "difference_high"), pa.float64()),
+    **dict.fromkeys(("p_value", "p_holm", "iqm", "iqm_low", "iqm_high"), pa.float64()),
+    **dict.fromkeys(("improvement", "improvement_low", "improvement_high"), pa.float64()),
+    **dict.fromkeys(("improvement_p_value", "improvement_p_holm"), pa.float64()),
+    **dict.fromkeys(("healthy", "trials", "baseline_healthy", "baseline_trials"), pa.int64()),
+    **dict.fromkeys(("healthy_low", "healthy_high"), pa.float64()),
+    **dict.fromkeys(("baseline_healthy_low", "baseline_healthy_high"), pa.float64()),
+    **dict.fromkeys(("causes", "baseline_causes", "left_out"), pa.string()),
+}
+
+
+def _flat(one: LevelEffect) -> dict[str, Any]:
+    same = ("factor", "pairs", "sound_pairs", "seeds", "contexts", "ranked_pairs", "unpaired")
+    return {
+        **{name: getattr(one, name) for name in (*same, "ambiguous", "p_holm")},
+        "level": level(one.level),
+        "baseline": level(one.baseline),
+        "verdict": one.verdict.value,
+        "difference": one.difference.mean,
+        "difference_low": one.difference.low,
+        "difference_high": one.difference.high,
+        "p_value": one.difference.p_value,
+        "iqm": one.iqm.mean,
+        "iqm_low": one.iqm.low,
+        "iqm_high": one.iqm.high,
+        "improvement": one.improvement.value,
+        "improvement_low": one.improvement.low,
+        "improvement_high": one.improvement.high,
+        "improvement_p_value": one.improvement.p_value,
+        "improvement_p_holm": one.improvement_p_holm,
+        **_side("", one.of_level),
+        **_side("baseline_", one.of_baseline),
+        "left_out": json.dumps(dict(one.left_out)),
+    }
+
+
+def _side(prefix: str, side: Side) -> dict[str, Any]:
+    return {
+        f"{prefix}healthy": side.healthy,
+        f"{prefix}trials": side.trials,
+        f"{prefix}healthy_low": side.low,
+        f"{prefix}healthy_high": side.high,
+        f"{prefix}causes": json.dumps(dict(side.causes)),
+    }
+
+
+def _tables(store: Store, sweep_id: str) -> dict[str, pa.Table]:
+    loaded = load_tables(store, TABLES, [sweep_id])
+    if loaded.problems:
+        raise StoreError(f"nothing was exported, because {'; '.join(map(str, loaded.problems))}")
+    keys = ("trial_id", "epoch", "labeller_version", "detector")
+    return {
+        name: table.sort_by([(key, "ascending") for key in keys if key in table.column_names])
+        for name, table in loaded.tables.items()
+    }
+
+
+def _write(table: pa.Table, folder: Path, name: str, style: ExportFormat) -> Path:
+    path = folder / f"{name}.{style.value}"
+    if style is ExportFormat.PARQUET:
+        pq.write_table(table, path)
+    else:
+        pa.csv.write_csv(_without_lists(table), path)
+    return path
+
+
+def _without_lists(table: pa.Table) -> pa.Table:
+    """Write vectors as JSON arrays: CSV has no lists."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_list(field.type):
+            texts = [None if one is None else json.dumps(one) for one in table[index].to_pylist()]
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
+    return table

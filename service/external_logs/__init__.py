@@ -1,0 +1,1 @@
+"""Training logs that Sickbay did not make: read, matched to signals, judged."""

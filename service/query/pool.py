@@ -1,0 +1,188 @@
+"""Queries of the service, each in a process that is killed when it takes too much: QueryPool.
+
+DuckDB looks at an interrupt between two vectors, and counts only the memory of its buffers: one
+call of a scalar function may pass every limit. A process has limits that the kernel keeps.
+"""
+
+import json
+import logging
+import threading
+import weakref
+from dataclasses import asdict, dataclass
+
+from sickbay.service.query.admission import Line
+from sickbay.service.query.engine import Cancel, Limits, QueryError, left, out_of_time
+from sickbay.service.query.process import Process
+from sickbay.service.query.worker import Kind
+from sickbay.trials.store.files import Store, StoreError
+
+LOG = logging.getLogger("sickbay.service")
+
+
+@dataclass(frozen=True)
+class PoolRules:
+    """How many queries run at once and wait, and what a process may take.
+
+    `grace` seconds after its time a query is killed, having been interrupted in vain. `room` bytes
+    are a process's, besides what it has when idle: DuckDB's own limit, and the answer's making.
+    """
+
+    processes: int = 4
+    waiting: int = 16
+    wait_seconds: float = 20.0
+    grace: float = 1.0
+    room: int = 3 * 2**29
+    answer: int = 64 * 2**20
+
+
+class QueryPool:
+    """Processes that answer queries. Safe for many threads.
+
+    They are started when they are needed, stay warm, and are replaced when they were killed.
+    """
+
+    def __init__(self, rules: PoolRules | None = None) -> None:
+        """Begin without a process."""
+        self.rules = rules or PoolRules()
+        self._line = Line(self.rules.processes, self.rules.waiting, self.rules.wait_seconds)
+        self._lock = threading.Lock()
+        self._idle: list[Process] = []
+        self._living: set[Process] = set()
+        self._closed = False
+        # A service that is not shut down in order leaves none behind either.
+        weakref.finalize(self, _end_all, self._living)
+
+    def open(self) -> None:
+        """Serve, and have one process ready for the first who asks."""
+        self._closed = False
+        try:
+            self._give_back(self._take())
+        except OSError as error:  # the first query tries again, and says so
+            LOG.warning("cannot start a process for queries: %s", error)
+
+    def close(self) -> None:
+        """End every process, also those that answer; who waits gets a QueryError."""
+        with self._lock:
+            self._closed = True
+            idle, busy = list(self._idle), self._living.difference(self._idle)
+            self._idle.clear()
+        for one in idle:
+            self._end(one)
+        for one in busy:
+            one.kill()  # the thread that waits for it lets go of the rest
+            one.why()
+
+    def ask(self, store: Store, sql: str, limits: Limits, cancel: Cancel | None = None) -> bytes:
+        """The answer to one SELECT as JSON: columns, types, rows, truncated, problems.
+
+        Raises QueryError and StoreError as `query.query` does, BusyError if it gets no turn, and
+        RuntimeError if the process broke by our own mistake.
+        """
+        cancel = cancel or Cancel()
+        words = {
+            "store": store.absolute,
+            "sql": sql,
+            "limits": asdict(limits),
+            "most": self.rules.answer,
+        }
+        self._line.enter(cancel)
+        try:
+            process = self._take()
+            try:
+                process.ready()
+                return self._answer(process, json.dumps(words).encode(), limits, cancel)
+            finally:
+                self._give_back(process)
+        finally:
+            self._line.leave()
+
+    def _answer(self, process: Process, words: bytes, limits: Limits, cancel: Cancel) -> bytes:
+        late = threading.Event()
+
+        def end_late() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(limits.seconds + self.rules.grace, end_late)
+        timer.daemon = True
+        try:
+            cancel.watch(process.kill)
+            timer.start()
+            kind, payload = process.exchange(words, self.rules.answer)
+        except EOFError as error:
+            if cancel.asked:
+                raise left() from error
+            if late.is_set():
+                raise out_of_time(limits) from error
+            if self._closed:
+                raise QueryError("the service ends, and the query with it") from error
+            raise _broken(process, limits) from error
+        finally:
+            timer.cancel()
+            cancel.watch(None)
+        return _understood(kind, payload)
+
+    def _take(self) -> Process:
+        with self._lock:
+            if self._closed:
+                raise QueryError("the service ends: no query begins any more")
+            while self._idle:
+                process = self._idle.pop()
+                if process.fit():
+                    return process
+                self._living.discard(process)
+                process.end()
+        return self._started()
+
+    def _started(self) -> Process:
+        process = Process(self.rules.room)
+        with self._lock:
+            self._living.add(process)
+        return process
+
+    def _give_back(self, process: Process) -> None:
+        """Keep a process for the next query; in place of one that is unfit, a new one."""
+        if not process.fit():
+            self._end(process)
+            if self._closed:
+                return
+            try:
+                process = self._started()
+            except OSError as error:  # the next query tries again, and says so
+                LOG.warning("cannot start a process for queries: %s", error)
+                return
+        with self._lock:
+            if not self._closed:
+                self._idle.append(process)
+                return
+        self._end(process)
+
+    def _end(self, process: Process) -> None:
+        with self._lock:
+            self._living.discard(process)
+        process.end()
+
+
+def _understood(kind: Kind, payload: bytes) -> bytes:
+    if kind is Kind.WRONG:
+        raise QueryError(payload.decode())
+    if kind is Kind.STORE:
+        raise StoreError(payload.decode())
+    if kind is Kind.BROKEN:
+        raise RuntimeError(f"a process for queries broke:\n{payload.decode()}")
+    assert kind is Kind.ANSWER, kind
+    return payload
+
+
+def _broken(process: Process, limits: Limits) -> QueryError:
+    why = process.why()
+    LOG.warning("a query ended its process: %s", why)
+    return QueryError(
+        f"the query broke the process that answered it ({why}), most likely as it needs more "
+        f"memory than {limits.memory}: ask for fewer rows or columns"
+    )
+
+
+def _end_all(living: set[Process]) -> None:
+    for one in list(living):
+        one.end()

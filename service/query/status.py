@@ -1,0 +1,60 @@
+"""How far sweeps are, from the store alone."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from sickbay.service.query.engine import query
+from sickbay.service.query.lookup import find_sweep, state_of
+from sickbay.trials.contract import TrialState
+from sickbay.trials.store import Store, SweepRecord
+from sickbay.trials.store.reader import list_sweeps, trial_states
+
+COUNTS = """
+    SELECT sweep_id, state, label, pathology, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL
+"""
+
+
+def overview(store: Store) -> list[dict[str, Any]]:
+    """Every sweep of a store with its counts, the latest first."""
+    rows = query(store, COUNTS).rows
+    return [_summary(store, record, rows) for record in list_sweeps(store)]
+
+
+def describe(store: Store, word: str) -> dict[str, Any]:
+    """One sweep with its counts, those of running trials included; raises SweepError if unknown."""
+    record = find_sweep(store, word)
+    rows = query(store, COUNTS, sweep_ids=[record.sweep_id]).rows
+    found = _summary(store, record, rows)
+    states = Counter(trial_states(store, record.sweep_id).values())
+    alive = found["state"] == "running"
+    found["running"] = states["running"] if alive else 0
+    found["interrupted"] = 0 if alive else states["running"]
+    return found
+
+
+def _summary(store: Store, record: SweepRecord, rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
+    mine = [row[1:] for row in rows if row[0] == record.sweep_id]
+    states = _counted(mine, 0)
+    return {
+        "sweep_id": record.sweep_id,
+        "name": record.name,
+        "state": state_of(store, record),
+        "workload": record.workload,
+        "design": record.design,
+        "planned": record.trials_planned,
+        "ended": sum(n for state, n in states.items() if state != TrialState.CANCELLED),
+        "states": states,
+        "labels": _counted(mine, 1),
+        "pathologies": _counted(mine, 2),
+        "submitted_at": record.submitted_at,
+        "finished_at": record.finished_at,
+    }
+
+
+def _counted(rows: Iterable[tuple[Any, ...]], column: int) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for row in rows:
+        if row[column] is not None:
+            counts[row[column]] += row[3]
+    return dict(counts)

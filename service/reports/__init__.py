@@ -1,0 +1,1 @@
+"""A sweep as a person reads it: in a terminal, as HTML, Markdown, LaTeX."""

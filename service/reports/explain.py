@@ -1,0 +1,91 @@
+"""Why a trial got its label, and the smallest change of factors that is healthy in its store."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sickbay.service.analysis.fixes import healer
+from sickbay.service.query.engine import find_trial
+from sickbay.service.reports.verdicts import number, print_advice, verdict
+from sickbay.service.summary.trial_book import read_book
+from sickbay.trials.contract import FindingState
+from sickbay.trials.store import Store
+
+Row = Mapping[str, Any]
+
+
+def explanation(store: Store, prefix: str) -> dict[str, Any]:
+    """All that is said of a trial, see `TrialBook.explained`; `prefix` begins its id.
+
+    Raises QueryError if no trial, or more than one, has an id that begins with `prefix`.
+    """
+    sweep_id, trial_id = find_trial(store, prefix)
+    book = read_book(store, sweep_id, only=trial_id)
+    return book.explained(trial_id, healer(store, sweep_id)(trial_id))
+
+
+def print_explanation(console: Console, found: Mapping[str, Any]) -> None:
+    """Print an explanation for a person."""
+    trial = found["trial"]
+    head = Text(f"{trial['trial_id']}  {trial['arm']}, seed {trial['seed']}: ", style="bold")
+    console.print(head + verdict(trial))
+    console.print(
+        f"{trial['state']} after {trial['epochs_run']} of {trial['epochs_planned']} epochs, "
+        f"objective {number(trial['objective']) or 'none'}; sweep {trial['sweep_id']}",
+        highlight=False,
+    )
+    _print_judgement(console, trial)
+    console.print(_finding_table(found["findings"]))
+    for line in found["healing"]["says"]:
+        console.print(Text(line), soft_wrap=True)
+    for one in found["sweep_findings"]:
+        if one["state"] == FindingState.FIRED:
+            words = f"sweep {one['severity']}: {one['detector']}: {one['reason']} {one['remedy']}"
+            console.print(words, markup=False, highlight=False)
+    if len(found["labels"]) > 1:
+        console.print("labels it had: " + ", ".join(_label_words(one) for one in found["labels"]))
+
+
+def _print_judgement(console: Console, trial: Row) -> None:
+    if trial["pathology"]:
+        since = "" if trial["onset_epoch"] is None else f", since epoch {trial['onset_epoch']}"
+        console.print(f"\n[bold]{trial['pathology']}[/bold]{since}")
+        print_advice(console, trial)
+    elif trial["reason"]:
+        console.print(f"  {trial['reason']}", highlight=False)
+    if trial["contributing"]:
+        console.print(f"  with    {', '.join(trial['contributing'])}", highlight=False)
+    if trial["error"]:
+        console.print(Text(trial["error"].rstrip(), style="magenta"))
+
+
+def _finding_table(rows: Sequence[Row]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("detector", "state", "severity", "onset"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("statistic", justify="right", no_wrap=True)
+    table.add_column("threshold", justify="right", no_wrap=True)
+    table.add_column("reason and evidence", overflow="fold")
+    for row in rows:
+        evidence = json.loads(row["evidence"] or "{}")
+        words = ", ".join(f"{name} {number(value)}" for name, value in evidence.items())
+        table.add_row(
+            row["detector"],
+            row["state"],
+            row["severity"],
+            "" if row["onset_epoch"] is None else str(row["onset_epoch"]),
+            number(row["statistic"]),
+            number(row["threshold"]),
+            f"{row['reason']}" + (f" ({words})" if words else ""),
+        )
+    return table
+
+
+def _label_words(label: Row) -> str:
+    cause = f" ({label['pathology']})" if label["pathology"] else ""
+    return f"{label['label']}{cause} by {label['labeller_version']}"

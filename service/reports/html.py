@@ -1,0 +1,270 @@
+"""A sweep as one self-contained HTML file, or as Markdown: what to believe, and what to change.
+
+    Path("report.html").write_text(render_report(store, sweep_id))
+
+The page works offline and without scripts (one small script sorts and filters). It is a function of
+the store alone: the same store gives the same bytes. Importing this module loads no matplotlib;
+rendering does.
+"""
+
+import base64
+import hashlib
+import importlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from sickbay.service.analysis.questions import SweepEffects, load_effects
+from sickbay.service.query.lookup import SweepError, state_of
+from sickbay.service.reports.tables import EffectSection, effect_section
+from sickbay.service.reports.timeline import time_line
+from sickbay.service.summary import questions as ask
+from sickbay.service.summary.collect import collect
+from sickbay.service.summary.formatting import SIGNS, last_line, level, number, printable, span
+from sickbay.service.summary.sample import sample
+from sickbay.service.summary.study import fix_section, study_section, sweep_study
+from sickbay.service.summary.values import GROUPS, TrialLine, Values
+from sickbay.trials import registry
+from sickbay.trials.detector import Detector
+from sickbay.trials.registry import RegistryError
+from sickbay.trials.store import Store
+from sickbay.trials.store.reader import read_sweep
+
+_HERE = Path(__file__).parent
+_DASHES = {
+    "healthy": "none",
+    "pathological": "7 4",
+    "inconclusive": "8 3 2 3",
+    "failed": "2 3",
+    "cancelled": "2 3",
+    "pruned": "2 3",
+}
+_MARK_WORDS = {
+    "primary": "primary cause",
+    "fatal": "other fatal finding",
+    "warning": "warning",
+    "suspect": "suspected",
+}
+_NAMED_SEEDS = 12
+MOST_ARM_ROWS = 400  # of the summary; the SQL below it has them all
+MOST_TRIAL_ROWS = 2000  # of the table of trials; more are sampled
+
+
+def render_report(store: Store, sweep_id: str) -> str:
+    """Write the HTML page of a sweep, running ones included.
+
+    Raises SweepError if there is no such sweep, StoreError or QueryError if it cannot be read.
+    """
+    values = report_values(store, sweep_id)
+    study, missing = sweep_study(store, values)
+    effects = study.effects if study else None
+    script = (_HERE / "report.js").read_text(encoding="utf-8")
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    templates.filters |= {"number": number, "level": level, "last_line": last_line}
+    page = templates.get_template("report.html").render(
+        **_words(store, values),
+        # Matplotlib is loaded here, not by whoever imports this module.
+        **importlib.import_module("sickbay.service.reports.pictures").pictures(
+            store, values, effects
+        ),
+        effects=effect_section(sweep_id, effects, values.factors, missing),
+        study=study_section(study),
+        fixes=fix_section(store, values),
+        v=values,
+        arms=values.arms[:MOST_ARM_ROWS],
+        listed=listed_trials(values),
+        record=values.record,
+        span=span,
+        signs=SIGNS,
+        groups=GROUPS,
+        dashes=_DASHES,
+        mark_words=_MARK_WORDS,
+        rules=_rules(values),
+        sql=questions(values),
+        time=time_line(values),
+        css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - ours
+        script=Markup(script),  # noqa: S704 - ours
+        script_hash=_script_hash(script),
+    )
+    return printable(page.strip()) + "\n"
+
+
+def render_markdown(store: Store, sweep_id: str) -> str:
+    """Write the summary, the causes and the verdicts of a sweep as Markdown; raises as the page."""
+    values, effects = _in_words(store, sweep_id)
+    writer = importlib.import_module("sickbay.service.reports.markdown")
+    line = provenance_line(store, values)
+    return printable(writer.markdown(values, effects, questions(values), line))
+
+
+def render_latex(store: Store, sweep_id: str) -> str:
+    """Write the arms and the effects of a sweep as LaTeX for a paper; raises as the page."""
+    values, effects = _in_words(store, sweep_id)
+    writer = importlib.import_module("sickbay.service.reports.latex")
+    return str(writer.latex(values, effects, provenance_line(store, values), questions(values)))
+
+
+def report_data(store: Store, sweep_id: str) -> dict[str, Any]:
+    """Give the numbers of a report as dictionaries, lists and scalars; raises as the page."""
+    values = report_values(store, sweep_id)
+    effects, missing = sweep_effects(store, sweep_id)
+    return {
+        "sweep_id": sweep_id,
+        "state": values.state,
+        "trials_planned": values.record.trials_planned,
+        "objective": values.objective and asdict(values.objective),
+        "verdicts": dict(values.verdicts),
+        "arms": [
+            asdict(arm) | {"key": dict(zip(("arm", *values.factors), arm.key, strict=True))}
+            for arm in values.arms
+        ],
+        "causes": [
+            asdict(cause) | {"example": cause.example.trial_id, "reason": cause.example.reason}
+            for cause in values.causes
+        ],
+        "effects": effects.as_data() if effects else None,
+        "effects_missing": missing,
+        "provenance": _provenance(store, values),
+        "problems": list(values.problems),
+        "sql": questions(values),
+    }
+
+
+def _in_words(store: Store, sweep_id: str) -> tuple[Values, EffectSection]:
+    values = report_values(store, sweep_id)
+    effects, missing = sweep_effects(store, sweep_id)
+    return values, effect_section(sweep_id, effects, values.factors, missing)
+
+
+def provenance_line(store: Store, values: Values) -> str:
+    """Say in one line where the numbers come from."""
+    known = _provenance(store, values)
+    return (
+        f"Sweep {known['sweep']}, spec {known['spec hash']},"
+        f" code {known['code version'] or 'unknown'},"
+        f" workload {values.record.workload} {known['workload version'] or 'unknown'},"
+        f" seeds {_seeds(values.seeds)}, labels {known['labeller version'] or 'none'},"
+        f" Sickbay {known['Sickbay version']}."
+    )
+
+
+def report_values(store: Store, sweep_id: str) -> Values:
+    """Read all that a report says; raises SweepError if there is no such sweep."""
+    record = read_sweep(store, sweep_id)
+    if record is None:
+        raise SweepError(
+            f"no sweep {sweep_id!r} in {store.shown}: `sickbay list` shows what there is"
+        )
+    return collect(store, record, state_of(store, record))
+
+
+def sweep_effects(store: Store, sweep_id: str) -> tuple[SweepEffects | None, str]:
+    """Load the effects; where there can be none, say why instead."""
+    try:
+        return load_effects(store, sweep_id), ""
+    except SweepError as error:
+        return None, str(error)
+
+
+def listed_trials(values: Values) -> tuple[TrialLine, ...]:
+    """Choose the trials that the page lists: all, or a sample in which every cause has its share.
+
+    The example of every cause is among them, as the page leads to it.
+    """
+    chosen = sample(values.trials, MOST_TRIAL_ROWS)
+    named = {one.trial_id for one in chosen}
+    more = [cause.example for cause in values.causes if cause.example.trial_id not in named]
+    order = {one.trial_id: place for place, one in enumerate(values.trials)}
+    return tuple(sorted((*chosen, *more), key=lambda one: order[one.trial_id]))
+
+
+def questions(values: Values) -> dict[str, str]:
+    """Give the SQL under each table, by the table's name."""
+    sweep, factors = values.record.sweep_id, values.factors
+    return {
+        "verdicts": ask.verdicts(sweep),
+        "arms": ask.arms(sweep, factors),
+        "arm_causes": ask.arm_causes(sweep, factors),
+        "causes": ask.causes(sweep),
+        "trials": ask.trials(sweep, factors),
+        "findings": ask.findings(sweep),
+    }
+
+
+def _words(store: Store, values: Values) -> dict[str, Any]:
+    record = values.record
+    bar = [(one, values.verdicts[one]) for one in SIGNS if one in values.verdicts]
+    bar += [(one, n) for one, n in values.verdicts.items() if one not in SIGNS]
+    pending = record.trials_planned - len(values.trials)
+    bar += [("pending", pending)] if pending > 0 else []
+    return {
+        "bar": bar,
+        "bar_words": ", ".join(f"{n} {verdict}" for verdict, n in bar),
+        "seeds": _seeds(values.seeds),
+        "times": f"{_time(record.submitted_at)}, {_time(record.finished_at)}",
+        "objective_name": values.objective.signal if values.objective else "objective",
+        "spec": yaml.safe_dump(json.loads(record.spec), sort_keys=False, allow_unicode=True),
+        "provenance": _provenance(store, values),
+    }
+
+
+def _provenance(store: Store, values: Values) -> dict[str, str]:
+    record, trials = values.record, values.trials
+    labellers = sorted({one.labeller_version for one in trials if one.labeller_version})
+    versions = sorted({one.workload_version for one in trials if one.workload_version})
+    return {
+        "sweep": record.sweep_id,
+        "spec hash": hashlib.sha256(record.spec.encode()).hexdigest()[:16],
+        "workload version": ", ".join(versions),
+        "code version": record.code_version,
+        "Sickbay version": record.sickbay_version,
+        "labeller version": ", ".join(labellers),
+        "seeds": ", ".join(map(str, values.seeds)),
+        "store": _place(store),
+    }
+
+
+def _place(store: Store) -> str:
+    """Name the store from here, if it lies below: a report may travel."""
+    here = Path.cwd()
+    below = store.is_local and Path(store.root).resolve().is_relative_to(here)
+    return str(Path(store.root).resolve().relative_to(here)) if below else store.uri
+
+
+def _rules(values: Values) -> dict[str, Detector]:
+    """Give the detectors behind the causes, as far as they are installed here."""
+    rules = {}
+    for cause in values.causes:
+        try:
+            rules[cause.name] = registry.detector(cause.name)
+        except RegistryError:
+            continue  # the page says so
+    return rules
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    some = ", ".join(map(str, seeds[:_NAMED_SEEDS]))
+    return f"{some}, … ({len(seeds)})" if len(seeds) > _NAMED_SEEDS else some or "none yet"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "not yet"
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _script_hash(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,76 @@
+"""The pictures of a report's page. Importing this loads matplotlib, so the report does it late."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from sickbay.service.analysis.questions import SweepEffects
+from sickbay.service.charts.curves import MOST_ARMS, CurveRow, curve_rows, verdicts_of
+from sickbay.service.charts.draw_small import letters, row_pictures
+from sickbay.service.charts.figures import on_page, wide_pictures
+from sickbay.service.charts.frame import frame_of
+from sickbay.service.charts.svg import STYLES
+from sickbay.service.summary.formatting import number
+from sickbay.service.summary.values import Values
+from sickbay.trials.store import Store
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One picture in the page, its title, its note and the SQL of its numbers."""
+
+    title: str
+    svg: Markup
+    sql: str
+    note: str
+
+
+def pictures(store: Store, values: Values, effects: SweepEffects | None) -> dict[str, Any]:
+    """Draw everything: `curves` and `by_seed` are rows of panels, the others lists of pictures."""
+    found = curve_rows(store, values)
+    rows, count = [], 0
+    for row in (*found.rows, *([found.by_seed] if found.by_seed else [])):
+        rows.append(_row(row, count))
+        count += len(row.panels)
+    verdicts = verdicts_of([panel for row in found.rows for panel in row.panels])
+    wide: dict[str, list[Drawn]] = {}
+    for kind, some in wide_pictures(store, values, effects).items():
+        wide[kind] = []
+        for one in some:
+            svg = Markup(on_page(one, count))  # noqa: S704 - matplotlib escapes its words
+            count += 1
+            wide[kind] += [Drawn(one.title, svg, one.sql, one.note)] if svg else []
+    return {
+        "curves": rows[: len(found.rows)],
+        "by_seed": rows[-1] if found.by_seed else None,
+        "by_level": len(values.arms) > MOST_ARMS,
+        "drawn": [one for one in STYLES if one in verdicts],
+        "wide": wide,
+    }
+
+
+def _row(row: CurveRow, start: int) -> dict[str, Any]:
+    drawn = [Markup(one) for one in row_pictures(row, start)]  # noqa: S704 - numbers only
+    return {
+        "shown": row.shown,
+        "frame": frame_of(row),
+        "left_out": row.left_out,
+        "sql": row.sql,
+        "as_bands": any(panel.bands and not panel.lines for panel in row.panels),
+        "with_bands": any(panel.bands for panel in row.panels),
+        "references": _references(row.panels, letters(row)),
+        "pictures": list(zip(row.panels, drawn, strict=True)),
+    }
+
+
+def _references(panels: Sequence[Any], marks: Mapping[str, str]) -> list[dict[str, str]]:
+    """Explain the letters: what each reference is, and its value, or its span over the panels."""
+    listed = []
+    for text, letter in marks.items():
+        found = [one for panel in panels for one in panel.references if one.text == text]
+        low, high = min(one.low for one in found), max(one.high for one in found)
+        words = number(low) if number(low) == number(high) else f"{number(low)} – {number(high)}"
+        listed.append({"letter": letter, "text": text, "span": words})
+    return listed

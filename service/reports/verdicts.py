@@ -1,0 +1,177 @@
+"""The verdict table of a sweep, as a person reads it on one screen."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sickbay.service.query.engine import trials
+from sickbay.service.summary.formatting import as_float, shown
+from sickbay.trials.contract import Health
+from sickbay.trials.diagnosis.sweep_findings import SweepFinding, shown_findings
+from sickbay.trials.store import Store
+
+ROWS_ON_A_SCREEN = 40  # above, trials are counted by arm
+
+Row = Mapping[str, Any]
+
+# Sign and colour say the same, so that the table can be read without colours.
+SIGNS = {
+    Health.HEALTHY: ("✓", "green"),
+    Health.PATHOLOGICAL: ("✗", "red"),
+    Health.INCONCLUSIVE: ("?", "yellow"),
+}
+
+
+def print_verdicts(console: Console, store: Store, sweep_id: str, spec: Mapping[str, Any]) -> None:
+    """Print the trials of a sweep with their labels, then each cause once: why, and what to do."""
+    factors: Mapping[str, Any] = spec.get("factors", {})
+    rows = in_spec_order(trials(store, sweep_id).records(), factors)
+    if len(rows) <= ROWS_ON_A_SCREEN:
+        console.print(trial_table(rows, factors))
+    else:
+        console.print(arm_table(rows))
+        console.print(f"[dim]every trial: sickbay results {sweep_id}[/dim]")
+    print_causes(console, rows)
+
+
+def in_spec_order(rows: Sequence[Row], factors: Mapping[str, Any]) -> list[Row]:
+    """Sort trials by their levels in the order of the spec, then by seed."""
+
+    def position(row: Row) -> tuple[Any, ...]:
+        ranks = []
+        for name, levels in factors.items():
+            known = levels if isinstance(levels, list) else []
+            ranks.append(known.index(row[name]) if row.get(name) in known else len(known))
+        return (*ranks, row["arm"], row["seed"])
+
+    return sorted(rows, key=position)
+
+
+def with_sweep_findings(
+    rows: Sequence[Row], findings: Sequence[SweepFinding]
+) -> list[dict[str, Any]]:
+    """Trials with what fired over their sweep: what speaks of them, and what of no single one."""
+    told = [
+        (
+            frozenset(one.trials),
+            {
+                "detector": one.detector,
+                "severity": str(one.severity),
+                "reason": one.reason,
+                "remedy": one.remedy,
+            },
+        )
+        for one in shown_findings(findings)
+    ]
+    return [
+        {
+            **row,
+            "sweep_findings": [one for ids, one in told if not ids or row["trial_id"] in ids],
+        }
+        for row in rows
+    ]
+
+
+def trial_table(rows: Sequence[Row], factors: Iterable[str]) -> Table:
+    """One line a trial: id, factors, seed, objective, label, cause, since when."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("trial", style="dim", no_wrap=True)
+    for name in factors:
+        table.add_column(name, no_wrap=True)
+    table.add_column("seed", justify="right")
+    table.add_column("objective", justify="right", no_wrap=True)
+    table.add_column("label", no_wrap=True)
+    table.add_column("cause", no_wrap=True)
+    table.add_column("since", justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["trial_id"][:8],
+            *(shown(row.get(name)) for name in factors),
+            str(row["seed"]),
+            number(row["objective"]),
+            verdict(row),
+            row["pathology"] or "",
+            "" if row["onset_epoch"] is None else f"epoch {row['onset_epoch']}",
+        )
+    return table
+
+
+def arm_table(rows: Sequence[Row]) -> Table:
+    """One line an arm: how many of its trials are healthy, pathological by cause, failed."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("arm")
+    table.add_column("healthy", justify="right", no_wrap=True)
+    table.add_column("objective, median [min, max]", justify="right", no_wrap=True)
+    table.add_column("causes")
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    for arm in arms:
+        mine = [row for row in rows if row["arm"] == arm]
+        healthy = sum(row["label"] == Health.HEALTHY for row in mine)
+        table.add_row(arm, f"{healthy} of {len(mine)}", spread(mine), causes_of(mine))
+    return table
+
+
+def print_causes(console: Console, rows: Sequence[Row]) -> None:
+    """Print each pathology once, with a trial's own sentence, and what to change."""
+    sick = [row for row in rows if row["pathology"]]
+    for cause in dict.fromkeys(row["pathology"] for row in sick):
+        mine = [row for row in sick if row["pathology"] == cause]
+        example = mine[0]
+        console.print(Text(f"{cause}: {len(mine)} of {len(rows)} trials", style="bold"))
+        print_advice(console, example)
+    for row in rows:
+        if row["state"] == "failed":
+            last = (row["error"] or "").strip().splitlines()[-1:]
+            console.print(f"failed: {row['trial_id'][:8]} ({row['arm']}) {' '.join(last)}")
+
+
+def print_advice(console: Console, row: Row) -> None:
+    """Print why a trial is pathological, and what to change, with a hanging indent."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    grid.add_row("  why", Text(row["reason"]))
+    grid.add_row("  change", Text(row["remedy"]))
+    console.print(grid)
+
+
+def verdict(row: Row) -> Text:
+    """A trial's label with its sign, or its state where it has no label."""
+    if row["label"] is None:
+        return Text(f"! {row['state']}", style="magenta")
+    sign, colour = SIGNS[Health(row["label"])]
+    return Text(f"{sign} {row['label']}", style=colour)
+
+
+def causes_of(rows: Sequence[Row]) -> str:
+    """Count what is not healthy: `no_skill 3, inconclusive 1, failed 1`."""
+    words = [
+        row["pathology"] or (row["label"] or row["state"])
+        for row in rows
+        if row["label"] != Health.HEALTHY
+    ]
+    return ", ".join(f"{word} {words.count(word)}" for word in dict.fromkeys(words))
+
+
+def spread(rows: Sequence[Row]) -> str:
+    """Median and range of the objective; says how many values are no finite number."""
+    values = [as_float(row["objective"]) for row in rows]
+    finite = sorted(value for value in values if value is not None and math.isfinite(value))
+    lost = len(values) - len(finite)
+    tail = f" and {lost} not finite" if lost else ""
+    if not finite:
+        return "none" + tail
+    middle = len(finite) // 2
+    median = finite[middle] if len(finite) % 2 else (finite[middle - 1] + finite[middle]) / 2
+    return f"{median:.4g} [{finite[0]:.4g}, {finite[-1]:.4g}]{tail}"
+
+
+def number(value: object) -> str:
+    """A number to four digits; nothing for null."""
+    found = as_float(value)
+    return "" if found is None else f"{found:.4g}"

@@ -1,0 +1,1 @@
+"""A sweep summarised, as values and in words, before anything is drawn."""

@@ -1,0 +1,161 @@
+"""Reading the values of a report out of a store, by the very SQL that the report prints."""
+
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sickbay.service.query.engine import query
+from sickbay.service.summary import questions as ask
+from sickbay.service.summary.belief import grouped
+from sickbay.service.summary.formatting import most_common
+from sickbay.service.summary.sweep_findings import sweep_advice
+from sickbay.service.summary.values import (
+    NONE,
+    ArmKey,
+    ArmLine,
+    CauseCount,
+    CauseLine,
+    Mark,
+    TrialLine,
+    Values,
+)
+from sickbay.trials.contract import Goal, Objective, TaskFacts
+from sickbay.trials.diagnosis.sweep_findings import shown_findings
+from sickbay.trials.history import facts_from_json
+from sickbay.trials.store import Store, SweepRecord
+
+
+def collect(store: Store, record: SweepRecord, state: str) -> Values:
+    """Read all values of a report; raises QueryError or StoreError if the store cannot be read."""
+    sweep = record.sweep_id
+    factors = _factors(store, record)
+    listed = query(store, ask.trials(sweep, factors), sweep_ids=[sweep])
+    trials = tuple(_trial(row, len(factors)) for row in listed.rows)
+    objective = _objective(store, record, trials)
+    return Values(
+        record=record,
+        state=state,
+        factors=factors,
+        objective=objective,
+        verdicts=dict(query(store, ask.verdicts(sweep), sweep_ids=[sweep]).rows),
+        arms=_arms(store, sweep, factors, trials, objective),
+        causes=_causes(store, sweep, trials),
+        trials=trials,
+        marks=_marks(store, sweep, trials),
+        problems=tuple(map(str, listed.problems)),
+        advice=shown_findings(sweep_advice(store, sweep, factors, objective)),
+    )
+
+
+def _factors(store: Store, record: SweepRecord) -> tuple[str, ...]:
+    """Name the factors of the spec, and those that earlier specs of this sweep have changed."""
+    rows = query(store, ask.changed(record.sweep_id), sweep_ids=[record.sweep_id]).rows
+    named = dict.fromkeys([*json.loads(record.spec).get("factors", {}), *(row[0] for row in rows)])
+    columns = query(store, "SELECT * FROM trials LIMIT 0", sweep_ids=[record.sweep_id]).columns
+    return tuple(factor for factor in named if factor in columns)
+
+
+def _trial(row: Sequence[Any], factors: int) -> TrialLine:
+    trial_id, arm = row[:2]
+    seed, state, label, pathology, onset, last, best, run, planned, seconds = row[2 + factors : -6]
+    reason, remedy, error, facts, labeller, workload = row[-6:]
+    return TrialLine(
+        trial_id=trial_id,
+        key=(arm, *row[2 : 2 + factors]),
+        seed=seed,
+        state=state,
+        label=label,
+        pathology=pathology,
+        onset_epoch=onset,
+        objective=last,
+        best_objective=best,
+        epochs_run=run,
+        epochs_planned=planned,
+        wall_seconds=seconds,
+        reason=reason or "",
+        remedy=remedy or "",
+        error=error or "",
+        facts=_facts(facts),
+        labeller_version=labeller,
+        workload_version=workload,
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _facts(text: str | None) -> TaskFacts:
+    return facts_from_json(text) if text else TaskFacts()
+
+
+def _objective(store: Store, record: SweepRecord, trials: Sequence[TrialLine]) -> Objective | None:
+    """Take the spec's objective, or find the signal that every stored objective is the end of.
+
+    The workload knows it too, but it may not be installed here, and may take seconds to load.
+    """
+    said = json.loads(record.spec).get("objective")
+    if said:
+        return Objective(said["signal"], Goal(said["goal"]))
+    if all(trial.objective is None for trial in trials):
+        return None
+    sweep = record.sweep_id
+    known = query(store, "SELECT * FROM epochs LIMIT 0", sweep_ids=[sweep])
+    types = dict(zip(known.columns, known.types, strict=True))
+    signals = [one for one in known.columns[6:] if types[one] == "DOUBLE"]
+    for tried in (["val_loss"] if "val_loss" in signals else [], signals):
+        if not tried:
+            continue
+        row = query(store, ask.objective_signals(sweep, tried), sweep_ids=[sweep]).rows[0]
+        for index, signal in enumerate(tried):
+            same, least, largest = row[3 * index : 3 * index + 3]
+            if same and (least or largest):
+                return Objective(signal, Goal.MINIMIZE if least else Goal.MAXIMIZE)
+    return None
+
+
+def _arms(
+    store: Store,
+    sweep: str,
+    factors: Sequence[str],
+    trials: Sequence[TrialLine],
+    objective: Objective | None,
+) -> tuple[ArmLine, ...]:
+    width = 1 + len(factors)
+    found: dict[ArmKey, list[CauseCount]] = {}
+    for row in query(store, ask.arm_causes(sweep, factors), sweep_ids=[sweep]).rows:
+        found.setdefault(row[:width], []).append(CauseCount(*row[width:]))
+    lines = [
+        ArmLine(
+            row[:width],
+            tuple(sorted(found.get(row[:width], ()), key=lambda one: -one.trials)),
+            NONE,
+            *row[width:],
+        )
+        for row in query(store, ask.arms(sweep, factors), sweep_ids=[sweep]).rows
+    ]
+    return grouped(lines, trials, objective)
+
+
+def _causes(store: Store, sweep: str, trials: Sequence[TrialLine]) -> tuple[CauseLine, ...]:
+    lines = []
+    for row in query(store, ask.causes(sweep), sweep_ids=[sweep]).rows:
+        ill = [one for one in trials if one.label == "pathological" and one.pathology == row[0]]
+        remedies = most_common([one.remedy for one in ill])
+        name = row[0] or "unnamed"
+        lines.append(CauseLine(name, ill[0], remedies, *row[1:]))
+    return tuple(lines)
+
+
+def _marks(store: Store, sweep: str, trials: Sequence[TrialLine]) -> dict[str, tuple[Mark, ...]]:
+    primary = {trial.trial_id: trial.pathology for trial in trials}
+    marks: dict[str, list[Mark]] = {}
+    for row in query(store, ask.findings(sweep), sweep_ids=[sweep]).rows:
+        trial_id, detector, state, severity, onset, reason = row
+        kind = "suspect" if state == "suspect" else "fatal" if severity == "fatal" else "warning"
+        if kind == "fatal" and detector == primary.get(trial_id):
+            kind = "primary"
+        marks.setdefault(trial_id, []).append(Mark(detector, kind, onset, reason or ""))
+    rank = ("primary", "fatal", "warning", "suspect")
+    return {
+        trial_id: tuple(sorted(some, key=lambda mark: rank.index(mark.kind)))
+        for trial_id, some in marks.items()
+    }

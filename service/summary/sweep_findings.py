@@ -1,0 +1,132 @@
+"""What a sweep as a whole shows: the detectors over sweeps, asked of a store."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+
+from sickbay.service.query.engine import query
+from sickbay.service.query.lookup import stored_spec
+from sickbay.trials.contract import Goal, Objective
+from sickbay.trials.diagnosis.sweep_detectors import COMPARED, METRICS, SWEEP_DETECTORS
+from sickbay.trials.diagnosis.sweep_findings import (
+    SweepDetector,
+    SweepFinding,
+    SweepTrial,
+    SweepView,
+    shown_findings,
+    sweep_findings,
+)
+from sickbay.trials.evidence.thresholds import MARGINS
+from sickbay.trials.store import Store
+
+CURVES = (*COMPARED, *METRICS)
+
+
+def sweep_advice(
+    store: Store,
+    sweep_id: str,
+    factors: Sequence[str] | None = None,
+    objective: Objective | None = None,
+) -> tuple[SweepFinding, ...]:
+    """All findings over a stored sweep; empty where none of its trials has ended.
+
+    `factors` and `objective` are those of the stored spec unless given. Raises QueryError or
+    StoreError if the sweep cannot be read.
+    """
+    spec = stored_spec(store, sweep_id)
+    named = list(spec.get("factors", {})) if factors is None else list(factors)
+    said = spec.get("objective")
+    if isinstance(said, list):  # of several objectives the first ranks
+        said = said[0] if said else None
+    if objective is None and said:
+        objective = Objective(said["signal"], Goal(said["goal"]))
+    trials = _trials(store, sweep_id, named)
+    return sweep_findings(SweepView(trials, objective), SWEEP_DETECTORS) if trials else ()
+
+
+def advice_records(
+    findings: Sequence[SweepFinding], trial_id: str | None = None
+) -> list[dict[str, Any]]:
+    """Findings as plain data; with a trial, those that speak of it and those that speak of none."""
+    return [
+        {**vars(one), "state": str(one.state), "severity": str(one.severity)}
+        for one in findings
+        if trial_id is None or not one.trials or trial_id in one.trials
+    ]
+
+
+def print_advice_lines(console: Console, findings: Sequence[SweepFinding]) -> None:
+    """Print the findings that fired, one line each with what to do about it."""
+    for one in shown_findings(findings):
+        console.print(
+            f"sweep {one.severity}: {one.detector}: {one.reason} {one.remedy}",
+            markup=False,
+            highlight=False,
+            style="yellow" if one.severity == "warning" else "dim",
+        )
+
+
+def describe_sweep_detector(detector: SweepDetector) -> dict[str, Any]:
+    """Everything about a detector over sweeps but its function, thresholds included."""
+    fields = {name: value for name, value in vars(detector).items() if name != "function"}
+    return {**fields, "thresholds": {name: asdict(MARGINS[name]) for name in detector.margins}}
+
+
+def print_sweep_detector(console: Console, detector: SweepDetector) -> None:
+    """Print a detector over sweeps for a person who wants to know whether to believe it."""
+    found = describe_sweep_detector(detector)
+    title = f"{detector.title} (over a sweep; at worst {detector.severity})"
+    console.print(f"[bold]{detector.name}[/bold] {detector.version}: {title}", highlight=False)
+    for key in ("rule", "formula", "source", "remedy", "false_alarms"):
+        console.print(f"  {key:<13}{found[key]}", highlight=False, markup=False)
+    for name, one in found["thresholds"].items():
+        words = f"{name} = {one['value']:g} {one['unit']}: {one['reason']}"
+        console.print(f"  {'threshold':<13}{words}", highlight=False, markup=False)
+
+
+def _trials(store: Store, sweep_id: str, factors: Sequence[str]) -> tuple[SweepTrial, ...]:
+    known = query(store, "SELECT * FROM trials LIMIT 0", sweep_ids=[sweep_id]).columns
+    factors = [name for name in factors if name in known]
+    levels = "".join(f", {_name(factor)}" for factor in factors)
+    rows = query(
+        store,
+        f"SELECT trial_id, seed, label, pathology, contributing, objective{levels} "  # noqa: S608  names are quoted
+        "FROM trials ORDER BY trial_id",
+        sweep_ids=[sweep_id],
+    ).rows
+    curves = _curves(store, sweep_id)
+    return tuple(
+        SweepTrial(
+            trial_id=row[0],
+            seed=row[1],
+            levels=dict(zip(factors, row[6:], strict=True)),
+            health=row[2],
+            causes=tuple(name for name in (row[3], *(row[4] or ())) if name),
+            objective=row[5],
+            curves=curves.get(row[0], {}),
+        )
+        for row in rows
+    )
+
+
+def _curves(store: Store, sweep_id: str) -> dict[str, Mapping[str, tuple[float, ...]]]:
+    answer = query(store, "SELECT * FROM epochs LIMIT 0", sweep_ids=[sweep_id])
+    types = dict(zip(answer.columns, answer.types, strict=True))
+    names = [name for name in CURVES if types.get(name) == "DOUBLE"]
+    if not names:
+        return {}
+    lists = ", ".join(
+        f"list({name} ORDER BY epoch) FILTER ({name} IS NOT NULL) AS {name}" for name in names
+    )
+    asked = f"SELECT trial_id, {lists} FROM epochs GROUP BY trial_id"  # noqa: S608  fixed names
+    rows = query(store, asked, sweep_ids=[sweep_id]).rows
+    return {
+        row[0]: {name: tuple(one or ()) for name, one in zip(names, row[1:], strict=True)}
+        for row in rows
+    }
+
+
+def _name(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'

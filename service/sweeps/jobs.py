@@ -1,0 +1,153 @@
+"""From a prepared sweep to running trials: its jobs, here or on Ray, planned or searched for.
+
+What is heavy to import (Ray, Optuna) is imported when a sweep runs.
+"""
+
+import hashlib
+import importlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sickbay.service.query.lookup import SweepError
+from sickbay.service.sweeps.prepare import Prepared, search_task
+from sickbay.trials.contract import TrialConfig
+from sickbay.trials.events import Event, Watch
+from sickbay.trials.execution.fair_share import Claim, Fair
+from sickbay.trials.execution.lease import Heart
+from sickbay.trials.execution.trial import RunPolicy, TrialJob
+from sickbay.trials.spec import plan
+from sickbay.trials.spec.model import RangeSpec
+from sickbay.trials.store.reader import trial_states
+
+
+@dataclass(frozen=True)
+class Running:
+    """Who is told of events, and who says that no further trial may begin, or not yet."""
+
+    watch: Watch
+    stopping: Callable[[], bool]
+    heart: Heart | None = None  # of a driver that shares its cluster
+
+
+def check_scheduler(prepared: Prepared, *, in_process: bool) -> None:
+    """Refuse a scheduler where trials run one by one; raises SweepError."""
+    kind = prepared.spec.early_stop.scheduler
+    if kind != "none" and in_process:
+        raise SweepError(
+            f"early_stop.scheduler: {kind} compares trials that run side by side, and in this "
+            "process they run one by one: leave out --in-process, or set `scheduler: none`"
+        )
+
+
+def run_here(prepared: Prepared, running: Running) -> bool:
+    """Run what is missing one by one; says whether a search is complete."""
+    inline = importlib.import_module("sickbay.trials.execution.inline")
+    make_job = _job_maker(prepared, cpu=cpu_of(prepared), gpu=0.0)
+    rest = {"retries": prepared.spec.retries, "stopping": running.stopping}
+    if not prepared.searches:
+        jobs = [make_job(trial) for trial in prepared.missing]
+        inline.run_jobs(jobs, running.watch, **rest)
+        return False
+    search = inline.open_search(search_task(prepared), _done(prepared))
+    inline.run_search(search, make_job, running.watch, **rest)
+    return bool(search.complete)
+
+
+def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
+    """Run what is missing on the connected Ray; says whether a search is complete."""
+    tune = importlib.import_module("sickbay.trials.execution.ray_tune")
+    spec = prepared.spec
+    make_job = _job_maker(prepared, cpu=share.cpu, gpu=share.gpu)
+    fair = _fair(prepared, running.heart, share) if running.heart else None
+    manner = tune.Manner(
+        share=share,
+        watch=both(fair.see, running.watch) if fair else running.watch,
+        retries=spec.retries,
+        stopping=running.stopping,
+        scheduler=spec.early_stop.scheduler,
+        goal=plan.objective_of(spec, prepared.workload).goal,
+        epochs=_longest(prepared),
+        may=fair.may if fair else None,
+    )
+    try:
+        if not prepared.searches:
+            tune.run_all([make_job(trial) for trial in prepared.missing], manner)
+            return False
+        search = tune.run_search(search_task(prepared), make_job, _done(prepared), manner)
+        return bool(search.complete)
+    finally:
+        if running.heart:
+            running.heart.release()  # the others need not wait until the results are merged
+
+
+def _fair(prepared: Prepared, heart: Heart, share: Any) -> Fair:
+    """Claim a part of the connected cluster, and keep to it."""
+    ray = importlib.import_module("sickbay.trials.execution.ray_cluster")
+    claim = Claim(
+        cluster=ray.cluster_address(),
+        priority=prepared.spec.priority,
+        cpu=share.cpu,
+        gpu=share.gpu,
+        wanted=prepared.left,
+    )
+    return Fair(prepared.sweep_id, claim, heart.others, heart.claim, ray.cluster_resources)
+
+
+def both(first: Watch, second: Watch) -> Watch:
+    """Tell two of each event."""
+
+    def see(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return see
+
+
+def cpu_of(prepared: Prepared) -> float:
+    """How many cores one trial gets."""
+    asked = prepared.spec.resources.cpu
+    return prepared.workload.resources.cpu if asked is None else asked
+
+
+def _done(prepared: Prepared) -> Callable[[str], bool]:
+    """Answer whether a trial needs no run: a search may suggest what another design has run."""
+    states = trial_states(prepared.store, prepared.sweep_id)
+    return lambda trial_id: prepared.done(states.get(trial_id))
+
+
+def _longest(prepared: Prepared) -> int:
+    """The most epochs that a trial may have, for a scheduler."""
+    levels = prepared.spec.factors.get("epochs", ())
+    swept = (levels.high,) if isinstance(levels, RangeSpec) else levels
+    settings = {**prepared.workload.defaults, **prepared.spec.fixed}
+    planned = [trial.epochs for trial in prepared.missing]
+    return max(int(one) for one in (*swept, settings.get("epochs", 1), *planned))
+
+
+def _job_maker(prepared: Prepared, *, cpu: float, gpu: float) -> Callable[[TrialConfig], TrialJob]:
+    spec, workload = prepared.spec, prepared.workload
+    stop = spec.early_stop
+    policy = RunPolicy(stop_pathological=stop.pathology, audit=stop.audit)
+    objective = plan.objective_of(spec, workload)
+    # Ids are the same wherever a spec runs: scratch folders differ by user and by store.
+    whose = hashlib.sha256(f"{os.getuid()} {prepared.store.absolute}".encode()).hexdigest()[:12]
+    scratch = Path(tempfile.gettempdir()) / f"sickbay-{whose}" / prepared.sweep_id
+
+    def make(trial: TrialConfig) -> TrialJob:
+        return TrialJob(
+            store=prepared.store.absolute,
+            sweep_id=prepared.sweep_id,
+            trial=trial,
+            arm=plan.arm_name(trial.config, trial.changed),
+            objective=objective,
+            workdir=str(scratch / trial.trial_id),
+            threads=max(1, int(cpu)),
+            gpus=gpu,
+            policy=policy,
+        )
+
+    return make

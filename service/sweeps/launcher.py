@@ -1,0 +1,198 @@
+"""Drivers of submitted sweeps: each is a process of its own, `sickbay resume SWEEP`.
+
+A driver needs the store and a Ray, and nothing of whoever started it: the service may be restarted,
+or lost, while sweeps run. `LocalLauncher` starts one beside this process, `ray_jobs.RayLauncher` as
+a job of a Ray cluster. What a driver says is its log.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from sickbay.service.query.lookup import SweepError
+from sickbay.service.sweeps.prepare import Prepared, enlist
+from sickbay.service.sweeps.remote import jobs_api
+from sickbay.service.sweeps.runner import ask
+from sickbay.trials.execution.lease import driven, driver
+from sickbay.trials.store import SweepRecord, write_sweep
+from sickbay.trials.store.files import Store, checked
+
+QUEUED = "queued"  # submitted, and no driver has begun yet
+MAIN = "from sickbay.service.cli.app import main; main()"
+KILL_SECONDS = 30.0  # that a driver is given to end by itself
+
+
+class Launcher(Protocol):
+    """Starts drivers and knows what they said."""
+
+    def start(self, store: Store, sweep_id: str) -> None:
+        """Start a driver for a sweep that the store knows; raises SweepError if that fails."""
+
+    def kill(self, store: Store, sweep_id: str) -> None:
+        """End a driver that would not end by itself; it may be gone already."""
+
+    def log(self, store: Store, sweep_id: str, offset: int) -> bytes:
+        """What the sweep's drivers said so far, from a byte on; empty if nothing is kept."""
+
+    def gone(self, store: Store, sweep_id: str) -> str | None:
+        """Why a queued sweep's driver will never begin; None while it may."""
+
+
+@dataclass(frozen=True)
+class LocalLauncher:
+    """Starts drivers as processes of this machine, which outlive this one.
+
+    `address` is the Ray that they use (None: each starts its own, with `cpus` cores).
+    """
+
+    address: str | None = None
+    cpus: int | None = None
+    _children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict, compare=False)
+
+    def start(self, store: Store, sweep_id: str) -> None:
+        """Start a driver in a session of its own, its output appended to the sweep's log."""
+        words = [sys.executable, "-c", MAIN, "resume", sweep_id, "--store", store.absolute]
+        words += ["--address", self.address] if self.address else []
+        words += ["--cpus", str(self.cpus)] if self.cpus and not self.address else []
+        path = log_file(store, sweep_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as log:
+            log.write(f"-- {time.strftime('%F %T')} sickbay resume {sweep_id}\n".encode())
+            log.flush()
+            self._children[sweep_id] = subprocess.Popen(  # noqa: S603  our own command
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill(self, store: Store, sweep_id: str) -> None:
+        """Interrupt the driver; after half a minute end it at once.
+
+        So is one ended that is about to begin. A driver on another machine is that one's to end:
+        it only hears what it is asked.
+        """
+        found, child = driver(store, sweep_id), self._children.get(sweep_id)
+        if found is None or not found.alive:
+            if child is not None and child.poll() is None:
+                _end(child)
+            return
+        if found.host != socket.gethostname():
+            return
+        ends = time.monotonic() + KILL_SECONDS
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(found.pid, signal.SIGTERM)
+            while time.monotonic() < ends and driven(store, sweep_id):
+                time.sleep(0.5)
+            if driven(store, sweep_id):
+                os.kill(found.pid, signal.SIGKILL)
+
+    def log(self, store: Store, sweep_id: str, offset: int) -> bytes:
+        """Read the sweep's log from a byte on."""
+        child = self._children.get(sweep_id)
+        if child is not None:
+            child.poll()  # a driver that has ended should be no zombie
+        with contextlib.suppress(FileNotFoundError), log_file(store, sweep_id).open("rb") as log:
+            log.seek(offset)
+            return log.read()
+        return b""
+
+    def gone(self, store: Store, sweep_id: str) -> str | None:
+        """A driver that this process started and that ended before it had begun."""
+        del store
+        child = self._children.get(sweep_id)
+        code = None if child is None else child.poll()
+        return None if code is None else f"its driver ended at once, with exit code {code}"
+
+
+def launcher_at(
+    address: str | None, cpus: int | None = None, runtime_env: Mapping[str, Any] | None = None
+) -> Launcher:
+    """Ray jobs for an address of a Jobs API, else processes of this machine."""
+    jobs = jobs_api(address)
+    if jobs is None:
+        return LocalLauncher(address, cpus)
+    from sickbay.service.sweeps.ray_jobs import RayLauncher  # noqa: PLC0415  Ray takes seconds
+
+    return RayLauncher(jobs, runtime_env or {})
+
+
+def submit(prepared: Prepared, launcher: Launcher) -> str:
+    """Take a sweep in and start its driver; gives its state.
+
+    Idempotent: a sweep that runs already goes on undisturbed, and of one that has ended only what
+    is missing is run.
+    """
+    if driven(prepared.store, prepared.sweep_id):
+        return "running"
+    if prepared.left == 0:
+        return enlist(prepared, "finished").state
+    record = enlist(prepared, QUEUED)
+    try:
+        launcher.start(prepared.store, prepared.sweep_id)
+    except (OSError, SweepError):
+        write_sweep(prepared.store, replace(record, state="interrupted"))  # nobody will begin it
+        raise
+    return record.state
+
+
+def cancel(store: Store, record: SweepRecord, launcher: Launcher) -> None:
+    """End a sweep: its driver by itself within half a minute, else by force; also one that waits.
+
+    Raises SweepError for a sweep that neither runs nor waits.
+    """
+    if not withdraw(store, record, launcher, "cancelled"):
+        ask(store, record.sweep_id, "cancel")
+        insist(store, record.sweep_id, launcher)
+
+
+def withdraw(store: Store, record: SweepRecord, launcher: Launcher, state: str) -> bool:
+    """End a sweep whose driver has not begun, which leaves it in a state; False for any other."""
+    if record.state != QUEUED or driven(store, record.sweep_id):
+        return False
+    launcher.kill(store, record.sweep_id)
+    if driven(store, record.sweep_id):
+        return False  # it has begun in this moment, and can be asked
+    write_sweep(store, replace(record, state=state, finished_at=time.time()))
+    return True
+
+
+def insist(store: Store, sweep_id: str, launcher: Launcher) -> None:
+    """Wait half a minute for a driver that was asked to end, then end it by force.
+
+    Over as soon as nobody drives the sweep, so that a driver that is started later is left alone.
+    """
+    ends = time.monotonic() + KILL_SECONDS
+    while driven(store, sweep_id):
+        if time.monotonic() >= ends:
+            launcher.kill(store, sweep_id)
+            return
+        time.sleep(0.5)
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """End a process that nothing depends on yet."""
+    child.terminate()
+    try:
+        child.wait(KILL_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def log_file(store: Store, sweep_id: str) -> Path:
+    """Where a local driver's output goes: beside a local store's tables, else a folder of ours."""
+    name = f"{checked(sweep_id, 'sweep')}.log"
+    if store.is_local:
+        return Path(store.root) / "_logs" / name
+    return Path(tempfile.gettempdir()) / f"sickbay-logs-{os.getuid()}" / name

@@ -1,0 +1,272 @@
+"""What a plan looks like to a person, before anything runs."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from sickbay.service.query.engine import query
+from sickbay.service.summary.formatting import shown
+from sickbay.service.sweeps.prepare import Prepared
+from sickbay.trials.spec import plan as design
+from sickbay.trials.spec.model import RangeSpec
+
+TRIALS_SHOWN = 30
+ALIASES_SHOWN = 30
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long what is missing will take, by `n` stored trials of the same workload (and size).
+
+    `seconds` is the median of their wall seconds an epoch, `trial_seconds` what a missing trial
+    takes by that on the average; `slots` is how many trials run at once on this machine. `hours` is
+    wall time, `core_hours` and `gpu_hours` count cores and GPUs.
+    """
+
+    n: int
+    seconds: float
+    trial_seconds: float
+    slots: int
+    hours: float
+    core_hours: float
+    gpu_hours: float
+
+
+def describe_plan(prepared: Prepared) -> dict[str, Any]:
+    """The plan as plain data: every trial in order, counts, hours, what the budget left out."""
+    made = prepared.plan
+    counts = design.summary(made)
+    missing = {trial.trial_id for trial in prepared.missing}
+    estimate = estimated(prepared)
+    return {
+        "sweep_id": prepared.sweep_id,
+        "design": prepared.spec.design,
+        "trials": [
+            {
+                "trial_id": trial.trial_id,
+                "arm": design.arm_name(trial.config, trial.changed),
+                "seed": trial.seed,
+                "epochs": trial.epochs,
+                "stored": trial.trial_id not in missing,
+                "config": dict(trial.config),
+            }
+            for trial in made.trials
+        ],
+        "total": prepared.planned,
+        "missing": prepared.left,
+        "per_arm": dict(counts.per_arm),
+        "per_seed": {str(seed): n for seed, n in counts.per_seed.items()},
+        "dropped_by_budget": counts.dropped,
+        "fair": counts.fair,
+        "excluded_by_constraint": dict(made.excluded),
+        "resolution": made.aliasing.resolution if made.aliasing else None,
+        "defining_words": list(made.aliasing.words) if made.aliasing else [],
+        "aliases": {k: list(v) for k, v in made.aliasing.aliases.items()} if made.aliasing else {},
+        "search": _search(prepared) if prepared.searches else None,
+        "estimated_core_hours": estimate.core_hours if estimate else None,
+        "estimate": vars(estimate) if estimate else None,
+        "budget_holds": budget_holds(prepared, estimate),
+    }
+
+
+def estimated(prepared: Prepared) -> Estimate | None:
+    """Estimate the hours of what is missing; None while the store holds no trial like these.
+
+    The median wall seconds an epoch of the trials that came to their end, of the same workload and
+    the same `size`, times the epochs that are planned, over the trials that run at once here.
+    """
+    sql = """
+        SELECT wall_seconds / epochs_run AS seconds, config FROM trials
+        WHERE workload = ? AND state IN ('completed', 'stopped') AND epochs_run > 0
+    """
+    size = design.settings_of(prepared.spec, prepared.workload, {}).get("size")
+    rows = query(prepared.store, sql, [prepared.spec.workload]).rows
+    found = [
+        float(seconds)
+        for seconds, config in rows
+        if size is None or json.loads(config or "{}").get("size") == size
+    ]
+    if not found or not prepared.left:
+        return None
+    epochs, left = _epochs_left(prepared), prepared.left
+    asked, own = prepared.spec.resources, prepared.workload.resources
+    cores = own.cpu if asked.cpu is None else asked.cpu
+    gpus = own.gpu if asked.gpu == "auto" else float(asked.gpu)
+    slots = max(1, int((os.cpu_count() or 1) / max(cores, 0.01)))
+    seconds = float(median(found))
+    work = seconds * epochs / 3600  # hours, one trial after another
+    waves = -(-left // slots) / left  # the last wave may leave slots idle
+    return Estimate(
+        n=len(found),
+        seconds=seconds,
+        trial_seconds=seconds * epochs / left,
+        slots=slots,
+        hours=work * waves,
+        core_hours=work * cores,
+        gpu_hours=work * gpus,
+    )
+
+
+def budget_holds(prepared: Prepared, estimate: Estimate | None) -> dict[str, bool | None]:
+    """Say of every limit of the budget whether the sweep fits; None where nobody can tell."""
+    budget = prepared.spec.budget
+    holds: dict[str, bool | None] = {}
+    if budget.trials is not None:
+        holds["trials"] = prepared.plan.dropped == 0
+    for name, limit in (("hours", budget.hours), ("gpu_hours", budget.gpu_hours)):
+        if limit is not None:
+            holds[name] = None if estimate is None else getattr(estimate, name) <= limit
+    return holds
+
+
+def print_plan(console: Console, prepared: Prepared) -> None:
+    """Print the plan: arms, seeds, the first trials, aliases, hours, what the budget left out."""
+    made = prepared.plan
+    counts = design.summary(made)
+    if prepared.searches:
+        _print_search(console, prepared)
+    else:
+        console.print(
+            f"{prepared.sweep_id}: {counts.total} trials = {len(made.arms)} arms x "
+            f"{len(made.seeds)} seeds, {prepared.spec.design}; {len(prepared.missing)} to run, "
+            f"{counts.total - len(prepared.missing)} stored"
+        )
+    if made.trials:
+        console.print(_trial_table(prepared))
+        if counts.total > TRIALS_SHOWN:
+            console.print(f"[dim]… and {counts.total - TRIALS_SHOWN} more (--json lists all)[/dim]")
+        console.print(_arm_table(counts.per_arm))
+    for text, n in made.excluded.items():
+        console.print(f"the constraint {text!r} leaves out {n} configurations", highlight=False)
+    if counts.dropped:
+        fair = "whole seed blocks" if counts.fair else "NOT even one whole seed block fits"
+        console.print(f"the budget leaves out {counts.dropped} trials ({fair})")
+    estimate = estimated(prepared)
+    console.print(_hours(prepared, estimate), highlight=False)
+    for name, holds in budget_holds(prepared, estimate).items():
+        verdict = {True: "holds it", False: "does NOT hold it", None: "cannot be judged yet"}[holds]
+        console.print(f"budget.{name} {getattr(prepared.spec.budget, name):g}: {verdict}")
+    if not prepared.searches:
+        _print_aliases(console, made)
+
+
+def print_described(console: Console, found: Mapping[str, Any]) -> None:
+    """Print a plan that a service described: its size, the first trials, the arms."""
+    stored = found["total"] - found["missing"]
+    console.print(
+        f"{found['sweep_id']}: {found['total']} trials, {found['design']}; {found['missing']} to "
+        f"run, {stored} stored"
+    )
+    trials, arms = Table(box=box.SIMPLE_HEAD, pad_edge=False), found["per_arm"]
+    for name in ("trial", "seed", "arm", "epochs", ""):
+        trials.add_column(name, no_wrap=True)
+    for trial in found["trials"][:TRIALS_SHOWN]:
+        words = (trial["trial_id"], str(trial["seed"]), trial["arm"], str(trial["epochs"]))
+        trials.add_row(*words, "stored" if trial["stored"] else "")
+    if found["trials"]:
+        console.print(trials)
+        more = len(found["trials"]) - TRIALS_SHOWN
+        if more > 0:
+            console.print(f"[dim]… and {more} more (--json lists all)[/dim]")
+        console.print(_arm_table(arms))
+
+
+def _search(prepared: Prepared) -> dict[str, Any]:
+    """What can be said of a search before it runs."""
+    spec = prepared.spec
+    assert spec.budget.trials is not None
+    space: dict[str, Any] = {
+        name: levels.model_dump() if isinstance(levels, RangeSpec) else list(levels)
+        for name, levels in spec.factors.items()
+    }
+    return {
+        "configurations": spec.budget.trials // len(spec.seeds),
+        "suggested": len(prepared.plan.arms),
+        "seeds": len(spec.seeds),
+        "space": space,
+        "baseline": design.baseline_choice(spec, prepared.workload),
+    }
+
+
+def _print_search(console: Console, prepared: Prepared) -> None:
+    found = _search(prepared)
+    console.print(
+        f"{prepared.sweep_id}: {prepared.spec.design}, {found['configurations']} configurations x "
+        f"{found['seeds']} seeds = {prepared.planned} trials; {found['suggested']} configurations "
+        f"suggested so far, {prepared.left} trials to run"
+    )
+    for name, space in found["space"].items():
+        words = (
+            f"{space['low']:g} to {space['high']:g}{', in the logarithm' if space['log'] else ''}"
+            if isinstance(space, dict)
+            else ", ".join(shown(level) for level in space)
+        )
+        first = shown(found["baseline"][name])
+        console.print(f"  {name}: {words}; the first is {first}", highlight=False)
+
+
+def _hours(prepared: Prepared, estimate: Estimate | None) -> str:
+    if prepared.left == 0:
+        return "nothing is missing, so this takes no time"
+    if estimate is None:
+        return "no stored trial of this workload yet, so no estimate of hours"
+    return (
+        f"about {estimate.hours:.2g} hours on {estimate.slots} slots "
+        f"({estimate.core_hours:.2g} core hours): {estimate.trial_seconds:.3g} s a trial, by the "
+        f"median of {estimate.n} stored trials of this workload"
+    )
+
+
+def _print_aliases(console: Console, made: design.Plan) -> None:
+    if made.aliasing is None or not made.aliasing.words:
+        console.print(
+            "[dim]aliasing: none, every arm of this design is a configuration of its own[/dim]"
+        )
+        return
+    told = made.aliasing
+    words = ", ".join(told.words[:ALIASES_SHOWN])
+    console.print(f"resolution {told.resolution}: I = {words}", highlight=False)
+    lines = list(told.aliases.items())
+    for name, others in lines[:ALIASES_SHOWN]:
+        console.print(f"  {name} = {' = '.join(others)}", highlight=False)
+    if len(lines) > ALIASES_SHOWN:
+        console.print(f"[dim]  … and {len(lines) - ALIASES_SHOWN} more (--json lists all)[/dim]")
+    if not lines:
+        console.print("  main effects and two-factor interactions are clear of one another")
+
+
+def _epochs_left(prepared: Prepared) -> float:
+    settings = design.settings_of(prepared.spec, prepared.workload, {})
+    unknown = prepared.unsuggested * int(settings.get("epochs", 1))
+    return sum(trial.epochs for trial in prepared.missing) + unknown
+
+
+def _trial_table(prepared: Prepared) -> Table:
+    factors = list(prepared.spec.factors)
+    missing = {trial.trial_id for trial in prepared.missing}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("trial", "seed", *factors, "epochs", ""):
+        table.add_column(name, no_wrap=True)
+    for trial in prepared.plan.trials[:TRIALS_SHOWN]:
+        levels = (shown(trial.config[name]) for name in factors)
+        stored = "" if trial.trial_id in missing else "stored"
+        table.add_row(trial.trial_id, str(trial.seed), *levels, str(trial.epochs), stored)
+    return table
+
+
+def _arm_table(per_arm: Mapping[str, int]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("arm")
+    table.add_column("trials", justify="right")
+    arms = Counter(dict(per_arm))
+    for arm, n in list(arms.items())[:TRIALS_SHOWN]:
+        table.add_row(arm, str(n))
+    return table

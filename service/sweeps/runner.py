@@ -1,0 +1,253 @@
+"""A sweep from its spec to its stored, labelled trials: prepare, run, resume, stop, describe.
+
+    result = sickbay.service.sweeps.run("examples/quickstart.yaml")
+
+`run` on a spec whose trials are all stored runs nothing; on one with more seeds or levels it runs
+the new trials only. The state of a sweep lives in the store, not in Ray.
+"""
+
+import importlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sickbay.service.query.lookup import SweepError
+from sickbay.service.settings import settings
+from sickbay.service.sweeps.jobs import Running, both, check_scheduler, cpu_of, run_here, run_on_ray
+from sickbay.service.sweeps.prepare import Prepared, enlist, prepare
+from sickbay.service.sweeps.webhooks import Notifier, Webhook, WebhookFormat
+from sickbay.trials.contract import TrialState
+from sickbay.trials.events import Ended, ErrorStorm, Event, Watch
+from sickbay.trials.execution.lease import Heart, driven, driving
+from sickbay.trials.store import Store, open_store, request, requested, write_sweep
+from sickbay.trials.store.merge import consolidate
+from sickbay.trials.store.reader import trial_states
+
+__all__ = [
+    "Options",
+    "Prepared",
+    "Stopper",
+    "SweepResult",
+    "ask",
+    "prepare",
+    "run",
+    "run_prepared",
+]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how to run. `address` None starts a local Ray with `cpus` cores (None: all).
+
+    With `in_process` the trials run here one after another, without Ray.
+    """
+
+    address: str | None = None
+    cpus: int | None = None
+    in_process: bool = False
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """How a run of a sweep ended: its state, and how many trials it ran, of how many planned.
+
+    `states` is the state of every stored trial by its id.
+    """
+
+    sweep_id: str
+    store: str
+    state: str
+    ran: int
+    planned: int
+    states: Mapping[str, str]
+    error: str = ""
+
+    @property
+    def failed(self) -> int:
+        """How many trials stand as failed in the store."""
+        return sum(state == TrialState.FAILED for state in self.states.values())
+
+
+class Stopper:
+    """Lets a signal handler end a run. Calling it more than once is harmless.
+
+    `on_cancel` tells the workers; a run sets it. It is called from a thread of its own, because a
+    signal may arrive in the middle of anything.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nobody having asked for anything."""
+        self._asked = threading.Event()
+        self.cancelled = False
+        self.on_cancel: Callable[[], None] = lambda: None
+
+    def stop(self) -> None:
+        """Begin no further trial; those that run come to their end."""
+        self._asked.set()
+
+    def cancel(self) -> None:
+        """Begin no further trial and end those that run after their present evaluation."""
+        self.cancelled = True
+        self._asked.set()
+        threading.Thread(target=self.on_cancel, daemon=True).start()
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody asked."""
+        return self._asked.is_set()
+
+
+def run(
+    source: "str | bytes | Path | dict[str, Any]",
+    store: str = "./sickbay-results",
+    options: Options | None = None,
+    watch: Watch | None = None,
+    stopper: Stopper | None = None,
+) -> SweepResult:
+    """Run what is missing of a sweep and wait; raises SpecError, StoreError, AlreadyDrivenError."""
+    return run_prepared(prepare(source, store), options or Options(), watch, stopper)
+
+
+def run_prepared(
+    prepared: Prepared,
+    options: Options,
+    watch: Watch | None = None,
+    stopper: Stopper | None = None,
+) -> SweepResult:
+    """Run the missing trials; the same exception in three trials in a row ends the sweep."""
+    _check_address(options.address)
+    check_scheduler(prepared, in_process=options.in_process)
+    store = open_store(prepared.store.uri)
+    with driving(store, prepared.sweep_id) as heart:
+        request(store, prepared.sweep_id, None)
+        record = enlist(prepared, "running" if prepared.left else "finished")
+        notifier = Notifier(chosen_webhook(), prepared.sweep_id)
+        ender = _Ender(prepared, stopper or Stopper(), both(watch or _nobody, notifier.see))
+        ender.stopper.on_cancel = lambda: request(store, prepared.sweep_id, "cancel")
+        error = ""
+        try:
+            _run_jobs(prepared, options, ender, heart)
+        except ErrorStorm as storm:
+            error = str(storm)
+        finally:
+            problems = consolidate(store, prepared.sweep_id)
+        state = "failed" if error else ender.state()
+        write_sweep(store, replace(record, state=state, finished_at=time.time()))
+    planned = prepared.planned
+    states = trial_states(store, prepared.sweep_id)
+    notifier.end(state, dict(Counter(states.values())), error)
+    told = [*([error] if error else []), *map(str, problems), *notifier.troubles]
+    if prepared.spec.sinks:
+        sinks = importlib.import_module("sickbay.service.sweeps.sinks")  # trackers are slow to load
+        told += sinks.fill_sinks(store, prepared.sweep_id, prepared.spec.sinks)
+    error = "\n".join(told)
+    return SweepResult(prepared.sweep_id, store.uri, state, ender.ended, planned, states, error)
+
+
+def ask(store: Store, sweep_id: str, what: str) -> None:
+    """Ask the driver and workers of a running sweep to `stop` or `cancel`; raises SweepError."""
+    assert what in ("stop", "cancel"), what
+    if not driven(store, sweep_id):
+        raise SweepError(f"the sweep {sweep_id} is not running, so there is nothing to {what}")
+    request(store, sweep_id, "stop" if what == "stop" else "cancel")
+
+
+def chosen_webhook() -> Webhook | None:
+    """The webhook of the environment; SweepError for a format that is none."""
+    chosen = settings()
+    if chosen.webhook is None:
+        return None
+    if chosen.webhook_format not in list(WebhookFormat):
+        raise SweepError(
+            f"SICKBAY_WEBHOOK_FORMAT: {chosen.webhook_format!r} is none of "
+            f"{', '.join(WebhookFormat)}"
+        )
+    return Webhook(chosen.webhook, WebhookFormat(chosen.webhook_format), chosen.webhook_secret)
+
+
+def _nobody(event: Event) -> None:
+    """Watch nothing."""
+
+
+class _Ender:
+    """Watches a run: counts what ended, and decides when no further trial may begin."""
+
+    def __init__(self, prepared: Prepared, stopper: Stopper, watch: Watch) -> None:
+        self._prepared = prepared
+        self.stopper = stopper
+        self._watch = watch
+        self._started = time.monotonic()
+        self._polled = self._started
+        self._gpu_seconds = 0.0
+        self._requested: str | None = None
+        self.gpu_share = 0.0
+        self.complete = False  # a search may end with fewer trials than its budget has
+        self.ended = 0
+        self.lost = 0
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, Ended):
+            self.ended += event.state != TrialState.CANCELLED
+            self.lost += event.state == TrialState.CANCELLED
+            self._gpu_seconds += event.wall_seconds * self.gpu_share
+        self._watch(event)
+
+    def stopping(self) -> bool:
+        now = time.monotonic()
+        if now - self._polled >= 1.0:
+            self._polled = now
+            self._requested = requested(self._prepared.store, self._prepared.sweep_id)
+        if self._requested is None and (self.stopper.asked or self._over_budget()):
+            self._requested = "stop"
+            if not self.stopper.cancelled:  # which tells the workers itself
+                # to those trials, too, that were handed to Ray and have not begun
+                request(self._prepared.store, self._prepared.sweep_id, "stop")
+        return self._requested is not None
+
+    def state(self) -> str:
+        """The state of the sweep when the run is over."""
+        if self.complete or self.ended == self._prepared.left:
+            return "finished"
+        asked = requested(self._prepared.store, self._prepared.sweep_id)
+        cancelled = self.stopper.cancelled or asked == "cancel"
+        return "cancelled" if cancelled else "stopped"
+
+    def _over_budget(self) -> bool:
+        budget = self._prepared.spec.budget
+        hours = (time.monotonic() - self._started) / 3600
+        over = budget.hours is not None and hours >= budget.hours
+        gpu_hours = self._gpu_seconds / 3600
+        return over or (budget.gpu_hours is not None and gpu_hours >= budget.gpu_hours)
+
+
+def _check_address(address: str | None) -> None:
+    """Refuse what is no Ray to connect to, before anything is written."""
+    if address is not None and "://" in address:
+        raise SweepError(
+            f"--address {address!r} is reached through its Jobs API, by `sickbay submit` and "
+            "`sickbay run`; to drive a sweep from this process, give `auto` on a machine of the "
+            "cluster, or the head's address as host:6379"
+        )
+
+
+def _run_jobs(prepared: Prepared, options: Options, ender: _Ender, heart: Heart) -> None:
+    if not prepared.left:
+        return
+    if options.in_process:
+        running = Running(ender.see, ender.stopping)
+        ender.complete = run_here(prepared, running)
+        return
+    ray = importlib.import_module("sickbay.trials.execution.ray_cluster")
+    asked = prepared.spec.resources
+    with ray.connected(ray.Cluster(options.address, options.cpus)):
+        wanted = prepared.workload.resources.gpu
+        share = ray.share_of(cpu_of(prepared), asked.gpu, asked.gpu_memory, wanted)
+        if options.address is None:
+            ray.check_fits(share)
+        ender.gpu_share = share.gpu
+        shared = heart if options.address is not None else None  # a local Ray is nobody else's
+        ender.complete = run_on_ray(prepared, Running(ender.see, ender.stopping, shared), share)

@@ -1,0 +1,35 @@
+"""Sinks: trackers that a sweep's trials go to when its run is over (spec key `sinks`).
+
+The store comes first and is whole before anything is exported, so a sink that fails costs a
+sentence and no trial; `sickbay export SWEEP --to …` does the same again, without doubling runs.
+"""
+
+from pathlib import Path
+
+from sickbay.service.export.trackers import export_to
+from sickbay.service.formats import Tracker
+from sickbay.service.settings import settings
+from sickbay.trials.store import Store
+
+
+def target_of(store: Store, sweep_id: str, tracker: Tracker) -> str:
+    """Where a tracker's files go: beside a local store's tables, else below this folder.
+
+    MLflow's own variable, MLFLOW_TRACKING_URI, wins for MLflow.
+    """
+    if tracker is Tracker.MLFLOW and settings().mlflow:
+        return str(settings().mlflow)
+    root = Path(store.root) if store.is_local else Path.cwd()
+    return str(root / "exports" / sweep_id / tracker.value)
+
+
+def fill_sinks(store: Store, sweep_id: str, sinks: tuple[str, ...]) -> list[str]:
+    """Export a sweep to its sinks; gives a sentence for each that failed."""
+    troubles = []
+    for word in sinks:
+        tracker = Tracker(word)
+        try:
+            export_to(store, sweep_id, tracker, target_of(store, sweep_id, tracker))
+        except Exception as error:  # noqa: BLE001  a tracker's library may raise anything
+            troubles.append(f"the sink {word} was not filled: {error}")
+    return troubles

@@ -1,0 +1,143 @@
+"""Importance: what decides, what is noise, and what cannot be said."""
+
+import math
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from effect_samples import trial
+
+from sickbay.service.analysis.importance import (
+    OBJECTIVE,
+    PATHOLOGICAL,
+    Span,
+    explained_share,
+    importance_table,
+)
+from sickbay.trials.contract import Goal
+
+FACTORS = ("a", "b", "c")
+
+
+def grid(value, label, seeds=4):
+    rng = np.random.default_rng(11)
+    return [
+        trial(seed, value(a, b, c, seed) + 0.1 * rng.normal(), label(a, b, c, seed), a=a, b=b, c=c)
+        for a in range(3)
+        for b in range(3)
+        for c in (True, False)
+        for seed in range(seeds)
+    ]
+
+
+def sick(a, b, c, seed):
+    return "no_skill" if b == 2 else "divergence" if not c and seed == 0 else "healthy"
+
+
+@pytest.fixture(scope="module")
+def table():
+    rows = grid(lambda a, b, c, seed: 10.0 * seed + a, sick)
+    return importance_table(rows, FACTORS, Goal.MINIMIZE)
+
+
+def target(table, name):
+    return next(one for one in table.targets if one.target == name)
+
+
+def test_each_target_names_the_factor_that_decides_it(table):
+    assert [one.target for one in table.targets] == [
+        OBJECTIVE,
+        PATHOLOGICAL,
+        "no_skill",
+        "divergence",
+    ]
+    for name, factor in ((OBJECTIVE, "a"), ("no_skill", "b"), ("divergence", "c")):
+        one = target(table, name)
+        for shares in (one.fanova, one.ped_anova):
+            assert max(shares, key=shares.get) == factor, (name, shares)
+            assert sum(shares.values()) == pytest.approx(1.0)
+    assert target(table, "no_skill").fanova["b"] > 0.8
+
+
+def test_seeds_that_differ_by_far_do_not_hide_the_factors(table):
+    one = target(table, OBJECTIVE)
+    assert one.within_seeds
+    assert one.explained > 0.9
+    assert target(table, "no_skill").explained == 1.0
+
+
+def test_counts_are_those_of_the_trials(table):
+    assert target(table, OBJECTIVE).trials == 2 * 3 * (4 + 3)
+    one = target(table, "no_skill")
+    assert (one.trials, one.positives) == (72, 24)
+    assert (one.configurations, one.of_configurations) == (18, 18)
+
+
+def test_fanova_agrees_with_the_analysis_of_variance_of_a_full_grid():
+    rows = grid(lambda a, b, c, seed: 2.0 * a + b + a * b, lambda *_: "healthy")
+    one = target(importance_table(rows, FACTORS, Goal.MINIMIZE), OBJECTIVE)
+    means = np.array([[2.0 * a + b + a * b for b in range(3)] for a in range(3)])
+    of_a, of_b = means.mean(axis=1).var(), means.mean(axis=0).var()
+    # Optuna's shares are of the main effects alone.
+    assert one.fanova["a"] == pytest.approx(of_a / (of_a + of_b), abs=0.12)
+    assert one.fanova["c"] < 0.05
+
+
+def test_the_explained_share_is_the_adjusted_r_squared():
+    rng = np.random.default_rng(2)
+    cells = np.repeat(np.arange(6), 4)
+    y = 0.5 * cells + rng.normal(size=24)
+    dummies = (cells[:, None] == np.arange(6)).astype(float)
+    assert explained_share(y, cells) == pytest.approx(sm.OLS(y, dummies).fit().rsquared_adj)
+    assert math.isnan(explained_share(y, np.arange(24)))
+
+
+def test_noise_is_called_noise():
+    rng = np.random.default_rng(0)
+    rows = [
+        trial(seed, rng.normal(), a=a, b=b) for a in range(3) for b in range(3) for seed in range(5)
+    ]
+    notes = []
+    for shift in range(4):
+        moved = [trial(r.seed, (r.objective * 7919 + shift) % 1, **r.levels) for r in rows]
+        one = target(importance_table(moved, ("a", "b"), Goal.MINIMIZE), OBJECTIVE)
+        assert one.explained < 0.4
+        notes.append(one.note)
+    assert any("noise" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("rows", "name", "why"),
+    [
+        (grid(lambda *_: 1.0, lambda a, b, c, seed: "healthy"), PATHOLOGICAL, "0 of 72"),
+        (grid(lambda *_: 1.0, lambda a, b, c, seed: "no_skill"), OBJECTIVE, "0 trials"),
+        (grid(lambda *_: 1.0, lambda a, b, c, seed: "no_skill"), PATHOLOGICAL, "72 of 72"),
+        ([trial(seed, 1.0 * seed, a=0) for seed in range(20)], OBJECTIVE, "no factor varies"),
+        ([], OBJECTIVE, "no factor varies"),
+        ([trial(s, math.nan, a=s % 2) for s in range(20)], OBJECTIVE, "0 trials"),
+    ],
+)
+def test_what_cannot_be_said_is_unknown(rows, name, why):
+    one = target(importance_table(rows, FACTORS, Goal.MINIMIZE), name)
+    assert one.note.startswith("unknown: ")
+    assert why in one.note
+    assert one.fanova == one.ped_anova == {}
+
+
+def test_ranges_are_numbers_and_more_is_drawn_than_asked_for():
+    rng = np.random.default_rng(4)
+    rows = []
+    for number in range(60):
+        lr, other = float(10 ** rng.uniform(-5, -1)), int(rng.integers(2))
+        rows.append(trial(number, abs(math.log10(lr) + 3), a=lr, b=other))
+    spans = {"a": Span(1e-4, 1e-2, log=True)}  # some lie beyond: earlier specs drew them
+    one = target(importance_table(rows, ("a", "b"), Goal.MINIMIZE, spans), OBJECTIVE)
+    assert one.fanova["a"] > 0.8
+    assert not one.within_seeds
+    assert math.isnan(one.explained)
+
+
+def test_the_order_of_the_rows_means_nothing(table):
+    rows = grid(lambda a, b, c, seed: 10.0 * seed + a, sick)
+    again = importance_table(rows[::-1], FACTORS, Goal.MINIMIZE)
+    assert again == table

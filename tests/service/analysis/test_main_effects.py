@@ -1,0 +1,158 @@
+"""Main effects by models: against means, against least squares by hand, and on odd data."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from effect_samples import trial
+from scipy import stats
+
+from sickbay.service.analysis.codes import coded, shares_of_places
+from sickbay.service.analysis.effects import Verdict
+from sickbay.service.analysis.main_effects import FIXED, MIXED, main_effect_table
+from sickbay.trials.contract import Goal
+
+LEVELS = {"a": (0, 1), "b": (0, 1), "c": (0, 1)}
+EFFECTS = {"a": 1.0, "b": -0.5, "c": 0.0}
+
+
+def factorial(seeds=5, half=False, noise=0.2, label=lambda levels, seed: "healthy"):
+    """A 2³ design, or the half of it in which c = a xor b; seeds differ by far."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for seed in range(seeds):
+        shift = 3.0 * rng.normal()
+        for a, b, c in itertools.product((0, 1), repeat=3):
+            levels = {"a": a, "b": b, "c": c}
+            value = shift + sum(EFFECTS[f] * on for f, on in levels.items()) + noise * rng.normal()
+            if not half or c == a ^ b:
+                rows.append(trial(seed, value, label(levels, seed), **levels))
+    return rows
+
+
+def table(rows, levels=LEVELS):
+    return main_effect_table(rows, levels, Goal.MINIMIZE)
+
+
+def by_hand(rows):
+    """Ordinary least squares with a constant for each seed, by the normal equations."""
+    seeds = sorted({row.seed for row in rows})
+    design = np.array(
+        [
+            [*(row.levels[f] for f in LEVELS), *(float(row.seed == seed) for seed in seeds)]
+            for row in rows
+        ],
+        dtype=float,
+    )
+    y = np.array([row.objective for row in rows])
+    inverse = np.linalg.inv(design.T @ design)
+    found = inverse @ design.T @ y
+    rest = y - design @ found
+    degrees = len(y) - design.shape[1]
+    errors = np.sqrt(np.diag(inverse) * (rest @ rest) / degrees)
+    return found[:3], errors[:3], degrees
+
+
+def test_of_a_whole_factorial_it_is_the_difference_of_the_means():
+    rows = factorial()
+    found = table(rows)
+    coefficients, errors, degrees = by_hand(rows)
+    assert found.method == MIXED
+    for one, mean, error in zip(found.effects, coefficients, errors, strict=True):
+        on = np.mean([row.objective for row in rows if row.levels[one.factor] == 1])
+        off = np.mean([row.objective for row in rows if row.levels[one.factor] == 0])
+        assert one.difference.mean == pytest.approx(on - off) == pytest.approx(mean)
+        assert one.difference.error == pytest.approx(error, rel=1e-3)
+        assert one.difference.degrees == degrees
+        half = stats.t.isf(0.025, degrees) * error
+        assert one.difference.high == pytest.approx(mean + half, rel=1e-3)
+        assert one.mean == pytest.approx(on)
+    assert [one.verdict for one in found.effects][:2] == [Verdict.WORSE, Verdict.BETTER]
+    assert 0.9 < found.seed_share < 1.0
+
+
+def test_a_half_fraction_tells_main_effects_without_any_pair():
+    rows = factorial(half=True)
+    coefficients, errors, degrees = by_hand(rows)
+    for one, mean, error in zip(table(rows).effects, coefficients, errors, strict=True):
+        assert one.difference.mean == pytest.approx(mean)
+        assert one.difference.error == pytest.approx(error, rel=1e-3)
+        assert one.difference.degrees == degrees == 12
+        assert abs(one.difference.mean - EFFECTS[one.factor]) < 4 * error
+
+
+def test_gaps_are_met_by_the_model_and_counted():
+    ill = lambda levels, seed: "no_skill" if levels["a"] and seed < 3 else "healthy"  # noqa: E731
+    rows = factorial(label=ill)
+    found = table(rows)
+    healthy = [row for row in rows if row.label == "healthy"]
+    coefficients, errors, _ = by_hand(healthy)
+    assert found.left_out == {"no_skill": 12}
+    assert found.used == len(healthy)
+    for one, mean, error in zip(found.effects, coefficients, errors, strict=True):
+        assert one.difference.mean == pytest.approx(mean, abs=0.1 * error)
+    assert found.effects[0].rank.mean > 0.2  # among all trials it falls far behind
+
+
+def test_places_are_mid_ranks_within_the_seed_and_the_ill_tie_last():
+    rows = [
+        trial(0, 1.0, a=0),
+        trial(0, 2.0, a=1),
+        trial(0, -9.0, "no_skill", a=2),
+        trial(0, math.nan, a=3),
+        trial(0, 0.0, "cancelled", a=4),
+        trial(1, 5.0, a=0),
+    ]
+    found = shares_of_places(coded(rows, {"a": tuple(range(5))}), Goal.MINIMIZE)
+    assert found[[0, 1, 2, 3, 5]] == pytest.approx([0.125, 0.375, 0.75, 0.75, 0.5])
+    assert math.isnan(found[4])
+
+
+def test_factors_that_always_change_together_are_not_told_apart():
+    rows = [trial(r.seed, r.objective, **r.levels, twin=r.levels["a"]) for r in factorial()]
+    found = table(rows, {**LEVELS, "twin": (0, 1)})
+    known = {one.factor: one.difference.mean for one in found.effects}
+    assert math.isnan(known["a"])
+    assert math.isnan(known["twin"])
+    assert known["b"] == pytest.approx(-0.5, abs=0.2)
+    assert any("a, twin: cannot be told apart" in note for note in found.notes)
+
+
+def test_a_baseline_that_is_never_healthy_leaves_its_factor_unknown():
+    found = table(factorial(label=lambda levels, seed: "healthy" if levels["a"] else "no_skill"))
+    known = {one.factor: one for one in found.effects}
+    assert known["a"].verdict is Verdict.UNKNOWN
+    assert known["a"].rank.mean < -0.3  # but the places tell
+    assert known["b"].verdict is Verdict.BETTER
+
+
+def test_one_factor_at_a_time_has_no_model():
+    rows = [row for row in factorial() if sum(row.levels.values()) < 2]
+    found = table(rows)
+    assert found.effects == ()
+    assert set(found.skipped) == set(LEVELS)
+
+
+def test_a_single_seed_is_least_squares():
+    assert table(factorial(seeds=1)).method == FIXED
+
+
+@pytest.mark.parametrize(
+    ("rows", "note"),
+    [
+        (factorial(label=lambda levels, seed: "no_skill"), "no trial can be used"),
+        (factorial(seeds=1, half=True), "degrees of freedom"),
+        ([trial(r.seed, 1.0, **r.levels) for r in factorial()], "the very same"),
+        (
+            [trial(r.seed, float(r.levels["a"]), **r.levels) for r in factorial()],
+            "to the last digit",
+        ),
+    ],
+    ids=["all ill", "too few", "constant", "no noise"],
+)
+def test_odd_data_leave_a_note_and_no_numbers(rows, note):
+    found = table(rows)
+    assert any(note in one for one in found.notes), found.notes
+    assert all(math.isnan(one.difference.mean) for one in found.effects)
+    assert all(one.verdict is Verdict.UNKNOWN for one in found.effects)

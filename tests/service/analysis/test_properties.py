@@ -1,0 +1,123 @@
+"""What must hold of all effects, whatever the trials: order, names and odd values."""
+
+import math
+from dataclasses import asdict, replace
+
+from effect_samples import trial
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sickbay.service.analysis.effects import effect_table
+from sickbay.service.analysis.importance import importance_table
+from sickbay.service.analysis.interactions import interaction_table
+from sickbay.service.analysis.main_effects import main_effect_table
+from sickbay.trials.contract import Goal
+
+LEVELS = {"a": ("off", "on", "half"), "b": (0, 1)}
+LABELS = ("healthy", "healthy", "healthy", "no_skill", "inconclusive", "failed", "cancelled")
+VALUES = st.one_of(
+    st.floats(-3.0, 3.0), st.sampled_from([None, math.nan, math.inf, -math.inf, 1e308, 0.0])
+)
+TABLES = (effect_table, interaction_table, main_effect_table)
+
+
+@st.composite
+def sweeps(draw, most=6):
+    """Any part of a grid, in which trials ended in any way."""
+    seeds = range(draw(st.integers(1, most)))
+    places = [(a, b, seed) for seed in seeds for a in LEVELS["a"] for b in LEVELS["b"]]
+    kept = draw(st.lists(st.sampled_from(places), unique=True, min_size=1))
+    return [
+        trial(seed, draw(VALUES), draw(st.sampled_from(LABELS)), a=a, b=b) for a, b, seed in kept
+    ]
+
+
+def text(table):
+    """A table as text, in which NaN equals NaN."""
+    return repr(asdict(table))
+
+
+@settings(max_examples=40, deadline=None)
+@given(sweeps(), st.randoms(use_true_random=False))
+def test_the_order_of_the_trials_means_nothing(rows, drawn):
+    shuffled = list(rows)
+    drawn.shuffle(shuffled)
+    for table in TABLES:
+        assert text(table(shuffled, LEVELS, Goal.MINIMIZE)) == text(
+            table(rows, LEVELS, Goal.MINIMIZE)
+        )
+
+
+@settings(max_examples=40, deadline=None)
+@given(sweeps())
+def test_the_names_of_factors_and_levels_mean_nothing(rows):
+    names = {"off": "zeros", "on": "random", "half": "preset"}
+    other = [
+        replace(row, levels={"init": names[row.levels["a"]], "b": row.levels["b"]}) for row in rows
+    ]
+    levels = {"init": tuple(names[one] for one in LEVELS["a"]), "b": LEVELS["b"]}
+    for table in TABLES:
+        told = text(table(rows, LEVELS, Goal.MINIMIZE)).replace("'a'", "'init'")
+        for before, after in names.items():
+            told = told.replace(f"'{before}'", f"'{after}'")
+        assert text(table(other, levels, Goal.MINIMIZE)).replace("init x b", "a x b") == told
+
+
+@settings(max_examples=40, deadline=None)
+@given(sweeps())
+def test_a_goal_turned_round_turns_the_verdict_and_no_number(rows):
+    turned = [
+        row if row.objective is None else replace(row, objective=-row.objective) for row in rows
+    ]
+    for one, other in zip(
+        effect_table(rows, LEVELS, Goal.MINIMIZE).effects,
+        effect_table(turned, LEVELS, Goal.MAXIMIZE).effects,
+        strict=True,
+    ):
+        assert one.verdict == other.verdict
+        assert one.improvement == other.improvement or math.isnan(one.improvement.value)
+        assert one.of_level.healthy == other.of_level.healthy
+        close = math.isclose(one.difference.mean, -other.difference.mean, rel_tol=1e-9)
+        assert close or math.isnan(one.difference.mean)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sweeps())
+def test_nothing_is_lost_and_no_interval_is_upside_down(rows):
+    table = effect_table(rows, LEVELS, Goal.MINIMIZE)
+    for one in table.effects:
+        assert one.pairs == one.sound_pairs + sum(one.left_out.values())
+        for side in (one.of_level, one.of_baseline):
+            assert side.trials == side.healthy + sum(side.causes.values())
+            assert 0.0 <= side.low <= side.high <= 1.0
+        for estimate in (one.difference, one.iqm):
+            assert not estimate.low > estimate.mean
+            assert not estimate.high < estimate.mean
+        assert not one.bootstrap.low > one.bootstrap.high
+        assert one.p_holm >= one.difference.p_value or math.isnan(one.p_holm)
+
+
+@settings(max_examples=25, deadline=None)
+@given(sweeps(most=1))
+def test_one_seed_is_never_more_than_unknown(rows):
+    for one in effect_table(rows, LEVELS, Goal.MINIMIZE).effects:
+        assert one.verdict == "unknown"
+        assert math.isnan(one.difference.low)
+    for one in interaction_table(rows, LEVELS, Goal.MINIMIZE).interactions:
+        assert one.verdict == "unknown"
+
+
+@settings(max_examples=25, deadline=None)
+@given(sweeps())
+def test_all_pathological_is_unknown_everywhere_and_counted(rows):
+    ill = [replace(row, state="completed", label="pathological", pathology="x") for row in rows]
+    table = effect_table(ill, LEVELS, Goal.MINIMIZE)
+    for one in table.effects:
+        assert one.verdict == "unknown"
+        assert one.sound_pairs == one.of_level.healthy == 0
+        assert one.of_level.causes == ({"x": one.pairs} if one.pairs else {})
+        assert one.improvement.value == 0.5 or not one.pairs
+    for one in main_effect_table(ill, LEVELS, Goal.MINIMIZE).effects:
+        assert one.verdict == "unknown"
+    for one in importance_table(ill, ("a", "b"), Goal.MINIMIZE).targets:
+        assert one.note.startswith("unknown")

@@ -1,0 +1,339 @@
+"""The reading routes, over a real sweep in a real store."""
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+
+import pytest
+import toy_sweeps
+from fastapi.testclient import TestClient
+
+from sickbay.service.api import auth, cache, models
+from sickbay.service.api.app import create_app
+from sickbay.service.api.cache import Shelf
+from sickbay.service.api.routes_events import Feed
+from sickbay.service.api.tokens import Role, create_token, revoke_token
+from sickbay.service.sweeps.runner import Options, run
+from sickbay.trials.store import open_store
+
+FAULTS = ["none", "nan", "raise"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("api") / "store"
+    spec = toy_sweeps.spec(factors={"fault": FAULTS}, seeds=2)
+    run(spec, str(folder), Options(in_process=True))
+    return folder
+
+
+@pytest.fixture
+def client(folder):
+    return TestClient(create_app(open_store(str(folder))), base_url="http://localhost")
+
+
+@pytest.fixture
+def sweep(client):
+    return client.get("/api/sweeps").json()["sweeps"][0]["sweep_id"]
+
+
+def test_sweeps_and_one_sweep(client, sweep):
+    listed = models.Sweeps.model_validate(client.get("/api/sweeps").json())
+    assert (listed.total, listed.sweeps[0].sweep_id) == (1, sweep)
+    for word in (sweep, "toy", sweep[:5]):
+        one = models.Sweep.model_validate(client.get(f"/api/sweeps/{word}").json())
+        assert one.sweep_id == sweep
+    assert one.labels == {"healthy": 2, "pathological": 2}
+    assert one.states == {"completed": 2, "failed": 2, "stopped": 2}
+    assert client.get(f"/api/sweeps/{sweep}").json()["spec"]["factors"]["fault"] == FAULTS
+
+
+def test_trials_are_paged_and_filtered(client, sweep):
+    rows = client.get(f"/api/sweeps/{sweep}/trials").json()
+    models.Trials.model_validate(rows)
+    assert rows["total"] == 6
+    assert {row["fault"] for row in rows["trials"]} == set(FAULTS)
+    page = client.get(f"/api/sweeps/{sweep}/trials?offset=2&limit=3").json()
+    assert page["trials"] == rows["trials"][2:5]
+    sick = client.get(f"/api/sweeps/{sweep}/trials?label=pathological").json()
+    assert {row["pathology"] for row in sick["trials"]} == {"non_finite"}
+    assert sick["total"] == 2
+    assert client.get(f"/api/sweeps/{sweep}/trials?state=failed").json()["total"] == 2
+    assert client.get(f"/api/sweeps/{sweep}/trials?offset=99").json()["trials"] == []
+
+
+def test_a_trial_its_epochs_and_findings(client, sweep):
+    row = client.get(f"/api/sweeps/{sweep}/trials?label=pathological").json()["trials"][0]
+    path = f"/api/sweeps/{sweep}/trials/{row['trial_id']}"
+    whole = models.Trial.model_validate(client.get(path).json())
+    assert whole.trial.pathology == "non_finite"
+    assert client.get(path).json()["fixes"][0]["change"]["fault"]["to"] == "none"
+    epochs = client.get(f"{path}/epochs").json()
+    assert "NaN" in [one["val_loss"] for one in epochs["epochs"]]
+    findings = client.get(f"{path}/findings").json()["findings"]
+    assert findings[0]["state"] == "fired"
+    short = client.get(f"/api/sweeps/{sweep}/trials/{row['trial_id'][:8]}").json()
+    assert short["trial"]["trial_id"] == row["trial_id"]
+
+
+def test_effects_and_report(client, sweep):
+    effects = client.get(f"/api/sweeps/{sweep}/effects")
+    assert effects.status_code == 200
+    json.loads(effects.text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    report = client.get(f"/api/sweeps/{sweep}/report")
+    assert report.text.startswith("<!doctype html>")
+    assert "sandbox" in report.headers["content-security-policy"]
+
+
+def test_sql_answers_and_mistakes(client):
+    body = {"sql": "SELECT label, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL"}
+    found = models.SqlAnswer.model_validate(client.post("/api/query", json=body).json())
+    assert found.rows == [["healthy", 2], ["pathological", 2], [None, 2]]
+    nan = client.post("/api/query", json={"sql": "SELECT 'nan'::DOUBLE, 'inf'::DOUBLE"}).json()
+    assert nan["rows"] == [["NaN", "Infinity"]]
+    for sql in ("SELECT nothing FROM trials", "DROP TABLE trials", "SELECT 1; SELECT 2"):
+        answer = client.post("/api/query", json={"sql": sql})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "bad_request"
+
+
+def test_sql_gives_at_most_ten_thousand_rows(client):
+    found = client.post("/api/query", json={"sql": "SELECT * FROM range(20000)"}).json()
+    assert (len(found["rows"]), found["truncated"]) == (10_000, True)
+
+
+def test_sql_reads_no_file(client, tmp_path):
+    secret = tmp_path / "secret.csv"
+    secret.write_text("a\n1\n")
+    for sql in (
+        f"SELECT * FROM '{secret}'",
+        f"SELECT * FROM read_csv('{secret}')",
+        f"SELECT * FROM read_text('{secret}')",
+        "SELECT * FROM glob('/*')",
+        f"COPY (SELECT 1) TO '{tmp_path}/out.csv'",
+        "ATTACH 'x.db'",
+        "INSTALL httpfs",
+        "SET enable_external_access = true",
+        "SELECT getenv('HOME')",
+    ):
+        assert client.post("/api/query", json={"sql": sql}).status_code == 400, sql
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_diagnose_takes_a_log(client):
+    log = "epoch,val_loss\n1,0.5\n2,nan\n3,nan\n"
+    found = models.Judged.model_validate(
+        client.post("/api/diagnose", json={"log": log, "epochs": 10}).json()
+    )
+    assert (found.label, found.pathology) == ("pathological", "non_finite")
+    bad = client.post("/api/diagnose", json={"log": "no log"})
+    assert bad.status_code == 422
+    assert "/tmp" not in bad.text
+    wrong = client.post("/api/diagnose", json={"log": log, "task": "ranking"})
+    assert "it is one of binary" in wrong.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "[" * 100_000,
+        '{"a":' * 50_000 + "1" + "}" * 50_000,
+        "epoch,val_loss\n1," + "9" * 200_000,
+        '{"val_loss": ' + "9" * 5_000 + "}",
+        "epoch,val_loss\n1,1\n1000000000000000000000,2\n",
+        "epoch,step,val_loss\n1,inf,1\n2,nan,2\n3,1e30,3\n",
+        ",".join(f"c{n}" for n in range(20_000)) + "\n1,2\n",
+    ],
+    ids=["list", "mapping", "cell", "number", "epoch", "step", "columns"],
+)
+def test_no_log_is_too_odd_to_be_answered(client, log):
+    began = time.monotonic()
+    assert client.post("/api/diagnose", json={"log": log}).status_code in (200, 422)
+    assert time.monotonic() - began < 10.0
+
+
+def test_counts_beyond_all_measure_are_refused(client):
+    for more in ({"epochs": 10**30}, {"val_n": 10**400}, {"classes": [10**30, 1]}):
+        body = {"log": "epoch,val_loss\n1,1\n", **more}
+        assert client.post("/api/diagnose", json=body).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/api/sweeps/nothing", 404, "no sweep 'nothing'"),
+        ("/api/sweeps/nothing/trials", 404, "no sweep"),
+        ("/api/sweeps/toy/trials/zzzz", 404, "no ended trial begins with 'zzzz'"),
+        ("/api/sweeps/toy/trials/zzzz/epochs", 404, "no ended trial"),
+        ("/api/sweeps/toy/trials?label=sick", 422, "label"),
+        ("/api/sweeps/toy/trials?limit=100000", 422, "limit"),
+        ("/api/sweeps/toy/trials?offset=-1", 422, "offset"),
+        ("/api/sweeps/..%2F..%2Fetc/trials", 404, ""),
+        ("/nothing", 404, "there is nothing at /nothing"),
+    ],
+)
+def test_errors_have_one_shape(client, path, status, words):
+    answer = client.get(path)
+    assert answer.status_code == status
+    assert set(answer.json()) == {"error"}
+    assert set(answer.json()["error"]) == {"code", "message", "detail"}
+    assert words in answer.json()["error"]["message"]
+
+
+def test_answers_carry_a_policy_that_loads_nothing_from_elsewhere(client):
+    headers = client.get("/api/sweeps").headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_without_a_token_only_this_machine_is_served(folder):
+    app = create_app(open_store(str(folder)))
+    assert TestClient(app, base_url="http://evil.example").get("/api/sweeps").status_code == 403
+    local = TestClient(app, base_url="http://127.0.0.1:8080")
+    assert local.get("/api/sweeps").status_code == 200
+    foreign = local.get("/api/sweeps", headers={"Origin": "http://evil.example"})
+    assert foreign.status_code == 403
+
+
+def test_tokens_and_roles(tmp_path):
+    store = open_store(str(tmp_path / "store"))
+    secret = create_token(store, "reader", Role.READ)
+    client = TestClient(create_app(store), base_url="http://sickbay.example")
+    assert client.get("/healthz").status_code == 200
+    missing = client.get("/api/sweeps")
+    assert missing.status_code == 401
+    assert missing.headers["www-authenticate"] == "Bearer"
+    bad = client.get("/api/sweeps", headers={"Authorization": "Bearer sickbay_wrong"})
+    assert bad.status_code == 401
+    good = {"Authorization": f"Bearer {secret}"}
+    assert client.get("/api/sweeps", headers=good).json()["total"] == 0
+    assert client.get("/metrics").status_code == 401
+
+
+def test_every_route_but_the_page_needs_a_token(tmp_path):
+    store = open_store(str(tmp_path / "store"))
+    create_token(store, "reader", Role.READ)
+    client = TestClient(create_app(store))
+    described = client.app.openapi()["paths"]
+    asked = [(verb, path) for path, verbs in described.items() for verb in verbs]
+    assert len(asked) > 20
+    for verb, path in asked:
+        answer = client.request(verb, path.replace("{", "").replace("}", ""))
+        assert answer.status_code == (200 if path == "/healthz" else 401), path
+
+
+def test_a_revoked_token_is_refused_soon(tmp_path, monkeypatch):
+    store = open_store(str(tmp_path / "store"))
+    create_token(store, "other", Role.ADMIN)
+    headers = {"Authorization": f"Bearer {create_token(store, 'gone', Role.READ)}"}
+    client = TestClient(create_app(store))
+    assert client.get("/api/sweeps", headers=headers).status_code == 200
+    revoke_token(store, "gone")
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 0.0)
+    assert client.get("/api/sweeps", headers=headers).status_code == 401
+
+
+def test_when_the_last_token_is_revoked_the_service_stays_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 0.0)
+    store = open_store(str(tmp_path / "store"))
+    headers = {"Authorization": f"Bearer {create_token(store, 'last', Role.ADMIN)}"}
+    client = TestClient(create_app(store), base_url="http://localhost")
+    assert client.get("/api/sweeps", headers=headers).status_code == 200
+    revoke_token(store, "last")
+    for sent in (headers, {}):
+        answer = client.get("/api/sweeps", headers=sent)
+        assert answer.status_code == 401
+        assert "every token was revoked" in answer.json()["error"]["message"]
+    headers = {"Authorization": f"Bearer {create_token(store, 'next', Role.READ)}"}
+    assert client.get("/api/sweeps", headers=headers).status_code == 200
+
+
+def test_no_answer_tells_the_keys_of_a_store(tmp_path):
+    keyed = replace(open_store(str(tmp_path)), uri="s3://KEY:SECRET@bucket/folder")
+    client = TestClient(create_app(keyed), base_url="http://localhost")
+    message = client.get("/api/sweeps/nothing").json()["error"]["message"]
+    assert "s3://…@bucket/folder" in message
+    assert "SECRET" not in message
+
+
+def test_another_address_needs_a_token(tmp_path):
+    store = open_store(str(tmp_path / "store"))
+    for host in ("127.0.0.1", "localhost", "::1", "127.8.8.8"):
+        auth.check_binding(host, store)
+    for host in ("0.0.0.0", "::", "10.0.0.3", "head.example"):
+        with pytest.raises(ValueError, match="sickbay token create"):
+            auth.check_binding(host, store)
+    create_token(store, "a", Role.READ)
+    auth.check_binding("0.0.0.0", store)
+
+
+def test_large_bodies_are_refused(client):
+    huge = b'{"sql": "' + b"x" * (5 * 2**20) + b'"}'
+    assert client.post("/api/query", content=huge).status_code == 413
+    chunks = (b"x" * 2**20 for _ in range(6))
+    assert client.post("/api/query", content=chunks).status_code == 413
+
+
+def test_metrics_count_trials_and_costs(client):
+    client.get("/api/sweeps")
+    text = client.get("/metrics").text
+    assert 'sickbay_trials{state="stopped"} 2.0' in text
+    assert 'sickbay_trials_labelled{label="pathological"} 2.0' in text
+    assert 'sickbay_trials_pathological{pathology="non_finite"} 2.0' in text
+    assert 'sickbay_wall_seconds_lost{pathology="non_finite"}' in text
+    assert 'route="/api/sweeps",status="200"' in text
+
+
+def test_a_page_is_read_again_when_a_trial_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "FRESH_SECONDS", 0.0)
+    store = open_store(str(tmp_path / "store"))
+    one = toy_sweeps.spec(factors={"fault": ["none"]}, seeds=1)
+    sweep_id = run(one, store.uri, Options(in_process=True)).sweep_id
+    kept = Shelf(store)
+    first = kept.trials(sweep_id)
+    assert kept.trials(sweep_id) is first
+    run({**one, "seeds": 2}, store.uri, Options(in_process=True))
+    assert len(kept.trials(sweep_id).rows) == 2
+
+
+def test_listeners_hear_of_changes_and_of_what_they_missed(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "FRESH_SECONDS", 0.0)
+    store = open_store(str(tmp_path / "store"))
+    spec = toy_sweeps.spec(factors={"fault": ["none"]}, seeds=1)
+
+    async def scenario():
+        feed = Feed(Shelf(store))
+        looking = asyncio.create_task(feed.run())
+        await asyncio.sleep(0.5)
+        listener = feed.listen(None, None)
+        assert (await anext(listener)).startswith("retry")
+        waiting = asyncio.ensure_future(anext(listener))
+        await asyncio.to_thread(run, spec, store.uri, Options(in_process=True))
+        text = await asyncio.wait_for(waiting, 10)
+        await listener.aclose()
+        again = feed.listen(None, 0)
+        await anext(again)
+        assert await anext(again) == text
+        looking.cancel()
+        return text, feed.listening
+
+    text, listening = asyncio.run(scenario())
+    assert text.startswith("id: 1\nevent: sweep\ndata: {")
+    assert json.loads(text.split("data: ")[1])["name"] == "toy"
+    assert listening == 1
+
+
+def test_a_hung_query_ends_when_its_time_is_over(client, monkeypatch):
+    from sickbay.service.api import routes_read
+    from sickbay.service.query.engine import Limits
+
+    monkeypatch.setattr(routes_read, "SQL_LIMITS", Limits(seconds=0.5))
+    began = time.monotonic()
+    sql = (
+        "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range % 7 = b.range % 3"
+    )
+    answer = client.post("/api/query", json={"sql": sql})
+    assert answer.status_code == 400
+    assert "took longer than 0.5 s" in answer.json()["error"]["message"]
+    assert time.monotonic() - began < 10

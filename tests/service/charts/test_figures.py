@@ -1,0 +1,245 @@
+"""Pictures: their numbers are the store's, their bytes repeat, and their words can be read."""
+
+import hashlib
+import itertools
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from report_samples import Told, large, small, write_sample
+
+from sickbay.service.charts.axes import FEW_BINS, axis_of, telling_axes
+from sickbay.service.charts.curves import curve_rows
+from sickbay.service.charts.data import flows, health_maps
+from sickbay.service.charts.draw_curves import curves
+from sickbay.service.charts.draw_flow import flow
+from sickbay.service.charts.draw_forest import forest
+from sickbay.service.charts.draw_health import health_map
+from sickbay.service.charts.draw_parallel import parallel
+from sickbay.service.charts.figures import wide_pictures, write_figures
+from sickbay.service.charts.style import short, skin
+from sickbay.service.formats import FigureFormat
+from sickbay.service.query.engine import query
+from sickbay.service.reports.html import report_values, sweep_effects
+from sickbay.service.summary.sample import sample
+from sickbay.trials.contract import Health
+
+SWEEP = "sample-abc123"
+OBJECTIVE = {"signal": "val_loss", "goal": "minimize"}
+LONG = ["the same long beginning of a level, first", "the same long beginning of a level, second"]
+
+
+def long_names():
+    """Two factors of long levels, a quarter of the trials ill, and one enormous objective."""
+    told = []
+    for number, (a, b, seed) in enumerate(
+        itertools.product(LONG, ["$x_1^{2}$", "ü & <b>"], range(3))
+    ):
+        ill = number % 4 == 1
+        kind = {"label": Health.PATHOLOGICAL, "pathology": "no_skill", "onset": 2} if ill else {}
+        last = 1e30 if number == 1 else 0.1 + 0.01 * seed + 0.02 * (a == LONG[1])
+        told.append(Told({"first": a, "second": b}, seed, (0.9, 0.5, last), **kind))
+    return told
+
+
+def spec_of(told):
+    factors = {}
+    for one in told:
+        for name, level in one.levels.items():
+            factors.setdefault(name, {})[level] = None
+    return {"factors": {k: list(v) for k, v in factors.items()}, "objective": OBJECTIVE}
+
+
+def stored(folder, told):
+    store = write_sample(folder, told, spec=spec_of(told))
+    values = report_values(store, SWEEP)
+    return store, values, sweep_effects(store, SWEEP)[0]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    return stored(tmp_path_factory.mktemp("many"), large(240, 6))
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    return stored(tmp_path_factory.mktemp("long"), long_names())
+
+
+def pictures(found):
+    store, values, effects = found
+    data = curve_rows(store, values)
+    yield from (
+        one.draw() for some in wide_pictures(store, values, effects).values() for one in some
+    )
+    yield from (curves(row) for row in (*data.rows, data.by_seed))
+
+
+def assert_readable(figure):
+    """No words are cut off, and no two lie over one another by more than a hair."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [
+        (one.get_text(), one.get_window_extent(canvas.get_renderer()))
+        for one in figure.findobj(Text)
+        if one.get_text() and one.get_visible() and one.get_rotation() in (0, 90)
+    ]
+    width, height = canvas.get_width_height()
+    # Matplotlib keeps the labels of ticks beyond the axes, and does not draw them.
+    boxes = [(words, box) for words, box in boxes if box.x0 < width and box.x1 > 0]
+    for words, box in boxes:
+        assert box.x0 > -2, words
+        assert box.x1 < width + 2, words
+        assert box.y0 > -2, words
+        assert box.y1 < height + 2, words
+    for (one, a), (other, b) in itertools.combinations(boxes, 2):
+        wide = min(a.x1, b.x1) - max(a.x0, b.x0)
+        high = min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert wide < 2 or high < 2.5, (one, other)
+
+
+@pytest.mark.parametrize("which", ["many", "long"])
+def test_words_of_pictures_are_whole_and_apart(which, request):
+    with skin(page=False):
+        drawn = list(pictures(request.getfixturevalue(which)))
+        assert len(drawn) >= 7
+        for figure in drawn:
+            assert_readable(figure)
+
+
+def test_every_picture_is_written_in_every_format_and_its_bytes_repeat(long, tmp_path):
+    store, values, effects = long
+    names = None
+    for style in FigureFormat:
+        paths = write_figures(store, values, effects, tmp_path / "one", style)
+        again = write_figures(store, values, effects, tmp_path / "two", style)
+        assert [hashlib.sha256(one.read_bytes()).digest() for one in paths] == [
+            hashlib.sha256(one.read_bytes()).digest() for one in again
+        ]
+        head = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[style]
+        assert all(one.read_bytes().startswith(head) for one in paths)
+        assert names in (None, [one.stem for one in paths])
+        names = [one.stem for one in paths]
+    assert {"forest", "parallel-coordinates", "seeds", "curves-val_loss"} <= set(names)
+    assert {"health-map-first-second", "cause-flow-first", "cause-flow-second"} <= set(names)
+    for path in (tmp_path / "one").glob("*.svg"):
+        ET.fromstring(path.read_text())
+
+
+def test_a_health_map_counts_what_the_store_has(many):
+    store, values, _ = many
+    maps = health_maps(store, values)
+    assert [one.title for one in maps] == ["f1 × f3", "f1 × f4", "f3 × f4"] or len(maps) == 3
+    for one in maps:
+        a, b = (values.factors.index(axis.factor) for axis in (one.x, one.y))
+        expected = {}
+        for trial in values.trials:
+            place = one.x.find(trial.key[1 + a]), one.y.find(trial.key[1 + b])
+            healthy, trials = expected.get(place, (0, 0))
+            expected[place] = healthy + (trial.label == "healthy"), trials + 1
+        assert one.cells == expected
+        assert [tuple(row[2:]) for row in query(store, one.sql).rows] == [
+            expected[place] for place in _in_sql_order(store, one)
+        ]
+
+
+def _in_sql_order(store, one):
+    return [(one.x.place(a), one.y.place(b)) for a, b, *_ in query(store, one.sql).rows]
+
+
+def test_a_cause_flow_has_every_trial_once(tmp_path):
+    store, values, _ = stored(tmp_path, small())
+    [one] = flows(store, values)
+    assert sum(one.counts.values()) == len(values.trials)
+    assert one.outcomes[0] == "healthy"
+    assert set(one.outcomes) == {
+        "healthy",
+        "no_parameter_update",
+        "non_finite",
+        "inconclusive",
+        "failed",
+        "cancelled",
+    }
+    with skin(page=False):
+        assert_readable(flow(one))
+
+
+def test_ranges_are_binned_as_their_sql_bins_them_and_have_a_frontier(tmp_path):
+    rng = np.random.default_rng(4)
+    told = []
+    for seed in range(60):
+        lr, width = float(10 ** rng.uniform(-5, -1)), float(rng.uniform(0, 3))
+        ill = lr > 1e-3
+        kind = {"label": Health.PATHOLOGICAL, "pathology": "divergence"} if ill else {}
+        told.append(Told({"lr": lr, "width": width}, seed, (1.0, 0.5), **kind))
+    ranges = {"lr": {"low": 1e-5, "high": 0.1, "log": True}, "width": {"low": 0.0, "high": 3.0}}
+    store = write_sample(tmp_path, told, spec={"factors": ranges, "objective": OBJECTIVE})
+    values = report_values(store, SWEEP)
+    lr, width = axis_of(values, "lr"), axis_of(values, "width")
+    assert (lr.log, width.log) == (True, False)
+    assert (lr.edges[0], width.edges[-1]) == (pytest.approx(1e-5), 3.0)
+    assert len(lr.names) == len(width.names) == FEW_BINS
+    [one] = health_maps(store, values)
+    assert sum(trials for _, trials in one.cells.values()) == 60
+    for (x, _), (healthy, trials) in one.cells.items():
+        assert x == 3 or healthy == (trials if x < 4 else 0)  # four bins up to 1e-3
+    middle = one.frontier.probability[:, 32]
+    crossing = one.frontier.axes[0][int(np.argmax(middle > 0.5))]
+    assert 3e-4 < crossing < 3e-3
+    with skin(page=False):
+        assert_readable(health_map(one))
+        assert_readable(parallel(values))
+
+
+def test_factors_that_tell_most_come_first(many):
+    _, values, _ = many
+    first, *_ = telling_axes(values, 4)
+    told = [(axis.factor, len(axis.names)) for axis in telling_axes(values, 9)]
+    assert first.factor in {name for name, _ in told}
+    assert dict(told) == {"f1": 5, "f2": 2, "f3": 4, "f4": 2}
+
+
+def test_one_factor_is_mapped_over_the_seeds(tmp_path):
+    store, values, _ = stored(tmp_path, small())
+    [one] = health_maps(store, values)
+    assert (one.x.factor, one.y.factor) == ("seed", "lr")
+    assert one.cells[0, one.y.place(0.1)] == (1, 1)
+    assert one.cells[0, one.y.place(5.0)] == (0, 1)
+    assert (1, one.y.place(0.01)) not in one.cells  # cancelled
+
+
+def test_levels_stand_in_the_order_of_the_spec(long):
+    _, values, _ = long
+    assert list(axis_of(values, "first").names) == LONG
+    assert axis_of(values, "second").names[0] == "$x_1^{2}$"
+
+
+def test_an_enormous_difference_does_not_squeeze_the_others(tmp_path):
+    told = []
+    for seed, (lr, last) in itertools.product(
+        range(3), zip((1, 2, 3, 4), (0, 1, 2, 1e30), strict=True)
+    ):
+        told.append(Told({"lr": lr}, seed, (3.0, last + 0.1 * seed)))
+    _, _, effects = stored(tmp_path, told)
+    with skin(page=False):
+        figure = forest(effects.table, "val_loss")
+        low, high = figure.axes[0].get_xlim()
+        assert -1 < low < high < 1000
+        assert_readable(figure)
+
+
+def test_a_sample_keeps_every_cause(many):
+    _, values, _ = many
+    chosen = sample(values.trials, 30)
+    assert 28 <= len(chosen) <= 34
+    assert {one.pathology for one in chosen} == {one.pathology for one in values.trials}
+    assert chosen == sample(values.trials, 30)
+    assert sample(values.trials, 1000) == values.trials
+
+
+def test_short():
+    assert short("abc", 5) == "abc"
+    assert short("abcdefgh", 5) == "ab…gh"
+    assert short("a\nb  c\x07", 9) == "a b c\ufffd"

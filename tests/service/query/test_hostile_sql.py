@@ -1,0 +1,110 @@
+"""SQL from a hostile generator: no file is read or written, nothing crashes, nothing hangs."""
+
+import json
+import os
+import random
+import re
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import toy_sweeps
+from hostile_sql import hostile
+
+from sickbay.service.query.engine import Limits, QueryError
+from sickbay.service.query.pool import PoolRules, QueryPool
+from sickbay.service.sweeps.runner import Options, run
+from sickbay.trials.store import open_store
+
+# `HOSTILE_STRINGS=10000 HOSTILE_SECONDS=2` is the published figure.
+STRINGS = int(os.environ.get("HOSTILE_STRINGS", "60"))
+SECONDS = float(os.environ.get("HOSTILE_SECONDS", "0.3"))
+LATEST = 2.0  # seconds after its time is over at which a query is over
+AT_ONCE = 2
+CANARY = "yellow-bird-81923"
+KINDS = {
+    "took longer than": "out of time",
+    "more memory than": "out of memory",
+    "broke the process": "crashed",
+    "larger than": "too large",
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile") / "store"
+    spec = toy_sweeps.spec(factors={"fault": ["none", "nan"]}, seeds=2)
+    run(spec, str(folder), Options(in_process=True))
+    return open_store(str(folder))
+
+
+class Timed(QueryPool):
+    """Times each query from when its process begins with it, as its limit does."""
+
+    def _answer(self, process, words, *limits):
+        began = time.monotonic()
+        try:
+            return super()._answer(process, words, *limits)
+        finally:
+            took[json.loads(words)["sql"]] = time.monotonic() - began
+
+
+took = {}
+
+
+@pytest.fixture
+def pool(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the processes stand, too
+    (tmp_path / "canary.csv").write_text(f"bird\n{CANARY}\n")
+    made = Timed(PoolRules(processes=AT_ONCE, grace=0.5))
+    made.open()
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(4 * 3600)
+def test_hostile_strings_read_and_write_nothing(store, pool, tmp_path):
+    source = random.Random(20261121)
+    texts = [hostile(source) for _ in range(STRINGS)]
+    secrets = [line for line in Path("/etc/passwd").read_text().splitlines() if line]
+    secrets += [CANARY, os.environ["HOME"]]
+    stored = files(Path(store.root))
+    limits = Limits(memory="256MB", threads=1, seconds=SECONDS, rows=100)
+    began = time.monotonic()
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        ended = list(threads.map(lambda text: outcome(pool, store, text, limits), texts))
+    counts = Counter(kind for kind, _ in ended)
+    print(
+        f"{STRINGS} strings in {time.monotonic() - began:.0f} s: {dict(counts)},"
+        f" the slowest took {max(took.values()):.2f} s"
+    )
+    for text, (_, said) in zip(texts, ended, strict=True):
+        # A mistake's message quotes the SQL, but no more.
+        assert not [one for one in secrets if one in said.replace(text, "")], text
+    assert took.keys() == set(texts)
+    assert [text for text in texts if took[text] > SECONDS + LATEST] == []
+    crashed = [text for text, one in zip(texts, ended, strict=True) if one[0] == "crashed"]
+    assert crashed == []
+    assert sum(counts.values()) == STRINGS
+    assert counts["ok"] > STRINGS / 50  # the generator reaches the tables, too
+    assert [one.name for one in tmp_path.iterdir()] == ["canary.csv"]
+    assert not Path("/tmp/sickbay-hostile").exists()
+    assert files(Path(store.root)) == stored
+    assert b"[[4]]" in pool.ask(store, "SELECT count(*) FROM trials", Limits())
+
+
+def outcome(pool, store, text, limits):
+    """What became of a string, and the answer or the message."""
+    try:
+        said, kind = pool.ask(store, text, limits).decode(), "ok"
+    except QueryError as error:
+        said = str(error)
+        found = [name for words, name in KINDS.items() if re.search(rf"the .*{words}", said)]
+        kind = found[0] if found else "refused"
+    return kind, said
+
+
+def files(root):
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}

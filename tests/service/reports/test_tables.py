@@ -1,0 +1,164 @@
+"""Effects in reports: every number is what the SQL under the table answers."""
+
+import html
+import math
+import re
+import shutil
+import subprocess
+
+import pytest
+from latex_reader import check_latex
+from report_samples import EVIL, Told, large, small, uneven, write_compared, write_sample
+
+from sickbay.service.analysis.effects_sql import effects_sql
+from sickbay.service.analysis.questions import load_effects
+from sickbay.service.query.engine import query
+from sickbay.service.reports.html import render_latex, render_markdown, render_report, report_values
+from sickbay.service.reports.latex import escape, maths
+from sickbay.service.reports.tables import health, share, signed
+
+SWEEP = "sample-abc123"
+
+
+@pytest.fixture(
+    scope="module", params=[uneven, small, lambda: large(240, 3)], ids=["uneven", "small", "large"]
+)
+def store(request, tmp_path_factory):
+    return write_compared(tmp_path_factory.mktemp("store"), request.param())
+
+
+def answers(store):
+    table = load_effects(store, SWEEP).table
+    sql = effects_sql(SWEEP, table, report_values(store, SWEEP).factors)
+    return table, [
+        dict(zip(query(store, sql).columns, row, strict=True)) for row in query(store, sql).rows
+    ]
+
+
+def same(number, other):
+    if other is None or math.isnan(other):
+        return math.isnan(number)
+    return number == pytest.approx(other, rel=1e-9, abs=1e-12)
+
+
+def test_the_sql_recomputes_every_number_of_the_effects(store):
+    table, rows = answers(store)
+    assert len(rows) == len(table.effects) > 2
+    for one, row in zip(table.effects, rows, strict=True):
+        assert (row["pairs"], row["sound_pairs"]) == (one.pairs, one.sound_pairs)
+        assert same(one.difference.mean, row["difference"])
+        assert same(one.difference.low, row["low"])
+        assert same(one.difference.high, row["high"])
+        assert row["better_pairs"] in (one.ranked_pairs, None)
+        assert same(one.improvement.value, row["better"])
+        for side, name in ((one.of_level, "healthy"), (one.of_baseline, "baseline")):
+            healthy = row["healthy" if name == "healthy" else "baseline_healthy"]
+            trials = row["trials" if name == "healthy" else "baseline_trials"]
+            assert (healthy or 0, trials or 0) == (side.healthy, side.trials)
+            if side.trials:
+                assert same(side.low, row[f"{name}_low"])
+                assert same(side.high, row[f"{name}_high"])
+        if one.ranked_pairs:
+            assert same(one.improvement.low, row["better_low"])
+            assert same(one.improvement.high, row["better_high"])
+
+
+def test_the_page_shows_what_the_printed_sql_answers(store):
+    page = render_report(store, SWEEP)
+    section = re.search(r'<section id="effects">(.*?)</section>', page, re.DOTALL)[1]
+    sql = html.unescape(re.search(r"<pre><code>(.*?)</code>", section, re.DOTALL)[1])
+    found = query(store, sql)
+    cells = [
+        [html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)]
+        for row in re.findall(r"<tbody>(.*?)</tbody>", section, re.DOTALL)[0].split("<tr>")[1:]
+    ]
+    assert len(cells) == len(found.rows)
+    for shown, values in zip(cells, found.rows, strict=True):
+        row = dict(zip(found.columns, values, strict=True))
+        assert shown[0] == str(row["nr"])
+        assert shown[3] == f"{row['sound_pairs']} of {row['pairs']}"
+        assert shown[4].startswith(
+            "none" if row["difference"] is None else signed(row["difference"])
+        )
+        if row["low"] is not None and not math.isnan(row["low"]):
+            assert shown[4].endswith(f"[{signed(row['low'])}, {signed(row['high'])}]")
+        if row["better"] is not None:
+            assert (
+                shown[6]
+                == f"{row['better']:.2f} [{row['better_low']:.2f}, {row['better_high']:.2f}]"
+            )
+        for cell, healthy, trials, low, high in (
+            (shown[7], row["healthy"], row["trials"], row["healthy_low"], row["healthy_high"]),
+            (
+                shown[8],
+                row["baseline_healthy"],
+                row["baseline_trials"],
+                row["baseline_low"],
+                row["baseline_high"],
+            ),
+        ):
+            if trials:
+                assert cell == f"{healthy:.0f} of {trials} [{100 * low:.0f}, {100 * high:.0f}] %"
+
+
+def test_markdown_names_the_pathologies_in_footnotes(store):
+    text = render_markdown(store, SWEEP)
+    table = load_effects(store, SWEEP).table
+    for name in {cause for one in table.effects for cause in one.of_level.causes}:
+        escaped = name.replace("_", "\\_")
+        assert re.search(rf"^\[\^\d+\]: {re.escape(escaped)}$", text, re.MULTILINE)
+    assert "Sickbay 0.1.0" in text
+    assert "c0de" in text
+    for one in table.effects:
+        assert share(one.improvement).replace("[", "\\[").replace("]", "\\]") in text
+        assert health(one.of_level).split(" [")[0] in text
+
+
+def test_latex_is_sound_and_has_provenance_and_footnotes(store, tmp_path):
+    text = render_latex(store, SWEEP)
+    check_latex(text)
+    assert "\\toprule" in text
+    assert "code c0de" in text
+    assert "Sickbay 0.1.0" in text
+    for cause in report_values(store, SWEEP).causes:
+        name = cause.name.replace("_", "\\_")
+        assert f"\\,{name}: ${cause.trials}$ trial" in text
+    engine = next((one for one in ("tectonic", "pdflatex", "lualatex") if shutil.which(one)), None)
+    if engine:  # only where there is one
+        path = tmp_path / "paper.tex"
+        head = "\\documentclass{article}\\usepackage{booktabs,longtable}\\usepackage[T1]{fontenc}"
+        path.write_text(f"{head}\\begin{{document}}\n{text}\n\\end{{document}}\n")
+        command = (
+            [engine, path.name] if engine == "tectonic" else [engine, "-halt-on-error", path.name]
+        )
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_a_table_of_many_arms_runs_over_pages(tmp_path):
+    told = [Told({"lr": 0.01 * k}, seed, (1.0, 0.5 + seed)) for k in range(60) for seed in (0, 1)]
+    text = render_latex(write_compared(tmp_path, told), SWEEP)
+    check_latex(text)
+    assert text.count("\\begin{longtable}") == 2
+
+
+def test_words_in_latex():
+    assert escape(EVIL) == (
+        "a\\_b \\$x\\textasciicircum{}2\\$ \\& 50\\% \\{c\\} \\textbackslash{}d \\#1"
+        " \\textasciitilde{} [e] \\textless{}f\\textgreater{}"
+    )
+    assert escape("[x]\nκ") == "{}[x] $\\kappa$"
+    assert maths("+2.5e-05 [-1e+30, 0.25] of 3") == (
+        "$+2.5\\cdot10^{-5}$ [$-1\\cdot10^{30}$, $0.25$] of $3$"
+    )
+    assert maths("NaN") == "NaN"
+
+
+def test_a_sweep_without_objective_or_factors_says_why(tmp_path):
+    told = [Told({"lr": 0.1}, seed, (1.0, 0.5)) for seed in (0, 1)]
+    one_level = write_compared(tmp_path / "one", told)
+    assert "there is nothing to compare" in render_report(one_level, SWEEP)
+    nameless = write_sample(tmp_path / "two", told)
+    page = render_report(nameless, SWEEP)
+    assert "does not say which signal" in page
+    assert "does not say which signal" in render_markdown(nameless, SWEEP)
+    check_latex(render_latex(nameless, SWEEP))

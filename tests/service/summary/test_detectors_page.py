@@ -1,0 +1,92 @@
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+from golden_histories import load
+
+from sickbay.service.summary.detectors_page import catalogue_markdown
+from sickbay.trials.evidence.thresholds import MARGINS, MARGINS_VERSION, margin
+from sickbay.trials.history import History
+
+ROOT = Path(__file__).parents[3]
+
+# Whoever changes a margin raises MARGINS_VERSION and writes the new pair here.
+PINNED = {
+    "1.0": "2a441fb6372a1660",
+    "1.1": "d817a93230cd4cc6",
+    "1.2": "6d8d363018ff37a8",
+    "1.3": "ffddae87b60d59f0",
+}
+
+
+def test_the_page_is_what_the_detectors_say_of_themselves(built_in):
+    page = (ROOT / "docs" / "detectors.md").read_text()
+    assert page == catalogue_markdown(built_in), (
+        "run `python -m sickbay.service.summary.detectors_page`"
+    )
+
+
+def test_every_detector_explains_itself(built_in):
+    for one in built_in:
+        texts = (one.title, one.rule, one.formula, one.source, one.remedy, one.false_alarms)
+        assert all(texts), one.name
+        assert one.margins, one.name
+        assert set(one.margins) <= set(MARGINS), one.name
+
+
+def test_detectors_declare_the_margins_they_use(built_in):
+    for one in built_in:
+        source = (ROOT / "trials" / "detectors" / f"{one.name}.py").read_text()
+        used = set(re.findall(r'(?:margin|whole)\("(\w+)"\)', source))
+        assert used <= set(one.margins), one.name
+
+
+def test_every_margin_is_used():
+    code = "\n".join(path.read_text() for path in (ROOT / "trials").rglob("*.py"))
+    unused = [name for name in MARGINS if not re.search(rf'(?:margin|whole)\("{name}"\)', code)]
+    assert unused == []
+
+
+def test_every_margin_has_a_unit_and_a_reason():
+    for name, one in MARGINS.items():
+        assert one.unit, name
+        assert one.reason, name
+    with pytest.raises(AssertionError, match="no_such"):
+        margin("no_such")
+
+
+def test_a_changed_margin_is_a_new_version():
+    text = "\n".join(f"{name} {one.value!r}" for name, one in sorted(MARGINS.items()))
+    assert PINNED[MARGINS_VERSION] == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_every_signal_that_a_detector_reads_is_documented(built_in):
+    page = (ROOT / "docs" / "signals.md").read_text()
+    listed = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
+    for one in built_in:
+        read = {part for names in one.signals for part in names.split("|")}
+        assert read | set(one.optional_signals) <= listed, one.name
+
+
+def test_signals_read_in_a_detector_are_declared(built_in):
+    for one in built_in:
+        source = (ROOT / "trials" / "detectors" / f"{one.name}.py").read_text()
+        read = set(re.findall(r'(?:column|vectors|has)\("(\w+)"\)', source))
+        declared = {part for names in one.signals for part in names.split("|")}
+        assert read <= declared | set(one.optional_signals), one.name
+
+
+def test_what_a_detector_reads_through_shared_evidence_is_declared(built_in, monkeypatch):
+    """Ask each about its golden histories, and watch which columns it opens."""
+    opened = set()
+    array = History._array
+    monkeypatch.setattr(
+        History, "_array", lambda history, name: opened.add(name) or array(history, name)
+    )
+    for one in built_in:
+        opened.clear()
+        for path in sorted((ROOT / "tests" / "golden" / one.name).glob("*.json")):
+            one(load(path).history)
+        declared = {part for names in one.signals for part in names.split("|")}
+        assert opened <= declared | set(one.optional_signals), one.name

@@ -1,0 +1,90 @@
+"""Interactions, importance and fixes on a page: their counts are what their SQL answers."""
+
+import html
+import itertools
+import re
+
+import pytest
+from report_samples import Told, write_compared
+
+from sickbay.service.query.engine import query
+from sickbay.service.reports.html import render_report, report_values
+from sickbay.service.reports.tables import signed
+from sickbay.service.summary import study as report_study
+from sickbay.service.summary.study import fix_section, study_section, sweep_study
+from sickbay.trials.contract import Health
+
+SWEEP = "sample-abc123"
+
+
+def together():
+    """Two factors that are well alone and, in the last levels, better or ill only together."""
+    told = []
+    for a, b, seed in itertools.product((1, 2, 3), ("x", "y"), range(6)):
+        value = (
+            1.0 + 0.1 * a + 0.2 * (b == "y") + (a == 2 and b == "y") * 0.7 + 0.01 * (seed * a % 5)
+        )
+        ill = a == 3 and b == "y"
+        kind = {"label": Health.PATHOLOGICAL, "pathology": "no_skill", "onset": 2} if ill else {}
+        told.append(Told({"a": a, "b": b}, seed, (2.0, value), **kind))
+    return told
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_compared(tmp_path_factory.mktemp("store"), together())
+
+
+@pytest.fixture(scope="module")
+def values(store):
+    return report_values(store, SWEEP)
+
+
+def test_interactions_are_what_their_sql_answers(store, values):
+    study, _ = sweep_study(store, values)
+    section = study_section(study)
+    assert [one.verdict for one in section.interactions] == ["× interacts"]
+    assert section.unknown == 1  # ill together
+    rows = {row[1::2][:2]: row[4:] for row in query(store, section.interactions_sql).rows}
+    [one] = section.interactions
+    assert (one.first, one.second) == ("a: 1 → 2", "b: x → y")
+    quads, sound, difference = rows["2", "y"]
+    assert one.quads == f"{sound:.0f} of {quads:.0f}"
+    assert one.difference == signed(difference)
+
+
+def test_weights_name_how_many_trials_went_into_them(store, values):
+    study, _ = sweep_study(store, values)
+    section = study_section(study)
+    assert section.factors == ("a", "b")
+    for one in section.weights:
+        [row] = query(store, one.sql).rows
+        assert one.counts.startswith(f"{row[0]:.0f} trials")
+        if one.target != "objective":
+            assert f"{row[1]:.0f} of them" in one.counts
+    assert [one.target for one in section.weights] == ["objective", "pathological", "no_skill"]
+
+
+def test_the_smallest_fixes_are_on_the_page(store, values):
+    [line] = fix_section(store, values).lines
+    assert [change for change, _ in line.known] == ["a 3 -> 1", "a 3 -> 2", "b y -> x"]
+    assert {counts for _, counts in line.known} == {"healthy in 6 of 6"}
+    assert len(query(store, line.sql).rows) >= 3
+    page = render_report(store, SWEEP)
+    section = re.search(r'<section id="causes">(.*?)</section>', page, re.DOTALL)[1]
+    text = html.unescape(re.sub(r"<[^>]*>", "", section))
+    assert "b y -> x: healthy in 6 of 6" in text
+
+
+def test_too_many_sick_configurations_are_told_of(store, values, monkeypatch):
+    monkeypatch.setattr(report_study, "_MOST_COMPARISONS", 1)
+    section = fix_section(store, values)
+    assert section.lines == ()
+    assert "`sickbay explain TRIAL`" in section.note
+
+
+def test_few_trials_are_not_weighed(store, values, monkeypatch):
+    monkeypatch.setattr(report_study, "FEWEST_WEIGHED", 1000)
+    section = study_section(sweep_study(store, values)[0])
+    assert section.weights == ()
+    assert "sickbay effects --importance" in section.weights_note

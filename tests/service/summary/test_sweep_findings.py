@@ -1,0 +1,78 @@
+"""What a sweep as a whole shows: read from a store, printed, reported."""
+
+import io
+import json
+
+import pytest
+from report_samples import Told, write_sample
+from rich.console import Console
+from typer.testing import CliRunner
+
+from sickbay.service.cli.app import app
+from sickbay.service.reports.explain import explanation, print_explanation
+from sickbay.service.reports.html import render_markdown, render_report
+from sickbay.service.summary.sweep_findings import print_advice_lines, sweep_advice
+from sickbay.trials.contract import Health
+
+SWEEP = "sample-abc123"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A dead factor, and a level that is healthy with one seed only."""
+    curve = (0.9, 0.6, 0.4, 0.3)
+    told = [
+        Told({"lr": lr, "dead": dead}, seed, tuple(lr * value for value in curve))
+        for lr in (1.0, 2.0)
+        for dead in ("a", "b")
+        for seed in (0,)
+    ]
+    ill = {"pathology": "no_skill", "onset": 1, "label": Health.PATHOLOGICAL}
+    told.append(Told({"lr": 2.0, "dead": "b"}, 1, (0.9, 0.91, 0.92, 0.9), **ill))
+    return write_sample(tmp_path_factory.mktemp("store") / "s", told)
+
+
+def test_findings_come_from_the_stored_trials(store):
+    found = {one.detector: one for one in sweep_advice(store, SWEEP)}
+    assert found["duplicate_trials"].state == "fired"
+    assert "`dead` never changed anything" in found["duplicate_trials"].reason
+    assert len(found["duplicate_trials"].trials) == 4
+    assert found["seed_instability"].state == "fired"
+    assert found["all_trials_no_skill"].state == "clear"
+    assert found["oscillation"].state == "insufficient_evidence"
+
+
+def test_lines_for_a_person(store):
+    out = io.StringIO()
+    print_advice_lines(Console(file=out, width=300), sweep_advice(store, SWEEP))
+    lines = out.getvalue().splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["duplicate_trials", "seed_instability"]
+
+
+def test_results_as_json_say_it_of_each_trial(store):
+    done = CliRunner().invoke(app, ["results", SWEEP, "--json", "--store", store.uri])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    told = {(row["lr"], row["dead"], row["seed"]): row["sweep_findings"] for row in rows}
+    names = {key: [one["detector"] for one in found] for key, found in told.items()}
+    assert names[1.0, "a", 0] == ["duplicate_trials"]
+    assert names[2.0, "b", 1] == ["seed_instability"]
+    assert all(one["reason"] and one["remedy"] for found in told.values() for one in found)
+
+
+def test_explain_tells_what_concerns_the_trial(store):
+    found = sweep_advice(store, SWEEP)
+    pair = next(one for one in found if one.detector == "seed_instability").trials
+    told = explanation(store, pair[0])
+    names = [one["detector"] for one in told["sweep_findings"] if one["state"] == "fired"]
+    assert "seed_instability" in names
+    json.dumps(told["sweep_findings"])
+    out = io.StringIO()
+    print_explanation(Console(file=out, width=300), told)
+    assert "sweep warning: seed_instability" in out.getvalue()
+
+
+def test_the_report_has_them_beside_its_verdicts(store):
+    page, text = render_report(store, SWEEP), render_markdown(store, SWEEP)
+    assert "<b>duplicate_trials</b> (warning, over the whole sweep)" in page
+    assert "- **duplicate_trials** (warning):" in text

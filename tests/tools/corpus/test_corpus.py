@@ -1,0 +1,136 @@
+"""The corpus file gives back what was put in; a fixed part of the real one is judged."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from docs.tools.corpus import corpus
+from docs.tools.corpus.evaluate import SIGNAL_TABLES, fits
+from docs.tools.corpus.faults import TASKS
+from docs.tools.corpus.judging import dropped, judge, without
+from docs.tools.corpus.samples import case, history
+from docs.tools.corpus.truth import truths
+from sickbay.trials.contract import TaskFacts, TaskKind
+
+
+def trip(tmp_path, *cases):
+    corpus.write(cases, tmp_path / "c.parquet")
+    return list(corpus.read(tmp_path / "c.parquet"))
+
+
+def test_values_survive_the_file(tmp_path):
+    odd = case(
+        val_loss=[1.0 / 3.0, math.nan, math.inf],
+        grad_norm_p50=[0.0, 1.0 / 3.0, -math.inf],
+        group_grad_max=[[0.0, 1e-30], [math.nan, 2.0], [1e300, 3.0]],
+    )
+    found = trip(tmp_path, odd)[0].history
+    np.testing.assert_allclose(found.column("val_loss"), [1 / 3, np.nan, np.inf], rtol=1e-7)
+    np.testing.assert_allclose(found.column("grad_norm_p50"), [0.0, 1 / 3, -np.inf], rtol=2.5e-4)
+    groups = found.vectors("group_grad_max")
+    assert groups[0, 0] == 0.0
+    assert groups[0, 1] == pytest.approx(1e-30, rel=1e-3)
+    assert math.isnan(groups[1, 0])
+    assert math.isfinite(groups[2, 0])  # too large for float32, yet it was a number
+    assert found.finished
+
+
+def test_cases_come_back_sorted_and_told_apart(tmp_path):
+    cases = [case(seed=1), case(fault="lr_jump-2", score=-1.0), case(variant="low_snr")]
+    found = trip(tmp_path, *cases)
+    assert {one.kind for one in found} == {"control", "fault", "hard"}
+    assert [one.key for one in found] == sorted(one.key for one in cases)
+    bad = next(one for one in found if one.kind == "fault")
+    assert bad.operator[0].name == "lr_jump"
+    assert bad.operator[1] == 2
+    assert bad.score == -1.0
+
+
+def test_what_the_first_epoch_did_not_record_stays_unrecorded(tmp_path):
+    log = history(val_loss=[1.0, 1.0], label_flip_rate=[math.nan, 0.5])
+    one = case()
+    found = trip(tmp_path, one.__class__(**{**one.__dict__, "history": log}))[0].history
+    assert found.recorded("label_flip_rate").tolist() == [False, True]
+    assert found.recorded("val_loss").all()
+
+
+def test_a_missing_file_says_how_to_make_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make corpus"):
+        list(corpus.read(tmp_path / "none.parquet"))
+
+
+def test_dropped_signals_are_gone():
+    found = dropped(case(val_loss=[1.0, 2.0], train_loss=[1.0, 2.0]), ["train_loss"])
+    assert found.history.names == ("val_loss",)
+
+
+def test_a_label_without_its_only_cause_is_another():
+    facts = TaskFacts(kind=TaskKind.REGRESSION, floors={"val_loss": 1.0})
+    log = history(facts=facts, val_loss=[1.0, math.nan] + [math.nan] * 10)
+    one = case()
+    ill = one.__class__(**{**one.__dict__, "history": log})
+    verdict = judge(ill)
+    assert verdict.primary == "non_finite"
+    assert verdict.stop_epoch == 2
+    assert without(ill, verdict, "non_finite") != "pathological"
+    assert without(ill, verdict, "overfitting") == "pathological"
+
+
+@pytest.fixture(scope="module")
+def real():
+    """Faults of the first seed at full strength, two controls and two hard ones of each task."""
+    found = truths(corpus.outcomes())
+    part = [
+        one
+        for one in corpus.read(seeds=[0, 1])
+        if one.kind != "fault" or (one.seed == 0 and one.fault.endswith("-3"))
+    ]
+    return [(one, found[one.key], judge(one, online=False)) for one in part]
+
+
+def test_a_fixed_part_of_the_corpus_is_judged_right(real):
+    assert {one.task for one, _, _ in real} == set(TASKS)
+    ill = [
+        v.health == "pathological"
+        for one, t, v in real
+        if one.kind == "fault" and t.why in ("no_skill", "non_finite")
+    ]
+    well = [
+        v.health == "pathological"
+        for one, t, v in real
+        if one.kind != "fault" and not t.pathological
+    ]
+    assert len(ill) > 40
+    assert sum(ill) / len(ill) >= 0.95
+    assert sum(well) == 0
+
+
+def test_stored_histories_hold_nothing_of_the_hidden_split(real):
+    assert not any(
+        name.startswith(corpus.HIDDEN) for one, _, _ in real for name in one.history.names
+    )
+
+
+def test_every_part_of_a_table_of_signals_is_recorded(real):
+    names = {name for one, _, _ in real for name in one.history.names}
+    parts = {part for table in SIGNAL_TABLES.values() for part in table}
+    assert not {part for part in parts if not any(fits(name, part) for name in names)}
+
+
+def test_the_stored_corpus_holds_every_task_and_kind():
+    counts = Counter((one.task, one.kind) for one in corpus.outcomes())
+    kinds = Counter(one.kind for one in corpus.outcomes())
+    assert {task for task, _ in counts} == set(TASKS)
+    assert all(counts[task, "control"] >= 10 for task in TASKS)
+    assert kinds["fault"] >= 1500
+    found = truths(corpus.outcomes())
+    healthy = Counter(
+        kind
+        for (_, fault, variant, _), one in found.items()
+        if not one.pathological and fault == "none"
+        for kind in ("all", "hard" if variant != "none" else "control")
+    )
+    assert healthy["all"] >= 600
+    assert healthy["hard"] >= 200

@@ -1,0 +1,159 @@
+"""The table of operators: size, sense, and that each one changes what it says."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from docs.tools.corpus.faults import (
+    CALIBRATION,
+    HELD_OUT,
+    TASKS,
+    faults_of,
+    operator_of,
+    operators,
+)
+from docs.tools.corpus.generate import planned, seeds_of, specs
+from docs.tools.corpus.nets import perceptron, spoil_start
+from docs.tools.corpus.settings import Settings, replaced
+from docs.tools.corpus.spoil import reordered, spoil_gradients, spoiled
+from docs.tools.corpus.task import Data, Split
+from docs.tools.corpus.workloads import TASKS as KNOWN
+from sickbay.trials.contract import TaskKind
+from sickbay.trials.registry import all_detectors
+
+OPERATORS = operators()
+
+
+def test_the_corpus_is_as_large_as_planned():
+    assert len(OPERATORS) >= 30
+    assert len(TASKS) >= 8
+    assert planned("fault") >= 1500
+    assert planned("hard") >= 200
+    assert planned("control") + planned("hard") >= 600
+    assert all(seeds_of(task)["control"] >= 10 for task in TASKS)
+
+
+def test_every_task_is_in_one_half():
+    assert sorted(CALIBRATION + HELD_OUT) == sorted(TASKS) == sorted(KNOWN)
+
+
+@pytest.mark.parametrize("operator", [one for one, _ in OPERATORS], ids=lambda one: one.name)
+def test_an_operator_has_three_strengths_that_differ(operator):
+    plain = Settings()
+    found = [replaced(plain, changes) for changes in operator.levels]
+    assert len(found) == 3
+    assert len({plain, *found}) == 4
+    assert len(operator.onset) == 3
+
+
+def test_causes_are_detectors():
+    known = {one.name for one in all_detectors()}
+    blamed = {cause for one, _ in OPERATORS for cause in one.causes}
+    assert blamed - known <= {"posterior_collapse", "dead_units", "saturated_activation"}
+
+
+def test_no_skill_of_classes_is_a_ranking_like_chance():
+    by_name = {one.name: one for one, _ in OPERATORS}
+    assert by_name["tiny_start"].may_cause("chance_level_ranking")
+    assert by_name["tiny_start"].may_cause("no_skill")
+    assert not by_name["redrawn_labels"].may_cause("chance_level_ranking")
+    assert not by_name["tiny_start"].may_cause(None)
+
+
+def test_a_level_leads_back_to_its_operator():
+    for task in TASKS:
+        for level in faults_of(task):
+            operator, strength = operator_of(level)
+            assert faults_of(task)[level] == operator.levels[strength - 1]
+
+
+def test_specs_are_sweeps_of_ordinary_workloads():
+    found = list(specs("cnn", {"control": 2, "fault": 1, "hard": 0}))
+    assert [one["name"] for one in found] == ["corpus-control-cnn", "corpus-fault-cnn"]
+    assert found[1]["workload"].endswith("workloads:CNN")
+    assert found[1]["factors"]["fault"] == list(faults_of("cnn"))
+    assert all(one["early_stop"] == {"pathology": False} for one in found)
+
+
+def numbers(n=40):
+    x = torch.arange(4.0 * n).view(n, 4)
+    return Data(*(Split(x + 1000 * i, x[:, 0] + i) for i in range(3)))
+
+
+def changed(kind=TaskKind.REGRESSION, data=None, **settings):
+    return spoiled(data or numbers(), replace(Settings(), **settings), kind, seed=3)
+
+
+def test_nothing_is_spoiled_by_default():
+    plain, same = numbers(), changed()
+    for name in ("train", "val", "test"):
+        assert torch.equal(getattr(plain, name).x, getattr(same, name).x)
+        assert torch.equal(getattr(plain, name).y, getattr(same, name).y)
+
+
+@pytest.mark.parametrize("fault", [{"shuffled": 1.0}, {"misaligned": 1.0}, {"kept_samples": 0.2}])
+def test_faults_of_training_data_leave_the_other_splits_alone(fault):
+    plain, bad = numbers(), changed(**fault)
+    assert len(bad.train) != len(plain.train) or not torch.equal(bad.train.y, plain.train.y)
+    for name in ("val", "test"):
+        assert torch.equal(getattr(plain, name).x, getattr(bad, name).x)
+        assert torch.equal(getattr(plain, name).y, getattr(bad, name).y)
+
+
+def test_labels_are_permuted_not_invented():
+    y = torch.arange(100.0)
+    generator = torch.Generator().manual_seed(0)
+    half = reordered(y, 0.5, generator)
+    assert torch.equal(half.sort().values, y)
+    assert 30 <= int((half != y).sum()) <= 50
+    assert torch.equal(reordered(y, 0.0, generator), y)
+
+
+def test_misaligned_targets_come_from_the_neighbour():
+    y = changed(misaligned=1.0).train.y
+    assert torch.equal(y, numbers().train.y.roll(1))
+
+
+def test_a_mismatched_pipeline_shows_in_validation_and_in_deployment():
+    bad = changed(mismatched=1.0)
+    assert torch.equal(bad.train.x, numbers().train.x)
+    assert torch.equal(bad.val.x, numbers().val.x.flip(-1))
+    assert torch.equal(bad.test.x, numbers().test.x.flip(-1))
+
+
+def test_all_inputs_may_be_lost():
+    bad = changed(inputs_lost=1.0)
+    assert not bad.train.x.any()
+    assert not bad.test.x.any()
+    assert int((changed(inputs_lost=0.5).val.x == 0.0).all(0).sum()) == 2
+
+
+def test_positives_may_be_dropped_but_for_one():
+    y = (torch.arange(40) % 4 == 0).float()
+    data = Data(*(Split(torch.randn(40, 4), y) for _ in range(3)))
+    bad = changed(TaskKind.BINARY, data, positives_dropped=1.0)
+    assert float(bad.train.y.sum()) == 1.0
+    assert float(bad.val.y.sum()) == 10.0
+
+
+def test_initial_weights_are_zeroed_scaled_and_shifted():
+    settings = Settings(zeroed="hidden")
+    net = perceptron(4, 1, settings)
+    spoil_start(net, settings)
+    assert not any(
+        one.any() for name, group in net.groups().items() if name != "head" for one in group
+    )
+    assert net.head.weight.any()
+    settings = Settings(hidden_bias=-5.0)
+    spoil_start(net, settings)
+    assert net.blocks[0].bias.unique().tolist() == [-5.0]
+
+
+def test_gradients_are_turned_round_and_overflow_in_half_precision():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([1.0, -2.0])
+    spoil_gradients([weight], Settings(), ascend=True)
+    assert weight.grad.tolist() == [-1.0, 2.0]
+    spoil_gradients([weight], Settings(half_overflow=4e4), ascend=False)
+    assert weight.grad.isinf().tolist() == [False, True]

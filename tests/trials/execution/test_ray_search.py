@@ -1,0 +1,107 @@
+"""Searches and schedulers on a real local Ray."""
+
+import optuna
+import pytest
+import toy_sweeps
+
+from sickbay.service.sweeps.runner import Options, run
+from sickbay.trials.execution import ray_cluster
+from sickbay.trials.search.study import is_configuration
+from sickbay.trials.store import open_store
+from sickbay.trials.store.tables import load_tables
+
+pytestmark = pytest.mark.filterwarnings(
+    # Ray's own, on our Python and packages
+    "ignore::DeprecationWarning",
+    "ignore::FutureWarning",
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+
+RANGE = {"lr": {"low": 1e-3, "high": 10.0, "log": True}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray():
+    with ray_cluster.connected(ray_cluster.Cluster(cpus=2)):
+        yield
+
+
+def run_it(store, **changes):
+    keys = {"factors": RANGE, "seeds": 2, "budget": {"trials": 12}, "fixed": {"epochs": 8}}
+    return run(toy_sweeps.spec(**keys | changes), str(store), Options(cpus=2))
+
+
+def table(store):
+    return load_tables(open_store(str(store)), ["trials"]).tables["trials"].to_pylist()
+
+
+def studies(store):
+    [journal] = (store / "_studies").glob("*.journal")
+    backend = optuna.storages.journal.JournalFileBackend(str(journal))
+    storage = optuna.storages.JournalStorage(backend)
+    return [
+        optuna.load_study(study_name=name, storage=storage)
+        for name in optuna.get_all_study_names(storage)
+    ]
+
+
+def test_a_search_on_ray_tells_the_study_what_the_store_holds(tmp_path):
+    result = run_it(tmp_path, design="tpe")
+    assert (result.state, result.ran, result.failed) == ("finished", 12, 0)
+    rows = {row["trial_id"]: row for row in table(tmp_path)}
+    [study] = studies(tmp_path)
+    told = [one for one in study.trials if is_configuration(one)]
+    assert len(told) == 6
+    assert {trial for one in told for trial in one.user_attrs["trials"]} == set(rows)
+    for one in told:
+        labels = [rows[trial]["label"] for trial in one.user_attrs["trials"]]
+        assert one.user_attrs["pathological"] == labels.count("pathological")
+        assert one.params["lr"] == rows[one.user_attrs["trials"][0]]["lr"]
+    assert run_it(tmp_path, design="tpe").ran == 0
+
+
+def test_several_objectives_go_through_ray(tmp_path):
+    goals = [
+        {"signal": "val_loss", "goal": "minimize"},
+        {"signal": "output_variance_ratio", "goal": "maximize"},
+    ]
+    assert run_it(tmp_path, design="nsga2", objective=goals).state == "finished"
+    [study] = studies(tmp_path)
+    assert all(len(one.values) == 2 for one in study.trials if is_configuration(one))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["asha", "median"])
+def test_a_scheduler_prunes_what_falls_behind_and_never_the_baseline(tmp_path, kind):
+    levels = [0.1, *(round(0.001 * n, 4) for n in range(1, 12))]
+    result = run_it(
+        tmp_path,
+        design="grid",
+        factors={"lr": levels},
+        budget={},
+        fixed={"epochs": 16},
+        early_stop={"scheduler": kind},
+    )
+    assert result.state == "finished"
+    rows = table(tmp_path)
+    assert len(rows) == 24
+    pruned = [row for row in rows if row["state"] == "pruned"]
+    assert pruned
+    assert all(row["epochs_run"] < 16 and row["label"] is None for row in pruned)
+    assert {row["state"] for row in rows if not row["changed"]} == {"completed"}
+    assert (
+        run_it(
+            tmp_path,
+            design="grid",
+            factors={"lr": levels},
+            budget={},
+            fixed={"epochs": 16},
+            early_stop={"scheduler": kind},
+        ).ran
+        == 0
+    )
+    without = {"design": "grid", "factors": {"lr": levels}, "budget": {}, "fixed": {"epochs": 16}}
+    again = run_it(tmp_path, **without)  # no scheduler any more: they are run to their end
+    assert again.ran == len(pruned)
+    assert {row["state"] for row in table(tmp_path)} <= {"completed", "stopped"}

@@ -1,0 +1,230 @@
+"""Searches without Ray: what is suggested, what the sampler is told, what a kill leaves behind."""
+
+import math
+from dataclasses import replace
+
+import optuna
+import pytest
+import toy_sweeps
+
+from sickbay.service.sweeps.runner import Options, prepare, run
+from sickbay.trials import registry
+from sickbay.trials.contract import TrialState
+from sickbay.trials.events import Ended
+from sickbay.trials.execution.inline import open_search
+from sickbay.trials.execution.trial import TrialJob
+from sickbay.trials.search.loop import SearchTask
+from sickbay.trials.search.study import is_configuration, open_storage, study_file
+from sickbay.trials.spec import check_spec, parse_spec, plan
+from sickbay.trials.store import open_store
+from sickbay.trials.store.tables import load_tables
+
+HERE = Options(in_process=True)
+RANGES = {
+    "lr": {"low": 1e-3, "high": 10.0, "log": True},
+    "init": ["random", "zeros"],
+}
+
+
+def raw(**changes):
+    keys = {"design": "tpe", "factors": RANGES, "seeds": 2, "budget": {"trials": 20}}
+    return toy_sweeps.spec(**keys | {"fixed": {"epochs": 8}} | changes)
+
+
+def task_of(store, **changes):
+    workload = registry.workload(toy_sweeps.TOY)
+    spec = check_spec(parse_spec(raw(**changes)), workload)
+    return SearchTask(spec, workload, plan.sweep_identity(spec, workload), open_store(str(store)))
+
+
+def study_of(store, **changes):
+    task = task_of(store, **changes)
+    storage = open_storage(study_file(task.store, task.sweep_id))
+    return optuna.load_study(study_name=task.study_name, storage=storage)
+
+
+def table(store):
+    return load_tables(open_store(str(store)), ["trials"]).tables["trials"].to_pylist()
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "nsga2", "boundary"])
+def test_each_search_runs_its_configurations_with_every_seed_the_baseline_first(tmp_path, sampler):
+    factors = {"lr": RANGES["lr"]} if sampler == "boundary" else RANGES
+    keys = {"design": sampler, "factors": factors}
+    result = run(raw(**keys), str(tmp_path), HERE)
+    assert (result.state, result.ran, result.planned) == ("finished", 20, 20)
+    rows = table(tmp_path)
+    configs = {(row["lr"], row["init"]) for row in rows}
+    assert len(rows) == 2 * len(configs) == 20
+    assert (0.1, "random") in configs
+    assert all(1e-3 <= row["lr"] <= 10 for row in rows)
+    study = study_of(tmp_path, **keys)
+    first = study.trials[0]
+    assert first.params["lr"] == 0.1
+    told = [one for one in study.trials if is_configuration(one)]
+    assert len(told) == 10
+    assert {one.state.name for one in told} == {"COMPLETE"}
+    assert prepare(raw(**keys), str(tmp_path)).left == 0
+
+
+def test_ids_are_those_of_a_design_and_what_it_ran_is_not_run_again(tmp_path):
+    levels = {"init": ["random", "zeros"], "momentum": [0.0, 0.5]}
+    grid = run(raw(design="grid", factors=levels, budget={}), str(tmp_path), HERE)
+    searched = run(raw(design="tpe", factors=levels, budget={"trials": 8}), str(tmp_path), HERE)
+    assert grid.sweep_id == searched.sweep_id
+    assert (grid.ran, searched.ran, searched.state) == (8, 0, "finished")
+    assert len(table(tmp_path)) == 8
+
+
+def test_a_space_that_is_used_up_ends_the_search(tmp_path):
+    result = run(raw(factors={"init": ["random", "zeros"]}), str(tmp_path), HERE)
+    assert (result.state, result.ran) == ("finished", 4)
+
+
+def test_a_pathological_configuration_is_infeasible_and_never_lucky_nor_nan(tmp_path):
+    """lr 10 diverges; the fault `nan` gives NaN: neither may look good to the sampler."""
+    keys = {"factors": {"lr": [0.1, 0.05, 10.0], "fault": ["none", "nan"]}, "seeds": 2}
+    run(raw(**keys, budget={"trials": 12}), str(tmp_path), HERE)
+    rows = table(tmp_path)
+    sick = {(row["lr"], row["fault"]) for row in rows if row["label"] == "pathological"}
+    assert {(10.0, "none"), (0.1, "nan")} <= sick
+    sound = [row["objective"] for row in rows if row["label"] == "healthy"]
+    study = study_of(tmp_path, **keys, budget={"trials": 12})
+    told = [one for one in study.trials if is_configuration(one)]
+    assert len(told) == 6
+    for one in told:
+        is_sick = (one.params["lr"], one.params["fault"]) in sick
+        assert (one.constraints["pathological"] > 0) == is_sick
+        assert math.isfinite(one.value)
+        assert one.user_attrs["stand_in"] == is_sick
+        if is_sick:
+            assert one.value >= max(sound)  # the worst that is known to be sound, or no skill
+            assert one.user_attrs["pathologies"]
+    assert study.best_trial.params["fault"] == "none"  # Optuna itself leaves the infeasible out
+
+
+def test_the_value_is_the_median_over_the_seeds(tmp_path):
+    keys = {"factors": {"lr": [0.1, 0.05]}, "seeds": 3, "budget": {"trials": 6}}
+    run(raw(**keys), str(tmp_path), HERE)
+    for one in study_of(tmp_path, **keys).trials[:1]:
+        values = sorted(row["objective"] for row in table(tmp_path) if row["lr"] == 0.1)
+        assert one.value == values[1]
+
+
+def test_a_failed_seed_is_left_out_and_a_configuration_without_any_fails(tmp_path):
+    keys = {"factors": {"fault": ["none", "raise"]}, "budget": {"trials": 4}}
+    run(raw(**keys), str(tmp_path), HERE)
+    told = [one for one in study_of(tmp_path, **keys).trials if is_configuration(one)]
+    states = {one.params["fault"]: one.state.name for one in told}
+    assert states == {"none": "COMPLETE", "raise": "FAIL"}
+
+
+def test_several_objectives_are_told_together(tmp_path):
+    goals = [
+        {"signal": "val_loss", "goal": "minimize"},
+        {"signal": "output_variance_ratio", "goal": "maximize"},
+    ]
+    keys = {"design": "nsga2", "objective": goals}
+    run(raw(**keys), str(tmp_path), HERE)
+    study = study_of(tmp_path, **keys)
+    assert [one.name for one in study.directions] == ["MINIMIZE", "MAXIMIZE"]
+    assert all(len(one.values) == 2 for one in study.trials if is_configuration(one))
+    again = run(raw(**keys), str(tmp_path), HERE)
+    assert again.ran == 0
+
+
+def test_constraints_and_conditions_hold_in_a_search(tmp_path):
+    keys = {
+        "factors": {**RANGES, "momentum": {"low": 0.0, "high": 0.9}},
+        "constraints": ["lr < 1 or momentum < 0.1"],
+    }
+    run(raw(**keys), str(tmp_path), HERE)
+    rows = table(tmp_path)
+    assert len(rows) == 20
+    assert all(row["lr"] < 1 or row["momentum"] < 0.1 for row in rows)
+    nested = {"conditions": {"lr": {"init": ["zeros"]}}}
+    run(raw(name="nested", **nested), str(tmp_path), HERE)
+    rows = [row for row in table(tmp_path) if row["sweep_id"].startswith("nested")]
+    assert {row["lr"] for row in rows if row["init"] == "random"} == {0.1}
+
+
+def drive(search, task, store, trials):
+    """Run so many trials by hand; gives back what was suggested."""
+    given = []
+    while len(given) < trials:
+        trial = search.next()
+        if trial is None:
+            break
+        given.append(trial)
+        job = toy_sweeps.job(store)
+        job = replace(job, sweep_id=task.sweep_id, trial=trial, objective=task.goals[0])
+        search.ended(Ended.of(toy_sweeps.run_to_end(replace(job, workdir=str(store) + "-w"))))
+    return given
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    ["boundary", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tpe", "gp", "nsga2"))],
+)
+def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path, sampler):
+    """Half-way through a configuration, in a new process's eyes: same suggestions, none twice."""
+    factors = {"lr": RANGES["lr"], "momentum": {"low": 0.0, "high": 0.9}}
+    keys = {"design": sampler, "factors": factors, "budget": {"trials": 40}}
+    whole_task = task_of(tmp_path / "whole", **keys)
+    whole = drive(open_search(whole_task, lambda _: False), whole_task, tmp_path / "whole", 24)
+    task = task_of(tmp_path / "cut", **keys)
+    first = drive(open_search(task, lambda _: False), task, tmp_path / "cut", 11)
+    done = {trial.trial_id for trial in first}
+    rest = drive(open_search(task, done.__contains__), task, tmp_path / "cut", 13)
+    assert [one.trial_id for one in whole] == [one.trial_id for one in first + rest]
+    assert len({one.trial_id for one in first + rest}) == 24
+
+
+def test_half_a_line_and_a_lock_that_a_killed_driver_left_are_removed(tmp_path):
+    run(raw(budget={"trials": 6}), str(tmp_path), HERE)
+    [journal] = (tmp_path / "_studies").glob("*.journal")
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 4, "worker')
+    (journal.parent / f"{journal.name}.lock").symlink_to(journal)
+    result = run(raw(budget={"trials": 12}), str(tmp_path), HERE)
+    assert (result.state, result.ran) == ("finished", 6)
+    assert journal.read_bytes().startswith(whole)
+
+
+def test_more_budget_and_more_seeds_extend_a_search(tmp_path):
+    run(raw(budget={"trials": 6}), str(tmp_path), HERE)
+    more = run(raw(budget={"trials": 10}), str(tmp_path), HERE)
+    assert (more.ran, more.planned) == (4, 10)
+    seeds = run(raw(seeds=3, budget={"trials": 15}), str(tmp_path), HERE)
+    assert (seeds.ran, seeds.planned) == (5, 15)
+
+
+def test_two_runs_of_one_spec_suggest_the_same(tmp_path):
+    tables = []
+    for name in ("a", "b"):
+        run(raw(budget={"trials": 26}), str(tmp_path / name), HERE)
+        tables.append(sorted(row["trial_id"] for row in table(tmp_path / name)))
+    assert tables[0] == tables[1]
+
+
+def test_a_scheduler_needs_trials_side_by_side(tmp_path):
+    with pytest.raises(ValueError, match="leave out --in-process, or set `scheduler: none`"):
+        run(raw(early_stop={"scheduler": "asha"}), str(tmp_path / "s"), HERE)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_pruned_trial_has_its_own_state_and_no_label_unless_it_is_pathological(tmp_path):
+    from sickbay.trials.execution.trial import Pruned, run_trial
+
+    for fault, label in (("none", None), ("nan", "pathological")):
+        job: TrialJob = toy_sweeps.job(tmp_path / "store", fault=fault)
+        job = replace(job, policy=replace(job.policy, stop_pathological=False))
+        running = run_trial(job)
+        for _ in range(6):
+            next(running)
+        with pytest.raises(StopIteration) as end:
+            running.throw(Pruned())
+        record = end.value.value
+        assert record.state is TrialState.PRUNED
+        assert record.epochs_run == 6
+        assert (record.label and str(record.label.health)) == label
