@@ -1,7 +1,7 @@
 """What a detector is, and how to write one.
 
     @detector(name="my_alarm", version="1.0", severity=Severity.WARNING, signals=("val_loss",), ...)
-    def detect(history: History) -> Outcome:
+    def detect(history: History) -> RuleResult:
         if ...:
             return fired("Validation loss 3.1 is ...", onset=4)
         return clear("Validation loss 0.4 is ...")
@@ -21,7 +21,7 @@ from sickbay.trials.history import History
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RuleResult:
     """What a detector's rule found, before it is signed; the fields are those of `Finding`."""
 
     state: FindingState
@@ -35,7 +35,7 @@ class Outcome:
     remedy: str | None = None
 
 
-Rule = Callable[[History], Outcome | Finding]
+Rule = Callable[[History], RuleResult | Finding]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Detector:
             outcome = self._without_rule(history) or self.function(history)
         return outcome if isinstance(outcome, Finding) else self._sign(outcome)
 
-    def _without_rule(self, history: History) -> Outcome | None:
+    def _without_rule(self, history: History) -> RuleResult | None:
         kind = history.facts.kind
         if self.kinds and kind is not TaskKind.UNKNOWN and kind not in self.kinds:
             known = ", ".join(self.kinds)
@@ -103,7 +103,7 @@ class Detector:
             return bool(found)
         return any(not np.isnan(history.vectors(name)).all() for name in found)
 
-    def _sign(self, outcome: Outcome) -> Finding:
+    def _sign(self, outcome: RuleResult) -> Finding:
         evidence = {name: _plain(value) for name, value in outcome.evidence.items()}
         acts = outcome.state in (FindingState.FIRED, FindingState.SUSPECT)
         remedy = self.remedy if outcome.remedy is None else outcome.remedy
@@ -185,10 +185,10 @@ def fired(
     confidence: float | None = None,
     evidence: Mapping[str, float] | None = None,
     remedy: str | None = None,
-) -> Outcome:
+) -> RuleResult:
     """Say that the pathology is there, since epoch `onset`; `remedy` replaces its own."""
     state, numbers = FindingState.FIRED, evidence or {}
-    return Outcome(
+    return RuleResult(
         state, reason, severity, onset, statistic, threshold, confidence, numbers, remedy
     )
 
@@ -200,9 +200,9 @@ def suspect(
     statistic: float | None = None,
     threshold: float | None = None,
     evidence: Mapping[str, float] | None = None,
-) -> Outcome:
+) -> RuleResult:
     """Say that something is odd, but does not suffice to fire. Counts as judged."""
-    return Outcome(
+    return RuleResult(
         FindingState.SUSPECT, reason, None, onset, statistic, threshold, None, evidence or {}
     )
 
@@ -214,23 +214,23 @@ def clear(
     threshold: float | None = None,
     confidence: float | None = None,
     evidence: Mapping[str, float] | None = None,
-) -> Outcome:
+) -> RuleResult:
     """Say that the pathology is not there, though the signals that would show it are."""
-    return Outcome(
+    return RuleResult(
         FindingState.CLEAR, reason, None, None, statistic, threshold, confidence, evidence or {}
     )
 
 
 def insufficient(
     reason: str, *, statistic: float | None = None, threshold: float | None = None
-) -> Outcome:
+) -> RuleResult:
     """Say that nothing can be said yet; the reason tells what more it takes."""
-    return Outcome(
+    return RuleResult(
         FindingState.INSUFFICIENT_EVIDENCE, reason, statistic=statistic, threshold=threshold
     )
 
 
-def more_evaluations(history: History, needed: int) -> Outcome | None:
+def more_evaluations(history: History, needed: int) -> RuleResult | None:
     """Say `insufficient`, and how many more, if there are fewer than `needed` evaluations."""
     lacking = needed - len(history)
     if lacking <= 0:
@@ -242,22 +242,22 @@ def more_evaluations(history: History, needed: int) -> Outcome | None:
     )
 
 
-def missing(*names: str) -> Outcome:
+def missing(*names: str) -> RuleResult:
     """Say that these signals were never recorded as numbers."""
     words = [" or ".join(f"`{part}`" for part in name.split("|")) for name in names]
-    return Outcome(
+    return RuleResult(
         FindingState.MISSING_SIGNAL, f"The history has no numbers for {', '.join(words)}."
     )
 
 
-def missing_fact(what: str) -> Outcome:
+def missing_fact(what: str) -> RuleResult:
     """Say that the task's facts leave something open that the detector must know."""
-    return Outcome(FindingState.MISSING_SIGNAL, f"The task's facts do not tell {what}.")
+    return RuleResult(FindingState.MISSING_SIGNAL, f"The task's facts do not tell {what}.")
 
 
-def not_applicable(reason: str) -> Outcome:
+def not_applicable(reason: str) -> RuleResult:
     """Say that the question makes no sense for this task."""
-    return Outcome(FindingState.NOT_APPLICABLE, reason)
+    return RuleResult(FindingState.NOT_APPLICABLE, reason)
 
 
 def _plain(value: float | None) -> float | None:

@@ -25,7 +25,7 @@ class Retried:
 
 
 @dataclass(frozen=True)
-class Ended:
+class TrialEnded:
     """A trial ended and is stored. `error_key` is equal for equal mistakes of the user's code."""
 
     trial_id: str
@@ -38,7 +38,7 @@ class Ended:
     error_key: str | None = None
 
     @classmethod
-    def of(cls, record: TrialRecord) -> "Ended":
+    def of(cls, record: TrialRecord) -> "TrialEnded":
         """Cut a trial's record down to what a progress display shows."""
         label = record.label
         return cls(
@@ -58,7 +58,7 @@ class Ended:
         return self.health == Health.HEALTHY
 
 
-Event = Started | Retried | Ended
+Event = Started | Retried | TrialEnded
 Watch = Callable[[Event], None]
 
 
@@ -88,7 +88,7 @@ class StormWatch:
         self._key: str | None = None
         self._count = 0
 
-    def see(self, ended: Ended) -> ErrorStorm | None:
+    def see(self, ended: TrialEnded) -> ErrorStorm | None:
         """Take in an ended trial; give back the error that should end the sweep, if it is time."""
         self._count = self._count + 1 if ended.error_key == self._key else 1
         self._key = ended.error_key

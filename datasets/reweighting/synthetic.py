@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sickbay.datasets.reweighting.frames import BOX_SIZE, Floats, Frames, bev_grids
+from sickbay.datasets.reweighting.frames import BOX_SIZE, Frames, bev_grids
+from sickbay.datasets.shared.detection_sample import Floats
 
 SYNTHETIC = "synthetic"
 CLASSES = ("car", "cyclist", "van")

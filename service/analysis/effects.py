@@ -30,7 +30,7 @@ from sickbay.service.analysis.statistics import (
     ALPHA,
     NOTHING,
     Estimate,
-    Share,
+    Proportion,
     clustered_wilson,
     holm_adjusted,
     improvement,
@@ -103,7 +103,7 @@ class LevelEffect:
     difference: Estimate
     iqm: Estimate
     ranked_pairs: int
-    improvement: Share
+    improvement: Proportion
     p_holm: float
     improvement_p_holm: float
     verdict: Verdict

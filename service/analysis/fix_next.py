@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sickbay.service.analysis.fix_values import (
     Candidate,
-    Change,
+    LevelChange,
     Levels,
     StoredTrial,
     config_key,
@@ -82,12 +82,12 @@ def next_candidates(
     return tuple(found[:MOST_CANDIDATES])
 
 
-def _changed(trial: StoredTrial, changes: Sequence[Change]) -> dict[str, Scalar]:
+def _changed(trial: StoredTrial, changes: Sequence[LevelChange]) -> dict[str, Scalar]:
     after = {one.setting: one.after for one in changes if one.after is not None}
     return {**trial.config, **after}
 
 
-def _single(trial: StoredTrial, known: Evidence, levels: Sequence[Levels]) -> Iterator[Change]:
+def _single(trial: StoredTrial, known: Evidence, levels: Sequence[Levels]) -> Iterator[LevelChange]:
     """Change one setting to each other level that the store, the spec or the workload has."""
     for setting, before in sorted(trial.config.items()):
         others: dict[Hashable, Scalar] = {}
@@ -97,10 +97,10 @@ def _single(trial: StoredTrial, known: Evidence, levels: Sequence[Levels]) -> It
         others.pop(level_key(before), None)
         promising = sorted(others, key=lambda key: -_chance((setting, key), known))
         for key in promising[:MOST_LEVELS]:
-            yield Change(setting, before, others[key])
+            yield LevelChange(setting, before, others[key])
 
 
-def _candidate(changes: tuple[Change, ...], known: Evidence) -> Candidate:
+def _candidate(changes: tuple[LevelChange, ...], known: Evidence) -> Candidate:
     places = [(one.setting, level_key(one.after)) for one in changes]
     told = [
         f"{known.well[place]} of {known.seen[place]} trials with {one.setting} "

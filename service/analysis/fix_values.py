@@ -11,7 +11,7 @@ Levels = Mapping[str, Sequence[Scalar]]
 
 
 @dataclass(frozen=True)
-class Change:
+class LevelChange:
     """One setting, from what the trial has to what it would have."""
 
     setting: str
@@ -28,7 +28,7 @@ class Fix:
     trials of it were cancelled or pruned and say nothing.
     """
 
-    changes: tuple[Change, ...]
+    changes: tuple[LevelChange, ...]
     healthy: int
     of: int
     low: float
@@ -45,7 +45,7 @@ class Candidate:
     healthy share of the stored trials that have it, (healthy + 1) / (trials + 2), multiplied.
     """
 
-    changes: tuple[Change, ...]
+    changes: tuple[LevelChange, ...]
     chance: float
     reason: str
 
@@ -94,17 +94,17 @@ class StoredTrial:
         return self.label == Health.HEALTHY
 
 
-def words(changes: Sequence[Change]) -> str:
+def words(changes: Sequence[LevelChange]) -> str:
     """Write changes as a person reads them: `initialization zeros -> random and lr 0.1 -> 0.01`."""
     return " and ".join(
         f"{one.setting} {shown(one.before)} -> {shown(one.after)}" for one in changes
     )
 
 
-def changes_between(before: Config, after: Config) -> tuple[Change, ...]:
+def changes_between(before: Config, after: Config) -> tuple[LevelChange, ...]:
     """List the settings in which two configurations differ, by name."""
     return tuple(
-        Change(setting, before.get(setting), after.get(setting))
+        LevelChange(setting, before.get(setting), after.get(setting))
         for setting in sorted({*before, *after})
         if level_key(before.get(setting)) != level_key(after.get(setting))
     )

@@ -15,9 +15,9 @@ from statistics import NormalDist
 from sickbay.service.analysis.fix_next import Evidence, evidence, next_candidates
 from sickbay.service.analysis.fix_values import (
     Candidate,
-    Change,
     Fix,
     Fixes,
+    LevelChange,
     Levels,
     StoredTrial,
     changes_between,
@@ -29,7 +29,16 @@ from sickbay.service.query.lookup import stored_spec
 from sickbay.service.query.sqltext import name, text
 from sickbay.trials.store import Store
 
-__all__ = ["Candidate", "Change", "Fix", "Fixes", "fixes_for", "healer", "sweep_fixes", "words"]
+__all__ = [
+    "Candidate",
+    "Fix",
+    "Fixes",
+    "LevelChange",
+    "fix_finder",
+    "fixes_for",
+    "sweep_fixes",
+    "words",
+]
 
 
 @dataclass(frozen=True)
@@ -51,10 +60,10 @@ def fixes_for(store: Store, prefix: str, more: Levels | None = None) -> Fixes:
     QueryError if no trial, or more than one, begins like this.
     """
     sweep_id, trial_id = find_trial(store, prefix)
-    return healer(store, sweep_id, more)(trial_id)
+    return fix_finder(store, sweep_id, more)(trial_id)
 
 
-def healer(store: Store, sweep_id: str, more: Levels | None = None) -> Callable[[str], Fixes]:
+def fix_finder(store: Store, sweep_id: str, more: Levels | None = None) -> Callable[[str], Fixes]:
     """Read once what the store has for the trials of a sweep; gives `fixes_for` of any of them.
 
     What it gives raises KeyError for a trial that had not ended when the store was read.
@@ -183,7 +192,7 @@ def _known(trial: StoredTrial, whole: Sequence[Sequence[StoredTrial]]) -> tuple[
     return tuple(found)
 
 
-def _fix(changes: tuple[Change, ...], mine: Sequence[StoredTrial], seed: int) -> Fix:
+def _fix(changes: tuple[LevelChange, ...], mine: Sequence[StoredTrial], seed: int) -> Fix:
     seeds = tuple(sorted(one.seed for one in mine if not one.cut_short))
     n = len(seeds)
     return Fix(changes, n, n, _lower_end(n), seeds, seed in seeds, len(mine) - n)

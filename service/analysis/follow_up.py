@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sickbay.service.analysis.fixes import Change, Fixes, words
+from sickbay.service.analysis.fixes import Fixes, LevelChange, words
 from sickbay.service.query.lookup import SweepError, stored_spec
 from sickbay.trials import registry
 from sickbay.trials.contract import Scalar
@@ -107,10 +107,10 @@ def write_spec(made: FollowUp, path: Path, *, replace: bool = False) -> None:
 
 
 def _shape(
-    options: Sequence[tuple[Change, ...]],
-) -> tuple[str, dict[str, list[Scalar]], list[tuple[Change, ...]]]:
+    options: Sequence[tuple[LevelChange, ...]],
+) -> tuple[str, dict[str, list[Scalar]], list[tuple[LevelChange, ...]]]:
     """Choose a plan, its factors with the sick level first, and the options that are in it."""
-    used: list[tuple[Change, ...]]
+    used: list[tuple[LevelChange, ...]]
     if len(options[0]) == 1:
         used = [changes for changes in options if len(changes) == 1]
         shape = "one_factor"
@@ -158,5 +158,5 @@ def _planned(made: Mapping[str, Any], fixes: Fixes) -> tuple[int, bool]:
     return len(trials), any(one.trial_id == fixes.trial_id for one in trials)
 
 
-def _listed(options: Sequence[tuple[Change, ...]]) -> str:
+def _listed(options: Sequence[tuple[LevelChange, ...]]) -> str:
     return "; ".join(words(changes) for changes in options)

@@ -44,7 +44,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Share:
+class Proportion:
     """A probability with its 95 % interval, and the p-value of "it is one half".
 
     NaN, 0.0, 1.0 and NaN where there is no pair.
@@ -149,7 +149,7 @@ def interquartile_effect(
     return student_estimate(plain.mean, plain.error * max(1.0, whole.error / naive), degrees)
 
 
-def improvement(scores: Sequence[float], seeds: Sequence[Hashable]) -> Share:
+def improvement(scores: Sequence[float], seeds: Sequence[Hashable]) -> Proportion:
     """Average scores of pairs, shape (n,): 1 for won, 0 for lost, 0.5 for a tie.
 
     The interval is `clustered_wilson`'s. The p-value is that of flipping who won in whole seeds,
@@ -159,13 +159,13 @@ def improvement(scores: Sequence[float], seeds: Sequence[Hashable]) -> Share:
     if not set(scores) <= {0.0, 0.5, 1.0}:
         raise ValueError(f"scores are 0, 0.5 or 1; these are {sorted(set(scores))}")
     if not scores:
-        return Share(float("nan"), 0.0, 1.0, float("nan"))
+        return Proportion(float("nan"), 0.0, 1.0, float("nan"))
     margins: dict[Hashable, int] = {}
     for score, seed in zip(scores, seeds, strict=True):
         margins[seed] = margins.get(seed, 0) + round(2 * score) - 1
     value = float(np.mean(scores))
     low, high = clustered_wilson(scores, seeds)
-    return Share(value, low, high, sign_flip(list(margins.values())))
+    return Proportion(value, low, high, sign_flip(list(margins.values())))
 
 
 def clustered_wilson(scores: Sequence[float], seeds: Sequence[Hashable]) -> tuple[float, float]:

@@ -100,7 +100,7 @@ async def healthz() -> dict[str, str]:
 
 
 async def _unexpected(request: object, error: Exception) -> JSONResponse:
-    """Our own mistake: the traceback is for the log, not for the asker."""
+    """Our own mistake: the traceback is for the log, not for the caller."""
     del request
     LOG.error("unexpected error", exc_info=error)
     return error_answer(500, "an error of Sickbay's own: the service's log has it")

@@ -69,7 +69,7 @@ class Guard:
 
 
 def need(role: Role) -> Callable[..., Token]:
-    """A dependency of a route: the asker's token, if its role allows this one."""
+    """A dependency of a route: the caller's token, if its role allows this one."""
 
     def check(
         request: Request,

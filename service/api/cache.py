@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sickbay.service.analysis.fixes import Fixes, healer
+from sickbay.service.analysis.fixes import Fixes, fix_finder
 from sickbay.service.query.engine import trials
 from sickbay.service.query.status import overview
 from sickbay.service.summary.trial_book import ByTrial, TrialBook, read_book, read_epochs
@@ -190,15 +190,15 @@ class Shelf:
     def fixes(self, sweep_id: str, trial_id: str) -> Fixes:
         """What heals an ended trial; what other sweeps tell of it is looked for by the minute."""
         heal = self._memo.answer(
-            ("healer", sweep_id),
+            ("fix_finder", sweep_id),
             lambda: (self._mark(sweep_id), int(time.monotonic() / 60.0)),
-            lambda: healer(self.store, sweep_id),
+            lambda: fix_finder(self.store, sweep_id),
         )
         try:
             return heal(trial_id)
         except KeyError:  # it has ended since
             reading()
-            return healer(self.store, sweep_id)(trial_id)
+            return fix_finder(self.store, sweep_id)(trial_id)
 
     def epochs(self, sweep_id: str) -> ByTrial | None:
         """The evaluations of a sweep's ended trials, of running ones some; None for too many."""

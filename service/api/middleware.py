@@ -1,7 +1,7 @@
 """What every request passes first: its size, its host and origin; and what every answer carries.
 
 One plain ASGI layer, as the framework's own middleware would buffer event streams and hide whether
-the asker has left.
+the caller has left.
 """
 
 import time

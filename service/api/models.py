@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sickbay.service.external_logs.judge import Told
+from sickbay.service.external_logs.judge import LogOptions
 from sickbay.service.external_logs.options import (
     parse_classes,
     parse_floors,
@@ -126,9 +126,9 @@ class DiagnoseBody(BaseModel):
     running: bool = False
     run: str | None = None
 
-    def told(self) -> Told:
+    def told(self) -> LogOptions:
         """The same as values; raises ValueError as the command line does."""
-        return Told(
+        return LogOptions(
             names=parse_names([f"{mine}={signal}" for mine, signal in self.map.items()]),
             task=parse_task(self.task),
             classes=parse_classes(",".join(map(str, self.classes)) if self.classes else None),

@@ -17,7 +17,7 @@ from sickbay.service.api.cache import Shelf
 from sickbay.service.api.errors import ApiError
 from sickbay.service.api.routes_read import SweepName, find_known, in_thread, json_answer, shelf_of
 from sickbay.service.api.tokens import Role
-from sickbay.service.charts.axes import Axis, axis_of
+from sickbay.service.charts.axes import FactorAxis, axis_of
 from sickbay.service.charts.reference_lines import label_of, reference_lines_of
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import find_sweep, state_of
@@ -232,7 +232,7 @@ def _map(store: Store, values: Values, asked: Sequence[str | None]) -> dict[str,
     }
 
 
-def _axis(axis: Axis) -> dict[str, Any]:
+def _axis(axis: FactorAxis) -> dict[str, Any]:
     return {"factor": axis.factor, "names": list(axis.names)}
 
 

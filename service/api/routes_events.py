@@ -33,7 +33,7 @@ router = APIRouter(prefix="/api", tags=["live"], dependencies=[Depends(need(Role
 
 
 @dataclass(frozen=True)
-class Change:
+class StoreChange:
     """One event: its number, which sweep it is about, and its text."""
 
     number: int
@@ -52,8 +52,8 @@ class Feed:
         """Begin with nothing seen and nobody listening."""
         self._shelf = shelf
         self._seen: dict[str, dict[str, Any]] = {}
-        self._listeners: set[asyncio.Queue[Change | None]] = set()
-        self._recent: deque[Change] = deque(maxlen=REMEMBERED)
+        self._listeners: set[asyncio.Queue[StoreChange | None]] = set()
+        self._recent: deque[StoreChange] = deque(maxlen=REMEMBERED)
         self._number = 0
 
     async def run(self) -> None:
@@ -75,7 +75,7 @@ class Feed:
 
     async def _tell(self, sweep: dict[str, Any]) -> None:
         self._number += 1
-        change = Change(self._number, sweep["sweep_id"], json.dumps(sweep, default=str))
+        change = StoreChange(self._number, sweep["sweep_id"], json.dumps(sweep, default=str))
         self._recent.append(change)
         for place, queue in enumerate(list(self._listeners)):
             if place % AT_ONCE == AT_ONCE - 1:
@@ -89,7 +89,7 @@ class Feed:
 
     async def listen(self, sweep_id: str | None, last: int | None) -> AsyncIterator[str]:
         """Events as text: those missed since `last`, then each as it comes, pings in between."""
-        queue: asyncio.Queue[Change | None] = asyncio.Queue(BEHIND)
+        queue: asyncio.Queue[StoreChange | None] = asyncio.Queue(BEHIND)
         self._listeners.add(queue)
         try:
             yield "retry: 2000\n\n"

@@ -211,7 +211,7 @@ async def sql(request: Request, body: SqlBody) -> Response:
     """One read-only SELECT over trials, epochs, findings, labels, sweeps; at most 10,000 rows.
 
     DuckDB may open no file, no network, no extension and change no setting. A query has a process
-    of its own, which is killed when it takes more than its time or memory, and when the asker
+    of its own, which is killed when it takes more than its time or memory, and when the caller
     leaves. Four run at once, sixteen wait for their turn; who finds more waiting, or waits for
     more than 20 s, gets a 429.
     """

@@ -1,6 +1,6 @@
 """How a factor is laid out in a picture: by its levels, or, where it has too many, in bins.
 
-The SQL of a picture groups by `Axis.sql`, so that its numbers can be recomputed as they are drawn.
+The SQL of a picture groups by `FactorAxis.sql`, so its numbers can be recomputed as they are drawn.
 """
 
 import itertools
@@ -24,7 +24,7 @@ _LOG_SPAN = 100.0  # positive values over more than this are binned in the logar
 
 
 @dataclass(frozen=True)
-class Axis:
+class FactorAxis:
     """A factor as an axis: the name of every place on it, and which place a group of SQL is at.
 
     `sql` is what to group by: the factor's column, or the number of its bin. `edges` are those of
@@ -50,7 +50,7 @@ class Axis:
         return min(max(place, 0), len(self.names) - 1)
 
 
-def axis_of(values: Values, factor: str) -> Axis | None:
+def axis_of(values: Values, factor: str) -> FactorAxis | None:
     """Lay a factor out; None if it has one level, or too many that are no numbers."""
     column = 1 + values.factors.index(factor)
     seen = Counter(level_key(trial.key[column]) for trial in values.trials)
@@ -64,7 +64,7 @@ def axis_of(values: Values, factor: str) -> Axis | None:
     if len(levels) <= MOST_LEVELS:
         ordered = sorted(levels) if plain else _in_order(levels, _listed(values, factor))
         places = {level_key(one): place for place, one in enumerate(ordered)}
-        return Axis(factor, name(factor), tuple(level(one) for one in ordered), places)
+        return FactorAxis(factor, name(factor), tuple(level(one) for one in ordered), places)
     if not plain:
         return None
     low, high = float(min(levels)), float(max(levels))
@@ -72,7 +72,7 @@ def axis_of(values: Values, factor: str) -> Axis | None:
     return _binned(factor, low, high, log, len(values.trials))
 
 
-def telling_axes(values: Values, most: int) -> tuple[Axis, ...]:
+def telling_axes(values: Values, most: int) -> tuple[FactorAxis, ...]:
     """Lay out the factors in which health differs most between levels, the most telling first.
 
     Their order is by the mean square between levels of the share that is healthy.
@@ -113,7 +113,7 @@ def _range_of(values: Values, factor: str) -> tuple[float, float, bool] | None:
     return float(told["low"]), float(told["high"]), bool(told.get("log", False))
 
 
-def _binned(factor: str, low: float, high: float, log: bool, trials: int) -> Axis | None:  # noqa: FBT001 - the ends belong together
+def _binned(factor: str, low: float, high: float, log: bool, trials: int) -> FactorAxis | None:  # noqa: FBT001 - the ends belong together
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return None
     bins = BINS if trials >= _MANY else FEW_BINS
@@ -126,10 +126,10 @@ def _binned(factor: str, low: float, high: float, log: bool, trials: int) -> Axi
     ends = [start + width * k for k in range(bins + 1)]
     edges = tuple(10.0**end if log else end for end in ends)
     names = tuple(f"{a:.3g} – {b:.3g}" for a, b in itertools.pairwise(edges))
-    return Axis(factor, sql, names, {level_key(k): k for k in range(bins)}, edges, log)
+    return FactorAxis(factor, sql, names, {level_key(k): k for k in range(bins)}, edges, log)
 
 
-def _contrast(trials: Sequence[TrialLine], column: int, axis: Axis) -> float:
+def _contrast(trials: Sequence[TrialLine], column: int, axis: FactorAxis) -> float:
     """Mean square between levels of the healthy share, over what chance would make of it."""
     ended = [trial for trial in trials if trial.state != "cancelled"]
     share = sum(trial.label == "healthy" for trial in ended) / max(1, len(ended))

@@ -30,7 +30,7 @@ MOST_SEEDS = 12
 
 
 @dataclass(frozen=True)
-class Line:
+class CurveLine:
     """One trial's curve; `verdict` decides its colour and dashes, a marker stands at the onset."""
 
     verdict: str
@@ -68,7 +68,7 @@ class Panel:
     title: str
     note: str
     group: str
-    lines: tuple[Line, ...]
+    lines: tuple[CurveLine, ...]
     bands: tuple[Band, ...]
     references: tuple[Reference, ...]
 
@@ -222,7 +222,7 @@ def _panel(
         group=next((one for one in (TRAP, SICK) if group == {one}), ""),
         lines=()
         if as_bands
-        else tuple(Line(trial.verdict, _onset(trial), *curve) for trial, curve in drawn),
+        else tuple(CurveLine(trial.verdict, _onset(trial), *curve) for trial, curve in drawn),
         bands=tuple(
             _band(verdict, [pair for pair in drawn if pair[0].verdict == verdict], worst)
             for verdict, trials_of_it in verdicts.items()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sickbay.service.charts.axes import Axis, telling_axes
+from sickbay.service.charts.axes import FactorAxis, telling_axes
 from sickbay.service.query.engine import query
 from sickbay.service.query.sqltext import name, text
 from sickbay.service.summary.sample import sample
@@ -30,8 +30,8 @@ class HealthMap:
     `cells` is (x, y) -> (healthy, trials). `frontier` is estimated where both factors are ranges.
     """
 
-    x: Axis
-    y: Axis
+    x: FactorAxis
+    y: FactorAxis
     cells: Mapping[tuple[int, int], tuple[int, int]]
     sql: str
     frontier: Frontier | None = None
@@ -46,7 +46,7 @@ class HealthMap:
 class Flow:
     """How the trials of every level ended: (place, outcome) -> trials."""
 
-    axis: Axis
+    axis: FactorAxis
     outcomes: tuple[str, ...]
     counts: Mapping[tuple[int, str], int]
     sql: str
@@ -60,7 +60,9 @@ def health_maps(store: Store, values: Values) -> tuple[HealthMap, ...]:
         if len(seeds) < 2 or len(seeds) > MOST_SEEDS:
             return ()
         places = {(False, seed): place for place, seed in enumerate(values.seeds)}
-        return (health_map_of(store, values, Axis("seed", "seed", seeds, dict(places)), axes[0]),)
+        return (
+            health_map_of(store, values, FactorAxis("seed", "seed", seeds, dict(places)), axes[0]),
+        )
     pairs = itertools.combinations(axes, 2)
     wide = [(a, b) if len(a.names) >= len(b.names) else (b, a) for a, b in pairs]
     return tuple(health_map_of(store, values, x, y) for x, y in wide)
@@ -69,7 +71,7 @@ def health_maps(store: Store, values: Values) -> tuple[HealthMap, ...]:
 MOST_SEEDS = 40
 
 
-def health_map_of(store: Store, values: Values, x: Axis, y: Axis) -> HealthMap:
+def health_map_of(store: Store, values: Values, x: FactorAxis, y: FactorAxis) -> HealthMap:
     """Map health over two factors."""
     sweep = values.record.sweep_id
     sql = (
@@ -91,7 +93,7 @@ class _Span:
     log: bool
 
 
-def _frontier(values: Values, x: Axis, y: Axis) -> Frontier | None:
+def _frontier(values: Values, x: FactorAxis, y: FactorAxis) -> Frontier | None:
     """Estimate where half of the trials are pathological, over all other factors."""
     if not (x.edges and y.edges):
         return None

@@ -6,7 +6,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from sickbay.service.charts.axes import Axis
+from sickbay.service.charts.axes import FactorAxis
 from sickbay.service.charts.data import HealthMap
 from sickbay.service.charts.style import grid, note, short
 
@@ -82,7 +82,7 @@ def _cell(axes: Axes, where: tuple[int, int], healthy: int, trials: int) -> None
     )
 
 
-def _names(axis: Axis) -> list[str]:
+def _names(axis: FactorAxis) -> list[str]:
     """The words at an axis: its levels, or the edges of its bins."""
     if axis.edges:
         return [f"{one:.2g}" for one in axis.edges]
@@ -138,7 +138,7 @@ def _frontier(axes: Axes, data: HealthMap) -> None:
     )
 
 
-def _at(axis: Axis, value: float) -> float:
+def _at(axis: FactorAxis, value: float) -> float:
     """Where a value lies on an axis of bins, in places."""
     edges = np.log10(axis.edges) if axis.log else np.asarray(axis.edges)
     number = np.log10(value) if axis.log else value

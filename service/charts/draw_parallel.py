@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sickbay.service.charts.axes import Axis, axis_of
+from sickbay.service.charts.axes import FactorAxis, axis_of
 from sickbay.service.charts.style import ink, note, short, surface
 from sickbay.service.charts.svg import STYLES
 from sickbay.service.summary.formatting import SIGNS, number
@@ -101,7 +101,9 @@ def _scale(drawn: Sequence[TrialLine]) -> _Scale:
     return _Scale(found, _FAR * largest if 0.0 < largest < 1e300 else sys.float_info.max)
 
 
-def _heights(values: Values, trial: TrialLine, axes: Sequence[Axis], scale: _Scale) -> list[float]:
+def _heights(
+    values: Values, trial: TrialLine, axes: Sequence[FactorAxis], scale: _Scale
+) -> list[float]:
     """Place a trial on every axis; levels of one name are spread a little, by the seed."""
     shake = (trial.seed * 0.618034 + 0.31) % 1.0 - 0.5
     heights = []
@@ -115,7 +117,7 @@ def _heights(values: Values, trial: TrialLine, axes: Sequence[Axis], scale: _Sca
     return [*heights, scale.at(trial.objective)]
 
 
-def _within(axis: Axis, value: float) -> float:
+def _within(axis: FactorAxis, value: float) -> float:
     """How far into its bin a value lies, from 0 to 1."""
     place = axis.find(value)
     low, high = axis.edges[place : place + 2]
@@ -138,7 +140,7 @@ def _lines(axes: Axes, drawn: Sequence[TrialLine], heights: np.ndarray[tuple[int
             axes.add_collection(made)
 
 
-def _vertical(axes: Axes, k: int, axis: Axis) -> None:
+def _vertical(axes: Axes, k: int, axis: FactorAxis) -> None:
     axes.plot([k, k], [0, 1], color=note(), lw=1.0)
     axes.text(k, -0.07, short(axis.factor, 18), ha="center", va="top", fontsize=8, weight="bold")
     if axis.edges:

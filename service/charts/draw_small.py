@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sickbay.service.charts.curves import Array, Band, CurveRow, Line, Panel
+from sickbay.service.charts.curves import Array, Band, CurveLine, CurveRow, Panel
 from sickbay.service.charts.frame import Frame, frame_of
 from sickbay.service.charts.style import as_page, grid, ink, note, skin
 from sickbay.service.charts.svg import STYLES
@@ -93,7 +93,7 @@ def _ticks(frame: Frame) -> tuple[list[float], list[str]]:
     return ([frame.zero, *places], ["0", *names]) if frame.zero is not None else (places, names)
 
 
-def _draw_line(axes: Axes, line: Line, frame: Frame, *, thin: bool) -> None:
+def _draw_line(axes: Axes, line: CurveLine, frame: Frame, *, thin: bool) -> None:
     colour, dashes = STYLES.get(line.verdict, STYLES["failed"])
     shown = _placed(line.values, frame)
     single = "o" if np.isfinite(shown).sum() == 1 else None
@@ -109,7 +109,7 @@ def _draw_line(axes: Axes, line: Line, frame: Frame, *, thin: bool) -> None:
         )
 
 
-def _draw_beyond(axes: Axes, line: Line, frame: Frame, colour: str) -> None:
+def _draw_beyond(axes: Axes, line: CurveLine, frame: Frame, colour: str) -> None:
     """Mark at the edge where a curve stops being a number, and where it leaves the picture."""
     lost = np.flatnonzero(~np.isfinite(line.values))
     out = np.flatnonzero(np.isfinite(line.values) & (line.values > frame.high))

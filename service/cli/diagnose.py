@@ -49,7 +49,7 @@ def diagnose(  # noqa: PLR0913, PLR0917  each is an option of the verb
     as_json: JsonOption = False,
 ) -> None:
     """Label a training log that Sickbay did not make; trains and stores nothing."""
-    from sickbay.service.external_logs.judge import Told, as_plain, judge_log
+    from sickbay.service.external_logs.judge import LogOptions, as_plain, judge_log
     from sickbay.service.external_logs.options import (
         parse_classes,
         parse_floors,
@@ -59,7 +59,7 @@ def diagnose(  # noqa: PLR0913, PLR0917  each is an option of the verb
     from sickbay.trials.registry import all_detectors
 
     try:
-        told = Told(
+        told = LogOptions(
             names=parse_names(names or []),
             task=parse_task(task),
             classes=parse_classes(classes),

@@ -191,7 +191,7 @@ def _run_somewhere(
 
 
 def _run(prepared: "Prepared", address: str | None, cpus: int | None, *, in_process: bool) -> None:
-    from sickbay.service.sweeps.progress import Progress
+    from sickbay.service.sweeps.progress import ProgressView
     from sickbay.service.sweeps.runner import Options, Stopper, run_prepared
 
     out, err = console(), console(stderr=True)
@@ -205,7 +205,7 @@ def _run(prepared: "Prepared", address: str | None, cpus: int | None, *, in_proc
     stopper = Stopper()
     restore = _on_interrupt(stopper)
     try:
-        with Progress(err, planned, planned - missing) as progress:
+        with ProgressView(err, planned, planned - missing) as progress:
             result = run_prepared(prepared, options, progress.see, stopper)
     except KeyboardInterrupt:
         _say_how_to_resume(prepared)

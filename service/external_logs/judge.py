@@ -29,7 +29,7 @@ RANKING = ("val_auroc", "val_auprc", "val_mcc", "val_scores_hist_pos")
 
 
 @dataclass(frozen=True)
-class Told:
+class LogOptions:
     """What the user says about a log: names, the task, the floors, how long it was meant to run.
 
     `floors` maps a signal to the loss of the best constant predictor, as a number or as the word
@@ -69,7 +69,7 @@ class Judgement:
     assumptions: tuple[str, ...]
 
 
-def judge_log(path: Path, told: Told, detectors: Sequence[Detector]) -> Judgement:
+def judge_log(path: Path, told: LogOptions, detectors: Sequence[Detector]) -> Judgement:
     """Read a log and judge it; pure but for the reading, and nothing is stored.
 
     Raises LogError for a log that cannot be read and ValueError for what was told wrongly.
@@ -102,7 +102,9 @@ def judge_log(path: Path, told: Told, detectors: Sequence[Detector]) -> Judgemen
     )
 
 
-def facts_of(log: ForeignLog, told: Told, rows: Sequence[Row]) -> tuple[TaskFacts, tuple[str, ...]]:
+def facts_of(
+    log: ForeignLog, told: LogOptions, rows: Sequence[Row]
+) -> tuple[TaskFacts, tuple[str, ...]]:
     """What is known about the task: from the log itself, then from the user, then assumed."""
     facts = _own_facts(log)
     assumptions: list[str] = []
@@ -170,7 +172,7 @@ def _own_facts(log: ForeignLog) -> TaskFacts:
     return facts_from_json(json.dumps(known | {k: v for k, v in log.facts.items() if k in known}))
 
 
-def _floor(value: float | str, told: Told) -> float:
+def _floor(value: float | str, told: LogOptions) -> float:
     if not isinstance(value, str):
         return value
     if value != CROSS_ENTROPY:

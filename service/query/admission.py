@@ -10,7 +10,7 @@ class BusyError(RuntimeError):
     """Too many wait already, or one has waited too long: ask again in a while."""
 
 
-class Line:
+class AdmissionQueue:
     """So many may be inside at once, so many may wait, each at most so many seconds."""
 
     def __init__(self, places: int, waiting: int, seconds: float) -> None:

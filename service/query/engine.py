@@ -301,7 +301,7 @@ def out_of_memory(limits: Limits) -> QueryError:
 
 
 def left() -> QueryError:
-    """The error of a query whose asker has left: nobody reads it but a log."""
+    """The error of a query whose caller has left: nobody reads it but a log."""
     return QueryError("the query was cancelled: whoever asked has left")
 
 

@@ -10,7 +10,7 @@ import threading
 import weakref
 from dataclasses import asdict, dataclass
 
-from sickbay.service.query.admission import Line
+from sickbay.service.query.admission import AdmissionQueue
 from sickbay.service.query.engine import Cancel, Limits, QueryError, left, out_of_time
 from sickbay.service.query.process import Process
 from sickbay.service.query.worker import Kind
@@ -44,7 +44,9 @@ class QueryPool:
     def __init__(self, rules: PoolRules | None = None) -> None:
         """Begin without a process."""
         self.rules = rules or PoolRules()
-        self._line = Line(self.rules.processes, self.rules.waiting, self.rules.wait_seconds)
+        self._line = AdmissionQueue(
+            self.rules.processes, self.rules.waiting, self.rules.wait_seconds
+        )
         self._lock = threading.Lock()
         self._idle: list[Process] = []
         self._living: set[Process] = set()

@@ -11,7 +11,7 @@ from rich.text import Text
 from sickbay.service.analysis.bootstrap import Interval
 from sickbay.service.analysis.effects import FEWEST_SEEDS, EffectTable, LevelEffect, Side, Verdict
 from sickbay.service.analysis.questions import SweepEffects
-from sickbay.service.analysis.statistics import Estimate, Share
+from sickbay.service.analysis.statistics import Estimate, Proportion
 from sickbay.service.summary.formatting import shown
 from sickbay.trials.contract import Goal
 
@@ -155,7 +155,7 @@ def _bootstrap(one: Interval) -> str:
     return "" if math.isnan(one.low) else f"[{one.low:+.4g}, {one.high:+.4g}]\nIQM "
 
 
-def _share(one: Share) -> str:
+def _share(one: Proportion) -> str:
     return "none" if math.isnan(one.value) else f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sickbay.service.analysis.fixes import healer
+from sickbay.service.analysis.fixes import fix_finder
 from sickbay.service.query.engine import find_trial
 from sickbay.service.reports.verdicts import number, print_advice, verdict
 from sickbay.service.summary.trial_book import read_book
@@ -26,7 +26,7 @@ def explanation(store: Store, prefix: str) -> dict[str, Any]:
     """
     sweep_id, trial_id = find_trial(store, prefix)
     book = read_book(store, sweep_id, only=trial_id)
-    return book.explained(trial_id, healer(store, sweep_id)(trial_id))
+    return book.explained(trial_id, fix_finder(store, sweep_id)(trial_id))
 
 
 def print_explanation(console: Console, found: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sickbay.service.analysis.effects import LevelEffect, Side, Verdict
 from sickbay.service.analysis.effects_sql import effects_sql
 from sickbay.service.analysis.questions import SweepEffects
-from sickbay.service.analysis.statistics import Estimate, Share
+from sickbay.service.analysis.statistics import Estimate, Proportion
 from sickbay.service.reports.effects_printed import notes
 from sickbay.service.summary.formatting import level, number
 
@@ -104,7 +104,7 @@ def signed(value: float) -> str:
     return f"{'+' if value > 0 else ''}{number(value)}"
 
 
-def share(one: Share) -> str:
+def share(one: Proportion) -> str:
     """Write a probability with its interval."""
     return "none" if math.isnan(one.value) else f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
 

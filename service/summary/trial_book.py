@@ -1,7 +1,7 @@
 """Everything that is said of the trials of a sweep: read at once, looked up by trial.
 
     book = read_book(store, sweep_id)
-    book.explained(trial_id, healer(store, sweep_id)(trial_id))  # as `sickbay explain TRIAL --json`
+    book.explained(trial_id, fix_finder(store, sweep_id)(trial_id))  # `explain TRIAL --json`
 
 Who explains one trial reads that trial's rows only (`only=`); the service, which is asked for one
 of thousands after the other, reads them all and keeps the book.

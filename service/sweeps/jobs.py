@@ -16,8 +16,8 @@ from sickbay.service.query.lookup import SweepError
 from sickbay.service.sweeps.prepare import Prepared, search_task
 from sickbay.trials.contract import TrialConfig
 from sickbay.trials.events import Event, Watch
-from sickbay.trials.execution.fair_share import Claim, Fair
-from sickbay.trials.execution.lease import Heart
+from sickbay.trials.execution.fair_share import Claim, FairShare
+from sickbay.trials.execution.lease import LeaseKeeper
 from sickbay.trials.execution.trial import RunPolicy, TrialJob
 from sickbay.trials.spec import plan
 from sickbay.trials.spec.model import RangeSpec
@@ -30,7 +30,7 @@ class Running:
 
     watch: Watch
     stopping: Callable[[], bool]
-    heart: Heart | None = None  # of a driver that shares its cluster
+    heart: LeaseKeeper | None = None  # of a driver that shares its cluster
 
 
 def check_scheduler(prepared: Prepared, *, in_process: bool) -> None:
@@ -84,7 +84,7 @@ def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
             running.heart.release()  # the others need not wait until the results are merged
 
 
-def _fair(prepared: Prepared, heart: Heart, share: Any) -> Fair:
+def _fair(prepared: Prepared, heart: LeaseKeeper, share: Any) -> FairShare:
     """Claim a part of the connected cluster, and keep to it."""
     ray = importlib.import_module("sickbay.trials.execution.ray_cluster")
     claim = Claim(
@@ -94,7 +94,7 @@ def _fair(prepared: Prepared, heart: Heart, share: Any) -> Fair:
         gpu=share.gpu,
         wanted=prepared.left,
     )
-    return Fair(prepared.sweep_id, claim, heart.others, heart.claim, ray.cluster_resources)
+    return FairShare(prepared.sweep_id, claim, heart.others, heart.claim, ray.cluster_resources)
 
 
 def both(first: Watch, second: Watch) -> Watch:

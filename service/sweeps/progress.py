@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from sickbay.trials.contract import Health, TrialState
-from sickbay.trials.events import Ended, Event, Retried, Started
+from sickbay.trials.events import Event, Retried, Started, TrialEnded
 
 PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
 
@@ -44,7 +44,7 @@ class Tally:
         else:
             self._end(event)
 
-    def _end(self, event: Ended) -> None:
+    def _end(self, event: TrialEnded) -> None:
         self.running.discard(event.trial_id)
         if event.state == TrialState.CANCELLED:
             self.cancelled += 1
@@ -92,7 +92,7 @@ class Tally:
         return " · ".join(parts)
 
 
-class Progress:
+class ProgressView:
     """Follow a run: use as a context, and hand `see` to it as its `watch`."""
 
     def __init__(self, console: Console, planned: int, stored: int) -> None:

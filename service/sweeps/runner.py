@@ -21,8 +21,8 @@ from sickbay.service.sweeps.jobs import Running, both, check_scheduler, cpu_of, 
 from sickbay.service.sweeps.prepare import Prepared, enlist, prepare
 from sickbay.service.sweeps.webhooks import Notifier, Webhook, WebhookFormat
 from sickbay.trials.contract import TrialState
-from sickbay.trials.events import Ended, ErrorStorm, Event, Watch
-from sickbay.trials.execution.lease import Heart, driven, driving
+from sickbay.trials.events import ErrorStorm, Event, TrialEnded, Watch
+from sickbay.trials.execution.lease import LeaseKeeper, driven, driving
 from sickbay.trials.store import Store, open_store, request, requested, write_sweep
 from sickbay.trials.store.merge import consolidate
 from sickbay.trials.store.reader import trial_states
@@ -126,7 +126,7 @@ def run_prepared(
         request(store, prepared.sweep_id, None)
         record = enlist(prepared, "running" if prepared.left else "finished")
         notifier = Notifier(chosen_webhook(), prepared.sweep_id)
-        ender = _Ender(prepared, stopper or Stopper(), both(watch or _nobody, notifier.see))
+        ender = RunMonitor(prepared, stopper or Stopper(), both(watch or _nobody, notifier.see))
         ender.stopper.on_cancel = lambda: request(store, prepared.sweep_id, "cancel")
         error = ""
         try:
@@ -173,7 +173,7 @@ def _nobody(event: Event) -> None:
     """Watch nothing."""
 
 
-class _Ender:
+class RunMonitor:
     """Watches a run: counts what ended, and decides when no further trial may begin."""
 
     def __init__(self, prepared: Prepared, stopper: Stopper, watch: Watch) -> None:
@@ -190,7 +190,7 @@ class _Ender:
         self.lost = 0
 
     def see(self, event: Event) -> None:
-        if isinstance(event, Ended):
+        if isinstance(event, TrialEnded):
             self.ended += event.state != TrialState.CANCELLED
             self.lost += event.state == TrialState.CANCELLED
             self._gpu_seconds += event.wall_seconds * self.gpu_share
@@ -234,7 +234,7 @@ def _check_address(address: str | None) -> None:
         )
 
 
-def _run_jobs(prepared: Prepared, options: Options, ender: _Ender, heart: Heart) -> None:
+def _run_jobs(prepared: Prepared, options: Options, ender: RunMonitor, heart: LeaseKeeper) -> None:
     if not prepared.left:
         return
     if options.in_process:

@@ -21,7 +21,7 @@ from typing import Any
 import httpx2
 
 from sickbay.trials.contract import Health
-from sickbay.trials.events import Ended, Event
+from sickbay.trials.events import Event, TrialEnded
 
 TRIES = 3
 WAITS = (1.0, 4.0)  # seconds between two tries
@@ -70,8 +70,10 @@ class Notifier:
 
     def see(self, event: Event) -> None:
         """Take in an event; the first pathological trial is told."""
-        first = isinstance(event, Ended) and event.health == Health.PATHOLOGICAL and not self._sick
-        if not first or not isinstance(event, Ended):
+        first = (
+            isinstance(event, TrialEnded) and event.health == Health.PATHOLOGICAL and not self._sick
+        )
+        if not first or not isinstance(event, TrialEnded):
             return
         self._sick = True
         cause = event.pathology or "a pathology"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sickbay.trials.events import Ended, ErrorStorm, StormWatch, error_key
+from sickbay.trials.events import ErrorStorm, StormWatch, TrialEnded, error_key
 
 TRACE = 'Traceback:\n  File "a.py", line {line}, in train\n    x()\n{kind}: {message}\n'
 
@@ -19,7 +19,9 @@ def test_the_same_place_and_class_is_the_same_mistake_whatever_the_message():
 
 
 def ended(error):
-    return Ended("t", "failed" if error else "completed", error=error, error_key=error_key(error))
+    return TrialEnded(
+        "t", "failed" if error else "completed", error=error, error_key=error_key(error)
+    )
 
 
 def test_three_in_a_row_are_a_storm():

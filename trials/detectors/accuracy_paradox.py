@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -37,7 +37,7 @@ from sickbay.trials.history import History
     false_alarms="A threshold that is wrong over scores that rank well.",
     margins=("paradox_accuracy", "paradox_mcc", "ranking_alpha", "persistence", "hysteresis"),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Warn when accuracy looks like success and the confusion table does not."""
     found = confusion(history)
     if found is None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -70,7 +70,7 @@ def no_reference(history: History) -> str | None:
         "online_evaluations",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire when reference skill has gone at once and for good."""
     # weights that are no numbers know nothing, but they have not forgotten it
     broken = history.column("nonfinite_params") > 0.0
@@ -146,7 +146,7 @@ def _sudden(
     return found
 
 
-def _drift(history: History) -> Outcome | None:
+def _drift(history: History) -> RuleResult | None:
     cka, limit = history.column("encoder_cka"), margin("drift_cka")
     index = persistent(cka < limit, cka >= limit, k=whole("persistence"))
     if index is None:
@@ -162,7 +162,7 @@ def _drift(history: History) -> Outcome | None:
     )
 
 
-def _kept(words: str, drop: float, lower: float, limit: float) -> Outcome:
+def _kept(words: str, drop: float, lower: float, limit: float) -> RuleResult:
     if drop > limit:
         return insufficient(
             f"{words}, lower by {drop:.3f}, of which {max(lower, 0.0):.3f} is proven (limit "

@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity, TaskKind
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -66,7 +66,7 @@ from sickbay.trials.history import History
         "online_evaluations",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire when the ranking is provably worthless or upside down, clear when it is not."""
     found = ranking(history)
     if found is None or np.isnan(found.near).all():
@@ -115,7 +115,7 @@ def _few(history: History, found: Ranking) -> str | None:
     return f"{positives:.0f} positives are too few to stop a running trial"
 
 
-def _open(found: Ranking) -> Outcome:
+def _open(found: Ranking) -> RuleResult:
     value, lower, near = lasting(found.auroc), lasting(found.lower), lasting(found.near)
     limit = 0.5 + margin("ranking_margin")
     if near <= limit:

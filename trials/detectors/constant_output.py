@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations, suspect
+from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations, suspect
 from sickbay.trials.evidence.classes import (
     RANKING_SIGNALS,
     ranks_well,
@@ -43,7 +43,7 @@ from sickbay.trials.history import History
     false_alarms="Targets that hardly vary, or vary by rare outliers: skill is asked for.",
     margins=("output_variance", "skill_gain", "persistence", "hysteresis", "online_evaluations"),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire when the output is as good as constant and the loss proves no skill."""
     ratio = history.column("output_variance_ratio")
     upper = variance_upper(ratio, history.column("val_n"), alphas(history))

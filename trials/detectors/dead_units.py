@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -69,7 +69,7 @@ def no_watched_units(history: History) -> str | None:
         "online_evaluations",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Warn of layers that died; fatal when the model knows nothing either."""
     shares = history.vectors("dead_unit_share")
     net, worst = _net(history, shares), np.fmax.reduce(shares, axis=1)

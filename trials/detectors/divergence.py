@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations, suspect
+from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations, suspect
 from sickbay.trials.evidence.classes import RANKING_SIGNALS
 from sickbay.trials.evidence.loss_explosion import LOSSES, blowup, may_pass
 from sickbay.trials.evidence.skill import epoch_at
@@ -49,7 +49,7 @@ from sickbay.trials.history import History
         "hysteresis",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire when the validation or the training loss has blown up and stays there."""
     found = blowup(history, whole("persistence"))
     fresh = blowup(history, 1) if found is None else found

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations, suspect
+from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations, suspect
 from sickbay.trials.evidence.classes import RANKING_SIGNALS
 from sickbay.trials.evidence.loss_explosion import blowup, may_pass
 from sickbay.trials.evidence.skill import epoch_at, gain, lasting
@@ -55,7 +55,7 @@ SHORTEST_TREND = 5  # five evaluations in ascending order are the first to give 
         "trend_window",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire on a runaway norm or on clipping in most steps; fatal together with a blow-up."""
     short = more_evaluations(history, SHORTEST_TREND)
     if short is not None:
@@ -104,7 +104,7 @@ def _blown_up(history: History) -> bool:
     return found is not None and may_pass(history, found) is None
 
 
-def _clipping(history: History, severity: Severity) -> Outcome | None:
+def _clipping(history: History, severity: Severity) -> RuleResult | None:
     share, limit = history.column("clipped_share"), margin("clipped_share")
     steps = np.nan_to_num(history.column("train_steps"), nan=0.0)
     # a share of few steps may be over the limit by chance

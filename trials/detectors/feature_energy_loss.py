@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -53,7 +53,7 @@ from sickbay.trials.history import History
         "online_evaluations",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire when energy is lost; fatal when the model would do better without the map."""
     ratio, upper = energy_kept(history)
     index, limit = energy_lost_since(history), margin("energy_loss")

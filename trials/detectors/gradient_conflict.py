@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -68,7 +68,7 @@ def one_loss(history: History) -> str | None:
         "online_evaluations",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire on gradients that provably point against each other; fatal when a task loses."""
     mean, upper = _bound(history)
     if np.isnan(upper).all():
@@ -129,7 +129,7 @@ def _bound(history: History) -> tuple[FloatArray, FloatArray]:
     return mean, mean + student_quantiles(0.05, np.maximum(n - 1.0, 1.0)) * error
 
 
-def _domination(history: History) -> Outcome | None:
+def _domination(history: History) -> RuleResult | None:
     norms = history.vectors("loss_gradient_norms")
     if norms.shape[1] < 2:
         return None
@@ -151,7 +151,7 @@ def _domination(history: History) -> Outcome | None:
     )
 
 
-def _no_conflict(words: str, value: float, bound: float) -> Outcome:
+def _no_conflict(words: str, value: float, bound: float) -> RuleResult:
     limit = margin("conflict_cosine")
     if value < limit <= bound:
         return insufficient(

@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -66,7 +66,7 @@ def no_watched_targets(history: History) -> str | None:
     "that averages out over the epochs may do no harm: then skill is proven.",
     margins=("label_flips", "label_transitions", "labels_drawn", "skill_gain"),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire when labels of the same samples keep changing between epochs."""
     flips, limit = history.column("label_flip_rate"), margin("label_flips")
     moved = history.column("target_change")

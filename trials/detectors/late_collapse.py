@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -46,7 +46,7 @@ from sickbay.trials.history import History
     false_alarms="A cyclic learning rate may lose and regain skill within one cycle.",
     margins=("had_skill_gain", "skill_gain", "persistence", "hysteresis"),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire when skill that was there is provably gone."""
     found = gain(history)
     if found is None:
@@ -85,7 +85,7 @@ def detect(history: History) -> Outcome:
     )
 
 
-def _not_lost(top: float, upper: float, lower: float) -> Outcome:
+def _not_lost(top: float, upper: float, lower: float) -> RuleResult:
     limit, had = margin("skill_gain"), margin("had_skill_gain")
     if np.isnan(upper):
         return insufficient(

@@ -3,7 +3,14 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired, missing_fact, more_evaluations
+from sickbay.trials.detector import (
+    RuleResult,
+    clear,
+    detector,
+    fired,
+    missing_fact,
+    more_evaluations,
+)
 from sickbay.trials.evidence.skill import epoch_at
 from sickbay.trials.evidence.statistics import (
     BoolArray,
@@ -41,7 +48,7 @@ from sickbay.trials.history import History
         "hysteresis",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Inform about a plateau that lasts until the end."""
     floor = history.facts.floor_loss
     if floor is None:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired, insufficient
+from sickbay.trials.detector import RuleResult, clear, detector, fired, insufficient
 from sickbay.trials.evidence.skill import epoch_at, percent
 from sickbay.trials.evidence.statistics import (
     MAD_TO_SIGMA,
@@ -38,7 +38,7 @@ CHUNK = 4096  # steps whose windows are looked at together
     false_alarms="Heavy-tailed data: with Student's t of 3 degrees about 4 steps in 1000 spike.",
     margins=("spike_sigma", "spike_window", "spike_least", "spike_share"),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Inform about spikes, warn when they are more than accidents."""
     judged, spikes = _counted(history) if _only_counts(history) else _found(history)
     steps, count = float(judged.sum()), float(spikes.sum())

@@ -2,7 +2,7 @@
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -69,7 +69,7 @@ ENOUGH = 29  # samples from which no hit at all puts the upper bound of a recall
         "online_evaluations",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire when no minority class is found any more; a warning if only the threshold is wrong."""
     found = confusion(history)
     if found is None:
@@ -109,7 +109,7 @@ def detect(history: History) -> Outcome:
     )
 
 
-def _not_collapsed(found: Confusion) -> Outcome:
+def _not_collapsed(found: Confusion) -> RuleResult:
     limit = margin("minority_recall")
     recall, upper = lasting(found.recall), lasting(found.recall_upper)
     predicted = lasting(found.minority_predicted)

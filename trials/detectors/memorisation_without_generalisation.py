@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -62,7 +62,7 @@ from sickbay.trials.history import History
         "online_evaluations",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire when the training data are known and the validation data are not."""
     train, val = gain(history, "train_loss"), gain(history)
     if train is None or val is None:
@@ -110,7 +110,7 @@ def _early(history: History) -> str | None:
     return f"a running trial is given {share:.0%} of its {history.epochs_planned} epochs"
 
 
-def _open(train: Gain, val: Gain) -> Outcome:
+def _open(train: Gain, val: Gain) -> RuleResult:
     known, lower, upper = lasting(train.value), lasting(val.lower), lasting(val.upper)
     limit = margin("memorised_gain")
     words = f"The training loss gains {percent(known)} on the best constant predictor"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations
+from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations
 from sickbay.trials.evidence.classes import confusion, no_classes, ranking_lower
 from sickbay.trials.evidence.skill import epoch_at, floor_of, gain, lasting
 from sickbay.trials.evidence.statistics import (
@@ -74,7 +74,7 @@ def nothing_to_compare(history: History) -> str | None:
         "persistence",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Warn when two computations of one loss, or loss and metric, do not go together."""
     twice = [_compared(history, *pair) for pair in PAIRS]
     odd = next((one for one in twice if one is not None and one.state == "fired"), None)
@@ -93,7 +93,7 @@ def detect(history: History) -> Outcome:
     )
 
 
-def _compared(history: History, one: str, other: str, first: str, second: str) -> Outcome | None:
+def _compared(history: History, one: str, other: str, first: str, second: str) -> RuleResult | None:
     left, right = history.column(one), history.column(other)
     sound = (left > 0.0) & (right > 0.0) & np.isfinite(left) & np.isfinite(right)
     if not sound.any():
@@ -117,7 +117,7 @@ def _compared(history: History, one: str, other: str, first: str, second: str) -
     )
 
 
-def _apart(history: History) -> Outcome | None:
+def _apart(history: History) -> RuleResult | None:
     signal = next((name for name in METRICS if history.has(name)), None)
     loss, floor = history.column("val_loss"), floor_of(history.facts, "val_loss")
     if signal is None or floor is None:

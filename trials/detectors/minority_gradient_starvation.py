@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity, TaskKind
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -67,7 +67,7 @@ from sickbay.trials.history import History
         "online_evaluations",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire when a class that got little gradient at the start is not found later."""
     found = confusion(history)
     shares = history.vectors("class_gradient_share")
@@ -95,7 +95,7 @@ def detect(history: History) -> Outcome:
     return _starved(history, found.recall, f"{words} (limit {limit:.0%})", (first, index))
 
 
-def _alive(found: Confusion, words: str, first: float) -> Outcome:
+def _alive(found: Confusion, words: str, first: float) -> RuleResult:
     limit, lost = margin("starved_share"), margin("minority_recall")
     recall, upper = lasting(found.recall), lasting(found.recall_upper)
     if recall <= lost:
@@ -110,7 +110,7 @@ def _alive(found: Confusion, words: str, first: float) -> Outcome:
 
 def _starved(
     history: History, recall: FloatArray, words: str, measured: tuple[float, int]
-) -> Outcome:
+) -> RuleResult:
     first, index = measured
     limit, onset = margin("starved_share"), epoch_at(history, 0)
     reason = f"{words}, and its recall is {lasting(recall):.3f} since epoch "

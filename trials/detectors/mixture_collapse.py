@@ -6,7 +6,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -66,7 +66,7 @@ class _Harm:
         "online_evaluations",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire on a collapse of the weights that costs density, or whose cost nobody measured."""
     weights = history.vectors("mixture_weights")
     effective = effective_number(weights)

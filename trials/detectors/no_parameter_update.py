@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired, insufficient, suspect
+from sickbay.trials.detector import RuleResult, clear, detector, fired, insufficient, suspect
 from sickbay.trials.evidence.skill import epoch_at, perfect_fit, stepped
 from sickbay.trials.evidence.statistics import BoolArray, FloatArray, persistent
 from sickbay.trials.evidence.thresholds import whole
@@ -53,7 +53,7 @@ class _Groups:
     "a perfect fit, nor the one epoch of a warmup that starts at zero.",
     margins=("frozen_epochs", "zero_loss"),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire on exact zeros only: no threshold, no statistics."""
     groups = _observe(history)
     width = groups.trains.shape[1]
@@ -95,7 +95,7 @@ def _observe(history: History) -> _Groups:
     return _Groups(trains, (gradients == 0.0) & counts, (changes == 0.0) & trains & counts)
 
 
-def _dead(history: History, groups: _Groups, k: int) -> Outcome | None:
+def _dead(history: History, groups: _Groups, k: int) -> RuleResult | None:
     since = _since(groups.dead, k)
     if not since:
         return None
@@ -113,7 +113,7 @@ def _dead(history: History, groups: _Groups, k: int) -> Outcome | None:
     )
 
 
-def _not_held(history: History, groups: _Groups, k: int) -> Outcome | None:
+def _not_held(history: History, groups: _Groups, k: int) -> RuleResult | None:
     since = _since(groups.still & ~groups.dead, k)
     if not since:
         return None
@@ -130,7 +130,7 @@ def _not_held(history: History, groups: _Groups, k: int) -> Outcome | None:
     )
 
 
-def _odd(history: History, groups: _Groups, lasted: int) -> Outcome | None:
+def _odd(history: History, groups: _Groups, lasted: int) -> RuleResult | None:
     odd = (groups.dead | groups.still)[-1]
     if odd.any():
         which = _list(history, dict.fromkeys(map(int, np.flatnonzero(odd)), 0))

@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -73,7 +73,7 @@ from sickbay.trials.history import History
         "ranking_margin",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire when the gain is provably nil, clear when it is there, else say what is open."""
     found = gain(history)
     if found is None:
@@ -93,7 +93,7 @@ def detect(history: History) -> Outcome:
     return _without(history, found, index)
 
 
-def _without(history: History, found: Gain, index: int) -> Outcome:
+def _without(history: History, found: Gain, index: int) -> RuleResult:
     limit, since, loss = margin("skill_gain"), epoch_at(history, index), history.column("val_loss")
     upper = lasting(found.upper)
     reason = (
@@ -130,7 +130,7 @@ def _without(history: History, found: Gain, index: int) -> Outcome:
     )
 
 
-def _open(found: Gain) -> Outcome:
+def _open(found: Gain) -> RuleResult:
     limit = margin("skill_gain")
     lower, upper = lasting(found.lower), lasting(found.upper)
     if np.isnan(upper):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired
+from sickbay.trials.detector import RuleResult, clear, detector, fired
 from sickbay.trials.evidence.skill import epoch_at
 from sickbay.trials.evidence.statistics import BoolArray, clopper_pearson_lower
 from sickbay.trials.evidence.thresholds import margin
@@ -45,7 +45,7 @@ LOOKED_AT = {
     "share and short runs are let pass.",
     margins=("nonfinite_grad_run", "nonfinite_grad_share"),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire at the first evaluation that shows a non-finite loss, parameter or run of gradients."""
     seen = {name: history.recorded(name) & ~np.isfinite(history.column(name)) for name in LOSSES}
     for name in ("nonfinite_loss_steps", "nonfinite_params"):

@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -62,7 +62,7 @@ from sickbay.trials.history import History
         "gap_alpha",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Warn while validation rises and training falls; fatal only if nothing was ever learnt."""
     floor, found = history.facts.floor_loss, gain(history)
     if floor is None or found is None:
@@ -125,7 +125,7 @@ def _apart(val: FloatArray, train: FloatArray, window: int) -> BoolArray:
     return up & (mann_kendall_windows(train, window, rising=False) < margin("trend_p"))
 
 
-def _gap(history: History) -> Outcome | None:
+def _gap(history: History) -> RuleResult | None:
     """Warn if the test loss at the end differs from the validation loss by more than chance."""
     val, test = history.column("val_loss"), history.column("test_loss")
     error = np.hypot(history.column("val_loss_se"), history.column("test_loss_se"))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations
+from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations
 from sickbay.trials.evidence.layers import held_since
 from sickbay.trials.evidence.skill import epoch_at, lasting
 from sickbay.trials.evidence.statistics import FloatArray
@@ -35,7 +35,7 @@ def no_latents(history: History) -> str | None:
     false_alarms="A task that needs a handful of a great many latents.",
     margins=("latent_active", "latent_share", "persistence", "hysteresis"),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Warn when hardly a latent variable depends on the input."""
     active, count = _active(history)
     limit, k = margin("latent_share"), whole("persistence")

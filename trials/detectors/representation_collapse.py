@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations, suspect
+from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations, suspect
 from sickbay.trials.evidence.classes import (
     RANKING_SIGNALS,
     ranks_well,
@@ -69,7 +69,7 @@ def no_features(history: History) -> str | None:
         "online_evaluations",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire when the features span next to nothing; fatal when the model knows nothing either."""
     rank = history.column("feature_rank")
     start = _start(history)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations
+from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations
 from sickbay.trials.evidence.classes import RANKING_SIGNALS
 from sickbay.trials.evidence.layers import held_since, lasting_no_skill, layer_words
 from sickbay.trials.evidence.skill import epoch_at, lasting, may_recover
@@ -54,7 +54,7 @@ def no_bounded_units(history: History) -> str | None:
         "online_evaluations",
     ),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Warn of saturated layers; fatal when the model knows nothing either."""
     shares = history.vectors("saturated_share")
     worst, k = np.fmax.reduce(shares, axis=1), whole("persistence")

@@ -2,7 +2,7 @@
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -34,7 +34,7 @@ from sickbay.trials.history import History
     false_alarms="Components that are tied by design.",
     margins=("component_distance", "component_cosine", "persistence", "hysteresis"),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire while components cannot be told apart, neither by place nor by gradient."""
     short = more_evaluations(history, whole("persistence"))
     if short is not None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
-    Outcome,
+    RuleResult,
     clear,
     detector,
     fired,
@@ -46,7 +46,7 @@ from sickbay.trials.history import History
     false_alarms="A converged net hardly moves either, hence the question for skill.",
     margins=("vanishing_ratio", "vanishing_to_last", "skill_gain", "persistence", "hysteresis"),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Compare the relative updates of the first and the last group that train."""
     ratios = history.vectors("group_update_ratio")
     moving = np.flatnonzero(np.nanmax(np.nan_to_num(ratios, nan=0.0), axis=0) > 0.0)

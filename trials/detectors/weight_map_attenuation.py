@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired, more_evaluations
+from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations
 from sickbay.trials.evidence.features import energy_kept, energy_lost_since, no_weight_map, smallest
 from sickbay.trials.evidence.skill import epoch_at, lasting, may_recover, no_skill_since
 from sickbay.trials.evidence.statistics import FloatArray, persistent
@@ -43,7 +43,7 @@ from sickbay.trials.history import History
     false_alarms="Attention that is sparse on purpose: then neither energy nor skill is lost.",
     margins=("map_attenuation", "map_support", "map_evaluations", "hysteresis"),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire when a map loses its weight; fatal when that costs features or skill."""
     ratio, support = _ratio(history), smallest(history.vectors("map_effective_support"))
     limit, least, slack = margin("map_attenuation"), margin("map_support"), margin("hysteresis")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired, missing_fact
+from sickbay.trials.detector import RuleResult, clear, detector, fired, missing_fact
 from sickbay.trials.evidence.features import largest, no_weight_map, smallest
 from sickbay.trials.evidence.skill import epoch_at
 from sickbay.trials.evidence.statistics import FloatArray, persistent
@@ -31,7 +31,7 @@ BOUNDED = ("map_max", "map_min", "map_mean_after", "map_overlap_sum")
     false_alarms="A range that was declared too narrow.",
     margins=("bound_slack",),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Warn as soon as a declared bound is broken."""
     bounds = {name: history.facts.bounds[name] for name in BOUNDED if name in history.facts.bounds}
     if not bounds:

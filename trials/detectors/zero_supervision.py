@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired, suspect
+from sickbay.trials.detector import RuleResult, clear, detector, fired, suspect
 from sickbay.trials.evidence.skill import epoch_at, loss_is_zero, perfect_fit, stepped
 from sickbay.trials.evidence.statistics import BoolArray, persistent
 from sickbay.trials.evidence.thresholds import margin
@@ -37,7 +37,7 @@ from sickbay.trials.history import History
     false_alarms="A perfect fit ends at zero as well: then the validation loss proves skill.",
     margins=("zero_loss", "fitted_loss", "zero_grad_share", "had_skill_gain"),
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Fire after one epoch without supervision that still lasts; a perfect fit is let pass."""
     counts = stepped(history) & ~perfect_fit(history)
     for where, words in _signs(history):

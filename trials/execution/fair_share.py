@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from sickbay.trials.events import Ended, Event
+from sickbay.trials.events import Event, TrialEnded
 
 LOOK_SECONDS = 2.0
 ROUNDING = 1e-6  # of sums of cores and fractions of GPUs
@@ -71,7 +71,7 @@ def _dominant(claim: Claim, total: Mapping[str, float]) -> float:
     return max(n / total[kind] if total.get(kind) else 0.0 for kind, n in claim.needs.items())
 
 
-class Fair:
+class FairShare:
     """Keeps one sweep to its part; while it is alone on its cluster that is all of it, and a queue.
 
     `others` are the claims of the other drivers as last seen, `tell` makes one's own known.
@@ -95,7 +95,7 @@ class Fair:
 
     def see(self, event: Event) -> None:
         """Take in an event: what has ended is not wanted any more."""
-        if isinstance(event, Ended):
+        if isinstance(event, TrialEnded):
             self._mine = replace(self._mine, wanted=max(1, self._mine.wanted - 1))
             self._tell(self._mine)
 

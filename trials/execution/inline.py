@@ -10,7 +10,7 @@ from dataclasses import replace
 import optuna
 
 from sickbay.trials.contract import TrialConfig
-from sickbay.trials.events import Ended, Retried, Started, StormWatch, Watch
+from sickbay.trials.events import Retried, Started, StormWatch, TrialEnded, Watch
 from sickbay.trials.execution.trial import TrialJob, out_of_memory, record_loss, run_trial
 from sickbay.trials.search.loop import Search, SearchTask, StudyPort
 from sickbay.trials.search.study import open_storage, sampler, study_file
@@ -88,15 +88,15 @@ def run_to_end(job: TrialJob) -> TrialRecord:
             return record
 
 
-def _run_with_retries(job: TrialJob, watch: Watch, retries: int) -> Ended:
+def _run_with_retries(job: TrialJob, watch: Watch, retries: int) -> TrialEnded:
     deaths = 0
     while True:
         try:
-            return Ended.of(run_to_end(job))
+            return TrialEnded.of(run_to_end(job))
         except Exception as error:
             if not out_of_memory(error):
                 raise
             deaths += 1
             if deaths > retries:
-                return replace(Ended.of(record_loss(job, deaths, repr(error))), error_key=None)
+                return replace(TrialEnded.of(record_loss(job, deaths, repr(error))), error_key=None)
         watch(Retried(job.trial.trial_id, deaths))

@@ -63,7 +63,7 @@ class Driver:
         return True
 
 
-class Heart:
+class LeaseKeeper:
     """Says that a driver lives and what it claims; once it claims anything, sees who else does."""
 
     def __init__(self, store: Store, sweep_id: str) -> None:
@@ -142,7 +142,7 @@ def driven(store: Store, sweep_id: str) -> bool:
 
 
 @contextlib.contextmanager
-def driving(store: Store, sweep_id: str) -> Iterator["Heart"]:
+def driving(store: Store, sweep_id: str) -> Iterator["LeaseKeeper"]:
     """Be the driver of a sweep; raises AlreadyDrivenError while another process is."""
     found = driver(store, sweep_id)
     mine = found is not None and (found.host, found.pid) == (socket.gethostname(), os.getpid())
@@ -151,7 +151,7 @@ def driving(store: Store, sweep_id: str) -> Iterator["Heart"]:
             f"the sweep {sweep_id} is being run by process {found.pid} on {found.host}: "
             f"wait for it (`sickbay status {sweep_id}`), or end it (`sickbay cancel {sweep_id}`)"
         )
-    heart = Heart(store, sweep_id)
+    heart = LeaseKeeper(store, sweep_id)
     heart.beat()
     _check_alone(store, sweep_id)
     over = threading.Event()

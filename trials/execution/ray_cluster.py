@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import ray
 
 from sickbay.trials.events import ResourceError
-from sickbay.trials.execution.shares import Share, gpu_fraction
+from sickbay.trials.execution.shares import TrialShare, gpu_fraction
 from sickbay.trials.seeding import gpu_memory_gib
 
 
@@ -44,7 +44,7 @@ def connected(cluster: Cluster) -> Iterator[None]:
         ray.shutdown()
 
 
-def share_of(cpu: float, gpu: float | str, gpu_memory: float | None, wanted: float) -> Share:
+def share_of(cpu: float, gpu: float | str, gpu_memory: float | None, wanted: float) -> TrialShare:
     """Settle what a trial gets; `gpu` "auto" is `wanted` (or 1) where the cluster has GPUs, else 0.
 
     With `gpu_memory` (GiB), as many trials share a GPU as that much memory allows.
@@ -54,10 +54,10 @@ def share_of(cpu: float, gpu: float | str, gpu_memory: float | None, wanted: flo
     if gpu_memory is not None and gpus > 0 and has_gpu:
         total = ray.get(ray.remote(num_gpus=0.01)(gpu_memory_gib).remote())
         gpus = gpu_fraction(total, gpu_memory)
-    return Share(cpu, gpus)
+    return TrialShare(cpu, gpus)
 
 
-def check_fits(share: Share) -> None:
+def check_fits(share: TrialShare) -> None:
     """Raise ResourceError if this Ray, which does not grow, can never run even one trial."""
     total = ray.cluster_resources()
     for kind, wanted in (("CPU", share.cpu), ("GPU", share.gpu)):

@@ -13,7 +13,7 @@ from sickbay.trials.search.study import open_storage, sampler, study_file
 from sickbay.trials.store import note_pruning
 
 
-class StaysHere:
+class NotPickled:
     """For objects that Tune pickles into its snapshot: we resume from the store, not from there."""
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
@@ -76,11 +76,11 @@ class _Advises:
         """Nothing: every epoch has been seen."""
 
 
-class _Asha(StaysHere, _Advises, ASHAScheduler):  # type: ignore[misc]
+class _Asha(NotPickled, _Advises, ASHAScheduler):  # type: ignore[misc]
     """Successive halving, asynchronous: only the best third goes on after 1, 3, 9 … epochs."""
 
 
-class _Median(StaysHere, _Advises, MedianStoppingRule):  # type: ignore[misc]
+class _Median(NotPickled, _Advises, MedianStoppingRule):  # type: ignore[misc]
     """Ends what is worse at its best than the median of the others' means so far."""
 
 

@@ -31,16 +31,16 @@ from ray.tune.search import Searcher
 
 from sickbay.trials.contract import Goal, Row, TrialConfig, TrialState
 from sickbay.trials.events import (
-    Ended,
     ErrorStorm,
     Retried,
     Started,
     StormWatch,
+    TrialEnded,
     Watch,
 )
 from sickbay.trials.execution.job import job_from_text, job_text
-from sickbay.trials.execution.ray_search import OptunaPort, StaysHere, scheduler_of
-from sickbay.trials.execution.shares import Share
+from sickbay.trials.execution.ray_search import NotPickled, OptunaPort, scheduler_of
+from sickbay.trials.execution.shares import TrialShare
 from sickbay.trials.execution.trial import Pruned, TrialJob, TrialRun, record_loss, run_trial
 from sickbay.trials.search.loop import Search, SearchTask
 from sickbay.trials.store import StoreError, open_store, pruning_noted, requested
@@ -54,7 +54,7 @@ NO_LIMIT = 10_000  # the manner's `may` is one
 
 
 @dataclass(frozen=True)
-class Manner:
+class RunOptions:
     """How trials are run, whichever: what each gets, who is told, when to end.
 
     `scheduler` is `none`, `asha` or `median`, and compares trials of at most `epochs` epochs.
@@ -62,7 +62,7 @@ class Manner:
     many wait there as keep every core busy.
     """
 
-    share: Share
+    share: TrialShare
     watch: Watch
     retries: int
     stopping: Callable[[], bool]
@@ -95,7 +95,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
         trial_id = self._job.trial.trial_id
         if not self._begun and requested(open_store(self._job.store), self._job.sweep_id):
             # it waited on the cluster when the sweep was stopped: it leaves no trace
-            return {"done": True, "ended": asdict(Ended(trial_id, TrialState.CANCELLED))}
+            return {"done": True, "ended": asdict(TrialEnded(trial_id, TrialState.CANCELLED))}
         self._begun = True
         try:
             if self._scheduled and pruning_noted(self._job.store, self._job.sweep_id, trial_id):
@@ -105,7 +105,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
                 if time.monotonic() >= deadline:
                     break
         except StopIteration as end:
-            return {"done": True, "ended": asdict(Ended.of(end.value))}
+            return {"done": True, "ended": asdict(TrialEnded.of(end.value))}
         seen = {} if self._objective is None else {"objective": self._objective}
         return {"done": False, "epoch": epoch, **seen}
 
@@ -120,7 +120,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
 
 def run_jobs(
     jobs: Sequence[TrialJob],
-    share: Share,
+    share: TrialShare,
     watch: Watch,
     *,
     retries: int,
@@ -133,10 +133,10 @@ def run_jobs(
     exception of the user's code and a pathology never. Raises ErrorStorm when the same exception
     ended three trials in a row, StoreError when not even a lost trial could be written down.
     """
-    run_all(jobs, Manner(share, watch, retries, stopping))
+    run_all(jobs, RunOptions(share, watch, retries, stopping))
 
 
-def run_all(jobs: Sequence[TrialJob], manner: Manner) -> None:
+def run_all(jobs: Sequence[TrialJob], manner: RunOptions) -> None:
     """Run jobs as `run_jobs` does, with a scheduler if the manner names one."""
     if jobs:
         _fit(_Feed(jobs, manner), manner)
@@ -146,7 +146,7 @@ def run_search(
     task: SearchTask,
     make_job: Callable[[TrialConfig], TrialJob],
     done: Callable[[str], bool],
-    manner: Manner,
+    manner: RunOptions,
 ) -> Search:
     """Run a search as `run_jobs` runs jobs, through Ray Tune's OptunaSearch; gives it back ended.
 
@@ -158,7 +158,7 @@ def run_search(
     return search
 
 
-def _fit(feed: "_Feed | _SearchFeed", manner: Manner) -> None:
+def _fit(feed: "_Feed | _SearchFeed", manner: RunOptions) -> None:
     share = manner.share
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is an event of ours
     follower = _Follower(feed, manner)
@@ -187,10 +187,10 @@ def _fit(feed: "_Feed | _SearchFeed", manner: Manner) -> None:
         raise follower.storm
 
 
-class _Feed(StaysHere, Searcher):  # type: ignore[misc]
+class _Feed(NotPickled, Searcher):  # type: ignore[misc]
     """Hands Tune the planned jobs in their order."""
 
-    def __init__(self, jobs: Sequence[TrialJob], manner: Manner) -> None:
+    def __init__(self, jobs: Sequence[TrialJob], manner: RunOptions) -> None:
         super().__init__()
         self.jobs = {job.trial.trial_id: job for job in jobs}
         self._left = iter(jobs)
@@ -215,7 +215,7 @@ class _Feed(StaysHere, Searcher):  # type: ignore[misc]
         self._running.add(job.trial.trial_id)
         return {"job": job_text(job), "scheduled": self._manner.scheduler != "none"}
 
-    def ended(self, event: Ended) -> None:
+    def ended(self, event: TrialEnded) -> None:
         """Take in that a trial has ended."""
         self._running.discard(event.trial_id)
 
@@ -238,7 +238,7 @@ class _SearchFeed(_Feed):
     """Hands Tune what a search suggests; a further suggestion waits until a slot is free."""
 
     def __init__(
-        self, search: Search, make_job: Callable[[TrialConfig], TrialJob], manner: Manner
+        self, search: Search, make_job: Callable[[TrialConfig], TrialJob], manner: RunOptions
     ) -> None:
         super().__init__([], manner)
         self._search = search
@@ -256,15 +256,15 @@ class _SearchFeed(_Feed):
         self.jobs[trial.trial_id] = self._make_job(trial)
         return self._hand_out(self.jobs[trial.trial_id])
 
-    def ended(self, event: Ended) -> None:
+    def ended(self, event: TrialEnded) -> None:
         super().ended(event)
         self._search.ended(event)
 
 
-class _Follower(StaysHere, Callback):  # type: ignore[misc]
+class _Follower(NotPickled, Callback):  # type: ignore[misc]
     """Turns callbacks into events, records trials whose worker is gone, sees error storms."""
 
-    def __init__(self, feed: _Feed, manner: Manner) -> None:
+    def __init__(self, feed: _Feed, manner: RunOptions) -> None:
         self._watch = manner.watch
         self._retries = manner.retries
         self._feed = feed
@@ -283,7 +283,7 @@ class _Follower(StaysHere, Callback):  # type: ignore[misc]
         del iteration, trials, trial, info
         if "ended" not in result:
             return
-        ended = Ended(**result["ended"])
+        ended = TrialEnded(**result["ended"])
         self._end(ended)
         self.storm = self.storm or self._storms.see(ended)
         self._feed.closed = self._feed.closed or self.storm is not None
@@ -301,9 +301,9 @@ class _Follower(StaysHere, Callback):  # type: ignore[misc]
         except StoreError as error:
             self.trouble, self._feed.closed = error, True
             return
-        self._end(replace(Ended.of(record), error_key=None))
+        self._end(replace(TrialEnded.of(record), error_key=None))
 
-    def _end(self, ended: Ended) -> None:
+    def _end(self, ended: TrialEnded) -> None:
         self._watch(ended)
         try:
             self._feed.ended(ended)
@@ -312,7 +312,7 @@ class _Follower(StaysHere, Callback):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _tune_settings(manner: Manner) -> Iterator[None]:
+def _tune_settings(manner: RunOptions) -> Iterator[None]:
     """Tune's switches that are environment variables only; set back afterwards."""
     slots = PENDING_PER_CORE * _slots(manner.share)  # of now: a shared cluster may grow
     pending = max(LEAST_PENDING, slots) if manner.may is None else NO_LIMIT
@@ -338,7 +338,7 @@ def _tune_settings(manner: Manner) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _slots(share: Share) -> int:
+def _slots(share: TrialShare) -> int:
     """How many trials the cluster runs at once, by its cores."""
     return max(1, int(ray.cluster_resources().get("CPU", 1.0) / max(share.cpu, 0.01)))
 

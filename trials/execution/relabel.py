@@ -24,7 +24,7 @@ LABELLED = (  # failed and cancelled trials have no label
 
 
 @dataclass(frozen=True)
-class Change:
+class LabelChange:
     """A trial whose verdict is another now: "pathological (no_skill)" -> "healthy", and why."""
 
     trial_id: str
@@ -43,7 +43,7 @@ class RelabelReport:
     labeller_version: str
     trials: int
     same: int
-    changes: tuple[Change, ...]
+    changes: tuple[LabelChange, ...]
     written: int
 
 
@@ -56,7 +56,7 @@ def relabel(
     file of the sweep is damaged or cannot be written, AlreadyDrivenError while the sweep runs.
     """
     new: list[Relabelled] = []
-    changes: list[Change] = []
+    changes: list[LabelChange] = []
     version, judged = "", 0
     for stored in iter_histories(store, sweep_id):
         if stored.row["state"] not in LABELLED:
@@ -93,10 +93,10 @@ def verdict_of(health: str | None, pathology: str | None) -> str:
     return f"{health} ({pathology})" if pathology else str(health or "none")
 
 
-def _change(row: Mapping[str, Any], diagnosis: Diagnosis) -> Change | None:
+def _change(row: Mapping[str, Any], diagnosis: Diagnosis) -> LabelChange | None:
     label: Label = diagnosis.label
     old = verdict_of(row["label"], row["pathology"])
     new = verdict_of(str(label.health), label.pathology)
     if old == new:
         return None
-    return Change(row["trial_id"], row["arm"], row["seed"], old, new, label.reason)
+    return LabelChange(row["trial_id"], row["arm"], row["seed"], old, new, label.reason)

@@ -6,7 +6,7 @@ from sickbay.trials.events import ResourceError
 
 
 @dataclass(frozen=True)
-class Share:
+class TrialShare:
     """What one trial gets of the cluster."""
 
     cpu: float = 1.0

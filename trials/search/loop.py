@@ -27,8 +27,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import Trial, TrialState
 
 from sickbay.trials.contract import Goal, Objective, Scalar, TrialConfig, Workload
-from sickbay.trials.events import Ended
-from sickbay.trials.search.outcomes import Outcome, read_outcome
+from sickbay.trials.events import TrialEnded
+from sickbay.trials.search.outcomes import TrialOutcome, read_outcome
 from sickbay.trials.search.study import (
     CONFIGURATION,
     KIND,
@@ -144,7 +144,7 @@ class Search:
             self._suggest()
         return self._queue.popleft() if self._queue else None
 
-    def ended(self, event: Ended) -> None:
+    def ended(self, event: TrialEnded) -> None:
         """Take in the end of a trial; with the last seed of a suggestion the sampler is told."""
         suggestion = self._of.get(event.trial_id)
         if suggestion is None or event.state == "cancelled":
@@ -254,7 +254,7 @@ class Search:
         share = counts["pathological"] / decided if decided else 0.5
         self._port.tell(trial, [share], failed=False)
 
-    def _tell_values(self, trial: Trial, outcomes: Sequence[Outcome]) -> None:
+    def _tell_values(self, trial: Trial, outcomes: Sequence[TrialOutcome]) -> None:
         trial.set_constraint("pathological", sum(one.sick for one in outcomes) / len(outcomes))
         sound = [one for one in outcomes if not one.sick]
         stand_in = not sound
@@ -271,7 +271,7 @@ class Search:
         else:
             self._port.tell(trial, values, failed=False)
 
-    def _worst(self, index: int, goal: Objective, outcomes: Sequence[Outcome]) -> float:
+    def _worst(self, index: int, goal: Objective, outcomes: Sequence[TrialOutcome]) -> float:
         """The worst value that is known to be sound, or of no skill at all; else its own worst."""
         worst = max if goal.goal is Goal.MINIMIZE else min
         known = [

@@ -8,13 +8,13 @@ from typing import Any
 
 from sickbay.trials.store.columns import rows_of_table
 from sickbay.trials.store.files import Store, trial_parts
-from sickbay.trials.store.parts import Ended, current_folder, read_ended
+from sickbay.trials.store.parts import EndedTrial, current_folder, read_ended
 from sickbay.trials.store.reader import read_epoch_records
 from sickbay.trials.store.tables import consolidated
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """One ended trial. `values` are the objectives' last, NaN where one was never recorded."""
 
     state: str
@@ -37,7 +37,7 @@ class Outcome:
 
 def read_outcome(
     store: Store, sweep_id: str, trial_id: str, signals: Sequence[str]
-) -> Outcome | None:
+) -> TrialOutcome | None:
     """Read what became of a trial; None if it has not ended."""
     row = _row(store, sweep_id, trial_id)
     if row is None:
@@ -47,7 +47,7 @@ def read_outcome(
         rows = [one.row.signals for one in read_epoch_records(store, sweep_id, trial_id)]
         values = [_last(rows, signal) for signal in signals]
     floors = json.loads(row["facts"] or "{}").get("floors", {})
-    return Outcome(
+    return TrialOutcome(
         state=str(row["state"]),
         label=row["label"],
         pathology=row["pathology"],
@@ -59,7 +59,7 @@ def read_outcome(
 
 def _row(store: Store, sweep_id: str, trial_id: str) -> Mapping[str, Any] | None:
     ended = read_ended(store, current_folder(store, trial_parts(store, sweep_id, trial_id)))
-    if isinstance(ended, Ended):
+    if isinstance(ended, EndedTrial):
         return ended.row
     table = consolidated(store, "trials", sweep_id, trial_id=trial_id)
     return None if table is None or table.num_rows == 0 else rows_of_table(table)[0]

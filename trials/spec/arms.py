@@ -22,7 +22,7 @@ Conditions = Mapping[str, Mapping[str, tuple[Scalar, ...]]]
 
 
 @dataclass(frozen=True)
-class Axis:
+class DesignAxis:
     """One thing that is changed: its name, and its points; the first is the baseline's."""
 
     name: str
@@ -33,7 +33,7 @@ class Axis:
 class Space:
     """The axes of a sweep in their order, its baseline, and which factor matters when."""
 
-    axes: tuple[Axis, ...]
+    axes: tuple[DesignAxis, ...]
     baseline: Choice
     conditions: Conditions
 
@@ -60,11 +60,11 @@ class Space:
 def space_of(spec: SweepSpec, levels: Levels) -> Space:
     """Group the factors of a sweep into axes, in the order of `levels`."""
     group_of = {name: group for group in spec.zip for name in group}
-    axes: dict[tuple[str, ...], Axis] = {}
+    axes: dict[tuple[str, ...], DesignAxis] = {}
     for name, values in levels.items():
         group = group_of.get(name)
         if group is None:
-            axes[name,] = Axis(name, tuple({name: value} for value in values))
+            axes[name,] = DesignAxis(name, tuple({name: value} for value in values))
         elif group not in axes:
             axes[group] = _zipped(spec, group, levels)
     baseline = {name: values[0] for name, values in levels.items()}
@@ -177,11 +177,11 @@ def _laid(space: "Space | Mapping[str, Scalar]", points: Sequence[Mapping[str, S
     return choice
 
 
-def _zipped(spec: SweepSpec, group: tuple[str, ...], levels: Levels) -> Axis:
+def _zipped(spec: SweepSpec, group: tuple[str, ...], levels: Levels) -> DesignAxis:
     rows = zipped_rows(spec, group)
     first = {name: levels[name][0] for name in group}
     rest = [row for row in rows if any(not same(row[name], first[name]) for name in group)]
-    return Axis("+".join(group), (first, *rest))
+    return DesignAxis("+".join(group), (first, *rest))
 
 
 def _among(value: Scalar, levels: Sequence[Scalar]) -> bool:

@@ -26,7 +26,7 @@ from sickbay.trials.store.files import (
     write_file,
 )
 from sickbay.trials.store.parts import (
-    Ended,
+    EndedTrial,
     PartFolder,
     current_folder,
     list_parts,
@@ -53,7 +53,7 @@ class _Done:
     """A trial that has ended and that nobody has begun again."""
 
     folder: PartFolder
-    ended: Ended
+    ended: EndedTrial
 
 
 def consolidate(store: Store, sweep_id: str) -> tuple[Problem, ...]:
@@ -107,14 +107,16 @@ def write_labels(store: Store, sweep_id: str, relabelled: Sequence[Relabelled]) 
     _write(store, "trials", sweep_id, new_trials)
 
 
-def _ended(store: Store, folders: Sequence[PartFolder]) -> tuple[dict[str, Ended], list[Problem]]:
+def _ended(
+    store: Store, folders: Sequence[PartFolder]
+) -> tuple[dict[str, EndedTrial], list[Problem]]:
     read = read_all(store, read_ended, folders)
-    ended = {one.trial_id: one for one in read if isinstance(one, Ended)}
+    ended = {one.trial_id: one for one in read if isinstance(one, EndedTrial)}
     return ended, [one for one in read if isinstance(one, Problem)]
 
 
 def _merge(
-    store: Store, sweep_id: str, ended: Sequence[Ended], epochs: Mapping[str, pa.Table]
+    store: Store, sweep_id: str, ended: Sequence[EndedTrial], epochs: Mapping[str, pa.Table]
 ) -> None:
     new = ended_tables(ended)
     merged = {}

@@ -35,7 +35,7 @@ class PartFolder:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedTrial:
     """The content of one `trial.json`."""
 
     trial_id: str
@@ -68,7 +68,7 @@ def part_folder(path: str, names: Iterable[str]) -> PartFolder:
     return PartFolder(path.rpartition("/")[2], path, kept, attempt)
 
 
-def read_ended(store: Store, folder: PartFolder) -> Ended | Problem | None:
+def read_ended(store: Store, folder: PartFolder) -> EndedTrial | Problem | None:
     """Read row and findings of a trial that has ended; None if it has not, or is merged by now."""
     if "trial.json" not in folder.files:
         return None
@@ -80,7 +80,9 @@ def read_ended(store: Store, folder: PartFolder) -> Ended | Problem | None:
         content = json.loads(data)
         if content["schema"] > SCHEMA_VERSION:
             return Problem(path, newer(content["schema"]))
-        return Ended(folder.trial_id, content["row"], content["config"], tuple(content["findings"]))
+        return EndedTrial(
+            folder.trial_id, content["row"], content["config"], tuple(content["findings"])
+        )
     except StoreError as error:
         return Problem(path, str(error))
     except (ValueError, KeyError, TypeError) as error:

@@ -19,7 +19,7 @@ from sickbay.trials.store.columns import rows_of_table
 from sickbay.trials.store.encode import epoch_records
 from sickbay.trials.store.files import Store, StoreError, trial_parts
 from sickbay.trials.store.parts import (
-    Ended,
+    EndedTrial,
     PartFolder,
     current_folder,
     list_parts,
@@ -80,7 +80,7 @@ def trial_states(store: Store, sweep_id: str) -> dict[str, str]:
     ended = {
         one.trial_id: (str(one.row["state"]), int(one.row["attempt"]))
         for one in read
-        if isinstance(one, Ended)
+        if isinstance(one, EndedTrial)
     }
     known = consolidated_states(store, sweep_id) | ended
     states = {trial_id: state for trial_id, (state, _) in known.items()}

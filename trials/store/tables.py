@@ -25,7 +25,7 @@ from sickbay.trials.store.files import (
     table_folder,
 )
 from sickbay.trials.store.parts import (
-    Ended,
+    EndedTrial,
     PartFolder,
     list_parts,
     open_parquet,
@@ -155,7 +155,7 @@ def read_parts(store: Store, sweep_id: str, names: Sequence[str]) -> SweepParts:
     problems: list[Problem] = []
     if set(names) & {"trials", "findings", "labels"}:
         read = read_all(store, read_ended, folders)
-        ended = [one for one in read if isinstance(one, Ended)]
+        ended = [one for one in read if isinstance(one, EndedTrial)]
         problems += [one for one in read if isinstance(one, Problem)]
         if ended:
             tables |= {name: table for name, table in ended_tables(ended).items() if name in names}
@@ -183,7 +183,7 @@ def read_epoch_parts(
     return tables, [one for one in read.values() if isinstance(one, Problem)]
 
 
-def ended_tables(ended: Sequence[Ended]) -> dict[str, pa.Table]:
+def ended_tables(ended: Sequence[EndedTrial]) -> dict[str, pa.Table]:
     """`trials`, `findings` and `labels` of trials that have ended."""
     trials = trial_table([one.row for one in ended], [one.config for one in ended])
     findings = table_from_rows("findings", [row for one in ended for row in one.findings])

@@ -1,7 +1,7 @@
 """`toy_small_validation`: a detector of one rule, as small as one can be."""
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import Outcome, clear, detector, fired
+from sickbay.trials.detector import RuleResult, clear, detector, fired
 from sickbay.trials.history import History
 
 FEWEST = 30.0  # below this, a mean's normal interval is not to be trusted
@@ -16,7 +16,7 @@ FEWEST = 30.0  # below this, a mean's normal interval is not to be trusted
     rule=f"Fires when the validation split has fewer than {FEWEST:.0f} samples.",
     remedy="Validate on more samples.",
 )
-def detect(history: History) -> Outcome:
+def detect(history: History) -> RuleResult:
     """Warn when the validation split is too small to tell trials apart."""
     n = float(history.column("val_n")[-1])
     reason = f"{n:.0f} validation samples (at least {FEWEST:.0f} wanted)."

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from sickbay.service.external_logs.evaluations import rows_of
-from sickbay.service.external_logs.judge import Told, as_plain, entropy, judge_log
+from sickbay.service.external_logs.judge import LogOptions, as_plain, entropy, judge_log
 from sickbay.service.external_logs.log import LogError
 from sickbay.service.external_logs.readers import read_log
 from sickbay.service.external_logs.signal_names import match_names, words
@@ -41,7 +41,7 @@ def csv_of(columns):
 
 
 def judge(path, **told):
-    return judge_log(path, Told(**told), DETECTORS)
+    return judge_log(path, LogOptions(**told), DETECTORS)
 
 
 def test_a_loss_curve_alone_proves_nothing_and_says_so(tmp_path):

@@ -22,7 +22,7 @@ from sickbay.service.api import routes_read
 from sickbay.service.query import admission, worker
 from sickbay.service.query import pool as query_pool
 from sickbay.service.query import process as query_process
-from sickbay.service.query.admission import BusyError, Line
+from sickbay.service.query.admission import AdmissionQueue, BusyError
 from sickbay.service.query.engine import Cancel, Limits, QueryError
 from sickbay.service.query.pool import PoolRules, QueryPool
 from sickbay.service.sweeps.runner import Options, run
@@ -220,7 +220,7 @@ def test_who_finds_a_long_line_is_told_to_come_again(store, monkeypatch):
 
 
 def test_the_line_is_in_the_order_of_asking():
-    line, order = Line(places=1, waiting=3, seconds=20.0), []
+    line, order = AdmissionQueue(places=1, waiting=3, seconds=20.0), []
     line.enter(Cancel())
 
     def wait(name):
@@ -243,7 +243,7 @@ def test_the_line_is_in_the_order_of_asking():
 
 
 def test_who_waits_too_long_or_leaves_is_out_of_the_line():
-    line, cancel = Line(places=1, waiting=1, seconds=0.05), Cancel()
+    line, cancel = AdmissionQueue(places=1, waiting=1, seconds=0.05), Cancel()
     line.enter(Cancel())
     with pytest.raises(BusyError, match=r"waited 0\.05 s"):
         line.enter(Cancel())

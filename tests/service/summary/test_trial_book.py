@@ -5,7 +5,7 @@ import threading
 import pytest
 import toy_sweeps
 
-from sickbay.service.analysis.fixes import healer
+from sickbay.service.analysis.fixes import fix_finder
 from sickbay.service.api import cache
 from sickbay.service.api.cache import Memo, NotKeptError, Shelf, at_once, reading
 from sickbay.service.query.engine import epochs, query
@@ -33,7 +33,7 @@ def trial_ids(store):
 
 
 def test_every_trial_is_explained_as_if_read_alone(store, sweep):
-    book, heal = read_book(store, sweep), healer(store, sweep)
+    book, heal = read_book(store, sweep), fix_finder(store, sweep)
     ids = trial_ids(store)
     assert len(ids) == 9
     assert all(map(book.has, ids))
@@ -46,7 +46,7 @@ def test_every_trial_is_explained_as_if_read_alone(store, sweep):
 
 def test_a_trial_is_explained_with_its_lines_and_fixes(store, sweep):
     sick = query(store, "SELECT trial_id FROM trials WHERE pathology = 'non_finite'").rows[0][0]
-    told = read_book(store, sweep).explained(sick, healer(store, sweep)(sick))
+    told = read_book(store, sweep).explained(sick, fix_finder(store, sweep)(sick))
     assert told["fixes"] == [
         {"change": {"fault": {"from": "nan", "to": "none"}}, "healthy": 3, "of": 3}
     ]
@@ -163,9 +163,9 @@ def test_nobody_waits_while_a_long_answer_is_worked_out_again(monkeypatch):
 def test_what_heals_a_trial_that_has_just_ended_is_read(store, sweep, monkeypatch):
     kept = Shelf(store)
     for one in trial_ids(store):
-        assert kept.fixes(sweep, one) == healer(store, sweep)(one)
-    known = healer(store, sweep)
+        assert kept.fixes(sweep, one) == fix_finder(store, sweep)(one)
+    known = fix_finder(store, sweep)
     answers = iter([{}.__getitem__, known])  # the first is of before it ended
-    monkeypatch.setattr(cache, "healer", lambda *_: next(answers))
+    monkeypatch.setattr(cache, "fix_finder", lambda *_: next(answers))
     late = Shelf(store)
     assert late.fixes(sweep, one) == known(one)

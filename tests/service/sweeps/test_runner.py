@@ -11,7 +11,7 @@ import toy_sweeps
 from sickbay.service.query.lookup import SweepError, find_sweep, state_of, stored_spec
 from sickbay.service.sweeps.runner import Options, Stopper, ask, prepare, run
 from sickbay.trials.errors import SpecError
-from sickbay.trials.events import Ended
+from sickbay.trials.events import TrialEnded
 from sickbay.trials.execution.lease import AlreadyDrivenError, driven, driving
 from sickbay.trials.execution.relabel import relabel
 from sickbay.trials.execution.trial import detectors
@@ -60,7 +60,7 @@ def test_more_seeds_run_the_new_ones_only(tmp_path):
     events = []
     more = run_here(tmp_path, watch=events.append, seeds=4)
     assert (more.sweep_id, more.ran, more.planned) == (first.sweep_id, 4, 8)
-    ended = {event.trial_id for event in events if isinstance(event, Ended)}
+    ended = {event.trial_id for event in events if isinstance(event, TrialEnded)}
     table = trials(tmp_path)
     assert set(table[table["trial_id"].isin(ended)]["seed"]) == {2, 3}
     assert table["trial_id"].is_unique
@@ -105,7 +105,7 @@ def test_stopping_leaves_the_rest_missing_and_resuming_runs_it(tmp_path):
     stopper = Stopper()
 
     def stop_after_one(event):
-        if isinstance(event, Ended):
+        if isinstance(event, TrialEnded):
             stopper.stop()
 
     first = run_here(tmp_path, watch=stop_after_one, stopper=stopper)
@@ -120,7 +120,7 @@ def test_a_request_in_the_store_stops_a_sweep_from_outside(tmp_path):
     sweep_id = prepare(toy_sweeps.spec(), store.uri).sweep_id
 
     def ask_for_it(event):
-        if isinstance(event, Ended):
+        if isinstance(event, TrialEnded):
             request(store, sweep_id, "stop")
             time.sleep(1.1)  # longer than between two looks of the driver
 

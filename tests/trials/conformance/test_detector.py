@@ -7,7 +7,7 @@ import pytest
 from sickbay.trials import registry
 from sickbay.trials.conformance import ConformanceError, check_detector
 from sickbay.trials.contract import FindingState, Row, Severity, TaskFacts
-from sickbay.trials.detector import Outcome, as_detector, clear, detector, fired
+from sickbay.trials.detector import RuleResult, as_detector, clear, detector, fired
 from sickbay.trials.history import History
 from sickbay_demo.alarm import detect
 
@@ -69,7 +69,7 @@ def test_a_judgement_without_evidence_is_caught():
     ("outcome", "says"),
     [
         (clear(" "), "says clear without a reason"),
-        (Outcome(FindingState.FIRED, "alarm"), "fires without an onset epoch"),
+        (RuleResult(FindingState.FIRED, "alarm"), "fires without an onset epoch"),
         (fired("alarm", onset=77), "begins in epoch 77, which it never saw"),
         (clear("fine", confidence=1.5), "confident by 1.5"),
         ("alarm", "AttributeError"),

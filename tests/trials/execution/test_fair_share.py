@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.trials.events import Ended
+from sickbay.trials.events import TrialEnded
 from sickbay.trials.execution import fair_share
 from sickbay.trials.execution import lease as driving_room
-from sickbay.trials.execution.fair_share import Claim, Fair, caps
+from sickbay.trials.execution.fair_share import Claim, FairShare, caps
 from sickbay.trials.execution.lease import driven, driver, driving
 from sickbay.trials.store import open_store
 
@@ -100,7 +100,7 @@ def fair(monkeypatch):
     class Room:
         others, cores, told = {}, 4.0, []
 
-    made = Fair("a", claim(wanted=100), lambda: Room.others, Room.told.append,
+    made = FairShare("a", claim(wanted=100), lambda: Room.others, Room.told.append,
                 lambda: {"CPU": Room.cores})  # fmt: skip
     made.room = Room
     return made
@@ -131,7 +131,7 @@ def test_on_a_cluster_that_grows_one_trial_waits_so_that_it_grows_on(fair):
 
 
 def test_what_has_ended_is_not_claimed_any_more(fair):
-    ended = Ended("t", "completed")
+    ended = TrialEnded("t", "completed")
     for _ in range(3):
         fair.see(ended)
     assert [one.wanted for one in fair.room.told] == [100, 99, 98, 97]

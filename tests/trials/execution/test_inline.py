@@ -3,7 +3,7 @@
 import pytest
 import toy_sweeps
 
-from sickbay.trials.events import Ended, ErrorStorm, Retried, Started
+from sickbay.trials.events import ErrorStorm, Retried, Started, TrialEnded
 from sickbay.trials.execution.inline import run_jobs
 
 
@@ -20,23 +20,23 @@ def jobs(tmp_path, n, **settings):
 def test_each_trial_begins_and_ends_in_the_planned_order(tmp_path):
     planned = jobs(tmp_path, 2)
     events = run_all(planned)
-    assert [type(event) for event in events] == [Started, Ended, Started, Ended]
+    assert [type(event) for event in events] == [Started, TrialEnded, Started, TrialEnded]
     assert [e.trial_id for e in events[::2]] == [job.trial.trial_id for job in planned]
 
 
 def test_out_of_memory_is_retried_and_then_a_failed_trial_that_ends_nothing_else(tmp_path):
     events = run_all(jobs(tmp_path, 1, fault="oom"))
-    assert [type(event) for event in events] == [Started, Retried, Ended]
+    assert [type(event) for event in events] == [Started, Retried, TrialEnded]
     assert events[-1].state == "completed"
     events = run_all(jobs(tmp_path, 4, fault="oom", fault_times=9, note="always"), retries=1)
-    ended = [event for event in events if isinstance(event, Ended)]
+    ended = [event for event in events if isinstance(event, TrialEnded)]
     assert [(one.state, one.health) for one in ended] == [("failed", None)] * 4
     assert "in each of 2 attempts; at last: MemoryError('planted" in ended[0].error
 
 
 def test_a_pathology_is_never_retried(tmp_path):
     events = run_all(jobs(tmp_path, 1, fault="nan"))
-    assert [type(event) for event in events] == [Started, Ended]
+    assert [type(event) for event in events] == [Started, TrialEnded]
 
 
 def test_the_same_exception_three_times_ends_the_sweep(tmp_path):
@@ -47,4 +47,4 @@ def test_the_same_exception_three_times_ends_the_sweep(tmp_path):
 def test_nothing_begins_after_a_request_to_stop(tmp_path):
     answers = iter([False, True])
     events = run_all(jobs(tmp_path, 3), stopping=lambda: next(answers))
-    assert [type(event) for event in events] == [Started, Ended]
+    assert [type(event) for event in events] == [Started, TrialEnded]

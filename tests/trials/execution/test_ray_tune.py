@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import toy_sweeps
 
-from sickbay.trials.events import Ended, ErrorStorm, ResourceError, Retried, Started
+from sickbay.trials.events import ErrorStorm, ResourceError, Retried, Started, TrialEnded
 from sickbay.trials.execution import ray_cluster, ray_tune
 from sickbay.trials.execution.inline import run_to_end
 from sickbay.trials.store import open_store, request, requested
@@ -59,7 +59,7 @@ def test_trials_run_end_and_are_told_of(tmp_path):
     events = run_all(planned)
     ids = {job.trial.trial_id for job in planned}
     assert {e.trial_id for e in events if isinstance(e, Started)} == ids
-    ended = [e for e in events if isinstance(e, Ended)]
+    ended = [e for e in events if isinstance(e, TrialEnded)]
     assert {e.trial_id for e in ended} == ids
     assert {(e.state, e.health) for e in ended} == {("completed", "healthy")}
     assert states(tmp_path) == dict.fromkeys(ids, "completed")
@@ -81,7 +81,7 @@ def test_a_reused_worker_gives_the_bits_of_a_process_of_one_s_own(tmp_path):
 def test_a_killed_worker_s_trial_runs_again_and_no_row_is_doubled(tmp_path):
     planned = jobs(tmp_path, 1, fault="die")
     events = run_all(planned)
-    assert [type(e) for e in events if not isinstance(e, Started)] == [Retried, Ended]
+    assert [type(e) for e in events if not isinstance(e, Started)] == [Retried, TrialEnded]
     rows = toy_sweeps.stored_rows(tmp_path / "store", planned[0].trial.trial_id)
     assert [(attempt, row.epoch) for attempt, row in rows] == [(2, e) for e in range(1, 17)]
 
@@ -109,7 +109,7 @@ def test_a_worker_that_is_told_to_go_fails_no_trial(tmp_path):
         told = pool.submit(tell)
         events = run_all([job])
         told.result()
-    assert [type(e) for e in events if not isinstance(e, Started)] == [Retried, Ended]
+    assert [type(e) for e in events if not isinstance(e, Started)] == [Retried, TrialEnded]
     assert events[-1].state == "completed"
     rows = toy_sweeps.stored_rows(tmp_path / "store", job.trial.trial_id)
     assert [(attempt, row.epoch) for attempt, row in rows] == [(2, e) for e in range(1, 17)]
@@ -118,13 +118,13 @@ def test_a_worker_that_is_told_to_go_fails_no_trial(tmp_path):
 def test_out_of_memory_is_retried(tmp_path):
     [job] = jobs(tmp_path, 1, fault="oom")
     events = run_all([job])
-    assert [type(e) for e in events if not isinstance(e, Started)] == [Retried, Ended]
+    assert [type(e) for e in events if not isinstance(e, Started)] == [Retried, TrialEnded]
     assert events[-1].state == "completed"
 
 
 def test_a_pathology_is_never_retried(tmp_path):
     events = run_all(jobs(tmp_path, 1, fault="nan"))
-    assert [type(e) for e in events] == [Started, Ended]
+    assert [type(e) for e in events] == [Started, TrialEnded]
     assert (events[-1].state, events[-1].pathology) == ("stopped", "non_finite")
 
 
@@ -152,7 +152,7 @@ def test_what_waits_on_the_cluster_when_a_sweep_is_stopped_leaves_no_trace(tmp_p
 
     def watch(event):
         events.append(event)
-        if isinstance(event, Ended):
+        if isinstance(event, TrialEnded):
             request(store, "s", "stop")
 
     ray_tune.run_jobs(
@@ -162,7 +162,7 @@ def test_what_waits_on_the_cluster_when_a_sweep_is_stopped_leaves_no_trace(tmp_p
         retries=0,
         stopping=lambda: requested(store, "s") is not None,
     )
-    ended = Counter(event.state for event in events if isinstance(event, Ended))
+    ended = Counter(event.state for event in events if isinstance(event, TrialEnded))
     assert set(ended) == {"completed", "cancelled"}
     assert ended["completed"] <= 3  # the first, and what ran beside it
     assert list(states(tmp_path).values()) == ["completed"] * ended["completed"]
@@ -176,9 +176,9 @@ def test_nothing_begins_after_a_request_to_stop_and_what_runs_comes_to_its_end(t
         ray_tune.Share(),
         events.append,
         retries=0,
-        stopping=lambda: any(isinstance(e, Ended) for e in events),
+        stopping=lambda: any(isinstance(e, TrialEnded) for e in events),
     )
-    ended = [e for e in events if isinstance(e, Ended)]
+    ended = [e for e in events if isinstance(e, TrialEnded)]
     started = [e for e in events if isinstance(e, Started)]
     assert len(ended) == len(started) < 15
     assert {e.state for e in ended} == {"completed"}

@@ -10,7 +10,7 @@ import toy_sweeps
 from sickbay.service.sweeps.runner import Options, prepare, run
 from sickbay.trials import registry
 from sickbay.trials.contract import TrialState
-from sickbay.trials.events import Ended
+from sickbay.trials.events import TrialEnded
 from sickbay.trials.execution.inline import open_search
 from sickbay.trials.execution.trial import TrialJob
 from sickbay.trials.search.loop import SearchTask
@@ -158,7 +158,7 @@ def drive(search, task, store, trials):
         given.append(trial)
         job = toy_sweeps.job(store)
         job = replace(job, sweep_id=task.sweep_id, trial=trial, objective=task.goals[0])
-        search.ended(Ended.of(toy_sweeps.run_to_end(replace(job, workdir=str(store) + "-w"))))
+        search.ended(TrialEnded.of(toy_sweeps.run_to_end(replace(job, workdir=str(store) + "-w"))))
     return given
 
 
