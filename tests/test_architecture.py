@@ -36,6 +36,7 @@ ARROWS = {
     "trials/evidence": DOMAIN,
     "trials/spec": DOMAIN,
     "trials/store": DOMAIN,
+    "trials/logs": DOMAIN,
     "trials/probes": "",
     "trials/detectors": "contract history detector evidence",
     "trials/workloads": "models/* datasets/* contract probes store seeding",

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from sickbay.service.external_logs.evaluations import rows_of
-from sickbay.service.external_logs.log import ForeignLog
-from sickbay.service.external_logs.readers import read_log
-from sickbay.service.external_logs.signal_names import Matched, match_names
 from sickbay.trials.contract import FindingState, Health, Row, Severity, TaskFacts, TaskKind
 from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import Diagnosis, diagnose
 from sickbay.trials.evidence.statistics import wilson_bounds
 from sickbay.trials.history import History, facts_from_json, facts_to_json
+from sickbay.trials.logs.evaluations import rows_of
+from sickbay.trials.logs.log import ForeignLog
+from sickbay.trials.logs.readers import read_log
+from sickbay.trials.logs.signal_names import Matched, match_names
 
 CROSS_ENTROPY = "cross_entropy"
 RANKING = ("val_auroc", "val_auprc", "val_mcc", "val_scores_hist_pos")

@@ -63,7 +63,7 @@ def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
     spec = prepared.spec
     make_job = _job_maker(prepared, cpu=share.cpu, gpu=share.gpu)
     fair = _fair(prepared, running.heart, share) if running.heart else None
-    manner = tune.Manner(
+    manner = tune.RunOptions(
         share=share,
         watch=both(fair.see, running.watch) if fair else running.watch,
         retries=spec.retries,

@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from sickbay.service.external_logs.evaluations import rows_of
 from sickbay.service.external_logs.judge import LogOptions, as_plain, entropy, judge_log
-from sickbay.service.external_logs.log import LogError
-from sickbay.service.external_logs.readers import read_log
-from sickbay.service.external_logs.signal_names import match_names, words
 from sickbay.trials.contract import Health, TaskKind
+from sickbay.trials.logs.evaluations import rows_of
+from sickbay.trials.logs.log import LogError
+from sickbay.trials.logs.readers import read_log
+from sickbay.trials.logs.signal_names import match_names, words
 from sickbay.trials.registry import all_detectors
 
 DETECTORS = all_detectors()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sickbay.service.external_logs.log import LogError, Number, Record
+from sickbay.trials.logs.log import LogError, Number, Record
 
 PATTERN = "*tfevents*"
 

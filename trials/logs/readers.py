@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sickbay.service.external_logs.events import event_files, read_events
-from sickbay.service.external_logs.log import ForeignLog, LogError, Number, Record
+from sickbay.trials.logs.events import event_files, read_events
+from sickbay.trials.logs.log import ForeignLog, LogError, Number, Record
 
 WORDS = {"true": 1.0, "false": 0.0, "-": None, "": None, "none": None, "null": None, "n/a": None}
 WANDB_BOUNDS = ("__MIN", "__MAX")

@@ -8,9 +8,9 @@ one record.
 import math
 from collections.abc import Mapping, Sequence
 
-from sickbay.service.external_logs.log import Number, Record
-from sickbay.service.external_logs.signal_names import SHARES, Matched
 from sickbay.trials.contract import Row, SignalValue
+from sickbay.trials.logs.log import Number, Record
+from sickbay.trials.logs.signal_names import SHARES, Matched
 
 MOST_ROWS = 500  # evaluations of a log that marks none: more tell a detector nothing new
 MOST_COUNTED = 2.0**53  # beyond, a float is no exact count

@@ -1,0 +1,1 @@
+"""Training logs of any program: files and printed lines to records, records to rows of signals."""
