@@ -6,10 +6,11 @@ trial is not slowed by the disk.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from numbers import Real
 
-from sickbay.trials.contract import Row, TaskFacts
+from sickbay.trials.contract import Row, SignalValue, TaskFacts
 from sickbay.trials.history import History
 from sickbay.trials.store import EpochRecord, Store, read_checkpoint, write_checkpoint, write_epochs
 from sickbay.trials.store.reader import read_epoch_records
@@ -128,10 +129,11 @@ class TrialLog:
 
 
 def check_row(row: object, last_epoch: int | None) -> Row:
-    """Give back a sound row; raise RowError naming what is wrong with any other object.
+    """Give back a sound row of plain numbers; raise RowError naming what is wrong with any other.
 
-    Sound is: a `Row`, its epoch a whole number above the one before, its signals numbers or flat
-    sequences of numbers. NaN and infinity are sound.
+    Sound is: a `Row`, its epoch a whole number above the one before, its signals real numbers of
+    any type (Python's, numpy's, arrays and tensors with a single value) or flat sequences of them.
+    NaN and infinity are sound.
     """
     if not isinstance(row, Row):
         raise RowError(
@@ -148,13 +150,7 @@ def check_row(row: object, last_epoch: int | None) -> Row:
     if not isinstance(row.signals, Mapping):
         raise RowError(f"the signals of epoch {row.epoch} are no mapping but {row.signals!r}")
     _check_names(row)
-    for name, value in row.signals.items():
-        if not _is_signal(value):
-            raise RowError(
-                f"the signal {name!r} of epoch {row.epoch} is {value!r}; "
-                "it must be a number or a flat list of numbers (call .item() or .tolist())"
-            )
-    return row
+    return replace(row, signals={name: _plain(row, name) for name in row.signals})
 
 
 def _check_names(row: Row) -> None:
@@ -171,17 +167,39 @@ def _check_names(row: Row) -> None:
         )
 
 
-def _is_signal(value: object) -> bool:
-    if isinstance(value, list | tuple):
-        return all(_is_number(entry) for entry in value)
-    return _is_number(value)
+def _plain(row: Row, name: str) -> SignalValue:
+    value: object = row.signals[name]
+    if type(value) is float:  # nearly all are: the quick way
+        return value
+    several = list(value) if isinstance(value, list | tuple) or _rank(value) == 1 else None
+    numbers = [as_number(entry) for entry in ([value] if several is None else several)]
+    plain = [number for number in numbers if number is not None]
+    if len(plain) < len(numbers):
+        wrong = value if several is None else several[numbers.index(None)]
+        raise RowError(
+            f"the signal {name!r} of epoch {row.epoch} holds a {type(wrong).__name__}: {wrong!r}; "
+            "it must be a number or a flat list of numbers (call .item() or .tolist())"
+        )
+    return plain[0] if several is None else plain
 
 
-def _is_number(value: object) -> bool:
-    if not isinstance(value, Real):
-        return False
+def as_number(value: object) -> float | int | None:
+    """A real number of any type as Python's own; None for what is none, or too large for a float.
+
+    Arrays and tensors of rank 0 count as the number that they hold. Booleans stay what they are.
+    """
+    is_scalar = _rank(value) == 0  # numpy's, torch's, jax's
+    number: object = value.item() if is_scalar else value  # type: ignore[attr-defined]
+    if not isinstance(number, Real | Decimal):
+        return None
     try:
-        float(value)
+        as_float = float(number)
     except OverflowError:
-        return False
-    return True
+        return None
+    return number if isinstance(number, int | float) else as_float
+
+
+def _rank(value: object) -> int | None:
+    """How many dimensions an array, tensor or numpy scalar has; None for anything else."""
+    rank = getattr(value, "ndim", None)
+    return rank if isinstance(rank, int) and hasattr(value, "item") else None
