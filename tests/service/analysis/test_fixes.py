@@ -10,7 +10,7 @@ import yaml
 from report_samples import Told, write_sample
 from typer.testing import CliRunner
 
-from sickbay.service.analysis.fixes import Change, fixes_for, sweep_fixes, words
+from sickbay.service.analysis.fixes import LevelChange, fixes_for, sweep_fixes, words
 from sickbay.service.analysis.follow_up import follow_up
 from sickbay.service.analysis.statistics import wilson
 from sickbay.service.cli.fix import add_verbs
@@ -157,7 +157,7 @@ def test_fixes_come_from_every_sweep_of_the_store_and_a_trial_counts_once(tmp_pa
     found = fixes_for(store, ids(store, lr=0.1)[0])
     assert found.trials == 3
     [fix] = found.known
-    assert fix.changes == (Change("lr", 0.1, 0.01),)
+    assert fix.changes == (LevelChange("lr", 0.1, 0.01),)
     assert (fix.of, fix.own_seed) == (2, True)
 
 
@@ -255,7 +255,7 @@ def test_without_a_fix_the_spec_tries_the_workload_s_own_levels(tmp_path):
 def test_a_fix_of_two_settings_is_crossed(swept):
     store, trial = swept
     found = fixes_for(store, trial)
-    pair = (Change("fault", "nan", "none"), Change("lr", 0.1, 0.05))
+    pair = (LevelChange("fault", "nan", "none"), LevelChange("lr", 0.1, 0.05))
     both = found.known[0].__class__(pair, 2, 2, 0.3, (0, 1), True, 0)
     made = follow_up(store, type(found)(**{**vars(found), "known": (both,)}))
     assert made.spec["design"] == "grid"

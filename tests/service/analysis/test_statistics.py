@@ -20,7 +20,7 @@ from sickbay.service.analysis.statistics import (
     sign_flip,
     wilson,
 )
-from sickbay.trials.evidence.skill import statistics
+from sickbay.trials.evidence import statistics
 
 sizes = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 samples = st.lists(sizes, min_size=3, max_size=30)

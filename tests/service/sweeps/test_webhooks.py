@@ -9,7 +9,8 @@ import pytest
 import toy_sweeps
 
 from sickbay.service.query.lookup import SweepError
-from sickbay.service.sweeps.runner import Options, chosen_webhook, run, webhooks
+from sickbay.service.sweeps import webhooks
+from sickbay.service.sweeps.runner import Options, chosen_webhook, run
 from sickbay.service.sweeps.webhooks import Message, Webhook, WebhookFormat, send, signature
 
 MESSAGE = Message("sweep_ended", "s-1", "s-1 finished: 2 completed", {"state": "finished"})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sickbay.trials.evidence.skill import statistics as own
+from sickbay.trials.evidence import statistics as own
 
 NAN = float("nan")
 
