@@ -96,7 +96,7 @@ Writer = Callable[[str, str, Iterator[RunData], str], int]
 def _writer(tracker: Tracker) -> Writer:
     """Load a tracker's writer, and with it the library that it needs, only when it is asked for."""
     try:
-        module = importlib.import_module(f"sickbay.service.export_{tracker.value}")
+        module = importlib.import_module(f"sickbay.service.export.{tracker.value}")
     except ImportError as error:
         raise SweepError(
             f"--to {tracker} needs a library that is not installed ({error}): pip install"

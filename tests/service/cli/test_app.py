@@ -16,7 +16,7 @@ import pytest
 import toy_sweeps
 import yaml
 
-from sickbay.service.cli.app import app
+from sickbay.service.cli.app import main
 
 SICKBAY = Path(sys.executable).parent / "sickbay"
 
@@ -33,7 +33,7 @@ def sickbay(*words, code=0):
     before, sys.argv = sys.argv, ["sickbay", *map(str, words)]
     try:
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
-            app.main()
+            main()
     finally:
         sys.argv = before
     done = Done(out.getvalue(), err.getvalue())
@@ -342,11 +342,11 @@ READS = [
 def test_reading_imports_neither_torch_nor_ray(swept, words):
     code = """
 import atexit, sys
-from sickbay.service import cli
+from sickbay.service.cli.app import main
 loaded = lambda: {"torch", "ray", "matplotlib", "scipy"} & set(sys.modules)
 atexit.register(lambda: loaded() and (print(loaded(), file=sys.stderr), sys.stderr.flush(),
     __import__("os")._exit(99)))
-app.main()
+main()
 """
     store = [] if words[0] in ("--help", "workloads") else ["--store", swept[0] / "store"]
     done = subprocess.run(

@@ -366,7 +366,7 @@ def test_anything_becomes_strict_json(value):
 def test_a_query_imports_nothing_heavy(store):
     code = f"""
 import sys
-from sickbay.service import query as sql
+from sickbay.service.query import engine as sql
 from sickbay.trials.store import open_store
 store = open_store({store.root!r}, create=False)
 assert sql.trials(store, "s1", label="healthy").records()[0]["started_at"]

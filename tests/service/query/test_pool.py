@@ -58,7 +58,7 @@ def children(of=None):
     for path in Path(f"/proc/{of or os.getpid()}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             found += [int(word) for word in path.read_text().split()]
-    return sorted(pid for pid in found if "query_worker" in command(pid))
+    return sorted(pid for pid in found if "query.worker" in command(pid))
 
 
 def command(pid):
