@@ -5,10 +5,11 @@ trial is not slowed by the disk.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from numbers import Real
+from typing import cast
 
 from sickbay.trials.contract import Row, SignalValue, TaskFacts
 from sickbay.trials.history import History
@@ -171,7 +172,8 @@ def _plain(row: Row, name: str) -> SignalValue:
     value: object = row.signals[name]
     if type(value) is float:  # nearly all are: the quick way
         return value
-    several = list(value) if isinstance(value, list | tuple) or _rank(value) == 1 else None
+    is_vector = isinstance(value, list | tuple) or _rank(value) == 1
+    several = list(cast("Iterable[object]", value)) if is_vector else None
     numbers = [as_number(entry) for entry in ([value] if several is None else several)]
     plain = [number for number in numbers if number is not None]
     if len(plain) < len(numbers):
