@@ -12,10 +12,11 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from docs.tools.corpus import corpus, freezing
-from docs.tools.corpus.evaluate import half, results_of, table_of
-from docs.tools.corpus.figures import Judged, headline, of_faults
-from docs.tools.corpus.page import NOT_SHARES, page
+from docs.tools.corpus import corpus
+from docs.tools.corpus.report import freezing
+from docs.tools.corpus.report.evaluate import half, results_of, table_of
+from docs.tools.corpus.report.figures import Judged, headline, of_faults
+from docs.tools.corpus.report.page import NOT_SHARES, page
 
 ROOT = Path(__file__).parents[3]
 STORE = ROOT / "build" / "corpus"

@@ -5,12 +5,12 @@ A run is a task, a fault (or none), a variant (or none) and a seed.
 
 from collections.abc import Iterator, Mapping
 
-from docs.tools.corpus import tasks_classes, tasks_numbers, tasks_shared
 from docs.tools.corpus.faults import faults_of
 from docs.tools.corpus.hard import VARIANTS
-from docs.tools.corpus.loop import facts_of, run
-from docs.tools.corpus.settings import Settings, replaced
-from docs.tools.corpus.task import Task
+from docs.tools.corpus.tasks import classes, numbers, shared
+from docs.tools.corpus.training.loop import facts_of, run
+from docs.tools.corpus.training.settings import Settings, replaced
+from docs.tools.corpus.training.task import Task
 from sickbay.trials.contract import (
     Config,
     Context,
@@ -61,23 +61,23 @@ def workload(task: Task) -> Workload:
 TASKS: Mapping[str, Task] = {
     task.name: task
     for task in (
-        tasks_classes.TABULAR_20,
-        tasks_classes.TABULAR_200,
-        tasks_classes.CNN,
-        tasks_classes.SEQUENCE,
-        tasks_numbers.REGRESSION,
-        tasks_numbers.MIXTURE,
-        tasks_numbers.VAE,
-        tasks_shared.SHARED,
-        tasks_shared.WEIGHT_MAP,
+        classes.TABULAR_20,
+        classes.TABULAR_200,
+        classes.CNN,
+        classes.SEQUENCE,
+        numbers.REGRESSION,
+        numbers.MIXTURE,
+        numbers.VAE,
+        shared.SHARED,
+        shared.WEIGHT_MAP,
     )
 }
-TABULAR_20 = workload(tasks_classes.TABULAR_20)
-TABULAR_200 = workload(tasks_classes.TABULAR_200)
-CNN = workload(tasks_classes.CNN)
-SEQUENCE = workload(tasks_classes.SEQUENCE)
-REGRESSION = workload(tasks_numbers.REGRESSION)
-MIXTURE = workload(tasks_numbers.MIXTURE)
-VAE = workload(tasks_numbers.VAE)
-SHARED = workload(tasks_shared.SHARED)
-WEIGHT_MAP = workload(tasks_shared.WEIGHT_MAP)
+TABULAR_20 = workload(classes.TABULAR_20)
+TABULAR_200 = workload(classes.TABULAR_200)
+CNN = workload(classes.CNN)
+SEQUENCE = workload(classes.SEQUENCE)
+REGRESSION = workload(numbers.REGRESSION)
+MIXTURE = workload(numbers.MIXTURE)
+VAE = workload(numbers.VAE)
+SHARED = workload(shared.SHARED)
+WEIGHT_MAP = workload(shared.WEIGHT_MAP)

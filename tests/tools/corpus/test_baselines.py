@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from docs.tools.corpus import baselines
+from docs.tools.corpus.report import baselines
 from docs.tools.corpus.samples import history
 from sickbay.trials.contract import TaskFacts, TaskKind
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from docs.tools.corpus import corpus
-from docs.tools.corpus.evaluate import SIGNAL_TABLES, fits
 from docs.tools.corpus.faults import TASKS
-from docs.tools.corpus.judging import dropped, judge, without
+from docs.tools.corpus.report.evaluate import SIGNAL_TABLES, fits
+from docs.tools.corpus.report.judging import dropped, judge, without
 from docs.tools.corpus.samples import case, history
 from docs.tools.corpus.truth import truths
 from sickbay.trials.contract import TaskFacts, TaskKind

@@ -14,10 +14,10 @@ from docs.tools.corpus.faults import (
     operators,
 )
 from docs.tools.corpus.generate import planned, seeds_of, specs
-from docs.tools.corpus.nets import perceptron, spoil_start
-from docs.tools.corpus.settings import Settings, replaced
-from docs.tools.corpus.spoil import reordered, spoil_gradients, spoiled
-from docs.tools.corpus.task import Data, Split
+from docs.tools.corpus.training.nets import perceptron, spoil_start
+from docs.tools.corpus.training.settings import Settings, replaced
+from docs.tools.corpus.training.spoil import reordered, spoil_gradients, spoiled
+from docs.tools.corpus.training.task import Data, Split
 from docs.tools.corpus.workloads import TASKS as KNOWN
 from sickbay.trials.contract import TaskKind
 from sickbay.trials.registry import all_detectors

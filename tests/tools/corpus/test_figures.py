@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from docs.tools.corpus import figures, founding, freezing
-from docs.tools.corpus.baselines import BASELINES
-from docs.tools.corpus.evaluate import SIGNAL_TABLES, ablated, left_out
-from docs.tools.corpus.figures import Judged
-from docs.tools.corpus.judging import Verdict
-from docs.tools.corpus.page import Results, page
+from docs.tools.corpus.report import figures, founding, freezing
+from docs.tools.corpus.report.baselines import BASELINES
+from docs.tools.corpus.report.evaluate import SIGNAL_TABLES, ablated, left_out
+from docs.tools.corpus.report.figures import Judged
+from docs.tools.corpus.report.judging import Verdict
+from docs.tools.corpus.report.page import Results, page
 from docs.tools.corpus.samples import case
 from docs.tools.corpus.truth import Truth
 from sickbay.trials.contract import Finding, FindingState, Severity

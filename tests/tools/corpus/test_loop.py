@@ -8,7 +8,7 @@ import pytest
 from docs.tools.corpus import workloads
 from docs.tools.corpus.corpus import HIDDEN
 from docs.tools.corpus.faults import TASKS
-from docs.tools.corpus.judging import built_in
+from docs.tools.corpus.report.judging import built_in
 from sickbay.trials.contract import Context, FindingState, Severity
 from sickbay.trials.diagnosis.diagnose import look
 from sickbay.trials.history import History

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from docs.tools.corpus import measures
+from docs.tools.corpus.report import measures
 
 
 def test_wilson_as_published():

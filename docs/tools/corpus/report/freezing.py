@@ -9,7 +9,7 @@ from pathlib import Path
 
 from docs.tools.corpus.corpus import outcomes
 from docs.tools.corpus.faults import CALIBRATION, HELD_OUT
-from docs.tools.corpus.judging import built_in
+from docs.tools.corpus.report.judging import built_in
 from sickbay import trials
 from sickbay.trials.diagnosis.diagnose import DIAGNOSE_VERSION, labeller_version
 from sickbay.trials.evidence.thresholds import MARGINS, MARGINS_VERSION

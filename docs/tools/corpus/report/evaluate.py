@@ -8,9 +8,9 @@ from pathlib import Path
 
 from docs.tools.corpus.corpus import Case, read
 from docs.tools.corpus.faults import CALIBRATION, HELD_OUT, TASKS
-from docs.tools.corpus.figures import Judged
-from docs.tools.corpus.freezing import fingerprint, frozen, sources
-from docs.tools.corpus.judging import (
+from docs.tools.corpus.report.figures import Judged
+from docs.tools.corpus.report.freezing import fingerprint, frozen, sources
+from docs.tools.corpus.report.judging import (
     Verdict,
     built_in,
     dropped,
@@ -19,8 +19,8 @@ from docs.tools.corpus.judging import (
     judge_all,
     without,
 )
-from docs.tools.corpus.measures import Figure, share_of
-from docs.tools.corpus.page import Results
+from docs.tools.corpus.report.measures import Figure, share_of
+from docs.tools.corpus.report.page import Results
 from docs.tools.corpus.truth import Truth, killed_groups, truths
 from sickbay.trials.contract import Health
 from sickbay.trials.diagnosis.diagnose import labeller_version

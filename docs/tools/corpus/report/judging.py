@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from docs.tools.corpus.baselines import BASELINES
 from docs.tools.corpus.corpus import Case, read
+from docs.tools.corpus.report.baselines import BASELINES
 from sickbay.trials.contract import Finding, FindingState, Severity
 from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import look, online_stop

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from docs.tools.corpus.settings import Settings
-from docs.tools.corpus.task import Data, Split
+from docs.tools.corpus.training.settings import Settings
+from docs.tools.corpus.training.task import Data, Split
 from sickbay.trials.contract import TaskKind
 
 

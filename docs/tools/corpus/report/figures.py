@@ -8,8 +8,8 @@ import numpy as np
 
 from docs.tools.corpus.corpus import Case
 from docs.tools.corpus.faults import Operator
-from docs.tools.corpus.judging import Verdict
-from docs.tools.corpus.measures import (
+from docs.tools.corpus.report.judging import Verdict
+from docs.tools.corpus.report.measures import (
     Figure,
     calibration_error,
     clustered,

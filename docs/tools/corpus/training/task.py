@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from docs.tools.corpus.settings import Settings
+from docs.tools.corpus.training.settings import Settings
 from sickbay.trials.contract import TaskFacts, TaskKind
 
 Signals = dict[str, float | list[float]]

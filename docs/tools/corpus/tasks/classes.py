@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from docs.tools.corpus.nets import Net, Recurrent, perceptron
-from docs.tools.corpus.settings import Settings
-from docs.tools.corpus.task import (
+from docs.tools.corpus.training.nets import Net, Recurrent, perceptron
+from docs.tools.corpus.training.settings import Settings
+from docs.tools.corpus.training.task import (
     Data,
     Outcome,
     Signals,

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from docs.tools.corpus.nets import effective_rank, layer_signals, spoil_start
-from docs.tools.corpus.settings import Settings
-from docs.tools.corpus.spoil import reordered, spoil_gradients, spoiled
-from docs.tools.corpus.task import Data, Signals, Task, facts, floor_losses, mean_and_error
+from docs.tools.corpus.training.nets import effective_rank, layer_signals, spoil_start
+from docs.tools.corpus.training.settings import Settings
+from docs.tools.corpus.training.spoil import reordered, spoil_gradients, spoiled
+from docs.tools.corpus.training.task import Data, Signals, Task, facts, floor_losses, mean_and_error
 from sickbay.models.shared.classification_metrics import auroc_with_error, class_gradient_share
 from sickbay.trials.contract import Context, Row, TaskFacts, TaskKind
 from sickbay.trials.probes import StepProbe

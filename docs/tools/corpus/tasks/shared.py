@@ -10,9 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from docs.tools.corpus.nets import Net, perceptron
-from docs.tools.corpus.settings import Settings
-from docs.tools.corpus.task import (
+from docs.tools.corpus.tasks.classes import (
+    SHAPES,
+    SIDE,
+    class_constant,
+    class_losses,
+    class_measure,
+    class_truth,
+)
+from docs.tools.corpus.training.nets import Net, perceptron
+from docs.tools.corpus.training.settings import Settings
+from docs.tools.corpus.training.task import (
     Data,
     Outcome,
     Signals,
@@ -21,14 +29,6 @@ from docs.tools.corpus.task import (
     mean_and_error,
     splits,
     total,
-)
-from docs.tools.corpus.tasks_classes import (
-    SHAPES,
-    SIDE,
-    class_constant,
-    class_losses,
-    class_measure,
-    class_truth,
 )
 from sickbay.trials.contract import TaskKind
 

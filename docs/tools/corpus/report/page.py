@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from docs.tools.corpus import figures, founding
-from docs.tools.corpus.baselines import BASELINES
 from docs.tools.corpus.faults import CALIBRATION, HELD_OUT, operators
-from docs.tools.corpus.figures import Judged, Table
-from docs.tools.corpus.measures import Figure, share_of
-from docs.tools.corpus.page_words import NOTES, earlier
+from docs.tools.corpus.report import figures, founding
+from docs.tools.corpus.report.baselines import BASELINES
+from docs.tools.corpus.report.figures import Judged, Table
+from docs.tools.corpus.report.measures import Figure, share_of
+from docs.tools.corpus.report.page_words import NOTES, earlier
 
 GOALS: Mapping[str, str] = {
     "recall": "≥ 95 %",
@@ -188,8 +188,8 @@ def _baselines(results: Results) -> str:
         )
     return (
         "## Other tools' rules on the same histories\n\n"
-        "Held-out tasks; each rule with its published defaults (`baselines.py`), an alarm is a "
-        "stop.\n\n"
+        "Held-out tasks; each rule with its published defaults (`report/baselines.py`), an alarm "
+        "is a stop.\n\n"
         + rows(["rule", "recall", "false positives", "of hard but healthy", "false stops"], body)
     )
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter, functional
 
-from docs.tools.corpus.settings import Settings
+from docs.tools.corpus.training.settings import Settings
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,

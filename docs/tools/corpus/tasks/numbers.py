@@ -9,9 +9,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from docs.tools.corpus.nets import Net, perceptron
-from docs.tools.corpus.settings import Settings
-from docs.tools.corpus.task import Data, Outcome, Signals, Task, gained, splits, total
+from docs.tools.corpus.training.nets import Net, perceptron
+from docs.tools.corpus.training.settings import Settings
+from docs.tools.corpus.training.task import Data, Outcome, Signals, Task, gained, splits, total
 from sickbay.models.orientation.floor import loss_floor
 from sickbay.models.orientation.metrics import gradient_cosine, mixture_metrics
 from sickbay.models.orientation.mixture import Mixture, density_kl, mixture_loss

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from docs.tools.corpus.figures import Judged, Table
-from docs.tools.corpus.measures import Figure, share_of
+from docs.tools.corpus.report.figures import Judged, Table
+from docs.tools.corpus.report.measures import Figure, share_of
 
 WORDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "a": ("components collapse or never part", ("symmetric_component_trap", "mixture_collapse")),

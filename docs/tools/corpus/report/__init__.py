@@ -1,0 +1,1 @@
+"""Judging the corpus, and what `docs/benchmark.md` shows of it."""
