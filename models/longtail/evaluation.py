@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sickbay.models.longtail.losses import prior_loss
+from sickbay.models.longtail.losses import constant_loss
 from sickbay.models.longtail.metrics import (
     Metrics,
     accuracy_signals,
@@ -71,8 +71,8 @@ def start_of(net: LongtailNet, views: Views) -> Start:
 def evaluate(net: LongtailNet, views: Views, start: Start, counts: Sequence[int]) -> Metrics:
     """Return the signals of an evaluation; `counts` are the training images by class.
 
-    `val_floor_gap_se` is the standard error of the paired difference to the loss of the training
-    classes' shares, predicted for every image.
+    `val_floor_gap_se` is the standard error of the paired difference to the loss of the best
+    constant on these very images.
     """
     net.eval()
     seen = views.val
@@ -82,7 +82,7 @@ def evaluate(net: LongtailNet, views: Views, start: Start, counts: Sequence[int]
     signals |= {
         "val_loss": float(loss_N.mean()),
         "val_loss_se": paired_drop_error(loss_N, torch.zeros_like(loss_N)),
-        "val_floor_gap_se": paired_drop_error(loss_N, prior_loss(counts, seen.labels)),
+        "val_floor_gap_se": paired_drop_error(loss_N, constant_loss(seen.labels)),
         "val_n": float(len(loss_N)),
         "output_variance_ratio": variance_ratio(logits_NC, seen.labels),
         "val_ncm_accuracy": _ncm(seen, views.means),

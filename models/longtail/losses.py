@@ -86,12 +86,13 @@ def _radius_loss(form: str, gap_N: Tensor) -> Tensor:
     raise ValueError(f"radius: {form!r} is not known; choose one of {', '.join(RADII)}")
 
 
-def prior_loss(class_counts: Sequence[int], label_N: Tensor) -> Tensor:
-    """Return each sample's loss when the shares of the training classes are predicted, (N,).
+def constant_loss(label_N: Tensor) -> Tensor:
+    """Return each sample's loss under the best constant for these very labels, (N,).
 
-    That is the best constant that training can find: logits are free in both heads' losses.
+    It predicts the shares of the classes among them: logits are free in both heads' losses. Its
+    mean is the entropy of the labels, log C where all classes are alike.
     """
-    counts_C = torch.tensor(class_counts, dtype=torch.float64, device=label_N.device)
+    counts_C = torch.bincount(label_N).double()
     losses_N: Tensor = -(counts_C / counts_C.sum()).log()[label_N]
     return losses_N
 

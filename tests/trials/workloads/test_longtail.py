@@ -50,6 +50,16 @@ def test_it_keeps_the_contract_and_every_level_changes_something():
     check_workload(WORKLOAD, {**SMALL, "epochs": 2})
 
 
+@pytest.mark.parametrize("imbalance", [1.0, 20.0, 40.0])
+def test_an_untrained_classifier_is_never_healthy(imbalance):
+    """Whatever the training classes' shares: its floor is that of the images that are scored."""
+    still = {"head_lr": 1e-6, "encoder_lr": 0.0, "lambda_sem": 0.0, "val_images": 50}
+    rows = run(epochs=12, imbalance=imbalance, **still)
+    known = facts(imbalance=imbalance, **still)
+    label = diagnose(History(rows, known, 12, finished=True), detectors()).label
+    assert label.health != "healthy", label.reason
+
+
 def test_the_levels_of_wcdas_change_something_where_it_is_the_head():
     seen = []
     for changes in ({}, {"wcdas_s_init": 30.0}, {"wcdas_g": -1.0}, {"wcdas_g": 1.0}):
@@ -100,7 +110,7 @@ def test_facts_say_what_the_shares_of_the_classes_are_worth():
     known = facts()
     assert known.class_counts == (40, 14, 5, 2)  # int(40 · 0.05^(c / 3))
     shares = np.array(known.class_counts) / 61
-    assert known.floors["val_loss"] == pytest.approx(float(-np.log(shares).mean()))
+    assert known.floors["val_loss"] == pytest.approx(math.log(4))  # the images are balanced
     assert known.floors["train_loss"] == pytest.approx(float(-(shares * np.log(shares)).sum()))
     assert known.n == {"train": 61, "val": 32}
     lines = {(line.signal, line.name): line.value for line in known.reference_lines}
