@@ -4,6 +4,8 @@ Exit codes: 0 all is well, 1 a run failed, 2 wrong usage or a bad spec, 130 ende
 """
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -44,8 +46,20 @@ for module in (
     module.add_verbs(app)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sickbay {metadata.version('sickbay')}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version."),
+]
+
+
 @app.callback()
-def root(address: AddressOption = None) -> None:
+def root(address: AddressOption = None, version: VersionOption = False) -> None:  # noqa: ARG001
     """Ablation sweeps on Ray that say which trials to believe."""
     choose_address(address)
 
@@ -57,7 +71,7 @@ def main() -> None:
         sys.path.insert(0, "")
     sys.argv[1:] = _address_first(sys.argv[1:])
     try:
-        app()
+        app(prog_name="sickbay")
     except Exception as error:
         code = exit_code(error)
         if code is None:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sickbay.service.cli.completion import complete_detector, complete_workload
 from sickbay.service.cli.options import (
     JsonOption,
     StoreOption,
@@ -12,7 +13,12 @@ from sickbay.service.cli.options import (
     store_uri,
 )
 
-NameArgument = Annotated[str | None, typer.Argument(help="One of them, in detail.")]
+WorkloadArgument = Annotated[
+    str | None, typer.Argument(help="One workload, in detail.", autocompletion=complete_workload)
+]
+DetectorArgument = Annotated[
+    str | None, typer.Argument(help="One detector, in detail.", autocompletion=complete_detector)
+]
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -21,7 +27,7 @@ def add_verbs(app: typer.Typer) -> None:
         app.command()(verb)
 
 
-def workloads(name: NameArgument = None, as_json: JsonOption = False) -> None:
+def workloads(name: WorkloadArgument = None, as_json: JsonOption = False) -> None:
     """What can be trained; with a name: its factors, levels, settings, objective."""
     from sickbay.trials import registry
 
@@ -37,7 +43,7 @@ def workloads(name: NameArgument = None, as_json: JsonOption = False) -> None:
         print_workload(console(), found)
 
 
-def detectors(name: NameArgument = None, as_json: JsonOption = False) -> None:
+def detectors(name: DetectorArgument = None, as_json: JsonOption = False) -> None:
     """What can be detected; with a name: rule, formula, thresholds, source, remedy."""
     from sickbay.trials import registry
     from sickbay.trials.diagnosis.sweep_detectors import SWEEP_DETECTORS

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sickbay.service.cli.completion import complete_sweep
 from sickbay.service.cli.options import (
     JsonOption,
     StoreOption,
@@ -15,7 +16,11 @@ from sickbay.service.cli.options import (
 )
 
 HalfArgument = Annotated[
-    str, typer.Argument(help="A sweep of the store, STORE#SWEEP, or a whole store by its path.")
+    str,
+    typer.Argument(
+        help="A sweep of the store, STORE#SWEEP, or a whole store by its path.",
+        autocompletion=complete_sweep,
+    ),
 ]
 
 

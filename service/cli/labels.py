@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sickbay.service.cli.completion import complete_sweep
 from sickbay.service.cli.options import (
     JsonOption,
     StoreOption,
@@ -36,7 +37,10 @@ def explain(
 
 def relabel(
     sweep: Annotated[
-        str | None, typer.Argument(help="A sweep; without one, the whole store.")
+        str | None,
+        typer.Argument(
+            help="A sweep; without one, the whole store.", autocompletion=complete_sweep
+        ),
     ] = None,
     store: StoreOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change.")] = False,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sickbay.service.cli.completion import complete_sweep
+
 if TYPE_CHECKING:  # half a second that a verb should not wait before it needs it
     from rich.console import Console
 
@@ -38,7 +40,10 @@ SpecArgument = Annotated[
     Path, typer.Argument(help="A sweep spec, YAML or JSON; - reads standard input.")
 ]
 SweepArgument = Annotated[
-    str, typer.Argument(help="A sweep's id, its name, or the beginning of either.")
+    str,
+    typer.Argument(
+        help="A sweep's id, its name, or the beginning of either.", autocompletion=complete_sweep
+    ),
 ]
 
 
