@@ -30,12 +30,7 @@ def verbs():
     return alone + [one.typer_instance.info.name for one in app.registered_groups]
 
 
-@pytest.mark.parametrize("verb", verbs())
-def test_every_verb_is_documented(verb):
-    assert f"`sickbay {verb}" in COMMANDS
-
-
-def test_no_verb_is_documented_that_does_not_exist():
+def test_the_verbs_that_exist_are_documented_and_no_others():
     assert set(re.findall(r"`sickbay (\w+)", COMMANDS)) == set(verbs())
 
 
@@ -124,11 +119,15 @@ def test_every_state_and_label_is_explained():
         assert f"`{word}`" in COMMANDS + README + (ROOT / "docs" / "store.md").read_text()
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
-        if not target.startswith(("http://", "https://", "mailto:")):
-            assert (path.parent / target).exists(), target
+def test_links_lead_somewhere():
+    dead = [
+        f"{path.relative_to(ROOT)}: {target}"
+        for path in DOCUMENTS
+        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text())
+        if not target.startswith(("http://", "https://", "mailto:"))
+        if not (path.parent / target).exists()
+    ]
+    assert dead == []
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

@@ -46,9 +46,9 @@ class Detector:
     are the tasks it understands, none meaning all; `components` is how many a mixture must have for
     it, 0 meaning that it is not about mixtures. `signals` must have been recorded, where "a|b"
     asks for one of the two; `optional_signals` sharpen its judgement. `margins` names its
-    thresholds in `margins.py`. With `reads_nan` a signal that is NaN throughout is evidence, not a
-    gap. `subject` looks at a history with rows and says why the task has nothing of the kind that
-    the detector judges (no classes, no weight map), or None if it has. With `blocks_healthy` a
+    thresholds in `thresholds.py`. With `reads_nan` a signal that is NaN throughout is evidence,
+    not a gap. `subject` looks at a history with rows and says why the task has nothing of the kind
+    that the detector judges (no classes, no weight map), or None if it has. With `blocks_healthy` a
     fired finding, though no fatal one, forbids the word healthy.
     """
 

@@ -1,6 +1,7 @@
 """Manifests and scripts: parsed, held against what their schemas require, and against the code."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -79,6 +80,16 @@ def test_ray_objects_have_what_kuberay_requires():
     assert job["spec"]["shutdownAfterJobFinishes"]  # ttl and Kueue need it
     assert job["spec"]["ttlSecondsAfterFinished"] > 0
     assert job["spec"]["suspend"] == ("kueue.x-k8s.io/queue-name" in job["metadata"]["labels"])
+
+
+def locked_torch():
+    """The build of torch that the recipes install, `torch==…`: no lock names one."""
+    return re.search(r"^TORCH \?= (torch==.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+
+
+def test_the_image_and_the_wheel_s_check_take_the_recipes_torch():
+    assert f"\nARG TORCH={locked_torch()}\n" in (ROOT / "deploy/Dockerfile").read_text()
+    assert f"${{TORCH:-{locked_torch()}}}" in (ROOT / "tests/wheel_smoke.sh").read_text()
 
 
 def test_rays_version_is_the_locked_one():
@@ -277,9 +288,11 @@ def test_the_images_steps_make_a_working_sickbay(tmp_path):
                     shutil.copytree(path, place)
                 else:
                     shutil.copy(path, place)
-        elif word == "RUN" and "pip install" in rest and "torch" not in rest:
+        elif word == "RUN" and "pip install" in rest:
             line = rest.replace("python -m pip", f"{environment}/bin/python -m pip --quiet")
-            subprocess.run(["bash", "-c", line], cwd=work, check=True)
+            line = line.replace('--extra-index-url "$url"', "")
+            environ = {**os.environ, "TORCH": locked_torch()}
+            subprocess.run(["bash", "-c", line], cwd=work, env=environ, check=True)
     sickbay = environment / "bin" / "sickbay"
     done = subprocess.run(
         [sickbay, "workloads"], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -1,6 +1,6 @@
 """What a whole sweep shows that no single trial can: detectors over all of its trials.
 
-`sweep_findings(view)` gives one finding for each of the detectors of `sweep_rules.py`. They are
+`sweep_findings(view)` gives one finding for each of the detectors of `sweep_detectors.py`. They are
 pure functions of a `SweepView`; unlike a trial's detectors they compare configurations, so they see
 them. None is ever fatal and none changes a label: they are advice about the sweep.
 """

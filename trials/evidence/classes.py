@@ -1,6 +1,6 @@
 """What several detectors read off a history about classes: collapse onto one, and ranking.
 
-As in `evidence.py`: a detector never asks another one, both work it out here.
+A detector never calls another one: what two of them need is computed here.
 """
 
 from dataclasses import dataclass
