@@ -108,6 +108,17 @@ class Health(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+def label_stands(state: str, label: str | None) -> bool:
+    """Whether a trial that ended in this state may have this label.
+
+    A failed or cancelled trial has none. A pruned trial has one only if it is pathological: it was
+    ended too early to say whether it would have become healthy.
+    """
+    if state == TrialState.PRUNED:
+        return label == Health.PATHOLOGICAL
+    return state not in (TrialState.FAILED, TrialState.CANCELLED)
+
+
 @dataclass(frozen=True)
 class Factor:
     """One training choice and the levels it may take; `levels[0]` is the baseline.

@@ -10,15 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sickbay.service.analysis.outcomes import (
-    CANCELLED,
-    CUT_SHORT,
-    HEALTHY,
-    TrialRow,
-    is_last,
-    level_key,
-    outcome,
-)
+from sickbay.service.analysis.pairs import TrialRow, level_key
+from sickbay.service.query.outcomes import CANCELLED, CUT_SHORT, HEALTHY
 from sickbay.trials.contract import Goal, Scalar
 
 IntArray = NDArray[np.int64]
@@ -52,7 +45,7 @@ class Coded:
 def coded(rows: Sequence[TrialRow], levels: Levels) -> Coded:
     """Sort trials and turn their levels of these factors into numbers."""
     ordered = tuple(sorted(rows, key=lambda row: (row.seed, row.trial_id)))
-    outcomes = tuple(outcome(row) for row in ordered)
+    outcomes = tuple(row.outcome for row in ordered)
     return Coded(
         rows=ordered,
         seeds=np.array([row.seed for row in ordered], dtype=np.int64),
@@ -65,7 +58,7 @@ def coded(rows: Sequence[TrialRow], levels: Levels) -> Coded:
         healthy=np.array([word == HEALTHY for word in outcomes], dtype=np.bool_),
         cancelled=np.array([word == CANCELLED for word in outcomes], dtype=np.bool_),
         cut_short=np.array([word in CUT_SHORT for word in outcomes], dtype=np.bool_),
-        last=np.array([is_last(row) for row in ordered], dtype=np.bool_),
+        last=np.array([row.ranks_last for row in ordered], dtype=np.bool_),
     )
 
 

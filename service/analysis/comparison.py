@@ -19,7 +19,7 @@ import numpy as np
 
 from sickbay.service.analysis.comparison_sides import Arm, Half, arms_of, changed_settings
 from sickbay.service.analysis.effects import FEWEST_SEEDS
-from sickbay.service.analysis.outcomes import CUT_SHORT, HEALTHY, TrialRow, outcome
+from sickbay.service.analysis.pairs import TrialRow
 from sickbay.service.analysis.statistics import (
     ALPHA,
     NOTHING,
@@ -29,6 +29,7 @@ from sickbay.service.analysis.statistics import (
     student_estimate,
     wilson,
 )
+from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
 from sickbay.trials.contract import Scalar
 
 
@@ -159,9 +160,9 @@ def _pair(ours: Arm, theirs: Arm, same_signal: bool) -> ArmPair:  # noqa: FBT001
     ended = [
         seed
         for seed in shared
-        if outcome(before[seed]) not in CUT_SHORT and outcome(after[seed]) not in CUT_SHORT
+        if before[seed].outcome not in CUT_SHORT and after[seed].outcome not in CUT_SHORT
     ]
-    sound = [s for s in ended if outcome(before[s]) == outcome(after[s]) == HEALTHY]
+    sound = [s for s in ended if before[s].outcome == after[s].outcome == HEALTHY]
     values = [_value(after[seed]) - _value(before[seed]) for seed in sound]
     paired = len(sound) >= FEWEST_SEEDS
     difference = NOTHING
@@ -183,9 +184,9 @@ def _pair(ours: Arm, theirs: Arm, same_signal: bool) -> ArmPair:  # noqa: FBT001
         p_holm=float("nan"),
         drift=Drift.UNKNOWN,
         label_changes=tuple(
-            LabelChange(seed, outcome(before[seed]), outcome(after[seed]))
+            LabelChange(seed, before[seed].outcome, after[seed].outcome)
             for seed in ended
-            if outcome(before[seed]) != outcome(after[seed])
+            if before[seed].outcome != after[seed].outcome
         ),
     )
 
@@ -207,7 +208,7 @@ def _welch(before: Sequence[float], after: Sequence[float]) -> Estimate:
 
 
 def _side(arm: Arm) -> ArmSide:
-    words = [word for row in arm.rows if (word := outcome(row)) not in CUT_SHORT]
+    words = [word for row in arm.rows if (word := row.outcome) not in CUT_SHORT]
     healthy = words.count(HEALTHY)
     low, high = wilson(healthy / len(words) if words else 0.0, len(words))
     causes = Counter(word for word in words if word != HEALTHY)
@@ -217,7 +218,7 @@ def _side(arm: Arm) -> ArmSide:
 
 
 def _healthy(arm: Arm) -> list[float]:
-    return [_value(row) for row in arm.rows if outcome(row) == HEALTHY]
+    return [_value(row) for row in arm.rows if row.outcome == HEALTHY]
 
 
 def _value(row: TrialRow) -> float:

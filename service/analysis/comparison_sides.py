@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sickbay.service.analysis.outcomes import TrialRow, level_key
-from sickbay.service.analysis.sql import ENDED, SOUND
+from sickbay.service.analysis.pairs import TrialRow, level_key
+from sickbay.service.analysis.sql import SOUND
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError, find_sweep
+from sickbay.service.query.outcomes import COUNTS
 from sickbay.service.query.sqltext import text
 from sickbay.trials.contract import Scalar
 from sickbay.trials.errors import shown
@@ -139,26 +140,26 @@ def changed_settings(a: Half, b: Half) -> dict[str, tuple[str, str]]:
 
 def arms_sql(sweep_id: str | None) -> str:
     """Recompute the counts and the mean of every configuration of a side."""
-    where = f"\n  WHERE sweep_id = {text(sweep_id)}" if sweep_id else ""
     sound = SOUND.format("t")
     return (
-        f"WITH t AS (\n  SELECT * FROM trials{where}\n"  # noqa: S608
-        "  QUALIFY row_number() OVER (PARTITION BY trial_id\n"
-        "    ORDER BY finished_at DESC NULLS LAST, sweep_id DESC) = 1)\n"
-        f"SELECT workload, config, count(*) FILTER ({ENDED.format('t')}) AS trials,\n"
+        f"SELECT workload, config, count(*) FILTER ({COUNTS.format('t')}) AS trials,\n"
         f"  count(*) FILTER ({sound}) AS healthy, avg(objective) FILTER ({sound}) AS mean\n"
-        "FROM t GROUP BY ALL ORDER BY ALL"
+        f"FROM {_source(sweep_id, 't')} GROUP BY ALL ORDER BY ALL"
     )
 
 
 def _trials_sql(sweep_id: str | None) -> str:
-    where = f"\nWHERE sweep_id = {text(sweep_id)}" if sweep_id else ""
     return (
         "SELECT trial_id, seed, config, changed, arm, workload, state, label, pathology,\n"
-        f"  objective\nFROM trials{where}\n"
-        "QUALIFY row_number() OVER (PARTITION BY trial_id\n"
-        "  ORDER BY finished_at DESC NULLS LAST, sweep_id DESC) = 1\nORDER BY seed, trial_id"
+        f"  objective\nFROM {_source(sweep_id)}\nORDER BY seed, trial_id"
     )
+
+
+def _source(sweep_id: str | None, alias: str = "") -> str:
+    """Name the view of one sweep's trials, or of all of a store, each trial once."""
+    if sweep_id is None:
+        return f"latest_outcomes {alias}".rstrip()
+    return f"{f'outcomes {alias}'.rstrip()} WHERE sweep_id = {text(sweep_id)}"
 
 
 def _arms(half: Half, common: Mapping[str, Sequence[str]], notes: list[str]) -> dict[_Key, Arm]:

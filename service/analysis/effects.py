@@ -15,17 +15,7 @@ from enum import StrEnum
 import numpy as np
 
 from sickbay.service.analysis.bootstrap import NO_INTERVAL, Interval, bootstrap_effect
-from sickbay.service.analysis.outcomes import (
-    CANCELLED,
-    CUT_SHORT,
-    HEALTHY,
-    Pair,
-    TrialRow,
-    index_by_level,
-    outcome,
-    pairs_of,
-    score,
-)
+from sickbay.service.analysis.pairs import Pair, TrialRow, index_by_level, pairs_of, score
 from sickbay.service.analysis.statistics import (
     ALPHA,
     NOTHING,
@@ -37,6 +27,7 @@ from sickbay.service.analysis.statistics import (
     interquartile_effect,
     paired_effect,
 )
+from sickbay.service.query.outcomes import CANCELLED, CUT_SHORT, HEALTHY
 from sickbay.trials.contract import Goal, Scalar
 
 # With two seeds the interval is 13 standard errors wide to each side, and normality is all there is
@@ -143,7 +134,7 @@ def effect_table(rows: Sequence[TrialRow], levels: Levels, goal: Goal) -> Effect
             pairing = pairs_of(index, level, known[0])
             made = _level_effect(pairing.pairs, (factor, level, known[0]), goal)
             effects.append(replace(made, unpaired=pairing.unpaired, ambiguous=pairing.ambiguous))
-    cancelled = sum(outcome(row) == CANCELLED for row in rows)
+    cancelled = sum(row.outcome == CANCELLED for row in rows)
     return EffectTable(goal, _adjusted(effects, goal), skipped, len(rows), cancelled)
 
 
@@ -195,14 +186,14 @@ def _left_out(pairs: Sequence[Pair]) -> dict[str, int]:
     found: Counter[str] = Counter()
     for pair in pairs:
         if not pair.sound:
-            level, baseline = outcome(pair.level) != HEALTHY, outcome(pair.baseline) != HEALTHY
+            level, baseline = pair.level.outcome != HEALTHY, pair.baseline.outcome != HEALTHY
             both = "both" if level and baseline else ""
             found[both or (level and "level") or (baseline and "baseline") or "overflow"] += 1
     return dict(sorted(found.items()))
 
 
 def _side(level: Scalar, trials: Sequence[TrialRow], sound: Sequence[Pair], which: int) -> Side:
-    ended = [(row.seed, word) for row in trials if (word := outcome(row)) not in CUT_SHORT]
+    ended = [(row.seed, word) for row in trials if (word := row.outcome) not in CUT_SHORT]
     words = [word for _, word in ended]
     low, high = clustered_wilson(
         [float(word == HEALTHY) for word in words], [seed for seed, _ in ended]

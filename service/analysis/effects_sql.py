@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from sickbay.service.analysis.effects import EffectTable, LevelEffect
 from sickbay.service.analysis.statistics import ALPHA
+from sickbay.service.query.outcomes import RANKS_LAST
 from sickbay.service.query.sqltext import name, text
 from sickbay.trials.contract import Scalar
 
@@ -35,14 +36,10 @@ def effects_sql(sweep_id: str, table: EffectTable, factors: Sequence[str]) -> st
     levels = ", ".join(name(factor) for factor in factors)
     return (
         "WITH ended AS (\n"  # noqa: S608 - quoted by `name` and `text`
-        f"  SELECT seed, {levels}, objective, state = 'cancelled' AS cancelled,\n"
-        "    state = 'cancelled' OR (state = 'pruned'"
-        " AND label IS DISTINCT FROM 'pathological') AS cut,\n"
-        "    coalesce(state NOT IN ('failed', 'cancelled', 'pruned') AND label = 'healthy'"
-        " AND isfinite(objective), false) AS healthy,\n"
-        "    coalesce(label = 'pathological', false) OR state IN ('failed', 'pruned')"
-        " OR NOT coalesce(isfinite(objective), false) AS last\n"
-        f"  FROM trials WHERE sweep_id = {text(sweep_id)}\n"
+        f"  SELECT seed, {levels}, objective,\n"
+        "    outcome = 'cancelled' AS cancelled, outcome IN ('cancelled', 'pruned') AS cut,\n"
+        f"    outcome = 'healthy' AS healthy,\n    {RANKS_LAST.format('o')} AS last\n"
+        f"  FROM outcomes o WHERE sweep_id = {text(sweep_id)}\n"
         f"  QUALIFY count(*) OVER (PARTITION BY seed, {levels}) = 1),\n"
         f"pairs AS (\n  {'  UNION ALL '.join(branches)}  ),\n{_DIFFERENCES}{_SCORES.format(lower)}"
     )

@@ -15,7 +15,7 @@ from sickbay.service.analysis.fix_values import (
     shown,
     words,
 )
-from sickbay.service.analysis.outcomes import level_key
+from sickbay.service.analysis.pairs import level_key
 from sickbay.trials.contract import Scalar
 
 MOST_CANDIDATES = 8

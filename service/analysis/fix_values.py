@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sickbay.service.analysis.outcomes import level_key
-from sickbay.trials.contract import Config, Health, Scalar, TrialState
+from sickbay.service.analysis.pairs import level_key
+from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
+from sickbay.trials.contract import Config, Scalar
 
 Levels = Mapping[str, Sequence[Scalar]]
 
@@ -79,19 +80,17 @@ class StoredTrial:
     trial_id: str
     seed: int
     config: Config
-    state: str
-    label: str | None
+    outcome: str
 
     @property
     def cut_short(self) -> bool:
         """Whether it was cancelled or pruned, and so says nothing."""
-        ended = self.state not in (TrialState.CANCELLED, TrialState.PRUNED)
-        return not ended and self.label is None
+        return self.outcome in CUT_SHORT
 
     @property
     def well(self) -> bool:
         """Whether it is healthy."""
-        return self.label == Health.HEALTHY
+        return self.outcome == HEALTHY
 
 
 def words(changes: Sequence[LevelChange]) -> str:

@@ -26,6 +26,7 @@ from sickbay.service.analysis.fix_values import (
 )
 from sickbay.service.query.engine import find_trial, query
 from sickbay.service.query.lookup import stored_spec
+from sickbay.service.query.outcomes import COUNTS
 from sickbay.service.query.sqltext import name, text
 from sickbay.trials.store import Store
 
@@ -88,9 +89,8 @@ def sweep_fixes(store: Store, sweep_id: str) -> tuple[Fixes, ...]:
     seed and id. Trials that were cut short are passed over.
     """
     sql = (
-        "SELECT trial_id, workload, workload_version FROM trials\n"
-        "WHERE sweep_id = ? AND label IS DISTINCT FROM 'healthy'\n"
-        "  AND (label IS NOT NULL OR state NOT IN ('cancelled', 'pruned'))\n"
+        "SELECT trial_id, workload, workload_version FROM outcomes o\n"  # noqa: S608 - fixed texts
+        f"WHERE sweep_id = ? AND outcome <> 'healthy' AND {COUNTS.format('o')}\n"
         "ORDER BY seed, trial_id"
     )
     sick = query(store, sql, [sweep_id], sweep_ids=[sweep_id]).rows
@@ -109,7 +109,7 @@ def sweep_fixes(store: Store, sweep_id: str) -> tuple[Fixes, ...]:
 
 def _read(store: Store, workload: str, version: str | None) -> _Stored:
     rows = query(store, _trials_sql(), [workload, version]).rows
-    trials = [StoredTrial(one, seed, json.loads(c or "{}"), *rest) for one, seed, c, *rest in rows]
+    trials = [StoredTrial(one, seed, json.loads(c or "{}"), end) for one, seed, c, end in rows]
     arms: dict[str, list[StoredTrial]] = {}
     for one in trials:
         arms.setdefault(config_key(one.config), []).append(one)
@@ -155,16 +155,13 @@ def fixes_sql(trial_id: str, workload: str, version: str | None, settings: Seque
     )
     known = "NULL" if version is None else text(version)
     return (
-        f"WITH latest AS (\n  SELECT trial_id, seed, config, state, label{columns}\n"  # noqa: S608
-        f"  FROM trials WHERE workload = {text(workload)}\n"
-        f"    AND workload_version IS NOT DISTINCT FROM {known}\n"
-        "  QUALIFY row_number() OVER (PARTITION BY trial_id\n"
-        "    ORDER BY finished_at DESC NULLS LAST, sweep_id DESC) = 1),\n"
+        f"WITH latest AS (\n  SELECT trial_id, seed, config, outcome{columns}\n"  # noqa: S608
+        f"  FROM latest_outcomes WHERE workload = {text(workload)}\n"
+        f"    AND workload_version IS NOT DISTINCT FROM {known}),\n"
         "arms AS (\n"
         f"  SELECT t.config, {changes or '0'} AS changes,\n"
-        "    count(*) FILTER (t.label IS NOT NULL OR t.state NOT IN ('cancelled', 'pruned'))"
-        " AS trials,\n"
-        "    count(*) FILTER (t.label = 'healthy') AS healthy\n"
+        f"    count(*) FILTER ({COUNTS.format('t')}) AS trials,\n"
+        "    count(*) FILTER (t.outcome = 'healthy') AS healthy\n"
         f"  FROM latest t, (SELECT * FROM latest WHERE trial_id = {text(trial_id)}) o\n"
         "  GROUP BY ALL)\n"
         "SELECT changes, healthy, trials, config FROM arms\n"
@@ -176,10 +173,8 @@ def fixes_sql(trial_id: str, workload: str, version: str | None, settings: Seque
 def _trials_sql() -> str:
     """List a workload's trials, each once: as the sweep that ended it last has it."""
     return (
-        "SELECT trial_id, seed, config, state, label FROM trials\n"
-        "WHERE workload = ? AND workload_version IS NOT DISTINCT FROM ?\n"
-        "QUALIFY row_number() OVER (PARTITION BY trial_id\n"
-        "  ORDER BY finished_at DESC NULLS LAST, sweep_id DESC) = 1\nORDER BY trial_id"
+        "SELECT trial_id, seed, config, outcome FROM latest_outcomes\n"
+        "WHERE workload = ? AND workload_version IS NOT DISTINCT FROM ?\nORDER BY trial_id"
     )
 
 

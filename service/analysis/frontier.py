@@ -55,7 +55,7 @@ def load_frontier(store: Store, sweep_id: str) -> SweepFrontier:
         )
     columns = ", ".join(map(name, told))
     sql = (
-        f"SELECT {columns}, label FROM trials\n"  # noqa: S608  names are quoted
+        f"SELECT {columns}, label FROM outcomes\n"  # noqa: S608  names are quoted
         f"WHERE sweep_id = {text(sweep_id)} AND label IS NOT NULL ORDER BY trial_id"
     )
     rows = query(store, sql, sweep_ids=[sweep_id]).rows

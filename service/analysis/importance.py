@@ -35,8 +35,9 @@ from sickbay.service.analysis.importance_optuna import (
     space_of,
     studies_of,
 )
-from sickbay.service.analysis.outcomes import HEALTHY, TrialRow, outcome
-from sickbay.trials.contract import Goal, Health
+from sickbay.service.analysis.pairs import TrialRow
+from sickbay.service.query.outcomes import HEALTHY
+from sickbay.trials.contract import Goal, Health, label_stands
 
 __all__ = ["Importance", "ImportanceTable", "Span", "importance_table"]
 
@@ -91,8 +92,8 @@ def importance_table(
     The order of the rows means nothing. Cancelled and failed trials are in no target.
     """
     ordered = sorted(rows, key=lambda row: (row.seed, row.trial_id))
-    kept = [row for row in ordered if row.label is not None]
-    outcomes = [outcome(row) for row in kept]
+    kept = [row for row in ordered if row.label and label_stands(row.state, row.label)]
+    outcomes = [row.outcome for row in kept]
     space = space_of(kept, factors, spans or {})
     ill = Counter(
         row.pathology for row in kept if row.label == Health.PATHOLOGICAL and row.pathology

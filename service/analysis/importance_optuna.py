@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sickbay.service.analysis.codes import FloatArray, IntArray, groups
-from sickbay.service.analysis.outcomes import TrialRow, level_key
+from sickbay.service.analysis.pairs import TrialRow, level_key
 
 MOST_CONFIGURATIONS = 200  # for fANOVA, whose time grows with their square; more are drawn from
 TREES, DEPTH, SEED = 16, 8, 0

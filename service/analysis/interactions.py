@@ -29,7 +29,7 @@ from sickbay.service.analysis.codes import (
     groups,
 )
 from sickbay.service.analysis.effects import FEWEST_SEEDS
-from sickbay.service.analysis.outcomes import TrialRow
+from sickbay.service.analysis.pairs import TrialRow
 from sickbay.service.analysis.statistics import (
     ALPHA,
     NOTHING,

@@ -27,7 +27,7 @@ from sickbay.service.analysis.codes import (
     shares_of_places,
 )
 from sickbay.service.analysis.effects import Verdict
-from sickbay.service.analysis.outcomes import TrialRow
+from sickbay.service.analysis.pairs import TrialRow
 from sickbay.service.analysis.statistics import (
     ALPHA,
     NOTHING,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sickbay.service.analysis.effects import EffectTable, Levels, effect_table
-from sickbay.service.analysis.outcomes import TrialRow, level_key
+from sickbay.service.analysis.pairs import TrialRow, level_key
 from sickbay.service.analysis.sql import better_sql, causes_sql, pairs_sql, seeds_sql, trials_sql
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError, stored_spec

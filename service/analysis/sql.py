@@ -1,31 +1,28 @@
 """The SQL that recomputes the effects of a sweep: to be copied, and run by `sickbay query`.
 
-Every text takes the factors that are columns of `trials`: `levels` with their levels, the baseline
-first, `others` that have none but must agree too. Empty where there is nothing to compare.
+Every text selects from the view `outcomes` and takes the factors that are columns of it: `levels`
+with their levels, the baseline first, `others` that have none but must agree too. Empty where there
+is nothing to compare.
 """
 
 import itertools
 import json
 from collections.abc import Mapping, Sequence
 
+from sickbay.service.query.outcomes import COUNTS, RANKS_LAST
 from sickbay.service.query.sqltext import name, text
 from sickbay.trials.contract import Goal, Scalar
 
 Levels = Mapping[str, Sequence[Scalar]]
 
-SOUND = "{0}.label = 'healthy' AND isfinite({0}.objective)"
-ENDED = "{0}.state <> 'cancelled' AND NOT ({0}.state = 'pruned' AND {0}.label IS NULL)"
-LAST = (
-    "({0}.label IS NOT DISTINCT FROM 'pathological' OR {0}.state IN ('failed', 'pruned')"
-    " OR {0}.objective IS NULL OR NOT isfinite({0}.objective))"
-)
+SOUND = "{0}.outcome = 'healthy'"
 
 
 def trials_sql(sweep_id: str) -> str:
     """List the ended trials with all that their effects are computed from."""
     return (
         "SELECT trial_id, seed, config, changed, state, label, pathology, objective\n"
-        f"FROM trials WHERE sweep_id = {text(sweep_id)}\nORDER BY seed, trial_id"
+        f"FROM outcomes WHERE sweep_id = {text(sweep_id)}\nORDER BY seed, trial_id"
     )
 
 
@@ -87,7 +84,7 @@ def better_sql(sweep_id: str, levels: Levels, goal: Goal, others: Sequence[str] 
     if not _compared(levels):
         return ""
     wins = "<" if goal is Goal.MINIMIZE else ">"
-    lost, won = LAST.format("l"), LAST.format("b")
+    lost, won = RANKS_LAST.format("l"), RANKS_LAST.format("b")
     return (
         "SELECT factor, level, count(*) AS ranked_pairs, avg(score) AS p_better\n"
         f"FROM (SELECT {_which(levels, others)},\n"
@@ -96,7 +93,7 @@ def better_sql(sweep_id: str, levels: Levels, goal: Goal, others: Sequence[str] 
         "      WHEN l.objective = b.objective THEN 0.5\n"
         f"      WHEN l.objective {wins} b.objective THEN 1.0 ELSE 0.0 END AS score\n"
         f"  {_joined(sweep_id, levels, others)}\n"
-        "    AND l.state <> 'cancelled' AND b.state <> 'cancelled')\n"
+        "    AND l.outcome <> 'cancelled' AND b.outcome <> 'cancelled')\n"
         "GROUP BY ALL ORDER BY ALL"
     )
 
@@ -107,8 +104,7 @@ def causes_sql(sweep_id: str, levels: Levels, others: Sequence[str] = ()) -> str
         return ""
     return (
         "WITH pairs AS (\n"  # noqa: S608
-        f"  SELECT {_which(levels, others)}, {_outcome('l')} AS of_level,\n"
-        f"    {_outcome('b')} AS of_baseline\n"
+        f"  SELECT {_which(levels, others)}, l.outcome AS of_level, b.outcome AS of_baseline\n"
         f"  {_joined(sweep_id, levels, others)})\n"
         "SELECT factor, level, side, outcome, count(*) AS trials FROM (\n"
         "  SELECT factor, level, 'level' AS side, of_level AS outcome FROM pairs UNION ALL\n"
@@ -132,9 +128,9 @@ def main_effects_sql(sweep_id: str, levels: Levels) -> str:
     sound = SOUND.format("t")
     parts = [
         f"SELECT {text(factor)} AS factor, CAST(t.{name(factor)} AS VARCHAR) AS level,\n"
-        f"  count(*) FILTER ({ENDED.format('t')}) AS trials,\n"
+        f"  count(*) FILTER ({COUNTS.format('t')}) AS trials,\n"
         f"  count(*) FILTER ({sound}) AS healthy, avg(t.objective) FILTER ({sound}) AS mean\n"
-        f"FROM trials t WHERE t.sweep_id = {text(sweep_id)} GROUP BY ALL"
+        f"FROM outcomes t WHERE t.sweep_id = {text(sweep_id)} GROUP BY ALL"
         for factor in _compared(levels)
     ]
     return "\nUNION ALL\n".join(parts) + "\nORDER BY ALL" if parts else ""
@@ -147,13 +143,13 @@ def importance_sql(
     value, which = {
         "objective": (
             "objective - avg(objective) OVER (PARTITION BY seed)" if within_seeds else "objective",
-            f" AND {SOUND.format('trials')}",
+            f" AND {SOUND.format('outcomes')}",
         ),
         "pathological": ("CAST(label = 'pathological' AS DOUBLE)", ""),
     }.get(target, (f"CAST(pathology IS NOT DISTINCT FROM {text(target)} AS DOUBLE)", ""))
     columns = ", ".join(name(factor) for factor in factors) or "sweep_id"
     return (
-        f"WITH told AS (\n  SELECT {columns}, {value} AS y FROM trials\n"  # noqa: S608
+        f"WITH told AS (\n  SELECT {columns}, {value} AS y FROM outcomes\n"  # noqa: S608
         f"  WHERE sweep_id = {text(sweep_id)} AND label IS NOT NULL{which}),\n"
         "cells AS (SELECT count(*) AS n, sum(y) AS s, count(*) * var_pop(y) AS within\n"
         f"  FROM told GROUP BY {columns})\n"
@@ -205,22 +201,8 @@ def _joined(sweep_id: str, levels: Levels, others: Sequence[str]) -> str:
         for one, known in _compared(levels).items()
     )
     return (
-        "FROM trials l JOIN trials b USING (sweep_id, seed)\n"
+        "FROM outcomes l JOIN outcomes b USING (sweep_id, seed)\n"
         f"  WHERE sweep_id = {text(sweep_id)}\n    AND {count} = 1{baselines}"
-    )
-
-
-def _outcome(side: str) -> str:
-    """Say in one word how a trial ended, as `effect_pairs.outcome` does."""
-    return (
-        f"CASE WHEN {side}.state IN ('failed', 'cancelled') THEN {side}.state\n"
-        f"      WHEN {side}.label = 'pathological' THEN coalesce({side}.pathology, {side}.label)\n"
-        f"      WHEN {side}.state = 'pruned' THEN {side}.state\n"
-        f"      WHEN {side}.label IS NULL THEN 'unlabelled'\n"
-        f"      WHEN {side}.label = 'inconclusive' THEN {side}.label\n"
-        f"      WHEN {side}.objective IS NULL OR NOT isfinite({side}.objective)"
-        " THEN 'objective_not_finite'\n"
-        "      ELSE 'healthy' END"
     )
 
 
@@ -235,7 +217,7 @@ def _crossed(
     all_equal = "".join(f" AND n.{name(f)} IS NOT DISTINCT FROM {{0}}.{name(f)}" for f in rest)
     same = "n.sweep_id = {0}.sweep_id AND n.seed = {0}.seed" + all_equal
     sound = " AND ".join(SOUND.format(side) for side in ("n", "a", "b", "c"))
-    there = " AND ".join(ENDED.format(side) for side in ("n", "a", "b", "c"))
+    there = " AND ".join(COUNTS.format(side) for side in ("n", "a", "b", "c"))
     context = "".join(f", n.{name(f)}" for f in rest)
     return (
         "SELECT factor_a, level_a, factor_b, level_b, sum(quads) AS quads,\n"  # noqa: S608
@@ -245,8 +227,8 @@ def _crossed(
         f"    count(*) AS quads, count(*) FILTER ({sound}) AS sound,\n"
         "    avg((c.objective - b.objective) - (a.objective - n.objective))\n"
         f"      FILTER ({sound}) AS difference\n"
-        f"  FROM trials n JOIN trials a ON {same.format('a')}\n"
-        f"    JOIN trials b ON {same.format('b')}\n    JOIN trials c ON {same.format('c')}\n"
+        f"  FROM outcomes n JOIN outcomes a ON {same.format('a')}\n"
+        f"    JOIN outcomes b ON {same.format('b')}\n    JOIN outcomes c ON {same.format('c')}\n"
         f"  WHERE n.sweep_id = {text(sweep_id)}\n"
         f"    AND n.{a} = {literal(one[1])} AND n.{b} = {literal(other[1])}\n"
         f"    AND a.{a} <> n.{a} AND a.{b} = n.{b} AND b.{a} = n.{a} AND b.{b} <> n.{b}\n"

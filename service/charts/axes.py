@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sickbay.service.analysis.outcomes import level_key
+from sickbay.service.analysis.pairs import level_key
+from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
 from sickbay.service.query.sqltext import name
 from sickbay.service.summary.formatting import level
 from sickbay.service.summary.values import TrialLine, Values
@@ -131,14 +132,14 @@ def _binned(factor: str, low: float, high: float, log: bool, trials: int) -> Fac
 
 def _contrast(trials: Sequence[TrialLine], column: int, axis: FactorAxis) -> float:
     """Mean square between levels of the healthy share, over what chance would make of it."""
-    ended = [trial for trial in trials if trial.state != "cancelled"]
-    share = sum(trial.label == "healthy" for trial in ended) / max(1, len(ended))
+    ended = [trial for trial in trials if trial.outcome not in CUT_SHORT]
+    share = sum(trial.outcome == HEALTHY for trial in ended) / max(1, len(ended))
     if share in {0.0, 1.0}:
         return 0.0
     counts: dict[int, list[int]] = {}
     for trial in ended:
         pair = counts.setdefault(axis.find(trial.key[column]), [0, 0])
         pair[0] += 1
-        pair[1] += trial.label == "healthy"
+        pair[1] += trial.outcome == HEALTHY
     between = sum(n * (k / n - share) ** 2 for n, k in counts.values())
     return between / (share * (1.0 - share) * max(1, len(counts) - 1))

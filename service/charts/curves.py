@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sickbay.service.charts.reference_lines import label_of, reference_lines_of
 from sickbay.service.query.engine import query
+from sickbay.service.query.outcomes import HEALTHY
 from sickbay.service.summary import questions as ask
 from sickbay.service.summary.formatting import SIGNS, level
 from sickbay.service.summary.signals import Shown, shown_signals
@@ -187,11 +188,11 @@ def _telling(groups: Sequence[Group], causes: Sequence[str]) -> tuple[Group, ...
     def rank(group: Group) -> tuple[float, float]:
         trials = group[1]
         ill = sum(trial.pathology in causes for trial in trials) / len(trials)
-        well = sum(trial.label == "healthy" for trial in trials) / len(trials)
+        well = sum(trial.outcome == HEALTHY for trial in trials) / len(trials)
         return (-ill, -well)
 
     order = sorted(groups, key=rank)
-    sound = [one for one in order if any(trial.label == "healthy" for trial in one[1])]
+    sound = [one for one in order if any(trial.outcome == HEALTHY for trial in one[1])]
     if len(order) > MOST_SIDE_PANELS and sound:  # whatever else is cut, one sound panel stays
         best = max(sound, key=lambda one: -rank(one)[1])
         order = [one for one in order if one is not best]

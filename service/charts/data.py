@@ -8,6 +8,16 @@ from dataclasses import dataclass
 
 from sickbay.service.charts.axes import FactorAxis, telling_axes
 from sickbay.service.query.engine import query
+from sickbay.service.query.outcomes import (
+    CANCELLED,
+    COUNTS,
+    FAILED,
+    HEALTHY,
+    INCONCLUSIVE,
+    NOT_FINITE,
+    PRUNED,
+    UNLABELLED,
+)
 from sickbay.service.query.sqltext import name, text
 from sickbay.service.summary.sample import sample
 from sickbay.service.summary.values import Values
@@ -17,17 +27,14 @@ from sickbay.trials.store import Store
 MOST_MAPS = 3
 MOST_FLOWS = 6
 MOST_FITTED = 400  # trials that a frontier is estimated from: its time grows with their cube
-_OUTCOME = (
-    "CASE WHEN label = 'pathological' THEN coalesce(pathology, label)\n"
-    "    ELSE coalesce(label, state) END"
-)
 
 
 @dataclass(frozen=True)
 class HealthMap:
-    """How many trials are healthy, of how many not cancelled, by the places of two factors.
+    """How many trials are healthy, by the places of two factors.
 
-    `cells` is (x, y) -> (healthy, trials). `frontier` is estimated where both factors are ranges.
+    `cells` is (x, y) -> (healthy, trials), without trials that were cut short. `frontier` is
+    estimated where both factors are ranges.
     """
 
     x: FactorAxis
@@ -76,9 +83,8 @@ def health_map_of(store: Store, values: Values, x: FactorAxis, y: FactorAxis) ->
     sweep = values.record.sweep_id
     sql = (
         f"SELECT {x.sql} AS x, {y.sql} AS y,\n"
-        "  count(*) FILTER (WHERE label = 'healthy') AS healthy, count(*) AS trials\n"
-        f"FROM trials WHERE sweep_id = {text(sweep)} AND state <> 'cancelled'\n"
-        "  AND (state <> 'pruned' OR label = 'pathological')\n"
+        "  count(*) FILTER (outcome = 'healthy') AS healthy, count(*) AS trials\n"
+        f"FROM outcomes o WHERE sweep_id = {text(sweep)} AND {COUNTS.format('o')}\n"
         "GROUP BY ALL ORDER BY ALL"
     )
     rows = query(store, sql, sweep_ids=[sweep]).rows
@@ -115,8 +121,8 @@ def flows(store: Store, values: Values) -> tuple[Flow, ...]:
     sweep, made = values.record.sweep_id, []
     for axis in telling_axes(values, MOST_FLOWS):
         sql = (
-            f"SELECT {axis.sql} AS {name(axis.factor)},\n  {_OUTCOME} AS outcome,\n"
-            f"  count(*) AS trials\nFROM trials WHERE sweep_id = {text(sweep)}\n"
+            f"SELECT {axis.sql} AS {name(axis.factor)}, outcome,\n"
+            f"  count(*) AS trials\nFROM outcomes WHERE sweep_id = {text(sweep)}\n"
             "GROUP BY ALL ORDER BY ALL"
         )
         rows = query(store, sql, sweep_ids=[sweep]).rows
@@ -130,12 +136,12 @@ def flows(store: Store, values: Values) -> tuple[Flow, ...]:
 
 def _ordered(totals: Mapping[str, int]) -> tuple[str, ...]:
     """Sort outcomes: healthy first, then the causes by number, then what is no verdict."""
-    last = ("inconclusive", "failed", "pruned", "cancelled", "stopped", "completed")
+    last = (INCONCLUSIVE, NOT_FINITE, UNLABELLED, FAILED, PRUNED, CANCELLED)
     return tuple(
         sorted(
             totals,
             key=lambda one: (
-                one != "healthy",
+                one != HEALTHY,
                 last.index(one) + 1 if one in last else 0,
                 -totals[one],
                 one,

@@ -1,5 +1,8 @@
 """SQL over a store: `trials`, `epochs`, `findings`, `labels`, `sweeps`, read-only and locked down.
 
+The views `outcomes` (`trials` with the word for how each came out) and `latest_outcomes` (each
+trial once, over all sweeps) stand beside the tables: see `outcomes`.
+
 DuckDB is handed Arrow tables and may open no file, no network and no extension, and change no
 setting. A query is planned against empty tables first: so mistakes show before anything is read,
 and only the columns that the plan scans are read from the store.
@@ -19,6 +22,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from sickbay.service.query.outcomes import VIEWS
 from sickbay.trials.contract import Health
 from sickbay.trials.store.columns import conform, values_of
 from sickbay.trials.store.files import Store
@@ -122,11 +126,15 @@ def query(
     with _connection(limits, cancel) as connection, _explained(limits, cancel):
         _check_statement(connection, sql)
         # What is not mentioned is not read, but SHOW TABLES and did-you-mean know of it.
-        names = [name for name in TABLES if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
-        scans = scan_tables(store, names, sweep_ids)
+        mentioned = [name for name in (*TABLES, *VIEWS) if _mentions(sql, name)]
+        names = dict.fromkeys("trials" if name in VIEWS else name for name in mentioned)
+        scans = scan_tables(store, list(names), sweep_ids)
         schemas = {**FIXED, **{name: scan.schema for name, scan in scans.tables.items()}}
         for name, schema in schemas.items():
             connection.register(name, pa.Table.from_batches([], schema))
+        if not mentioned or not VIEWS.keys().isdisjoint(mentioned):  # they take milliseconds
+            for name, view in VIEWS.items():
+                connection.execute(f"CREATE TEMP VIEW {name} AS {view}")
         _relation(connection, sql, parameters)  # mistakes show here
         wanted = _scanned_columns(connection, sql, parameters)
         if wanted and not wanted.issubset(name for one in schemas.values() for name in one.names):
@@ -169,12 +177,12 @@ def trials(
 ) -> QueryResult:
     """List the trials of a sweep that have ended, by seed and arm.
 
-    `label` is a health; `where` is any SQL condition over the columns of `trials`. Raises
+    `label` is a health; `where` is any SQL condition over the columns of `outcomes`. Raises
     QueryError for a wrong one of either.
     """
     if label is not None and label not in list(Health):
         raise QueryError(f"label: {label!r} is none. Allowed are {', '.join(Health)}")
-    sql, parameters = "SELECT * FROM trials WHERE true", []
+    sql, parameters = "SELECT * FROM outcomes WHERE true", []
     if label is not None:
         sql, parameters = f"{sql} AND label = ?", [label]
     if where is not None:
@@ -224,8 +232,8 @@ def find_trial(store: Store, prefix: str) -> tuple[str, str]:
     QueryError if no trial, or more than one, has an id that begins like this.
     """
     sql = """
-        SELECT trial_id, arg_max(sweep_id, coalesce(finished_at, TIMESTAMPTZ 'epoch')) AS sweep_id
-        FROM trials WHERE starts_with(trial_id, ?) GROUP BY trial_id ORDER BY trial_id
+        SELECT trial_id, sweep_id FROM latest_outcomes
+        WHERE starts_with(trial_id, ?) ORDER BY trial_id
     """
     rows = query(store, sql, [prefix]).rows
     if len(rows) == 1:
@@ -313,7 +321,7 @@ def _check_statement(connection: Any, sql: str) -> None:
         kind = statements[0].type.name.replace("MULTI", "several statements (PIVOT without IN?)")
         raise QueryError(
             f"only SELECT is allowed, and this is {kind}: the store is read-only here. The tables"
-            f" are {', '.join(TABLES)}"
+            f" are {', '.join((*TABLES, *VIEWS))}"
         )
 
 
@@ -325,6 +333,10 @@ def _hand_in(connection: Any, scans: Scans, wanted: frozenset[str] | None) -> tu
         connection.register(name, conform(table, scan.schema))
         problems += more
     return problems
+
+
+def _mentions(sql: str, name: str) -> bool:
+    return re.search(rf"\b{name}\b", sql, re.IGNORECASE) is not None
 
 
 def _scanned_columns(

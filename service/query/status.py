@@ -11,7 +11,7 @@ from sickbay.trials.store import Store, SweepRecord
 from sickbay.trials.store.reader import list_sweeps, trial_states
 
 COUNTS = """
-    SELECT sweep_id, state, label, pathology, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL
+    SELECT sweep_id, state, label, pathology, count(*) AS n FROM outcomes GROUP BY ALL ORDER BY ALL
 """
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sickbay.service.query.engine import trials
+from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
 from sickbay.service.summary.formatting import as_float, shown
 from sickbay.trials.contract import Health
 from sickbay.trials.diagnosis.sweep_findings import SweepFinding, shown_findings
@@ -111,8 +112,9 @@ def arm_table(rows: Sequence[Row]) -> Table:
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     for arm in arms:
         mine = [row for row in rows if row["arm"] == arm]
-        healthy = sum(row["label"] == Health.HEALTHY for row in mine)
-        table.add_row(arm, f"{healthy} of {len(mine)}", spread(mine), causes_of(mine))
+        counted = [row["outcome"] for row in mine if row["outcome"] not in CUT_SHORT]
+        healthy = counted.count(HEALTHY)
+        table.add_row(arm, f"{healthy} of {len(counted)}", spread(mine), causes_of(mine))
     return table
 
 
@@ -150,11 +152,7 @@ def verdict(row: Row) -> Text:
 
 def causes_of(rows: Sequence[Row]) -> str:
     """Count what is not healthy: `no_skill 3, inconclusive 1, failed 1`."""
-    words = [
-        row["pathology"] or (row["label"] or row["state"])
-        for row in rows
-        if row["label"] != Health.HEALTHY
-    ]
+    words = [row["outcome"] for row in rows if row["outcome"] != HEALTHY]
     return ", ".join(f"{word} {words.count(word)}" for word in dict.fromkeys(words))
 
 

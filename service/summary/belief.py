@@ -45,7 +45,7 @@ def grouped(
 
 
 def _group(line: ArmLine, worse: float, sound: Sequence[float], floor: float | None) -> str:
-    if line.healthy == line.trials:
+    if line.trials and line.healthy == line.trials:
         return BELIEVE
     if 2 * line.pathological > line.trials:
         return TRAP if _looks_good(line, worse, sound, floor) else SICK

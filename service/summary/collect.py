@@ -58,13 +58,15 @@ def _factors(store: Store, record: SweepRecord) -> tuple[str, ...]:
 
 def _trial(row: Sequence[Any], factors: int) -> TrialLine:
     trial_id, arm = row[:2]
-    seed, state, label, pathology, onset, last, best, run, planned, seconds = row[2 + factors : -6]
+    seed, state, outcome, label, pathology, onset = row[2 + factors : 8 + factors]
+    last, best, run, planned, seconds = row[8 + factors : -6]
     reason, remedy, error, facts, labeller, workload = row[-6:]
     return TrialLine(
         trial_id=trial_id,
         key=(arm, *row[2 : 2 + factors]),
         seed=seed,
         state=state,
+        outcome=outcome,
         label=label,
         pathology=pathology,
         onset_epoch=onset,

@@ -5,6 +5,7 @@ The texts are for people to copy, so values stand in them, written by `text` and
 
 from collections.abc import Mapping, Sequence
 
+from sickbay.service.query.outcomes import COUNTS
 from sickbay.service.query.sqltext import name, text
 
 # What the objective's statistics are taken over: judged trials whose value is a number. The others
@@ -16,7 +17,7 @@ def verdicts(sweep_id: str) -> str:
     """Count the ended trials by label, and by state where there is no label."""
     return (
         "SELECT coalesce(label, state) AS verdict, count(*) AS n\n"
-        f"FROM trials WHERE sweep_id = {text(sweep_id)}\nGROUP BY ALL ORDER BY ALL"
+        f"FROM outcomes WHERE sweep_id = {text(sweep_id)}\nGROUP BY ALL ORDER BY ALL"
     )
 
 
@@ -24,17 +25,19 @@ def arms(sweep_id: str, factors: Sequence[str]) -> str:
     """Summarise every arm: its health, and its objective over the seeds."""
     levels = "".join(f"{name(factor)}, " for factor in factors)
     return (
-        f"SELECT arm, {levels}count(*) AS trials,\n"
-        "  count(*) FILTER (WHERE label = 'healthy') AS healthy,\n"
-        "  count(*) FILTER (WHERE label = 'pathological') AS pathological,\n"
-        "  count(*) FILTER (WHERE label = 'inconclusive') AS inconclusive,\n"
-        "  count(*) FILTER (WHERE label IS NULL AND state = 'failed') AS failed,\n"
-        "  count(*) FILTER (WHERE label IS NULL AND state <> 'failed') AS cancelled,\n"
+        f"SELECT arm, {levels}count(*) FILTER ({COUNTS.format('o')}) AS trials,\n"
+        "  count(*) FILTER (outcome = 'healthy') AS healthy,\n"
+        "  count(*) FILTER (label = 'pathological') AS pathological,\n"
+        "  count(*) FILTER (outcome IN ('inconclusive', 'objective_not_finite', 'unlabelled'))"
+        " AS inconclusive,\n"
+        "  count(*) FILTER (outcome = 'failed') AS failed,\n"
+        "  count(*) FILTER (outcome = 'cancelled') AS cancelled,\n"
+        "  count(*) FILTER (outcome = 'pruned') AS pruned,\n"
         f"  median(objective) {_NUMBERS} AS middle,\n"
         f"  min(objective) {_NUMBERS} AS lowest,\n"
         f"  max(objective) {_NUMBERS} AS highest,\n"
         "  count(*) FILTER (WHERE label IS NOT NULL AND NOT isfinite(objective)) AS non_finite\n"
-        f"FROM trials WHERE sweep_id = {text(sweep_id)}\nGROUP BY ALL ORDER BY ALL"
+        f"FROM outcomes o WHERE sweep_id = {text(sweep_id)}\nGROUP BY ALL ORDER BY ALL"
     )
 
 
@@ -44,7 +47,7 @@ def arm_causes(sweep_id: str, factors: Sequence[str]) -> str:
     return (
         f"SELECT arm, {levels}pathology, count(*) AS trials,\n"
         "  min(onset_epoch) AS first_onset, max(onset_epoch) AS last_onset\n"
-        f"FROM trials WHERE sweep_id = {text(sweep_id)} AND label = 'pathological'\n"
+        f"FROM outcomes WHERE sweep_id = {text(sweep_id)} AND label = 'pathological'\n"
         "GROUP BY ALL ORDER BY ALL"
     )
 
@@ -55,7 +58,7 @@ def causes(sweep_id: str) -> str:
         "SELECT pathology, count(*) AS trials, count(DISTINCT arm) AS arms,\n"
         "  min(onset_epoch) AS first_onset, median(onset_epoch) AS middle_onset,\n"
         "  max(onset_epoch) AS last_onset\n"
-        f"FROM trials WHERE sweep_id = {text(sweep_id)} AND label = 'pathological'\n"
+        f"FROM outcomes WHERE sweep_id = {text(sweep_id)} AND label = 'pathological'\n"
         "GROUP BY ALL ORDER BY trials DESC, pathology"
     )
 
@@ -64,10 +67,10 @@ def trials(sweep_id: str, factors: Sequence[str]) -> str:
     """List every ended trial with its verdict."""
     levels = "".join(f"{name(factor)}, " for factor in factors)
     return (
-        f"SELECT trial_id, arm, {levels}seed, state, label, pathology, onset_epoch,\n"
+        f"SELECT trial_id, arm, {levels}seed, state, outcome, label, pathology, onset_epoch,\n"
         "  objective, best_objective, epochs_run, epochs_planned, wall_seconds,\n"
         "  reason, remedy, error, facts, labeller_version, workload_version\n"
-        f"FROM trials WHERE sweep_id = {text(sweep_id)}\nORDER BY arm, seed, trial_id"
+        f"FROM outcomes WHERE sweep_id = {text(sweep_id)}\nORDER BY arm, seed, trial_id"
     )
 
 

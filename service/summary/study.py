@@ -9,6 +9,7 @@ from sickbay.service.analysis.importance import Importance
 from sickbay.service.analysis.interactions import Interaction, InteractionVerdict
 from sickbay.service.analysis.study import EffectStudy, load_study
 from sickbay.service.query.lookup import SweepError
+from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
 from sickbay.service.reports.tables import signed
 from sickbay.service.summary.formatting import level
 from sickbay.service.summary.values import Values
@@ -146,7 +147,7 @@ def _share(one: Importance, factor: str) -> str:
 
 def fix_section(store: Store, values: Values) -> FixSection:
     """Look for the smallest changes that are healthy in the store, for every sick configuration."""
-    sick = {one.key for one in values.trials if one.label != "healthy"}
+    sick = {one.key for one in values.trials if one.outcome not in (HEALTHY, *CUT_SHORT)}
     if len(sick) * len(values.arms) > _MOST_COMPARISONS:
         return FixSection(
             note=f"{len(sick)} configurations are not healthy in all seeds, too many to look for a"

@@ -93,7 +93,7 @@ def _trials(store: Store, sweep_id: str, factors: Sequence[str]) -> tuple[SweepT
     rows = query(
         store,
         f"SELECT trial_id, seed, label, pathology, contributing, objective{levels} "  # noqa: S608  names are quoted
-        "FROM trials ORDER BY trial_id",
+        "FROM outcomes ORDER BY trial_id",
         sweep_ids=[sweep_id],
     ).rows
     curves = _curves(store, sweep_id)

@@ -28,6 +28,7 @@ class TrialLine:
     key: ArmKey
     seed: int
     state: str
+    outcome: str
     label: str | None
     pathology: str | None
     onset_epoch: int | None
@@ -66,7 +67,11 @@ class CauseCount:
 
 @dataclass(frozen=True)
 class ArmLine:
-    """One arm over its seeds; the objective's numbers are over judged, finite trials."""
+    """One arm over its seeds; the objective's numbers are over judged, finite trials.
+
+    `trials` leaves out those that were cut short, which are counted as `cancelled` and `pruned`.
+    `inconclusive` are all others without a verdict, or with a healthy label and no finite value.
+    """
 
     key: ArmKey
     causes: tuple[CauseCount, ...]
@@ -77,6 +82,7 @@ class ArmLine:
     inconclusive: int
     failed: int
     cancelled: int
+    pruned: int
     middle: float | None
     lowest: float | None
     highest: float | None

@@ -8,19 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sickbay.trials.contract import Label, TrialState
+from sickbay.trials.contract import Label, TrialState, label_stands
 from sickbay.trials.detector import Detector
-from sickbay.trials.diagnosis.diagnose import Diagnosis, diagnose
+from sickbay.trials.diagnosis.diagnose import diagnose
 from sickbay.trials.execution.lease import driving
 from sickbay.trials.store import Relabelled, Store
 from sickbay.trials.store.merge import write_labels
 from sickbay.trials.store.reader import iter_histories
 
-LABELLED = (  # failed and cancelled trials have no label
-    TrialState.COMPLETED,
-    TrialState.STOPPED,
-    TrialState.PRUNED,
-)
+NO_LABEL = "none"
+JUDGED = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
@@ -52,25 +49,28 @@ def relabel(
 ) -> RelabelReport:
     """Judge every ended trial of a sweep again; store the labels that are not stored yet.
 
-    A label of another labeller version is a new row beside the old ones. Raises StoreError if a
-    file of the sweep is damaged or cannot be written, AlreadyDrivenError while the sweep runs.
+    A label of another labeller version is a new row beside the old ones. A pruned trial keeps a
+    label only while it is pathological. Raises StoreError if a file of the sweep is damaged or
+    cannot be written, AlreadyDrivenError while the sweep runs.
     """
     new: list[Relabelled] = []
     changes: list[LabelChange] = []
     version, judged = "", 0
     for stored in iter_histories(store, sweep_id):
-        if stored.row["state"] not in LABELLED:
+        state = stored.row["state"]
+        if state not in JUDGED:
             continue
         judged += 1
         diagnosis = diagnose(stored.history, detectors)
         version = diagnosis.label.labeller_version
-        if stored.row["label_hash"] != diagnosis.label.label_hash:
-            new.append(Relabelled(stored.trial_id, diagnosis.label, diagnosis.findings))
-        change = _change(stored.row, diagnosis)
+        label = diagnosis.label if label_stands(state, diagnosis.label.health) else None
+        if stored.row["label_hash"] != (label and label.label_hash):
+            new.append(Relabelled(stored.trial_id, label, diagnosis.findings))
+        change = _change(stored.row, label)
         if change is not None:
             changes.append(change)
     if write and new:
-        with driving(store, sweep_id):  # whoever merges the sweep must be alone
+        with driving(store, sweep_id):  # one process at a time may merge a sweep
             write_labels(store, sweep_id, new)
     return RelabelReport(
         sweep_id=sweep_id,
@@ -90,13 +90,14 @@ def counted(reports: Sequence[RelabelReport]) -> dict[str, int]:
 
 def verdict_of(health: str | None, pathology: str | None) -> str:
     """A verdict in a few words: "pathological (no_skill)", "healthy"."""
-    return f"{health} ({pathology})" if pathology else str(health or "none")
+    return f"{health} ({pathology})" if pathology else str(health or NO_LABEL)
 
 
-def _change(row: Mapping[str, Any], diagnosis: Diagnosis) -> LabelChange | None:
-    label: Label = diagnosis.label
-    old = verdict_of(row["label"], row["pathology"])
-    new = verdict_of(str(label.health), label.pathology)
+def _change(row: Mapping[str, Any], label: Label | None) -> LabelChange | None:
+    stood = label_stands(row["state"], row["label"])
+    old = verdict_of(row["label"], row["pathology"]) if stood else NO_LABEL
+    new = verdict_of(str(label.health), label.pathology) if label else NO_LABEL
     if old == new:
         return None
-    return LabelChange(row["trial_id"], row["arm"], row["seed"], old, new, label.reason)
+    reason = label.reason if label else "ended by a scheduler, and not pathological"
+    return LabelChange(row["trial_id"], row["arm"], row["seed"], old, new, reason)

@@ -22,7 +22,6 @@ from sickbay.trials.contract import (
     Context,
     Finding,
     Goal,
-    Health,
     Label,
     Objective,
     Row,
@@ -30,6 +29,7 @@ from sickbay.trials.contract import (
     TrialConfig,
     TrialState,
     Workload,
+    label_stands,
 )
 from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import diagnose, look, online_stop
@@ -311,17 +311,12 @@ def _check_ending(log: TrialLog, job: TrialJob) -> None:
 def _judge(
     job: TrialJob, log: TrialLog, progress: _Progress
 ) -> tuple[Label | None, tuple[Finding, ...]]:
-    """Judge what a trial left behind; one that failed or was cancelled gets findings, no label.
-
-    One that was pruned is labelled only where it is pathological: whether the others would have
-    come to be healthy, nobody knows.
-    """
+    """Judge what a trial left behind; the label only where it `stands`, the findings always."""
     finished = progress.state is TrialState.COMPLETED
     history = log.history(progress.facts, job.trial.epochs, finished=finished)
     diagnosis = diagnose(history, detectors())
-    ended = progress.state in (TrialState.COMPLETED, TrialState.STOPPED)
-    sick = diagnosis.label.health is Health.PATHOLOGICAL and progress.state is TrialState.PRUNED
-    return (diagnosis.label if ended or sick else None), diagnosis.findings
+    stands = label_stands(progress.state, diagnosis.label.health)
+    return (diagnosis.label if stands else None), diagnosis.findings
 
 
 def _record(job: TrialJob, log: TrialLog, progress: _Progress, attempt: int) -> TrialRecord:

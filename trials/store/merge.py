@@ -172,13 +172,14 @@ def _with_labels(trials: pa.Table, new: Mapping[str, Relabelled]) -> pa.Table:
 def _with_findings(
     findings: pa.Table | None, sweep_id: str, relabelled: Sequence[Relabelled]
 ) -> pa.Table:
+    versions = {one.trial_id: one.label and one.label.labeller_version for one in relabelled}
     rows = [
-        finding_row(sweep_id, one.trial_id, one.label.labeller_version, finding)
+        finding_row(sweep_id, one.trial_id, versions[one.trial_id], finding)
         for one in relabelled
         for finding in one.findings
     ]
     if findings is not None:
-        new = {(one.trial_id, one.label.labeller_version) for one in relabelled}
+        new = set(versions.items())
         old = zip(*(findings[key].to_pylist() for key in KEYS["findings"][:2]), strict=True)
         findings = findings.filter(pa.array([key not in new for key in old], pa.bool_()))
     return _joined("findings", [findings, table_from_rows("findings", rows)])

@@ -188,10 +188,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Relabelled:
-    """A new verdict on a stored trial, with the findings behind it."""
+    """A new verdict on a stored trial, with the findings behind it; None takes its label away."""
 
     trial_id: str
-    label: Label
+    label: Label | None
     findings: tuple[Finding, ...]
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from sickbay.service.analysis.effects import Verdict, effect_table
-from sickbay.service.analysis.outcomes import TrialRow
+from sickbay.service.analysis.pairs import TrialRow
 from sickbay.service.analysis.questions import known_levels, load_effects
 from sickbay.service.analysis.sql import pairs_sql
 from sickbay.service.cli.analysis import add_verbs
@@ -145,7 +145,7 @@ def test_the_table_says_what_it_leaves_out(store):
     assert "pairs are not in the difference" in text
     assert "no_skill" in text
     assert "Holm" in text
-    assert "FROM trials WHERE sweep_id = 'sample-abc123'" in text
+    assert "FROM outcomes WHERE sweep_id = 'sample-abc123'" in text
 
 
 def test_unknown_is_never_printed_as_no_effect(tmp_path):

@@ -8,10 +8,10 @@ import typer
 from effect_samples import FACTORS, SWEEP, grid, sample
 from typer.testing import CliRunner
 
-from sickbay.service.analysis.outcomes import CUT_SHORT
 from sickbay.service.analysis.study import ALL_PARTS, load_study
 from sickbay.service.cli.analysis import add_verbs
 from sickbay.service.query.engine import query
+from sickbay.service.query.outcomes import CUT_SHORT
 from sickbay.trials.contract import Health, TrialState
 
 

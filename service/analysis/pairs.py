@@ -1,4 +1,4 @@
-"""Pairs of trials that differ in exactly one factor and share their seed, and how each trial ended.
+"""Pairs of trials that differ in exactly one factor and share their seed.
 
 Pure functions over plain rows. Nothing is dropped: every trial of a level is in a pair, or counted
 as unpaired or ambiguous; every pair is sound, or says by its trials' outcomes why it is not.
@@ -7,17 +7,10 @@ as unpaired or ambiguous; every pair is sound, or says by its trials' outcomes w
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from sickbay.trials.contract import Goal, Health, Scalar, TrialState
-
-HEALTHY = "healthy"
-INCONCLUSIVE = "inconclusive"
-FAILED = "failed"
-CANCELLED = "cancelled"
-PRUNED = "pruned"
-UNLABELLED = "unlabelled"
-NOT_FINITE = "objective_not_finite"
-CUT_SHORT = (CANCELLED, PRUNED)  # nobody knows whether they would have come to be healthy
+from sickbay.service.query.outcomes import CANCELLED, HEALTHY, outcome, ranks_last
+from sickbay.trials.contract import Goal, Scalar
 
 # By level, then (context, seed): the trials that were run there.
 _Index = Mapping[Hashable, Mapping[tuple[Hashable, int], list["TrialRow"]]]
@@ -34,6 +27,21 @@ class TrialRow:
     label: str | None
     pathology: str | None
     objective: float | None
+
+    @cached_property
+    def outcome(self) -> str:
+        """How the trial came out, in one word: see `outcomes`."""
+        return outcome(self.state, self.label, self.pathology, self.objective)
+
+    @cached_property
+    def ranks_last(self) -> bool:
+        """Whether the trial ranks last: pathological, failed, pruned, or without a finite value."""
+        return ranks_last(self.state, self.label, self.objective)
+
+    @property
+    def value(self) -> float:
+        """The objective; NaN if there never was one."""
+        return math.nan if self.objective is None else self.objective
 
 
 @dataclass(frozen=True)
@@ -52,16 +60,13 @@ class Pair:
     @property
     def sound(self) -> bool:
         """Whether both trials are healthy with a finite objective, and so is their difference."""
-        return (
-            outcome(self.level) == HEALTHY
-            and outcome(self.baseline) == HEALTHY
-            and math.isfinite(self.difference)
-        )
+        both = self.level.outcome == self.baseline.outcome == HEALTHY
+        return both and math.isfinite(self.difference)
 
     @property
     def difference(self) -> float:
         """Objective of the level minus that of the baseline; NaN where one is missing."""
-        return _objective(self.level) - _objective(self.baseline)
+        return self.level.value - self.baseline.value
 
 
 @dataclass(frozen=True)
@@ -78,42 +83,18 @@ class Pairing:
     ambiguous: int
 
 
-def outcome(row: TrialRow) -> str:
-    """Say in one word how a trial ended: `healthy`, its pathology, or why it is neither."""
-    if row.state in (TrialState.FAILED, TrialState.CANCELLED):
-        return FAILED if row.state == TrialState.FAILED else CANCELLED
-    if row.label == Health.PATHOLOGICAL:
-        return row.pathology or Health.PATHOLOGICAL.value
-    if row.state == TrialState.PRUNED:
-        return PRUNED
-    if row.label is None:
-        return UNLABELLED
-    if row.label == Health.INCONCLUSIVE:
-        return INCONCLUSIVE
-    return HEALTHY if math.isfinite(_objective(row)) else NOT_FINITE
-
-
-def is_last(row: TrialRow) -> bool:
-    """Whether a trial ranks last: pathological, failed, pruned, or without a finite value."""
-    return (
-        row.label == Health.PATHOLOGICAL
-        or row.state in (TrialState.FAILED, TrialState.PRUNED)
-        or not math.isfinite(_objective(row))
-    )
-
-
 def score(pair: Pair, goal: Goal) -> float | None:
     """1.0 if the level's trial is the better one, 0.0 if the baseline's is, 0.5 for a tie.
 
-    Trials that `is_last` are worse than all others and equal among themselves. None if one of the
+    Trials that rank last are worse than all others and equal among themselves. None if one of the
     two was cancelled: that says nothing about it.
     """
-    if CANCELLED in (outcome(pair.level), outcome(pair.baseline)):
+    if CANCELLED in (pair.level.outcome, pair.baseline.outcome):
         return None
-    lost, won = is_last(pair.level), is_last(pair.baseline)
+    lost, won = pair.level.ranks_last, pair.baseline.ranks_last
     if lost or won:
         return 0.5 + (won - lost) / 2
-    level, baseline = _objective(pair.level), _objective(pair.baseline)
+    level, baseline = pair.level.value, pair.baseline.value
     if level == baseline:
         return 0.5
     return float((level < baseline) == (goal is Goal.MINIMIZE))
@@ -153,7 +134,3 @@ def pairs_of(index: _Index, level: Scalar | None, baseline: Scalar | None) -> Pa
 def level_key(level: Scalar | None) -> Hashable:
     """Tell levels apart as settings are: 1 is 1.0, but no number is true or false."""
     return isinstance(level, bool), level
-
-
-def _objective(row: TrialRow) -> float:
-    return math.nan if row.objective is None else row.objective
