@@ -39,6 +39,7 @@ OTHER_COLUMNS = (
     "threshold",
     "confidence",
     "evidence",
+    "outcome",  # of the view `outcomes`
 )
 RESERVED = frozenset({*TRIAL_COLUMNS, *OTHER_COLUMNS})
 LEVEL = "a number, a word, true or false"
