@@ -159,9 +159,9 @@ def test_the_changelog_knows_the_version():
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_decisions_are_numbered_one_after_another():
+def test_every_decision_has_a_number_of_its_own():
     names = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("*.md"))
-    assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
+    assert len({int(name[:4]) for name in names}) == len(names)
     for name in names:
         head = (ROOT / "docs" / "decisions" / name).read_text().splitlines()[0]
         assert head.startswith(f"# {int(name[:4])}. ")

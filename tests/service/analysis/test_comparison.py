@@ -195,7 +195,7 @@ def test_the_verb_takes_sweeps_and_stores(tmp_path):
     half(tmp_path / "b", told(0.05, noise=2))
     text = verb("one-000001", "two-000002", "--store", tmp_path / "a").stdout
     assert "drifted" in text
-    assert "FROM trials" in text
+    assert "FROM outcomes" in text
     whole = verb(tmp_path / "b", f"{tmp_path / 'a'}#two-000002", "--json").stdout
     data = json.loads(whole)
     assert data["a"]["name"] == str(tmp_path / "b")

@@ -118,7 +118,7 @@ def test_the_header_counts_every_trial(page):
 
 def test_the_summary_is_the_answer_to_its_sql(store, page):
     shown = {row[0]: row for row in Page(page).table("summary", 7)}
-    rows = query(store, sql_of(page, 'SELECT arm, "lr", count(*) AS trials,\n  count(*)')).rows
+    rows = query(store, sql_of(page, 'SELECT arm, "lr", count(*) FILTER (o.')).rows
     assert len(shown) == len(rows) == 5
     for (
         arm,
@@ -129,6 +129,7 @@ def test_the_summary_is_the_answer_to_its_sql(store, page):
         _,
         failed,
         cancelled,
+        pruned,
         middle,
         lowest,
         highest,
@@ -136,7 +137,7 @@ def test_the_summary_is_the_answer_to_its_sql(store, page):
     ) in rows:
         cells = shown[arm]
         assert cells[2] == f"{healthy} of {trials}"
-        counts = {"✗": sick, "!": failed, "–": cancelled}
+        counts = {"✗": sick, "!": failed, "–": cancelled, "✂": pruned}
         assert all((f"{sign} {n} " in cells[3]) == bool(n) for sign, n in counts.items())
         assert cells[5].removeprefix("⚠ ") == (
             "NaN or ∞" if middle is None and non_finite else number(middle)
@@ -171,7 +172,7 @@ def test_every_trial_is_listed_as_its_sql_answers(store, page):
     assert [row[0] for row in shown] == [row[0] for row in rows]
     assert len(shown) == 10
     for row, cells in zip(rows, shown, strict=True):
-        seed, state, label, pathology, onset, last, best, ran, planned, seconds = row[3:13]
+        seed, state, _, label, pathology, onset, last, best, ran, planned, seconds = row[3:14]
         assert cells[2:4] == [str(seed), state]
         assert cells[4].endswith(label or state)
         assert cells[5:7] == [pathology or "", "–" if onset is None else str(onset)]
