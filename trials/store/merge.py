@@ -172,7 +172,9 @@ def _with_labels(trials: pa.Table, new: Mapping[str, Relabelled]) -> pa.Table:
 def _with_findings(
     findings: pa.Table | None, sweep_id: str, relabelled: Sequence[Relabelled]
 ) -> pa.Table:
-    versions = {one.trial_id: one.label and one.label.labeller_version for one in relabelled}
+    versions = {
+        one.trial_id: one.label.labeller_version if one.label else None for one in relabelled
+    }
     rows = [
         finding_row(sweep_id, one.trial_id, versions[one.trial_id], finding)
         for one in relabelled
