@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from docs.tools.corpus.faults import HELD_OUT, Operator, operator_of
+from docs.tools.corpus.faults import HELD_OUT, operator_of
+from docs.tools.corpus.operators import Operator
 from sickbay.trials.contract import Row, SignalValue, TaskFacts
 from sickbay.trials.history import History, facts_from_json, facts_to_json
 from sickbay.trials.store import open_store
@@ -63,14 +64,20 @@ class Case:
 
 
 def collect(store: Path, path: Path = CORPUS) -> int:
-    """Write what a store holds of the corpus to one file; return the number of runs."""
+    """Write what a store holds of the corpus to one file; return the number of runs.
+
+    Runs that the file has and the store lacks stay: a store may hold the tasks that changed alone.
+    """
     opened = open_store(str(store))
     stored: list[StoredTrial] = []
     for sweep in list_sweeps(opened):
-        stored += iter_histories(opened, sweep.sweep_id)
-    cases = [case_of(one) for one in stored if one.row["state"] == "completed"]
-    write(cases, path)
-    return len(cases)
+        stored += [
+            one for one in iter_histories(opened, sweep.sweep_id) if one.row["state"] == "completed"
+        ]
+    found = {case.key: case for case in read(path)} if path.exists() else {}
+    found |= {case.key: case for case in map(case_of, stored)}
+    write(found.values(), path)
+    return len(found)
 
 
 def case_of(stored: StoredTrial) -> Case:

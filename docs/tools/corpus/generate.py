@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from docs.tools.corpus import workloads
-from docs.tools.corpus.faults import CALIBRATION, HELD_OUT, TASKS, faults_of
+from docs.tools.corpus.faults import FURTHER_TASKS, TASKS, faults_of
 from docs.tools.corpus.hard import VARIANTS
-from docs.tools.corpus.workloads import EPOCHS
 from sickbay.service.sweeps import runner
 from sickbay.trials.execution import trial
 
@@ -21,10 +20,13 @@ SEEDS = {"control": 45, "fault": 5, "hard": 16}
 # The corpus must be made within its time: the last tasks of each half have fewer seeds.
 FEWER = {"control": 28, "fault": 3, "hard": 10}
 SHORT = ("weight_map", "tabular_200", "mixture", "shared")
+FURTHER = {"control": 20, "fault": 3, "hard": 6}
 
 
 def seeds_of(task: str) -> dict[str, int]:
     """How many seeds a task's controls, faults and hard variants have."""
+    if task in FURTHER_TASKS:
+        return FURTHER
     return FEWER if task in SHORT else SEEDS
 
 
@@ -54,17 +56,19 @@ def specs(task: str, seeds: dict[str, int] | None = None) -> Iterator[dict[str, 
                 "design": "grid",
                 "factors": factors,
                 "seeds": many[kind],
-                "fixed": {"epochs": EPOCHS},
+                "fixed": {"epochs": workloads.TASKS[task].epochs},
                 "early_stop": {"pathology": False},
             }
 
 
-def generate(store: Path, tasks: tuple[str, ...] = CALIBRATION + HELD_OUT) -> None:
-    """Run whatever is missing from the store, task by task, those for calibration first."""
+def generate(
+    store: Path, tasks: tuple[str, ...] = TASKS, seeds: dict[str, int] | None = None
+) -> None:
+    """Run whatever is missing from the store, task by task; `seeds` as in `specs`."""
     assert set(TASKS) == set(workloads.TASKS)
     with unjudged():
         for task in tasks:
-            for spec in specs(task):
+            for spec in specs(task, seeds):
                 result = runner.run(spec, str(store), runner.Options(in_process=True))
                 print(spec["name"], result.state, result.ran, result.error, flush=True)
 

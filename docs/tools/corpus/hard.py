@@ -57,4 +57,36 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "vae": {"cyclic_rate": {"schedule": "cyclic", "lr": 1e-2}},
     "shared": {"frozen_on_purpose": {"frozen_on_purpose": 2}, "warmup": {"schedule": "warmup"}},
     "weight_map": {"heavy_dropout": {"dropout": 0.4}},
+    "language": {
+        "cyclic_rate": {"schedule": "cyclic", "lr": 1e-2},
+        "label_smoothing": {"smoothing": 0.1},
+        "late_bloomer": {"schedule": "late"},
+    },
+    "tagging": {"tiny_val": {"n_val": 30}, "heavy_dropout": {"dropout": 0.3}},
+    "text": {
+        "label_smoothing": {"smoothing": 0.2},
+        "tiny_val": {"n_val": 60},
+        "overconfident": {"n_train": 400, "batch": 20, "lr": 1e-2, "signal": 0.6},
+    },
+    "multilabel": {"warmup": {"schedule": "warmup"}, "tiny_val": {"n_val": 60}},
+    "digits": {
+        "heavy_dropout": {"dropout": 0.5},
+        "label_smoothing": {"smoothing": 0.3},
+        "overconfident": {"n_train": 300, "batch": 20, "lr": 1e-2, "optimizer": "adam"},
+    },
+    "segmentation": {"low_signal": {"signal": 0.6}, "tiny_val": {"n_val": 20}},
+    "pairs": {"late_bloomer": {"schedule": "late"}, "heavy_dropout": {"dropout": 0.3}},
+    "series": {"late_bloomer": {"schedule": "late"}, "low_snr": {"noise": 1.0, "width": 8}},
+    "likelihood": {
+        "cyclic_rate": {"schedule": "cyclic", "lr": 5e-3},
+        "low_signal": {"signal": 0.4},
+    },
+    "missing": {
+        "low_signal": {"signal": 0.3},
+        "label_smoothing": {"smoothing": 0.2},
+        "few_val": {"n_val": 100},
+    },
+    "parity": {"late_jump": {"lr": 1.5e-3}, "label_smoothing": {"smoothing": 0.1}},
+    "faint": {"fainter": {"signal": 0.17}, "tiny_val": {"n_val": 300}},
+    "graphs": {"tiny_val": {"n_val": 50}, "heavy_dropout": {"dropout": 0.3}},
 }

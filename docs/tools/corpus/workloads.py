@@ -7,7 +7,18 @@ from collections.abc import Iterator, Mapping
 
 from docs.tools.corpus.faults import faults_of
 from docs.tools.corpus.hard import VARIANTS
-from docs.tools.corpus.tasks import classes, numbers, shared
+from docs.tools.corpus.tasks import (
+    classes,
+    graphs,
+    images,
+    language,
+    numbers,
+    pairs,
+    series,
+    shared,
+    tables,
+    text,
+)
 from docs.tools.corpus.training.loop import facts_of, run
 from docs.tools.corpus.training.settings import Settings, replaced
 from docs.tools.corpus.training.task import Task
@@ -22,15 +33,14 @@ from sickbay.trials.contract import (
     Workload,
 )
 
-EPOCHS = 40
 NONE = "none"
 
 
-def settings_of(task: Task, config: Config) -> Settings:
-    """Return a task's settings with those of the variant and of the fault laid over."""
+def settings_of(task: Task, config: Config, seed: int) -> Settings:
+    """Return a task's settings for a seed, with those of the variant and of the fault laid over."""
     variants = {NONE: {}, **VARIANTS.get(task.name, {})}
     faults = {NONE: {}, **faults_of(task.name)}
-    settings = replaced(task.settings, variants[str(config["variant"])])
+    settings = replaced(task.vary(task.settings, seed), variants[str(config["variant"])])
     return replaced(settings, faults[str(config["fault"])])
 
 
@@ -38,16 +48,16 @@ def workload(task: Task) -> Workload:
     """Wrap a task: its faults and variants are factors."""
 
     def train(config: Config, context: Context) -> Iterator[Row]:
-        return run(task, settings_of(task, config), context)
+        return run(task, settings_of(task, config, context.seed), context)
 
     def facts(config: Config, context: Context) -> TaskFacts:
-        return facts_of(task, settings_of(task, config), context)
+        return facts_of(task, settings_of(task, config, context.seed), context)
 
     return Workload(
         name=f"corpus_{task.name}",
         version="1",
         doc=f"A small task of the fault corpus: {task.name}.",
-        defaults={"epochs": EPOCHS, "fault": NONE, "variant": NONE},
+        defaults={"epochs": task.epochs, "fault": NONE, "variant": NONE},
         factors=(
             Factor("fault", (NONE, *faults_of(task.name)), "what was spoiled, and how badly"),
             Factor("variant", (NONE, *VARIANTS.get(task.name, {})), "a hard but healthy twin"),
@@ -70,14 +80,25 @@ TASKS: Mapping[str, Task] = {
         numbers.VAE,
         shared.SHARED,
         shared.WEIGHT_MAP,
+        language.LANGUAGE,
+        language.TAGGING,
+        text.TEXT,
+        text.MULTILABEL,
+        images.DIGITS,
+        images.SEGMENTATION,
+        pairs.PAIRS,
+        series.SERIES,
+        series.LIKELIHOOD,
+        tables.MISSING,
+        tables.PARITY,
+        tables.FAINT,
+        graphs.GRAPHS,
     )
 }
-TABULAR_20 = workload(classes.TABULAR_20)
-TABULAR_200 = workload(classes.TABULAR_200)
-CNN = workload(classes.CNN)
-SEQUENCE = workload(classes.SEQUENCE)
-REGRESSION = workload(numbers.REGRESSION)
-MIXTURE = workload(numbers.MIXTURE)
-VAE = workload(numbers.VAE)
-SHARED = workload(shared.SHARED)
-WEIGHT_MAP = workload(shared.WEIGHT_MAP)
+
+
+def __getattr__(name: str) -> Workload:
+    """A workload by the name of its task in capitals: `workloads:CNN`."""
+    if name.lower() not in TASKS:
+        raise AttributeError(name)
+    return workload(TASKS[name.lower()])

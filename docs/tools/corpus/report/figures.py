@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from docs.tools.corpus.corpus import Case
-from docs.tools.corpus.faults import Operator
+from docs.tools.corpus.operators import Operator
 from docs.tools.corpus.report.judging import Verdict
 from docs.tools.corpus.report.measures import (
     Figure,

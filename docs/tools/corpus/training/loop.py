@@ -6,6 +6,7 @@ N samples · C classes
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +15,18 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from docs.tools.corpus.training.nets import effective_rank, layer_signals, spoil_start
+from docs.tools.corpus.training.optimizers import ScheduleFree
 from docs.tools.corpus.training.settings import Settings
 from docs.tools.corpus.training.spoil import reordered, spoil_gradients, spoiled
-from docs.tools.corpus.training.task import Data, Signals, Task, facts, floor_losses, mean_and_error
+from docs.tools.corpus.training.task import (
+    Data,
+    Signals,
+    Task,
+    facts,
+    floor_losses,
+    mean_and_error,
+    trained_losses,
+)
 from sickbay.models.shared.classification_metrics import auroc_with_error, class_gradient_share
 from sickbay.trials.contract import Context, Row, TaskFacts, TaskKind
 from sickbay.trials.probes import StepProbe
@@ -53,19 +63,35 @@ def run(task: Task, settings: Settings, context: Context) -> Iterator[Row]:
     training.memory = task.prepare(net, settings, context.seed)
     optimizer = make_optimizer(training)
     trained = trained_groups(net, settings)
+    moving = list(trained)[min(settings.frozen_by_mistake, len(trained) - 1) :]
     for name, parameters in net.groups().items():
         for parameter in parameters:
-            parameter.requires_grad_(name in trained)
+            parameter.requires_grad_(name in moving)
     probe = StepProbe(trained, settings.clip)
     training.memory["probe"] = data.train.x[: PROBED[not is_table(data.train.x)]]
     with torch.no_grad():
         training.memory["rank"] = effective_rank(net.eval().features(training.memory["probe"]))
     for epoch in range(1, context.epochs + 1):
         learnt = _train_epoch(training, optimizer, probe, epoch)
-        signals = {**probe.finish_epoch(), **learnt, **_evaluate(training)}
-        if epoch == context.epochs:
-            signals |= _judge(training)
+        with evaluated(training, optimizer):
+            signals = {**probe.finish_epoch(), **learnt, **_evaluate(training)}
+            if epoch == context.epochs:
+                signals |= _judge(training)
         yield Row(epoch, training.step, signals)
+
+
+@contextmanager
+def evaluated(training: Training, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Put the net into the mode and the weights that are evaluated."""
+    training.net.train(training.settings.evaluated_in_training_mode)
+    averaged = optimizer if isinstance(optimizer, ScheduleFree) else None
+    if averaged:
+        averaged.show_average()
+    try:
+        yield
+    finally:
+        if averaged:
+            averaged.show_iterate()
 
 
 def is_table(x: Tensor) -> bool:
@@ -103,6 +129,8 @@ def make_optimizer(training: Training) -> torch.optim.Optimizer:
     made = [group for group in made if group["params"]]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(made, lr=settings.lr, momentum=settings.momentum, fused=True)
+    if settings.optimizer == "schedule_free":
+        return ScheduleFree(made, lr=settings.lr)
     decay = settings.weight_decay
     return torch.optim.AdamW(made, lr=settings.lr, weight_decay=decay, fused=True)
 
@@ -144,8 +172,8 @@ def _train_epoch(
         output = net(x[rows])
         output.retain_grad()
         counted = torch.rand(len(rows), generator=generator) >= settings.masked
-        losses = training.task.losses(output, y[rows], settings) * settings.loss_scale
-        loss = losses[counted].sum() / max(int(counted.sum()), 1)
+        losses = trained_losses(training.task, output, y[rows], settings)
+        loss = losses[counted].sum() / (1 if settings.summed else max(int(counted.sum()), 1))
         if done >= settings.infinite_loss_from:
             loss = loss / torch.zeros(())
         if done < settings.no_zero_grad_from:
@@ -166,7 +194,7 @@ def _train_epoch(
         step_losses.append(loss.detach())
     signals: Signals = {"supervised_targets": supervised, **_label_signals(training, y)}
     signals["train_loss_steps"] = torch.stack(step_losses).tolist() if step_losses else [math.nan]
-    return signals | _class_signals(training.task.kind, seen)
+    return signals | _class_signals(training.task, seen)
 
 
 def _epoch_data(training: Training, generator, done: float) -> tuple[Tensor, Tensor]:
@@ -194,11 +222,13 @@ def _label_signals(training: Training, y: Tensor) -> Signals:
     return {"target_change": float((watched - before).abs().mean()) / max(spread, 1e-12)}
 
 
-def _class_signals(kind: TaskKind, seen: list[tuple[Tensor, Tensor, Tensor]]) -> Signals:
-    if kind not in (TaskKind.BINARY, TaskKind.MULTICLASS) or not seen:
+def _class_signals(task: Task, seen: list[tuple[Tensor, Tensor, Tensor]]) -> Signals:
+    if task.kind not in (TaskKind.BINARY, TaskKind.MULTICLASS) or not seen:
         return {}
     output, y, gradient = (torch.cat(part) for part in zip(*seen, strict=True))
-    if kind is TaskKind.BINARY:
+    gradient, _ = task.flat(gradient, y)
+    output, y = task.flat(output, y)
+    if task.kind is TaskKind.BINARY:
         area, _ = auroc_with_error(output[:, 0], y)
         right = (output[:, 0] > 0.0) == (y > 0.5)
         share = class_gradient_share(gradient[:, 0], y)
@@ -216,10 +246,10 @@ def _class_signals(kind: TaskKind, seen: list[tuple[Tensor, Tensor, Tensor]]) ->
 
 def _evaluate(training: Training) -> Signals:
     task, settings, data = training.task, training.settings, training.data
-    net = training.net.eval()
+    net = training.net
     with torch.no_grad():
         output = net(data.val.x)
-        losses = task.losses(output, data.val.y, settings) * settings.loss_scale
+        losses = trained_losses(task, output, data.val.y, settings)
         hidden = net.encode(training.memory["probe"])
         signals = _loss_signals(training, losses)
         predicted, wanted = task.predicted(output), task.wanted(data.val.y)
@@ -254,8 +284,7 @@ def _same_batch(training: Training) -> Signals:
         count = round(settings.mismatched * x.shape[-1])
         other = torch.cat([x[..., :count].flip(-1), x[..., count:]], dim=-1)
     values = [
-        float(task.losses(training.net(one), y, settings).mean()) * settings.loss_scale
-        for one in (x, other)
+        float(trained_losses(task, training.net(one), y, settings).mean()) for one in (x, other)
     ]
     return {"probe_loss_train": values[0], "probe_loss_val": values[1]}
 

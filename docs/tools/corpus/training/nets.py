@@ -121,6 +121,7 @@ def effective_rank(features: Tensor) -> float:
         return math.nan
     if not bool((features != 0.0).any()):
         return 1.0
-    values = torch.linalg.eigvalsh(features.T @ features).clamp_min(0.0).sqrt()
+    gram = features.T @ features if features.shape[1] <= len(features) else features @ features.T
+    values = torch.linalg.eigvalsh(gram).clamp_min(0.0).sqrt()
     share = values / values.sum()
     return float(torch.exp(-(share * torch.log(share + 1e-12)).sum()))

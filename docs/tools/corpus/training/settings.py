@@ -28,7 +28,7 @@ class Settings:
     noise: float = 0.3
     modes: int = 2  # peaks of the mixture task
     # training
-    optimizer: str = "adam"
+    optimizer: str = "adam"  # or sgd, schedule_free
     lr: float = 3e-3
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -43,6 +43,7 @@ class Settings:
     lr_jump: float = 1.0
     jump_at: float = 0.5
     unheld_groups: int = 0  # groups, from the output, that the optimizer does not hold
+    frozen_by_mistake: int = 0  # groups, from the input, that should train; the head always does
     no_zero_grad_from: float = NEVER
     ascend_from: float = NEVER
     infinite_loss_from: float = NEVER
@@ -58,14 +59,23 @@ class Settings:
     # faults of the loss
     masked: float = 0.0
     loss_scale: float = 1.0
+    activated: int = 0  # softmaxes or sigmoids before a loss that applies one itself
+    loss_form: str = ""  # negated, probability, unsquared: values that no proper loss can have
+    summed: bool = False  # the training loss is a sum over the batch
     # faults of the data
     misaligned: float = 0.0
     shuffled: float = 0.0
     redrawn: float = 0.0
+    one_label: float = 0.0  # share of training targets that are the commonest
+    off_by_one: str = ""  # class, step: training targets are those of the next one
+    swapped_splits: str = ""  # both: trained on val, validated on train; val: validated on train
     mismatched: float = 0.0
     kept_samples: float = 1.0
     class_weight: float = 1.0  # factor on the weight of the positives
     positives_dropped: float = 0.0
+    # faults of the evaluation
+    augmented_val: float = 0.0  # noise on validation inputs, in their standard deviations
+    evaluated_in_training_mode: bool = False
     # single tasks
     mixture_loss: str = "pred_w+wl"
     component_jitter: float = -1.0  # below 0: components start apart
@@ -77,6 +87,9 @@ class Settings:
     map_gain: float = 1.0
     map_sigma: float = 2.0
     map_base: float = 0.7
+    dead_labels: int = 0  # labels of a multi-label task whose training targets are permuted
+    parity_bits: int = 2
+    classes: int = 10
 
 
 def replaced(settings: Settings, changes: Mapping[str, Any]) -> Settings:

@@ -76,6 +76,11 @@ class Task:
     density_floor: Callable[[Tensor], float] | None = None
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     loss_minimum: float | None = 0.0
+    epochs: int = 40
+    # how runs of one task differ by their seed: optimizers, sizes of the validation split
+    vary: Callable[[Settings, int], Settings] = lambda settings, seed: settings
+    # class scores (M, C) and labels (M,) of everything that is scored, padding left out
+    flat: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = lambda output, y: (output, y)
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
@@ -122,7 +127,8 @@ def facts(task: Task, data: Data, settings: Settings, groups: tuple[str, ...]) -
         floors["val_density_kl"] = task.density_floor(data.val.y)
     counts: tuple[int, ...] = ()
     if task.kind in (TaskKind.BINARY, TaskKind.MULTICLASS):
-        counts = tuple(torch.bincount(data.train.y.long().flatten()).tolist())
+        labels = data.train.y.long().flatten()
+        counts = tuple(torch.bincount(labels[labels >= 0]).tolist())
     return TaskFacts(
         kind=task.kind,
         floors=floors,
@@ -133,6 +139,20 @@ def facts(task: Task, data: Data, settings: Settings, groups: tuple[str, ...]) -
         bounds=task.bounds,
         loss_minimum=task.loss_minimum,
     )
+
+
+def trained_losses(task: Task, output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """Return the loss of each sample as it is trained and logged, (N,): with the loss's faults."""
+    for _ in range(settings.activated):
+        output = output.softmax(-1) if task.kind is TaskKind.MULTICLASS else output.sigmoid()
+    if settings.loss_form == "unsquared":
+        return (output.reshape(len(y), -1) - y.reshape(len(y), -1)).mean(1)
+    losses = task.losses(output, y, settings)
+    if settings.loss_form == "negated":
+        losses = -losses
+    if settings.loss_form == "probability":  # of the right class: the logarithm was forgotten
+        losses = -(-losses).exp()
+    return losses * settings.loss_scale
 
 
 def floor_losses(task: Task, y: Tensor, constant: Tensor, settings: Settings) -> Tensor:

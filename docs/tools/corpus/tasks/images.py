@@ -1,0 +1,158 @@
+"""Images: ten classes of shifted patterns, and a mask of pixels.
+
+N images · S side
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from docs.tools.corpus.tasks.classes import (
+    SIDE,
+    class_constant,
+    class_losses,
+    class_measure,
+    class_truth,
+)
+from docs.tools.corpus.training.nets import Net
+from docs.tools.corpus.training.settings import Settings
+from docs.tools.corpus.training.task import (
+    Data,
+    Outcome,
+    Signals,
+    Task,
+    mean_and_error,
+    splits,
+    total,
+)
+from sickbay.models.shared.classification_metrics import auroc_with_error
+from sickbay.trials.contract import TaskKind
+
+CLASSES = 10
+SMALL = 8
+
+
+class PixelNet(Net):
+    """Convolutions that keep the size; a pixel's score at every place, (N, S²)."""
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.encode(x)[-1].mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).flatten(1)
+
+
+def pixel_net(settings: Settings) -> Net:
+    """Two 3x3 convolutions, a wide one, a head on every pixel."""
+    width = settings.width
+    blocks = [
+        nn.Conv2d(1, width, 3, padding=1),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.Conv2d(width, width, 3, padding=2, dilation=2),
+    ]
+    return PixelNet(blocks, nn.Conv2d(width, 1, 1), settings)
+
+
+def masks(settings: Settings, seed: int) -> Data:
+    """A smooth blob anywhere on a torus, in noise; its pixels are the mask, (N, S²)."""
+    generator = torch.Generator().manual_seed(seed)
+    n = total(settings)
+    centre = torch.rand(n, 2, 1, 1, generator=generator) * SIDE
+    place = torch.arange(float(SIDE))
+    down = _around(place[:, None] - centre[:, 0])
+    across = _around(place[None, :] - centre[:, 1])
+    blob = torch.exp(-(down**2 + across**2) / 8.0)
+    noise = torch.randn(n, SIDE, SIDE, generator=generator)
+    x = 2.0 * settings.signal * blob + settings.noise * noise
+    return splits(x[:, None], (blob > 0.5).float().flatten(1), settings)
+
+
+def _around(distance: Tensor) -> Tensor:
+    return (distance + SIDE / 2) % SIDE - SIDE / 2
+
+
+def pixel_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """Binary cross-entropy, averaged over the pixels of each image."""
+    return functional.binary_cross_entropy_with_logits(output, y, reduction="none").mean(1)
+
+
+def pixel_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
+    """Intersection over union of each image; an empty mask, which is the trivial one, has none."""
+    called = output > 0.0
+    shared = (called & (y > 0.5)).double().sum(1)
+    overlap = shared / (called | (y > 0.5)).double().sum(1).clamp_min(1.0)
+    all_over = (y > 0.5).double().mean(1)  # what calling every pixel comes to
+    mean, error = mean_and_error(overlap - all_over)
+    return Outcome(float(overlap.mean()), mean - 1.645 * error)
+
+
+def pixel_measure(output: Tensor, y: Tensor, settings: Settings) -> Signals:
+    """Accuracy and AUROC over the pixels."""
+    area, error = auroc_with_error(output.flatten(), y.flatten())
+    right = (output > 0.0) == (y > 0.5)
+    return {
+        "val_accuracy": float(right.double().mean()),
+        "val_auroc": area,
+        "val_auroc_se": error,
+    }
+
+
+def patterns(settings: Settings, seed: int) -> Data:
+    """Ten fixed patterns of 8x8, shifted by up to two pixels, in noise; (N, 1, 8, 8)."""
+    generator = torch.Generator().manual_seed(seed)
+    n = total(settings)
+    fixed = torch.randn(CLASSES, 4, 4, generator=torch.Generator().manual_seed(10_007))
+    large = functional.interpolate(fixed[:, None], size=SMALL, mode="bilinear")[:, 0]
+    y = torch.randint(CLASSES, (n,), generator=generator)
+    shift = torch.randint(-2, 3, (n, 2, 1), generator=generator)
+    place = torch.arange(SMALL)
+    down, across = (place - shift[:, 0]) % SMALL, (place - shift[:, 1]) % SMALL
+    clean = large[y[:, None, None], down[:, :, None], across[:, None, :]]
+    noise = torch.randn(clean.shape, generator=generator)
+    return splits((settings.signal * clean + settings.noise * noise)[:, None], y, settings)
+
+
+def pattern_net(settings: Settings) -> Net:
+    """A convolution, a strided one, a linear block, a linear head."""
+    blocks = [
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1),
+        nn.Sequential(nn.Flatten(), nn.Linear(16 * 16, settings.width)),
+    ]
+    return Net(blocks, nn.Linear(settings.width, CLASSES), settings)
+
+
+DIGITS = Task(
+    name="digits",
+    kind=TaskKind.MULTICLASS,
+    settings=Settings(n_train=1000, n_val=1000, n_test=1024, batch=100, noise=0.7, lr=2e-3),
+    data=patterns,
+    build=pattern_net,
+    losses=class_losses,
+    constant=lambda y, settings: class_constant(y, settings, CLASSES),
+    truth=class_truth,
+    measure=class_measure,
+    predicted=lambda output: output.softmax(-1),
+    wanted=lambda y: functional.one_hot(y, CLASSES).float(),
+    epochs=15,
+    vary=lambda settings, seed: replace(
+        settings, **({"optimizer": "sgd", "lr": 0.05} if seed % 2 else {})
+    ),
+)
+SEGMENTATION = Task(
+    name="segmentation",
+    kind=TaskKind.BINARY,
+    settings=Settings(n_train=200, n_val=60, n_test=300, batch=50, width=6, noise=0.8, lr=1e-2),
+    data=masks,
+    build=pixel_net,
+    losses=pixel_losses,
+    constant=lambda y, settings: torch.logit(y.mean())[None, None].expand(1, SIDE * SIDE),
+    truth=pixel_truth,
+    measure=pixel_measure,
+    predicted=torch.sigmoid,
+    flat=lambda output, y: (output.reshape(-1, 1), y.flatten()),
+    epochs=20,
+    vary=lambda settings, seed: replace(settings, n_val=(50, 120)[seed % 2]),
+)

@@ -1,0 +1,110 @@
+"""Contrastive learning: two views of one thing are to lie near each other (InfoNCE).
+
+N pairs · B pairs of a batch · D numbers of a view · E of an embedding
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from docs.tools.corpus.training.nets import Net, perceptron
+from docs.tools.corpus.training.settings import Settings
+from docs.tools.corpus.training.task import Data, Outcome, Signals, Task, matched, splits, total
+from sickbay.trials.contract import TaskKind
+
+HIDDEN = 5
+VIEW = 16
+EMBEDDED = 8
+BATCH = 64  # among so many the partner must be found
+TEMPERATURE = 0.2
+
+
+class PairNet(Net):
+    """One encoder for both views, which stand beside each other, (N, 2 D); the same for outputs."""
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        views = torch.cat(x.chunk(2, dim=1))
+        return [torch.cat(layer.chunk(2), dim=1) for layer in super().encode(views)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = torch.cat(self.features(x).chunk(2, dim=1))
+        features = functional.dropout(features, self.dropout, self.training)
+        return torch.cat(self.head(features).chunk(2), dim=1)
+
+
+def pair_net(settings: Settings) -> Net:
+    """The blocks of a perceptron over one view, and a linear projection."""
+    plain = perceptron(VIEW, EMBEDDED, settings)
+    return PairNet(list(plain.blocks), nn.Linear(settings.width, EMBEDDED), settings)
+
+
+def views(settings: Settings, seed: int) -> Data:
+    """Two noisy mixtures of the same five causes, and the number of the pair.
+
+    Labels of a pair tell nothing; shuffled labels are views that do not belong together.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    fixed = torch.Generator().manual_seed(10_007)
+    n = total(settings)
+    hidden = torch.randn(n, HIDDEN, generator=generator)
+    noise = settings.noise * torch.randn(n, 2 * VIEW, generator=generator)
+    first, second = (
+        (settings.signal * hidden @ torch.randn(HIDDEN, VIEW, generator=fixed)).tanh()
+        for _ in range(2)
+    )
+    if share := max(settings.shuffled, settings.misaligned):
+        rows = torch.randperm(settings.n_train, generator=generator)
+        rows = rows[: round(share * settings.n_train)]
+        second[rows] = second[rows.roll(1)]
+    return splits(torch.cat([first, second], dim=1) + noise, torch.arange(float(n)), settings)
+
+
+def similarities(output: Tensor) -> list[Tensor]:
+    """Cosines over the temperature of first views (rows) to second views, batch by batch."""
+    first, second = (functional.normalize(view, dim=1) for view in output.chunk(2, dim=1))
+    pairs = zip(first.split(BATCH), second.split(BATCH), strict=True)
+    return [a @ b.T / TEMPERATURE for a, b in pairs]
+
+
+def pair_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """Cross-entropy of finding the second view of each first one."""
+    parts = [
+        functional.cross_entropy(
+            one, torch.arange(len(one)), reduction="none", label_smoothing=settings.smoothing
+        )
+        for one in similarities(output)
+    ]
+    return torch.cat(parts)
+
+
+def pair_hits(output: Tensor) -> Tensor:
+    """Which first views lie nearest to their own second one, (N,)."""
+    return torch.cat([one.argmax(1) == torch.arange(len(one)) for one in similarities(output)])
+
+
+def pair_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
+    """The share of partners found, against one in a batch."""
+    right = pair_hits(output) & torch.isfinite(output).all(1)
+    return matched(right, torch.full((len(y),), 1.0 / BATCH))
+
+
+def pair_measure(output: Tensor, y: Tensor, settings: Settings) -> Signals:
+    """The share of partners found."""
+    return {"val_accuracy": float(pair_hits(output).double().mean())}
+
+
+PAIRS = Task(
+    name="pairs",
+    kind=TaskKind.UNKNOWN,
+    settings=Settings(
+        n_train=640, n_val=256, n_test=1024, batch=BATCH, depth=2, noise=0.3, lr=2e-3
+    ),
+    data=views,
+    build=pair_net,
+    losses=pair_losses,
+    constant=lambda y, settings: torch.full((1, 2 * EMBEDDED), EMBEDDED**-0.5),
+    truth=pair_truth,
+    measure=pair_measure,
+    wanted=lambda y: y[:, None],
+    epochs=25,
+)

@@ -1,0 +1,121 @@
+"""Numbers over time, and a likelihood that falls below zero.
+
+N samples · T steps · F channels
+"""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from docs.tools.corpus.tasks.numbers import INPUTS, curve_truth, squares
+from docs.tools.corpus.training.nets import Net, Recurrent, perceptron
+from docs.tools.corpus.training.settings import Settings
+from docs.tools.corpus.training.task import (
+    Data,
+    Outcome,
+    Task,
+    mean_and_error,
+    splits,
+    total,
+)
+from sickbay.trials.contract import TaskKind
+
+STEPS = 12
+CHANNELS = 3
+UNIT = 0.05  # of the target whose likelihood is learnt: its density is far above one
+
+
+class LastStep(Net):
+    """A head that sees the last step alone."""
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        return [layer[:, -1] for layer in super().encode(x)]
+
+
+def series_net(settings: Settings) -> Net:
+    """A linear embedding, a GRU, a linear block."""
+    width = settings.width
+    blocks = [nn.Linear(CHANNELS, width), Recurrent(width, width)]
+    return LastStep([*blocks, nn.Linear(width, width)], nn.Linear(width, 1), settings)
+
+
+def waves(settings: Settings, seed: int) -> Data:
+    """A damped wave of its own period and phase, and two channels that move it; the next value."""
+    generator = torch.Generator().manual_seed(seed)
+    n = total(settings)
+    period = 4.0 + 6.0 * torch.rand(n, 1, generator=generator)
+    phase = 2.0 * math.pi * torch.rand(n, 1, generator=generator)
+    time = torch.arange(STEPS + 1.0)
+    wave = torch.sin(2.0 * math.pi * time / period + phase)
+    others = torch.randn(n, STEPS + 1, CHANNELS - 1, generator=generator)
+    pushed = wave + 0.5 * others[..., 0].cumsum(1).tanh() * others[..., 1].sign()
+    noise = settings.noise * torch.randn(n, STEPS + 1, generator=generator)
+    whole = settings.signal * pushed + noise
+    x = torch.cat([whole[:, :-1, None], others[:, 1:]], dim=2)
+    return splits(x, whole[:, -1], settings)
+
+
+def scattered(settings: Settings, seed: int) -> Data:
+    """A small target whose mean and spread both depend on the inputs."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(total(settings), INPUTS, generator=generator)
+    mean = settings.signal * (torch.sin(1.5 * x[:, 0]) + 0.5 * x[:, 1])
+    spread = settings.noise * torch.exp(0.7 * x[:, 2].tanh())
+    return splits(x, UNIT * (mean + spread * torch.randn(len(x), generator=generator)), settings)
+
+
+def gaussian_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """Minus the log density of a Gaussian with its own mean and deviation for each sample."""
+    log_spread = output[:, 1].clamp(-8.0, 8.0) + math.log(UNIT)
+    error = (y - UNIT * output[:, 0]) / log_spread.exp()
+    return 0.5 * error**2 + log_spread + 0.5 * math.log(2.0 * math.pi)
+
+
+def gaussian_constant(y: Tensor, settings: Settings) -> Tensor:
+    """The Gaussian of the whole sample."""
+    return torch.stack([y.mean() / UNIT, (y.std() / UNIT).clamp_min(1e-3).log()])[None]
+
+
+def gaussian_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
+    """Nats gained over the Gaussian of the whole sample."""
+    settings = Settings()
+    gain = gaussian_losses(constant.expand(len(y), 2), y, settings)
+    gain = (gain - gaussian_losses(output, y, settings)).clamp_min(-20.0)
+    mean, error = mean_and_error(gain)
+    return Outcome(mean, mean - 1.645 * error)
+
+
+SERIES = Task(
+    name="series",
+    kind=TaskKind.REGRESSION,
+    settings=Settings(
+        activation="tanh", n_train=500, n_val=50, n_test=1500, batch=100, width=16, lr=5e-3
+    ),
+    data=waves,
+    build=series_net,
+    losses=squares,
+    constant=lambda y, settings: y.mean()[None, None],
+    truth=curve_truth,
+    wanted=lambda y: y[:, None],
+    epochs=30,
+    vary=lambda settings, seed: replace(settings, n_val=(50, 100, 300)[seed % 3]),
+)
+LIKELIHOOD = Task(
+    name="likelihood",
+    kind=TaskKind.DENSITY,
+    settings=Settings(
+        n_train=1500, n_val=1000, n_test=3000, batch=250, depth=2, width=16, lr=2e-3, noise=0.3
+    ),
+    data=scattered,
+    build=lambda settings: perceptron(INPUTS, 2, settings),
+    losses=gaussian_losses,
+    constant=gaussian_constant,
+    truth=gaussian_truth,
+    predicted=lambda output: UNIT * output[:, :1],
+    wanted=lambda y: y[:, None],
+    loss_minimum=None,
+    epochs=60,
+    vary=lambda settings, seed: replace(settings, schedule=("constant", "cosine")[seed % 2]),
+)
