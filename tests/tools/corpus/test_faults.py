@@ -7,11 +7,13 @@ import torch
 
 from docs.tools.corpus.faults import (
     CALIBRATION,
+    FURTHER_TASKS,
     HELD_OUT,
     TASKS,
     faults_of,
     operator_of,
     operators,
+    strengths_of,
 )
 from docs.tools.corpus.generate import planned, seeds_of, specs
 from docs.tools.corpus.training.nets import perceptron, spoil_start
@@ -39,18 +41,18 @@ def test_every_task_is_in_one_half():
 
 
 @pytest.mark.parametrize("operator", [one for one, _ in OPERATORS], ids=lambda one: one.name)
-def test_an_operator_has_three_strengths_that_differ(operator):
+def test_the_strengths_of_an_operator_differ(operator):
     plain = Settings()
     found = [replaced(plain, changes) for changes in operator.levels]
-    assert len(found) == 3
-    assert len({plain, *found}) == 4
-    assert len(operator.onset) == 3
+    assert len({plain, *found}) == 1 + len(operator.levels)
+    assert len(operator.onset) >= len(operator.levels)
 
 
 def test_causes_are_detectors():
     known = {one.name for one in all_detectors()}
     blamed = {cause for one, _ in OPERATORS for cause in one.causes}
-    assert blamed - known <= {"posterior_collapse", "dead_units", "saturated_activation"}
+    planned = {"accumulated_gradient", "dead_part", "double_activation", "impossible_loss"}
+    assert blamed - known <= {"underfitting", *planned}  # underfitting: a label, no detector
 
 
 def test_no_skill_of_classes_is_a_ranking_like_chance():
@@ -66,6 +68,13 @@ def test_a_level_leads_back_to_its_operator():
         for level in faults_of(task):
             operator, strength = operator_of(level)
             assert faults_of(task)[level] == operator.levels[strength - 1]
+            assert strength in strengths_of(operator, task)
+
+
+def test_further_tasks_are_spread_over_families_and_halves():
+    assert len(FURTHER_TASKS) >= 8
+    assert len(set(FURTHER_TASKS) & set(HELD_OUT)) >= 4
+    assert all(len(faults_of(task)) >= 15 for task in FURTHER_TASKS)
 
 
 def test_specs_are_sweeps_of_ordinary_workloads():
@@ -92,7 +101,16 @@ def test_nothing_is_spoiled_by_default():
         assert torch.equal(getattr(plain, name).y, getattr(same, name).y)
 
 
-@pytest.mark.parametrize("fault", [{"shuffled": 1.0}, {"misaligned": 1.0}, {"kept_samples": 0.2}])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"shuffled": 1.0},
+        {"misaligned": 1.0},
+        {"kept_samples": 0.2},
+        {"one_label": 1.0},
+        {"off_by_one": "step"},
+    ],
+)
 def test_faults_of_training_data_leave_the_other_splits_alone(fault):
     plain, bad = numbers(), changed(**fault)
     assert len(bad.train) != len(plain.train) or not torch.equal(bad.train.y, plain.train.y)
@@ -120,6 +138,39 @@ def test_a_mismatched_pipeline_shows_in_validation_and_in_deployment():
     assert torch.equal(bad.train.x, numbers().train.x)
     assert torch.equal(bad.val.x, numbers().val.x.flip(-1))
     assert torch.equal(bad.test.x, numbers().test.x.flip(-1))
+
+
+def test_one_label_is_the_mean_or_the_commonest_class_and_padding_stays():
+    assert changed(one_label=1.0).train.y.unique().tolist() == [78.0]  # of 0, 4, ..., 156
+    y = torch.tensor([[0, 2, -100], [2, 1, -100]])
+    data = Data(*(Split(torch.zeros(2, 3, 4), y) for _ in range(3)))
+    bad = changed(TaskKind.MULTICLASS, data, one_label=1.0)
+    assert bad.train.y.tolist() == [[2, 2, -100], [2, 2, -100]]
+
+
+def test_labels_off_by_one_are_those_of_the_next_class_or_step():
+    y = torch.tensor([[0, 2, -100], [2, 1, -100]])
+    data = Data(*(Split(torch.zeros(2, 3, 4), y) for _ in range(3)))
+    of_class = changed(TaskKind.MULTICLASS, data, off_by_one="class").train.y
+    of_step = changed(TaskKind.MULTICLASS, data, off_by_one="step").train.y
+    assert of_class.tolist() == [[1, 0, -100], [0, 2, -100]]
+    assert of_step.tolist() == [[2, -100, 0], [1, -100, 2]]
+
+
+def test_splits_may_be_swapped_or_validation_be_the_training_data():
+    plain, both, val = numbers(), changed(swapped_splits="both"), changed(swapped_splits="val")
+    assert torch.equal(both.train.x, plain.val.x)
+    assert torch.equal(both.val.x, plain.train.x)
+    assert torch.equal(val.train.x, plain.train.x)
+    assert torch.equal(val.val.x, plain.train.x)
+    assert torch.equal(both.test.x, plain.test.x)
+
+
+def test_augmented_validation_is_noisier_than_what_is_deployed():
+    bad, plain = changed(augmented_val=1.0), numbers()
+    noise = bad.val.x - plain.val.x
+    assert float(noise.std() / plain.val.x.std()) == pytest.approx(1.0, abs=0.2)
+    assert torch.equal(bad.test.x, plain.test.x)
 
 
 def test_all_inputs_may_be_lost():

@@ -15,6 +15,7 @@ from docs.tools.corpus.tasks.classes import (
     class_losses,
     class_measure,
     class_truth,
+    table_measure,
 )
 from docs.tools.corpus.training.nets import Net
 from docs.tools.corpus.training.settings import Settings
@@ -27,7 +28,6 @@ from docs.tools.corpus.training.task import (
     splits,
     total,
 )
-from sickbay.models.shared.classification_metrics import auroc_with_error
 from sickbay.trials.contract import TaskKind
 
 CLASSES = 10
@@ -89,14 +89,8 @@ def pixel_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
 
 
 def pixel_measure(output: Tensor, y: Tensor, settings: Settings) -> Signals:
-    """Accuracy and AUROC over the pixels."""
-    area, error = auroc_with_error(output.flatten(), y.flatten())
-    right = (output > 0.0) == (y > 0.5)
-    return {
-        "val_accuracy": float(right.double().mean()),
-        "val_auroc": area,
-        "val_auroc_se": error,
-    }
+    """Every signal of a binary classifier of pixels."""
+    return table_measure(output.reshape(-1, 1), y.flatten(), settings)
 
 
 def patterns(settings: Settings, seed: int) -> Data:
