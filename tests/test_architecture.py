@@ -32,9 +32,10 @@ ARROWS = {
     "trials/history": "contract",
     "trials/events": "contract store",
     "trials/detector": "contract history",
-    "trials/registry": "contract errors detector",
+    "trials/source": "",
+    "trials/registry": "contract errors detector source",
     "trials/evidence": DOMAIN,
-    "trials/spec": DOMAIN,
+    "trials/spec": DOMAIN + " source",
     "trials/store": DOMAIN,
     "trials/logs": DOMAIN,
     "trials/probes": "",
@@ -42,7 +43,8 @@ ARROWS = {
     "trials/workloads": "models/* datasets/* contract probes store seeding",
     "trials/diagnosis": "contract history detector evidence",
     "trials/search": "contract errors events spec store",
-    "trials/execution": DOMAIN + " evidence detector diagnosis events registry search spec store",
+    "trials/execution": DOMAIN
+    + " evidence detector diagnosis events logs registry search spec store",
     "trials/conformance": DOMAIN + " spec detector",
     "trials/adapters": DOMAIN + " diagnosis probes registry",
     "service/settings": "",
@@ -105,9 +107,10 @@ FOREIGN = {
 }
 
 # Besides the settings, two files write variables that a library reads and that have no other
-# switch.
+# switch, and a script inherits those of its trial.
 ENVIRONMENT = [
     "service/settings.py",
+    "trials/execution/command.py",
     "trials/execution/ray_tune.py",
     "trials/seeding.py",
 ]

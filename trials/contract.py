@@ -50,6 +50,8 @@ TRIAL_COLUMNS = (
     "config",
     "labeller_version",
     "label_hash",
+    "code",
+    "git_commit",
 )
 
 
@@ -267,7 +269,8 @@ class Workload:
     `defaults` holds every setting that `train` reads, `epochs` included. `sizes` overlays them by
     the value of the setting `size`. `facts` is called once a trial, before training.
     `data_identity` names the data behind a configuration where the version does not (files on
-    disk): it enters the trial's id.
+    disk): it enters the trial's id. So does `code`, the hash of the training code, which the
+    registry sets; it is empty where the version says it all, as for the built-in workloads.
     """
 
     name: str
@@ -281,6 +284,7 @@ class Workload:
     data_identity: Callable[[Config], str] = no_data_identity
     sizes: Mapping[str, Config] = field(default_factory=dict)
     resources: Resources = field(default_factory=Resources)
+    code: str = ""
 
     def factor(self, name: str) -> Factor | None:
         """Find a factor by its name; None if there is none."""

@@ -10,7 +10,6 @@ import importlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import cast
@@ -18,6 +17,7 @@ from typing import cast
 from sickbay.trials.contract import Workload
 from sickbay.trials.detector import Detector, as_detector
 from sickbay.trials.errors import listed, nearest
+from sickbay.trials.source import locate, module_code
 
 WORKLOADS = "sickbay.workloads"
 DETECTORS = "sickbay.detectors"
@@ -38,14 +38,14 @@ class Entry:
 
 
 def workload(name: str) -> Workload:
-    """Load a workload by its registered name, or by "module:ATTRIBUTE".
+    """Load a workload by its registered name, or by "module:ATTRIBUTE"; its `code` is set.
 
     Raises RegistryError if there is none, if two packages offer it, or if it cannot be loaded.
     """
     if ":" in name:
-        return _as_workload(name, _load(name, name))
+        return _as_workload(name, name)
     entry = _find(WORKLOADS, name, "workload")
-    found = _as_workload(name, _load(name, entry.target))
+    found = _as_workload(name, entry.target)
     if found.name != name:
         raise RegistryError(
             f"{entry.package} registers {entry.target} as {name!r}, but the workload calls itself "
@@ -154,7 +154,7 @@ def _seen_from_outside(target: str) -> str | None:
     module, _, attribute = target.partition(":")
     if not module or not attribute:
         return f'{target!r} is not of the form "module:ATTRIBUTE"'
-    spec = _locate(module)
+    spec = locate(module)
     if spec is None:
         return f"there is no module {module!r}"
     if spec.origin is None or not spec.origin.endswith(".py"):
@@ -164,20 +164,6 @@ def _seen_from_outside(target: str) -> str | None:
     except (OSError, SyntaxError, ValueError) as error:
         return f"{module} cannot be read: {error}"
     return None
-
-
-def _locate(module: str) -> ModuleSpec | None:
-    """Find a module as `import` would, but without importing its parents."""
-    spec, path = None, None
-    parts = module.split(".")
-    for depth in range(1, len(parts) + 1):
-        name = ".".join(parts[:depth])
-        found = (finder.find_spec(name, path) for finder in sys.meta_path)
-        spec = next((each for each in found if each is not None), None)
-        if spec is None or (spec.submodule_search_locations is None and depth < len(parts)):
-            return None
-        path = spec.submodule_search_locations
-    return spec
 
 
 def _load(name: str, target: str) -> object:
@@ -199,9 +185,16 @@ def _load(name: str, target: str) -> object:
     return cast("object", found)
 
 
-def _as_workload(name: str, found: object) -> Workload:
+def _as_workload(name: str, target: str) -> Workload:
+    found = _load(name, target)
     if not isinstance(found, Workload):
         raise RegistryError(
             f"{name!r} leads to a {type(found).__name__}, not to a sickbay.trials.contract.Workload"
         )
-    return found
+    return replace(found, code=_code(target.partition(":")[0]))
+
+
+@functools.cache
+def _code(module: str) -> str:
+    """The hash of a workload's source, taken once: what was imported stays, whatever is edited."""
+    return "" if module.partition(".")[0] == "sickbay" else module_code(module)

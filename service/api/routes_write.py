@@ -24,6 +24,7 @@ from sickbay.trials import registry
 from sickbay.trials.execution.lease import driven
 from sickbay.trials.spec import parse_spec
 from sickbay.trials.spec.check import load_spec
+from sickbay.trials.spec.command import COMMAND
 from sickbay.trials.spec.model import SEARCHES
 from sickbay.trials.spec.plan import trial_count
 from sickbay.trials.store.files import Store, read_file, write_file
@@ -126,7 +127,7 @@ async def resume(request: Request, sweep: SweepName, token: Submitter) -> dict[s
             raise ApiError(409, f"the sweep {sweep_id} is running already")
         spec = stored_spec(shelf.store, sweep_id)
         _check_code(request, token, str(spec["workload"]))
-        prepared = prepare(spec, shelf.store.uri)
+        prepared = prepare(spec, shelf.store.uri, resumed=True, trust_code=True)
         return _taken_in(prepared, launching.submit(prepared, request.app.state.launcher))
 
     found: dict[str, Any] = await anyio.to_thread.run_sync(work)
@@ -245,11 +246,12 @@ def _prepared(request: Request, token: Token, text: str) -> Prepared:
 def _check_code(request: Request, token: Token, workload: str) -> None:
     """Raise ApiError 403 for code named by its path, unless it is open to this token's role."""
     code: Role | None = request.app.state.code_role
-    if ":" in workload and (code is None or not token.allows(code)):
+    if (":" in workload or workload == COMMAND) and (code is None or not token.allows(code)):
+        named = "a `command`" if workload == COMMAND else f"workload: {workload!r}"
         raise ApiError(
             403,
-            f"workload: {workload!r} names code by its path, and this service runs registered "
-            "workloads only (`sickbay workloads`); `sickbay serve --allow-code ROLE` opens it",
+            f"{named} names code by its path, and this service runs registered workloads only "
+            "(`sickbay workloads`); `sickbay serve --allow-code ROLE` opens it",
         )
 
 

@@ -35,6 +35,10 @@ CpusOption = Annotated[
 InProcessOption = Annotated[
     bool, typer.Option("--in-process", help="Run the trials one by one in this process, no Ray.")
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust-code", help="Reuse stored trials though the training code was changed."),
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -88,6 +92,7 @@ def run(
     address: AddressOption = None,
     cpus: CpusOption = None,
     in_process: InProcessOption = False,
+    trust_code: TrustOption = False,
 ) -> None:
     """Run a sweep here and wait; what is stored already is not run again."""
     service = chosen_service(address)
@@ -97,7 +102,7 @@ def run(
         raise typer.Exit(follow_remote(service, service.submit(source(spec))))
     from sickbay.service.sweeps.prepare import prepare
 
-    prepared = prepare(source(spec), store_uri(store))
+    prepared = prepare(source(spec), store_uri(store), trust_code=trust_code)
     _run_somewhere(prepared, address, cpus, in_process=in_process)
 
 
@@ -107,6 +112,7 @@ def resume(
     address: AddressOption = None,
     cpus: CpusOption = None,
     in_process: InProcessOption = False,
+    trust_code: TrustOption = False,
 ) -> None:
     """Run what is missing, failed or was cancelled of a stored sweep."""
     service = chosen_service(address)
@@ -120,7 +126,8 @@ def resume(
 
     opened = existing_store(store)
     record = find_sweep(opened, sweep)
-    prepared = prepare(stored_spec(opened, record.sweep_id), opened.uri)
+    spec = stored_spec(opened, record.sweep_id)
+    prepared = prepare(spec, opened.uri, resumed=True, trust_code=trust_code)
     _run_somewhere(prepared, address, cpus, in_process=in_process)
 
 

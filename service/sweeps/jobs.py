@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from sickbay.service.query.lookup import SweepError
-from sickbay.service.sweeps.prepare import Prepared, search_task
+from sickbay.service.sweeps.prepare import Prepared, code_version, search_task
 from sickbay.trials.contract import TrialConfig
 from sickbay.trials.events import Event, Watch
 from sickbay.trials.execution.fair_share import Claim, FairShare
 from sickbay.trials.execution.lease import LeaseKeeper
 from sickbay.trials.execution.trial import RunPolicy, TrialJob
 from sickbay.trials.spec import plan
+from sickbay.trials.spec.command import command_of
 from sickbay.trials.spec.model import RangeSpec
 from sickbay.trials.store.reader import trial_states
 
@@ -133,6 +134,7 @@ def _job_maker(prepared: Prepared, *, cpu: float, gpu: float) -> Callable[[Trial
     stop = spec.early_stop
     policy = RunPolicy(stop_pathological=stop.pathology, audit=stop.audit)
     objective = plan.objective_of(spec, workload)
+    command, commit = command_of(spec), code_version(Path.cwd())
     # Ids are the same wherever a spec runs: scratch folders differ by user and by store.
     whose = hashlib.sha256(f"{os.getuid()} {prepared.store.absolute}".encode()).hexdigest()[:12]
     scratch = Path(tempfile.gettempdir()) / f"sickbay-{whose}" / prepared.sweep_id
@@ -148,6 +150,8 @@ def _job_maker(prepared: Prepared, *, cpu: float, gpu: float) -> Callable[[Trial
             threads=max(1, int(cpu)),
             gpus=gpu,
             policy=policy,
+            command=command,
+            git_commit=commit,
         )
 
     return make

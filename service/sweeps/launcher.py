@@ -60,7 +60,8 @@ class LocalLauncher:
 
     def start(self, store: Store, sweep_id: str) -> None:
         """Start a driver in a session of its own, its output appended to the sweep's log."""
-        words = [sys.executable, "-c", MAIN, "resume", sweep_id, "--store", store.absolute]
+        words = [sys.executable, "-c", MAIN, "resume", sweep_id, "--trust-code"]
+        words += ["--store", store.absolute]
         words += ["--address", self.address] if self.address else []
         words += ["--cpus", str(self.cpus)] if self.cpus and not self.address else []
         path = log_file(store, sweep_id)

@@ -1,6 +1,7 @@
 """A sweep before it runs: its spec read and planned, what the store has of it, its row written."""
 
 import importlib
+import json
 import subprocess
 import time
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sickbay.service.query.lookup import SweepError
 from sickbay.trials import registry
 from sickbay.trials.contract import TrialConfig, TrialState, Workload
 from sickbay.trials.spec import plan as design
@@ -15,7 +17,7 @@ from sickbay.trials.spec.check import load_spec
 from sickbay.trials.spec.model import SEARCHES, ObjectiveSpec, SweepSpec, spec_to_json
 from sickbay.trials.store import Store, SweepRecord, open_store, write_sweep
 from sickbay.trials.store.files import locate_store
-from sickbay.trials.store.reader import read_sweep, trial_states
+from sickbay.trials.store.reader import list_sweeps, read_sweep, trial_states
 
 FINAL = (TrialState.COMPLETED, TrialState.STOPPED)  # other trials are run again
 
@@ -60,20 +62,59 @@ class Prepared:
         return state in FINAL or pruned
 
 
-def prepare(source: "str | bytes | Path | dict[str, Any]", store_uri: str) -> Prepared:
+def prepare(
+    source: "str | bytes | Path | dict[str, Any]",
+    store_uri: str,
+    *,
+    resumed: bool = False,
+    trust_code: bool = False,
+) -> Prepared:
     """Read a spec, plan it, and see what the store has of it. Writes nothing.
+
+    Changed training code makes another sweep with trials of its own. `resumed` says that the spec
+    is a stored one, whose sweep goes on: then changed code is a SweepError. With `trust_code` the
+    trials of the stored code count, whatever was changed since.
 
     Raises SpecError with every problem of the spec at once, StoreError if the store cannot be read.
     """
     spec, workload = load_spec(_source(source), registry.workload)
-    sweep_id = design.sweep_identity(spec, workload)
     store = locate_store(store_uri)
+    if resumed and not trust_code:
+        _check_code(spec, workload)
+    if resumed or trust_code:
+        workload = replace(workload, code=_stored_code(spec, workload, store, resumed=resumed))
+    sweep_id = design.sweep_identity(spec, workload)
     planned = Prepared(store, spec, workload, sweep_id, design.plan(spec, workload), ())
     if planned.searches:
         planned = _with_suggestions(planned)
     states = trial_states(store, sweep_id)
     missing = [one for one in planned.plan.trials if not planned.done(states.get(one.trial_id))]
     return replace(planned, missing=tuple(missing))
+
+
+def _check_code(spec: SweepSpec, workload: Workload) -> None:
+    """Refuse to go on with a sweep whose training code was changed since."""
+    if spec.code is not None and spec.code != workload.code:
+        raise SweepError(
+            f"the training code of {spec.workload} was changed since this sweep began "
+            f"({spec.code} then, {workload.code} now), and trials of both do not compare. "
+            "`sickbay run SPEC` begins another sweep; --trust-code goes on with this one"
+        )
+
+
+def _stored_code(spec: SweepSpec, workload: Workload, store: Store, *, resumed: bool) -> str:
+    """The code that names the stored trials: of this sweep, or of the latest one of its name.
+
+    Sweeps that were stored before codes were have none.
+    """
+    if resumed:
+        return spec.code or ""
+    named = [one for one in list_sweeps(store) if one.name == spec.name]
+    named = [one for one in named if one.workload == spec.workload]
+    if not named:
+        return workload.code
+    latest = max(named, key=lambda one: one.submitted_at or 0.0)
+    return str(json.loads(latest.spec).get("code") or "")
 
 
 def search_task(prepared: Prepared) -> Any:
@@ -126,11 +167,12 @@ def enlist(prepared: Prepared, state: str) -> SweepRecord:
 
 
 def _with_objective(prepared: Prepared) -> SweepSpec:
-    """The spec with its objective written out, so that readers need not load the workload."""
+    """The spec with its objective and code, so that readers need not load the workload."""
     goal = design.objective_of(prepared.spec, prepared.workload)
     also = prepared.spec.objective.also if prepared.spec.objective else ()
     written = ObjectiveSpec(signal=goal.signal, goal=goal.goal.value, also=also)
-    return prepared.spec.model_copy(update={"objective": written})
+    code = prepared.workload.code
+    return prepared.spec.model_copy(update={"objective": written, "code": code})
 
 
 def code_version(folder: Path) -> str:

@@ -116,7 +116,7 @@ def entrypoint(store: Store, sweep_id: str) -> str:
     A head that was started outside its environment's shell has no `sickbay` on its path; where it
     shares this machine, or its file system, it finds the one that submits.
     """
-    words = ["resume", sweep_id, "--store", store.absolute, "--address", "auto"]
+    words = ["resume", sweep_id, "--trust-code", "--store", store.absolute, "--address", "auto"]
     folder = shlex.quote(str(Path(sys.executable).parent))
     return (
         f'export PATH="$PATH":{folder}; python="$VIRTUAL_ENV/bin/python"; '

@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import asdict, replace
+from typing import Any
 
 from sickbay.trials.contract import Goal, Objective, TrialConfig
 from sickbay.trials.execution.trial import RunPolicy, TrialJob
+from sickbay.trials.spec.command import Command
 
 
 def job_text(job: TrialJob) -> str:
@@ -21,5 +23,13 @@ def job_from_text(text: str) -> TrialJob:
         "trial": TrialConfig(**values["trial"]),
         "objective": Objective(values["objective"]["signal"], goal),
         "policy": RunPolicy(**values["policy"]),
+        "command": _command(values["command"]),
     }
     return TrialJob(**values)
+
+
+def _command(values: dict[str, Any] | None) -> Command | None:
+    if values is None:
+        return None
+    words, metrics = tuple(values["words"]), tuple(values["metrics"])
+    return Command(**{**values, "words": words, "metrics": metrics})

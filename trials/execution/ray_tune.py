@@ -81,6 +81,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
         self._scheduled = bool(config.get("scheduled"))
         self._objective: float | None = None
         self._begun = False
+        self._epoch = 0
         self._run: TrialRun = run_trial(self._job, self._look)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -102,11 +103,13 @@ class TrialActor(Trainable):  # type: ignore[misc]
                 self._run.throw(Pruned())
             while True:
                 epoch = next(self._run)
-                if time.monotonic() >= deadline:
+                news = epoch > self._epoch or not self._scheduled
+                if news and time.monotonic() >= deadline:
                     break
         except StopIteration as end:
             return {"done": True, "ended": asdict(TrialEnded.of(end.value))}
         seen = {} if self._objective is None else {"objective": self._objective}
+        self._epoch = epoch
         return {"done": False, "epoch": epoch, **seen}
 
     def _look(self, row: Row) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from numbers import Real
-from typing import cast
+from typing import Any, cast
 
 from sickbay.trials.contract import Row, SignalValue, TaskFacts
 from sickbay.trials.history import History
@@ -169,7 +169,7 @@ def _check_names(row: Row) -> None:
 
 
 def _plain(row: Row, name: str) -> SignalValue:
-    value: object = row.signals[name]
+    value: Any = row.signals[name]
     if type(value) is float:  # nearly all are: the quick way
         return value
     is_vector = isinstance(value, list | tuple) or _rank(value) == 1

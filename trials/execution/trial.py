@@ -7,6 +7,7 @@ at the end. The same function serves both, so that a trial gives the same rows w
 
 import functools
 import hashlib
+import itertools
 import math
 import shutil
 import sys
@@ -15,6 +16,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 
 from sickbay.trials import registry
@@ -33,8 +35,10 @@ from sickbay.trials.contract import (
 )
 from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import diagnose, look, online_stop
+from sickbay.trials.execution.command import Restart, printed, script_workload
 from sickbay.trials.execution.recorder import TrialLog
 from sickbay.trials.seeding import pick_device, seed_everything
+from sickbay.trials.spec.command import Command
 from sickbay.trials.store import (
     Store,
     StoreError,
@@ -46,6 +50,7 @@ from sickbay.trials.store import (
     write_trial,
 )
 from sickbay.trials.store.reader import read_epoch_records
+from sickbay.trials.store.writer import write_output
 
 # After this many evaluations only every second is looked at online, after twice as many every
 # fourth, and so on: a deterministic schedule that keeps the cost of diagnosis a small share of any
@@ -84,6 +89,8 @@ class TrialJob:
     threads: int = 1
     gpus: float = 0.0
     policy: RunPolicy = field(default_factory=RunPolicy)
+    command: Command | None = None  # of a script; else the trial names its workload
+    git_commit: str = ""
 
 
 @dataclass
@@ -91,6 +98,7 @@ class _Progress:
     """What has become of the trial so far; filled in while it runs."""
 
     workload_version: str = ""
+    code: str = ""
     facts: TaskFacts = field(default_factory=TaskFacts)
     state: TrialState = TrialState.FAILED
     error: str | None = None
@@ -142,8 +150,11 @@ def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
         wall_seconds=seconds,
         gpu_seconds=seconds * job.gpus,
     )
+    if job.command is not None:
+        write_output(store, job.sweep_id, trial_id, printed(Path(job.workdir)))
     write_trial(store, record, findings)
-    shutil.rmtree(job.workdir, ignore_errors=True)
+    if job.command is None or progress.state is not TrialState.CANCELLED:
+        shutil.rmtree(job.workdir, ignore_errors=True)  # a script goes on from what it kept there
     return record
 
 
@@ -199,31 +210,61 @@ def looks_online(n: int) -> bool:
 def _train(
     job: TrialJob, device: str, log: TrialLog, progress: _Progress, on_row: OnRow | None
 ) -> Generator[int, None, TrialState]:
-    workload = registry.workload(job.trial.workload)
+    workload = _workload(job)
     progress.workload_version = workload.version
+    progress.code = workload.code or f"sickbay {version('sickbay')}"
     cancelled = _cancellation(log.store, job)
     if cancelled():
         return TrialState.CANCELLED
     Path(job.workdir).mkdir(parents=True, exist_ok=True)
     context = Context(job.trial.seed, job.trial.epochs, device, job.workdir, log.restore, log.save)
     with _closed_after(_seeded_rows(workload, job, context, log, progress)) as rows:
-        for row in rows:
-            taken = log.take(row)
-            if on_row is not None:
-                on_row(taken)
-            if _stops(job, log, progress):
-                return TrialState.STOPPED
+        for news in rows:
+            if _noted(news, log, progress):
+                continue
+            waits = job.command is not None and news is None
+            if not waits:
+                taken = log.take(news)
+                if on_row is not None:
+                    on_row(taken)
+                if _stops(job, log, progress):
+                    return TrialState.STOPPED
             try:
-                yield taken.epoch
+                yield log.last_epoch or 0
             except Pruned:
                 return TrialState.PRUNED
-            if taken.epoch >= job.trial.epochs:
-                break
+            if job.command is None and (log.last_epoch or 0) >= job.trial.epochs:
+                break  # a script comes to its end by itself
             if cancelled():
                 log.keep_checkpoint()  # whatever the clock says: the trial is to go on from here
                 return TrialState.CANCELLED
     _check_ending(log, job)
     return TrialState.COMPLETED
+
+
+def _workload(job: TrialJob) -> Workload:
+    if job.command is None:
+        return registry.workload(job.trial.workload)
+    entries = [one for each in detectors() for one in (*each.signals, *each.optional_signals)]
+    signals = {name for entry in entries for name in entry.split("|")}
+    return script_workload(job.command, job.objective, job.threads, signals)
+
+
+def _noted(news: object, log: TrialLog, progress: _Progress) -> bool:
+    """Take in what a script's reader says beside rows; false for rows."""
+    if isinstance(news, Restart):
+        log.forget()
+    elif isinstance(news, TaskFacts):
+        progress.facts = news
+    else:
+        return False
+    return True
+
+
+def _planned(job: TrialJob, log: TrialLog) -> int:
+    """The epochs planned; a script may have been written to train for more than was said."""
+    said = job.trial.epochs
+    return said if job.command is None else max(said, log.last_epoch or 0)
 
 
 def _seeded_rows(
@@ -237,11 +278,9 @@ def _seeded_rows(
         # Facts may have drawn random numbers; training must not depend on whether they did.
         seed_everything(job.trial.seed, job.threads)
         with _closed_after(workload.train(job.trial.config, context)) as rows:
-            first = next(rows, None)
+            first = list(itertools.islice(rows, 1))
             if had_torch or "torch" not in sys.modules:
-                if first is not None:
-                    yield first
-                    yield from rows
+                yield from itertools.chain(first, rows)
                 return
         # Torch was imported by the training code itself, after the seeds were set: once more, so
         # that the first trial of a process equals every later one.
@@ -262,7 +301,7 @@ def _stops(job: TrialJob, log: TrialLog, progress: _Progress) -> bool:
     """Look at the trial while it runs; say whether to stop it."""
     if progress.online_pathology is not None or not looks_online(len(log.records)):
         return False
-    history = log.history(progress.facts, job.trial.epochs, finished=False)
+    history = log.history(progress.facts, _planned(job, log), finished=False)
     judges = detectors()
     diagnosis = look(history, judges)
     if not online_stop(diagnosis, judges):
@@ -313,7 +352,7 @@ def _judge(
 ) -> tuple[Label | None, tuple[Finding, ...]]:
     """Judge what a trial left behind; the label only where it `stands`, the findings always."""
     finished = progress.state is TrialState.COMPLETED
-    history = log.history(progress.facts, job.trial.epochs, finished=finished)
+    history = log.history(progress.facts, _planned(job, log), finished=finished)
     diagnosis = diagnose(history, detectors())
     stands = label_stands(progress.state, diagnosis.label.health)
     return (diagnosis.label if stands else None), diagnosis.findings
@@ -336,6 +375,8 @@ def _record(job: TrialJob, log: TrialLog, progress: _Progress, attempt: int) -> 
         online_pathology=progress.online_pathology,
         online_epoch=progress.online_epoch,
         audited=progress.audited,
+        code=progress.code,
+        git_commit=job.git_commit,
     )
 
 

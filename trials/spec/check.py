@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from sickbay.trials.contract import Factor, Scalar, Workload
 from sickbay.trials.errors import SpecError, SpecProblem, listed, nearest, shown
+from sickbay.trials.spec.command import command_workload
 from sickbay.trials.spec.model import SEARCHES, RangeSpec, Source, SweepSpec
 from sickbay.trials.spec.plan import MAX_TRIALS, trial_count
 from sickbay.trials.spec.rules import fitted_conditions, space_problems, unknown_names
@@ -31,7 +32,9 @@ def load_spec(
     raw = read_source(source)
     spec, problems = salvage(raw)
     workload = None
-    if spec is not None and isinstance(raw.get("workload"), str) and raw["workload"]:
+    if spec is not None and spec.command is not None:
+        workload = command_workload(spec)
+    elif spec is not None and "command" not in raw and _named(raw):
         try:
             workload = find_workload(spec.workload)
         except ValueError as error:
@@ -43,6 +46,10 @@ def load_spec(
     if problems or spec is None or workload is None:
         raise SpecError(problems)
     return spec, workload
+
+
+def _named(raw: Mapping[str, object]) -> bool:
+    return isinstance(raw.get("workload"), str) and raw["workload"] != ""
 
 
 def check_spec(spec: SweepSpec, workload: Workload) -> SweepSpec:

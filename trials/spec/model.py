@@ -7,6 +7,7 @@ The description of each field says what is allowed there: error messages quote i
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +22,7 @@ from pydantic import (
     Tag,
 )
 
-from sickbay.trials.contract import Scalar
+from sickbay.trials.contract import Scalar, TaskKind
 
 MAX_SEEDS = 100_000
 LARGEST_SEED = 2**32 - 1  # what numpy's and torch's generators both take
@@ -44,6 +45,11 @@ def _scalar(value: object) -> object:
 
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _as_words(value: object) -> object:
+    """Split a command as a shell splits words; ValueError for a quote that is never closed."""
+    return tuple(shlex.split(value)) if isinstance(value, str) else _as_tuple(value)
 
 
 def _as_seeds(value: object) -> object:
@@ -74,6 +80,8 @@ class _Model(BaseModel):
 Level = Annotated[Scalar, BeforeValidator(_scalar)]
 Levels = Annotated[tuple[Level, ...], BeforeValidator(_as_tuple)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Count = Annotated[int, Field(ge=0)]
+KINDS = tuple(kind.value for kind in TaskKind if kind is not TaskKind.UNKNOWN)
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 
@@ -162,6 +170,31 @@ class BudgetSpec(_Model):
     gpu_hours: float | None = Field(default=None, gt=0, description="GPU hours above 0, or null")
 
 
+class FactsSpec(_Model):
+    """What is known about the task of a script, as in the facts beside a log."""
+
+    task: str | None = Field(
+        default=None, pattern=f"^({'|'.join(KINDS)})$", description=f"one of {', '.join(KINDS)}"
+    )
+    classes: Annotated[tuple[Count, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(), description="a list with the number of samples of each class"
+    )
+    floor: float | Literal["cross_entropy"] | dict[str, float | Literal["cross_entropy"]] | None = (
+        Field(
+            default=None,
+            description="the loss of the best constant predictor: a number, cross_entropy, or a "
+            "mapping of signals to such",
+        )
+    )
+    val_n: int | None = Field(default=None, ge=1, description="the number of validation samples")
+    components: int | None = Field(
+        default=None, ge=1, description="the number of mixture components"
+    )
+    map: dict[str, str] = Field(
+        default_factory=dict, description="a mapping of the script's names to signals"
+    )
+
+
 LEVELS_OR_RANGE = "a list of levels, or a range {low, high, log}"
 
 
@@ -173,8 +206,26 @@ class SweepSpec(_Model):
         description="1 to 63 of a-z, 0-9 and -, beginning with a letter or digit",
     )
     workload: str = Field(
-        min_length=1, description='the name of an installed workload, or "module:ATTRIBUTE"'
+        min_length=1,
+        description='the name of an installed workload, or "module:ATTRIBUTE"',
     )
+    command: Annotated[tuple[str, ...], BeforeValidator(_as_words)] | None = Field(
+        default=None,
+        min_length=1,
+        description="what starts a training script, as one line or as a list of words",
+    )
+    facts: FactsSpec = Field(
+        default_factory=FactsSpec,
+        description="a mapping {task, classes, floor, val_n, components, map}, beside a command",
+    )
+    metrics: Words = Field(
+        default=(),
+        description="a list of file patterns below the trial's folder, or stdout; beside a command",
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict, description="a mapping of environment variables, beside a command"
+    )
+    working_dir: str = Field(default="", description="a folder, beside a command")
     description: str = Field(default="", description="a text")
     tags: Words = Field(default=(), description="a list of words")
     design: str = Field(default="one_factor", description="the name of a design")
@@ -230,6 +281,9 @@ class SweepSpec(_Model):
     sinks: Annotated[
         tuple[Literal["mlflow", "wandb", "tensorboard"], ...], BeforeValidator(_as_tuple)
     ] = Field(default=(), description="a list of mlflow, wandb, tensorboard")
+    code: str | None = Field(
+        default=None, description="the hash of the training code, as Sickbay stores it, or null"
+    )
     retries: int = Field(
         default=2, ge=0, le=100, description="a whole number from 0 to 100: retries of a lost trial"
     )

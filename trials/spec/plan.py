@@ -162,13 +162,15 @@ def arm_name(config: Config, changed: tuple[str, ...]) -> str:
 def sweep_identity(spec: SweepSpec, workload: Workload) -> str:
     """Name the sweep that a spec belongs to: its name and 6 hex digits.
 
-    The digits cover what makes trials comparable: workload and version, fixed settings, objective.
+    The digits cover what makes trials comparable: workload, its version and code, fixed settings,
+    objective.
     They leave out factors, levels, seeds, design and budget, so that more of these extend a sweep.
     """
     goal = objective_of(spec, workload)
     fixed = {name: spec.fixed[name] for name in sorted(spec.fixed)}
     what = [spec.name, workload.name, workload.version, fixed, goal.signal, goal.goal.value]
     what += [[one.signal, one.goal.value] for one in objectives_of(spec, workload)[1:]]
+    what += [f"code {workload.code}"] if workload.code else []
     return f"{spec.name}-{_sha(_canonical(what))[:6]}"
 
 
@@ -284,7 +286,8 @@ def _id_stem(workload: Workload, config: Config, text: str) -> str:
 
     `text` is the configuration's canonical text: with many arms, writing it is what takes time.
     """
-    who = _canonical([workload.name, workload.version])[:-1]
+    code = [workload.code] if workload.code else []
+    who = _canonical([workload.name, workload.version, *code])[:-1]
     return f"{who},{text},{_epochs(config)},{_canonical(workload.data_identity(config))}"
 
 

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from sickbay.trials.contract import TRIAL_COLUMNS, Scalar
 from sickbay.trials.errors import SpecError, SpecProblem, listed, nearest, shown
+from sickbay.trials.spec.command import COMMAND, command_problems
 from sickbay.trials.spec.model import (
     DESIGNS,
     LEVELS_OR_RANGE,
@@ -60,8 +61,10 @@ def read_source(source: Source) -> dict[str, Any]:
     """Bring any source into a plain mapping; raises SpecError if that cannot be done."""
     if isinstance(source, Mapping):
         refuse_depth(source)
-        return copy.deepcopy(dict(source))
-    return read_file(source) if isinstance(source, Path) else read_text(source)
+        raw = copy.deepcopy(dict(source))
+    else:
+        raw = read_file(source) if isinstance(source, Path) else read_text(source)
+    return {"workload": COMMAND, **raw} if "command" in raw else raw
 
 
 def salvage(raw: Mapping[str, Any]) -> tuple[SweepSpec | None, list[SpecProblem]]:
@@ -141,6 +144,7 @@ def _beyond_types(spec: SweepSpec, raw: Mapping[str, Any]) -> list[SpecProblem]:
         *_factor_problems(spec, raw.get("factors") or {}),
         *_duplicates("seeds", spec.seeds),
         *design_problems(spec),
+        *command_problems(spec),
         *([] if spec.seeds else [SpecProblem("seeds", "zero seeds are no trials: give one", "[]")]),
     ]
 

@@ -60,6 +60,8 @@ def trial_row(record: TrialRecord) -> PlainRow:
         "error": record.error,
         "online_pathology": record.online_pathology,
         "online_epoch": record.online_epoch,
+        "code": record.code or None,
+        "git_commit": record.git_commit or None,
         "audited": record.audited,
         "facts": facts_to_json(record.facts),
     }

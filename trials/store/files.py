@@ -3,6 +3,7 @@
 <store>/<table>/<sweep>/data.parquet     one file a table and sweep, replaced as a whole
 <store>/<table>/+schema.parquet          no rows: the columns of all sweeps (see docs/store.md)
 <store>/_parts/<sweep>/<trial>/…         what workers write while a sweep runs
+<store>/_output/<sweep>/<trial>.txt      what a trial's script printed
 <store>/_parts/<sweep>/control.json      a request to stop or cancel
 """
 
@@ -116,6 +117,11 @@ def sweep_parts(store: Store, sweep_id: str) -> str:
 def trial_parts(store: Store, sweep_id: str, trial_id: str) -> str:
     """Name the folder in which the worker of a trial writes."""
     return f"{sweep_parts(store, sweep_id)}/{checked(trial_id, 'trial')}"
+
+
+def output_file(store: Store, sweep_id: str, trial_id: str) -> str:
+    """Name the file with what a trial's script printed."""
+    return f"{store.root}/_output/{checked(sweep_id, 'sweep')}/{checked(trial_id, 'trial')}.txt"
 
 
 def checked(name: str, what: str) -> str:

@@ -17,7 +17,7 @@ from sickbay.trials.contract import TrialState
 from sickbay.trials.history import History, facts_from_json
 from sickbay.trials.store.columns import rows_of_table
 from sickbay.trials.store.encode import epoch_records
-from sickbay.trials.store.files import Store, StoreError, trial_parts
+from sickbay.trials.store.files import Store, StoreError, output_file, read_file, trial_parts
 from sickbay.trials.store.parts import (
     EndedTrial,
     PartFolder,
@@ -39,6 +39,7 @@ __all__ = [
     "load_history",
     "load_tables",
     "read_epoch_records",
+    "read_output",
     "read_sweep",
     "trial_states",
 ]
@@ -54,6 +55,11 @@ class StoredTrial:
     trial_id: str
     row: Mapping[str, Any]
     history: History
+
+
+def read_output(store: Store, sweep_id: str, trial_id: str) -> bytes | None:
+    """What a trial's script printed; None for a trial that is no script, or has not ended."""
+    return read_file(store, output_file(store, sweep_id, trial_id))
 
 
 def list_sweeps(store: Store) -> tuple[SweepRecord, ...]:

@@ -144,7 +144,8 @@ class TrialRecord:
     `label` is None for a trial that has no verdict (failed, cancelled). `error` is the traceback of
     what stopped it. `online_pathology` and `online_epoch` say what the online diagnosis saw first.
     Times are Unix seconds, durations are seconds. `objective` None means that it was never
-    recorded; NaN is a value.
+    recorded; NaN is a value. `code` is the hash of the training code that ran, `git_commit` the
+    commit of the folder that the sweep was started from, with `+` where that was changed since.
     """
 
     sweep_id: str
@@ -167,6 +168,8 @@ class TrialRecord:
     online_pathology: str | None = None
     online_epoch: int | None = None
     audited: bool = False
+    code: str = ""
+    git_commit: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from sickbay.trials.store.encode import (
 from sickbay.trials.store.files import (
     Store,
     open_store,
+    output_file,
     read_file,
     remove_file,
     sweep_parts,
@@ -47,6 +48,11 @@ def write_sweep(store: Store, record: SweepRecord) -> None:
     table = table_from_rows("sweeps", [sweep_row(record)])
     path = table_file(store, "sweeps", record.sweep_id)
     write_file(store, path, parquet_bytes("sweeps", table), durable=True)
+
+
+def write_output(store: Store, sweep_id: str, trial_id: str, printed: bytes) -> None:
+    """Keep what a trial's script printed."""
+    write_file(store, output_file(store, sweep_id, trial_id), printed)
 
 
 def start_attempt(

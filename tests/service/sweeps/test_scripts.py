@@ -1,0 +1,75 @@
+"""Sweeps of training scripts, and sweeps whose code is changed in between."""
+
+import sys
+
+import pytest
+
+from sickbay.service.query.engine import query
+from sickbay.service.query.lookup import SweepError, stored_spec
+from sickbay.service.sweeps import run
+from sickbay.service.sweeps.prepare import prepare
+from sickbay.service.sweeps.runner import Options, run_prepared
+from sickbay.trials.store import open_store
+
+SCRIPT = """
+import sys
+lr, seed, epochs = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+for epoch in range(1, epochs + 1):
+    loss = 2.0 * (1 - lr) ** epoch + seed / 1000
+    print(f"epoch {epoch} train_loss={loss} val_loss={loss + 0.01}")
+"""
+
+
+@pytest.fixture
+def raw(tmp_path):
+    (tmp_path / "train.py").write_text(SCRIPT)
+    return {
+        "name": "script",
+        "command": [sys.executable, "train.py", "{lr}", "{seed}", "{epochs}"],
+        "factors": {"lr": [0.1, 0.3]},
+        "fixed": {"epochs": 4},
+        "seeds": 2,
+        "working_dir": str(tmp_path),
+    }
+
+
+def run_here(raw, store, **options):
+    return run_prepared(prepare(raw, store, **options), Options(in_process=True))
+
+
+def epochs(store, sweep_id):
+    sql = "SELECT trial_id, epoch, train_loss, val_loss FROM epochs ORDER BY ALL"
+    return query(open_store(store), sql, sweep_ids=[sweep_id]).rows
+
+
+def test_a_sweep_of_a_script_runs_once_and_is_extended(raw, tmp_path):
+    store = str(tmp_path / "store")
+    first = run_here(raw, store)
+    assert (first.state, first.ran, set(first.states.values())) == ("finished", 4, {"completed"})
+    assert run_here(raw, store).ran == 0
+    more = run_here({**raw, "seeds": 3}, store)
+    assert (more.sweep_id, more.ran) == (first.sweep_id, 2)
+
+
+@pytest.mark.slow
+def test_a_script_gives_the_same_rows_on_ray(raw, tmp_path):
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    one = run_here(raw, here)
+    other = run(raw, there, Options(cpus=2))
+    assert other.states == one.states
+    assert epochs(here, one.sweep_id) == epochs(there, other.sweep_id)
+
+
+def test_changed_code_makes_other_trials_unless_it_is_trusted(raw, tmp_path):
+    store = str(tmp_path / "store")
+    first = run_here(raw, store)
+    (tmp_path / "train.py").write_text(SCRIPT + "# a remark\n")
+    with pytest.raises(SweepError, match=r"was changed since this sweep began .* --trust-code"):
+        prepare(stored_spec(open_store(store), first.sweep_id), store, resumed=True)
+    trusted = run_here({**raw, "seeds": 3}, store, trust_code=True)
+    assert (trusted.sweep_id, trusted.ran) == (first.sweep_id, 2)
+    codes = "SELECT seed, count(DISTINCT code) FROM trials GROUP BY ALL ORDER BY ALL"
+    assert query(open_store(store), codes).rows == [(0, 1), (1, 1), (2, 1)]
+    assert query(open_store(store), "SELECT count(DISTINCT code) FROM trials").rows == [(2,)]
+    other = run_here(raw, store)
+    assert (other.ran, other.sweep_id == first.sweep_id) == (4, False)
