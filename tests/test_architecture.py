@@ -38,7 +38,7 @@ ARROWS = {
     "trials/spec": DOMAIN + " source",
     "trials/store": DOMAIN,
     "trials/logs": DOMAIN,
-    "trials/probes": "",
+    "trials/probes": "contract",
     "trials/detectors": "contract history detector evidence",
     "trials/workloads": "models/* datasets/* contract probes store seeding",
     "trials/diagnosis": "contract history detector evidence",

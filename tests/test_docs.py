@@ -50,7 +50,7 @@ def test_the_options_of_the_command_line_are_frozen():
         )
         for name, command in commands.items()
     }
-    running = ["--address", "--cpus", "--in-process", "--store"]
+    running = ["--address", "--cpus", "--in-process", "--store", "--trust-code"]
     assert found == {
         "validate": ["--json"],
         "plan": ["--json", "--store"],

@@ -1,0 +1,184 @@
+"""Facts of a task from its loss and its targets: above all the loss of the best constant predictor.
+
+    facts = facts_of(torch.nn.CrossEntropyLoss(weight=w, label_smoothing=0.1), y_val)
+
+Every floor is that of the very loss that is trained, weights and smoothing included, in the mean
+over the samples as torch's `reduction="mean"` takes it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sickbay.trials.contract import TaskFacts, TaskKind
+
+CONSTANT_STEPS = 100  # of the numerical search for the best constant, where there is no formula
+Loss = Callable[[Tensor, Tensor], Tensor]
+_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss)
+_REGRESSION = (nn.MSELoss, nn.L1Loss, nn.HuberLoss, nn.SmoothL1Loss)
+
+
+def facts_of(
+    loss: "nn.Module | Loss | str",
+    targets: Any,
+    *,
+    weights: "Sequence[float] | Tensor | None" = None,
+    train_targets: Any = None,
+    classes: int | None = None,
+) -> TaskFacts:
+    """Facts from a loss and the validation targets, (n,) classes or numbers, or (n, k).
+
+    `loss` is a torch module (cross-entropy, NLL, BCE with or without logits, MSE, L1, Huber,
+    smooth L1), the name of one ("cross_entropy", "bce", "mse", "l1", "huber"; with `weights` by
+    class, or the weight of the positives), or any function of predictions and targets, such as a
+    focal loss on logits: then the best constant is searched for, over `classes` outputs if the
+    targets are classes. `train_targets` are counted instead of the targets where given.
+
+    Raises ValueError for a name that is none, and for empty targets.
+    """
+    made = _named(loss, weights) if isinstance(loss, str) else loss
+    values = torch.as_tensor(targets)
+    if len(values) == 0:
+        raise ValueError("targets: there are none, so no floor can be known")
+    counted = values if train_targets is None else torch.as_tensor(train_targets)
+    kind = _kind(made, values, classes)
+    return TaskFacts(
+        kind=kind,
+        floors={"val_loss": floor_of(made, values, classes=classes)},
+        class_counts=_counts(counted, kind, classes),
+        n={"val": len(values)},
+    )
+
+
+def floor_of(loss: "nn.Module | Loss", targets: Tensor, *, classes: int | None = None) -> float:
+    """The mean loss of the best constant predictor."""
+    if isinstance(loss, _CLASSES):
+        return _cross_entropy(loss, targets)
+    if isinstance(loss, nn.BCEWithLogitsLoss | nn.BCELoss):
+        return _binary(targets, getattr(loss, "pos_weight", None))
+    if isinstance(loss, nn.MSELoss):
+        return float(_columns(targets).var(dim=0, correction=0).mean())
+    if isinstance(loss, nn.L1Loss):
+        columns = _columns(targets)
+        return float((columns - columns.median(dim=0).values).abs().mean())
+    return _searched(loss, targets, classes)
+
+
+def _cross_entropy(loss: "nn.CrossEntropyLoss | nn.NLLLoss", targets: Tensor) -> float:
+    """-sum a log(a / sum a), a_c being what the loss weighs -log p_c with, in the mean.
+
+    For classes torch divides by the summed weights of the samples, for shares by their number.
+    """
+    smoothing = float(getattr(loss, "label_smoothing", 0.0))
+    if targets.is_floating_point():
+        shares = targets.double().mean(dim=0)
+        k, norm = len(shares), 1.0
+        weight = _weight(loss, k)
+    else:
+        kept = targets[targets != loss.ignore_index].flatten()
+        k = len(loss.weight) if loss.weight is not None else int(kept.max()) + 1
+        counts = torch.bincount(kept, minlength=k).double()
+        weight = _weight(loss, k)
+        norm = float((counts * weight).sum() / counts.sum())
+        shares = counts / counts.sum()
+    mass = weight * ((1.0 - smoothing) * shares + smoothing / k) / norm
+    return float(-torch.special.xlogy(mass, mass / mass.sum()).sum())
+
+
+def _weight(loss: "nn.CrossEntropyLoss | nn.NLLLoss", k: int) -> Tensor:
+    return torch.ones(k, dtype=torch.float64) if loss.weight is None else loss.weight.double().cpu()
+
+
+def _binary(targets: Tensor, pos_weight: Tensor | None) -> float:
+    """The same for two outcomes, q weighed by `pos_weight` and 1 - q; the mean over columns."""
+    q = _columns(targets).mean(dim=0)
+    positive = q * (1.0 if pos_weight is None else pos_weight.double().cpu())
+    negative = 1.0 - q
+    total = positive + negative
+    parts = torch.special.xlogy(positive, positive / total)
+    parts = parts + torch.special.xlogy(negative, negative / total)
+    return float(-parts.mean())
+
+
+def _searched(loss: "nn.Module | Loss", targets: Tensor, classes: int | None) -> float:
+    """The least mean loss over constant outputs, found by quasi-Newton steps from several starts.
+
+    The loss of classes is taken on logits; each number is searched for on its own.
+    """
+    labels = not targets.is_floating_point() and classes is not None and classes > 2
+    goal = targets if labels else targets.double()
+    columns = classes if labels and classes else _columns(targets).shape[1]
+    starts = [torch.zeros(columns, dtype=torch.float64)]
+    if labels:
+        shares = torch.bincount(targets.flatten(), minlength=columns).double() + 0.5
+        starts.append((shares / shares.sum()).log())
+    else:
+        starts += [_columns(targets).mean(dim=0), _columns(targets).median(dim=0).values]
+    return min(_descended(loss, goal, start, labels=labels) for start in starts)
+
+
+def _descended(loss: "nn.Module | Loss", targets: Tensor, start: Tensor, *, labels: bool) -> float:
+    constant = start.clone().requires_grad_()
+    steps = torch.optim.LBFGS(
+        [constant], max_iter=CONSTANT_STEPS, tolerance_grad=1e-10, line_search_fn="strong_wolfe"
+    )
+
+    def value() -> Tensor:
+        n = len(targets)
+        output = constant.expand(n, -1)
+        output = output if labels else output.reshape(targets.shape if targets.dim() > 1 else (n,))
+        return loss(output, targets).mean()
+
+    def closure() -> float:
+        steps.zero_grad()
+        found = value()
+        found.backward()  # type: ignore[no-untyped-call]
+        return float(found.detach())
+
+    steps.step(closure)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        found = float(value())
+    return found if math.isfinite(found) else math.inf
+
+
+def _columns(targets: Tensor) -> Tensor:
+    return targets.double().reshape(len(targets), -1)
+
+
+def _kind(loss: "nn.Module | Loss", targets: Tensor, classes: int | None) -> TaskKind:
+    if isinstance(loss, _REGRESSION):
+        return TaskKind.REGRESSION
+    binary = isinstance(loss, nn.BCEWithLogitsLoss | nn.BCELoss)
+    if binary:
+        return TaskKind.BINARY if _columns(targets).shape[1] == 1 else TaskKind.UNKNOWN
+    if not isinstance(loss, _CLASSES) and classes is None:
+        two = bool(((targets == 0) | (targets == 1)).all())
+        return TaskKind.BINARY if two else TaskKind.REGRESSION
+    width = targets.shape[1] if targets.is_floating_point() else int(targets.max()) + 1
+    return TaskKind.BINARY if max(width, classes or 0) == 2 else TaskKind.MULTICLASS
+
+
+def _counts(targets: Tensor, kind: TaskKind, classes: int | None) -> tuple[int, ...]:
+    if kind not in (TaskKind.BINARY, TaskKind.MULTICLASS):
+        return ()
+    labels = targets.argmax(dim=1) if targets.dim() > 1 and targets.shape[1] > 1 else targets
+    known = labels[labels >= 0].flatten().long()
+    return tuple(torch.bincount(known, minlength=classes or 2).tolist())
+
+
+def _named(name: str, weights: "Sequence[float] | Tensor | None") -> nn.Module:
+    weight = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+    known: dict[str, Callable[[], nn.Module]] = {
+        "cross_entropy": lambda: nn.CrossEntropyLoss(weight=weight),
+        "nll": lambda: nn.NLLLoss(weight=weight),
+        "bce": lambda: nn.BCEWithLogitsLoss(pos_weight=weight),
+        "mse": nn.MSELoss,
+        "l1": nn.L1Loss,
+        "huber": nn.HuberLoss,
+    }
+    if name not in known:
+        raise ValueError(f"loss: {name!r} is none of {', '.join(known)}; or hand in the module")
+    return known[name]()
