@@ -1,8 +1,8 @@
 """`python -m docs.tools.corpus VERB`: make the corpus, freeze the thresholds, judge.
 
-generate   run what is missing of the corpus (an hour on one core; resumes)
-collect    write the corpus file from the store
-look       judge one half and print its figures, its misses and its false alarms
+generate   run what is missing of the corpus (one and a half hours on one core; resumes)
+collect    put what the store holds into the corpus file
+look       judge one half at one level and print its figures, its misses and its false alarms
 freeze     record margins and detector versions, before the held-out half is judged
 page       judge everything and write docs/benchmark.md
 """
@@ -16,7 +16,8 @@ from docs.tools.corpus import corpus
 from docs.tools.corpus.report import freezing
 from docs.tools.corpus.report.evaluate import half, results_of, table_of
 from docs.tools.corpus.report.figures import Judged, headline, of_faults
-from docs.tools.corpus.report.page import NOT_SHARES, page
+from docs.tools.corpus.report.page import page
+from docs.tools.corpus.telemetry import Level
 
 ROOT = Path(__file__).parents[3]
 STORE = ROOT / "build" / "corpus"
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=corpus.CORPUS, help="the corpus file")
     parser.add_argument("--half", default="calibration", choices=["calibration", "held_out"])
     parser.add_argument("--tasks", nargs="*", default=None, help="only these")
+    parser.add_argument("--level", type=Level, default=Level.ORDINARY, choices=list(Level))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--keep", type=Path, default=None, help="keeps verdicts between calls")
     asked = parser.parse_args()
@@ -45,7 +47,7 @@ def main() -> None:
         print(json.dumps(freezing.freeze(), indent=2))
     elif asked.verb == "look":
         tasks = tuple(asked.tasks) if asked.tasks else half(asked.half)
-        show(table_of(asked.corpus, tasks, asked.processes, asked.keep))
+        show(table_of(asked.corpus, tasks, asked.level, asked.processes, asked.keep))
     else:
         PAGE.write_text(page(results_of(asked.corpus, asked.processes, asked.keep)))
         print(PAGE)
@@ -54,7 +56,7 @@ def main() -> None:
 def show(table: list[Judged]) -> None:
     """Print figures, misses and false alarms."""
     for name, figure in headline(table).items():
-        print(f"{name:60s} {figure.text(percent=name not in NOT_SHARES)}")
+        print(f"{name:60s} {figure.text()}")
     missed = Counter(
         (one.case.task, one.case.fault, one.truth.why, one.verdict.health)
         for one in of_faults(table)
@@ -63,7 +65,7 @@ def show(table: list[Judged]) -> None:
     alarms = Counter(
         (one.case.task, one.case.fault, one.case.variant, str(one.verdict.primary))
         for one in table
-        if one.called and not one.ill
+        if one.called and not one.pathological
     )
     blamed = Counter(
         (one.operator.name, str(one.verdict.primary))
@@ -73,12 +75,12 @@ def show(table: list[Judged]) -> None:
     odd = Counter(
         (one.case.task, one.case.variant, one.truth.why, one.verdict.health)
         for one in table
-        if one.case.kind != "fault" and (one.ill or one.verdict.health != "healthy")
+        if one.case.kind != "fault" and (one.pathological or one.verdict.health != "healthy")
     )
     stopped = Counter(
         (one.case.task, one.case.fault, one.case.variant, str(one.verdict.stop_cause))
         for one in table
-        if one.verdict.stop_epoch is not None and not one.ill
+        if one.verdict.stop_epoch is not None and not one.pathological
     )
     for title, counts in {
         "MISSED": missed,

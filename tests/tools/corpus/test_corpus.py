@@ -2,15 +2,16 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from docs.tools.corpus import corpus
 from docs.tools.corpus.faults import FIRST_TASKS
-from docs.tools.corpus.report.evaluate import SIGNAL_TABLES, fits
-from docs.tools.corpus.report.judging import dropped, judge, without
+from docs.tools.corpus.report.judging import judge
 from docs.tools.corpus.samples import case, history
+from docs.tools.corpus.telemetry import Level
 from docs.tools.corpus.truth import truths
 from sickbay.trials.contract import TaskFacts, TaskKind
 
@@ -61,21 +62,22 @@ def test_a_missing_file_says_how_to_make_it(tmp_path):
         list(corpus.read(tmp_path / "none.parquet"))
 
 
-def test_dropped_signals_are_gone():
-    found = dropped(case(val_loss=[1.0, 2.0], train_loss=[1.0, 2.0]), ["train_loss"])
-    assert found.history.names == ("val_loss",)
-
-
-def test_a_label_without_its_only_cause_is_another():
+def test_a_case_is_judged_at_a_level_and_stopped_online():
     facts = TaskFacts(kind=TaskKind.REGRESSION, floors={"val_loss": 1.0})
     log = history(facts=facts, val_loss=[1.0, math.nan] + [math.nan] * 10)
-    one = case()
-    ill = one.__class__(**{**one.__dict__, "history": log})
-    verdict = judge(ill)
-    assert verdict.primary == "non_finite"
-    assert verdict.stop_epoch == 2
-    assert without(ill, verdict, "non_finite") != "pathological"
-    assert without(ill, verdict, "overfitting") == "pathological"
+    sick = replace(case(), history=log)
+    for level in Level:
+        verdict = judge(sick, level)
+        assert verdict.primary == "non_finite"
+        assert verdict.stop_epoch == 2
+        assert bool(verdict.alarms) is (level is Level.PROBE)
+
+
+def test_collecting_adds_a_store_to_the_file(tmp_path):
+    path = tmp_path / "c.parquet"
+    corpus.write([case(seed=1), case(seed=2)], path)
+    assert corpus.collect(tmp_path / "empty", path) == 2
+    assert [one.seed for one in corpus.read(path)] == [1, 2]
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +113,6 @@ def test_stored_histories_hold_nothing_of_the_hidden_split(real):
     assert not any(
         name.startswith(corpus.HIDDEN) for one, _, _ in real for name in one.history.names
     )
-
-
-def test_every_part_of_a_table_of_signals_is_recorded(real):
-    names = {name for one, _, _ in real for name in one.history.names}
-    parts = {part for table in SIGNAL_TABLES.values() for part in table}
-    assert not {part for part in parts if not any(fits(name, part) for name in names)}
 
 
 def test_the_stored_corpus_holds_every_task_and_kind():

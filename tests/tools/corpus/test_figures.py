@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from docs.tools.corpus.report import figures, founding, freezing
+from docs.tools.corpus.report import figures, founding, freezing, peers
 from docs.tools.corpus.report.baselines import BASELINES
-from docs.tools.corpus.report.evaluate import SIGNAL_TABLES, ablated, left_out
 from docs.tools.corpus.report.figures import Judged
 from docs.tools.corpus.report.judging import Verdict
 from docs.tools.corpus.report.page import Results, page
 from docs.tools.corpus.samples import case
+from docs.tools.corpus.telemetry import Level
 from docs.tools.corpus.truth import Truth
 from sickbay.trials.contract import Finding, FindingState, Severity
 
@@ -60,35 +60,76 @@ def table():
 
 def test_rates_are_counted_over_the_right_runs(table):
     found = figures.headline(table)
-    assert (found["recall"].value, found["recall"].n) == (0.75, 4)
-    assert found["false positives"].n == 10  # controls and the equivalent mutant
-    assert found["false positives"].value == pytest.approx(0.1)
-    assert found["false positives, hard but healthy"].value == 0.5
+    assert (found["recall, no skill"].value, found["recall, no skill"].n) == (0.75, 4)
+    assert found["recall, worse than its controls"].n == 0
+    assert found["false alarms"].n == 10  # controls and the equivalent mutant
+    assert found["false alarms"].value == pytest.approx(0.1)
+    assert found["false alarms, hard but healthy"].value == 0.5
     assert found["precision"].value == pytest.approx(3 / 5)
-    assert found["false stops of healthy trials"].value == pytest.approx(1 / 12)
-    assert found["primary cause right, of those found"].value == pytest.approx(2 / 3)
-    assert found["primary cause right, of all ill"].value == 0.5
-    assert found["ill and called healthy"].value == 0.25
+    assert found["false stops"].value == pytest.approx(1 / 12)
+    assert found["cause named rightly, of those found"].value == pytest.approx(2 / 3)
+    assert found["`healthy` that is wrong"].value == pytest.approx(1 / 11)
 
 
-def test_latency_counts_from_the_fault(table):
+def test_a_run_that_is_merely_worse_stands_apart(table):
+    worse = judged(Truth(pathological=True, why="worse"), fault="tiny_start-1")
+    found = figures.headline([*table, worse])
+    assert (found["recall, worse than its controls"].value, found["recall, no skill"].n) == (0, 4)
+    assert found["`healthy` that is wrong"].value == pytest.approx(2 / 12)
+    kept = found["`healthy` that is wrong, the merely worse not counted"]
+    assert kept.value == pytest.approx(1 / 11)
+
+
+def test_what_a_stop_saves_is_a_share_of_the_plan(table):
     found = figures.headline(table)
-    assert found["numeric faults stopped within 1 epoch"].value == 1.0
-    assert found["latency of the others, share of the budget, median"].value == 0.25
-    assert found["compute saved on ill trials"].value == pytest.approx(
+    assert found["numeric faults stopped within an epoch"].value == 1.0
+    assert found["epochs of pathological runs saved"].value == pytest.approx(
         (0.75 + 0.75 + 23 / 40 + 0.0) / 4
     )
+    possible = found["epochs that could be saved, from the fault's onset"]
+    assert possible.value == pytest.approx((1.0 + 1.0 + 0.6 + 1.0) / 4)
 
 
-def test_calibration_error_reads_the_findings(table):
-    # two at 0.9, both ill in truth: the gap is 0.1
-    assert figures.headline(table)["calibration error"].value == pytest.approx(0.1)
+def test_calibration_reads_the_stated_probability_of_being_pathological():
+    # three healthy labels at 0.9, of which one is wrong, and a right alarm at 0.8
+    table = [
+        judged(confidence=0.9),
+        judged(confidence=0.9, seed=1),
+        judged(ILL, confidence=0.9, fault="tiny_start-3"),
+        judged(ILL, "no_skill", confidence=0.8, fault="tiny_start-2"),
+        judged(),  # states nothing
+    ]
+    (low, healthy), (high, alarm) = figures.reliability(table)
+    assert (low, healthy.value, healthy.n) == (pytest.approx(0.1), pytest.approx(1 / 3), 3)
+    assert (high, alarm.value, alarm.n) == (pytest.approx(0.8), 1.0, 1)
+    error = figures.headline(table)["calibration error"]
+    assert error.value == pytest.approx(0.75 * (1 / 3 - 0.1) + 0.25 * 0.2)
 
 
-def test_a_baseline_is_judged_like_us(table):
-    found = figures.baseline(table, "6 sigma of 128 steps")
-    assert found["recall"].value == 0.75
-    assert found["false positives"].value == pytest.approx(0.1)
+def test_a_rule_is_counted_like_us(table):
+    no_skill, _, _, alarms, hard = figures.baseline(table, "6 sigma of 128 steps")
+    assert no_skill.value == 0.75
+    assert alarms.value == pytest.approx(0.1)
+    assert hard.value == 0.0
+
+
+def test_peers_are_counted_by_group():
+    cases = [
+        *[case(seed=i) for i in range(10)],
+        case(seed=10, variant="low_snr"),
+        case(lower=-0.1, fault="tiny_start-3"),
+        case(lower=-0.1, fault="nan_inputs-3"),
+    ]
+
+    def loud(history):
+        return True, ("no_learning",)
+
+    assert peers.counted(cases, loud) == {
+        "no_skill": [2, 2],
+        "healthy": [10, 10],
+        "hard": [1, 1],
+        "cause": [1, 2],
+    }
 
 
 def test_a_detector_is_told_by_what_it_fired_on(table):
@@ -106,36 +147,22 @@ def test_founding_pathologies_have_twins(table):
     assert found["twin clear"].value == 1.0
 
 
-def test_leaving_out_a_detector_costs_its_recall(table):
-    found = left_out(table)
-    recall, alarm = found["divergence"]
-    assert recall.value == 0.5
-    assert alarm.value == pytest.approx(1 / 12)
-
-
-def test_dropped_tables_are_judged_anew():
-    held = [replace(one, case=replace(one.case, task="shared")) for one in [judged(), judged(ILL)]]
-    found = ablated(held, processes=1)
-    assert set(found) == {"nothing", *SIGNAL_TABLES}
-    assert found["training loss"]["inconclusive"].value == 1.0  # two evaluations prove nothing
-
-
 def test_the_page_names_everything(table):
     held = [replace(one, case=replace(one.case, task="shared")) for one in table]
-    both = [*table, *held]
     results = Results(
-        table=both,
+        tables={level: [*table, *held] for level in Level},
         killed={("regression", "lr_too_high-2"): True},
         frozen={"fingerprint": "abc", "labeller_version": "2-1", "margins_version": "1"},
         fingerprint="abc",
         labeller="2-1",
-        left_out=left_out(both),
-        ablated=ablated(both, processes=1),
+        peers={"peer 1.0": {"shared": {"no_skill": [1, 3], "healthy": [0, 7]}}},
     )
     text = page(results)
     for word in (
         "## The figures",
+        "| measure | goal | `probe` | `ordinary` | `bare` |",
         "Ray TrialPlateauStopper",
+        "| peer 1.0, `ordinary` | 33.3 %",
         "(j) overfitting",
         "`shared`",
         "`lr_too_high`",
@@ -147,7 +174,7 @@ def test_the_page_names_everything(table):
     assert "they differ" in page(replace(results, fingerprint="other"))
 
 
-def test_thresholds_are_frozen_by_value(tmp_path, monkeypatch):
+def test_what_judges_is_frozen_by_value(tmp_path, monkeypatch):
     record = freezing.freeze(tmp_path / "f.json")
     assert record == json.loads((tmp_path / "f.json").read_text())
     assert freezing.frozen(tmp_path / "f.json")["fingerprint"] == freezing.fingerprint()

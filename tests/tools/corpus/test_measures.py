@@ -41,21 +41,9 @@ def test_clusters_widen_an_interval():
     assert whole.high - whole.low > 2 * (alone.high - alone.low)
 
 
-def test_macro_f1_by_hand():
-    # a: 1 hit, 1 missed, 1 wrong: F1 = 0.5; b: 1 hit, 1 missed, 1 wrong: 0.5; c: none hit
-    pairs = [("a", "a"), ("a", "b"), ("b", "b"), ("b", "a"), ("c", "d")]
-    assert measures.macro_f1(pairs) == pytest.approx(1 / 3)
-    assert measures.macro_f1([("a", "a")]) == 1.0
-
-
 def test_calibration_error_by_hand():
     # bin 0.9: two of four right, gap 0.45; bin 0.6: all right, gap 0.4; weights 4/5, 1/5
     found = measures.calibration_error([0.95] * 4 + [0.6], [True, True, False, False, True])
     assert found == pytest.approx(0.8 * 0.45 + 0.2 * 0.4)
     assert measures.calibration_error([1.0], [True]) == 0.0
     assert math.isnan(measures.calibration_error([], []))
-
-
-def test_precision_if_half_are_ill():
-    assert measures.precision_at_half(0.95, 0.02) == pytest.approx(0.95 / 0.97)
-    assert math.isnan(measures.precision_at_half(0.0, 0.0))

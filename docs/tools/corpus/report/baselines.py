@@ -118,6 +118,14 @@ def six_sigma(history: History) -> int | None:
     return None
 
 
+def never_under_the_floor(history: History) -> int | None:
+    """One line: the validation loss was never 2 % under the best constant's; said at the end."""
+    floor, val = history.facts.floor_loss, history.column("val_loss")
+    if floor is None or (np.isfinite(val) & (val < floor - 0.02 * abs(floor))).any():
+        return None
+    return int(history.epochs[-1])
+
+
 BASELINES: Mapping[str, Baseline] = {
     "SageMaker Debugger, all rules": sagemaker_debugger,
     "AutoTrainer": autotrainer,
@@ -126,6 +134,7 @@ BASELINES: Mapping[str, Baseline] = {
     "Lightning EarlyStopping, patience 3": lightning_patience,
     "llm-foundry KillLossSpike": llm_foundry_spike,
     "6 sigma of 128 steps": six_sigma,
+    "validation loss never 2 % under the floor": never_under_the_floor,
 }
 
 

@@ -59,24 +59,24 @@ def found(table: Table, letter: str) -> dict[str, Figure]:
     pathological and none of the pathology's detectors fired as fatal.
     """
     names = WORDS[letter][1]
-    ill = [
+    faults = [
         one
         for one in table
-        if one.case.kind == "fault" and one.ill and one.operator.pathology == letter
+        if one.case.kind == "fault" and one.pathological and one.operator.pathology == letter
     ]
-    twins = {(one.case.task, one.case.seed) for one in ill}
+    twins = {(one.case.task, one.case.seed) for one in faults}
     repaired = [
         one
         for one in table
         if one.case.kind == "control" and (one.case.task, one.case.seed) in twins
     ]
-    lost = [one for one in ill if one.truth.why != "worse"]
+    lost = [one for one in faults if not one.worse]
     return {
-        "found": share_of([one.called or own(one, names) for one in ill]),
+        "found": share_of([one.called or own(one, names) for one in faults]),
         "found, no skill left": share_of([one.called or own(one, names) for one in lost]),
-        "called pathological": share_of([one.called for one in ill]),
+        "called pathological": share_of([one.called for one in faults]),
         "called so, no skill left": share_of([one.called for one in lost]),
-        "its own detector fired": share_of([own(one, names) for one in ill]),
+        "its own detector fired": share_of([own(one, names) for one in faults]),
         "twin clear": share_of(
             [
                 not one.called and not any(one.verdict.fired(name, fatal=True) for name in names)

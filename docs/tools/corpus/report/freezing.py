@@ -11,30 +11,28 @@ from docs.tools.corpus.corpus import outcomes
 from docs.tools.corpus.faults import CALIBRATION, HELD_OUT
 from docs.tools.corpus.report.judging import built_in
 from sickbay import trials
-from sickbay.trials.diagnosis.diagnose import DIAGNOSE_VERSION, labeller_version
+from sickbay.trials.diagnosis.diagnose import labeller_version
 from sickbay.trials.evidence.thresholds import MARGINS, MARGINS_VERSION
 
 FROZEN = Path(__file__).parent / "frozen.json"
-JUDGING = ("detector", "history")
+JUDGING = ("detector.py", "history.py")
 JUDGING_ROOMS = ("detectors", "diagnosis", "evidence")
 KEPT = ("fingerprint", "labeller_version", "margins_version", "frozen_at", "held_out_runs")
-# in an earlier freeze, `since` may say by hand what alone was changed after it
 
 
 def fingerprint() -> str:
-    """SHA-256 over every margin's value, every detector's version and that of the labelling."""
+    """SHA-256 over every margin's value and the labeller: detectors, labelling, stored model."""
     margins = {name: asdict(one)["value"] for name, one in sorted(MARGINS.items())}
-    versions = {one.name: one.version for one in built_in()}
-    whole = {"margins": margins, "detectors": versions, "diagnose": DIAGNOSE_VERSION}
-    text = json.dumps(whole, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    whole = {"margins": margins, "labeller": labeller_version(built_in())}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def sources() -> str:
-    """SHA-256 over the code that judges: verdicts that are kept hold for this code alone."""
+    """SHA-256 over all that judges: verdicts that are kept hold for this code and model alone."""
     folder = Path(trials.__file__).parent
-    files = [folder / f"{name}.py" for name in JUDGING]
-    files += [one for room in JUDGING_ROOMS for one in sorted((folder / room).glob("*.py"))]
+    files = [folder / name for name in JUDGING]
+    for room in JUDGING_ROOMS:
+        files += [one for one in sorted((folder / room).iterdir()) if one.is_file()]
     return hashlib.sha256(b"".join(one.read_bytes() for one in files)).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """Rates with their intervals, and the page's other figures. Pure functions of plain numbers."""
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,17 +73,6 @@ def clustered(flags: Sequence[bool], clusters: Sequence[Hashable], seed: int = 0
     return Figure(float(hits.sum() / sizes.sum()), int(sizes.sum()), float(low), float(high))
 
 
-def macro_f1(pairs: Sequence[tuple[str, str]]) -> float:
-    """Mean F1 over the classes that occur in the truth; a pair is (true class, named class)."""
-    scores = []
-    for name in sorted({true for true, _ in pairs}):
-        hit = sum(true == named == name for true, named in pairs)
-        missed = sum(true == name != named for true, named in pairs)
-        wrong = sum(named == name != true for true, named in pairs)
-        scores.append(2 * hit / (2 * hit + missed + wrong))
-    return float(np.mean(scores)) if scores else math.nan
-
-
 def calibration_error(confidence: Sequence[float], right: Sequence[bool], bins: int = 10) -> float:
     """Expected calibration error over equal bins of confidence (Naeini et al. 2015)."""
     found, hit = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
@@ -96,19 +85,3 @@ def calibration_error(confidence: Sequence[float], right: Sequence[bool], bins: 
         if (place == index).any()
     ]
     return float(sum(gaps))
-
-
-def precision_at_half(recall: float, false_positives: float) -> float:
-    """Precision if half of all runs were ill."""
-    called = recall + false_positives
-    return recall / called if called > 0.0 else math.nan
-
-
-def worst(rates: Mapping[str, Figure], *, lowest: bool) -> tuple[str, Figure] | None:
-    """The group with the lowest, or the highest, rate."""
-    known = {name: one for name, one in rates.items() if one.n}
-    if not known:
-        return None
-    pick = min if lowest else max
-    name = pick(known, key=lambda one: known[one].value)
-    return name, known[name]
