@@ -128,7 +128,7 @@ class Client:
         return found
 
     def diagnose(self, log: "str | Path", **told: Any) -> dict[str, Any]:
-        """Label a foreign training log: a path, or its text; `told` as the command's options."""
+        """Label an external training log: a path, or its text; `told` as the command's options."""
         text = log.read_text() if isinstance(log, Path) else log
         found: dict[str, Any] = self.call("POST", "/api/diagnose", json={"log": text, **told})
         return found

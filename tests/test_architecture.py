@@ -38,6 +38,7 @@ ARROWS = {
     "trials/spec": DOMAIN + " source",
     "trials/store": DOMAIN,
     "trials/logs": DOMAIN,
+    "trials/log_files": DOMAIN + " logs",
     "trials/probes": "contract",
     "trials/detectors": "contract history detector evidence",
     "trials/workloads": "models/* datasets/* contract probes store seeding",

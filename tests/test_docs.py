@@ -83,6 +83,7 @@ def test_the_options_of_the_command_line_are_frozen():
         "explain": ["--json", "--store"],
         "diagnose": [
             "--classes",
+            "--components",
             "--epochs",
             "--floor",
             "--json",

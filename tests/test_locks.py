@@ -24,7 +24,7 @@ OPTIONAL = {
     "lightning": "trials/adapters/lightning.py",
     "mlflow": "service/export/mlflow.py",
     "pytorch_lightning": "trials/adapters/lightning.py",
-    "tensorboard": "trials/logs/events.py",
+    "tensorboard": "trials/log_files/tensorboard.py",
     "transformers": "trials/adapters/huggingface.py",
 }
 

@@ -1,6 +1,6 @@
 """The HTTP service: `sickbay serve`. Routes are thin; what they answer is in the rooms below.
 
-api_read      what there is: sweeps, trials, effects, reports, SQL, foreign logs
+api_read      what there is: sweeps, trials, effects, reports, SQL, external logs
 api_write     submit, stop, cancel, resume
 api_live      server-sent events         api_metrics   Prometheus
 api_guard     tokens, roles, hosts       api_errors    the one shape of errors

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sickbay.service.external_logs.judge import LogOptions
 from sickbay.service.external_logs.options import (
+    LogOptions,
     parse_classes,
     parse_floors,
     parse_names,
@@ -141,7 +141,7 @@ class DiagnoseBody(BaseModel):
 
 
 class Judged(Answer):
-    """The verdict on a foreign log, and what it rests on."""
+    """The verdict on an external log, and what it rests on."""
 
     label: str
     pathology: str | None

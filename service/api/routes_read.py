@@ -1,4 +1,4 @@
-"""Routes that read: sweeps, trials, epochs, findings, effects, reports, SQL, foreign logs."""
+"""Routes that read: sweeps, trials, epochs, findings, effects, reports, SQL, external logs."""
 
 import asyncio
 import json

@@ -5,135 +5,233 @@ the task becomes facts. The label is the one that a trial of ours with that hist
 with it goes what could not be judged for want of signals: a loss curve alone proves no skill.
 """
 
-import json
 import math
+import re
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from sickbay.trials.contract import FindingState, Health, Row, Severity, TaskFacts, TaskKind
+from sickbay.service.external_logs.facts import (
+    Known,
+    facts_of,
+    split_facts,
+    unused,
+    with_training_floor,
+)
+from sickbay.service.external_logs.log_findings import first_broken, log_findings
+from sickbay.service.external_logs.options import LogOptions, read_sidecar
+from sickbay.service.external_logs.verdict import (
+    Coverage,
+    coverage_of,
+    in_log_terms,
+    with_log_findings,
+    without_belief,
+)
+from sickbay.trials.contract import Row, TaskFacts
 from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import Diagnosis, diagnose
-from sickbay.trials.evidence.statistics import wilson_bounds
-from sickbay.trials.history import History, facts_from_json, facts_to_json
-from sickbay.trials.logs.evaluations import rows_of
-from sickbay.trials.logs.log import ForeignLog
-from sickbay.trials.logs.readers import read_log
-from sickbay.trials.logs.signal_names import Matched, match_names
+from sickbay.trials.history import History
+from sickbay.trials.log_files.files import read_raw
+from sickbay.trials.log_files.folders import Source, find_logs
+from sickbay.trials.logs.derived import completed, prepared
+from sickbay.trials.logs.evaluations import Evaluations, Place, evaluations_of
+from sickbay.trials.logs.log import ExternalLog, LogError, Record
+from sickbay.trials.logs.records import appended_runs, logs_of, with_vectors
+from sickbay.trials.logs.signal_names import Matched, is_clock, is_epoch, is_step, match_names
 
-CROSS_ENTROPY = "cross_entropy"
-RANKING = ("val_auroc", "val_auprc", "val_mcc", "val_scores_hist_pos")
-
-
-@dataclass(frozen=True)
-class LogOptions:
-    """What the user says about a log: names, the task, the floors, how long it was meant to run.
-
-    `floors` maps a signal to the loss of the best constant predictor, as a number or as the word
-    "cross_entropy", which asks for the entropy of `classes`. `running` says that the log still
-    grows, so that no detector may judge its end.
-    """
-
-    names: Mapping[str, str] = field(default_factory=dict)
-    task: TaskKind | None = None
-    classes: tuple[int, ...] = ()
-    floors: Mapping[str, float | str] = field(default_factory=dict)
-    val_n: int | None = None
-    epochs: int | None = None
-    running: bool = False
-    run: str | None = None
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """What the fatal detectors could do: names, and for those that could not judge, why."""
-
-    judged: tuple[str, ...]
-    open: Mapping[str, str]
-    not_applicable: tuple[str, ...]
+MIXTURE_NAMES = ("mixture_weights", "mixture_weight", "weights", "weight", "w", "pi", "alpha")
+SUM_SLACK = 0.02  # of weights that were rounded
+NOT_SUGGESTED = re.compile(r"lr|learning|rate|epoch|step|mem|param", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict on a foreign log, and everything that it rests on."""
+    """The verdict on an external log, and everything that it rests on.
 
-    log: ForeignLog
+    `onset` is where in the log the pathology begins, in the log's own epoch or step. `earlier` are
+    the judgements of runs to which this one was appended, in the same file.
+    """
+
+    log: ExternalLog
     matched: Matched
     history: History
     diagnosis: Diagnosis
     coverage: Coverage
+    onset: Place | None
     remarks: tuple[str, ...]
     assumptions: tuple[str, ...]
+    earlier: tuple["Judgement", ...] = ()
 
 
-def judge_log(path: Path, told: LogOptions, detectors: Sequence[Detector]) -> Judgement:
-    """Read a log and judge it; pure but for the reading, and nothing is stored.
+def judge_log(path: Path, options: LogOptions, detectors: Sequence[Detector]) -> Judgement:
+    """Read the log of one run and judge it; pure but for the reading, and nothing is stored.
 
-    Raises LogError for a log that cannot be read and ValueError for what was told wrongly.
+    Raises LogError for a log that cannot be read, in which nothing is recognised, or that holds
+    several runs of which `options.run` chooses none; ValueError for options that make no sense.
     """
-    log = read_log(path, told.run)
-    names = list(dict.fromkeys(name for record in log.records for name in record))
-    signals = {
-        one
-        for detector in detectors
-        for entry in (*detector.signals, *detector.optional_signals)
-        for one in entry.split("|")
-    }
-    matched = match_names(names, told.names, signals)
-    rows, remarks = rows_of(log.records, matched)
-    facts, assumptions = facts_of(log, told, rows)
-    last = rows[-1].epoch if rows else 0
-    planned = max(told.epochs or last, last)
-    history = History(rows, facts, planned, finished=not told.running)
+    found = [one for source in find_logs(path) for one in judge_source(source, options, detectors)]
+    if len(found) > 1:
+        runs = ", ".join(str(one.log.run) for one in found)
+        raise LogError(f"{path} holds {len(found)} runs ({runs}): choose one by --run")
+    return found[0]
+
+
+def judge_source(
+    source: Source, options: LogOptions, detectors: Sequence[Detector]
+) -> list[Judgement]:
+    """Judge a file, or a folder that is one run: a judgement for each run that it holds.
+
+    Of runs that were appended to one another the last one is judged, with the others beside it.
+    """
+    options = options.over(read_sidecar(source.path))
+    logs = [one for raw in read_raw(source.path, None) for one in logs_of(raw, str(source.path))]
+    if len(logs) == 1 and logs[0].run is None:
+        logs = [replace(logs[0], run=source.run)]
+    return [_judge_appended(log, options, detectors) for log in _chosen(logs, options, source)]
+
+
+def _chosen(
+    logs: Sequence[ExternalLog], options: LogOptions, source: Source
+) -> Sequence[ExternalLog]:
+    named = [log for log in logs if options.run is not None and log.run == options.run]
+    if options.run is None or named:
+        return named or logs
+    if len(logs) == 1:  # it may name a run that was appended
+        return logs
+    names = ", ".join(str(log.run) for log in logs)
+    raise LogError(f"{source.path} holds no run {options.run!r}; it has {names}")
+
+
+def _judge_appended(
+    log: ExternalLog, options: LogOptions, detectors: Sequence[Detector]
+) -> Judgement:
+    runs = appended_runs(log)
+    if len(runs) == 1:
+        if options.run not in {None, log.run}:
+            raise LogError(f"{log.path} holds one run only, and none is called {options.run!r}")
+        return _judge(replace(runs[0], run=log.run), options, detectors)
+    if options.run is not None and options.run != log.run:
+        chosen = [run for run in runs if run.run == options.run]
+        if not chosen:
+            raise LogError(
+                f"{log.path} holds no run {options.run!r}; runs 1 to {len(runs)} were appended"
+            )
+        return _judge(chosen[0], options, detectors)
+    judged = [_judge(run, options, detectors) for run in runs]
+    last, earlier = judged[-1], tuple(judged[:-1])
+    told = "; ".join(f"run {one.log.run}: {verdict_words(one)}" for one in earlier)
+    remark = (
+        f"{len(runs)} runs were appended to this log: its epochs or steps begin anew. The last one "
+        f"is judged ({told}; --run 1 judges the first)"
+    )
+    return replace(last, remarks=(remark, *last.remarks), earlier=earlier)
+
+
+def _judge(log: ExternalLog, options: LogOptions, detectors: Sequence[Detector]) -> Judgement:
+    if not any(log.records):
+        raise LogError(f"{log.path} was read as {log.kind}, but holds no numbers")
+    own_options, own_facts = split_facts(log.facts)
+    options = options.over(own_options)
+    signals = signal_names(detectors)
+    bases = [*signals, *options.names, *MIXTURE_NAMES]
+    vectors, lengths = with_vectors(log.records, bases)
+    names, counts = _names(vectors)
+    mapping = dict(options.names) | _mixture_weights(vectors, options.names)
+    matched = match_names(names, mapping, signals, counts)
+    if not (set(matched.taken) - {"val_n"} or matched.losses or matched.gradients):
+        raise LogError(_nothing_recognised(log, names))
+    records, used, notes = prepared(vectors, matched)
+    made = evaluations_of(records, used)
+    rows, known, derived = _with_facts(made.rows, own_facts, options)
+    present = {name for row in rows for name in row.signals}
+    idle = [*unused(options, present), *_idle_epochs(options, made)]
+    history = _history(rows, known, options, made)
     diagnosis = diagnose(history, detectors)
-    if any("assumed" in one for one in assumptions):
-        diagnosis = _without_belief(diagnosis, history, detectors)
+    if known.assumed_floor:
+        diagnosis = without_belief(diagnosis, history, detectors)
+    diagnosis, onset = in_log_terms(diagnosis, made)
+    found = log_findings(records, used, known.facts.floors)
+    diagnosis, onset = with_log_findings(diagnosis, onset, found, first_broken(records, used))
+    folded = [f"{n} columns {base!r}_0, _1, … are one vector" for base, n in lengths.items()]
     return Judgement(
         log=log,
         matched=matched,
         history=history,
         diagnosis=diagnosis,
-        coverage=_coverage(diagnosis, detectors),
-        remarks=(*log.remarks, *remarks),
-        assumptions=assumptions,
+        coverage=coverage_of(diagnosis, detectors),
+        onset=onset,
+        remarks=(
+            *(*log.remarks, *matched.remarks, *folded, *notes),
+            *(*made.remarks, *derived, *idle),
+        ),
+        assumptions=known.assumptions,
     )
 
 
-def facts_of(
-    log: ForeignLog, told: LogOptions, rows: Sequence[Row]
-) -> tuple[TaskFacts, tuple[str, ...]]:
-    """What is known about the task: from the log itself, then from the user, then assumed."""
-    facts = _own_facts(log)
-    assumptions: list[str] = []
-    kind = told.task or facts.kind
-    if told.classes and kind is TaskKind.UNKNOWN:
-        kind = TaskKind.BINARY if len(told.classes) == 2 else TaskKind.MULTICLASS
-    if kind is TaskKind.UNKNOWN and any(name in row.signals for row in rows for name in RANKING):
-        kind = TaskKind.BINARY
-        assumptions.append("a ranking measure was logged: taken as a binary task (--task says)")
-    floors = dict(facts.floors) | {name: _floor(value, told) for name, value in told.floors.items()}
-    entropic = kind in {TaskKind.BINARY, TaskKind.MULTICLASS}
-    if told.classes and "val_loss" not in floors and entropic:
-        floors["val_loss"] = entropy(told.classes)
-        assumptions.append(
-            f"the loss is assumed to be the plain cross-entropy, whose best constant predictor has "
-            f"{floors['val_loss']:.4f} nats on these classes; say --floor cross_entropy if it is, "
-            "or --floor NUMBER"
-        )
-    n = dict(facts.n) | ({} if told.val_n is None else {"val": told.val_n})
-    made = replace(
-        facts, kind=kind, floors=floors, n=n, class_counts=told.classes or facts.class_counts
+def signal_names(detectors: Sequence[Detector]) -> set[str]:
+    """Every signal that one of these detectors reads."""
+    return {
+        name
+        for detector in detectors
+        for entry in (*detector.signals, *detector.optional_signals)
+        for name in entry.split("|")
+    }
+
+
+def _names(records: Sequence[Record]) -> tuple[list[str], dict[str, int]]:
+    counts = Counter(name for record in records for name in record)
+    return list(dict.fromkeys(name for record in records for name in record)), dict(counts)
+
+
+def _mixture_weights(records: Sequence[Record], names: Mapping[str, str]) -> dict[str, str]:
+    """A vector that is called like weights and sums to one is a mixture's."""
+    if "mixture_weights" in names.values():
+        return {}
+    for name in MIXTURE_NAMES:
+        values = [record[name] for record in records if name in record]
+        if values and all(isinstance(v, tuple) and abs(sum(v) - 1.0) < SUM_SLACK for v in values):
+            return {name: "mixture_weights"}
+    return {}
+
+
+def _with_facts(
+    rows: Sequence[Row], own: TaskFacts, options: LogOptions
+) -> tuple[tuple[Row, ...], Known, tuple[str, ...]]:
+    """The rows with all that follows from them, and the facts that follow from those."""
+    first = facts_of(own, options, rows)
+    made, derived = completed(rows, first.facts)
+    rows, known = with_training_floor(made, facts_of(own, options, made))
+    return tuple(rows), known, derived
+
+
+def _history(rows: Sequence[Row], known: Known, options: LogOptions, made: Evaluations) -> History:
+    """The history; a plan in epochs becomes one in evaluations where the log counts those."""
+    last = rows[-1].epoch if rows else 0
+    planned = options.epochs or last
+    if not made.own_epochs and rows and options.epochs:
+        reached = made.places[last].epoch
+        planned = math.ceil(len(rows) * options.epochs / reached) if reached else last
+    return History(rows, known.facts, max(planned, last), finished=not options.running)
+
+
+def _idle_epochs(options: LogOptions, made: Evaluations) -> list[str]:
+    counts = made.own_epochs or any(place.epoch for place in made.places.values())
+    return [] if options.epochs is None or counts else ["--epochs: the log counts no epochs"]
+
+
+def _nothing_recognised(log: ExternalLog, names: Sequence[str]) -> str:
+    """The columns, and the line to type."""
+    candidates = [n for n in names if not (is_epoch(n) or is_step(n) or is_clock(n))]
+    likely = [n for n in candidates if not NOT_SUGGESTED.search(n)] or candidates or list(names)
+    pair = shlex.quote(f"{likely[0]}=train_loss")
+    return (
+        f"{log.path} was read as {log.kind}, but no column is recognised as a loss or another "
+        f"signal. Columns: {', '.join(names)}. Say which is which, for example: "
+        f"sickbay diagnose {shlex.quote(log.path)} --map {pair}"
     )
-    return made, tuple(assumptions)
-
-
-def entropy(classes: Sequence[int]) -> float:
-    """Cross-entropy of the best constant predictor, in nats: the entropy of the class shares."""
-    total = sum(classes)
-    return -sum(count / total * math.log(count / total) for count in classes if count)
 
 
 def as_plain(judgement: Judgement) -> dict[str, Any]:
@@ -141,11 +239,16 @@ def as_plain(judgement: Judgement) -> dict[str, Any]:
     label = judgement.diagnosis.label
     facts = judgement.history.facts
     return {
+        "file": judgement.log.path,
+        "run": judgement.log.run,
         "read_as": judgement.log.kind,
         "evaluations": len(judgement.history),
         "label": label.health.value,
         "pathology": label.pathology,
-        "onset_epoch": label.onset_epoch,
+        "onset_epoch": onset_number(judgement.onset),
+        "onset": None if judgement.onset is None else str(judgement.onset),
+        "onset_step": None if judgement.onset is None else judgement.onset.step,
+        "confidence": confidence(judgement.diagnosis),
         "reason": label.reason,
         "remedy": label.remedy,
         "contributing": list(label.contributing),
@@ -154,77 +257,46 @@ def as_plain(judgement: Judgement) -> dict[str, Any]:
         "could_not_judge": dict(judgement.coverage.open),
         "not_applicable": list(judgement.coverage.not_applicable),
         "taken": dict(judgement.matched.taken),
+        "terms": {signal: list(names) for signal, names in judgement.matched.parts.items()},
         "passed_over": list(judgement.matched.passed_over),
-        "left_out": list(judgement.matched.own),
-        "facts": {"task": facts.kind.value, "floors": dict(facts.floors), "n": dict(facts.n)},
+        "left_out": list(judgement.matched.unread),
+        "facts": {
+            "task": facts.kind.value,
+            "floors": dict(facts.floors),
+            "classes": list(facts.class_counts),
+            "components": facts.components,
+            "n": dict(facts.n),
+        },
         "assumptions": list(judgement.assumptions),
         "remarks": list(judgement.remarks),
         "findings": [vars(finding) for finding in judgement.diagnosis.findings],
+        "earlier_runs": [
+            {"run": one.log.run, "label": verdict_words(one)} for one in judgement.earlier
+        ],
         "labeller_version": label.labeller_version,
         "label_hash": label.label_hash,
     }
 
 
-def _own_facts(log: ForeignLog) -> TaskFacts:
-    if not log.facts:
-        return TaskFacts()
-    known = json.loads(facts_to_json(TaskFacts()))
-    return facts_from_json(json.dumps(known | {k: v for k, v in log.facts.items() if k in known}))
+def onset_number(place: Place | None) -> float | None:
+    """The log's own epoch at a place, its step where it counts no epochs, else the record."""
+    if place is None:
+        return None
+    value = place.epoch if place.epoch is not None else place.step
+    value = float(place.record) if value is None else value
+    return int(value) if value == int(value) else value
 
 
-def _floor(value: float | str, told: LogOptions) -> float:
-    if not isinstance(value, str):
-        return value
-    if value != CROSS_ENTROPY:
-        raise ValueError(f"--floor {value}: give a number, or {CROSS_ENTROPY} beside --classes")
-    if not told.classes:
-        raise ValueError(f"--floor {CROSS_ENTROPY} needs the class counts: --classes 90,10")
-    return entropy(told.classes)
+def confidence(diagnosis: Diagnosis) -> float | None:
+    """The probability with which the label stands: that of the finding which gave it."""
+    cause = diagnosis.label.pathology
+    found = (f for f in diagnosis.findings if f.detector == cause and f.confidence is not None)
+    return next((finding.confidence for finding in found), None)
 
 
-def _without_belief(
-    diagnosis: Diagnosis, history: History, detectors: Sequence[Detector]
-) -> Diagnosis:
-    """A floor that was only assumed proves no skill, unless ranking or accuracy prove it as well.
-
-    A focal or otherwise weighted loss lies far below the plain entropy without any skill at all.
-    """
-    label, facts = diagnosis.label, history.facts
-    if label.health is not Health.HEALTHY or _accuracy_proves(history):
-        return diagnosis
-    unassumed = replace(facts, floors={k: v for k, v in facts.floors.items() if k != "val_loss"})
-    without = History(history.rows(), unassumed, history.epochs_planned, finished=history.finished)
-    if diagnose(without, detectors).label.health is Health.HEALTHY:
-        return diagnosis
-    reason = (
-        "Skill is not proven: the floor of the loss is only assumed. --floor cross_entropy (or its "
-        f"number) settles it. With the assumed one: {label.reason}"
-    )
-    return replace(diagnosis, label=replace(label, health=Health.INCONCLUSIVE, reason=reason))
-
-
-def _accuracy_proves(history: History) -> bool:
-    """Whether the last three accuracies are provably over the share of the largest class."""
-    counts, n = history.facts.class_counts, history.facts.n.get("val")
-    last = history.column("val_accuracy")[-3:]
-    if not n or not len(last) or not np.isfinite(last).all():
-        return False
-    lower, _ = wilson_bounds(np.round(last.min() * n), n)
-    return bool(lower > max(counts) / sum(counts))
-
-
-def _coverage(diagnosis: Diagnosis, detectors: Sequence[Detector]) -> Coverage:
-    fatal = {detector.name for detector in detectors if detector.severity is Severity.FATAL}
-    findings = [finding for finding in diagnosis.findings if finding.detector in fatal]
-    lacking = (FindingState.MISSING_SIGNAL, FindingState.INSUFFICIENT_EVIDENCE)
-    return Coverage(
-        judged=tuple(
-            one.detector
-            for one in findings
-            if one.state not in {*lacking, FindingState.NOT_APPLICABLE}
-        ),
-        open={one.detector: one.reason for one in findings if one.state in lacking},
-        not_applicable=tuple(
-            one.detector for one in findings if one.state is FindingState.NOT_APPLICABLE
-        ),
-    )
+def verdict_words(judgement: Judgement) -> str:
+    """`pathological (non_finite, since step 40)`, `healthy`, `inconclusive`."""
+    label = judgement.diagnosis.label
+    cause = [label.pathology] if label.pathology else []
+    since = [f"since {judgement.onset}"] if judgement.onset is not None else []
+    return label.health.value + (f" ({', '.join([*cause, *since])})" if cause else "")

@@ -1,25 +1,43 @@
-"""The values of a foreign log: its records as they were logged, and the error of a bad log."""
+"""The values of an external log: raw rows, records of numbers, and the error of a bad log."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+Raw = Mapping[str, Any]  # a row as it stands in the file: numbers, text, lists, mappings
 Number = float | tuple[float, ...]
 Record = Mapping[str, Number]
 
 
 class LogError(ValueError):
-    """The log cannot be read; the message names the file and says what would be."""
+    """The log cannot be read; the message names the file and says what can be."""
 
 
 @dataclass(frozen=True)
-class ForeignLog:
-    """The records of a log, what kind of log it was taken for, and remarks about the reading.
+class RawLog:
+    """What a reader hands on: the format, the rows in the order of the log, remarks on the reading.
 
-    `facts` is what the log itself says about the task (only Sickbay's own adapters write that).
+    `facts` is what the log itself says about the task, `run` the run's name where the file or
+    folder holds several.
+    """
+
+    kind: str
+    rows: tuple[Raw, ...]
+    remarks: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    run: str | None = None
+
+
+@dataclass(frozen=True)
+class ExternalLog:
+    """A log as records of numbers, a record being what was logged at one moment.
+
+    A value that was not logged is absent; NaN and infinity are values.
     """
 
     kind: str
     records: tuple[Record, ...]
     remarks: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    run: str | None = None
+    path: str = ""

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from sickbay.service.cli.app import app
 
-LOG = "epoch,loss,val_loss\n" + "".join(f"{e},0.7,0.6931\n" for e in range(40))
+LOG = "epoch,loss,val_loss\n" + "".join(f"{e},0.7,0.693{e % 2}\n" for e in range(40))
 
 
 def call(*words):
@@ -42,7 +42,7 @@ def test_json_and_flags(log):
     ("flags", "message"),
     [
         (["--map", "loss"], "write it as mine=val_loss"),
-        (["--map", "x=val_loss"], "the log has no 'x'"),
+        (["--map", "x=val_loss"], "the log has no column 'x'"),
         (["--task", "ranking"], "it is one of binary, multiclass"),
         (["--classes", "90"], "separated by commas"),
         (["--classes", "a,b"], "separated by commas"),

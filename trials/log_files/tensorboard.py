@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sickbay.trials.logs.log import LogError, Number, Record
+from sickbay.trials.logs.log import LogError, RawLog
 
 PATTERN = "*tfevents*"
 
@@ -13,14 +13,14 @@ def event_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob(PATTERN) if file.is_file())
 
 
-def read_events(path: Path) -> tuple[Record, ...]:
+def read_events(path: Path) -> RawLog:
     """Every scalar of an event file, or of all those in a folder, as records ordered by step.
 
     A file in a folder below (Keras writes `train` and `validation`) lends its tags that folder's
     name. Raises LogError without TensorBoard, and for files that hold no scalar.
     """
     files = event_files(path) if path.is_dir() else [path]
-    by_step: dict[int, dict[str, Number]] = {}
+    by_step: dict[int, dict[str, float]] = {}
     for file in files:
         below = file.parent.relative_to(path).as_posix() if path.is_dir() else "."
         prefix = "" if below == "." else f"{below}/"
@@ -28,7 +28,7 @@ def read_events(path: Path) -> tuple[Record, ...]:
             by_step.setdefault(step, {"step": float(step)})[prefix + tag] = value
     if not by_step:
         raise LogError(f"{path} holds no scalars: TensorBoard events were read, but no number")
-    return tuple(by_step[step] for step in sorted(by_step))
+    return RawLog("TensorBoard events", tuple(by_step[step] for step in sorted(by_step)))
 
 
 def _scalars(file: Path) -> list[tuple[str, int, float]]:

@@ -1,0 +1,64 @@
+"""Many logs at once: found in files and folders, judged in a pool of processes, in their order."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sickbay.service.external_logs.judge import as_plain, judge_source
+from sickbay.service.external_logs.options import LogOptions
+from sickbay.trials.log_files.folders import Source, find_logs
+from sickbay.trials.registry import all_detectors
+
+ALONE = 8  # up to so many logs are judged here: processes take longer to start
+CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A log that could not be judged, and why."""
+
+    file: str
+    error: str
+
+
+Outcome = dict[str, Any] | Failure
+
+
+def sources_of(paths: Sequence[Path], run: str | None = None) -> tuple[list[Source], list[Failure]]:
+    """The runs that lie at these paths, and the paths at which none lies; `run` chooses one."""
+    found: list[Source] = []
+    failures = []
+    for path in paths:
+        try:
+            found += find_logs(path)
+        except ValueError as error:
+            failures.append(Failure(str(path), str(error)))
+    named = [source for source in found if run is not None and source.run == run]
+    return named or found, failures
+
+
+def judge_many(sources: Sequence[Source], options: LogOptions) -> Iterator[Outcome]:
+    """Judge every source, in their order, as plain data; what cannot be judged is a Failure.
+
+    Without findings, which would be thirty for each.
+    """
+    work = partial(_judge_one, options=options)
+    if len(sources) <= ALONE:
+        for source in sources:
+            yield from work(source)
+        return
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for outcomes in pool.map(work, sources, chunksize=CHUNK):
+            yield from outcomes
+
+
+def _judge_one(source: Source, options: LogOptions) -> list[Outcome]:
+    try:
+        judged = judge_source(source, options, all_detectors())
+    except ValueError as error:
+        return [Failure(str(source.path), str(error))]
+    return [{k: v for k, v in as_plain(one).items() if k != "findings"} for one in judged]

@@ -1,0 +1,132 @@
+"""The verdict on an external log: the detectors' diagnosis in the log's own terms.
+
+The detectors count evaluations; a log counts epochs or steps. And some things only its records
+show: in which column a number first was not finite, a loss that repeats itself.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sickbay.service.external_logs.log_findings import LogFinding
+from sickbay.trials.contract import FindingState, Health, Severity
+from sickbay.trials.detector import Detector
+from sickbay.trials.diagnosis.diagnose import Diagnosis, diagnose
+from sickbay.trials.evidence.statistics import wilson_bounds
+from sickbay.trials.history import History
+from sickbay.trials.logs.evaluations import Evaluations, Place
+
+EPOCH_WORDS = re.compile(r"\bepoch (\d+)\b")
+NON_FINITE = "non_finite"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What the fatal detectors could do: names, and for those that could not judge, why."""
+
+    judged: tuple[str, ...]
+    open: Mapping[str, str]
+    not_applicable: tuple[str, ...]
+
+
+def in_log_terms(diagnosis: Diagnosis, made: Evaluations) -> tuple[Diagnosis, Place | None]:
+    """The diagnosis with the log's own epochs or steps in its sentences, and where it begins."""
+    label = diagnosis.label
+    onset = None if label.onset_epoch is None else made.places.get(label.onset_epoch)
+    findings = tuple(
+        replace(finding, reason=_in_places(finding.reason, made)) for finding in diagnosis.findings
+    )
+    return Diagnosis(replace(label, reason=_in_places(label.reason, made)), findings), onset
+
+
+def with_log_findings(
+    diagnosis: Diagnosis,
+    onset: Place | None,
+    found: Sequence[LogFinding],
+    broken: tuple[str, Place] | None,
+) -> tuple[Diagnosis, Place | None]:
+    """The diagnosis with what the records show, and where the pathology begins by them.
+
+    `broken` is the column, and the place in it, of the first number that is not finite. A fatal
+    finding of the records decides where the detectors found nothing fatal.
+    """
+    label = diagnosis.label
+    findings = diagnosis.findings + tuple(one.finding for one in found)
+    fatal = next((one for one in found if one.finding.severity is Severity.FATAL), None)
+    if label.pathology == NON_FINITE and broken is not None:
+        name, onset = broken
+        label = replace(label, reason=f"{label.reason} First seen in {name!r}, at {onset}.")
+    elif label.health is not Health.PATHOLOGICAL and fatal is not None:
+        onset = fatal.place
+        label = replace(
+            label,
+            health=Health.PATHOLOGICAL,
+            pathology=fatal.finding.detector,
+            reason=f"{fatal.finding.reason} It began at {onset}.",
+            remedy=fatal.finding.remedy,
+        )
+    return Diagnosis(label, findings), onset
+
+
+def _in_places(text: str, made: Evaluations) -> str:
+    if made.own_epochs:
+        return text
+    return EPOCH_WORDS.sub(lambda hit: str(made.places.get(int(hit[1]), hit[0])), text)
+
+
+def without_belief(
+    diagnosis: Diagnosis, history: History, detectors: Sequence[Detector]
+) -> Diagnosis:
+    """A floor that was only assumed proves no skill, unless ranking or accuracy prove it as well.
+
+    A focal or otherwise weighted loss lies far below the plain entropy without any skill at all.
+    """
+    label, facts = diagnosis.label, history.facts
+    if label.health is not Health.HEALTHY or _accuracy_proves(history):
+        return diagnosis
+    unassumed = replace(facts, floors={k: v for k, v in facts.floors.items() if k != "val_loss"})
+    without = History(history.rows(), unassumed, history.epochs_planned, finished=history.finished)
+    if diagnose(without, detectors).label.health is Health.HEALTHY:
+        return diagnosis
+    reason = (
+        "Skill is not proven: the floor of the loss is only assumed. --floor cross_entropy (or its "
+        f"number) settles it. With the assumed one: {label.reason}"
+    )
+    return replace(diagnosis, label=replace(label, health=Health.INCONCLUSIVE, reason=reason))
+
+
+def _accuracy_proves(history: History) -> bool:
+    """Whether the last three accuracies are provably over the share of the largest class."""
+    counts, n = history.facts.class_counts, history.facts.n.get("val")
+    last = history.column("val_accuracy")[-3:]
+    if not n or not counts or not len(last) or not np.isfinite(last).all():
+        return False
+    lower, _ = wilson_bounds(np.round(last.min() * n), n)
+    return bool(lower > max(counts) / sum(counts))
+
+
+def coverage_of(diagnosis: Diagnosis, detectors: Sequence[Detector]) -> Coverage:
+    """Which fatal detectors judged; one that the records answered for is not open."""
+    fatal = {detector.name for detector in detectors if detector.severity is Severity.FATAL}
+    findings = [finding for finding in diagnosis.findings if finding.detector in fatal]
+    lacking = (FindingState.MISSING_SIGNAL, FindingState.INSUFFICIENT_EVIDENCE)
+    fired = {one.detector for one in findings if one.state is FindingState.FIRED}
+    return Coverage(
+        judged=tuple(
+            dict.fromkeys(
+                one.detector
+                for one in findings
+                if one.state not in {*lacking, FindingState.NOT_APPLICABLE}
+            )
+        ),
+        open={
+            one.detector: one.reason
+            for one in findings
+            if one.state in lacking and one.detector not in fired
+        },
+        not_applicable=tuple(
+            one.detector for one in findings if one.state is FindingState.NOT_APPLICABLE
+        ),
+    )

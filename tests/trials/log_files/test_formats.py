@@ -1,0 +1,170 @@
+"""Every format becomes the same records; what cannot be read says so, with its path."""
+
+import json
+import math
+
+import pytest
+from external_logs import csv_of, read, write
+
+from sickbay.trials.log_files.files import read_raw
+from sickbay.trials.log_files.folders import find_logs
+from sickbay.trials.logs.evaluations import evaluations_of
+from sickbay.trials.logs.log import LogError
+from sickbay.trials.logs.records import logs_of
+from sickbay.trials.logs.signal_names import match_names
+
+
+def rows(path, **names):
+    log = read(path)
+    columns = list(dict.fromkeys(name for record in log.records for name in record))
+    made = evaluations_of(log.records, match_names(columns, names, set()))
+    return made.rows, made.remarks
+
+
+def test_lightnings_csv_has_training_and_validation_on_lines_of_their_own(tmp_path):
+    text = "epoch,step,train_loss_epoch,val_loss\n0,9,,0.5\n0,9,0.6,\n1,19,,0.4\n1,19,0.5,\n"
+    found, _ = rows(write(tmp_path, "metrics.csv", text))
+    assert [(row.epoch, row.step, dict(row.signals)) for row in found] == [
+        (0, 9, {"val_loss": 0.5, "train_loss": 0.6}),
+        (1, 19, {"val_loss": 0.4, "train_loss": 0.5}),
+    ]
+
+
+def test_a_hugging_face_trainer_state_logs_by_steps(tmp_path):
+    history = [
+        {"epoch": 0.5, "loss": 0.9, "grad_norm": 2.0, "step": 5},
+        {"epoch": 1.0, "loss": 0.7, "grad_norm": 1.0, "step": 10},
+        {"epoch": 1.0, "eval_loss": 0.6, "eval_accuracy": 0.8, "step": 10},
+        {"epoch": 1.5, "loss": 0.5, "grad_norm": float("nan"), "step": 15},
+        {"epoch": 2.0, "eval_loss": 0.5, "eval_accuracy": 0.9, "step": 20},
+    ]
+    path = write(tmp_path, "trainer_state.json", json.dumps({"log_history": history}))
+    found, remarks = rows(path)
+    assert [row.step for row in found] == [10, 20]
+    first, second = (row.signals for row in found)
+    assert first["train_loss"] == pytest.approx(0.8)
+    assert first["train_loss_se"] == pytest.approx(0.1)
+    assert (first["grad_norm_p50"], first["grad_norm_max"]) == (2.0, 2.0)
+    assert math.isnan(second["grad_norm_max"])
+    assert "counted by validation numbers" in remarks[-1]
+
+
+def test_a_keras_history_is_columns(tmp_path):
+    columns = {"loss": [0.7, 0.5], "accuracy": [50, 75], "val_loss": [0.8, float("inf")]}
+    found, remarks = rows(write(tmp_path, "history.json", json.dumps(columns)))
+    assert [row.signals["val_loss"] for row in found] == [0.8, math.inf]
+    assert [row.signals["train_accuracy"] for row in found] == [0.5, 0.75]
+    assert "'accuracy' was read as per cent" in remarks
+
+
+def test_json_lines_keep_nan_words_and_vectors_and_survive_a_torn_last_line(tmp_path):
+    lines = ['{"epoch": 1, "val_loss": "NaN", "val_confusion": [1, 2, 3, 4]}', '{"epoch": 2, "va']
+    log = read(write(tmp_path, "log.jsonl", "\n".join(lines)))
+    assert math.isnan(log.records[0]["val_loss"])
+    assert log.records[0]["val_confusion"] == (1.0, 2.0, 3.0, 4.0)
+    assert log.remarks == ("line 2, the last one, is cut off and was left out",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("log.jsonl", '{"epoch": 1, "val_loss": 1}\n{"epoch": 2, "val_loss": null}\n'),
+        ("log.csv", ",epoch,val_loss\n0,1,1.0\n1,2,\n"),
+    ],
+)
+def test_nulls_and_empty_cells_are_gaps_and_are_counted(tmp_path, name, text):
+    log = read(write(tmp_path, name, text))
+    assert [dict(record) for record in log.records] == [
+        {"epoch": 1.0, "val_loss": 1.0},
+        {"epoch": 2.0},
+    ]
+    assert "1 empty cells or nulls ('val_loss': 1)" in log.remarks[0]
+    assert "write NaN" in log.remarks[0]
+
+
+def test_tunes_results_are_nested_and_counted_by_iteration(tmp_path):
+    lines = [
+        {"training_iteration": i, "config": {"lr": 0.1}, "val_loss": 1.0 / i, "done": False}
+        for i in (1, 2, 3)
+    ]
+    found, _ = rows(write(tmp_path, "result.json", "\n".join(map(json.dumps, lines))))
+    assert [(row.epoch, row.signals["val_loss"]) for row in found] == [
+        (1, 1.0),
+        (2, 0.5),
+        (3, 1 / 3),
+    ]
+
+
+def test_a_wandb_chart_names_its_run_in_every_column(tmp_path):
+    head = "Step,brisk-1 - val_loss,brisk-1 - val_loss__MIN,calm-2 - val_loss\n"
+    path = write(tmp_path, "wandb.csv", head + "0,0.5,0.4,0.7\n1,0.4,0.4,0.6\n")
+    raw = read_raw(path)
+    assert [one.run for one in raw] == ["brisk-1", "calm-2"]
+    (log,) = logs_of(raw[1], str(path))
+    assert [record["val_loss"] for record in log.records] == [0.7, 0.6]
+
+
+def test_an_mlflow_metrics_folder(tmp_path):
+    write(tmp_path, "metrics/val_loss", "1700000000 0.5 0\n1700000001 nan 1\n")
+    write(tmp_path, "metrics/train/loss", "1700000000 0.6 0\n1700000001 0.5 1\n")
+    for folder in (tmp_path, tmp_path / "metrics"):
+        (source,) = find_logs(folder)
+        log = read(source.path)
+        assert log.kind == "an MLflow run"
+        assert log.records[0] == {"step": 0.0, "train/loss": 0.6, "val_loss": 0.5}
+        assert math.isnan(log.records[1]["val_loss"])
+
+
+def test_tensorboard_events_of_a_real_writer(tmp_path):
+    from tensorboardX import SummaryWriter
+
+    for split, base in (("train", 0.5), ("validation", 0.6)):
+        with SummaryWriter(str(tmp_path / split)) as writer:
+            for step in range(3):
+                writer.add_scalar("epoch_loss", base - 0.1 * step, step)
+            writer.add_text("note", "no number")
+    found, _ = rows(tmp_path)
+    assert [row.signals["train_loss"] for row in found] == pytest.approx([0.5, 0.4, 0.3])
+    assert [row.signals["val_loss"] for row in found] == pytest.approx([0.6, 0.5, 0.4])
+    file = next((tmp_path / "train").iterdir())
+    assert [r["epoch_loss"] for r in read(file).records] == pytest.approx([0.5, 0.4, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "", "is empty"),
+        ("a.csv", "hello world, this is\n", "holds no numbers"),
+        ("a.csv", "###\n1\n", "holds no numbers"),
+        ("a.csv", "loss,loss\n1,2\n", "two columns are called 'loss'"),
+        ("a.json", '["a", "b"]', "not of objects or numbers"),
+        ("metrics/loss", "1 x 3\n", "expected `timestamp value step`"),
+    ],
+)
+def test_a_bad_log_says_what_is_wrong(tmp_path, name, text, message):
+    path = write(tmp_path, name, text)
+    with pytest.raises(LogError, match=message) as error:
+        read(path.parent if "/" in name else path)
+    assert str(path) in str(error.value)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"\x80\x02\xff\xfe\x00")
+    with pytest.raises(LogError, match="is no text"):
+        read(path)
+    with pytest.raises(LogError, match="there is no file"):
+        read(tmp_path / "nothing.csv")
+
+
+def test_thousands_of_steps_without_validation_become_few_evaluations(tmp_path):
+    text = csv_of({"step": range(5000), "loss": [1.0] * 2500 + [0.5] * 2500})
+    found, remarks = rows(write(tmp_path, "steps.csv", text))
+    assert len(found) == 500
+    assert found[0].signals == {
+        "train_loss": 1.0,
+        "train_loss_se": 0.0,
+        "nonfinite_loss_steps": 0.0,
+    }
+    assert found[-1].step == 4999
+    assert "one each 10 records" in remarks[-1]

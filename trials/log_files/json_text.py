@@ -1,0 +1,139 @@
+"""JSON and JSON lines: a row an object, columns of lists, Trainer states, boosting results.
+
+W&B history, Tune's result.json, mmdetection's log.json, DeiT's log.txt, trainer_state.json, a
+Keras History, evals_result, `{"train_losses": […]}`, a bare list, pandas' to_json
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sickbay.trials.logs.cells import is_gap, number
+from sickbay.trials.logs.log import LogError, RawLog
+from sickbay.trials.logs.signal_names import is_epoch, is_step
+
+MOST_BROKEN = 0.5  # share of lines that may be no JSON
+
+
+def read_json(path: Path, text: str) -> RawLog | None:
+    """Read JSON of any of these shapes; None if it is none. Raises LogError for what holds no rows.
+
+    Of JSON lines a last one that is cut off, and single lines that are no JSON, are left out and
+    remarked.
+    """
+    try:
+        whole = json.loads(text)
+    except json.JSONDecodeError:
+        return _json_lines(text)
+    return _shape(path, whole)
+
+
+def _shape(path: Path, whole: Any) -> RawLog:
+    if isinstance(whole, list):
+        return _list(path, whole)
+    if not isinstance(whole, dict):
+        raise LogError(f"{path} holds one JSON {type(whole).__name__}, not rows of numbers")
+    if isinstance(whole.get("columns"), list) and isinstance(whole.get("data"), list):
+        rows = [_zipped(whole["columns"], row) for row in whole["data"] if isinstance(row, list)]
+        return RawLog("a pandas table as JSON", tuple(rows))
+    tables = {k: v for k, v in whole.items() if _is_list_of_objects(v)}
+    if tables:
+        name = (
+            "log_history" if "log_history" in tables else max(tables, key=lambda k: len(tables[k]))
+        )
+        kind = "a Hugging Face trainer state" if name == "log_history" else f"JSON ({name!r})"
+        return RawLog(kind, tuple(tables[name]), facts=_facts([whole]))
+    columns = (
+        {} if any(is_epoch(k) or is_step(k) for k in _scalars(whole)) else dict(_columns(whole))
+    )
+    if columns:
+        return _from_columns(columns)
+    return RawLog("JSON lines", (whole,), facts=_facts([whole]))
+
+
+def _list(path: Path, whole: list[Any]) -> RawLog:
+    if _is_list_of_objects(whole):
+        columns = dict(_columns(whole[0])) if len(whole) == 1 else {}
+        return _from_columns(columns) if columns else RawLog("a JSON list", tuple(whole))
+    if whole and all(number(value) is not None or is_gap(value) for value in whole):
+        return _from_columns({path.stem: whole})
+    wrong = next((row for row in whole if not isinstance(row, dict)), whole)
+    raise LogError(
+        f"{path} is a JSON list, but not of objects or numbers: it holds {json.dumps(wrong)[:60]}"
+    )
+
+
+def _json_lines(text: str) -> RawLog | None:
+    rows: list[dict[str, Any]] = []
+    broken: list[int] = []
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    for place, line in lines:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            broken.append(place)
+    if not rows or len(broken) > MOST_BROKEN * len(lines):
+        return None
+    remarks: list[str] = []
+    if broken and broken[-1] == lines[-1][0]:  # the writer was killed in mid-line
+        remarks.append(f"line {broken.pop()}, the last one, is cut off and was left out")
+    if broken:
+        shown = ", ".join(map(str, broken[:5]))
+        remarks.append(f"{len(broken)} lines are no JSON and were left out (lines {shown})")
+    return RawLog("JSON lines", tuple(rows), tuple(remarks), _facts(rows))
+
+
+def _facts(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return next((row["facts"] for row in rows if isinstance(row.get("facts"), dict)), {})
+
+
+def _columns(value: Mapping[str, Any], above: str = "") -> list[tuple[str, list[Any]]]:
+    """Every list of numbers in an object, by the path to it; pandas writes them as `{"0": 0.7}`."""
+    found: list[tuple[str, list[Any]]] = []
+    for name, entry in value.items():
+        if isinstance(entry, dict):
+            if len(entry) > 1 and all(key.isdigit() for key in entry):
+                found += _columns({name: list(entry.values())}, above)
+            else:
+                deeper = above if name == "history" else f"{above}{name}/"
+                found += _columns(entry, deeper)
+        elif isinstance(entry, list) and len(entry) > 1 and all(map(_is_cell, entry)):
+            found.append((above + name, entry))
+    return found
+
+
+def _scalars(whole: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in whole.items() if not isinstance(value, dict | list)]
+
+
+def _is_cell(value: Any) -> bool:
+    return not isinstance(value, dict | list) and (number(value) is not None or is_gap(value))
+
+
+def _from_columns(columns: Mapping[str, list[Any]]) -> RawLog:
+    """Rows of columns; a shorter column was logged at even distances, its last value at the end."""
+    length = max(map(len, columns.values()))
+    rows: list[dict[str, Any]] = [{} for _ in range(length)]
+    for name, values in columns.items():
+        for index, value in enumerate(values):
+            rows[(index + 1) * length // len(values) - 1][name] = value
+    shorter = [name for name, values in columns.items() if len(values) < length]
+    remarks = (
+        (f"{', '.join(map(repr, shorter))} is shorter and was spread evenly over the others",)
+        if shorter
+        else ()
+    )
+    return RawLog("JSON columns", tuple(rows), remarks)
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _zipped(names: Sequence[Any], row: Sequence[Any]) -> dict[str, Any]:
+    return {str(name): value for name, value in zip(names, row, strict=False)}

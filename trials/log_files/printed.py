@@ -1,0 +1,149 @@
+"""What scripts print: `epoch 3 loss 0.5`, Keras' bars, the Trainer's dicts, nanoGPT's lines.
+
+One grammar serves all of them: a key of words, a separator, a number. A word for a split before a
+pair (`valid | loss 0.5`, `Test set: Average loss: 0.04`) holds for the pairs after it in that line;
+an epoch stands until the next. Only keys that mean something are kept, so times, sizes and paths
+fall away.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from sickbay.trials.logs.log import RawLog
+from sickbay.trials.logs.signal_names import (
+    NOISE,
+    is_epoch,
+    is_measure,
+    is_step,
+    split_of,
+    words,
+)
+
+NUMBER = (
+    r"[-+]?(?:\d+(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?"
+    r"|nan|inf(?:inity)?)"
+)
+WORD = r"[A-Za-z_][\w./@()\[\]-]*?"
+PAIR = re.compile(
+    rf"(?<![\w./])(?P<key>{WORD}(?:\ {WORD}){{0,4}}?)['\"]?"
+    rf"(?:\s*[:=]\s*|\s+-\s+|\s+is\s+|\s+|\s*(?=\[))['\"(\[]?\s*(?:[\w.]+\()?"
+    rf"(?P<value>{NUMBER})(?:\s*/\s*(?P<of>\d+))?(?P<percent>\s*%)?(?![\w])(?!\.\d)",
+    re.IGNORECASE,
+)
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+BOX_ROW = re.compile(rf"\|\s*([A-Za-z_][\w/ .]*?)\s*\|\s*({NUMBER})\s*\|", re.IGNORECASE)
+BOX_HEAD = re.compile(r"\|\s*([A-Za-z_]\w*/)\s*\|\s*\|")
+OBJECT = re.compile(r"\{[^{}]*\}")
+BOOSTING = re.compile(r"^\s*\[(\d+)\]\s")
+UNFINISHED = re.compile(r"\bETA\b")
+PYTHON = {
+    "-nan": "NaN",
+    "nan": "NaN",
+    "-inf": "-Infinity",
+    "inf": "Infinity",
+    "None": "null",
+    "True": "true",
+    "False": "false",
+}
+LONGEST_LINE = 5000
+
+
+def read_printed(text: str) -> RawLog | None:
+    """Read a printed log; None if no line of it names a measure and its number."""
+    rows: list[dict[str, Any]] = []
+    epoch: Any = None
+    for line in _lines(text):
+        row = _object(line) or _pairs(line)
+        epoch = next((value for name, value in row.items() if is_epoch(name)), epoch)
+        if any(is_measure(name) for name in row):
+            if epoch is not None and not any(map(is_epoch, row)):
+                row = {"epoch": epoch, **row}
+            rows.append(row)
+    rows = rows or list(_boxes(text))
+    return RawLog("a printed log", tuple(rows)) if rows else None
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines as they stood at the end: of a progress bar the last state, without colours."""
+    for line in COLOURS.sub("", text).split("\n"):
+        states = [state for state in re.split(r"[\r\x08]+", line) if state.strip()]
+        if states and not (UNFINISHED.search(states[-1]) and "/" in states[-1] and "ETA:" in line):
+            yield states[-1][:LONGEST_LINE]
+
+
+def _object(line: str) -> dict[str, Any]:
+    """A dict or JSON object within a line, with the split that stands before it."""
+    found = OBJECT.search(line)
+    if found is None:
+        return {}
+    body = found[0].replace("'", '"')
+    for python, plain in PYTHON.items():
+        body = re.sub(rf"(?<=[\s:,\[]){python}\b", plain, body)
+    try:
+        row = json.loads(body)
+    except ValueError:
+        return {}
+    split = split_of(line[: found.start()])
+    return {_called(str(name), split): value for name, value in row.items()}
+
+
+def _pairs(line: str) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    split: str | None = None
+    end = 0
+    boosted = BOOSTING.match(line)
+    if boosted:
+        row["iteration"] = boosted[1]
+    for found in PAIR.finditer(line):
+        split = split_of(line[end : found.start()]) or split
+        end = found.end()
+        key = _key(found["key"])
+        if key is None:
+            continue
+        if is_epoch(key) or is_step(key):  # `iter 2920: …` and `step 3000: …` count the same
+            split = split_of(found["key"]) or split
+            row.setdefault("epoch" if is_epoch(key) else "step", found["value"])
+        else:
+            row.setdefault(_called(key, split), _value(found))
+    return row
+
+
+def _value(found: re.Match[str]) -> str:
+    """`98 %` is 98 per cent, `9836/10000` a share."""
+    total = float(found["of"]) if found["of"] else 0.0
+    if total:
+        return repr(float(found["value"].replace(",", "")) / total)
+    return found["value"] + ("%" if found["percent"] else "")
+
+
+def _key(text: str) -> str | None:
+    """What a pair's words mean: the longest ending that is known, without the log's own words."""
+    parts = text.split()
+    while len(parts) > 1 and words(parts[0]) in NOISE:
+        parts = parts[1:]
+    names = (" ".join(parts[start:]) for start in range(len(parts)))
+    return next((n for n in names if is_epoch(n) or is_step(n) or is_measure(n)), None)
+
+
+def _called(name: str, split: str | None) -> str:
+    counter = is_epoch(name) or is_step(name)
+    return name if split is None or counter or split_of(name) else f"{split}/{name}"
+
+
+def _boxes(text: str) -> Iterator[dict[str, Any]]:
+    """Stable-Baselines' boxes: `| ep_rew_mean | 22.2 |`, one box a record."""
+    row: dict[str, Any] = {}
+    above = ""
+    for line in text.splitlines():
+        head, cell = BOX_HEAD.search(line), BOX_ROW.search(line)
+        if head:
+            above = head[1]
+        elif cell:
+            row[above + cell[1]] = cell[2]
+        elif row:
+            yield row
+            row, above = {}, ""
+    if row:
+        yield row
