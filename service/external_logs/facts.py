@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from sickbay.service.external_logs.options import (
-    CROSS_ENTROPY,
     FACT_NAMES,
     LogOptions,
     options_from,
 )
 from sickbay.trials.contract import Row, TaskFacts, TaskKind
 from sickbay.trials.history import facts_from_json, facts_to_json
+from sickbay.trials.logs.facts import CROSS_ENTROPY, entropy
 
 CLASSES = frozenset({TaskKind.BINARY, TaskKind.MULTICLASS})
 RANKING = ("val_auroc", "val_auprc", "val_mcc", "val_scores_hist_pos", "val_recall")
@@ -128,12 +128,6 @@ def with_training_floor(rows: Sequence[Row], known: Known) -> tuple[tuple[Row, .
     )
     facts = replace(known.facts, floors={**floors, "val_loss": floor, "train_loss": floor})
     return made, Known(facts, (*known.assumptions, remark), assumed_floor=True)
-
-
-def entropy(classes: Sequence[int]) -> float:
-    """Cross-entropy of the best constant predictor, in nats: the entropy of the class shares."""
-    total = sum(classes)
-    return -sum(count / total * math.log(count / total) for count in classes if count)
 
 
 def _kind(

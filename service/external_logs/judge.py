@@ -8,8 +8,7 @@ with it goes what could not be judged for want of signals: a loss curve alone pr
 import math
 import re
 import shlex
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,14 +35,13 @@ from sickbay.trials.diagnosis.diagnose import Diagnosis, diagnose
 from sickbay.trials.history import History
 from sickbay.trials.log_files.files import read_raw
 from sickbay.trials.log_files.folders import Source, find_logs
-from sickbay.trials.logs.derived import completed, prepared
-from sickbay.trials.logs.evaluations import Evaluations, Place, evaluations_of
-from sickbay.trials.logs.log import ExternalLog, LogError, Record
-from sickbay.trials.logs.records import appended_runs, logs_of, with_vectors
-from sickbay.trials.logs.signal_names import Matched, is_clock, is_epoch, is_step, match_names
+from sickbay.trials.logs.derived import completed
+from sickbay.trials.logs.evaluations import Evaluations, Place
+from sickbay.trials.logs.log import ExternalLog, LogError
+from sickbay.trials.logs.reading import read_records
+from sickbay.trials.logs.records import appended_runs, logs_of
+from sickbay.trials.logs.signal_names import Matched, is_clock, is_epoch, is_step
 
-MIXTURE_NAMES = ("mixture_weights", "mixture_weight", "weights", "weight", "w", "pi", "alpha")
-SUM_SLACK = 0.02  # of weights that were rounded
 NOT_SUGGESTED = re.compile(r"lr|learning|rate|epoch|step|mem|param", re.IGNORECASE)
 
 
@@ -135,16 +133,10 @@ def _judge(log: ExternalLog, options: LogOptions, detectors: Sequence[Detector])
         raise LogError(f"{log.path} was read as {log.kind}, but holds no numbers")
     own_options, own_facts = split_facts(log.facts)
     options = options.over(own_options)
-    signals = signal_names(detectors)
-    bases = [*signals, *options.names, *MIXTURE_NAMES]
-    vectors, lengths = with_vectors(log.records, bases)
-    names, counts = _names(vectors)
-    mapping = dict(options.names) | _mixture_weights(vectors, options.names)
-    matched = match_names(names, mapping, signals, counts)
+    read = read_records(log.records, options.names, signal_names(detectors))
+    matched, made = read.matched, read.made
     if not (set(matched.taken) - {"val_n"} or matched.losses or matched.gradients):
-        raise LogError(_nothing_recognised(log, names))
-    records, used, notes = prepared(vectors, matched)
-    made = evaluations_of(records, used)
+        raise LogError(_nothing_recognised(log, read.names))
     rows, known, derived = _with_facts(made.rows, own_facts, options)
     present = {name for row in rows for name in row.signals}
     idle = [*unused(options, present), *_idle_epochs(options, made)]
@@ -153,9 +145,10 @@ def _judge(log: ExternalLog, options: LogOptions, detectors: Sequence[Detector])
     if known.assumed_floor:
         diagnosis = without_belief(diagnosis, history, detectors)
     diagnosis, onset = in_log_terms(diagnosis, made)
-    found = log_findings(records, used, known.facts.floors)
-    diagnosis, onset = with_log_findings(diagnosis, onset, found, first_broken(records, used))
-    folded = [f"{n} columns {base!r}_0, _1, … are one vector" for base, n in lengths.items()]
+    found = log_findings(read.records, read.used, known.facts.floors)
+    diagnosis, onset = with_log_findings(
+        diagnosis, onset, found, first_broken(read.records, read.used)
+    )
     return Judgement(
         log=log,
         matched=matched,
@@ -163,10 +156,7 @@ def _judge(log: ExternalLog, options: LogOptions, detectors: Sequence[Detector])
         diagnosis=diagnosis,
         coverage=coverage_of(diagnosis, detectors),
         onset=onset,
-        remarks=(
-            *(*log.remarks, *matched.remarks, *folded, *notes),
-            *(*made.remarks, *derived, *idle),
-        ),
+        remarks=(*log.remarks, *read.remarks, *derived, *idle),
         assumptions=known.assumptions,
     )
 
@@ -179,22 +169,6 @@ def signal_names(detectors: Sequence[Detector]) -> set[str]:
         for entry in (*detector.signals, *detector.optional_signals)
         for name in entry.split("|")
     }
-
-
-def _names(records: Sequence[Record]) -> tuple[list[str], dict[str, int]]:
-    counts = Counter(name for record in records for name in record)
-    return list(dict.fromkeys(name for record in records for name in record)), dict(counts)
-
-
-def _mixture_weights(records: Sequence[Record], names: Mapping[str, str]) -> dict[str, str]:
-    """A vector that is called like weights and sums to one is a mixture's."""
-    if "mixture_weights" in names.values():
-        return {}
-    for name in MIXTURE_NAMES:
-        values = [record[name] for record in records if name in record]
-        if values and all(isinstance(v, tuple) and abs(sum(v) - 1.0) < SUM_SLACK for v in values):
-            return {name: "mixture_weights"}
-    return {}
 
 
 def _with_facts(

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from sickbay.trials.contract import TaskKind
+from sickbay.trials.logs.facts import CROSS_ENTROPY
 from sickbay.trials.logs.signal_names import did_you_mean
 
-CROSS_ENTROPY = "cross_entropy"
 SIDECAR = ".facts.yaml"
 FLOOR_SIGNALS = ("val_loss", "train_loss", "val_density_kl")  # those whose floor detectors read
 

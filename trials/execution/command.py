@@ -25,8 +25,8 @@ from sickbay.trials.contract import (
     TaskFacts,
     Workload,
 )
+from sickbay.trials.log_files.trial_folder import OUTPUT, LogWords, read_folder, reported_facts
 from sickbay.trials.logs.facts import stated_facts
-from sickbay.trials.logs.folder import OUTPUT, LogWords, read_folder, reported_facts
 from sickbay.trials.spec.command import COMMAND, Command, filled
 
 GRACE = 10.0  # seconds that a script is given to end by itself after SIGTERM

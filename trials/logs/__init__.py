@@ -6,6 +6,8 @@
     records       raw rows -> records: splits, gaps, vectors, runs appended to one another
     evaluations   records -> the evaluations of a history, and where in the log each lies
     derived       what follows from others: a loss from its terms, a confusion table from rates
+    reading       records -> evaluations, all of the above in one go
+    facts         what a person states about the task
 
 The files themselves are read in `trials/log_files`.
 """

@@ -58,19 +58,22 @@ class _Groups:
     own_epochs: bool = False
 
 
-def evaluations_of(records: Sequence[Record], matched: Matched) -> Evaluations:
+def evaluations_of(
+    records: Sequence[Record], matched: Matched, *, growing: bool = False
+) -> Evaluations:
     """The evaluations of a log, ascending.
 
     Of a training number the mean over an evaluation's records is taken, NaN included, and its
     standard error where there are several; of a gradient norm the quantiles; of everything else the
-    last value. Anything called a loss or a gradient that is not finite is counted.
+    last value. Anything called a loss or a gradient that is not finite is counted. With `growing`,
+    whole epochs and validation numbers mark evaluations however few they are as yet.
     """
     keys = [key for key in (matched.epoch, matched.step) if key is not None]
     records = _numbered(merged(records, keys))
     source = {signal: name for signal, name in matched.taken.items() if signal != "epoch"}
     source |= {signal: signal for signal in matched.parts}
     scale, remarks = _scales(records, source)
-    made = _grouped(records, source, matched)
+    made = _grouped(records, source, matched, growing=growing)
     runs = _gradient_runs(records, matched.gradients)
     rows, places = [], {}
     for place, (epoch, group) in enumerate(made.groups, 1):
@@ -120,14 +123,17 @@ def _count(value: Number | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _grouped(records: Sequence[Record], source: Mapping[str, str], matched: Matched) -> _Groups:
+def _grouped(
+    records: Sequence[Record], source: Mapping[str, str], matched: Matched, *, growing: bool
+) -> _Groups:
     if matched.epoch is not None and _whole(records, matched.epoch):
         by_epoch: dict[int, list[Record]] = {}
         epoch = None
         for record in records:
             epoch = int(_scalar(record.get(matched.epoch, epoch)))
             by_epoch.setdefault(epoch, []).append(record)
-        if len(by_epoch) >= FEWEST_EPOCHS or len(records) <= FEWEST_EPOCHS * len(by_epoch):
+        fine = len(by_epoch) >= FEWEST_EPOCHS or len(records) <= FEWEST_EPOCHS * len(by_epoch)
+        if fine or growing:
             how = f"{{n}} evaluations, one an epoch (by {matched.epoch!r})"
             return _Groups(sorted(by_epoch.items()), how, own_epochs=True)
     validation = {name for signal, name in source.items() if signal.startswith("val_")}
@@ -135,7 +141,8 @@ def _grouped(records: Sequence[Record], source: Mapping[str, str], matched: Matc
     closed = _closed_by(validation, records)
     n_closing = sum(bool(validation & record.keys()) for record in records)
     n_training = sum(bool(training & record.keys()) for record in records)
-    if n_closing and (len(closed) >= FEWEST_VALIDATIONS or n_training <= 2 * len(closed)):
+    often = len(closed) >= FEWEST_VALIDATIONS or n_training <= 2 * len(closed)
+    if n_closing and (often or growing):
         return _Groups(closed, "{n} evaluations, counted by validation numbers")
     size = math.ceil(len(records) / MOST_ROWS)
     chunks = [list(records[i : i + size]) for i in range(0, len(records), size)]

@@ -7,9 +7,9 @@ import random
 import pytest
 from external_logs import DETECTORS, csv_of, judge, write
 
-from sickbay.service.external_logs.facts import entropy
 from sickbay.service.external_logs.judge import as_plain
 from sickbay.trials.contract import Health, TaskKind
+from sickbay.trials.logs.facts import entropy
 
 
 def curve(n=30, seed=0, floor=0.3251, gain=0.0):

@@ -12,11 +12,10 @@ from typing import Any
 
 from sickbay.trials.contract import Row, TaskFacts
 from sickbay.trials.history import facts_from_json
-from sickbay.trials.logs.evaluations import rows_of
+from sickbay.trials.log_files.files import read_raw
 from sickbay.trials.logs.log import LogError, Record
-from sickbay.trials.logs.printed import printed_records
-from sickbay.trials.logs.readers import read_log
-from sickbay.trials.logs.signal_names import match_names
+from sickbay.trials.logs.reading import read_records
+from sickbay.trials.logs.records import appended_runs, logs_of
 
 OUTPUT = "output-{attempt}.txt"  # what a script printed, one file an attempt
 REPORTED = "sickbay.jsonl"  # what it reported through `sickbay.start`
@@ -71,12 +70,16 @@ def _json_lines(file: Path) -> list[dict[str, Any]]:
 def _all_records(folder: Path, patterns: tuple[str, ...]) -> list[tuple[Record, ...]]:
     """The records of each log of a folder, in an order that does not depend on the clock."""
     found = [_printed(folder)] if not patterns or "stdout" in patterns else []
-    for path in _log_paths(folder, patterns):
-        try:
-            found.append(read_log(path).records)
-        except LogError:
-            continue  # no log, or not yet
-    return found
+    return found + [_records(path) for path in _log_paths(folder, patterns)]
+
+
+def _records(path: Path) -> tuple[Record, ...]:
+    """The records of the last run in a log; none where it is no log, or not yet."""
+    try:
+        logs = [log for raw in read_raw(path) for log in logs_of(raw, str(path))]
+    except LogError:
+        return ()
+    return appended_runs(logs[-1])[-1].records if logs else ()
 
 
 def _printed(folder: Path) -> tuple[Record, ...]:
@@ -84,8 +87,7 @@ def _printed(folder: Path) -> tuple[Record, ...]:
     records: list[Record] = []
     number = 1
     while (file := folder / OUTPUT.format(attempt=number)).exists():
-        text = file.read_text(encoding="utf-8", errors="replace")
-        new = printed_records(text)
+        new = _records(file)
         start = next((record["epoch"] for record in new if "epoch" in record), None)
         if start is None or number == 1:
             records = list(new) if new or number == 1 else records
@@ -121,9 +123,9 @@ def _log_paths(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
 def _rows(records: tuple[Record, ...], words: LogWords) -> list[Row]:
     if not records:
         return []
-    names = list(dict.fromkeys(name for record in records for name in record))
+    names = {name for record in records for name in record}
     given = {mine: signal for mine, signal in words.names.items() if mine in names}
-    rows, _ = rows_of(records, match_names(names, given, words.signals))
+    rows = read_records(records, given, words.signals, growing=True).made.rows
     return [row for row in rows if row.epoch >= 0]
 
 
