@@ -11,7 +11,7 @@ all (no rows yet, another kind of task, a signal that was never recorded) and si
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -147,6 +147,19 @@ def detector(
         )
 
     return wrap
+
+
+def signals_read(detectors: Iterable[Detector]) -> frozenset[str]:
+    """Every signal that at least one of these detectors reads; a column beside them tells nothing.
+
+    The judge of `diagnosis/` reads a part of the same signals.
+    """
+    return frozenset(
+        name
+        for one in detectors
+        for entry in (*one.signals, *one.optional_signals)
+        for name in entry.split("|")
+    )
 
 
 def as_detector(name: str, function: Rule) -> Detector:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sickbay.trials import registry
+from sickbay.trials.detector import signals_read
 from sickbay.trials.registry import RegistryError
 
 WORKLOAD_SOURCE = """
@@ -218,3 +219,10 @@ def test_a_real_plugin_package_installs_and_is_found(plugin_demo, tmp_path):
     assert done.stdout.split() == ["toy_quadratic", "toy_small_validation", "['sickbay-demo']"], (
         done.stderr
     )
+
+
+def test_the_signals_that_detectors_read(built_in):
+    known = signals_read(built_in)
+    assert {"val_loss", "val_tp", "val_recall", "grad_norm_p90"} <= known
+    assert "epoch" not in known
+    assert not any("|" in name for name in known)

@@ -11,7 +11,14 @@ from sickbay.trials.detector import (
     insufficient,
     more_evaluations,
 )
-from sickbay.trials.evidence.classes import CLASSIFICATION, confusion, no_classes
+from sickbay.trials.evidence.classes import (
+    CLASSIFICATION,
+    CONFUSION,
+    CONFUSION_SIGNALS,
+    NO_TABLE,
+    confusion,
+    no_classes,
+)
 from sickbay.trials.evidence.skill import epoch_at, lasting
 from sickbay.trials.evidence.statistics import matthews, normal_quantile, persistent
 from sickbay.trials.evidence.thresholds import margin, whole
@@ -20,13 +27,14 @@ from sickbay.trials.history import History
 
 @detector(
     name="accuracy_paradox",
-    version="1.0",
+    version="2.0",
     title="Accuracy paradox",
     severity=Severity.WARNING,
     online=False,
     kinds=CLASSIFICATION,
     subject=no_classes,
-    signals=("val_confusion",),
+    signals=(CONFUSION,),
+    optional_signals=CONFUSION_SIGNALS,
     rule="The accuracy is at least 0.9, but the upper bound of Matthews' correlation between "
     "prediction and class is at most 0.1, three times in a row.",
     formula="accuracy >= 0.9 and MCC + 1.645 / sqrt(n_minority) <= 0.1, k = 3",
@@ -41,7 +49,7 @@ def detect(history: History) -> RuleResult:
     """Warn when accuracy looks like success and the confusion table does not."""
     found = confusion(history)
     if found is None:
-        return insufficient("`val_confusion` holds no square table of counts.")
+        return insufficient(NO_TABLE)
     if not found.minority.any():
         return insufficient("The validation split has samples of one class only.")
     high, limit = margin("paradox_accuracy"), margin("paradox_mcc")

@@ -13,6 +13,7 @@ from sickbay.trials.detector import (
     suspect,
 )
 from sickbay.trials.evidence.classes import (
+    RANKING_SIGNALS,
     Ranking,
     chance_since,
     classes_may_recover,
@@ -35,13 +36,9 @@ from sickbay.trials.history import History
     subject=no_classes,
     signals=("val_auroc|val_scores_hist_pos",),
     optional_signals=(
-        "val_auroc_se",
-        "val_auprc",
-        "val_auprc_se",
-        "val_scores_hist_neg",
-        "val_confusion",
+        *RANKING_SIGNALS,
         "val_loss",
-        "val_n",
+        "train_loss",
         "group_update_ratio",
     ),
     rule="The upper bound of the AUROC is at most 0.60 and that of the average precision at most "

@@ -6,7 +6,7 @@ from sickbay.trials.contract import Severity
 from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations, suspect
 from sickbay.trials.evidence.classes import (
     RANKING_SIGNALS,
-    ranks_well,
+    metric_skill,
     skill_on_its_way,
     worthless_since,
 )
@@ -18,7 +18,7 @@ from sickbay.trials.history import History
 
 @detector(
     name="constant_output",
-    version="2.0",
+    version="3.0",
     title="Prediction collapse",
     severity=Severity.FATAL,
     online=True,
@@ -64,7 +64,7 @@ def detect(history: History) -> RuleResult:
         f"(limit {limit:g}), since epoch {since}"
     )
     found = gain(history)
-    skilled = ranks_well(history)
+    skilled = metric_skill(history)
     if found is not None and lasting(found.lower) > margin("skill_gain"):
         skilled = "the validation loss proves skill"
     again = _undecided(history)

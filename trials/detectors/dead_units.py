@@ -30,7 +30,7 @@ def no_watched_units(history: History) -> str | None:
 
 @detector(
     name="dead_units",
-    version="2.0",
+    version="3.0",
     title="Dead units",
     severity=Severity.FATAL,
     online=True,

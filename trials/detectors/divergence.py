@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations, suspect
-from sickbay.trials.evidence.classes import RANKING_SIGNALS
+from sickbay.trials.evidence.classes import RANKING_SIGNALS, metric_skill
 from sickbay.trials.evidence.loss_explosion import LOSSES, blowup, may_pass
 from sickbay.trials.evidence.skill import epoch_at
 from sickbay.trials.evidence.thresholds import whole
@@ -13,7 +13,7 @@ from sickbay.trials.history import History
 
 @detector(
     name="divergence",
-    version="2.0",
+    version="3.0",
     title="Divergence",
     severity=Severity.FATAL,
     online=True,
@@ -29,8 +29,8 @@ from sickbay.trials.history import History
     rule="Three times in a row, the loss is twice its running minimum and three standard errors "
     "above the best constant predictor; or ten times the largest of the first three evaluations; "
     "or twice the best constant predictor's and rising. But for the rule of ten times, a running "
-    "trial waits while the loss falls, and while the scores of a classifier rank well (lower bound "
-    "of the AUROC over 0.60).",
+    "trial waits while the loss falls. While a metric of a classifier proves skill (see "
+    "`no_skill`), a running trial waits, and a finished one gets a warning.",
     formula="L >= 2 min L and L > H0 + 3 SE, or L >= 10 max L[:3], or L > 2 H0 and Mann-Kendall "
     "up p < 0.01; k = 3. Losses that can be negative: (L - min L) >= 10 MAD and L > H0 + 3 SE",
     source="TheDeepChecker (2x running minimum), Megatron (10x), llm-foundry (cap; here relative "
@@ -69,7 +69,9 @@ def detect(history: History) -> RuleResult:
     name = LOSSES[found.signal]
     last = loss[~np.isnan(loss)][-1]
     reason = f"The {name} is {last:.4g}, {found.statistic:.3g} {found.text}, since epoch {since}"
-    again = may_pass(history, found)
+    # a metric that proves skill: nothing is lost, the scores have only grown too large
+    skilled = metric_skill(history)
+    again = may_pass(history, found) or (None if history.finished else skilled)
     if again:
         return suspect(
             f"{reason}; but {again}.",
@@ -78,8 +80,9 @@ def detect(history: History) -> RuleResult:
             threshold=found.threshold,
         )
     return fired(
-        f"{reason} (limit {found.threshold:g}).",
+        f"{reason} (limit {found.threshold:g})" + (f"; but {skilled}." if skilled else "."),
         onset=since,
+        severity=Severity.WARNING if skilled else Severity.FATAL,
         statistic=found.statistic,
         threshold=found.threshold,
         evidence={"loss": float(last)},

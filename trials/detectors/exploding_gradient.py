@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations, suspect
-from sickbay.trials.evidence.classes import RANKING_SIGNALS
+from sickbay.trials.evidence.classes import RANKING_SIGNALS, metric_skill
 from sickbay.trials.evidence.loss_explosion import blowup, may_pass
 from sickbay.trials.evidence.skill import epoch_at, gain, lasting
 from sickbay.trials.evidence.statistics import clopper_pearson_lower, mann_kendall, persistent
@@ -16,7 +16,7 @@ SHORTEST_TREND = 5  # five evaluations in ascending order are the first to give 
 
 @detector(
     name="exploding_gradient",
-    version="2.0",
+    version="3.0",
     title="Exploding gradient",
     severity=Severity.FATAL,
     online=True,
@@ -101,7 +101,7 @@ def detect(history: History) -> RuleResult:
 
 def _blown_up(history: History) -> bool:
     found = blowup(history, whole("persistence"))
-    return found is not None and may_pass(history, found) is None
+    return found is not None and not (may_pass(history, found) or metric_skill(history))
 
 
 def _clipping(history: History, severity: Severity) -> RuleResult | None:

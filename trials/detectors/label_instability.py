@@ -14,7 +14,7 @@ from sickbay.trials.detector import (
 from sickbay.trials.evidence.classes import (
     CLASSIFICATION,
     RANKING_SIGNALS,
-    ranks_well,
+    metric_skill,
     skill_on_its_way,
 )
 from sickbay.trials.evidence.skill import epoch_at, gain, lasting, percent
@@ -35,7 +35,7 @@ def no_watched_targets(history: History) -> str | None:
 
 @detector(
     name="label_instability",
-    version="2.0",
+    version="3.0",
     title="Labels that change",
     severity=Severity.FATAL,
     online=True,
@@ -121,7 +121,7 @@ def _skill(history: History) -> str | None:
     found = gain(history)
     if found is not None and lasting(found.lower) > margin("skill_gain"):
         return f"the validation loss gains at least {percent(lasting(found.lower))} all the same"
-    return ranks_well(history)
+    return metric_skill(history)
 
 
 def _open(history: History, change: float, *, counted: bool) -> str | None:

@@ -13,7 +13,7 @@ from sickbay.trials.detector import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence.classes import RANKING_SIGNALS, ranks_well
+from sickbay.trials.evidence.classes import RANKING_SIGNALS, metric_skill
 from sickbay.trials.evidence.skill import epoch_at, gain, lasting, may_recover, no_gain_p, percent
 from sickbay.trials.evidence.statistics import persistent
 from sickbay.trials.evidence.thresholds import margin, whole
@@ -22,7 +22,7 @@ from sickbay.trials.history import History
 
 @detector(
     name="late_collapse",
-    version="2.0",
+    version="3.0",
     title="Late collapse",
     severity=Severity.FATAL,
     online=True,
@@ -38,7 +38,7 @@ from sickbay.trials.history import History
     ),
     rule="The gain over the best constant predictor was at least 0.10, and now its upper bound "
     "is at most 0.02, three times in a row. Only a warning while the training loss keeps its "
-    "gain, or the scores rank well (lower bound of the AUROC over 0.60).",
+    "gain, or a metric proves skill (see `no_skill`).",
     formula="max G >= 0.10 earlier and G + z SE / H0 <= 0.02, k = 3",
     source="Recorded run of Stack Overflow 60335387: a net that learnt, then fell back to chance.",
     remedy="Restart from the best checkpoint with a lower learning rate; check that gradients "
@@ -70,7 +70,7 @@ def detect(history: History) -> RuleResult:
     again = may_recover(history, history.column("val_loss"), recovery_rises=False)
     if again:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=last, threshold=limit)
-    kept = ranks_well(history)
+    kept = metric_skill(history)
     if kept is None and _training_gain(history) >= had:
         kept = "the training loss keeps its gain: keep the best checkpoint"
     p_value = no_gain_p(found)

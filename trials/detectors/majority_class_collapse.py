@@ -12,6 +12,9 @@ from sickbay.trials.detector import (
 )
 from sickbay.trials.evidence.classes import (
     CLASSIFICATION,
+    CONFUSION,
+    NO_TABLE,
+    RANKING_SIGNALS,
     Confusion,
     classes_may_recover,
     collapse_since,
@@ -28,24 +31,18 @@ ENOUGH = 29  # samples from which no hit at all puts the upper bound of a recall
 
 @detector(
     name="majority_class_collapse",
-    version="1.2",
+    version="2.0",
     title="Collapse onto the most frequent class",
     severity=Severity.FATAL,
     online=True,
     kinds=CLASSIFICATION,
     subject=no_classes,
-    signals=("val_confusion",),
+    signals=(CONFUSION,),
     optional_signals=(
-        "val_auroc",
-        "val_auroc_se",
-        "val_auprc",
-        "val_scores_hist_pos",
-        "val_scores_hist_neg",
+        *RANKING_SIGNALS,
         "val_loss",
         "val_loss_se",
-        "val_auprc_se",
         "val_floor_gap_se",
-        "val_n",
         "group_update_ratio",
     ),
     rule="The recall of every minority class is at most 0.10 (upper bound), the accuracy cannot "
@@ -73,7 +70,7 @@ def detect(history: History) -> RuleResult:
     """Fire when no minority class is found any more; a warning if only the threshold is wrong."""
     found = confusion(history)
     if found is None:
-        return insufficient("`val_confusion` holds no square table of counts.")
+        return insufficient(NO_TABLE)
     if not found.minority.any():
         return insufficient("The validation split has samples of one class only.")
     index, limit = collapse_since(history), margin("minority_recall")

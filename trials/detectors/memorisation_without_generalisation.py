@@ -13,7 +13,7 @@ from sickbay.trials.detector import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence.classes import chance_since
+from sickbay.trials.evidence.classes import RANKING_SIGNALS, chance_since, metric_skill
 from sickbay.trials.evidence.skill import Gain, epoch_at, gain, lasting, may_recover, percent
 from sickbay.trials.evidence.statistics import persistent
 from sickbay.trials.evidence.thresholds import margin, whole
@@ -22,7 +22,7 @@ from sickbay.trials.history import History
 
 @detector(
     name="memorisation_without_generalisation",
-    version="2.0",
+    version="3.0",
     title="Memorisation without generalisation",
     severity=Severity.FATAL,
     online=True,
@@ -30,21 +30,14 @@ from sickbay.trials.history import History
     optional_signals=(
         "val_loss_se",
         "val_floor_gap_se",
-        "val_n",
-        "val_auroc",
-        "val_auroc_se",
         "train_loss_se",
-        "val_auprc",
-        "val_auprc_se",
-        "val_confusion",
-        "val_scores_hist_neg",
-        "val_scores_hist_pos",
+        *RANKING_SIGNALS,
         "group_update_ratio",
     ),
     rule="The training loss gains at least 0.5 on the best constant predictor, while the "
     "validation loss never proved a gain of 0.10 and now provably has none over 0.02, or the "
     "ranking is at chance level, three times in a row. A running trial is judged from half of its "
-    "plan on.",
+    "plan on. Only a warning while a metric proves skill (see `no_skill`).",
     formula="G_train >= 0.5 and (G_val + z SE <= 0.02 or ranking at chance), max (G_val - z SE) <= "
     "0.10, k = 3",
     source="Zhang et al. 2017: nets fit random labels. A model that had skill and lost it is "
@@ -81,6 +74,16 @@ def detect(history: History) -> RuleResult:
     )
     if again:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=known, threshold=limit)
+    skilled = metric_skill(history)
+    if skilled:
+        return fired(
+            f"{reason}; but {skilled}.",
+            onset=since,
+            severity=Severity.WARNING,
+            statistic=known,
+            threshold=limit,
+            remedy="Calibrate the scores (temperature), regularise, or keep the best checkpoint.",
+        )
     return fired(
         f"{reason}: what was learnt holds for no other data.",
         onset=since,

@@ -4,7 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations
-from sickbay.trials.evidence.classes import confusion, no_classes, ranking_lower
+from sickbay.trials.evidence.classes import RANKING_SIGNALS, confusion, no_classes, ranking_lower
 from sickbay.trials.evidence.skill import epoch_at, floor_of, gain, lasting
 from sickbay.trials.evidence.statistics import (
     mann_kendall,
@@ -43,14 +43,8 @@ def nothing_to_compare(history: History) -> str | None:
         "probe_loss_train",
         "val_loss",
         "val_loss_se",
-        "val_auroc_se",
-        "val_confusion",
-        "val_auprc",
-        "val_auprc_se",
         "val_floor_gap_se",
-        "val_n",
-        "val_scores_hist_neg",
-        "val_scores_hist_pos",
+        *RANKING_SIGNALS,
     ),
     rule="The loss of the same samples, computed as in training and as in validation or once more "
     "from the stored scores, differs by more than a factor of two, three times in a row; or over "

@@ -13,6 +13,8 @@ from sickbay.trials.detector import (
     suspect,
 )
 from sickbay.trials.evidence.classes import (
+    CONFUSION,
+    RANKING_SIGNALS,
     Confusion,
     classes_may_recover,
     collapse_is_fatal,
@@ -27,25 +29,19 @@ from sickbay.trials.history import History
 
 @detector(
     name="minority_gradient_starvation",
-    version="1.2",
+    version="2.0",
     title="Starved minority",
     severity=Severity.FATAL,
     online=True,
     kinds=(TaskKind.BINARY,),
     subject=no_classes,
-    signals=("class_gradient_share", "val_confusion"),
+    signals=("class_gradient_share", CONFUSION),
     optional_signals=(
         "val_mean_probability",
-        "val_auprc",
-        "val_auprc_se",
-        "val_auroc",
-        "val_auroc_se",
+        *RANKING_SIGNALS,
         "val_loss",
         "val_loss_se",
         "val_floor_gap_se",
-        "val_n",
-        "val_scores_hist_neg",
-        "val_scores_hist_pos",
         "group_update_ratio",
     ),
     rule="The minority's share of the gradient at the logits is under 0.10 over the first three "

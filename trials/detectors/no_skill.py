@@ -13,7 +13,7 @@ from sickbay.trials.detector import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence.classes import RANKING_SIGNALS, ranks_well, skill_on_its_way
+from sickbay.trials.evidence.classes import RANKING_SIGNALS, metric_skill, skill_on_its_way
 from sickbay.trials.evidence.skill import (
     Gain,
     epoch_at,
@@ -30,7 +30,7 @@ from sickbay.trials.history import History
 
 @detector(
     name="no_skill",
-    version="2.0",
+    version="3.0",
     title="Stuck at the base rate",
     severity=Severity.FATAL,
     online=True,
@@ -48,9 +48,11 @@ from sickbay.trials.history import History
     "running trial must also show no falling training loss, unless the validation loss is twice "
     "the floor or more and its slope, doubled, does not reach the floor by the end of the plan; "
     "nor an AUROC that rises or is over one half. Five evaluations suffice where no parameter "
-    "group can move by a thousandth of its size in the steps to come. Only a warning if the "
-    "scores rank well (lower bound of the AUROC over 0.60). Clear if the lower bound of the gain "
-    "is over 0.02.",
+    "group can move by a thousandth of its size in the steps to come. A finished "
+    "trial whose gain stays between -0.02 and 0.005 has none at any n. Only a warning if a "
+    "metric proves skill: the lower bound of the AUROC is over 0.60, or that of the accuracy is "
+    "over the share of the most frequent class by a tenth of what is left to 1. Clear if the lower "
+    "bound of the gain is over 0.02.",
     formula="G = 1 - L/H0; G + z SE(L - H0)/H0 <= 0.02, max (G - z SE(L)/H0) <= 0.02, k = 3; "
     "running: Mann-Kendall down of train L over 10, p > 0.05",
     source="Comparison with a trivial model (deepchecks); equivalence test instead of a "
@@ -61,6 +63,8 @@ from sickbay.trials.history import History
     false_alarms="A task with so little signal that its best gain is under 0.02.",
     margins=(
         "skill_gain",
+        "floor_gain",
+        "had_skill_gain",
         "persistence",
         "hysteresis",
         "online_evaluations",
@@ -108,7 +112,7 @@ def _without(history: History, found: Gain, index: int) -> RuleResult:
     short = more_evaluations(history, whole("online_evaluations"))
     if short is not None and not stands_still(history):
         return short
-    ranked = ranks_well(history)
+    ranked = metric_skill(history)
     if ranked is not None:
         return fired(
             f"{reason}; but {ranked}.",

@@ -12,6 +12,7 @@ from sickbay.trials.detector import (
     more_evaluations,
     suspect,
 )
+from sickbay.trials.evidence.classes import RANKING_SIGNALS, metric_skill
 from sickbay.trials.evidence.skill import epoch_at, gain
 from sickbay.trials.evidence.statistics import (
     BoolArray,
@@ -26,7 +27,7 @@ from sickbay.trials.history import History
 
 @detector(
     name="overfitting",
-    version="2.0",
+    version="3.0",
     title="Over-fitting",
     severity=Severity.FATAL,
     online=False,
@@ -36,7 +37,7 @@ from sickbay.trials.history import History
         "test_loss",
         "test_loss_se",
         "val_floor_gap_se",
-        "val_n",
+        *RANKING_SIGNALS,
     ),
     rule="The validation loss has risen over its minimum by more than two standard errors of the "
     "difference and 5 % of what was won, and rises over ten evaluations while the training loss "
@@ -95,6 +96,7 @@ def detect(history: History) -> RuleResult:
             threshold=allowed,
         )
     useless = history.finished and found.upper[best] <= margin("skill_gain")
+    useless = useless and metric_skill(history) is None
     onset = epoch_at(history, min(best + 1, last))
     return fired(
         f"The validation loss rose from {where} to {loss[last]:.4g} while the training loss fell"

@@ -6,7 +6,7 @@ from sickbay.trials.contract import Severity
 from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations, suspect
 from sickbay.trials.evidence.classes import (
     RANKING_SIGNALS,
-    ranks_well,
+    metric_skill,
     skill_on_its_way,
     worthless_since,
 )
@@ -31,7 +31,7 @@ def no_features(history: History) -> str | None:
 
 @detector(
     name="representation_collapse",
-    version="2.0",
+    version="3.0",
     title="Representation collapse",
     severity=Severity.FATAL,
     online=True,
@@ -131,7 +131,7 @@ def _enough_for_classes(history: History, rank: float) -> bool:
 def _harm(history: History) -> str | None:
     """Say that the model has no skill, or that its output is constant; None if neither shows."""
     loss = history.column("train_loss" if history.has("train_loss") else "val_loss")
-    if ranks_well(history):
+    if metric_skill(history):
         return None
     if worthless_since(history) is not None:
         falls = skill_on_its_way(history, loss)

@@ -20,7 +20,7 @@ def no_bounded_units(history: History) -> str | None:
 
 @detector(
     name="saturated_activation",
-    version="2.0",
+    version="3.0",
     title="Saturated activations",
     severity=Severity.FATAL,
     online=True,

@@ -12,7 +12,7 @@ from sickbay.trials.detector import (
     not_applicable,
     suspect,
 )
-from sickbay.trials.evidence.classes import RANKING_SIGNALS, ranks_well, worthless_since
+from sickbay.trials.evidence.classes import RANKING_SIGNALS, metric_skill, worthless_since
 from sickbay.trials.evidence.skill import epoch_at, gain, lasting, may_recover
 from sickbay.trials.evidence.statistics import persistent
 from sickbay.trials.evidence.thresholds import margin, whole
@@ -21,7 +21,7 @@ from sickbay.trials.history import History
 
 @detector(
     name="vanishing_gradient",
-    version="2.0",
+    version="3.0",
     title="Vanishing gradient",
     severity=Severity.FATAL,
     online=True,
@@ -78,7 +78,7 @@ def detect(history: History) -> RuleResult:
     again = may_recover(history, first, recovery_rises=True)
     found = gain(history)
     skilled = found is not None and lasting(found.lower) > margin("skill_gain")
-    if again or skilled or ranks_well(history):
+    if again or skilled or metric_skill(history):
         return suspect(
             f"{reason}; but {again or 'the model has skill'}.",
             onset=since,

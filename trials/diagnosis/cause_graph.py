@@ -19,6 +19,19 @@ _WORTHLESS = (
 
 # cause -> what it brings along. A graph without cycles; its order also breaks ties.
 _EXPLAINS = {
+    # numbers that cannot be: whatever else they seem to show
+    "impossible_loss": (
+        "loss_spike",
+        "exploding_gradient",
+        "divergence",
+        "non_finite",
+        "saturated_activation",
+        "dead_units",
+        "representation_collapse",
+        "constant_output",
+        "memorisation_without_generalisation",
+        *_WORTHLESS,
+    ),
     "zero_supervision": (
         "no_parameter_update",
         "vanishing_gradient",

@@ -1,4 +1,4 @@
-"""What several detectors read off a history about classes: collapse onto one, and ranking.
+"""What several detectors read off a history about classes: the confusion table, and ranking.
 
 A detector never calls another one: what two of them need is computed here.
 """
@@ -15,6 +15,7 @@ from sickbay.trials.evidence.skill import (
     lasting,
     may_recover,
     no_skill_since,
+    sample_counts,
     skill_may_come,
 )
 from sickbay.trials.evidence.statistics import (
@@ -34,23 +35,35 @@ from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
 
 CLASSIFICATION = (TaskKind.BINARY, TaskKind.MULTICLASS)
+COUNTS = ("val_confusion", "val_tn", "val_fp", "val_fn", "val_tp")
+CONFUSION = "val_confusion|val_tp|val_recall"  # what `confusion` can make a table of, with:
+CONFUSION_SIGNALS = (*COUNTS, "val_recall", "val_precision", "val_accuracy", "val_n")
+NO_TABLE = (
+    "There is no confusion table. Log `val_confusion`, or `val_tp`, `val_fp`, `val_fn` and "
+    "`val_tn`, or `val_recall` with `val_precision` or `val_accuracy` and state the class counts."
+)
 RANKING_SIGNALS = (
     "val_auroc",
     "val_auroc_se",
     "val_auprc",
     "val_auprc_se",
-    "val_confusion",
     "val_scores_hist_neg",
     "val_scores_hist_pos",
+    *CONFUSION_SIGNALS,
 )
-CLASS_SIGNALS = ("val_confusion", "val_auroc", "val_scores_hist_pos", "class_gradient_share")
+CLASS_SIGNALS = (
+    "val_auroc",
+    "val_scores_hist_pos",
+    "class_gradient_share",
+    *CONFUSION.split("|"),
+)
 
 
 def no_classes(history: History) -> str | None:
     """Say that the task has no classes; None if its kind or a signal of classes says it has."""
     if history.facts.kind in CLASSIFICATION or any(history.has(name) for name in CLASS_SIGNALS):
         return None
-    return "Nothing in the task's facts or signals tells that it has classes."
+    return "The task has no classes: neither its kind nor a recorded signal says so."
 
 
 @dataclass(frozen=True)
@@ -105,12 +118,16 @@ class Confusion:
 
 
 def confusion(history: History) -> Confusion | None:
-    """Read `val_confusion`; None if it holds no square tables of two or more classes."""
+    """Read or assemble the confusion table; None if there is none of two or more classes.
+
+    Taken from `val_confusion`, else from the four counts of a binary task, else from its recall
+    with its precision or accuracy and the sizes of its two classes.
+    """
     return history.once("confusion", lambda: _confusion(history))
 
 
 def _confusion(history: History) -> Confusion | None:
-    flat = history.vectors("val_confusion")
+    flat = _counts(history)
     size = round(np.sqrt(flat.shape[1]))
     if size < 2 or size * size != flat.shape[1]:
         return None
@@ -126,6 +143,35 @@ def _confusion(history: History) -> Confusion | None:
     minority = counts > 0.0
     minority[majority] = False
     return Confusion(table, true, predicted, hits, majority, minority)
+
+
+def _counts(history: History) -> FloatArray:
+    """Confusion tables row by row, shape (n, C²); (n, 1) where there is none."""
+    if history.has("val_confusion"):
+        return history.vectors("val_confusion")
+    if history.has(*COUNTS[1:]):
+        return np.stack([history.column(name) for name in COUNTS[1:]], axis=1)
+    positives, negatives = _expected_sizes(history)
+    recall = _share(history.column("val_recall"))
+    found = recall * positives
+    # precision is undefined, or written as 0, where nothing was predicted positive
+    precision = _share(history.column("val_precision"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        false = np.where((recall == 0.0) | (precision == 0.0), 0.0, found / precision - found)
+    accuracy = _share(history.column("val_accuracy"))
+    by_accuracy = negatives - (accuracy * (positives + negatives) - found)
+    known = history.has("val_precision") | ~np.isnan(accuracy)
+    false = np.where(np.isnan(accuracy), np.where(known, false, np.nan), by_accuracy)
+    parts = (negatives - false, false, positives - found, found)
+    return np.maximum(np.round(np.stack(parts, axis=1)), 0.0)
+
+
+def _expected_sizes(history: History) -> tuple[FloatArray, FloatArray]:
+    """Positives and negatives among the validation samples, by the training shares, each (n,)."""
+    counts, n = history.facts.class_counts, sample_counts(history)
+    share = counts[1] / sum(counts) if len(counts) == 2 and sum(counts) > 0 else np.nan
+    positives = np.round(share * n)
+    return positives, n - positives
 
 
 def collapse_since(history: History) -> int | None:
@@ -180,9 +226,43 @@ def ranks_well(history: History) -> str | None:
     return f"the scores rank well (AUROC at least {lower:.3f}): only their scale is wrong"
 
 
+def classifies_well(history: History) -> str | None:
+    """Say that the accuracy is over the share of the most frequent class, for sure; else None.
+
+    Over it: the lower bound of (accuracy - share) / (1 - share) is over 0.10.
+    """
+    if history.facts.kind not in CLASSIFICATION:
+        return None
+    found, n = confusion(history), sample_counts(history)
+    counts = np.asarray(history.facts.class_counts, dtype=np.float64)
+    if found is not None:
+        accuracy, n, common = found.accuracy, found.total, found.majority_rate
+    elif len(counts) >= 2 and counts.sum() > 0.0:
+        accuracy, common = _share(history.column("val_accuracy")), counts.max() / counts.sum()
+    else:
+        return None
+    known = ~np.isnan(accuracy + n + common) & (n >= 1.0)
+    if not known.any():
+        return None
+    z = normal_quantiles(alphas(history))
+    error = np.sqrt(np.maximum(accuracy * (1.0 - accuracy), 1.0 / n) / n)
+    lower = lasting(np.where(known, (accuracy - z * error - common) / (1.0 - common), np.nan))
+    if not lower > margin("had_skill_gain"):
+        return None
+    return (
+        f"the accuracy of {lasting(accuracy):.3f} is well over the share of the most frequent "
+        f"class: only the scale of the scores is wrong"
+    )
+
+
+def metric_skill(history: History) -> str | None:
+    """Say which metric proves skill, whatever the loss says; None if none does."""
+    return history.once("metric skill", lambda: ranks_well(history) or classifies_well(history))
+
+
 def worthless_since(history: History) -> int | None:
-    """Index since which nothing the model knows can be proven, by loss or by ranking; or None."""
-    return None if ranks_well(history) else no_skill_since(history)
+    """Index since which nothing the model knows can be proven, by loss or by metric; or None."""
+    return None if metric_skill(history) else no_skill_since(history)
 
 
 def skill_on_its_way(history: History, loss: FloatArray) -> str | None:
@@ -310,13 +390,9 @@ def class_sizes(history: History) -> tuple[FloatArray, FloatArray]:
     else:
         positives = history.vectors("val_scores_hist_pos").sum(axis=1)
         negatives = history.vectors("val_scores_hist_neg").sum(axis=1)
-    counts = history.facts.class_counts
-    if len(counts) == 2 and sum(counts) > 0:
-        n = history.column("val_n")
-        n = np.where(np.isnan(n), float(history.facts.n.get("val", np.nan)), n)
-        share = counts[1] / sum(counts)
-        positives = np.where(np.isnan(positives), share * n, positives)
-        negatives = np.where(np.isnan(negatives), (1.0 - share) * n, negatives)
+    expected = _expected_sizes(history)
+    positives = np.where(np.isnan(positives), expected[0], positives)
+    negatives = np.where(np.isnan(negatives), expected[1], negatives)
     return _positive(positives), _positive(negatives)
 
 

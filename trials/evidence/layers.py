@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sickbay.trials.evidence.classes import ranks_well, skill_on_its_way
+from sickbay.trials.evidence.classes import metric_skill, skill_on_its_way
 from sickbay.trials.evidence.skill import skill_gone_since
 from sickbay.trials.evidence.statistics import BoolArray, FloatArray, persistent
 from sickbay.trials.history import History
@@ -13,7 +13,7 @@ def lasting_no_skill(history: History) -> bool:
 
     Scores that rank well are skill, whatever the loss says.
     """
-    if ranks_well(history) or skill_gone_since(history) is None:
+    if metric_skill(history) or skill_gone_since(history) is None:
         return False
     loss = history.column("train_loss" if history.has("train_loss") else "val_loss")
     return skill_on_its_way(history, loss) is None

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sickbay.trials.evidence.classes import ranks_well
 from sickbay.trials.evidence.skill import floor_of, least_loss, may_recover
 from sickbay.trials.evidence.statistics import (
     BoolArray,
@@ -148,13 +147,11 @@ def _rules(curve: _Curve) -> Iterator[_Rule]:
 def may_pass(history: History, found: Blowup) -> str | None:
     """Why a running trial may get over a blow-up, as the end of a sentence; None if it may not.
 
-    Ten times the loss of the start is final. The other rules wait while the loss falls, and while
-    the scores of a classifier still rank well: then it has not lost what it knew.
+    Ten times the loss of the start is final. The other rules wait while the loss falls.
     """
     if history.finished or not found.slow:
         return None
-    loss = history.column(found.signal)
-    return may_recover(history, loss, recovery_rises=False) or ranks_well(history)
+    return may_recover(history, history.column(found.signal), recovery_rises=False)
 
 
 def _over(loss: FloatArray, base: FloatArray) -> FloatArray:

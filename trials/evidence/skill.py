@@ -60,6 +60,8 @@ def gain(history: History, signal: str = "val_loss") -> Gain | None:
     standard error of that may be recorded (`val_floor_gap_se`). Otherwise the lower bound, which
     proves skill, takes all of SE(L), while the upper bound asks whether a model of gain g = 0.02
     could look so bad: see `_paired_error`. Without SE(L) the noise between evaluations stands in.
+    A finished trial whose gain is between -0.02 and 0.005, but for that noise, has no skill
+    however few the samples are: to know their number or scatter must not hide a loss at its floor.
     """
     return history.once(("gain", signal), lambda: _gain(history, signal))
 
@@ -73,13 +75,18 @@ def _gain(history: History, signal: str) -> Gain | None:
     z = normal_quantiles(alphas(history))
     value = information_gain(loss, floor, scale)
     if signal == "val_loss" and np.isfinite(history.column("val_floor_gap_se")).any():
-        error = _filled(history.column("val_floor_gap_se")) / scale
-        return Gain(value, value - z * error, value + z * error, error, estimated=False)
-    error = _filled(history.column(f"{signal}_se")) / scale
+        error = paired = _filled(history.column("val_floor_gap_se")) / scale
+    else:
+        error = _filled(history.column(f"{signal}_se")) / scale
+        paired = _paired_error(error, sample_counts(history))
+    between = np.full(len(loss), noise(loss) / scale)
     estimated = bool(np.isnan(error).all())
     if estimated:
-        error = np.full(len(loss), noise(loss) / scale)
-    paired = _paired_error(error, _samples(history), estimated=estimated)
+        error, paired = between, np.hypot(between, np.nan_to_num(paired, nan=0.0))
+    if history.finished:  # a gain that ends this near to none is none, however few the samples
+        limit = margin("skill_gain")
+        stays = between + (limit - margin("floor_gain")) / z
+        paired = np.where(value > -limit, np.fmin(paired, stays), paired)
     return Gain(value, value - z * error, value + z * paired, paired, estimated)
 
 
@@ -271,7 +278,7 @@ def least_loss(facts: TaskFacts, signal: str, loss: FloatArray, floor: float) ->
     return 0.0 if floor >= 0.0 and bool((values >= 0.0).all()) else None
 
 
-def _paired_error(error: FloatArray, n: FloatArray, *, estimated: bool) -> FloatArray:
+def _paired_error(error: FloatArray, n: FloatArray) -> FloatArray:
     """Standard error of the gain of a model whose true gain is the margin, shape (n,).
 
     Relative to the floor, Var(l - l_constant) of one sample is 2 g s² in a calibrated Gaussian
@@ -281,13 +288,13 @@ def _paired_error(error: FloatArray, n: FloatArray, *, estimated: bool) -> Float
     """
     g = margin("skill_gain")
     least = 4.0 * g / np.where(n >= 2.0, n, np.nan)
-    if estimated:
-        return np.sqrt(error**2 + np.nan_to_num(least, nan=0.0))
+    if np.isnan(error).all():
+        return np.sqrt(least)
     paired = np.sqrt(np.maximum(2.0 * g * error**2, least))
     return np.where(np.isnan(least), error, np.minimum(error, paired))
 
 
-def _samples(history: History) -> FloatArray:
+def sample_counts(history: History) -> FloatArray:
     """Number of validation samples at each evaluation, recorded or from the facts; else NaN."""
     known = history.facts.n.get("val", np.nan)
     recorded = history.column("val_n")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-MARGINS_VERSION = "1.3"
+MARGINS_VERSION = "1.4"
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,17 @@ _TABLE = {
     "reach_speed": Margin(2.0, "times the slope", "the loss may fall twice as fast as it did"),
     "coverage": Margin(0.8, "share", "fewer judged fatal detectors cannot carry the word healthy"),
     "cause_slack": Margin(3, "evaluations", "a cause may be seen this much after its consequence"),
+    # impossible values
+    "impossible_slack": Margin(0.01, "share of the floor", "far more than rounding"),
+    "impossible_gain": Margin(
+        100.0, "times the floor", "no log-density of a regression exceeds its floor a hundredfold"
+    ),
+    "count_slack": Margin(0.05, "share", "a last batch that was dropped makes no contradiction"),
     # skill
     "skill_gain": Margin(0.02, "gain", "hard but healthy tasks end at a gain of 0.03 to 0.05"),
+    "floor_gain": Margin(
+        0.005, "gain", "a model of gain 0.02 stays under it on 1000 samples in 1 of 1000 runs"
+    ),
     "had_skill_gain": Margin(
         0.10, "gain", "far over what noise reaches, so skill was really there"
     ),

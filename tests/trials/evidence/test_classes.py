@@ -8,6 +8,7 @@ from sickbay.trials.evidence.classes import (
     class_sizes,
     collapse_since,
     confusion,
+    metric_skill,
     ranking,
     ranking_lower,
     ranks_well,
@@ -144,3 +145,38 @@ def test_a_worthless_ranking_is_found_more_surely_with_more_positives(positives,
 @pytest.mark.parametrize("positives", [20, 100])
 def test_a_ranking_that_is_worth_something_is_spared(positives, auroc, most):
     assert np.mean(verdicts(positives, auroc)) <= most
+
+
+def counted(facts=None, **columns):
+    facts = facts or TaskFacts(kind=TaskKind.BINARY, class_counts=(180, 20), n={"val": 100})
+    rows = [Row(i + 1, i + 1, columns) for i in range(5)]
+    return History(rows, facts, 5, finished=True)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"val_tn": 85.0, "val_fp": 5.0, "val_fn": 4.0, "val_tp": 6.0},
+        {"val_recall": 0.6, "val_precision": 6 / 11},
+        {"val_recall": 0.6, "val_accuracy": 0.91},
+    ],
+)
+def test_a_confusion_table_is_assembled_from_what_was_logged(columns):
+    assert confusion(counted(**columns)).table[0].tolist() == [[85, 5], [4, 6]]
+
+
+def test_no_positive_prediction_is_a_table_too():
+    for precision in (0.0, float("nan")):
+        found = confusion(counted(val_recall=0.0, val_precision=precision))
+        assert found.table[0].tolist() == [[90, 0], [10, 0]]
+    assert confusion(counted(val_recall=0.6)) is None
+
+
+def test_an_accuracy_proves_skill_by_its_own_samples():
+    kind, shares = TaskKind.MULTICLASS, (100, 100, 100)
+    many = TaskFacts(kind=kind, class_counts=shares, n={"val": 300})
+    few = TaskFacts(kind=kind, class_counts=shares, n={"val": 20})
+    assert "0.800" in metric_skill(counted(many, val_accuracy=0.8))
+    assert metric_skill(counted(many, val_accuracy=0.4)) is None
+    assert metric_skill(counted(few, val_accuracy=0.55)) is None
+    assert metric_skill(counted(TaskFacts(kind=kind), val_accuracy=0.8)) is None
