@@ -70,7 +70,7 @@ for _ in range(240):
         break
     except OSError:
         time.sleep(0.5)
-[sweep] = json.loads(get("/api/sweeps"))["items"]
+[sweep] = json.loads(get("/api/sweeps"))["sweeps"]
 assert b"</html>" in get(f"/api/sweeps/{sweep['sweep_id']}/report")
 assert b"<script" in get("/")
 print("the service knows", sweep["sweep_id"], "which is", sweep["state"])

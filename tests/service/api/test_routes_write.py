@@ -170,7 +170,8 @@ def test_a_sweep_that_waits_can_be_ended(store, verb, state):
     assert client.post(f"/api/sweeps/{sweep_id}/resume").json()["state"] == "queued"
 
 
-def test_a_driver_that_has_not_begun_is_ended(store):
+def test_a_driver_that_has_not_begun_is_ended(store, monkeypatch):
+    monkeypatch.setattr(launching, "MAIN", "import time; time.sleep(600)")  # it never begins
     launcher = LocalLauncher()
     client = TestClient(create_app(store, launcher, Role.SUBMIT), base_url="http://localhost")
     sweep_id = client.post("/api/sweeps", json=SPEC).json()["sweep_id"]

@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-import time
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,6 +14,9 @@ import toy_sweeps
 from sickbay.trials.events import ErrorStorm, ResourceError, Retried, Started, TrialEnded
 from sickbay.trials.execution import ray_cluster, ray_tune
 from sickbay.trials.execution.inline import run_to_end
+from sickbay.trials.execution.job import job_from_text, job_text
+from sickbay.trials.execution.ray_tune import RunOptions
+from sickbay.trials.execution.shares import TrialShare, gpu_fraction
 from sickbay.trials.store import open_store, request, requested
 from sickbay.trials.store.reader import trial_states
 from sickbay.trials.store.tables import load_tables
@@ -38,9 +41,17 @@ def jobs(tmp_path, n=1, first_seed=0, **settings):
     return [toy_sweeps.job(tmp_path / "store", seed=seed, **settings) for seed in seeds]
 
 
-def run_all(planned, retries=2, stopping=lambda: False):
+def run_all(planned, retries=2, stopping=lambda events: False, watch=None, cpu=1.0):
+    """Run trials; gives the events, which `stopping` and `watch` see as they come."""
     events = []
-    ray_tune.run_jobs(planned, ray_tune.Share(), events.append, retries=retries, stopping=stopping)
+
+    def record(event):
+        events.append(event)
+        if watch is not None:
+            watch(event)
+
+    options = RunOptions(TrialShare(cpu), record, retries, lambda: stopping(events))
+    ray_tune.run_all(planned, options)
     return events
 
 
@@ -51,7 +62,7 @@ def states(tmp_path):
 def test_a_job_survives_the_way_to_a_worker(tmp_path):
     job = toy_sweeps.job(tmp_path, lr=0.05)
     odd = replace(job, trial=replace(job.trial, changed=("lr",)), gpus=0.5)
-    assert ray_tune.job_from_text(ray_tune.job_text(odd)) == odd
+    assert job_from_text(job_text(odd)) == odd
 
 
 def test_trials_run_end_and_are_told_of(tmp_path):
@@ -99,16 +110,21 @@ def test_a_worker_that_is_told_to_go_fails_no_trial(tmp_path):
     """As on a node that is drained, or when a driver's cluster loses its head."""
     [job] = jobs(tmp_path, 1, sleep_ms=100.0)
 
-    def tell():
+    over = threading.Event()
+
+    def terminate_its_worker():
         pattern = f"_parts/*/{job.trial.trial_id}/attempt-1.json"
-        while not (found := list((tmp_path / "store").glob(pattern))):
-            time.sleep(0.05)
+        while not (found := list((tmp_path / "store").glob(pattern))) and not over.wait(0.05):
+            pass
         os.kill(json.loads(found[0].read_text())["pid"], signal.SIGTERM)
 
     with ThreadPoolExecutor(1) as pool:
-        told = pool.submit(tell)
-        events = run_all([job])
-        told.result()
+        terminated = pool.submit(terminate_its_worker)
+        try:
+            events = run_all([job])
+        finally:
+            over.set()
+        terminated.result()
     assert [type(e) for e in events if not isinstance(e, Started)] == [Retried, TrialEnded]
     assert events[-1].state == "completed"
     rows = toy_sweeps.stored_rows(tmp_path / "store", job.trial.trial_id)
@@ -148,19 +164,17 @@ def test_a_workload_that_is_not_on_the_worker_is_an_error_of_the_user(tmp_path):
 
 
 def test_what_waits_on_the_cluster_when_a_sweep_is_stopped_leaves_no_trace(tmp_path):
-    store, events = open_store(str(tmp_path / "store")), []
+    store = open_store(str(tmp_path / "store"))
 
     def watch(event):
-        events.append(event)
         if isinstance(event, TrialEnded):
             request(store, "s", "stop")
 
-    ray_tune.run_jobs(
+    events = run_all(
         jobs(tmp_path, 30, sleep_ms=50.0),
-        ray_tune.Share(),
-        watch,
         retries=0,
-        stopping=lambda: requested(store, "s") is not None,
+        stopping=lambda events: requested(store, "s") is not None,
+        watch=watch,
     )
     ended = Counter(event.state for event in events if isinstance(event, TrialEnded))
     assert set(ended) == {"completed", "cancelled"}
@@ -169,14 +183,10 @@ def test_what_waits_on_the_cluster_when_a_sweep_is_stopped_leaves_no_trace(tmp_p
 
 
 def test_nothing_begins_after_a_request_to_stop_and_what_runs_comes_to_its_end(tmp_path):
-    events = []
-    planned = jobs(tmp_path, 30, sleep_ms=20.0)
-    ray_tune.run_jobs(
-        planned,
-        ray_tune.Share(),
-        events.append,
+    events = run_all(
+        jobs(tmp_path, 30, sleep_ms=20.0),
         retries=0,
-        stopping=lambda: any(isinstance(e, TrialEnded) for e in events),
+        stopping=lambda events: any(isinstance(e, TrialEnded) for e in events),
     )
     ended = [e for e in events if isinstance(e, TrialEnded)]
     started = [e for e in events if isinstance(e, Started)]
@@ -186,39 +196,37 @@ def test_nothing_begins_after_a_request_to_stop_and_what_runs_comes_to_its_end(t
 
 def test_trials_begin_in_the_planned_order(tmp_path):
     planned = jobs(tmp_path, 8)
-    started = [e.trial_id for e in run_all(planned) if isinstance(e, Started)]
-    places = [started.index(job.trial.trial_id) for job in planned]
-    # two workers take them: of two neighbours either may be told of first
-    assert all(abs(place - i) <= 2 for i, place in enumerate(places)), places
-    assert sorted(places) == list(range(8))
+    # each takes the whole cluster: of two that run at once, the busier worker is heard of later
+    started = [e.trial_id for e in run_all(planned, cpu=2.0) if isinstance(e, Started)]
+    assert started == [job.trial.trial_id for job in planned]
 
 
 def test_a_share_follows_the_cluster():
-    assert ray_cluster.share_of(1.0, "auto", None, 0.0) == ray_tune.Share(1.0, 0.0)
-    assert ray_cluster.share_of(0.5, 0, None, 1.0) == ray_tune.Share(0.5, 0.0)
-    assert ray_cluster.share_of(2.0, 0.25, None, 0.0) == ray_tune.Share(2.0, 0.25)
+    assert ray_cluster.share_of(1.0, "auto", None, 0.0) == TrialShare(1.0, 0.0)
+    assert ray_cluster.share_of(0.5, 0, None, 1.0) == TrialShare(0.5, 0.0)
+    assert ray_cluster.share_of(2.0, 0.25, None, 0.0) == TrialShare(2.0, 0.25)
 
 
 @pytest.mark.parametrize(
     ("total", "wanted", "share"), [(80.0, 80.0, 1.0), (80.0, 41.0, 1.0), (80.0, 20.0, 0.25)]
 )
 def test_as_many_trials_share_a_gpu_as_fit_into_its_memory(total, wanted, share):
-    assert ray_cluster.gpu_fraction(total, wanted) == share
+    assert gpu_fraction(total, wanted) == share
 
 
 def test_shares_never_add_up_to_more_than_one_gpu():
     for n in range(1, 40):
-        assert n * ray_cluster.gpu_fraction(float(n), 1.0) <= 1.0
+        assert n * gpu_fraction(float(n), 1.0) <= 1.0
     with pytest.raises(ValueError, match=r"a trial wants 90 GiB and the GPU has 80\.0 GiB"):
-        ray_cluster.gpu_fraction(80.0, 90.0)
+        gpu_fraction(80.0, 90.0)
 
 
 def test_a_trial_that_can_never_run_is_refused():
-    ray_cluster.check_fits(ray_tune.Share(2.0, 0.0))
+    ray_cluster.check_fits(TrialShare(2.0, 0.0))
     with pytest.raises(ResourceError, match=r"resources\.cpu: a trial wants 64 and .* has 2"):
-        ray_cluster.check_fits(ray_tune.Share(64.0, 0.0))
+        ray_cluster.check_fits(TrialShare(64.0, 0.0))
     with pytest.raises(ResourceError, match=r"resources\.gpu: a trial wants 1"):
-        ray_cluster.check_fits(ray_tune.Share(1.0, 1.0))
+        ray_cluster.check_fits(TrialShare(1.0, 1.0))
 
 
 def test_tune_s_switches_are_set_back(tmp_path):
