@@ -34,7 +34,7 @@ def load_spec(
     workload = None
     if spec is not None and spec.command is not None:
         workload = command_workload(spec)
-    elif spec is not None and "command" not in raw and _named(raw):
+    elif spec is not None and raw.get("command") is None and _named(raw):
         try:
             workload = find_workload(spec.workload)
         except ValueError as error:
