@@ -1,0 +1,95 @@
+"""The truths of the further tasks, on outputs whose score can be counted by hand."""
+
+import math
+
+import pytest
+import torch
+
+from docs.tools.corpus.tasks import graphs, images, language, pairs, series, tables, text
+from docs.tools.corpus.training.settings import Settings, replaced
+from docs.tools.corpus.training.task import trained_losses
+
+PAD = language.PADDING
+
+
+def test_tags_are_scored_where_there_is_one():
+    y = torch.tensor([[0, 1, PAD, PAD], [0, 0, 0, 1]])
+    output = torch.zeros(2, 4, 3)
+    output[0, :2, 1] = 9.0  # the first sequence: one of two right, the commonest class one of two
+    output[1, :, 0] = 9.0  # the second: three of four right, as is the commonest class
+    outcome = language.step_truth(output, y, torch.tensor([[[1.0, 0.0, 0.0]] * 4]))
+    assert outcome.score == pytest.approx((1 / 2 + 3 / 4) / 2)
+    assert outcome.lower == 0.0  # nothing gained, and no scatter
+    losses = language.step_losses(torch.zeros(2, 4, 3), y, Settings())
+    assert losses.tolist() == pytest.approx([math.log(3.0)] * 2)
+
+
+def test_a_mask_is_scored_by_its_overlap():
+    y = torch.zeros(2, 16)
+    y[:, :4] = 1.0
+    called = torch.full((2, 16), -1.0)
+    called[:, 2:6] = 1.0  # two of the four, and two others: 2 / 6
+    outcome = images.pixel_truth(called, y, torch.zeros(1, 16))
+    assert outcome.score == pytest.approx(1 / 3)
+    assert outcome.lower == pytest.approx(1 / 3 - 1 / 4)
+    empty = images.pixel_truth(-torch.ones(2, 16), y, torch.zeros(1, 16))
+    assert (empty.score, empty.lower) == (0.0, pytest.approx(-1 / 4))
+
+
+def test_partners_are_sought_in_their_batch():
+    views = torch.nn.functional.one_hot(torch.arange(8), 8).float()
+    right, wrong = torch.cat([views, views], 1), torch.cat([views, views.roll(1, 0)], 1)
+    assert pairs.pair_hits(right).all()
+    assert not pairs.pair_hits(wrong).any()
+    same = pairs.pair_losses(torch.ones(pairs.BATCH, 2 * 8), torch.zeros(0), Settings())
+    assert same.tolist() == pytest.approx([math.log(pairs.BATCH)] * pairs.BATCH)
+
+
+def test_every_label_must_be_ranked():
+    y = (torch.arange(200)[:, None] % 2).expand(200, 2).float()
+    noise = torch.randn(200, generator=torch.Generator().manual_seed(0))
+    good = y + 0.1 * noise[:, None]
+    assert text.label_truth(good, y, good).lower > 0.4
+    dead = torch.stack([good[:, 0], noise], dim=1)
+    outcome = text.label_truth(dead, y, dead)
+    assert outcome.score > 0.7
+    assert outcome.lower < 0.05
+
+
+def test_a_likelihood_gains_nats_and_its_floor_is_below_zero():
+    y = series.UNIT * torch.randn(2000, generator=torch.Generator().manual_seed(0))
+    constant = series.gaussian_constant(y, Settings())
+    floor = series.gaussian_losses(constant.expand(2000, 2), y, Settings()).mean()
+    # the entropy of a Gaussian: ln(sigma) + ln(2 pi e) / 2
+    assert float(floor) == pytest.approx(math.log(series.UNIT) + 1.4189, abs=0.05)
+    twice = torch.stack([y / series.UNIT, torch.full_like(y, -math.log(2.0))], dim=1)
+    outcome = series.gaussian_truth(twice, y, constant)  # no error at half the deviation
+    assert outcome.score == pytest.approx(math.log(2.0) + 0.5, abs=0.05)
+
+
+def test_a_parity_is_hidden_in_all_but_its_bits_together():
+    settings = replaced(tables.PARITY.settings, {"n_train": 4000})
+    data = tables.parities(settings, seed=0).train
+    alone = [(data.x[:, i] * (2.0 * data.y - 1.0)).mean().abs() for i in range(tables.BITS)]
+    assert max(alone) < 0.06
+    assert (data.x[:, :3].prod(1) * (2.0 * data.y - 1.0)).mean() > 0.9
+
+
+def test_graph_kinds_are_balanced_as_cut():
+    counts = torch.bincount(graphs.graphs(graphs.GRAPHS.settings, 0).train.y).float()
+    assert (counts / counts.sum()).tolist() == pytest.approx([0.3, 0.3, 0.4], abs=0.05)
+
+
+def test_a_loss_may_be_spoiled_in_form():
+    output, y = torch.tensor([[0.0, 0.0], [0.0, math.log(3.0)]]), torch.tensor([0, 1])
+    plain = [math.log(2.0), math.log(4 / 3)]
+    task = images.DIGITS
+    for form, wanted in {
+        "": plain,
+        "negated": [-value for value in plain],
+        "probability": [-1 / 2, -3 / 4],
+    }.items():
+        found = trained_losses(task, output, y, Settings(loss_form=form))
+        assert found.tolist() == pytest.approx(wanted)
+    twice = trained_losses(task, output, y, Settings(activated=1))  # softmax of (1/4, 3/4)
+    assert twice.tolist() == pytest.approx([math.log(2.0), math.log(1.0 + math.exp(-0.5))])
