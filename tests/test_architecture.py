@@ -10,8 +10,6 @@ from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 ROOMS = ("models", "datasets", "trials", "service")
 LONGEST_FILE = 600
@@ -55,12 +53,12 @@ ARROWS = {
     "service/query": SERVICE + " service/client trials/*",
     "service/analysis": SERVICE + " service/query trials/*",
     "service/summary": SERVICE + " service/query service/analysis trials/*",
-    "service/sweeps": SERVICE + " service/client service/query service/summary trials/*",
+    "service/sweeps": SERVICE
+    + " service/client service/query service/summary service/export trials/*",
     "service/charts": SERVICE + " service/query service/analysis service/summary trials/*",
     "service/reports": SERVICE
     + " service/query service/analysis service/summary service/charts trials/*",
-    "service/export": SERVICE
-    + " service/query service/analysis service/summary service/charts service/reports trials/*",
+    "service/export": SERVICE + " service/query service/analysis service/summary trials/*",
     "service/external_logs": "service/summary service/reports trials/*",
     "service/api": "service/* trials/*",
     "service/cli": "service/* trials/*",
@@ -83,7 +81,7 @@ FOREIGN = {
     "optuna": [
         "trials/search/*",
         "trials/execution/inline.py",
-        "service/analysis/importance*.py",
+        "service/analysis/importance.py",
     ],
     "statsmodels": ["service/analysis/*"],
     "pydoe": ["trials/spec/fractional.py"],
@@ -115,8 +113,6 @@ ENVIRONMENT = [
     "trials/execution/ray_tune.py",
     "trials/seeding.py",
 ]
-
-TO_MEND = pytest.mark.xfail(strict=True, reason="the moves are done, the bodies not yet merged")
 
 FILES = sorted(
     path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py")
@@ -169,7 +165,6 @@ def arrows() -> dict[str, set[str]]:
     return found
 
 
-@TO_MEND
 def test_folders_import_along_the_arrows():
     wrong = {
         f"{home} -> {target}"
@@ -181,7 +176,6 @@ def test_folders_import_along_the_arrows():
     assert wrong == set()
 
 
-@TO_MEND
 def test_no_folder_imports_itself_through_others():
     graph = arrows()
 
@@ -214,7 +208,6 @@ def test_foreign_packages_stay_where_they_belong():
     assert wrong == []
 
 
-@TO_MEND
 def test_modules_are_imported_by_name_only_for_plugins():
     strings = [
         file
@@ -237,7 +230,7 @@ def test_a_detector_sees_no_configuration():
             assert "config" not in names, file
 
 
-@TO_MEND
+@pytest.mark.xfail(strict=False, reason="service/api is being merged")
 def test_files_and_folders_are_small():
     long = [file for file in FILES if (ROOT / file).read_text().count("\n") > LONGEST_FILE]
     assert long == []

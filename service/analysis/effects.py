@@ -14,13 +14,15 @@ from enum import StrEnum
 
 import numpy as np
 
-from sickbay.service.analysis.bootstrap import NO_INTERVAL, Interval, bootstrap_effect
 from sickbay.service.analysis.pairs import Pair, TrialRow, index_by_level, pairs_of, score
 from sickbay.service.analysis.statistics import (
     ALPHA,
+    NO_INTERVAL,
     NOTHING,
     Estimate,
+    Interval,
     Proportion,
+    bootstrap_effect,
     clustered_wilson,
     holm_adjusted,
     improvement,

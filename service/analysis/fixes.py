@@ -7,28 +7,234 @@ seeds, and that differs from the trial in the fewest settings; all of that size 
 is interpolated. Where there is none, `next` lists the smallest changes that nobody has tried.
 """
 
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from sickbay.service.analysis.fix_next import Evidence, evidence, next_candidates
-from sickbay.service.analysis.fix_values import (
-    Candidate,
-    Fix,
-    Fixes,
-    LevelChange,
-    Levels,
-    StoredTrial,
-    changes_between,
-    config_key,
-    words,
-)
+from sickbay.service.analysis.pairs import level_key
 from sickbay.service.query.engine import find_trial, query
 from sickbay.service.query.lookup import stored_spec
-from sickbay.service.query.outcomes import COUNTS
+from sickbay.service.query.outcomes import COUNTS, CUT_SHORT, HEALTHY
 from sickbay.service.query.sqltext import name, text
+from sickbay.trials.contract import Config, Scalar
 from sickbay.trials.store import Store
+
+Levels = Mapping[str, Sequence[Scalar]]
+
+
+@dataclass(frozen=True)
+class LevelChange:
+    """One setting, from what the trial has to what it would have."""
+
+    setting: str
+    before: Scalar | None
+    after: Scalar | None
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A change whose every stored trial is healthy: `healthy` of `of`, which are the same number.
+
+    `low` is the lower end of Wilson's 95 % interval of the healthy share: one of one seed says
+    little. `seeds` are the seeds; `own_seed` whether the trial's own is among them. `cut_short`
+    trials of it were cancelled or pruned and say nothing.
+    """
+
+    changes: tuple[LevelChange, ...]
+    healthy: int
+    of: int
+    low: float
+    seeds: tuple[int, ...]
+    own_seed: bool
+    cut_short: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A change that no stored trial has tried to its end, with why it is worth a trial.
+
+    `chance` ranks candidates and is no probability that one should quote: for each new level the
+    healthy share of the stored trials that have it, (healthy + 1) / (trials + 2), multiplied.
+    """
+
+    changes: tuple[LevelChange, ...]
+    chance: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Fixes:
+    """What is known of healing one trial; `next` is empty where a fix is known.
+
+    `configurations` of `trials` were looked through: all of the trial's workload and version in the
+    store, the same trial of several sweeps once. `sql` lists the fixes with their counts.
+    """
+
+    sweep_id: str
+    trial_id: str
+    seed: int
+    config: Config
+    workload: str
+    workload_version: str | None
+    healthy: bool
+    known: tuple[Fix, ...]
+    next: tuple[Candidate, ...]
+    configurations: int
+    trials: int
+    sql: str
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """A trial as the search sees it."""
+
+    trial_id: str
+    seed: int
+    config: Config
+    outcome: str
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether it was cancelled or pruned, and so says nothing."""
+        return self.outcome in CUT_SHORT
+
+    @property
+    def well(self) -> bool:
+        """Whether it is healthy."""
+        return self.outcome == HEALTHY
+
+
+def words(changes: Sequence[LevelChange]) -> str:
+    """Write changes as a person reads them: `initialization zeros -> random and lr 0.1 -> 0.01`."""
+    return " and ".join(
+        f"{one.setting} {shown(one.before)} -> {shown(one.after)}" for one in changes
+    )
+
+
+def changes_between(before: Config, after: Config) -> tuple[LevelChange, ...]:
+    """List the settings in which two configurations differ, by name."""
+    return tuple(
+        LevelChange(setting, before.get(setting), after.get(setting))
+        for setting in sorted({*before, *after})
+        if level_key(before.get(setting)) != level_key(after.get(setting))
+    )
+
+
+def config_key(config: Config) -> str:
+    """Equal settings give equal text: 1 is 1.0, but no number is true or false."""
+    plain = {
+        setting: float(level) if isinstance(level, int) and not isinstance(level, bool) else level
+        for setting, level in config.items()
+    }
+    return json.dumps(plain, sort_keys=True)
+
+
+def shown(level: Scalar | None) -> str:
+    """Write a level as it would stand in a spec."""
+    return level if isinstance(level, str) else json.dumps(level)
+
+
+MOST_CANDIDATES = 8
+MOST_LEVELS = 12  # of one setting that candidates are made of: a random search has very many
+
+_Place = tuple[str, Hashable]  # a setting and its level
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the stored trials say of levels: how many have each, how many of those are healthy.
+
+    `levels` are those of every setting in the order in which they are met; `tried` the keys of the
+    configurations of which a trial has ended.
+    """
+
+    seen: Mapping[_Place, int]
+    well: Mapping[_Place, int]
+    levels: Levels
+    tried: frozenset[str]
+
+
+def evidence(arms: Mapping[str, Sequence[StoredTrial]]) -> Evidence:
+    """Count levels over all trials that have ended, by configuration."""
+    seen: Counter[_Place] = Counter()
+    well: Counter[_Place] = Counter()
+    levels: dict[str, dict[Hashable, Scalar]] = {}
+    for mine in arms.values():
+        ended = sum(not one.cut_short for one in mine)
+        healthy = sum(one.well for one in mine)
+        for setting, level in mine[0].config.items():
+            key = level_key(level)
+            levels.setdefault(setting, {}).setdefault(key, level)
+            seen[setting, key] += ended
+            well[setting, key] += healthy
+    return Evidence(
+        seen,
+        well,
+        {setting: tuple(some.values()) for setting, some in levels.items()},
+        frozenset(key for key, mine in arms.items() if not all(one.cut_short for one in mine)),
+    )
+
+
+def next_candidates(
+    trial: StoredTrial, known: Evidence, levels: Sequence[Levels]
+) -> tuple[Candidate, ...]:
+    """List untried changes of one setting, then of two, the most promising first.
+
+    `levels` are those to try besides the store's, as the sweep's spec has them.
+    """
+    single = list(_single(trial, known, levels))
+    found: list[Candidate] = []
+    for size in (1, 2):
+        made = [
+            _candidate(changes, known)
+            for changes in itertools.combinations(single, size)
+            if len({one.setting for one in changes}) == size
+            and config_key(_changed(trial, changes)) not in known.tried
+        ]
+        made.sort(key=lambda one: (-one.chance, words(one.changes)))
+        found.extend(made)
+        if len(found) >= MOST_CANDIDATES:
+            break
+    return tuple(found[:MOST_CANDIDATES])
+
+
+def _changed(trial: StoredTrial, changes: Sequence[LevelChange]) -> dict[str, Scalar]:
+    after = {one.setting: one.after for one in changes if one.after is not None}
+    return {**trial.config, **after}
+
+
+def _single(trial: StoredTrial, known: Evidence, levels: Sequence[Levels]) -> Iterator[LevelChange]:
+    """Change one setting to each other level that the store, the spec or the workload has."""
+    for setting, before in sorted(trial.config.items()):
+        others: dict[Hashable, Scalar] = {}
+        for some in (*levels, known.levels):
+            for level in some.get(setting, ()):
+                others.setdefault(level_key(level), level)
+        others.pop(level_key(before), None)
+        promising = sorted(others, key=lambda key: -_chance((setting, key), known))
+        for key in promising[:MOST_LEVELS]:
+            yield LevelChange(setting, before, others[key])
+
+
+def _candidate(changes: tuple[LevelChange, ...], known: Evidence) -> Candidate:
+    places = [(one.setting, level_key(one.after)) for one in changes]
+    told = [
+        f"{known.well[place]} of {known.seen[place]} trials with {one.setting} "
+        f"{shown(one.after)} are healthy"
+        if known.seen.get(place)
+        else f"{one.setting} {shown(one.after)} has not been tried"
+        for one, place in zip(changes, places, strict=True)
+    ]
+    return Candidate(changes, math.prod(_chance(one, known) for one in places), "; ".join(told))
+
+
+def _chance(place: _Place, known: Evidence) -> float:
+    return (known.well.get(place, 0) + 1) / (known.seen.get(place, 0) + 2)
+
 
 __all__ = [
     "Candidate",
@@ -196,3 +402,28 @@ def _fix(changes: tuple[LevelChange, ...], mine: Sequence[StoredTrial], seed: in
 def _lower_end(n: int) -> float:
     """Give the lower end of Wilson's 95 % interval of n of n; scipy would take a second."""
     return n / (n + NormalDist().inv_cdf(0.975) ** 2)
+
+
+def fix_lines(found: Fixes) -> Iterator[str]:
+    """Say the smallest changes that are healthy in the store, or what to try next; none if well."""
+    if found.healthy:
+        return
+    if found.known:
+        yield "the smallest change that is healthy in this store, in all of its seeds:"
+        for fix in found.known:
+            weak = "" if fix.own_seed else f"; seed {found.seed} is not among them"
+            yield (
+                f"  {words(fix.changes)}: healthy in {fix.healthy}/{fix.of}"
+                f" (95 %: at least {100 * fix.low:.0f} %{weak})"
+            )
+        return
+    yield (
+        f"none of {found.configurations} configurations of this workload in the store is healthy "
+        "in all of its trials: no fix is known yet"
+    )
+    if not found.next:
+        yield "every smaller change that the store knows of has been tried"
+        return
+    yield f"worth trying next (sickbay fix {found.trial_id[:8]} writes the spec):"
+    for one in found.next:
+        yield f"  {words(one.changes)}: {one.reason}"

@@ -1,23 +1,15 @@
 """Where a sweep over ranges turns pathological: the estimated frontier, as numbers and in words."""
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError, stored_spec
 from sickbay.service.query.sqltext import name, text
-from sickbay.service.reports.verdicts import number
 from sickbay.trials.search.boundary_model import Frontier
 from sickbay.trials.store import Store
 
-SHOWN = 9  # places of an axis that are printed
 MOST_RANGES = 4
 MOST_FITTED = 600  # configurations that are fitted: the time grows with their cube
 
@@ -53,6 +45,8 @@ def load_frontier(store: Store, sweep_id: str) -> SweepFrontier:
             f"{sweep_id} has {len(told)} ranges, and a frontier is drawn over 1 to {MOST_RANGES}, "
             "as in factors: {lr: {low: 1e-4, high: 1.0, log: true}}"
         )
+    from sickbay.trials.search.boundary_model import estimate_frontier  # noqa: PLC0415  slow
+
     columns = ", ".join(map(name, told))
     sql = (
         f"SELECT {columns}, label FROM outcomes\n"  # noqa: S608  names are quoted
@@ -63,9 +57,8 @@ def load_frontier(store: Store, sweep_id: str) -> SweepFrontier:
         raise SweepError(f"no trial of {sweep_id} has a label yet")
     rows = rows[:: -(-len(rows) // MOST_FITTED)]
     spans = {one: Span(value["low"], value["high"], value["log"]) for one, value in told.items()}
-    module = importlib.import_module("sickbay.trials.search.boundary_model")  # scikit-learn is slow
     points = [[float(value) for value in row[:-1]] for row in rows]
-    found = module.estimate_frontier(points, [row[-1] for row in rows], list(spans.values()))
+    found = estimate_frontier(points, [row[-1] for row in rows], list(spans.values()))
     return SweepFrontier(sweep_id, spans, found, sql)
 
 
@@ -85,38 +78,3 @@ def as_plain(one: SweepFrontier) -> dict[str, Any]:
         "fitted": found.fitted,
         "sql": one.sql,
     }
-
-
-def print_frontier(console: Console, one: SweepFrontier) -> None:
-    """Print P(pathological) on a coarse grid over the first two ranges, `.` sound to `#` sick."""
-    found, names = one.found, list(one.spans)
-    console.print(
-        f"{one.sweep_id}: {found.pathological} pathological, {found.healthy} healthy, "
-        f"{found.unsure} inconclusive trials",
-        highlight=False,
-    )
-    if not found.fitted:
-        console.print("all labels are alike: there is no frontier within these ranges")
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    across = _places(found.axes[0])
-    table.add_column("" if len(names) == 1 else f"{names[1]} \\ {names[0]}", no_wrap=True)
-    for place in across:
-        table.add_column(number(found.axes[0][place]), justify="right", no_wrap=True)
-    if len(names) == 1:
-        table.add_row("P(pathological)", *(f"{found.probability[i]:.2f}" for i in across))
-        table.add_row("95 %", *(f"{found.lower[i]:.2f}-{found.upper[i]:.2f}" for i in across))
-    else:
-        middle = tuple(len(axis) // 2 for axis in found.axes[2:])
-        for row in reversed(_places(found.axes[1])):
-            cells = [f"{found.probability[(i, row, *middle)]:.2f}" for i in across]
-            table.add_row(number(found.axes[1][row]), *cells)
-        for place, axis in enumerate(found.axes[2:], 2):
-            at = number(axis[len(axis) // 2])
-            console.print(f"at {names[place]} = {at}, the middle of its range", highlight=False)
-    console.print(f"P(pathological) by {names[0]}:" if len(names) == 1 else "P(pathological):")
-    console.print(table)
-
-
-def _places(axis: "np.ndarray[Any, Any]") -> list[int]:
-    return [int(place) for place in np.linspace(0, len(axis) - 1, min(SHOWN, len(axis))).round()]

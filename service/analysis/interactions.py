@@ -19,17 +19,17 @@ from enum import StrEnum
 
 import numpy as np
 
-from sickbay.service.analysis.codes import (
+from sickbay.service.analysis.effects import FEWEST_SEEDS
+from sickbay.service.analysis.pairs import (
     BoolArray,
     Coded,
     FloatArray,
     IntArray,
     Levels,
+    TrialRow,
     coded,
     groups,
 )
-from sickbay.service.analysis.effects import FEWEST_SEEDS
-from sickbay.service.analysis.pairs import TrialRow
 from sickbay.service.analysis.statistics import (
     ALPHA,
     NOTHING,

@@ -17,17 +17,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sickbay.service.analysis.codes import (
+from sickbay.service.analysis.effects import Verdict
+from sickbay.service.analysis.pairs import (
     BoolArray,
     Coded,
     FloatArray,
     IntArray,
     Levels,
+    TrialRow,
     coded,
     shares_of_places,
 )
-from sickbay.service.analysis.effects import Verdict
-from sickbay.service.analysis.pairs import TrialRow
 from sickbay.service.analysis.statistics import (
     ALPHA,
     NOTHING,

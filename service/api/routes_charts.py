@@ -18,13 +18,12 @@ from sickbay.service.api.errors import ApiError
 from sickbay.service.api.routes_read import SweepName, find_known, in_thread, json_answer, shelf_of
 from sickbay.service.api.tokens import Role
 from sickbay.service.charts.axes import FactorAxis, axis_of
-from sickbay.service.charts.reference_lines import label_of, reference_lines_of
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import find_sweep, state_of
 from sickbay.service.query.sqltext import name
 from sickbay.service.summary.collect import collect
-from sickbay.service.summary.sample import sample
-from sickbay.service.summary.values import TrialLine, Values
+from sickbay.service.summary.signals import label_of, reference_lines_of
+from sickbay.service.summary.values import TrialLine, Values, sample
 from sickbay.trials.store import Store
 
 MOST_LINES = 120  # single trials that are drawn
@@ -198,7 +197,7 @@ def _references(values: Values, signal: str) -> list[dict[str, Any]]:
 
 
 def _map(store: Store, values: Values, asked: Sequence[str | None]) -> dict[str, Any]:
-    from sickbay.service.charts.data import (  # noqa: PLC0415  scikit-learn is slow
+    from sickbay.service.charts.health import (  # noqa: PLC0415  scikit-learn is slow
         HealthMap,
         health_map_of,
         health_maps,

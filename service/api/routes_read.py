@@ -165,7 +165,7 @@ async def effects(request: Request, sweep: SweepName) -> Response:
     shelf = shelf_of(request)
 
     def work() -> Any:
-        from sickbay.service.analysis.questions import load_effects  # noqa: PLC0415  scipy is slow
+        from sickbay.service.analysis.study import load_effects  # noqa: PLC0415  scipy is slow
 
         sweep_id = find_known(shelf, sweep)
         return shelf.derived(

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sickbay.service.charts.reference_lines import label_of, reference_lines_of
 from sickbay.service.query.engine import query
 from sickbay.service.query.outcomes import HEALTHY
 from sickbay.service.summary import questions as ask
 from sickbay.service.summary.formatting import SIGNS, level
-from sickbay.service.summary.signals import Shown, shown_signals
+from sickbay.service.summary.signals import Shown, label_of, reference_lines_of, shown_signals
 from sickbay.service.summary.values import SICK, TRAP, TrialLine, Values
 from sickbay.trials.contract import Goal
 from sickbay.trials.store import Store

@@ -9,9 +9,7 @@ from matplotlib.lines import Line2D
 
 from sickbay.service.charts.curves import CurveRow, Panel, verdicts_of
 from sickbay.service.charts.draw_small import draw_panel, letters
-from sickbay.service.charts.frame import Frame, frame_of
-from sickbay.service.charts.style import note, short
-from sickbay.service.charts.svg import STYLES
+from sickbay.service.charts.style import STYLES, Frame, frame_of, note, short
 from sickbay.service.summary.formatting import SIGNS, number, printable
 
 COLUMNS = 4

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sickbay.service.analysis.effects import EffectTable, LevelEffect, Verdict
-from sickbay.service.charts.style import grid, ink, note, short
-from sickbay.service.charts.svg import STYLES
+from sickbay.service.charts.style import STYLES, grid, ink, note, short
 from sickbay.service.summary.formatting import level, number
 from sickbay.trials.contract import Goal
 

@@ -11,11 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sickbay.service.charts.axes import FactorAxis, axis_of
-from sickbay.service.charts.style import ink, note, short, surface
-from sickbay.service.charts.svg import STYLES
+from sickbay.service.charts.style import STYLES, ink, note, short, surface
 from sickbay.service.summary.formatting import SIGNS, number
-from sickbay.service.summary.sample import sample
-from sickbay.service.summary.values import TrialLine, Values
+from sickbay.service.summary.values import TrialLine, Values, sample
 
 MOST_AXES = 9
 MOST_LINES = 600  # more trials are sampled

@@ -13,9 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sickbay.service.charts.curves import Array, Band, CurveLine, CurveRow, Panel
-from sickbay.service.charts.frame import Frame, frame_of
-from sickbay.service.charts.style import as_page, grid, ink, note, skin
-from sickbay.service.charts.svg import STYLES
+from sickbay.service.charts.style import STYLES, Frame, as_page, frame_of, grid, ink, note, skin
 
 _SIZE = (3.3, 2.15)  # inches at 72 dots
 

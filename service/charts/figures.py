@@ -12,14 +12,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from sickbay.service.analysis.questions import SweepEffects
+from sickbay.service.analysis.study import SweepEffects
 from sickbay.service.charts.curves import Curves, curve_rows
-from sickbay.service.charts.data import flows, health_maps
 from sickbay.service.charts.draw_curves import curves
-from sickbay.service.charts.draw_flow import flow
 from sickbay.service.charts.draw_forest import MOST_ROWS, forest
-from sickbay.service.charts.draw_health import health_map
+from sickbay.service.charts.draw_health import flow, health_map
 from sickbay.service.charts.draw_parallel import MOST_LINES, parallel
+from sickbay.service.charts.health import flows, health_maps
 from sickbay.service.charts.style import as_bytes, as_page, skin
 from sickbay.service.formats import FigureFormat
 from sickbay.service.summary.questions import trials as trials_sql

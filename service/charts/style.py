@@ -6,17 +6,90 @@ function draws for paper, with plain colours, and for a page, whose style sheet 
 
 import contextlib
 import io
+import math
+import re
 import threading
 import warnings
-from collections.abc import Iterator
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
-from sickbay.service.charts.svg import GRID, INK, NOTE, SURFACE, page_svg
+from sickbay.service.charts.curves import Array, CurveRow, Panel
 from sickbay.service.formats import FigureFormat
 from sickbay.service.summary.formatting import printable
+
+# Okabe and Ito's colours, told apart by the colour-blind; each has dashes of its own besides.
+STYLES: Mapping[str, tuple[str, str]] = {
+    "healthy": ("#009e73", "-"),
+    "pathological": ("#d55e00", "--"),
+    "inconclusive": ("#0072b2", "-."),
+    "failed": ("#595959", ":"),
+    "cancelled": ("#595959", ":"),
+    "pruned": ("#595959", ":"),
+}
+INK, GRID, NOTE, SURFACE = "#000001", "#000002", "#000003", "#000004"
+_VARIABLES = {
+    **{
+        colour: f"var(--{verdict})"
+        for verdict, (colour, _) in STYLES.items()
+        if verdict not in ("cancelled", "pruned")
+    },
+    INK: "currentColor",
+    GRID: "var(--grid)",
+    NOTE: "var(--note)",
+    SURFACE: "var(--page)",
+}
+_SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+
+
+def page_svg(text: str, number: int) -> str:
+    """Make a picture fit for a page: scalable, its ids unique, its colours variables.
+
+    `number` is the picture's in the page.
+    """
+    root = ET.fromstring(text)  # noqa: S314 - matplotlib wrote it, from numbers alone
+    used = dict.fromkeys(re.findall(r"(?:url\(|href=\")#([^\")]+)", text))
+    names = {name: f"p{number}-{index}" for index, name in enumerate(used)}
+    for element in root.iter():
+        element.attrib = dict(_attributes(element.attrib, names))
+        element.tag = element.tag.removeprefix(_SVG)
+    for child in list(root):
+        # A style in a picture would be the whole page's: it stands in report.css.
+        if child.tag == "metadata" or (len(child) and child[0].tag == "style"):
+            root.remove(child)
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    root.set("aria-hidden", "true")  # the tables say the same in words
+    root.set("focusable", "false")
+    written = ET.tostring(root, encoding="unicode")
+    return re.sub(r"\s*\n\s*", " ", written).replace("> <", "><")
+
+
+def _attributes(given: Mapping[str, str], names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for key, value in given.items():
+        if key == "id":
+            if value in names:
+                yield key, names[value]
+        elif key == f"{_XLINK}href":
+            yield "href", f"#{names[value[1:]]}"
+        elif key == "clip-path":
+            yield key, f"url(#{names[value[5:-1]]})"
+        elif key == "style":
+            yield key, _restyled(value)
+        elif not value.startswith("rotate(-0 "):
+            yield key, value
+
+
+def _restyled(style: str) -> str:
+    for colour, variable in _VARIABLES.items():
+        style = style.replace(colour, variable)
+    return re.sub(r"font-family: [^;]*; ", "", style)  # the page's own
+
 
 _LOCK = threading.Lock()  # the settings of matplotlib are the process's
 _PAPER: dict[Any, Any] = {
@@ -110,3 +183,74 @@ def short(words: str, most: int = 28) -> str:
         return line
     tail = (most - 1) // 2
     return f"{line[: most - 1 - tail]}…{line[len(line) - tail :]}"
+
+
+_FAR = 1e6  # times the ordinary: what lies beyond is marked at the edge, not drawn
+_DECADES = 2.0  # values over more than this are drawn on a logarithmic axis
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The axes that all panels of a row share. `zero` is where a logarithmic axis draws a zero."""
+
+    first: float
+    last: float
+    low: float
+    high: float
+    log: bool
+    zero: float | None
+
+
+def frame_of(row: CurveRow) -> Frame | None:
+    """Choose the axes: logarithmic where positive values span over 2 decades; None without values.
+
+    Values over a million times the ordinary (the references and the first values) are cut off.
+    """
+    values = np.concatenate(
+        [np.empty(0), *(part for panel in row.panels for part in _values(panel))]
+    )
+    epochs = np.concatenate(
+        [np.empty(0), *(part for panel in row.panels for part in _epochs(panel))]
+    )
+    finite = values[np.isfinite(values)]
+    if not len(epochs):
+        return None
+    first, last = float(epochs.min()), float(epochs.max())
+    if not len(finite):
+        return Frame(first, last, 0.0, 1.0, log=False, zero=None)
+    finite = np.concatenate([finite, _near_references(row, finite)])
+    positive = finite[finite > 0]
+    limit = _FAR * _ordinary(row, finite)
+    low, high = float(finite.min()), float(min(finite.max(), limit))
+    least = float(positive.min()) if len(positive) else 0.0
+    if low >= 0 and len(positive) and high > least * 10**_DECADES:
+        zero = 10.0 ** (math.floor(math.log10(least)) - 1) if low == 0 else None
+        return Frame(first, last, zero or least / 1.5, high * 1.5, log=True, zero=zero)
+    room = 0.06 * (high - low or abs(high) or 1.0)
+    return Frame(first, last, max(low, -limit) - room, high + room, log=False, zero=None)
+
+
+def _values(panel: Panel) -> list[Array]:
+    bands = [part for band in panel.bands for part in (band.low, band.middle, band.high)]
+    return [line.values for line in panel.lines] + bands
+
+
+def _epochs(panel: Panel) -> list[Array]:
+    return [one.epochs for one in panel.lines] + [one.epochs for one in panel.bands]
+
+
+def _near_references(row: CurveRow, finite: Array) -> Array:
+    """Reference values that the axis is stretched to: not those far above every curve."""
+    values = [v for panel in row.panels for one in panel.references for v in (one.low, one.high)]
+    top = float(finite.max())
+    return np.array([value for value in values if value <= 2 * top], dtype=np.float64)
+
+
+def _ordinary(row: CurveRow, finite: Array) -> float:
+    """Size of the ordinary: of the references, and the middle one of the panels' first values."""
+    references = [abs(one.high) for panel in row.panels for one in panel.references]
+    starts = [part[0] for panel in row.panels for part in _values(panel) if len(part)]
+    sizes = np.abs([one for one in starts if math.isfinite(one)])
+    return max([*references, float(np.median(sizes)) if len(sizes) else 0.0]) or float(
+        np.abs(finite).max() or 1.0
+    )

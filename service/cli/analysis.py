@@ -1,9 +1,12 @@
-"""The verbs about what the factors do: effects, frontier."""
+"""The verbs about what the factors do: effects, frontier, compare, fix."""
 
+from functools import cache
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sickbay.service.cli.completion import complete_sweep
 from sickbay.service.cli.options import (
     JsonOption,
     StoreOption,
@@ -17,7 +20,7 @@ from sickbay.service.cli.options import (
 
 def add_verbs(app: typer.Typer) -> None:
     """Add this file's verbs to the command line."""
-    for verb in (effects, frontier):
+    for verb in (effects, frontier, compare, fix):
         app.command()(verb)
 
 
@@ -41,7 +44,7 @@ def effects(
     """What each level of each factor does: paired differences to the baseline, health beside."""
     from sickbay.service.analysis.study import load_study
     from sickbay.service.query.lookup import find_sweep
-    from sickbay.service.reports.effects_more_printed import print_study
+    from sickbay.service.reports.terminal_effects import print_study
 
     asked = {"interactions": interactions, "main_effects": main_effects, "importance": importance}
     parts = [name for name, wanted in asked.items() if wanted or everything]
@@ -56,8 +59,9 @@ def effects(
 
 def frontier(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Where a sweep over ranges turns pathological: P(pathological) with its 95 % band."""
-    from sickbay.service.analysis.frontier import as_plain, load_frontier, print_frontier
+    from sickbay.service.analysis.frontier import as_plain, load_frontier
     from sickbay.service.query.lookup import find_sweep
+    from sickbay.service.reports.terminal import print_frontier
 
     opened = existing_store(store)
     found = load_frontier(opened, find_sweep(opened, sweep).sweep_id)
@@ -65,3 +69,80 @@ def frontier(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOptio
         print_json(as_plain(found))
     else:
         print_frontier(console(), found)
+
+
+HalfArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A sweep of the store, STORE#SWEEP, or a whole store by its path.",
+        autocompletion=complete_sweep,
+    ),
+]
+
+
+def compare(
+    a: HalfArgument,
+    b: HalfArgument,
+    store: StoreOption = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", help="A setting that may differ in matched arms; repeatable."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Two sweeps or two stores side by side: drift, arms by configuration, labels that changed."""
+    from sickbay.service.analysis.comparison import compare as side_by_side
+    from sickbay.service.analysis.comparison import open_half
+    from sickbay.service.reports.terminal import print_comparison
+
+    opened = cache(lambda: existing_store(store))  # once, also over HTTP
+    before, after = open_half(opened, a), open_half(opened, b)
+    warn_of([*before.problems, *after.problems])
+    found = side_by_side(before, after, ignore or [])
+    if as_json:
+        print_json(found.as_data())
+    else:
+        print_comparison(console(), found)
+
+
+def fix(
+    trial: Annotated[str, typer.Argument(help="A trial's id, or the beginning of it.")],
+    store: StoreOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Where to write the spec; - prints it. [fix-TRIAL.yaml]"),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Replace a file that is there already.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the fixes and the spec as JSON besides.")
+    ] = False,
+) -> None:
+    """Write the spec of the sweep that confirms a trial's smallest fix, or looks for one."""
+    from dataclasses import asdict
+
+    from sickbay.service.analysis.fixes import fix_lines, fixes_for
+    from sickbay.service.analysis.follow_up import follow_up, spec_text, workload_levels, write_spec
+
+    opened = existing_store(store)
+    found = fixes_for(opened, trial)
+    if not found.known and not found.healthy:
+        found = fixes_for(opened, trial, workload_levels(found.workload))
+    made = follow_up(opened, found)
+    path = out or Path(f"fix-{found.trial_id[:8]}.yaml")
+    if str(path) != "-":
+        write_spec(made, path, replace=yes)
+    if as_json:
+        print_json(
+            {**asdict(found), "path": str(path), "planned": made.trials, "spec": dict(made.spec)}
+        )
+        return
+    if str(path) == "-":
+        print(spec_text(made), end="")
+        return
+    for line in fix_lines(found):
+        print(line)
+    print(f"wrote {path}: {made.trials} trials. Run it with: sickbay run {path}")
+    if not made.has_trial:
+        print("its baseline is no stored trial: the installed workload has another version")

@@ -105,7 +105,12 @@ def export(
         return
     if "://" in target:
         raise typer.BadParameter(f"--out {target}: tables are written into a local folder")
-    written = export_tables(opened, sweep_id, Path(target), style or ExportFormat.CSV)
+    if style is ExportFormat.LATEX:
+        from sickbay.service.reports.file import write_latex_tables
+
+        written = write_latex_tables(opened, sweep_id, Path(target))
+    else:
+        written = export_tables(opened, sweep_id, Path(target), style or ExportFormat.CSV)
     if as_json:
         print_json({"sweep_id": sweep_id, "written": [str(path) for path in written]})
         return

@@ -1,4 +1,4 @@
-"""A sweep's tables as files for other programs: CSV, Parquet, LaTeX.
+"""A sweep's tables as files for other programs: CSV, Parquet.
 
     export_tables(store, sweep_id, Path("out"), ExportFormat.CSV)
 
@@ -9,17 +9,15 @@ field. In CSV a vector is a JSON array; so are the causes in the table of effect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from sickbay.service.analysis.effects import LevelEffect, Side
-from sickbay.service.export.latex import latex_tables
+from sickbay.service.analysis.effects import LevelEffect
+from sickbay.service.analysis.study import sweep_effects
 from sickbay.service.formats import ExportFormat
-from sickbay.service.reports.html import report_values, sweep_effects
-from sickbay.service.summary.formatting import level
+from sickbay.service.summary.table import flat_row
 from sickbay.trials.store import Store, StoreError
 from sickbay.trials.store.reader import load_tables
 
@@ -29,21 +27,15 @@ TABLES = ("trials", "epochs", "findings")
 def export_tables(
     store: Store, sweep_id: str, folder: Path, style: ExportFormat
 ) -> tuple[Path, ...]:
-    """Write trials, epochs, findings and effects of a sweep into a folder; gives their paths.
+    """Write trials, epochs, findings and effects of a sweep as CSV or Parquet; gives their paths.
 
-    LaTeX leaves out the epochs, which no paper prints, and findings that are clear. Raises
-    SweepError if there is no such sweep, StoreError if the store or the folder cannot be used:
-    half a sweep must not pass for a whole one.
+    Raises SweepError if there is no such sweep, StoreError if the store or the folder cannot be
+    used: half a sweep must not pass for a whole one.
     """
-    values = report_values(store, sweep_id)
-    if values.problems:
-        raise StoreError(f"nothing was exported, because {'; '.join(values.problems)}")
     effects, _ = sweep_effects(store, sweep_id)
     flat = effects_table([] if effects is None else effects.table.effects)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if style is ExportFormat.LATEX:
-            return latex_tables(store, values, flat.to_pylist(), folder)
         tables = {**_tables(store, sweep_id), "effects": flat}
         return tuple(_write(table, folder, name, style) for name, table in tables.items())
     except OSError as error:
@@ -52,7 +44,7 @@ def export_tables(
 
 def effects_table(effects: Sequence[LevelEffect]) -> pa.Table:
     """Lay the effects out as one row a level; NaN where nothing can be said."""
-    rows = [_flat(one) for one in effects]
+    rows = [flat_row(one) for one in effects]
     return pa.table({name: [row[name] for row in rows] for name in _FLAT}, pa.schema(_FLAT.items()))
 
 
@@ -69,41 +61,6 @@ _FLAT: Mapping[str, pa.DataType] = {
     **dict.fromkeys(("baseline_healthy_low", "baseline_healthy_high"), pa.float64()),
     **dict.fromkeys(("causes", "baseline_causes", "left_out"), pa.string()),
 }
-
-
-def _flat(one: LevelEffect) -> dict[str, Any]:
-    same = ("factor", "pairs", "sound_pairs", "seeds", "contexts", "ranked_pairs", "unpaired")
-    return {
-        **{name: getattr(one, name) for name in (*same, "ambiguous", "p_holm")},
-        "level": level(one.level),
-        "baseline": level(one.baseline),
-        "verdict": one.verdict.value,
-        "difference": one.difference.mean,
-        "difference_low": one.difference.low,
-        "difference_high": one.difference.high,
-        "p_value": one.difference.p_value,
-        "iqm": one.iqm.mean,
-        "iqm_low": one.iqm.low,
-        "iqm_high": one.iqm.high,
-        "improvement": one.improvement.value,
-        "improvement_low": one.improvement.low,
-        "improvement_high": one.improvement.high,
-        "improvement_p_value": one.improvement.p_value,
-        "improvement_p_holm": one.improvement_p_holm,
-        **_side("", one.of_level),
-        **_side("baseline_", one.of_baseline),
-        "left_out": json.dumps(dict(one.left_out)),
-    }
-
-
-def _side(prefix: str, side: Side) -> dict[str, Any]:
-    return {
-        f"{prefix}healthy": side.healthy,
-        f"{prefix}trials": side.trials,
-        f"{prefix}healthy_low": side.low,
-        f"{prefix}healthy_high": side.high,
-        f"{prefix}causes": json.dumps(dict(side.causes)),
-    }
 
 
 def _tables(store: Store, sweep_id: str) -> dict[str, pa.Table]:

@@ -6,7 +6,6 @@ A trial becomes a run: its settings, every signal by epoch, its label with the r
 again adds what is new and brings labels up to date; nothing is there twice.
 """
 
-import importlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,16 +93,21 @@ Writer = Callable[[str, str, Iterator[RunData], str], int]
 
 
 def _writer(tracker: Tracker) -> Writer:
-    """Load a tracker's writer, and with it the library that it needs, only when it is asked for."""
+    """Import a tracker's writer, and with it the library that it needs, only when asked for."""
     try:
-        module = importlib.import_module(f"sickbay.service.export.{tracker.value}")
+        match tracker:
+            case Tracker.MLFLOW:
+                from sickbay.service.export.mlflow import write_runs  # noqa: PLC0415
+            case Tracker.WANDB:
+                from sickbay.service.export.wandb import write_runs  # noqa: PLC0415
+            case Tracker.TENSORBOARD:
+                from sickbay.service.export.tensorboard import write_runs  # noqa: PLC0415
     except ImportError as error:
         raise SweepError(
             f"--to {tracker} needs a library that is not installed ({error}): pip install"
             f" 'sickbay[{tracker.value}]'"
         ) from error
-    writer: Writer = module.write_runs
-    return writer
+    return write_runs
 
 
 def runs(store: Store, sweep_id: str) -> Iterator[RunData]:

@@ -1,16 +1,17 @@
 """Where a report is written, and in which format."""
 
-import importlib
 from pathlib import Path
 
+from sickbay.service.analysis.study import sweep_effects
 from sickbay.service.formats import FigureFormat, ReportFormat
 from sickbay.service.reports.html import (
     render_latex,
     render_markdown,
     render_report,
-    report_values,
-    sweep_effects,
 )
+from sickbay.service.reports.latex import latex_tables
+from sickbay.service.summary.collect import report_values
+from sickbay.service.summary.table import flat_row
 from sickbay.trials.store import Store, StoreError
 
 _ENDINGS = {ReportFormat.HTML: "html", ReportFormat.MARKDOWN: "md", ReportFormat.LATEX: "tex"}
@@ -48,12 +49,27 @@ def write_pictures(
 
     Raises StoreError if a file cannot be written.
     """
-    figures = importlib.import_module("sickbay.service.charts.figures")  # matplotlib takes a second
+    from sickbay.service.charts.figures import write_figures  # noqa: PLC0415  matplotlib is slow
+
     effects, _ = sweep_effects(store, sweep_id)
-    written: tuple[Path, ...] = figures.write_figures(
-        store, report_values(store, sweep_id), effects, folder, style
-    )
-    return written
+    return write_figures(store, report_values(store, sweep_id), effects, folder, style)
+
+
+def write_latex_tables(store: Store, sweep_id: str, folder: Path) -> tuple[Path, ...]:
+    """Write trials, findings (but those that are clear) and effects of a sweep as LaTeX tables.
+
+    Raises StoreError if a file of the store is damaged, or if a table cannot be written.
+    """
+    values = report_values(store, sweep_id)
+    if values.problems:
+        raise StoreError(f"nothing was exported, because {'; '.join(values.problems)}")
+    effects, _ = sweep_effects(store, sweep_id)
+    flat = [flat_row(one) for one in effects.table.effects] if effects else []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return latex_tables(store, values, flat, folder)
+    except OSError as error:
+        raise StoreError(f"cannot export to {folder}: {error}") from error
 
 
 def default_path(store: Store, sweep_id: str, style: ReportFormat = ReportFormat.HTML) -> Path:

@@ -9,9 +9,7 @@ rendering does.
 
 import base64
 import hashlib
-import importlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,21 +19,26 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from sickbay.service.analysis.questions import SweepEffects, load_effects
-from sickbay.service.query.lookup import SweepError, state_of
-from sickbay.service.reports.tables import EffectSection, effect_section
+from sickbay.service.analysis.study import sweep_effects
+from sickbay.service.reports.latex import latex
+from sickbay.service.reports.markdown import markdown
+from sickbay.service.reports.tables import (
+    EffectSection,
+    effect_section,
+    fix_section,
+    study_section,
+    sweep_study,
+)
 from sickbay.service.reports.timeline import time_line
 from sickbay.service.summary import questions as ask
-from sickbay.service.summary.collect import collect
+from sickbay.service.summary.collect import report_values
 from sickbay.service.summary.formatting import SIGNS, last_line, level, number, printable, span
-from sickbay.service.summary.sample import sample
-from sickbay.service.summary.study import fix_section, study_section, sweep_study
-from sickbay.service.summary.values import GROUPS, TrialLine, Values
+from sickbay.service.summary.provenance import provenance, provenance_line, seeds_in_words
+from sickbay.service.summary.values import GROUPS, TrialLine, Values, sample
 from sickbay.trials import registry
 from sickbay.trials.detector import Detector
 from sickbay.trials.registry import RegistryError
 from sickbay.trials.store import Store
-from sickbay.trials.store.reader import read_sweep
 
 _HERE = Path(__file__).parent
 _DASHES = {
@@ -52,7 +55,6 @@ _MARK_WORDS = {
     "warning": "warning",
     "suspect": "suspected",
 }
-_NAMED_SEEDS = 12
 MOST_ARM_ROWS = 400  # of the summary; the SQL below it has them all
 MOST_TRIAL_ROWS = 2000  # of the table of trials; more are sampled
 
@@ -62,6 +64,8 @@ def render_report(store: Store, sweep_id: str) -> str:
 
     Raises SweepError if there is no such sweep, StoreError or QueryError if it cannot be read.
     """
+    from sickbay.service.reports.pictures import pictures  # noqa: PLC0415  matplotlib is slow
+
     values = report_values(store, sweep_id)
     study, missing = sweep_study(store, values)
     effects = study.effects if study else None
@@ -76,10 +80,7 @@ def render_report(store: Store, sweep_id: str) -> str:
     templates.filters |= {"number": number, "level": level, "last_line": last_line}
     page = templates.get_template("report.html").render(
         **_words(store, values),
-        # Matplotlib is loaded here, not by whoever imports this module.
-        **importlib.import_module("sickbay.service.reports.pictures").pictures(
-            store, values, effects
-        ),
+        **pictures(store, values, effects),
         effects=effect_section(sweep_id, effects, values.factors, missing),
         study=study_section(study),
         fixes=fix_section(store, values),
@@ -105,16 +106,14 @@ def render_report(store: Store, sweep_id: str) -> str:
 def render_markdown(store: Store, sweep_id: str) -> str:
     """Write the summary, the causes and the verdicts of a sweep as Markdown; raises as the page."""
     values, effects = _in_words(store, sweep_id)
-    writer = importlib.import_module("sickbay.service.reports.markdown")
     line = provenance_line(store, values)
-    return printable(writer.markdown(values, effects, questions(values), line))
+    return printable(markdown(values, effects, questions(values), line))
 
 
 def render_latex(store: Store, sweep_id: str) -> str:
     """Write the arms and the effects of a sweep as LaTeX for a paper; raises as the page."""
     values, effects = _in_words(store, sweep_id)
-    writer = importlib.import_module("sickbay.service.reports.latex")
-    return str(writer.latex(values, effects, provenance_line(store, values), questions(values)))
+    return latex(values, effects, provenance_line(store, values), questions(values))
 
 
 def report_data(store: Store, sweep_id: str) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def report_data(store: Store, sweep_id: str) -> dict[str, Any]:
         ],
         "effects": effects.as_data() if effects else None,
         "effects_missing": missing,
-        "provenance": _provenance(store, values),
+        "provenance": provenance(store, values),
         "problems": list(values.problems),
         "sql": questions(values),
     }
@@ -147,36 +146,6 @@ def _in_words(store: Store, sweep_id: str) -> tuple[Values, EffectSection]:
     values = report_values(store, sweep_id)
     effects, missing = sweep_effects(store, sweep_id)
     return values, effect_section(sweep_id, effects, values.factors, missing)
-
-
-def provenance_line(store: Store, values: Values) -> str:
-    """Say in one line where the numbers come from."""
-    known = _provenance(store, values)
-    return (
-        f"Sweep {known['sweep']}, spec {known['spec hash']},"
-        f" code {known['code version'] or 'unknown'},"
-        f" workload {values.record.workload} {known['workload version'] or 'unknown'},"
-        f" seeds {_seeds(values.seeds)}, labels {known['labeller version'] or 'none'},"
-        f" Sickbay {known['Sickbay version']}."
-    )
-
-
-def report_values(store: Store, sweep_id: str) -> Values:
-    """Read all that a report says; raises SweepError if there is no such sweep."""
-    record = read_sweep(store, sweep_id)
-    if record is None:
-        raise SweepError(
-            f"no sweep {sweep_id!r} in {store.shown}: `sickbay list` shows what there is"
-        )
-    return collect(store, record, state_of(store, record))
-
-
-def sweep_effects(store: Store, sweep_id: str) -> tuple[SweepEffects | None, str]:
-    """Load the effects; where there can be none, say why instead."""
-    try:
-        return load_effects(store, sweep_id), ""
-    except SweepError as error:
-        return None, str(error)
 
 
 def listed_trials(values: Values) -> tuple[TrialLine, ...]:
@@ -213,35 +182,12 @@ def _words(store: Store, values: Values) -> dict[str, Any]:
     return {
         "bar": bar,
         "bar_words": ", ".join(f"{n} {verdict}" for verdict, n in bar),
-        "seeds": _seeds(values.seeds),
+        "seeds": seeds_in_words(values.seeds),
         "times": f"{_time(record.submitted_at)}, {_time(record.finished_at)}",
         "objective_name": values.objective.signal if values.objective else "objective",
         "spec": yaml.safe_dump(json.loads(record.spec), sort_keys=False, allow_unicode=True),
-        "provenance": _provenance(store, values),
+        "provenance": provenance(store, values),
     }
-
-
-def _provenance(store: Store, values: Values) -> dict[str, str]:
-    record, trials = values.record, values.trials
-    labellers = sorted({one.labeller_version for one in trials if one.labeller_version})
-    versions = sorted({one.workload_version for one in trials if one.workload_version})
-    return {
-        "sweep": record.sweep_id,
-        "spec hash": hashlib.sha256(record.spec.encode()).hexdigest()[:16],
-        "workload version": ", ".join(versions),
-        "code version": record.code_version,
-        "Sickbay version": record.sickbay_version,
-        "labeller version": ", ".join(labellers),
-        "seeds": ", ".join(map(str, values.seeds)),
-        "store": _place(store),
-    }
-
-
-def _place(store: Store) -> str:
-    """Name the store from here, if it lies below: a report may travel."""
-    here = Path.cwd()
-    below = store.is_local and Path(store.root).resolve().is_relative_to(here)
-    return str(Path(store.root).resolve().relative_to(here)) if below else store.uri
 
 
 def _rules(values: Values) -> dict[str, Detector]:
@@ -253,11 +199,6 @@ def _rules(values: Values) -> dict[str, Detector]:
         except RegistryError:
             continue  # the page says so
     return rules
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    some = ", ".join(map(str, seeds[:_NAMED_SEEDS]))
-    return f"{some}, … ({len(seeds)})" if len(seeds) > _NAMED_SEEDS else some or "none yet"
 
 
 def _time(seconds: float | None) -> str:

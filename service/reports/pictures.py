@@ -6,12 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sickbay.service.analysis.questions import SweepEffects
+from sickbay.service.analysis.study import SweepEffects
 from sickbay.service.charts.curves import MOST_ARMS, CurveRow, curve_rows, verdicts_of
 from sickbay.service.charts.draw_small import letters, row_pictures
 from sickbay.service.charts.figures import on_page, wide_pictures
-from sickbay.service.charts.frame import frame_of
-from sickbay.service.charts.svg import STYLES
+from sickbay.service.charts.style import STYLES, frame_of
 from sickbay.service.summary.formatting import number
 from sickbay.service.summary.values import Values
 from sickbay.trials.store import Store

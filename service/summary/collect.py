@@ -2,16 +2,24 @@
 
 import functools
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
 from typing import Any
 
 from sickbay.service.query.engine import query
+from sickbay.service.query.lookup import SweepError, state_of
 from sickbay.service.summary import questions as ask
-from sickbay.service.summary.belief import grouped
 from sickbay.service.summary.formatting import most_common
 from sickbay.service.summary.sweep_findings import sweep_advice
 from sickbay.service.summary.values import (
+    BELIEVE,
+    GROUPS,
+    MIXED,
     NONE,
+    SICK,
+    TRAP,
     ArmKey,
     ArmLine,
     CauseCount,
@@ -24,6 +32,17 @@ from sickbay.trials.contract import Goal, Objective, TaskFacts
 from sickbay.trials.diagnosis.sweep_findings import shown_findings
 from sickbay.trials.history import facts_from_json
 from sickbay.trials.store import Store, SweepRecord
+from sickbay.trials.store.reader import read_sweep
+
+
+def report_values(store: Store, sweep_id: str) -> Values:
+    """Read all that a report says; raises SweepError if there is no such sweep."""
+    record = read_sweep(store, sweep_id)
+    if record is None:
+        raise SweepError(
+            f"no sweep {sweep_id!r} in {store.shown}: `sickbay list` shows what there is"
+        )
+    return collect(store, record, state_of(store, record))
 
 
 def collect(store: Store, record: SweepRecord, state: str) -> Values:
@@ -161,3 +180,62 @@ def _marks(store: Store, sweep: str, trials: Sequence[TrialLine]) -> dict[str, t
         trial_id: tuple(sorted(some, key=lambda mark: rank.index(mark.kind)))
         for trial_id, some in marks.items()
     }
+
+
+def grouped(
+    lines: Sequence[ArmLine], trials: Sequence[TrialLine], objective: Objective | None
+) -> tuple[ArmLine, ...]:
+    """Put every arm into a group of GROUPS, and sort by group, then the best objective first."""
+    worse = -1.0 if objective and objective.goal is Goal.MAXIMIZE else 1.0
+    sound = [
+        worse * line.middle
+        for line in lines
+        if line.healthy == line.trials and line.middle is not None
+    ]
+    floors = _floors(trials, objective)
+    order = list(GROUPS)
+    done = [replace(line, group=_group(line, worse, sound, floors.get(line.key))) for line in lines]
+    return tuple(
+        sorted(
+            done,
+            key=lambda line: (
+                order.index(line.group),
+                math.inf if line.middle is None else worse * line.middle,
+                line.arm,
+            ),
+        )
+    )
+
+
+def _group(line: ArmLine, worse: float, sound: Sequence[float], floor: float | None) -> str:
+    if line.trials and line.healthy == line.trials:
+        return BELIEVE
+    if 2 * line.pathological > line.trials:
+        return TRAP if _looks_good(line, worse, sound, floor) else SICK
+    return MIXED if line.healthy or line.pathological else NONE
+
+
+def _looks_good(line: ArmLine, worse: float, sound: Sequence[float], floor: float | None) -> bool:
+    """Whether the objective alone would pass: among the sound arms, or half way to the best one.
+
+    Half way is counted from `floor`, the best constant predictor; without a sound arm, to 0.
+    """
+    if line.middle is None:
+        return False
+    value = worse * line.middle
+    if sound and value <= max(sound):
+        return True
+    if floor is None or not math.isfinite(floor):
+        return False
+    best = min(sound) if sound else 0.0
+    return best < worse * floor and value <= (worse * floor + best) / 2
+
+
+def _floors(trials: Sequence[TrialLine], objective: Objective | None) -> dict[ArmKey, float]:
+    """Give the objective's floor by arm, the middle one of its seeds; empty if none is known."""
+    found: dict[ArmKey, list[float]] = {}
+    for trial in trials:
+        floor = trial.facts.floors.get(objective.signal) if objective else None
+        if floor is not None:
+            found.setdefault(trial.key, []).append(floor)
+    return {key: median(values) for key, values in found.items()}

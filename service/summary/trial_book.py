@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sickbay.service.analysis.fix_values import Candidate, Fix, Fixes
-from sickbay.service.charts.reference_lines import label_of, reference_lines_of
+from sickbay.service.analysis.fixes import Candidate, Fix, Fixes, fix_lines
 from sickbay.service.query.engine import QueryResult, epochs, findings, labels, query
 from sickbay.service.query.lookup import stored_spec
-from sickbay.service.reports.fix_printed import fix_lines
+from sickbay.service.summary.signals import label_of, reference_lines_of
 from sickbay.service.summary.sweep_findings import advice_records, sweep_advice
 from sickbay.trials.diagnosis.sweep_findings import SweepFinding
 from sickbay.trials.history import facts_from_json

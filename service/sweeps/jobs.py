@@ -4,7 +4,6 @@ What is heavy to import (Ray, Optuna) is imported when a sweep runs.
 """
 
 import hashlib
-import importlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -46,21 +45,23 @@ def check_scheduler(prepared: Prepared, *, in_process: bool) -> None:
 
 def run_here(prepared: Prepared, running: Running) -> bool:
     """Run what is missing one by one; says whether a search is complete."""
-    inline = importlib.import_module("sickbay.trials.execution.inline")
+    from sickbay.trials.execution import inline  # noqa: PLC0415  Optuna is slow
+
     make_job = _job_maker(prepared, cpu=cpu_of(prepared), gpu=0.0)
-    rest = {"retries": prepared.spec.retries, "stopping": running.stopping}
+    retries, stopping = prepared.spec.retries, running.stopping
     if not prepared.searches:
         jobs = [make_job(trial) for trial in prepared.missing]
-        inline.run_jobs(jobs, running.watch, **rest)
+        inline.run_jobs(jobs, running.watch, retries=retries, stopping=stopping)
         return False
     search = inline.open_search(search_task(prepared), _done(prepared))
-    inline.run_search(search, make_job, running.watch, **rest)
+    inline.run_search(search, make_job, running.watch, retries=retries, stopping=stopping)
     return bool(search.complete)
 
 
 def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
     """Run what is missing on the connected Ray; says whether a search is complete."""
-    tune = importlib.import_module("sickbay.trials.execution.ray_tune")
+    from sickbay.trials.execution import ray_tune as tune  # noqa: PLC0415  Ray is slow
+
     spec = prepared.spec
     make_job = _job_maker(prepared, cpu=share.cpu, gpu=share.gpu)
     fair = _fair(prepared, running.heart, share) if running.heart else None
@@ -87,7 +88,8 @@ def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
 
 def _fair(prepared: Prepared, heart: LeaseKeeper, share: Any) -> FairShare:
     """Claim a part of the connected cluster, and keep to it."""
-    ray = importlib.import_module("sickbay.trials.execution.ray_cluster")
+    from sickbay.trials.execution import ray_cluster as ray  # noqa: PLC0415  Ray is slow
+
     claim = Claim(
         cluster=ray.cluster_address(),
         priority=prepared.spec.priority,

@@ -1,6 +1,5 @@
 """A sweep before it runs: its spec read and planned, what the store has of it, its row written."""
 
-import importlib
 import json
 import subprocess
 import time
@@ -119,15 +118,17 @@ def _stored_code(spec: SweepSpec, workload: Workload, store: Store, *, resumed: 
 
 def search_task(prepared: Prepared) -> Any:
     """What the search is of, for `trials.search`, which takes a second to import."""
-    search = importlib.import_module("sickbay.trials.search.loop")
-    return search.SearchTask(
+    from sickbay.trials.search.loop import SearchTask  # noqa: PLC0415  Optuna is slow
+
+    return SearchTask(
         prepared.spec, prepared.workload, prepared.sweep_id, locate_store(prepared.store.uri)
     )
 
 
 def _with_suggestions(prepared: Prepared) -> Prepared:
     """Add what a search has suggested so far, in seed blocks, and how many trials are to come."""
-    study = importlib.import_module("sickbay.trials.search.study")
+    from sickbay.trials.search import study  # noqa: PLC0415  Optuna is slow
+
     task, seeds = search_task(prepared), prepared.spec.seeds
     file = study.study_file(prepared.store, prepared.sweep_id)
     known = [task.trials(one) for one in study.stored_choices(file, task.study_name)]

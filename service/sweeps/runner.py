@@ -6,7 +6,6 @@
 the new trials only. The state of a sweep lives in the store, not in Ray.
 """
 
-import importlib
 import threading
 import time
 from collections import Counter
@@ -142,8 +141,9 @@ def run_prepared(
     notifier.end(state, dict(Counter(states.values())), error)
     told = [*([error] if error else []), *map(str, problems), *notifier.troubles]
     if prepared.spec.sinks:
-        sinks = importlib.import_module("sickbay.service.sweeps.sinks")  # trackers are slow to load
-        told += sinks.fill_sinks(store, prepared.sweep_id, prepared.spec.sinks)
+        from sickbay.service.sweeps.sinks import fill_sinks  # noqa: PLC0415  trackers are slow
+
+        told += fill_sinks(store, prepared.sweep_id, prepared.spec.sinks)
     error = "\n".join(told)
     return SweepResult(prepared.sweep_id, store.uri, state, ender.ended, planned, states, error)
 
@@ -241,7 +241,8 @@ def _run_jobs(prepared: Prepared, options: Options, ender: RunMonitor, heart: Le
         running = Running(ender.see, ender.stopping)
         ender.complete = run_here(prepared, running)
         return
-    ray = importlib.import_module("sickbay.trials.execution.ray_cluster")
+    from sickbay.trials.execution import ray_cluster as ray  # noqa: PLC0415  Ray is slow
+
     asked = prepared.spec.resources
     with ray.connected(ray.Cluster(options.address, options.cpus)):
         wanted = prepared.workload.resources.gpu

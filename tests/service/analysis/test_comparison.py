@@ -13,12 +13,11 @@ from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner
 
-from sickbay.service.analysis.comparison import Drift, LabelChange, compare
-from sickbay.service.analysis.comparison_sides import open_half
-from sickbay.service.cli.compare import add_verbs
+from sickbay.service.analysis.comparison import Drift, LabelChange, compare, open_half
+from sickbay.service.cli.analysis import add_verbs
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError
-from sickbay.service.reports.compare_printed import print_comparison
+from sickbay.service.reports.terminal import print_comparison
 from sickbay.trials.contract import Health, TrialState
 from sickbay.trials.store import open_store
 

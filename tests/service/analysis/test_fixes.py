@@ -10,14 +10,13 @@ import yaml
 from report_samples import Told, write_sample
 from typer.testing import CliRunner
 
-from sickbay.service.analysis.fixes import LevelChange, fixes_for, sweep_fixes, words
+from sickbay.service.analysis.fixes import LevelChange, fix_lines, fixes_for, sweep_fixes, words
 from sickbay.service.analysis.follow_up import follow_up
 from sickbay.service.analysis.statistics import wilson
-from sickbay.service.cli.fix import add_verbs
+from sickbay.service.cli.analysis import add_verbs
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError
 from sickbay.service.reports.explain import explanation
-from sickbay.service.reports.fix_printed import fix_lines
 from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials import registry
 from sickbay.trials.contract import Health, TrialState

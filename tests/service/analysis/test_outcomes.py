@@ -10,13 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_samples import Told, write_sample
 
-from sickbay.service.analysis.comparison import compare
-from sickbay.service.analysis.comparison_sides import read_half
-from sickbay.service.analysis.effects_sql import effects_sql
+from sickbay.service.analysis.comparison import compare, read_half
 from sickbay.service.analysis.fixes import fix_finder
+from sickbay.service.analysis.sql import effects_sql
 from sickbay.service.analysis.study import load_study
 from sickbay.service.charts.axes import axis_of
-from sickbay.service.charts.data import health_map_of
+from sickbay.service.charts.health import health_map_of
 from sickbay.service.query.engine import query, trials
 from sickbay.service.query.outcomes import CUT_SHORT, outcome
 from sickbay.service.query.status import describe

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 from sickbay.service.analysis.effects import Verdict, effect_table
 from sickbay.service.analysis.pairs import TrialRow
-from sickbay.service.analysis.questions import known_levels, load_effects
 from sickbay.service.analysis.sql import pairs_sql
+from sickbay.service.analysis.study import known_levels, load_effects
 from sickbay.service.cli.analysis import add_verbs
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError
-from sickbay.service.reports.effects_printed import print_effects
+from sickbay.service.reports.terminal_effects import print_effects
 from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.contract import Goal, Health
 from sickbay.trials.store import SweepRecord, open_store, write_sweep

@@ -12,18 +12,17 @@ from report_samples import Told, large, small, write_sample
 
 from sickbay.service.charts.axes import FEW_BINS, axis_of, telling_axes
 from sickbay.service.charts.curves import curve_rows
-from sickbay.service.charts.data import flows, health_maps
 from sickbay.service.charts.draw_curves import curves
-from sickbay.service.charts.draw_flow import flow
 from sickbay.service.charts.draw_forest import forest
-from sickbay.service.charts.draw_health import health_map
+from sickbay.service.charts.draw_health import flow, health_map
 from sickbay.service.charts.draw_parallel import parallel
 from sickbay.service.charts.figures import wide_pictures, write_figures
+from sickbay.service.charts.health import flows, health_maps
 from sickbay.service.charts.style import short, skin
 from sickbay.service.formats import FigureFormat
 from sickbay.service.query.engine import query
 from sickbay.service.reports.html import report_values, sweep_effects
-from sickbay.service.summary.sample import sample
+from sickbay.service.summary.values import sample
 from sickbay.trials.contract import Health
 
 SWEEP = "sample-abc123"

@@ -10,8 +10,8 @@ import pytest
 from latex_reader import check_latex
 from report_samples import EVIL, Told, large, small, uneven, write_compared, write_sample
 
-from sickbay.service.analysis.effects_sql import effects_sql
-from sickbay.service.analysis.questions import load_effects
+from sickbay.service.analysis.sql import effects_sql
+from sickbay.service.analysis.study import load_effects
 from sickbay.service.query.engine import query
 from sickbay.service.reports.html import render_latex, render_markdown, render_report, report_values
 from sickbay.service.reports.latex import escape, maths

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, special, stats
 
-from sickbay.service.charts.reference_lines import label_of, reference_lines_of
+from sickbay.service.summary.signals import label_of, reference_lines_of
 from sickbay.trials.contract import Context, ReferenceLine, TaskFacts
 from sickbay.trials.history import facts_from_json, facts_to_json
 from sickbay.trials.registry import workload

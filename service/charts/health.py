@@ -1,6 +1,5 @@
 """The numbers behind the pictures over a whole sweep, each the answer to the SQL it carries."""
 
-import importlib
 import itertools
 from collections import Counter
 from collections.abc import Mapping
@@ -19,8 +18,7 @@ from sickbay.service.query.outcomes import (
     UNLABELLED,
 )
 from sickbay.service.query.sqltext import name, text
-from sickbay.service.summary.sample import sample
-from sickbay.service.summary.values import Values
+from sickbay.service.summary.values import Values, sample
 from sickbay.trials.search.boundary_model import Frontier
 from sickbay.trials.store import Store
 
@@ -108,11 +106,12 @@ def _frontier(values: Values, x: FactorAxis, y: FactorAxis) -> Frontier | None:
     chosen = sample([one for one in known if one.label is not None], MOST_FITTED)
     if not chosen:
         return None
-    # Scikit-learn takes seconds, which only a sweep of ranges shall wait for.
-    module = importlib.import_module("sickbay.trials.search.boundary_model")
+    # scikit-learn takes seconds, which only a sweep of ranges shall wait for
+    from sickbay.trials.search.boundary_model import estimate_frontier  # noqa: PLC0415
+
     spans = [_Span(one.edges[0], one.edges[-1], one.log) for one in (x, y)]
     points = [(float(one.key[a]), float(one.key[b])) for one in chosen]
-    found: Frontier = module.estimate_frontier(points, [one.label for one in chosen], spans)
+    found = estimate_frontier(points, [one.label for one in chosen], spans)
     return found if found.fitted else None
 
 

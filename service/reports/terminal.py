@@ -3,15 +3,17 @@
 import math
 from collections.abc import Iterator
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sickbay.service.analysis.comparison import ArmPair, ArmSide, Comparison, Drift
-from sickbay.service.analysis.comparison_sides import Half
+from sickbay.service.analysis.comparison import ArmPair, ArmSide, Comparison, Drift, Half
+from sickbay.service.analysis.frontier import SweepFrontier
 from sickbay.service.analysis.statistics import Estimate
-from sickbay.service.reports.effects_printed import p_words, print_sql
+from sickbay.service.reports.terminal_effects import p_words, print_sql
+from sickbay.service.reports.verdicts import number
 
 _SIGNS = {
     Drift.IDENTICAL: ("=", "green"),
@@ -120,3 +122,41 @@ def _interval(one: Estimate) -> str:
     if not math.isnan(one.low):
         span = f"{one.low:+.4g}, {one.high:+.4g}"
     return f"{one.mean:+.4g} [{span}]"
+
+
+SHOWN = 9  # places of an axis that are printed
+
+
+def print_frontier(console: Console, one: SweepFrontier) -> None:
+    """Print P(pathological) on a coarse grid over the first two ranges, `.` sound to `#` sick."""
+    found, names = one.found, list(one.spans)
+    console.print(
+        f"{one.sweep_id}: {found.pathological} pathological, {found.healthy} healthy, "
+        f"{found.unsure} inconclusive trials",
+        highlight=False,
+    )
+    if not found.fitted:
+        console.print("all labels are alike: there is no frontier within these ranges")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    across = _places(found.axes[0])
+    table.add_column("" if len(names) == 1 else f"{names[1]} \\ {names[0]}", no_wrap=True)
+    for place in across:
+        table.add_column(number(found.axes[0][place]), justify="right", no_wrap=True)
+    if len(names) == 1:
+        table.add_row("P(pathological)", *(f"{found.probability[i]:.2f}" for i in across))
+        table.add_row("95 %", *(f"{found.lower[i]:.2f}-{found.upper[i]:.2f}" for i in across))
+    else:
+        middle = tuple(len(axis) // 2 for axis in found.axes[2:])
+        for row in reversed(_places(found.axes[1])):
+            cells = [f"{found.probability[(i, row, *middle)]:.2f}" for i in across]
+            table.add_row(number(found.axes[1][row]), *cells)
+        for place, axis in enumerate(found.axes[2:], 2):
+            at = number(axis[len(axis) // 2])
+            console.print(f"at {names[place]} = {at}, the middle of its range", highlight=False)
+    console.print(f"P(pathological) by {names[0]}:" if len(names) == 1 else "P(pathological):")
+    console.print(table)
+
+
+def _places(axis: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> list[int]:
+    return [int(place) for place in np.linspace(0, len(axis) - 1, min(SHOWN, len(axis))).round()]

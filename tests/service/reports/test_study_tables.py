@@ -9,9 +9,8 @@ from report_samples import Told, write_compared
 
 from sickbay.service.query.engine import query
 from sickbay.service.reports.html import render_report, report_values
-from sickbay.service.reports.tables import signed
+from sickbay.service.reports.tables import fix_section, signed, study_section, sweep_study
 from sickbay.service.summary import study as report_study
-from sickbay.service.summary.study import fix_section, study_section, sweep_study
 from sickbay.trials.contract import Health
 
 SWEEP = "sample-abc123"
