@@ -32,6 +32,7 @@ def export_tables(
     Raises SweepError if there is no such sweep, StoreError if the store or the folder cannot be
     used: half a sweep must not pass for a whole one.
     """
+    assert style is not ExportFormat.LATEX, "LaTeX tables are reports"
     effects, _ = sweep_effects(store, sweep_id)
     flat = effects_table([] if effects is None else effects.table.effects)
     try:

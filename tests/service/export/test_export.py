@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 from sickbay.service.cli.app import app
 from sickbay.service.export.tables import export_tables
 from sickbay.service.export.trackers import export_to, runs
-from sickbay.service.formats import ExportFormat, Tracker
+from sickbay.service.formats import ExportFormat
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError
+from sickbay.service.reports.file import Tracker, write_latex_tables
 from sickbay.trials.store import StoreError
 
 SWEEP = "sample-abc123"
@@ -103,7 +104,7 @@ def test_effects_are_exported_as_one_row_a_level(tmp_path):
 
 
 def test_latex_tables_are_sound(store, tmp_path):
-    paths = export_tables(store, SWEEP, tmp_path, ExportFormat.LATEX)
+    paths = write_latex_tables(store, SWEEP, tmp_path)
     assert [path.name for path in paths] == ["trials.tex", "findings.tex", "effects.tex"]
     for path in paths:
         check_latex(path.read_text())

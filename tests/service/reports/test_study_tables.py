@@ -8,9 +8,9 @@ import pytest
 from report_samples import Told, write_compared
 
 from sickbay.service.query.engine import query
+from sickbay.service.reports import tables as report_study
 from sickbay.service.reports.html import render_report, report_values
 from sickbay.service.reports.tables import fix_section, signed, study_section, sweep_study
-from sickbay.service.summary import study as report_study
 from sickbay.trials.contract import Health
 
 SWEEP = "sample-abc123"
