@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from sickbay.service.cli.app import app
 from sickbay.service.export.tables import export_tables
 from sickbay.service.export.trackers import export_to, runs
-from sickbay.service.formats import ExportFormat
+from sickbay.service.formats import ExportFormat, Tracker
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError
 from sickbay.service.reports.file import Tracker, write_latex_tables
