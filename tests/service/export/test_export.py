@@ -19,7 +19,7 @@ from sickbay.service.export.trackers import export_to, runs
 from sickbay.service.formats import ExportFormat, Tracker
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError
-from sickbay.service.reports.file import Tracker, write_latex_tables
+from sickbay.service.reports.file import write_latex_tables
 from sickbay.trials.store import StoreError
 
 SWEEP = "sample-abc123"
