@@ -45,7 +45,7 @@ ARROWS = {
     "trials/diagnosis": "contract history detector evidence",
     "trials/search": "contract errors events spec store",
     "trials/execution": DOMAIN
-    + " evidence detector diagnosis events logs registry search spec store",
+    + " evidence detector log_files diagnosis events logs registry search spec store",
     "trials/conformance": DOMAIN + " spec detector",
     "trials/adapters": DOMAIN + " diagnosis probes registry",
     "service/settings": "",
