@@ -52,6 +52,8 @@ TRIAL_COLUMNS = (
     "label_hash",
     "code",
     "git_commit",
+    "standing",
+    "reference_arm",
 )
 
 

@@ -22,6 +22,7 @@ from sickbay.service.sweeps.webhooks import Notifier, Webhook, WebhookFormat
 from sickbay.trials.contract import TrialState
 from sickbay.trials.events import ErrorStorm, Event, TrialEnded, Watch
 from sickbay.trials.execution.lease import LeaseKeeper, driven, driving
+from sickbay.trials.execution.standings import update_standings
 from sickbay.trials.store import Store, open_store, request, requested, write_sweep
 from sickbay.trials.store.merge import consolidate
 from sickbay.trials.store.reader import trial_states
@@ -134,6 +135,8 @@ def run_prepared(
             error = str(storm)
         finally:
             problems = consolidate(store, prepared.sweep_id)
+        if not problems:
+            update_standings(store, prepared.sweep_id)
         state = "failed" if error else ender.state()
         write_sweep(store, replace(record, state=state, finished_at=time.time()))
     planned = prepared.planned

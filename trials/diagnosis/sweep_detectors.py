@@ -1,4 +1,4 @@
-"""The five detectors over a sweep: unwired factors, hopeless data, edges, seeds, oscillation."""
+"""The detectors over a sweep: unwired factors, hopeless data, edges, seeds, oscillation."""
 
 import math
 import struct
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations, pairwise
 
 from sickbay.trials.contract import FindingState, Goal, Health, Scalar, Severity
+from sickbay.trials.diagnosis.standing import Score, seed_outliers
 from sickbay.trials.diagnosis.sweep_findings import (
     SweepDetector,
     SweepOutcome,
@@ -126,6 +127,30 @@ def seed_instability(view: SweepView) -> SweepOutcome:
         f"with others, as {_words(most[0])}: pathological in {ill} of {len(most)}.",
         trials=tuple(one.trial_id for trials in unstable for one in trials),
         statistic=float(len(unstable)),
+        threshold=0.0,
+    )
+
+
+def seed_outlier(view: SweepView) -> SweepOutcome:
+    """Fire when one seed of a configuration ends far from its siblings, whatever its label."""
+    if view.objective is None:
+        return insufficient("The objective of the sweep is not known.")
+    sign = 1.0 if view.objective.goal is Goal.MAXIMIZE else -1.0
+    scores = [
+        Score(one.trial_id, repr(one.arm), one.seed, one.health, sign * one.objective)
+        for one in view.trials
+        if one.health is not None and one.objective is not None
+    ]
+    outliers = seed_outliers(scores)
+    if not outliers:
+        return clear("No seed ends far from the other seeds of its configuration.")
+    first = next(one for one in view.trials if one.trial_id in outliers)
+    return SweepOutcome(
+        FindingState.FIRED,
+        f"{len(outliers)} of {len(scores)} trials end far from the other seeds of their "
+        f"configuration, as seed {first.seed} of {_words(first)}: {first.objective:.4g}.",
+        trials=outliers,
+        statistic=float(len(outliers)),
         threshold=0.0,
     )
 
@@ -292,6 +317,22 @@ SWEEP_DETECTORS = (
         false_alarms="A rare failure of the machine's that is none of the configuration's.",
         margins=(),
         function=seed_instability,
+    ),
+    SweepDetector(
+        name="seed_outlier",
+        version="1.0",
+        title="One seed unlike its siblings",
+        severity=Severity.WARNING,
+        rule="The objective of one seed lies outside of the prediction interval of the other seeds "
+        "of its configuration, by more than a tenth of their mean.",
+        formula="|x - mean| / (s sqrt(1 + 1/n)) by Student's t, s pooled over the healthy arms, "
+        "Holm over the sweep at 0.05",
+        source="A t prediction interval for one further observation.",
+        remedy="Look at that trial before averaging: report the median beside the mean, and run "
+        "more seeds.",
+        false_alarms="Arms whose noise is far larger than that of the healthy arms.",
+        margins=(),
+        function=seed_outlier,
     ),
     SweepDetector(
         name="oscillation",

@@ -12,6 +12,7 @@ from sickbay.trials.contract import Label, TrialState, label_stands
 from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import diagnose
 from sickbay.trials.execution.lease import driving
+from sickbay.trials.execution.standings import update_standings
 from sickbay.trials.store import Relabelled, Store
 from sickbay.trials.store.merge import write_labels
 from sickbay.trials.store.reader import iter_histories
@@ -72,6 +73,7 @@ def relabel(
     if write and new:
         with driving(store, sweep_id):  # one process at a time may merge a sweep
             write_labels(store, sweep_id, new)
+            update_standings(store, sweep_id)
     return RelabelReport(
         sweep_id=sweep_id,
         labeller_version=version,

@@ -47,6 +47,7 @@ def trial_row(record: TrialRecord) -> PlainRow:
         "changed": list(trial.changed),
         "state": str(record.state),
         **label_columns(record.label),
+        **standing_columns(None, None),
         "objective": record.objective,
         "best_objective": record.best_objective,
         "epochs_planned": trial.epochs,
@@ -80,6 +81,11 @@ def label_columns(label: Label | None) -> PlainRow:
         "labeller_version": label.labeller_version if label else None,
         "label_hash": label.label_hash if label else None,
     }
+
+
+def standing_columns(standing: str | None, reference_arm: str | None) -> PlainRow:
+    """Make the columns of `trials` that compare a trial with its siblings; null until then."""
+    return {"standing": standing, "reference_arm": reference_arm}
 
 
 def finding_row(

@@ -13,7 +13,13 @@ import pyarrow.compute as pc
 
 from sickbay.trials.contract import TrialState
 from sickbay.trials.store.columns import conform, distinct, labels_of, unify
-from sickbay.trials.store.encode import finding_row, label_columns, parquet_bytes, table_from_rows
+from sickbay.trials.store.encode import (
+    finding_row,
+    label_columns,
+    parquet_bytes,
+    standing_columns,
+    table_from_rows,
+)
 from sickbay.trials.store.files import (
     Store,
     list_folder,
@@ -107,6 +113,27 @@ def write_labels(store: Store, sweep_id: str, relabelled: Sequence[Relabelled]) 
     _write(store, "trials", sweep_id, new_trials)
 
 
+def write_standings(
+    store: Store, sweep_id: str, standings: Mapping[str, str], reference_arm: str | None
+) -> None:
+    """Write how merged trials stand among their siblings; those not named have no standing.
+
+    Raises StoreError if the file cannot be written or is damaged.
+    """
+    trials = consolidated(store, "trials", sweep_id)
+    if trials is None:
+        return
+    new = {
+        trial_id: standing_columns(str(standing), reference_arm)
+        for trial_id, standing in standings.items()
+    }
+    without = standing_columns(None, None)
+    everyone = {one: new.get(one, without) for one in trials["trial_id"].to_pylist()}
+    changed = _with_columns(trials, list(without), everyone)
+    if not changed.equals(trials):
+        _write(store, "trials", sweep_id, changed)
+
+
 def _ended(
     store: Store, folders: Sequence[PartFolder]
 ) -> tuple[dict[str, EndedTrial], list[Problem]]:
@@ -157,15 +184,28 @@ def _without(table: pa.Table | None, trial_ids: Mapping[str, object] | set[str])
 
 
 def _with_labels(trials: pa.Table, new: Mapping[str, Relabelled]) -> pa.Table:
-    names = list(label_columns(None))
-    rows = trials.select(["trial_id", *names]).to_pylist()
-    for row in rows:
-        if row["trial_id"] in new:
-            row.update(label_columns(new[row["trial_id"]].label))
+    columns = {trial_id: label_columns(one.label) for trial_id, one in new.items()}
+    return _with_columns(trials, list(label_columns(None)), columns)
+
+
+def _with_columns(
+    trials: pa.Table, names: Sequence[str], new: Mapping[str, Mapping[str, object]]
+) -> pa.Table:
+    """Replace columns of the trials named; columns that an older store lacks are added, null."""
+    ids = trials["trial_id"].to_pylist()
     for name in names:
-        index = trials.column_names.index(name)
         kind = FIXED["trials"].field(name)
-        trials = trials.set_column(index, kind, pa.array([row[name] for row in rows], kind.type))
+        index = trials.schema.get_field_index(name)
+        old = trials[name].to_pylist() if index >= 0 else [None] * len(ids)
+        values = [
+            new[trial_id][name] if trial_id in new else value
+            for trial_id, value in zip(ids, old, strict=True)
+        ]
+        column = pa.array(values, kind.type)
+        if index >= 0:
+            trials = trials.set_column(index, kind, column)
+        else:
+            trials = trials.append_column(kind, column)
     return trials
 
 

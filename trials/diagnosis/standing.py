@@ -1,0 +1,193 @@
+"""Where a trial stands among its siblings: ahead, level, behind or far behind a sweep's reference.
+
+A run that learns, but far less than the other arms of its sweep, shows nothing in its own history.
+Beside the reference arm's seeds it can be seen. Standing is a comparison and never a pathology:
+it changes no label and no label changes it, except that only a healthy arm may be the reference.
+
+    found = standings(scores, baseline="baseline")
+    found.of["3f2a…"]        Standing.BEHIND
+
+Rule. The reference is the baseline where it is healthy, else the best healthy arm; that one is
+chosen on every other seed and judged on the rest, so that its luck does not count. A trial is
+compared with the mean of the reference's seeds by a t prediction interval,
+
+    t = (x − m) / (s sqrt(1 + 1/n)),
+
+whose noise s is pooled over the healthy arms (within-arm variance, n_a − 1 degrees of freedom
+each). Holm's correction holds the error over the sweep, and a difference under a tenth of the
+reference's own skill is none in practice.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from scipy import stats
+
+from sickbay.trials.contract import Health
+from sickbay.trials.evidence.statistics import holm
+
+ALPHA = 0.05  # chance that any level trial of a sweep is called ahead or behind
+MARGIN = 0.1  # share of the reference's skill under which a difference is none in practice
+FAR = 0.5  # share of the reference's skill that a trial far behind lacks
+FEWEST = 2  # seeds of the reference, and degrees of freedom behind the noise
+
+
+class Standing(StrEnum):
+    """Where a trial stands against the reference arm of its sweep."""
+
+    AHEAD = "ahead"
+    LEVEL = "level"
+    BEHIND = "behind"
+    FAR_BEHIND = "far_behind"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one judged trial came to: its skill, more is better, 0 is what knows nothing.
+
+    NaN or minus infinity stands for a trial that ended in no number: it is behind everything.
+    """
+
+    trial_id: str
+    arm: str
+    seed: int
+    health: str | None
+    skill: float
+
+
+@dataclass(frozen=True)
+class Standings:
+    """The standing of every trial by its id, and the arm that they were compared with."""
+
+    of: Mapping[str, Standing] = field(default_factory=dict)
+    reference_arm: str | None = None
+    chosen: bool = False  # whether the reference is the best healthy arm, not the baseline
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The arm that trials are compared with: its mean skill over n seeds, and the noise."""
+
+    arm: str
+    mean: float
+    n: int
+    noise: float
+    freedom: int
+    chosen: bool
+
+
+def standings(scores: Sequence[Score], baseline: str) -> Standings:
+    """Compare every trial with the reference arm; UNKNOWN where no arm or no noise is known."""
+    reference = reference_of(scores, baseline)
+    if reference is None:
+        return Standings({score.trial_id: Standing.UNKNOWN for score in scores})
+    others = [score for score in scores if score.arm != reference.arm]
+    differs = holm([_p_value(score, reference) for score in others], ALPHA)
+    found = {
+        score.trial_id: _standing(score, reference, differs=one)
+        for score, one in zip(others, differs, strict=True)
+    }
+    found |= {one.trial_id: Standing.LEVEL for one in scores if one.arm == reference.arm}
+    return Standings(found, reference.arm, reference.chosen)
+
+
+def reference_of(scores: Sequence[Score], baseline: str) -> Reference | None:
+    """Choose the arm to compare with; None without a healthy arm of at least two seeds."""
+    arms = _healthy_arms(scores)
+    noise, freedom = _pooled_noise(arms.values())
+    if freedom < FEWEST:
+        return None
+    if baseline in arms:
+        return _reference(baseline, arms[baseline], noise, freedom, chosen=False)
+    halves = {arm: (some[::2], some[1::2]) for arm, some in arms.items()}
+    if not halves:
+        return None
+    best = max(halves, key=lambda arm: _mean(halves[arm][0]))
+    return _reference(best, halves[best][1], noise, freedom, chosen=True)
+
+
+def seed_outliers(scores: Sequence[Score]) -> tuple[str, ...]:
+    """Ids of trials far from the other seeds of their own arm, by the same test and margin.
+
+    Each is compared with its siblings alone; the noise is that of all healthy arms, its own seed
+    left out. Holm's correction holds the error over the sweep.
+    """
+    tested: list[str] = []
+    p_values: list[float] = []
+    for score in scores:
+        rest = [one for one in scores if one is not score]
+        siblings = [one.skill for one in rest if one.arm == score.arm and math.isfinite(one.skill)]
+        noise, freedom = _pooled_noise(_healthy_arms(rest).values())
+        if len(siblings) < FEWEST or freedom < FEWEST or not math.isfinite(score.skill):
+            continue
+        arm = Reference(score.arm, _mean(siblings), len(siblings), noise, freedom, chosen=False)
+        tested.append(score.trial_id)
+        p_values.append(_p_value(score, arm) if _matters(score, arm) else 1.0)
+    return tuple(
+        trial_id for trial_id, outlies in zip(tested, holm(p_values, ALPHA), strict=True) if outlies
+    )
+
+
+def _healthy_arms(scores: Sequence[Score]) -> dict[str, list[float]]:
+    """The finite skills of arms of which most judged seeds, two at least, are healthy."""
+    arms: dict[str, list[Score]] = {}
+    for score in sorted(scores, key=lambda one: (one.arm, one.seed)):
+        if score.health is not None:
+            arms.setdefault(score.arm, []).append(score)
+    found = {}
+    for arm, some in arms.items():
+        sound = [one.skill for one in some if one.health == Health.HEALTHY]
+        if len(sound) >= FEWEST and 2 * len(sound) > len(some) and all(map(math.isfinite, sound)):
+            found[arm] = sound
+    return found
+
+
+def _pooled_noise(arms: Iterable[Sequence[float]]) -> tuple[float, int]:
+    """Standard deviation between seeds, pooled over arms, and its degrees of freedom."""
+    groups = [np.asarray(one, dtype=np.float64) for one in arms]
+    freedom = sum(len(one) - 1 for one in groups)
+    if freedom == 0:
+        return math.nan, 0
+    return math.sqrt(sum(float(((g - g.mean()) ** 2).sum()) for g in groups) / freedom), freedom
+
+
+def _reference(
+    arm: str, skills: Sequence[float], noise: float, freedom: int, *, chosen: bool
+) -> Reference | None:
+    if not skills:
+        return None
+    return Reference(arm, _mean(skills), len(skills), noise, freedom, chosen)
+
+
+def _p_value(score: Score, reference: Reference) -> float:
+    """Two-sided p of the t prediction test; 0 for a trial that ended in no number."""
+    if not math.isfinite(score.skill):
+        return 0.0
+    error = reference.noise * math.sqrt(1.0 + 1.0 / reference.n)
+    gap = abs(score.skill - reference.mean)
+    if error == 0.0:
+        return 1.0 if gap == 0.0 else 0.0
+    return float(2.0 * stats.t.sf(gap / error, reference.freedom))
+
+
+def _standing(score: Score, reference: Reference, *, differs: bool) -> Standing:
+    if not math.isfinite(score.skill):
+        return Standing.FAR_BEHIND
+    if not differs or not _matters(score, reference):
+        return Standing.LEVEL
+    gap = score.skill - reference.mean
+    if gap > 0.0:
+        return Standing.AHEAD
+    return Standing.FAR_BEHIND if -gap > FAR * abs(reference.mean) else Standing.BEHIND
+
+
+def _matters(score: Score, reference: Reference) -> bool:
+    return abs(score.skill - reference.mean) > MARGIN * abs(reference.mean)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

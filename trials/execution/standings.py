@@ -1,0 +1,112 @@
+"""Standings of a stored sweep: every judged trial's skill, compared, and written beside its label.
+
+They are worked out when a run of the sweep ends, and again when it is relabelled. Until then the
+column `standing` is empty.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sickbay.trials.contract import Goal
+from sickbay.trials.diagnosis.standing import Score, Standings, standings
+from sickbay.trials.evidence.statistics import FloatArray
+from sickbay.trials.history import History
+from sickbay.trials.spec.plan import BASELINE_ARM
+from sickbay.trials.store import Store
+from sickbay.trials.store.merge import write_standings
+from sickbay.trials.store.reader import StoredTrial, iter_histories, read_sweep
+
+JUDGED_BY = ("val_auroc", "val_accuracy")  # measures of skill that no loss weight changes
+SAME_FLOOR = 0.01  # relative difference up to which two floors are of one loss
+
+
+def update_standings(store: Store, sweep_id: str) -> Standings:
+    """Compare the judged trials of a sweep and store the result; raises StoreError.
+
+    Call it under the sweep's lease, after its parts are merged.
+    """
+    record = read_sweep(store, sweep_id)
+    stored = [one for one in iter_histories(store, sweep_id) if one.row["label"] is not None]
+    objective = json.loads(record.spec).get("objective") if record and record.spec else None
+    if isinstance(objective, list):  # of several objectives the first ranks
+        objective = objective[0] if objective else None
+    found = standings(scores_of(stored, objective), BASELINE_ARM) if objective else Standings()
+    write_standings(store, sweep_id, found.of, found.reference_arm)
+    return found
+
+
+def scores_of(stored: Sequence[StoredTrial], objective: Mapping[str, Any]) -> list[Score]:
+    """The skill of every trial by one measure that all of them recorded; empty without one.
+
+    A loss counts as gain over each trial's own floor, and only where all floors are those of one
+    loss; a measure of ranking or accuracy, where all trials have it, is preferred to a loss, as an
+    overconfident model loses in the loss alone.
+    """
+    signal = str(objective["signal"])
+    sign = 1.0 if objective["goal"] == Goal.MAXIMIZE else -1.0
+    histories = [one.history for one in stored]
+    if not histories:
+        return []
+    if signal.endswith("loss"):
+        shared = [name for name in JUDGED_BY if all(one.has(name) for one in histories)]
+        if shared:
+            signal, sign = shared[0], 1.0
+        elif not _one_loss(stored, signal):
+            return []
+    if not all(one.has(signal) for one in histories):
+        return []
+    return [
+        Score(
+            trial_id=one.trial_id,
+            arm=str(one.row["arm"]),
+            seed=int(one.row["seed"]),
+            health=one.row["label"],
+            skill=skill(one.history, signal, sign),
+        )
+        for one in stored
+    ]
+
+
+def skill(history: History, signal: str, sign: float) -> float:
+    """What a trial came to: the mean of its last evaluations, 0 for what knows nothing.
+
+    A loss with a floor is turned into gain over it, AUROC and accuracy are counted from chance.
+    The last fifth of the evaluations counts, five at most; one that is no number makes it NaN.
+    """
+    values = _last(history.column(signal))
+    floor = history.facts.floors.get(signal)
+    if floor:
+        return float(np.mean(1.0 - values / floor))
+    return float(np.mean(sign * (values - _chance(history, signal))))
+
+
+def _last(values: FloatArray) -> FloatArray:
+    return values[-max(1, min(5, math.ceil(len(values) / 5))) :]
+
+
+def _chance(history: History, signal: str) -> float:
+    counts = history.facts.class_counts
+    if signal == "val_auroc":
+        return 0.5
+    if signal == "val_accuracy" and any(counts):
+        return max(counts) / sum(counts)
+    return 0.0
+
+
+def _one_loss(stored: Sequence[StoredTrial], signal: str) -> bool:
+    """Whether trials of one seed, which share their data, have one floor, or no trial has any."""
+    floors: dict[int, list[float | None]] = {}
+    for one in stored:
+        floors.setdefault(one.row["seed"], []).append(one.history.facts.floors.get(signal))
+    return all(map(_alike, floors.values()))
+
+
+def _alike(floors: Sequence[float | None]) -> bool:
+    known = [floor for floor in floors if floor is not None]
+    if len(known) < len(floors):
+        return not known
+    return max(known) - min(known) <= SAME_FLOOR * max(map(abs, known))
