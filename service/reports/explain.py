@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sickbay.service.analysis.fixes import fix_finder
 from sickbay.service.query.engine import find_trial
-from sickbay.service.reports.verdicts import number, print_advice, verdict
+from sickbay.service.reports.verdicts import number, print_advice, stands, verdict
 from sickbay.service.summary.trial_book import read_book
 from sickbay.trials.contract import FindingState
 from sickbay.trials.store import Store
@@ -39,6 +39,10 @@ def print_explanation(console: Console, found: Mapping[str, Any]) -> None:
         f"objective {number(trial['objective']) or 'none'}; sweep {trial['sweep_id']}",
         highlight=False,
     )
+    if stands(trial):
+        console.print(
+            Text(f"standing: {stands(trial)}, compared with the arm {trial['reference_arm']}.")
+        )
     _print_judgement(console, trial)
     console.print(_finding_table(found["findings"]))
     for line in found["healing"]["says"]:

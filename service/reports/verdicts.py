@@ -79,7 +79,11 @@ def with_sweep_findings(
 
 
 def trial_table(rows: Sequence[Row], factors: Iterable[str]) -> Table:
-    """One line a trial: id, factors, seed, objective, label, cause, since when."""
+    """One line a trial: id, factors, seed, objective, label, cause, since when, standing.
+
+    The standing is a column only where a trial is ahead of or behind the reference arm.
+    """
+    compared = any(stands(row) for row in rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("trial", style="dim", no_wrap=True)
     for name in factors:
@@ -89,6 +93,8 @@ def trial_table(rows: Sequence[Row], factors: Iterable[str]) -> Table:
     table.add_column("label", no_wrap=True)
     table.add_column("cause", no_wrap=True)
     table.add_column("since", justify="right", no_wrap=True)
+    if compared:
+        table.add_column("standing", no_wrap=True)
     for row in rows:
         table.add_row(
             row["trial_id"][:8],
@@ -98,8 +104,15 @@ def trial_table(rows: Sequence[Row], factors: Iterable[str]) -> Table:
             verdict(row),
             row["pathology"] or "",
             "" if row["onset_epoch"] is None else f"epoch {row['onset_epoch']}",
+            *([stands(row)] if compared else []),
         )
     return table
+
+
+def stands(row: Row) -> str:
+    """How a trial stands among its siblings, where that is worth saying: "far behind", or ""."""
+    word = row.get("standing")
+    return word.replace("_", " ") if word in ("ahead", "behind", "far_behind") else ""
 
 
 def arm_table(rows: Sequence[Row]) -> Table:
