@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from sickbay.service.external_logs.judge import as_plain, judge_source
 from sickbay.service.external_logs.options import LogOptions
+from sickbay.trials.detector import Detector
 from sickbay.trials.log_files.folders import Source, find_logs
 from sickbay.trials.registry import all_detectors
 
@@ -58,7 +59,13 @@ def judge_many(sources: Sequence[Source], options: LogOptions) -> Iterator[Outco
 
 def _judge_one(source: Source, options: LogOptions) -> list[Outcome]:
     try:
-        judged = judge_source(source, options, all_detectors())
+        judged = judge_source(source, options, _detectors())
     except ValueError as error:
         return [Failure(str(source.path), str(error))]
     return [{k: v for k, v in as_plain(one).items() if k != "findings"} for one in judged]
+
+
+@cache
+def _detectors() -> tuple[Detector, ...]:
+    """The detectors, looked up once a process: that takes longer than a judgement."""
+    return all_detectors()

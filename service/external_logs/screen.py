@@ -6,6 +6,7 @@ called `[/acc]`.
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,8 +69,8 @@ def print_table(console: Console, outcomes: Sequence[Outcome]) -> None:
     console.print(f"{len(judged)} runs: {told or 'none judged'}{rest}", markup=False)
     if judged:
         one = judged[0]
-        run = f" --run {one['run']}" if _inside(one, judged) else ""
-        hint = f"one of them in full: sickbay diagnose {one['file']}{run}"
+        run = ["--run", str(one["run"])] if _inside(one, judged) else []
+        hint = f"one of them in full: {shlex.join(['sickbay', 'diagnose', one['file'], *run])}"
         console.print(hint, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -16,6 +16,7 @@ from sickbay.trials.logs.signal_names import (
     NOISE,
     is_epoch,
     is_measure,
+    is_split,
     is_step,
     split_of,
     words,
@@ -37,6 +38,7 @@ BOX_ROW = re.compile(rf"\|\s*([A-Za-z_][\w/ .]*?)\s*\|\s*({NUMBER})\s*\|", re.IG
 BOX_HEAD = re.compile(r"\|\s*([A-Za-z_]\w*/)\s*\|\s*\|")
 OBJECT = re.compile(r"\{[^{}]*\}")
 BOOSTING = re.compile(r"^\s*\[(\d+)\]\s")
+STARRED = re.compile(r"\s*\*\s+[A-Za-z]")  # torchvision's ` * Acc@1 76.13` ends a validation
 UNFINISHED = re.compile(r"\bETA\b")
 PYTHON = {
     "-nan": "NaN",
@@ -91,7 +93,7 @@ def _object(line: str) -> dict[str, Any]:
 
 def _pairs(line: str) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    split: str | None = None
+    split = "val" if STARRED.match(line) else None
     end = 0
     boosted = BOOSTING.match(line)
     if boosted:
@@ -100,7 +102,8 @@ def _pairs(line: str) -> dict[str, Any]:
         split = split_of(line[end : found.start()]) or split
         end = found.end()
         key = _key(found["key"])
-        if key is None:
+        if key is None or is_split(key):  # `Test: [ 0/196]`
+            split = split_of(found["key"]) or split
             continue
         if is_epoch(key) or is_step(key):  # `iter 2920: …` and `step 3000: …` count the same
             split = split_of(found["key"]) or split

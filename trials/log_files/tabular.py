@@ -77,11 +77,25 @@ def _holds_numbers(head: Sequence[str], rows: Sequence[Sequence[str]], *, named:
 
     With `named` there must be numbers under a name that means something: prose is no table.
     """
-    fitting = [row for row in rows if len(row) == len(head)]
-    if not fitting or len(fitting) < len(rows) / 2:
+    fitting = [row for row in rows if len(row) >= len(head)]
+    if not fitting or (not named and len(fitting) < len(rows) / 2):
         return False
     columns = [i for i, name in enumerate(head) if not named or is_measure(name)]
     return any(_is_number(row[i]) for row in fitting for i in columns)
+
+
+def _is_row(head: Sequence[str], row: Sequence[str]) -> bool:
+    """Whether a line below a header of text is a row of it: counters and measures are numbers."""
+    if len(row) < len(head):
+        return False
+    counters = [re.sub(r"/\d+$", "", row[i]) for i, name in enumerate(head) if _counts(name)]
+    measures = [row[i] for i, name in enumerate(head) if is_measure(name)]
+    known = [*counters, *(cell for cell in measures if not is_gap(cell))]
+    return bool(known) and all(map(_is_number, known))
+
+
+def _counts(name: str) -> bool:
+    return is_epoch(name) or is_step(name)
 
 
 def _is_number(cell: str) -> bool:
@@ -101,7 +115,7 @@ def _logs(
         raise LogError(f"{path}: two columns are called {twice[0]!r}; rename one of them")
     rows = [row for row in rows if row[: len(head)] != head]  # a header that is printed again
     if kind == "a table of text":  # prints between the rows, and what follows the table
-        rows = [row for row in rows if len(row) == len(head) and any(map(_is_number, row))]
+        rows = [row for row in rows if _is_row(head, row)]
     rows, remarks = _decimal_points(rows)
     runs = _wandb_runs(head)
     if run is not None and runs and run not in runs:
@@ -141,7 +155,7 @@ def _wandb_runs(head: Sequence[str]) -> list[str]:
     """A chart's export calls its columns `run - metric`, and adds `__MIN` and `__MAX` to each."""
     parts = [name.rpartition(" - ") for name in head]
     found = {left for left, _, right in parts if left and not right.endswith(WANDB_BOUNDS)}
-    counters = [name for name in head if is_step(name) or is_epoch(name) or is_gap(name)]
+    counters = [name for name in head if _counts(name) or is_gap(name)]
     others = [left for (left, _, _), name in zip(parts, head, strict=True) if name not in counters]
     return sorted(found) if all(others) else []
 

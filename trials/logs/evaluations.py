@@ -141,7 +141,7 @@ def _grouped(
     closed = _closed_by(validation, records)
     n_closing = sum(bool(validation & record.keys()) for record in records)
     n_training = sum(bool(training & record.keys()) for record in records)
-    often = len(closed) >= FEWEST_VALIDATIONS or n_training <= 2 * len(closed)
+    often = n_closing >= FEWEST_VALIDATIONS or n_training <= 2 * n_closing
     if n_closing and (often or growing):
         return _Groups(closed, "{n} evaluations, counted by validation numbers")
     size = math.ceil(len(records) / MOST_ROWS)

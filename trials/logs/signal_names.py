@@ -171,6 +171,12 @@ def split_of(text: str) -> str | None:
     return found
 
 
+def is_split(name: str) -> bool:
+    """Whether a name says a split and nothing else: `Test`, `valid`."""
+    split, rest = _without_split(words(name).split())
+    return split is not None and not rest
+
+
 def is_loss(name: str) -> bool:
     """Whether a column is called a loss, be it a term of one: `train/box_loss`, `Loss_D`."""
     parts = set(words(name).split())
@@ -363,7 +369,7 @@ def _choose(candidates: Sequence[_Candidate], counts: Mapping[str, int]) -> dict
 
     def summary(one: _Candidate) -> bool:
         n = counts.get(one.name, 0)
-        return one.rank > 0 and n < FULLEST_OVER and FULLEST_OVER * n <= fullest[one.signal]
+        return one.rank >= 0 and n < FULLEST_OVER and FULLEST_OVER * n <= fullest[one.signal]
 
     taken: dict[str, str] = {}
     for one in sorted(candidates, key=lambda one: (summary(one), one.rank, one.place)):

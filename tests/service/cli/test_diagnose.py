@@ -61,3 +61,124 @@ def test_a_missing_file_is_a_usage_error(tmp_path):
     result = call(tmp_path / "none.csv")
     assert result.exit_code == 2
     assert "there is no file" in result.stderr
+
+
+def nan_after(n):
+    return "epoch,loss,val_loss\n" + "".join(
+        f"{e},0.6,{'nan' if e > n else 0.6}\n" for e in range(9)
+    )
+
+
+def test_several_logs_give_a_table_or_a_line_of_json_each(log, tmp_path):
+    (tmp_path / "bad.csv").write_text(nan_after(3))
+    screen = call(log, tmp_path / "bad.csv")
+    assert screen.exit_code == 0
+    assert "non_finite" in screen.output
+    assert "2 runs: 1 pathological, 1 inconclusive" in screen.output
+    lines = [
+        json.loads(line) for line in call(log, tmp_path / "bad.csv", "--json").stdout.splitlines()
+    ]
+    assert [(one["file"], one["label"], one["pathology"], one["onset_epoch"]) for one in lines] == [
+        (str(log), "inconclusive", None, None),
+        (str(tmp_path / "bad.csv"), "pathological", "non_finite", 4),
+    ]
+    assert {"confidence", "reason", "run"} <= lines[0].keys()
+
+
+def test_a_log_that_cannot_be_read_does_not_hide_the_others(log, tmp_path):
+    (tmp_path / "prose.txt").write_text("nothing here\n")
+    result = call(tmp_path / "none.csv", log, tmp_path / "prose.txt", "--json")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [one["label"] for one in lines] == [None, "inconclusive", None]
+    assert "there is no file" in lines[0]["error"]
+    assert result.exit_code == 2
+    assert "prose.txt holds no numbers" in result.stderr
+
+
+def test_a_folder_is_all_runs_in_it_and_run_chooses_one(tmp_path):
+    for name, n in (("a", 99), ("b", 3)):
+        (tmp_path / name / "version_0").mkdir(parents=True)
+        (tmp_path / name / "version_0" / "metrics.csv").write_text(nan_after(n))
+        (tmp_path / name / "version_0" / "hparams.yaml").write_text("lr: 0.1\n")
+    lines = [json.loads(line) for line in call(tmp_path, "--json").stdout.splitlines()]
+    assert [(one["run"], one["pathology"]) for one in lines] == [
+        ("a/version_0", None),
+        ("b/version_0", "non_finite"),
+    ]
+    assert (
+        json.loads(call(tmp_path, "--run", "b/version_0", "--json").stdout)["run"] == "b/version_0"
+    )
+    (tmp_path / "empty").mkdir()
+    result = call(tmp_path / "empty")
+    assert result.exit_code == 2
+    assert "without a log. Looked, here and below, for TensorBoard events" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["log.facts.yaml", "log.csv.facts.yaml"])
+def test_facts_beside_a_log_count_and_flags_win(log, tmp_path, name):
+    (tmp_path / name).write_text(
+        "task: binary\nclasses: [500, 500]\nfloor: {val_loss: 0.6931, train_loss: 0.7}\n"
+        "val_n: 10000\nepochs: 40\nmap: {loss: '-'}\n"
+    )
+    found = json.loads(call(log, "--json").stdout)
+    assert found["pathology"] == "no_skill"
+    assert found["facts"]["floors"] == {"val_loss": 0.6931, "train_loss": 0.7}
+    assert found["taken"] == {"val_loss": "val_loss"}
+    stated = json.loads(call(log, "--floor", "0.9", "--json").stdout)
+    assert stated["facts"]["floors"]["val_loss"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clases: [1, 2]", "did you mean 'classes'?"),
+        ("val_n: many", "give a whole number of at least 1"),
+        ("floor: {val_los: 1.0}", "did you mean 'val_loss'?"),
+        ("- 1", "expected a mapping"),
+        ("{", "log.facts.yaml"),
+        ("components: 1", "at least 2"),
+    ],
+)
+def test_a_bad_sidecar_names_its_file_and_key(log, tmp_path, text, message):
+    (tmp_path / "log.facts.yaml").write_text(text)
+    result = call(log)
+    assert result.exit_code == 2
+    assert "log.facts.yaml" in result.stderr
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--map", "loss=val_los"], "no signal 'val_los' (did you mean 'val_loss'?)"),
+        (["--floor", "val_accuracy=0.5"], "no detector reads a floor of 'val_accuracy'"),
+        (["--val-n", "0"], "at least 1"),
+        (["--components", "1"], "at least 2"),
+        (["--classes", "5,5", "--task", "regression"], "class counts make no sense"),
+        (["--run", "x"], "none is called 'x'"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(log, flags, message):
+    result = call(log, *flags)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_flags_that_nothing_reads_on_this_log_are_said(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("step,loss\n" + "".join(f"{i},{1 / i}\n" for i in range(1, 9)))
+    flags = ["--floor", "val_density_kl=1", "--val-n", "9", "--epochs", "3", "--components", "4"]
+    remarks = " ".join(json.loads(call(path, *flags, "--json").stdout)["remarks"])
+    for flag in ("--floor val_density_kl", "--val-n", "--epochs", "--components"):
+        assert flag in remarks
+
+
+def test_names_are_printed_as_they_were_written(tmp_path):
+    path = tmp_path / "run [v2].csv"
+    path.write_text("epoch,loss [train],[/acc],[red]x[/red]\n1,nan,0.5,1\n2,nan,0.5,1\n")
+    output = call(path).output
+    assert "loss [train] as train_loss" in output
+    assert "[/acc] as train_accuracy" in output
+    assert "[red]x[/red]" in output
+    assert "run [v2].csv" in output
+    assert call(path, path).output.count("run [v2].csv") == 3
