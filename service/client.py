@@ -118,8 +118,13 @@ class Client:
 
     def plan(self, spec: "str | Path | Mapping[str, Any]") -> dict[str, Any]:
         """What a spec would run, trial by trial; raises ServiceError with every problem."""
-        found: dict[str, Any] = self.call("POST", "/api/plan", content=_spec_text(spec))
-        return found
+        text, trials = _spec_text(spec), []
+        while True:
+            page = {"offset": str(len(trials)), "limit": str(PAGE)}
+            found: dict[str, Any] = self.call("POST", "/api/plan", content=text, params=page)
+            trials += found["trials"]
+            if len(found["trials"]) < PAGE:
+                return found | {"trials": trials}
 
     def relabel(self, sweep: str, *, dry_run: bool = False) -> dict[str, Any]:
         """Judge a sweep's stored histories with the service's detectors; gives what changed."""

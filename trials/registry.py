@@ -4,7 +4,6 @@ Loading is lazy: a listing imports no plugin, so it imports no torch either. A b
 listed with its error and blocks nobody. A workload may also be named as "module:ATTRIBUTE".
 """
 
-import ast
 import functools
 import importlib
 import sys
@@ -160,7 +159,7 @@ def _seen_from_outside(target: str) -> str | None:
     if spec.origin is None or not spec.origin.endswith(".py"):
         return None
     try:
-        ast.parse(Path(spec.origin).read_bytes())
+        parse_python(Path(spec.origin).read_bytes())
     except (OSError, SyntaxError, ValueError) as error:
         return f"{module} cannot be read: {error}"
     return None

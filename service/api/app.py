@@ -1,9 +1,11 @@
 """The HTTP service: `sickbay serve`. Routes are thin; what they answer is in the rooms below.
 
-api_read      what there is: sweeps, trials, effects, reports, SQL, external logs
-api_write     submit, stop, cancel, resume
-api_live      server-sent events         api_metrics   Prometheus
-api_guard     tokens, roles, hosts       api_errors    the one shape of errors
+routes_read     what there is: sweeps, trials, effects, reports, SQL, external logs
+routes_write    submit, stop, cancel, resume
+routes_events   server-sent events         routes_metrics   Prometheus
+auth            roles of routes            cache            answers kept in memory
+
+What stands around them (connections, tokens, errors, limits) is in `service/server`.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ import logging
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from sickbay.service.api import (
@@ -23,12 +25,13 @@ from sickbay.service.api import (
     routes_read,
     routes_write,
 )
-from sickbay.service.api.auth import Guard
 from sickbay.service.api.cache import Shelf
-from sickbay.service.api.errors import ErrorAnswer, add_error_answers, error_answer
-from sickbay.service.api.middleware import Outer
-from sickbay.service.api.tokens import Role
-from sickbay.service.query.pool import QueryPool
+from sickbay.service.query.engine import answered_by
+from sickbay.service.query.pool import QueryPool, own_queries
+from sickbay.service.server.errors import ErrorAnswer, add_error_answers, error_answer
+from sickbay.service.server.guard import OLD_SECONDS, Guard
+from sickbay.service.server.middleware import Outer
+from sickbay.service.server.tokens import Role
 from sickbay.service.sweeps.launcher import Launcher, LocalLauncher
 from sickbay.trials.store.files import Store
 
@@ -48,17 +51,20 @@ def create_app(
     """
     shelf = Shelf(store)
     feed = routes_events.Feed(shelf)
-    queries = QueryPool()
+    queries, own = QueryPool(), own_queries()
+    guard = Guard(store)
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        looking = asyncio.create_task(feed.run())
+        with answered_by(own.run):
+            tasks = [asyncio.create_task(feed.run()), asyncio.create_task(guard.watch())]
+        await asyncio.to_thread(own.open)
         await asyncio.to_thread(queries.open)
         try:
             yield
         finally:
             await asyncio.to_thread(queries.close)
-            for task in (looking, *app.state.chores):
+            for task in (*tasks, *app.state.chores):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
@@ -73,7 +79,7 @@ def create_app(
         responses=ERRORS,  # type: ignore[arg-type]  # FastAPI asks for str keys as well
     )
     app.state.shelf, app.state.feed, app.state.queries = shelf, feed, queries
-    guard, metrics = Guard(store), routes_metrics.Metrics(shelf, lambda: feed.listening)
+    metrics = routes_metrics.Metrics(shelf, lambda: feed.listening)
     app.state.guard, app.state.metrics = guard, metrics
     app.state.launcher = launcher or LocalLauncher()
     app.state.code_role = code_role
@@ -88,15 +94,29 @@ def create_app(
     ):
         app.include_router(module.router)
     add_error_answers(app)
-    app.add_middleware(Outer, guard=guard, metrics=metrics)
+    app.add_middleware(Outer, guard=guard, timed=metrics.observe, runner=own.run)
     app.add_exception_handler(Exception, _unexpected)
     app.get("/healthz", tags=["service"])(healthz)
+    app.get("/readyz", tags=["service"])(readyz)
     return app
 
 
 async def healthz() -> dict[str, str]:
     """Whether the service is up; asks nothing of the store, and needs no token."""
     return {"service": "sickbay", "status": "ok", "version": version("sickbay")}
+
+
+async def readyz(request: Request) -> JSONResponse:
+    """Whether the service can answer from its store: 200, or 503 with what is missing.
+
+    It waits for nothing: it says how the last look at the store went. It needs no token, and so
+    names no path.
+    """
+    guard: Guard = request.app.state.guard
+    old = guard.age > OLD_SECONDS or guard.trouble is not None
+    missing = ["the tokens in the store cannot be read: the last ones stay valid"] if old else []
+    body = {"ready": not missing, "missing": missing, "store_read_seconds_ago": round(guard.age, 1)}
+    return JSONResponse(body, status_code=503 if missing else 200)
 
 
 async def _unexpected(request: object, error: Exception) -> JSONResponse:

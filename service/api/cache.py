@@ -212,6 +212,10 @@ class Shelf:
         """Anything else worked out from a sweep, done again only when its files change."""
         return self._memo.answer((what, sweep_id), lambda: self._mark(sweep_id), work)
 
+    def once(self, what: str, work: Callable[[], T]) -> T:
+        """Something that stays as it is for as long as this process runs."""
+        return self._memo.answer(("once", what), lambda: 0, work)
+
     def costs(self, work: Callable[[], T]) -> T:
         """Something about the whole store that takes long: worked out at most every 10 seconds."""
         return self._memo.answer("costs", lambda: int(time.monotonic() / 10.0), work)

@@ -14,13 +14,13 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from sickbay.service.api.auth import need
 from sickbay.service.api.cache import Shelf
-from sickbay.service.api.errors import ApiError
 from sickbay.service.api.routes_read import SweepName, find_known, in_thread, json_answer, shelf_of
-from sickbay.service.api.tokens import Role
 from sickbay.service.charts.axes import FactorAxis, axis_of
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import find_sweep, state_of
 from sickbay.service.query.sqltext import name
+from sickbay.service.server.errors import ApiError
+from sickbay.service.server.tokens import Role
 from sickbay.service.summary.collect import collect
 from sickbay.service.summary.signals import label_of, reference_lines_of
 from sickbay.service.summary.values import TrialLine, Values, sample

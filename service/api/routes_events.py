@@ -14,13 +14,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from sickbay.service.api.auth import need
 from sickbay.service.api.cache import Shelf
-from sickbay.service.api.tokens import Role
+from sickbay.service.server.tokens import Role
+from sickbay.service.server.workers import Work, in_pool
 
 LOOK_SECONDS = 1.0
 PING_SECONDS = 15.0
@@ -60,13 +60,13 @@ class Feed:
         """Look at the store for ever; a store that fails for a moment is asked again."""
         first = True
         while True:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
                 await self._look(silently=first)
                 first = False
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self, *, silently: bool) -> None:
-        for sweep in await anyio.to_thread.run_sync(self._shelf.sweeps):
+        for sweep in await in_pool(Work.WATCH, self._shelf.sweeps):
             known = self._seen.get(sweep["sweep_id"])
             if known is None or any(known[name] != sweep[name] for name in WATCHED):
                 self._seen[sweep["sweep_id"]] = sweep

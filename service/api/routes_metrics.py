@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -11,8 +10,9 @@ from prometheus_client.registry import Collector
 
 from sickbay.service.api.auth import need
 from sickbay.service.api.cache import Shelf
-from sickbay.service.api.tokens import Role
 from sickbay.service.query.engine import query
+from sickbay.service.server.tokens import Role
+from sickbay.service.server.workers import Work, in_pool
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 COSTS = """
@@ -38,6 +38,10 @@ class Metrics:
             buckets=BUCKETS,
         )
         self.registry.register(_StoreMetrics(shelf, listening))
+
+    def observe(self, method: str, route: str, status: str, seconds: float) -> None:
+        """Count an answered request; the labels must come from bounded sets."""
+        self.times.labels(method, route, status).observe(seconds)
 
     def text(self) -> bytes:
         """All metrics as Prometheus reads them."""
@@ -118,5 +122,5 @@ def _added(sweeps: list[dict[str, Any]], name: str) -> dict[str, float]:
 async def metrics(request: Request) -> Response:
     """Metrics in Prometheus' text format."""
     found: Metrics = request.app.state.metrics
-    text = await anyio.to_thread.run_sync(found.text)
+    text = await in_pool(Work.READ, found.text)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

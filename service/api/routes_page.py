@@ -5,13 +5,13 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
 from sickbay.service.api.auth import need
-from sickbay.service.api.errors import ApiError
-from sickbay.service.api.routes_read import in_thread, json_answer
-from sickbay.service.api.tokens import Role
+from sickbay.service.api.routes_read import in_thread, json_answer, shelf_of
+from sickbay.service.server.errors import ApiError
+from sickbay.service.server.tokens import Role
+from sickbay.service.server.workers import Work, in_pool
 
 TYPES = {
     "css": "text/css; charset=utf-8",
@@ -48,7 +48,7 @@ async def file(request: Request, path: str) -> Response:
 
 
 @router.get("/api/workloads", dependencies=[Depends(need(Role.READ))])
-async def workloads() -> Response:
+async def workloads(request: Request) -> Response:
     """What can be trained here: names, packages, and why one cannot be loaded."""
 
     def work() -> dict[str, Any]:
@@ -56,7 +56,8 @@ async def workloads() -> Response:
 
         return {"workloads": [vars(one) for one in registry.workload_entries()]}
 
-    return json_answer(await in_thread(work))
+    shelf = shelf_of(request)
+    return json_answer(await in_thread(lambda: shelf.once("workloads", work)))
 
 
 @router.get("/api/workloads/{name}", dependencies=[Depends(need(Role.READ))])
@@ -75,7 +76,7 @@ async def workload(name: str) -> Response:
 
 
 @router.get("/api/detectors", dependencies=[Depends(need(Role.READ))])
-async def detectors() -> Response:
+async def detectors(request: Request) -> Response:
     """What can be detected: rule, formula, thresholds, source, remedy of each detector."""
 
     def work() -> dict[str, Any]:
@@ -84,12 +85,13 @@ async def detectors() -> Response:
 
         return {"detectors": [describe_detector(one) for one in all_detectors()]}
 
-    return json_answer(await in_thread(work))
+    shelf = shelf_of(request)
+    return json_answer(await in_thread(lambda: shelf.once("detectors", work)))
 
 
 async def _file(request: Request, path: str) -> Response:
     """A file with its tag, so that a browser that has it is told so in a few bytes."""
-    found = await anyio.to_thread.run_sync(_read, path)
+    found = await in_pool(Work.FILES, lambda: _read(path))
     if found is None:
         raise ApiError(404, f"the page has no file {path!r}")
     data, tag = found

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from sickbay.service.api.auth import need
 from sickbay.service.api.cache import NotKeptError, Shelf, at_once, reading
-from sickbay.service.api.errors import ApiError
 from sickbay.service.api.models import (
     DiagnoseBody,
     Epochs,
@@ -27,11 +25,13 @@ from sickbay.service.api.models import (
     Trial,
     Trials,
 )
-from sickbay.service.api.tokens import Role
 from sickbay.service.query import engine as asking
 from sickbay.service.query.lookup import find_sweep, stored_spec
 from sickbay.service.query.pool import QueryPool
 from sickbay.service.query.status import describe
+from sickbay.service.server.errors import ApiError
+from sickbay.service.server.tokens import Role
+from sickbay.service.server.workers import Work, in_pool
 from sickbay.service.summary.trial_book import read_book
 from sickbay.trials.contract import Health, TrialState
 from sickbay.trials.store.tables import table_bytes
@@ -172,7 +172,7 @@ async def effects(request: Request, sweep: SweepName) -> Response:
             sweep_id, "effects", lambda: load_effects(shelf.store, sweep_id).as_data()
         )
 
-    return json_answer(await in_thread(work))
+    return json_answer(await in_pool(Work.REPORT, work))
 
 
 @router.get("/sweeps/{sweep}/report", response_class=HTMLResponse)
@@ -192,7 +192,7 @@ async def report(request: Request, sweep: SweepName) -> Response:
         "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; "
         "style-src 'unsafe-inline'; img-src data:; sandbox allow-scripts"
     }
-    return HTMLResponse(await in_thread(work), headers=headers)
+    return HTMLResponse(await in_pool(Work.REPORT, work), headers=headers)
 
 
 @router.get("/sweeps/{sweep}/tables/{table}", response_class=Response)
@@ -224,9 +224,9 @@ async def sql(request: Request, body: SqlBody) -> Response:
         cancel.now()
 
     watching = asyncio.ensure_future(watch())
-    words = (shelf_of(request).store, body.sql, SQL_LIMITS, cancel)
+    store = shelf_of(request).store
     try:
-        found = await anyio.to_thread.run_sync(pool.ask, *words, abandon_on_cancel=True)
+        found = await in_pool(Work.SQL, lambda: pool.ask(store, body.sql, SQL_LIMITS, cancel))
     finally:
         watching.cancel()
         cancel.now()  # also where this request is ended before its query
@@ -250,7 +250,7 @@ async def diagnose(request: Request, body: DiagnoseBody) -> Response:
             except ValueError as error:
                 raise ApiError(422, str(error).replace(str(path), "the log")) from error
 
-    return json_answer(await in_thread(work))
+    return json_answer(await in_pool(Work.DIAGNOSE, work))
 
 
 def find_known(shelf: Shelf, word: str) -> str:
@@ -283,12 +283,12 @@ async def soon(work: Callable[[], T]) -> T:
     try:
         return at_once(work)
     except NotKeptError:
-        return await anyio.to_thread.run_sync(work)
+        return await in_pool(Work.READ, work)
 
 
-async def in_thread(work: Any) -> Any:
-    """Do what waits for files in a thread of its own."""
-    return await anyio.to_thread.run_sync(work)
+async def in_thread(work: Callable[[], T]) -> T:
+    """Do what waits for files in one of the threads for reading."""
+    return await in_pool(Work.READ, work)
 
 
 def json_answer(body: Any) -> Response:

@@ -3,7 +3,10 @@
 import asyncio
 import hashlib
 import json
+import threading
+from collections import defaultdict
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -11,12 +14,21 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from sickbay.service.api.auth import need
-from sickbay.service.api.errors import ApiError
 from sickbay.service.api.models import Asked, Submitted
-from sickbay.service.api.routes_read import SweepName, find_known, shelf_of
-from sickbay.service.api.tokens import Role, Token
+from sickbay.service.api.routes_read import (
+    MOST_PER_PAGE,
+    Page,
+    PerPage,
+    SweepName,
+    find_known,
+    shelf_of,
+)
+from sickbay.service.query.admission import BusyError
 from sickbay.service.query.engine import plain
 from sickbay.service.query.lookup import stored_spec
+from sickbay.service.server.errors import ApiError
+from sickbay.service.server.tokens import Role, Token
+from sickbay.service.server.workers import Work, in_pool
 from sickbay.service.sweeps import launcher as launching
 from sickbay.service.sweeps.prepare import Prepared, prepare
 from sickbay.service.sweeps.runner import ask
@@ -33,6 +45,8 @@ from sickbay.trials.store.reader import read_sweep
 FOLLOW_SECONDS = 0.5
 MOST_SPEC = 256 * 1024  # bytes: reading more as YAML takes minutes; a spec has a few thousand
 MOST_TRIALS = 50_000  # of one sweep that is planned here; planning keeps others waiting
+MOST_CONSTRAINTS = 8_000  # characters of all: each is asked of every combination
+_submitting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by sweep
 SPEC = {
     "requestBody": {
         "required": True,
@@ -64,30 +78,37 @@ async def submit(
     """
     text = await _spec_text(request)
     store = shelf_of(request).store
+    prepared = await in_pool(Work.PLAN, lambda: _prepared(request, token, text))
 
     def work() -> dict[str, Any]:
-        prepared = _prepared(request, token, text)
-        known = _remember(store, idempotency_key, prepared.sweep_id)
-        running = driven(store, prepared.sweep_id)
-        state = launching.submit(prepared, request.app.state.launcher)
-        response.status_code = 200 if known or running or prepared.left == 0 else 201
+        with _submitting[prepared.sweep_id]:
+            _remember(store, idempotency_key, prepared.sweep_id)
+            known = read_sweep(store, prepared.sweep_id) is not None
+            state = launching.submit(prepared, request.app.state.launcher)
+        response.status_code = 200 if known or prepared.left == 0 else 201
         return _taken_in(prepared, state)
 
-    found: dict[str, Any] = await anyio.to_thread.run_sync(work)
-    return found
+    return await in_pool(Work.WRITE, work)
 
 
 @router.post("/plan", openapi_extra=SPEC)
-async def plan(request: Request, token: Reader) -> Response:
-    """What a spec would run, trial by trial; runs nothing. A bad one is a 422 with all problems."""
+async def plan(
+    request: Request, token: Reader, offset: Page = 0, limit: PerPage = MOST_PER_PAGE
+) -> Response:
+    """What a spec would run, a page of its trials; runs nothing. A bad one is a 422.
+
+    `total` and every count are those of the whole plan.
+    """
     text = await _spec_text(request)
 
     def work() -> str:
         from sickbay.service.sweeps.plan_view import describe_plan  # noqa: PLC0415  Rich is not needed before
 
-        return json.dumps(plain(describe_plan(_prepared(request, token, text))), default=str)
+        found = describe_plan(_prepared(request, token, text))
+        found |= {"offset": offset, "trials": found["trials"][offset : offset + limit]}
+        return json.dumps(plain(found), default=str)
 
-    return Response(await anyio.to_thread.run_sync(work), media_type="application/json")
+    return Response(await in_pool(Work.PLAN, work), media_type="application/json")
 
 
 @router.post("/sweeps/{sweep}/stop", response_model=Asked)
@@ -121,17 +142,20 @@ async def resume(request: Request, sweep: SweepName, token: Submitter) -> dict[s
     """Run what is missing, failed or was cancelled; a sweep that runs is a 409."""
     shelf = shelf_of(request)
 
-    def work() -> dict[str, Any]:
+    def plan_again() -> Prepared:
         sweep_id = find_known(shelf, sweep)
         if driven(shelf.store, sweep_id):
             raise ApiError(409, f"the sweep {sweep_id} is running already")
         spec = stored_spec(shelf.store, sweep_id)
         _check_code(request, token, str(spec["workload"]))
-        prepared = prepare(spec, shelf.store.uri, resumed=True, trust_code=True)
+        return prepare(spec, shelf.store.uri, resumed=True, trust_code=True)
+
+    prepared = await in_pool(Work.PLAN, plan_again)
+
+    def work() -> dict[str, Any]:
         return _taken_in(prepared, launching.submit(prepared, request.app.state.launcher))
 
-    found: dict[str, Any] = await anyio.to_thread.run_sync(work)
-    return found
+    return await in_pool(Work.WRITE, work)
 
 
 @router.post("/sweeps/{sweep}/relabel")
@@ -154,7 +178,7 @@ async def relabel(
         found = judge_again(shelf.store, sweep_id, all_detectors(), write=not dry_run)
         return json.dumps(plain({**vars(found), "changes": [vars(c) for c in found.changes]}))
 
-    return Response(await anyio.to_thread.run_sync(work), media_type="application/json")
+    return Response(await in_pool(Work.REPORT, work), media_type="application/json")
 
 
 @router.get("/sweeps/{sweep}/logs", response_class=StreamingResponse)
@@ -168,13 +192,13 @@ async def logs(
     """What the sweep's driver said, as plain text; with `follow` as it says it."""
     del token
     shelf, launcher = shelf_of(request), request.app.state.launcher
-    sweep_id = await anyio.to_thread.run_sync(find_known, shelf, sweep)
+    sweep_id = await in_pool(Work.LOGS, lambda: find_known(shelf, sweep))
 
     def look(offset: int) -> tuple[bool, bytes]:
         over = not driven(shelf.store, sweep_id)  # before the log, whose end is then the last word
         return over, launcher.log(shelf.store, sweep_id, offset)
 
-    over, piece = await anyio.to_thread.run_sync(look, 0)  # an unreachable cluster is an answer
+    over, piece = await in_pool(Work.LOGS, lambda: look(0))  # an unreachable cluster is an answer
 
     async def lines() -> AsyncIterator[bytes]:
         ended, said, offset = over, piece, 0
@@ -185,8 +209,8 @@ async def logs(
                 return
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
-                ended, said = await anyio.to_thread.run_sync(look, offset)
-            except ConnectionError as error:
+                ended, said = await in_pool(Work.LOGS, partial(look, offset))
+            except (OSError, BusyError) as error:
                 yield f"sickbay: {error}\n".encode()
                 return
 
@@ -210,7 +234,7 @@ async def _ask(request: Request, sweep: str, what: str, left: str) -> tuple[str,
         ask(shelf.store, sweep_id, what)
         return sweep_id, True
 
-    return await anyio.to_thread.run_sync(work)
+    return await in_pool(Work.WRITE, work)
 
 
 async def _spec_text(request: Request) -> str:
@@ -232,6 +256,13 @@ def _prepared(request: Request, token: Token, text: str) -> Prepared:
         text += "\n"  # one line that ends in .yaml is a text here, never a path
     spec = parse_spec(text)
     _check_code(request, token, spec.workload)
+    length = sum(map(len, spec.constraints))
+    if length > MOST_CONSTRAINTS:
+        raise ApiError(
+            422,
+            f"constraints: {length:,} characters, and a service takes at most "
+            f"{MOST_CONSTRAINTS:,}: leave the combinations out by `design` or `factors`",
+        )
     if spec.design not in SEARCHES:
         count = trial_count(*load_spec(text, registry.workload))
         if count > MOST_TRIALS:
@@ -265,14 +296,13 @@ def _taken_in(prepared: Prepared, state: str) -> dict[str, Any]:
     }
 
 
-def _remember(store: Store, key: str | None, sweep_id: str) -> bool:
-    """Keep which sweep a key was used for; whether it was known. Another sweep's key is a 409."""
+def _remember(store: Store, key: str | None, sweep_id: str) -> None:
+    """Keep which sweep a key was used for. Raises ApiError 409 for another sweep's."""
     if key is None:
-        return False
+        return
     path = f"{store.root}/_service/keys/{hashlib.sha256(key.encode()).hexdigest()}"
     known = read_file(store, path)
     if known is not None and known.decode() != sweep_id:
         raise ApiError(409, f"this Idempotency-Key was used for the sweep {known.decode()}")
     if known is None:
         write_file(store, path, sweep_id.encode())
-    return known is not None

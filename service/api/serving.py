@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import uvicorn
 
 from sickbay.service.api.app import create_app
-from sickbay.service.api.auth import check_binding
-from sickbay.service.api.tokens import Role
+from sickbay.service.server.connections import BoundedProtocol, connection_limit
+from sickbay.service.server.guard import check_binding
+from sickbay.service.server.tokens import Role
 from sickbay.service.sweeps.launcher import launcher_at
 from sickbay.trials.store.files import Store
 
@@ -31,9 +32,12 @@ def serve(store: Store, service: Service) -> None:
     """Serve until interrupted. Raises ValueError for an address that needs a token first."""
     check_binding(service.host, store)
     log_as_json()
+    limit = connection_limit()
     app = create_app(store, launcher_at(service.address, service.cpus), service.code_role)
     uvicorn.run(
         app,
+        http=type("Protocol", (BoundedProtocol,), {"limit": limit}),
+        proxy_headers=False,  # who is on this machine is told by the connection alone
         host=service.host,
         port=service.port,
         log_config=None,

@@ -15,7 +15,7 @@ from sickbay.service.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from sickbay.service.api.tokens import Role
+    from sickbay.service.server.tokens import Role
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ def create(
     store: StoreOption = None,
 ) -> None:
     """Make a token and print its secret, once."""
-    from sickbay.service.api.tokens import create_token
+    from sickbay.service.server.tokens import create_token
     from sickbay.trials.store import open_store
 
     print(_explained(lambda: create_token(open_store(store_uri(store)), name, _role(role))))
@@ -85,7 +85,7 @@ def listing(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """The tokens: names, roles, ages; never a secret."""
     import time
 
-    from sickbay.service.api.tokens import list_tokens
+    from sickbay.service.server.tokens import list_tokens
 
     found = list_tokens(existing_store(store))
     if as_json:
@@ -102,14 +102,14 @@ def revoke(
     name: Annotated[str, typer.Argument(help="The token's name.")], store: StoreOption = None
 ) -> None:
     """End a token; a running service refuses it within seconds."""
-    from sickbay.service.api.tokens import revoke_token
+    from sickbay.service.server.tokens import revoke_token
 
     _explained(lambda: revoke_token(existing_store(store), name))
     print(f"the token {name} is revoked")
 
 
 def _role(word: str) -> "Role":
-    from sickbay.service.api.tokens import Role
+    from sickbay.service.server.tokens import Role
 
     if word not in list(Role):
         raise typer.BadParameter(f"{word!r} is no role: they are {', '.join(Role)}")

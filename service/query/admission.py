@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 
-from sickbay.service.query.engine import Cancel, left
+from sickbay.service.query.result import Cancel, left
 
 
 class BusyError(RuntimeError):

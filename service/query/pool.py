@@ -8,12 +8,21 @@ import json
 import logging
 import threading
 import weakref
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 
 from sickbay.service.query.admission import AdmissionQueue
-from sickbay.service.query.engine import Cancel, Limits, QueryError, left, out_of_time
+from sickbay.service.query.frames import Kind, read_arrow
 from sickbay.service.query.process import Process
-from sickbay.service.query.worker import Kind
+from sickbay.service.query.result import (
+    Cancel,
+    Limits,
+    QueryError,
+    QueryResult,
+    left,
+    out_of_time,
+)
 from sickbay.trials.store.files import Store, StoreError
 
 LOG = logging.getLogger("sickbay.service")
@@ -33,6 +42,11 @@ class PoolRules:
     grace: float = 1.0
     room: int = 3 * 2**29
     answer: int = 64 * 2**20
+    seconds: float = 60.0  # at most, of one of our own
+
+
+# For what the pages of the service ask; a caller's SQL never takes one of their places.
+OWN = PoolRules(processes=2, waiting=64, room=2**32, answer=2**30, seconds=20.0)
 
 
 class QueryPool:
@@ -80,10 +94,39 @@ class QueryPool:
         Raises QueryError and StoreError as `query.query` does, BusyError if it gets no turn, and
         RuntimeError if the process broke by our own mistake.
         """
-        cancel = cancel or Cancel()
+        return self._exchange("json", store, sql, (), None, limits, cancel or Cancel())
+
+    def run(
+        self,
+        store: Store,
+        sql: str,
+        parameters: Sequence[object],
+        sweep_ids: Sequence[str] | None,
+        limits: Limits,
+        cancel: Cancel,
+    ) -> QueryResult:
+        """The answer to one SELECT of our own, as `engine.query` gives it; raises as `ask` does."""
+        limits = replace(limits, seconds=min(limits.seconds, self.rules.seconds))
+        return read_arrow(
+            self._exchange("arrow", store, sql, parameters, sweep_ids, limits, cancel)
+        )
+
+    def _exchange(
+        self,
+        form: str,
+        store: Store,
+        sql: str,
+        parameters: Sequence[object],
+        sweep_ids: Sequence[str] | None,
+        limits: Limits,
+        cancel: Cancel,
+    ) -> bytes:
         words = {
+            "form": form,
             "store": store.absolute,
             "sql": sql,
+            "parameters": list(parameters),
+            "sweep_ids": None if sweep_ids is None else list(sweep_ids),
             "limits": asdict(limits),
             "most": self.rules.answer,
         }
@@ -163,6 +206,12 @@ class QueryPool:
         with self._lock:
             self._living.discard(process)
         process.end()
+
+
+@cache
+def own_queries() -> QueryPool:
+    """The processes for the pages' own queries: of this process's every application."""
+    return QueryPool(OWN)
 
 
 def _understood(kind: Kind, payload: bytes) -> bytes:

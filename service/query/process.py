@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 
-from sickbay.service.query.worker import HEAD, MAIN, Kind, frame
+from sickbay.service.query.frames import HEAD, MAIN, Kind, frame
 
 START_SECONDS = 60.0  # that a process may take until it answers its first query
 

@@ -1,8 +1,7 @@
 """What runs in a process of its own: answers SQL for the service, one query at a time.
 
-It is told over stdin and answers on stdout, in frames: a head (`HEAD`: what it is, whether this
-process is worn, how many bytes follow) and JSON or text. Nothing is ever unpickled. It ends when
-its stdin does, so it outlives no service, however that ended. See docs/decisions/0022.
+Queries come on stdin and answers go to stdout, see `frames`. It ends when its stdin does, so it
+outlives no service, however that ended. See docs/decisions/0022.
 """
 
 import contextlib
@@ -11,47 +10,26 @@ import os
 import queue
 import resource
 import signal
-import struct
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sickbay.service.query.engine import (
-    NOWHERE,
+from sickbay.service.query.duck import NOWHERE, answer
+from sickbay.service.query.frames import HEAD, Kind, answer_bytes, arrow_bytes, frame
+from sickbay.service.query.result import (
+    Cancel,
     Limits,
     QueryError,
-    QueryResult,
     out_of_memory,
-    plain,
-    query,
 )
 from sickbay.trials.store.files import Store, StoreError, locate_store
 
-MAIN = "from sickbay.service.query.worker import main; main()"
-HEAD = struct.Struct("<c?Q")
 MOST_WORDS = 10_000  # characters of an error: DuckDB's may quote a value of any size
 WORN = 4  # a process is replaced when it keeps this part of its room after an answer
-
-
-class Kind(Enum):
-    """What a frame is."""
-
-    READY = b"r"  # this process waits for its first query
-    QUERY = b"q"
-    ANSWER = b"a"
-    WRONG = b"w"  # the text of a QueryError
-    STORE = b"s"  # the text of a StoreError
-    BROKEN = b"b"  # our own mistake: a traceback
-
-
-def frame(kind: Kind, payload: bytes, *, worn: bool = False) -> bytes:
-    """The bytes of one frame."""
-    return HEAD.pack(kind.value, worn, len(payload)) + payload
 
 
 def main() -> None:
@@ -60,7 +38,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the service's to answer
     answers = os.fdopen(os.dup(1), "wb")
     with contextlib.suppress(QueryError):
-        query(locate_store(NOWHERE), "SELECT count(*) FROM trials")  # loads what is lazy
+        sql = "SELECT count(*) FROM trials"
+        answer(locate_store(NOWHERE), sql, (), None, Limits(), Cancel())  # loads what is lazy
     idle = _limit_process(room)
     # What a library says as it dies may hold values: no log should have them.
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -72,30 +51,6 @@ def main() -> None:
     for payload in _payloads(sys.stdin.buffer):
         asked.put(payload)
     os._exit(0)  # also out of a query that runs and that nobody waits for any more
-
-
-def answer_bytes(found: QueryResult, most: int) -> bytes:
-    """The answer as the JSON that the API gives. QueryError if it is larger than `most` bytes."""
-    too_large = QueryError(
-        f"the answer is larger than {most // 2**20} MiB: ask for fewer rows or columns"
-    )
-    if found.table.nbytes > most:
-        raise too_large
-    try:
-        rows = [[plain(value) for value in row] for row in found.rows]
-    except (ValueError, OverflowError) as error:  # a year beyond 9999, text that is no UTF-8
-        raise QueryError(f"a value of the answer has no form in JSON: {error}") from error
-    body = {
-        "columns": list(found.columns),
-        "types": list(found.types),
-        "rows": rows,
-        "truncated": found.truncated,
-        "problems": [str(one) for one in found.problems],
-    }
-    text = json.dumps(body, allow_nan=False, default=str).encode()
-    if len(text) > most:
-        raise too_large
-    return text
 
 
 def _answer_all(asked: "queue.SimpleQueue[bytes]", answers: BinaryIO, worn_from: int) -> None:
@@ -117,12 +72,14 @@ def _answer(asked: dict[str, Any]) -> tuple[Kind, bytes]:
 
 
 def _answered(asked: dict[str, Any]) -> bytes:
-    limits = Limits(**asked["limits"])
+    limits, sql = Limits(**asked["limits"]), asked["sql"]
+    write = answer_bytes if asked["form"] == "json" else arrow_bytes
     try:
-        asked["sql"].encode()  # half a character is told here, before DuckDB trips over it
+        sql.encode()  # half a character is told here, before DuckDB trips over it
         _limit_work(limits)
-        found = query(_store(asked["store"]), asked["sql"], limits=limits)
-        return answer_bytes(found, asked["most"])
+        store, parameters, sweep_ids = asked["store"], asked["parameters"], asked["sweep_ids"]
+        found = answer(_store(store), sql, parameters, sweep_ids, limits, Cancel())
+        return write(found, asked["most"])
     except MemoryError as error:
         raise out_of_memory(limits) from error
     except RecursionError as error:

@@ -11,8 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,13 +23,16 @@ from sickbay.service.query.lookup import SweepError
 from sickbay.service.sweeps.prepare import Prepared, enlist
 from sickbay.service.sweeps.remote import jobs_api
 from sickbay.service.sweeps.runner import ask
+from sickbay.service.sweeps.turns import QUEUED, private_folder
 from sickbay.trials.execution.lease import driven, driver
 from sickbay.trials.store import SweepRecord, write_sweep
 from sickbay.trials.store.files import Store, checked
+from sickbay.trials.store.reader import read_sweep
 
-QUEUED = "queued"  # submitted, and no driver has begun yet
 MAIN = "from sickbay.service.cli.app import main; main()"
+TURN = "from sickbay.service.sweeps.turns import main; main()"
 KILL_SECONDS = 30.0  # that a driver is given to end by itself
+_submitting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by sweep
 
 
 class Launcher(Protocol):
@@ -46,6 +50,9 @@ class Launcher(Protocol):
     def gone(self, store: Store, sweep_id: str) -> str | None:
         """Why a queued sweep's driver will never begin; None while it may."""
 
+    def pending(self, sweep_id: str) -> bool:
+        """Whether a driver of a queued sweep was started and may still begin."""
+
 
 @dataclass(frozen=True)
 class LocalLauncher:
@@ -62,8 +69,12 @@ class LocalLauncher:
         """Start a driver in a session of its own, its output appended to the sweep's log."""
         words = [sys.executable, "-c", MAIN, "resume", sweep_id, "--trust-code"]
         words += ["--store", store.absolute]
-        words += ["--address", self.address] if self.address else []
-        words += ["--cpus", str(self.cpus)] if self.cpus and not self.address else []
+        if self.address:
+            words += ["--address", self.address]
+        else:
+            words += ["--cpus", str(self.cpus)] if self.cpus else []
+            turn = [sys.executable, "-c", TURN, str(self._places()), store.absolute, sweep_id]
+            words = [*turn, *words]
         path = log_file(store, sweep_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as log:
@@ -76,6 +87,15 @@ class LocalLauncher:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def _places(self) -> int:
+        """How many local Rays this machine holds at once."""
+        return max(1, (os.cpu_count() or 1) // self.cpus) if self.cpus else 1
+
+    def pending(self, sweep_id: str) -> bool:
+        """Whether a driver that this process started still runs, or waits for its turn."""
+        child = self._children.get(sweep_id)
+        return child is not None and child.poll() is None
 
     def kill(self, store: Store, sweep_id: str) -> None:
         """Interrupt the driver; after half a minute end it at once.
@@ -131,11 +151,19 @@ def launcher_at(
 def submit(prepared: Prepared, launcher: Launcher) -> str:
     """Take a sweep in and start its driver; gives its state.
 
-    Idempotent: a sweep that runs already goes on undisturbed, and of one that has ended only what
-    is missing is run.
+    Idempotent: a sweep that runs or waits already goes on undisturbed, and of one that has ended
+    only what is missing is run.
     """
+    with _submitting[prepared.sweep_id]:
+        return _submit(prepared, launcher)
+
+
+def _submit(prepared: Prepared, launcher: Launcher) -> str:
     if driven(prepared.store, prepared.sweep_id):
         return "running"
+    known = read_sweep(prepared.store, prepared.sweep_id)
+    if known is not None and known.state == QUEUED and launcher.pending(prepared.sweep_id):
+        return QUEUED
     if prepared.left == 0:
         return enlist(prepared, "finished").state
     record = enlist(prepared, QUEUED)
@@ -196,4 +224,4 @@ def log_file(store: Store, sweep_id: str) -> Path:
     name = f"{checked(sweep_id, 'sweep')}.log"
     if store.is_local:
         return Path(store.root) / "_logs" / name
-    return Path(tempfile.gettempdir()) / f"sickbay-logs-{os.getuid()}" / name
+    return private_folder("sickbay-logs") / name

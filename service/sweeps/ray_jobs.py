@@ -92,6 +92,11 @@ class RayLauncher:
         last = jobs[-1]
         return f"its job {last.submission_id} {last.status.value.lower()}: {_first(last.message)}"
 
+    def pending(self, sweep_id: str) -> bool:
+        """Whether a job of the sweep waits or runs."""
+        with self._client() as client:
+            return bool(_alive(_jobs_of(client, sweep_id)))
+
     @contextlib.contextmanager
     def _client(self) -> Iterator[JobSubmissionClient]:
         try:

@@ -7,7 +7,7 @@ import toy_sweeps
 import yaml
 from serving_samples import InlineLauncher, served
 
-from sickbay.service.api.tokens import Role, create_token
+from sickbay.service.server.tokens import Role, create_token
 from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.store import open_store
 

@@ -9,6 +9,7 @@ import uvicorn
 
 from sickbay.service.api.app import create_app
 from sickbay.service.query.lookup import stored_spec
+from sickbay.service.server.connections import BoundedProtocol
 from sickbay.service.sweeps.runner import Options, run
 
 
@@ -38,6 +39,9 @@ class InlineLauncher:
     def gone(self, store, sweep_id):
         del store, sweep_id
 
+    def pending(self, sweep_id):
+        return sweep_id in self.started and any(one.is_alive() for one in self.threads)
+
     def wait(self):
         for thread in self.threads:
             thread.join()
@@ -47,7 +51,10 @@ class InlineLauncher:
 def served(store, launcher=None, **more):
     """Serve a store on a free port of this machine; gives the URL."""
     config = uvicorn.Config(
-        create_app(store, launcher or InlineLauncher(), **more), port=0, log_config=None
+        create_app(store, launcher or InlineLauncher(), **more),
+        port=0,
+        http=BoundedProtocol,
+        log_config=None,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sickbay.trials.contract import Config
+from sickbay.trials.errors import parse_python
 
 LONGEST = 1000  # characters of one condition
 LARGEST_POWER = 64
@@ -79,7 +80,7 @@ def parse_expression(text: str) -> Expression:
         raise ExpressionError("is empty: write a condition such as `lr < 0.1`, or leave it out")
     source = text.strip()
     try:
-        tree = ast.parse(source, mode="eval")
+        tree = parse_python(source, mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         column = getattr(error, "offset", None) or len(source) + 1  # none where the end is missed
         at = f"at column {column}: "

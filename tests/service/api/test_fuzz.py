@@ -10,7 +10,7 @@ from schemathesis.checks import not_a_server_error
 from serving_samples import InlineLauncher
 
 from sickbay.service.api.app import create_app
-from sickbay.service.api.tokens import Role, create_token
+from sickbay.service.server.tokens import Role, create_token
 from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.store import open_store
 

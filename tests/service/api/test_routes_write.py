@@ -11,10 +11,9 @@ import yaml
 from fastapi.testclient import TestClient
 from serving_samples import InlineLauncher
 
-from sickbay.service.api import auth
 from sickbay.service.api.app import create_app
-from sickbay.service.api.tokens import Role, create_token
 from sickbay.service.query.lookup import state_of
+from sickbay.service.server.tokens import Role, create_token
 from sickbay.service.sweeps import launcher as launching
 from sickbay.service.sweeps.launcher import LocalLauncher
 from sickbay.trials.execution.lease import driving
@@ -219,7 +218,7 @@ def test_code_is_refused_before_it_is_imported(store, launcher, tmp_path, monkey
     assert not marker.exists()
 
 
-def test_roles_decide_who_may_submit(store, launcher, monkeypatch):
+def test_roles_decide_who_may_submit(store, launcher):
     reader = {"Authorization": f"Bearer {create_token(store, 'r', Role.READ)}"}
     submitter = {"Authorization": f"Bearer {create_token(store, 's', Role.SUBMIT)}"}
     client = TestClient(create_app(store, launcher, Role.ADMIN))
@@ -230,7 +229,7 @@ def test_roles_decide_who_may_submit(store, launcher, monkeypatch):
     code = client.post("/api/sweeps", json=SPEC, headers=submitter)
     assert code.status_code == 403  # code is for admins here
     admin = {"Authorization": f"Bearer {create_token(store, 'a', Role.ADMIN)}"}
-    monkeypatch.setattr(auth, "FRESH_SECONDS", 0.0)
+    client.app.state.guard.read()
     sweep_id = client.post("/api/sweeps", json=SPEC, headers=admin).json()["sweep_id"]
     launcher.wait()
     assert client.post(f"/api/sweeps/{sweep_id}/resume", headers=submitter).status_code == 403

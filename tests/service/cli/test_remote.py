@@ -10,11 +10,11 @@ import toy_sweeps
 from serving_samples import InlineLauncher, served
 from typer.testing import CliRunner
 
-from sickbay.service.api.tokens import Role, create_token
 from sickbay.service.cli import options
 from sickbay.service.cli.app import _address_first, app
 from sickbay.service.client import Client, ServiceError
 from sickbay.service.query.lookup import SweepError
+from sickbay.service.server.tokens import Role, create_token
 from sickbay.service.sweeps.remote import jobs_api, service_at
 from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.store import open_store

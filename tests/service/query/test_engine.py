@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sickbay.service.query import duck
 from sickbay.service.query import engine as sql
 from sickbay.service.query.engine import Limits, QueryError, plain, query
 from sickbay.trials.contract import (
@@ -153,7 +154,7 @@ def test_nan_infinity_null_and_vectors_survive(store):
 )
 def test_reading_only_what_is_scanned_changes_no_answer(store, text, monkeypatch):
     pruned = query(store, text)
-    monkeypatch.setattr(sql, "_scanned_columns", lambda *_: None)
+    monkeypatch.setattr(duck, "_scanned_columns", lambda *_: None)
     whole = query(store, text)
     # SQL promises no order of its own: the rows are compared as a bag, so that NaN is compared too.
     assert sorted(map(repr, pruned.rows)) == sorted(map(repr, whole.rows))

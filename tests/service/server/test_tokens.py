@@ -2,7 +2,7 @@
 
 import pytest
 
-from sickbay.service.api.tokens import Role, create_token, find_token, list_tokens, revoke_token
+from sickbay.service.server.tokens import Role, create_token, find_token, list_tokens, revoke_token
 from sickbay.trials.store import open_store
 
 

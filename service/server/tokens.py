@@ -5,15 +5,18 @@ would slow down. Tokens lie in the store (`_service/tokens.json`), as everything
 cluster does; a secret is shown once, when it is made.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import hmac
 import json
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from sickbay.trials.store.files import Store, read_file, write_file
 
@@ -64,24 +67,26 @@ def create_token(store: Store, name: str, role: Role) -> str:
         raise ValueError(
             f"a token's name is made of a-z, 0-9, '.', '_' and '-', at most 63, not {name!r}"
         )
-    tokens = list_tokens(store)
-    if any(one.name == name for one in tokens):
-        raise ValueError(
-            f"there is a token {name!r} already: `sickbay token revoke {name}` ends it"
-        )
     secret = PREFIX + secrets.token_urlsafe(32)
-    _write(store, [*tokens, Token(name, role, _hash(secret), time.time())])
+    with _alone(store):
+        tokens = list_tokens(store)
+        if any(one.name == name for one in tokens):
+            raise ValueError(
+                f"there is a token {name!r} already: `sickbay token revoke {name}` ends it"
+            )
+        _write(store, [*tokens, Token(name, role, _hash(secret), time.time())])
     return secret
 
 
 def revoke_token(store: Store, name: str) -> None:
     """End a token. Raises ValueError if there is none of that name."""
-    tokens = list_tokens(store)
-    kept = [one for one in tokens if one.name != name]
-    if len(kept) == len(tokens):
-        names = ", ".join(one.name for one in tokens) or "none"
-        raise ValueError(f"there is no token {name!r}; there are: {names}")
-    _write(store, kept)
+    with _alone(store):
+        tokens = list_tokens(store)
+        kept = [one for one in tokens if one.name != name]
+        if len(kept) == len(tokens):
+            names = ", ".join(one.name for one in tokens) or "none"
+            raise ValueError(f"there is no token {name!r}; there are: {names}")
+        _write(store, kept)
 
 
 def find_token(tokens: Sequence[Token], secret: str) -> Token | None:
@@ -89,6 +94,23 @@ def find_token(tokens: Sequence[Token], secret: str) -> Token | None:
     mine = _hash(secret)
     found = [one for one in tokens if hmac.compare_digest(one.sha256, mine)]
     return found[0] if found else None
+
+
+@contextlib.contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Let one process at a time change the tokens of a local store.
+
+    An object store has no locks: there two changes at the same moment may lose one, and the list
+    shows it.
+    """
+    if not store.is_local:
+        yield
+        return
+    folder = Path(_path(store)).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".tokens.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _hash(secret: str) -> str:

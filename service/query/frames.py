@@ -1,0 +1,85 @@
+"""What the service and a process for queries say to each other: frames, on stdin and stdout.
+
+A frame is a head (`HEAD`: what it is, whether the process is worn, how many bytes follow) and JSON,
+text or Arrow. Nothing is ever unpickled.
+"""
+
+import json
+import struct
+from enum import Enum
+
+import pyarrow as pa
+
+from sickbay.service.query.result import QueryError, QueryResult, plain
+from sickbay.trials.store.schema import Problem
+
+MAIN = "from sickbay.service.query.worker import main; main()"
+HEAD = struct.Struct("<c?Q")
+LENGTH = struct.Struct("<Q")
+
+
+class Kind(Enum):
+    """What a frame is."""
+
+    READY = b"r"  # this process waits for its first query
+    QUERY = b"q"
+    ANSWER = b"a"
+    WRONG = b"w"  # the text of a QueryError
+    STORE = b"s"  # the text of a StoreError
+    BROKEN = b"b"  # our own mistake: a traceback
+
+
+def frame(kind: Kind, payload: bytes, *, worn: bool = False) -> bytes:
+    """The bytes of one frame."""
+    return HEAD.pack(kind.value, worn, len(payload)) + payload
+
+
+def answer_bytes(found: QueryResult, most: int) -> bytes:
+    """The answer as the JSON that the API gives. QueryError if it is larger than `most` bytes."""
+    _check_size(found.table.nbytes, most)
+    try:
+        rows = [[plain(value) for value in row] for row in found.rows]
+    except (ValueError, OverflowError) as error:  # a year beyond 9999, text that is no UTF-8
+        raise QueryError(f"a value of the answer has no form in JSON: {error}") from error
+    body = {
+        "columns": list(found.columns),
+        "types": list(found.types),
+        "rows": rows,
+        "truncated": found.truncated,
+        "problems": [str(one) for one in found.problems],
+    }
+    text = json.dumps(body, allow_nan=False, default=str).encode()
+    _check_size(len(text), most)
+    return text
+
+
+def arrow_bytes(found: QueryResult, most: int) -> bytes:
+    """The answer as `read_arrow` reads it. QueryError if it is larger than `most` bytes."""
+    _check_size(found.table.nbytes, most)
+    about = {
+        "types": found.types,
+        "problems": [[one.path, one.message] for one in found.problems],
+        "truncated": found.truncated,
+    }
+    head, sink = json.dumps(about).encode(), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, found.table.schema) as stream:
+        stream.write_table(found.table)
+    data: bytes = LENGTH.pack(len(head)) + head + sink.getvalue().to_pybytes()
+    _check_size(len(data), most)
+    return data
+
+
+def read_arrow(data: bytes) -> QueryResult:
+    """Read what `arrow_bytes` wrote."""
+    begin = LENGTH.size + LENGTH.unpack_from(data)[0]
+    about = json.loads(data[LENGTH.size : begin])
+    table = pa.ipc.open_stream(pa.py_buffer(data)[begin:]).read_all()
+    problems = tuple(Problem(path, message) for path, message in about["problems"])
+    return QueryResult(table, tuple(about["types"]), problems, about["truncated"])
+
+
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise QueryError(
+            f"the answer is larger than {most // 2**20} MiB: ask for fewer rows or columns"
+        )

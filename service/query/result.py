@@ -1,0 +1,131 @@
+"""What a query is limited to, how it is cancelled, and what it answers; no DuckDB in here."""
+
+import math
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from sickbay.trials.store.columns import values_of
+from sickbay.trials.store.schema import Problem
+
+
+class QueryError(ValueError):
+    """The SQL is wrong, is not allowed, or takes too much; the message says what and where."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one query may take: memory as DuckDB writes it, threads, seconds, rows given back."""
+
+    memory: str = "2GB"
+    threads: int = 2
+    seconds: float = 60.0
+    rows: int | None = None
+
+
+class Cancel:
+    """Lets another thread end a query, before it begins or while it runs."""
+
+    def __init__(self) -> None:
+        """Begin with nobody having asked."""
+        self._lock = threading.Lock()
+        self._interrupt: Callable[[], None] | None = None
+        self.asked = False
+
+    def now(self) -> None:
+        """End the query that runs, or the one that is about to."""
+        with self._lock:
+            self.asked = True
+            if self._interrupt is not None:
+                self._interrupt()
+
+    def watch(self, interrupt: Callable[[], None] | None) -> None:
+        """Say how the running query is interrupted; None when it is over."""
+        with self._lock:
+            self._interrupt = interrupt
+        if self.asked and interrupt is not None:
+            raise QueryError("the query was cancelled before it began")
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """The answer as Arrow; `problems` are files of the store that had to be left out.
+
+    `types` are DuckDB's names. `truncated` says that there were more rows than the limit.
+    """
+
+    table: pa.Table
+    types: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    truncated: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns; a second `n` is called `n_1`."""
+        return tuple(self.table.column_names)
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The rows as Python values: NaN and infinity are floats, null is None."""
+        return list(zip(*map(values_of, self.table.columns), strict=True))
+
+    def part(self, begin: int, end: int) -> "QueryResult":
+        """The rows from `begin` up to `end`, without a copy."""
+        return replace(self, table=self.table.slice(begin, end - begin))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Give the rows as dictionaries that every JSON writer takes, see `plain`."""
+        names = self.columns
+        return [
+            {name: plain(value) for name, value in zip(names, row, strict=True)}
+            for row in self.rows
+        ]
+
+
+def plain(value: Any) -> Any:  # noqa: PLR0911 (one line a kind of value)
+    """Turn a value out of a query into what every JSON writer takes.
+
+    NaN and the infinities become "NaN", "Infinity" and "-Infinity", times ISO text, durations
+    seconds, decimals int or float, bytes hexadecimal; lists and mappings are turned entry by entry.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Decimal):
+        whole = value.is_finite() and value == value.to_integral_value()
+        return int(value) if whole else plain(math.nan if value.is_nan() else float(value))
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def out_of_time(limits: Limits) -> QueryError:
+    """The error of a query that took too long."""
+    return QueryError(
+        f"the query took longer than {limits.seconds:g} s and was stopped: ask for less, for"
+        " instance one sweep"
+    )
+
+
+def out_of_memory(limits: Limits) -> QueryError:
+    """The error of a query that needs too much memory."""
+    return QueryError(
+        f"the query needs more memory than {limits.memory}: ask for fewer rows or columns"
+    )
+
+
+def left() -> QueryError:
+    """The error of a query whose caller has left: nobody reads it but a log."""
+    return QueryError("the query was cancelled: whoever asked has left")

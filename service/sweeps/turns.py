@@ -1,0 +1,65 @@
+"""Submitted sweeps that share one machine take turns: each local Ray takes all cores it is given.
+
+A driver holds a lock on one of the machine's places for as long as it runs. The kernel lets go of
+the lock however the driver ends, so nothing has to be cleaned up.
+"""
+
+import fcntl
+import os
+import stat
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TextIO
+
+from sickbay.service.query.lookup import SweepError
+from sickbay.trials.store import open_store
+from sickbay.trials.store.reader import read_sweep
+
+POLL_SECONDS = 0.5
+QUEUED = "queued"  # submitted, and no driver has begun yet
+
+
+def main() -> None:
+    """Wait for a turn and become the driver. Arguments: places, store, sweep, the command."""
+    places, store_uri, sweep_id, *command = sys.argv[1:]
+    turn = wait_for_turn(int(places))
+    record = read_sweep(open_store(store_uri), sweep_id)
+    if record is None or record.state != QUEUED:
+        sys.stdout.write(f"{sweep_id} is not queued any more: nothing to do\n")
+        return
+    fcntl.fcntl(turn, fcntl.F_SETFD, 0)  # the place stays taken after exec, until the driver ends
+    os.execv(command[0], command)  # noqa: S606  our own command, under the same process id
+
+
+def wait_for_turn(places: int) -> TextIO:
+    """Wait until one of so many places is free; it is taken until the file is closed."""
+    folder = private_folder("sickbay-turns")
+    with (folder / "queue").open("w") as queue:
+        fcntl.flock(queue, fcntl.LOCK_EX)  # one at a time looks for a place, the others wait here
+        while True:
+            for place in range(places):
+                file = (folder / f"place-{place}").open("w")
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.close()
+                    continue
+                return file
+            time.sleep(POLL_SECONDS)
+
+
+def private_folder(name: str) -> Path:
+    """A folder of this user's below the temporary one, which nobody else can have prepared.
+
+    Raises SweepError where something else stands under its name, such as a link to elsewhere.
+    """
+    path = Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise SweepError(
+            f"{path} should be a folder of this user's, and is not: remove it, or set TMPDIR"
+        )
+    return path
