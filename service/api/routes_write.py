@@ -30,7 +30,7 @@ from sickbay.service.server.errors import ApiError
 from sickbay.service.server.tokens import Role, Token
 from sickbay.service.server.workers import Work, in_pool
 from sickbay.service.sweeps import launcher as launching
-from sickbay.service.sweeps.prepare import Prepared, prepare
+from sickbay.service.sweeps.prepare import Prepared, prepare, spec_text
 from sickbay.service.sweeps.runner import ask
 from sickbay.trials import registry
 from sickbay.trials.execution.lease import driven
@@ -83,9 +83,10 @@ async def submit(
     def work() -> dict[str, Any]:
         with _submitting[prepared.sweep_id]:
             _remember(store, idempotency_key, prepared.sweep_id)
-            known = read_sweep(store, prepared.sweep_id) is not None
+            known = read_sweep(store, prepared.sweep_id)
             state = launching.submit(prepared, request.app.state.launcher)
-        response.status_code = 200 if known or prepared.left == 0 else 201
+        same = known is not None and known.spec == spec_text(prepared)
+        response.status_code = 200 if same or prepared.left == 0 else 201
         return _taken_in(prepared, state)
 
     return await in_pool(Work.WRITE, work)

@@ -156,7 +156,7 @@ def enlist(prepared: Prepared, state: str) -> SweepRecord:
         name=spec.name,
         workload=spec.workload,
         design=spec.design,
-        spec=spec_to_json(_with_objective(prepared)),
+        spec=spec_text(prepared),
         state=state,
         submitted_at=earlier.submitted_at if earlier else time.time(),
         trials_planned=prepared.planned,
@@ -165,6 +165,11 @@ def enlist(prepared: Prepared, state: str) -> SweepRecord:
     )
     write_sweep(store, record)
     return record
+
+
+def spec_text(prepared: Prepared) -> str:
+    """The spec as a sweep's row holds it."""
+    return spec_to_json(_with_objective(prepared))
 
 
 def _with_objective(prepared: Prepared) -> SweepSpec:

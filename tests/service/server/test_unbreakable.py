@@ -15,6 +15,7 @@ import pytest
 import toy_sweeps
 from serving_samples import InlineLauncher, served
 
+from sickbay.service.server import guard as guards
 from sickbay.service.server.guard import Guard
 from sickbay.service.server.tokens import Role, create_token, list_tokens
 from sickbay.service.server.workers import PoolLimits, WorkPool
@@ -114,19 +115,21 @@ def test_a_senseless_host_is_refused(store, host):
         assert httpx2.get(f"{url}/api/sweeps", headers={"Host": host}).status_code in {400, 403}
 
 
-def test_health_and_page_answer_while_the_store_hangs(tmp_path):
+def test_health_and_page_answer_while_the_store_hangs(tmp_path, monkeypatch):
     """A pipe in place of a file: whoever opens it waits, as with an object store that stalls."""
+    monkeypatch.setattr(guards, "FRESH_SECONDS", 0.05)
     store = open_store(str(tmp_path / "store"))
     secret = create_token(store, "a", Role.READ)
     tokens = tmp_path / "store" / "_service" / "tokens.json"
     with served(store) as url:
         tokens.unlink()
         os.mkfifo(tokens)
+        while httpx2.get(f"{url}/readyz", timeout=10).json()["store_read_seconds_ago"] < 0.5:
+            threading.Event().wait(0.05)
         headers = {"Authorization": f"Bearer {secret}"}
         for path in ("/healthz", "/", "/api/sweeps"):
             assert httpx2.get(f"{url}{path}", headers=headers, timeout=10).status_code == 200, path
-        with tokens.open("w") as pipe:  # lets the reader go
-            pipe.write("[]")
+        os.close(os.open(tokens, os.O_RDWR))  # lets the reader go
 
 
 def test_damaged_tokens_leave_the_last_good_ones(tmp_path):
