@@ -118,7 +118,7 @@ class Client:
 
     def plan(self, spec: "str | Path | Mapping[str, Any]") -> dict[str, Any]:
         """What a spec would run, trial by trial; raises ServiceError with every problem."""
-        text, trials = _spec_text(spec), []
+        text, trials = _spec_text(spec), list[dict[str, Any]]()
         while True:
             page = {"offset": str(len(trials)), "limit": str(PAGE)}
             found: dict[str, Any] = self.call("POST", "/api/plan", content=text, params=page)
