@@ -109,10 +109,11 @@ FOREIGN = {
 }
 
 # Besides the settings, two files write variables that a library reads and that have no other
-# switch, and a script inherits those of its trial.
+# switch, a script inherits those of its trial, and one puts back what a trial changed.
 ENVIRONMENT = [
     "service/settings.py",
     "trials/execution/command.py",
+    "trials/execution/process_state.py",
     "trials/execution/ray_tune.py",
     "trials/seeding.py",
 ]

@@ -43,6 +43,7 @@ TRIAL_COLUMNS = (
     "started_at",
     "finished_at",
     "error",
+    "failure",
     "online_pathology",
     "online_epoch",
     "audited",

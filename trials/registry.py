@@ -15,7 +15,7 @@ from typing import cast
 
 from sickbay.trials.contract import Workload
 from sickbay.trials.detector import Detector, as_detector
-from sickbay.trials.errors import listed, nearest
+from sickbay.trials.errors import listed, nearest, parse_python
 from sickbay.trials.source import locate, module_code
 
 WORKLOADS = "sickbay.workloads"

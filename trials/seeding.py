@@ -52,7 +52,9 @@ def _settle_torch(seed: int, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
     torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
     torch.set_grad_enabled(mode=True)
+    torch.autograd.set_detect_anomaly(mode=False)
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

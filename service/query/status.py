@@ -11,7 +11,8 @@ from sickbay.trials.store import Store, SweepRecord
 from sickbay.trials.store.reader import list_sweeps, trial_states
 
 COUNTS = """
-    SELECT sweep_id, state, label, pathology, count(*) AS n FROM outcomes GROUP BY ALL ORDER BY ALL
+    SELECT sweep_id, state, label, pathology, failure, count(*) AS n
+    FROM outcomes GROUP BY ALL ORDER BY ALL
 """
 
 
@@ -47,6 +48,7 @@ def _summary(store: Store, record: SweepRecord, rows: Iterable[tuple[Any, ...]])
         "states": states,
         "labels": _counted(mine, 1),
         "pathologies": _counted(mine, 2),
+        "failures": _counted(mine, 3),
         "submitted_at": record.submitted_at,
         "finished_at": record.finished_at,
     }
@@ -56,5 +58,5 @@ def _counted(rows: Iterable[tuple[Any, ...]], column: int) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for row in rows:
         if row[column] is not None:
-            counts[row[column]] += row[3]
+            counts[row[column]] += row[-1]
     return dict(counts)

@@ -11,13 +11,34 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from sickbay.trials.events import Event, TrialEnded
+from sickbay.trials.events import Event, ResourceError, TrialEnded
 
 LOOK_SECONDS = 2.0
 ROUNDING = 1e-6  # of sums of cores and fractions of GPUs
 # What a sweep that is alone lets wait at Ray, beside what runs: so that a cluster which can grow
 # does, and so little that a sweep which joins it need not wait for long.
 LEAST_WAITING, WAITING_SHARE = 2, 0.5
+
+
+@dataclass(frozen=True)
+class TrialShare:
+    """What one trial gets of the cluster."""
+
+    cpu: float = 1.0
+    gpu: float = 0.0
+
+
+def gpu_fraction(total: float, wanted: float) -> float:
+    """Largest share 1/n of a GPU of `total` GiB that leaves each of n trials `wanted` GiB.
+
+    Raises ResourceError if not even one trial fits.
+    """
+    if wanted > total:
+        raise ResourceError(
+            f"resources.gpu_memory: a trial wants {wanted:g} GiB and the GPU has {total:.1f} GiB"
+        )
+    # Ray counts resources in steps of 1e-4; rounding down keeps n shares within one GPU
+    return int(1e4 / int(total / wanted)) / 1e4
 
 
 @dataclass(frozen=True)

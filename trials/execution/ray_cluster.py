@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import ray
 
 from sickbay.trials.events import ResourceError
-from sickbay.trials.execution.shares import TrialShare, gpu_fraction
+from sickbay.trials.execution.fair_share import TrialShare, gpu_fraction
 from sickbay.trials.seeding import gpu_memory_gib
 
 

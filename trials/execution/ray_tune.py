@@ -9,11 +9,13 @@ last result as with a function, so the driver is asked less often.
 import contextlib
 import logging
 import os
+import re
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -38,9 +40,9 @@ from sickbay.trials.events import (
     TrialEnded,
     Watch,
 )
+from sickbay.trials.execution.fair_share import TrialShare
 from sickbay.trials.execution.job import job_from_text, job_text
 from sickbay.trials.execution.ray_search import NotPickled, OptunaPort, scheduler_of
-from sickbay.trials.execution.shares import TrialShare
 from sickbay.trials.execution.trial import Pruned, TrialJob, TrialRun, record_loss, run_trial
 from sickbay.trials.search.loop import Search, SearchTask
 from sickbay.trials.store import StoreError, open_store, pruning_noted, requested
@@ -50,6 +52,12 @@ FINISHED = str(Searcher.FINISHED)  # what Tune takes for: nothing more will come
 # How many trials may wait on the cluster: enough to keep every core busy while the driver is, few
 # enough that a request to stop leaves little behind. Ray's own default for a searcher is 1.
 PENDING_PER_CORE, LEAST_PENDING = 2, 4
+RAYS_REASONS = (  # how the lines of Ray's messages begin that say why
+    "The actor is dead because",
+    "The actor died because",
+    "Worker exit",
+    "Owner's",
+)
 NO_LIMIT = 10_000  # the manner's `may` is one
 
 
@@ -351,5 +359,15 @@ def _trial_id(trial: Any) -> str:
 
 
 def _why(trial: Any) -> str:
-    error = trial.get_pickled_error() or trial.get_error()
-    return str(error).strip().splitlines()[-1] if error else "no message"
+    """What Ray says of a trial's last failure.
+
+    Tune writes it into the trial's local folder, and looks for it in the storage, to which it is
+    copied later.
+    """
+    path = trial.error_file
+    if path is None or not Path(path).is_file():
+        return "Ray gave no reason"
+    last = re.split(r"^Failure # \d+ .*$", Path(path).read_text(), flags=re.MULTILINE)[-1]
+    lines = [line.strip() for line in last.splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(RAYS_REASONS) or "Error" in line]
+    return "; ".join(dict.fromkeys(told or lines[-1:])) or "Ray gave no reason"

@@ -4,11 +4,11 @@ Rows are flushed every few seconds, not after each: a crash costs that much work
 trial is not slowed by the disk.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from numbers import Real
+from time import monotonic  # by its name: training code may patch the module
 from typing import Any, cast
 
 from sickbay.trials.contract import Row, SignalValue, TaskFacts
@@ -38,7 +38,7 @@ class TrialLog:
     checkpoint_seconds: float
     records: list[EpochRecord] = field(default_factory=list)
     resumed: bytes | None = None  # the checkpoint's bytes, if this attempt goes on from one
-    _started: float = field(default_factory=time.monotonic)
+    _started: float = field(default_factory=monotonic)
     _next_flush: float = 0.0
     _next_checkpoint: float = 0.0
     _offered: Callable[[], bytes] | None = None  # for the row that comes next
@@ -47,7 +47,7 @@ class TrialLog:
 
     def begin(self) -> None:
         """Take up an earlier attempt's checkpoint and the rows up to it, if there are any."""
-        now = time.monotonic()
+        now = monotonic()
         self._next_flush = now + self.flush_seconds
         self._next_checkpoint = now + self.checkpoint_seconds
         if self.attempt == 1:
@@ -78,10 +78,10 @@ class TrialLog:
         Raises RowError for anything but a sound row of a later epoch.
         """
         checked = check_row(row, self.last_epoch)
-        seconds = time.monotonic() - self._started
+        seconds = monotonic() - self._started
         self.records.append(EpochRecord(self.attempt, seconds, checked))
         self._unwritten = True
-        now = time.monotonic()
+        now = monotonic()
         self._latest, self._offered = self._offered, None
         if self._latest is not None and now >= self._next_checkpoint:
             self.keep_checkpoint()
@@ -93,10 +93,10 @@ class TrialLog:
         """Write every row so far to the store, unless it is there already."""
         if not self._unwritten:
             return
-        before = time.monotonic()
+        before = monotonic()
         write_epochs(self.store, self.sweep_id, self.trial_id, self.records)
         self._unwritten = False
-        after = time.monotonic()
+        after = monotonic()
         self._next_flush = after + max(self.flush_seconds, FLUSH_PATIENCE * (after - before))
 
     def history(self, facts: TaskFacts, epochs_planned: int, *, finished: bool) -> History:
@@ -119,12 +119,12 @@ class TrialLog:
         self.flush()
         if self._latest is None or self.last_epoch is None:
             return
-        before = time.monotonic()
+        before = monotonic()
         payload, self._latest = self._latest(), None
         write_checkpoint(
             self.store, self.sweep_id, self.trial_id, epoch=self.last_epoch, payload=payload
         )
-        after = time.monotonic()
+        after = monotonic()
         pause = max(self.checkpoint_seconds, FLUSH_PATIENCE * (after - before))
         self._next_checkpoint = after + pause
 

@@ -11,13 +11,14 @@ import itertools
 import math
 import shutil
 import sys
-import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from time import monotonic  # by its name: training code may patch the module
+from time import time as unix_time
 
 from sickbay.trials import registry
 from sickbay.trials.contract import (
@@ -36,6 +37,8 @@ from sickbay.trials.contract import (
 from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import diagnose, look, online_stop
 from sickbay.trials.execution.command import Restart, printed, script_workload
+from sickbay.trials.execution.failures import Failure, classify
+from sickbay.trials.execution.process_state import restored
 from sickbay.trials.execution.recorder import TrialLog
 from sickbay.trials.seeding import pick_device, seed_everything
 from sickbay.trials.spec.command import Command
@@ -102,6 +105,7 @@ class _Progress:
     facts: TaskFacts = field(default_factory=TaskFacts)
     state: TrialState = TrialState.FAILED
     error: str | None = None
+    failure: Failure | None = None
     online_pathology: str | None = None
     online_epoch: int | None = None
     audited: bool = False
@@ -116,8 +120,8 @@ def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
     trouble, and the caller may try again.
     """
     store = open_store(job.store)
-    started = time.time()
-    clock = time.monotonic()
+    started = unix_time()
+    clock = monotonic()
     device = pick_device(job.gpus)
     trial_id = job.trial.trial_id
     attempt = start_attempt(store, job.sweep_id, trial_id, device=device, started_at=started)
@@ -128,7 +132,8 @@ def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
     progress = _Progress()
     try:
         log.begin()
-        progress.state = yield from _train(job, device, log, progress, on_row)
+        with restored():
+            progress.state = yield from _train(job, device, log, progress, on_row)
         log.flush()
         label, findings = _judge(job, log, progress)
     except (Exception, SystemExit) as error:  # sys.exit() in training code ends one trial, too
@@ -139,14 +144,15 @@ def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
             raise
         progress.state = TrialState.FAILED
         progress.error = traceback.format_exc()
+        progress.failure = classify(error)
         label, findings = None, ()
-    seconds = time.monotonic() - clock
+    seconds = monotonic() - clock
     record = replace(
         _record(job, log, progress, attempt),
         label=label,
         device=device,
         started_at=started,
-        finished_at=time.time(),
+        finished_at=unix_time(),
         wall_seconds=seconds,
         gpu_seconds=seconds * job.gpus,
     )
@@ -175,7 +181,8 @@ def record_loss(job: TrialJob, attempts: int, why: str) -> TrialRecord:
         attempt=max(attempts, latest_attempt(store, job.sweep_id, job.trial.trial_id)),
         epochs_run=rows[-1].row.epoch if rows else 0,
         error=f"lost its worker, node or memory in each of {attempts} attempts; at last: {why}",
-        finished_at=time.time(),
+        failure=classify(text=why),
+        finished_at=unix_time(),
     )
     write_trial(store, record)
     return record
@@ -326,7 +333,7 @@ def _cancellation(store: Store, job: TrialJob) -> Callable[[], bool]:
 
     def cancelled() -> bool:
         nonlocal asked_at, answer
-        now = time.monotonic()
+        now = monotonic()
         if now - asked_at >= job.policy.control_seconds:
             asked_at = now
             answer = requested(store, job.sweep_id) == "cancel"
@@ -372,6 +379,7 @@ def _record(job: TrialJob, log: TrialLog, progress: _Progress, attempt: int) -> 
         best_objective=best,
         epochs_run=log.last_epoch or 0,
         error=progress.error,
+        failure=progress.failure,
         online_pathology=progress.online_pathology,
         online_epoch=progress.online_epoch,
         audited=progress.audited,

@@ -59,6 +59,7 @@ def trial_row(record: TrialRecord) -> PlainRow:
         "started_at": record.started_at,
         "finished_at": record.finished_at,
         "error": record.error,
+        "failure": record.failure,
         "online_pathology": record.online_pathology,
         "online_epoch": record.online_epoch,
         "code": record.code or None,

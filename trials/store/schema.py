@@ -144,8 +144,9 @@ class TrialRecord:
     `label` is None for a trial that has no verdict (failed, cancelled). `error` is the traceback of
     what stopped it. `online_pathology` and `online_epoch` say what the online diagnosis saw first.
     Times are Unix seconds, durations are seconds. `objective` None means that it was never
-    recorded; NaN is a value. `code` is the hash of the training code that ran, `git_commit` the
-    commit of the folder that the sweep was started from, with `+` where that was changed since.
+    recorded; NaN is a value. `failure` is the class of a failed trial's cause, see
+    `execution.failures`. `code` is the hash of the training code that ran, `git_commit` the commit
+    of the folder that the sweep was started from, with `+` where that was changed since.
     """
 
     sweep_id: str
@@ -165,6 +166,7 @@ class TrialRecord:
     started_at: float | None = None
     finished_at: float | None = None
     error: str | None = None
+    failure: str | None = None
     online_pathology: str | None = None
     online_epoch: int | None = None
     audited: bool = False

@@ -24,7 +24,7 @@ from sickbay.service.query import pool as query_pool
 from sickbay.service.query import process as query_process
 from sickbay.service.query.admission import AdmissionQueue, BusyError
 from sickbay.service.query.engine import Cancel, Limits, QueryError
-from sickbay.service.query.pool import PoolRules, QueryPool
+from sickbay.service.query.pool import PoolRules, QueryPool, own_queries
 from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.store import StoreError, open_store
 from sickbay.trials.store.files import locate_store
@@ -53,11 +53,11 @@ def pool():
 
 
 def children(of=None):
-    """The processes for queries that a process of this machine has."""
-    found = []
+    """The processes for queries that a process of this machine has, without the pages' own."""
+    found, own = [], {one._child.pid for one in own_queries()._living}
     for path in Path(f"/proc/{of or os.getpid()}/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            found += [int(word) for word in path.read_text().split()]
+            found += [int(word) for word in path.read_text().split() if int(word) not in own]
     return sorted(pid for pid in found if "query.worker" in command(pid))
 
 
