@@ -221,7 +221,7 @@ class Shelf:
         return self._memo.answer("costs", lambda: int(time.monotonic() / 10.0), work)
 
     def _trials(self, sweep_id: str) -> TrialPages:
-        records = trials(self.store, sweep_id).records()
+        records = trials(self.store, sweep_id).whole().records()
         return TrialPages(
             rows=tuple(json.dumps(row, allow_nan=False).encode() for row in records),
             labels=tuple(row["label"] for row in records),

@@ -132,11 +132,10 @@ async def epochs(
         known = shelf.epochs(sweep_id) if len(ended) == 1 else None
         found = known.records(ended[0]) if known is not None else []
         if not found:  # it runs, or has ended since
-            found = asking.epochs(shelf.store, sweep_id, trial).records()
+            found = asking.epochs(shelf.store, sweep_id, trial).whole().records()
         if not found:
-            found = asking.epochs(
-                shelf.store, sweep_id, _trial_id(shelf, sweep_id, trial)
-            ).records()
+            trial_id = _trial_id(shelf, sweep_id, trial)
+            found = asking.epochs(shelf.store, sweep_id, trial_id).whole().records()
         return found
 
     rows = await in_thread(work)
@@ -153,7 +152,7 @@ async def findings(request: Request, sweep: SweepName, trial: str) -> Response:
         sweep_id = find_known(shelf, sweep)
         trial_id = _trial_id(shelf, sweep_id, trial)
         found = shelf.book(sweep_id).findings.records(trial_id)
-        return found or asking.findings(shelf.store, sweep_id, trial_id).records()
+        return found or asking.findings(shelf.store, sweep_id, trial_id).whole().records()
 
     rows = await in_thread(work)
     return json_answer({"findings": rows, "total": len(rows), "offset": 0})

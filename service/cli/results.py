@@ -36,11 +36,15 @@ def add_verbs(app: typer.Typer) -> None:
 def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List the sweeps of the store, the latest first."""
     from sickbay.service.query.status import overview
+    from sickbay.trials.store.reader import sweep_problems
 
     opened = existing_store(store)
-    sweeps = overview(opened)
+    sweeps, problems = overview(opened), sweep_problems(opened)
+    warn_of(problems)
     if as_json:
         print_json(sweeps)
+    elif problems and not sweeps:
+        raise typer.Exit(1)
     elif not sweeps:
         print(f"no sweep in {opened.shown} yet; start with: sickbay run SPEC")
     else:
@@ -50,17 +54,21 @@ def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
 def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """How far a sweep is: planned, done, running, by label and cause."""
     from sickbay.service.query.status import describe
+    from sickbay.trials.execution.failures import REMEDIES
 
     found = describe(existing_store(store), sweep)
     if as_json:
         print_json(found)
         return
     print(f"{found['sweep_id']}: {found['state']}, {found['ended']} of {found['planned']} ended")
-    for key in ("running", "states", "labels", "pathologies"):
+    warn_of(found["problems"])
+    for key in ("running", "states", "labels", "pathologies", "failures"):
         value = found[key]
         if value:
             words = value if isinstance(value, int) else _counted(value)
             print(f"  {key:<12} {words}")
+    for failure in found["failures"]:
+        print(f"  {failure}: {REMEDIES.get(failure, 'see `sickbay logs SWEEP TRIAL`')}")
 
 
 def results(

@@ -6,7 +6,7 @@ from typing import Any
 from sickbay.trials.errors import nearest
 from sickbay.trials.execution.lease import driven
 from sickbay.trials.store import Store, SweepRecord
-from sickbay.trials.store.reader import list_sweeps, read_sweep
+from sickbay.trials.store.reader import list_sweeps, read_sweep, sweep_problems
 
 
 class SweepError(ValueError):
@@ -28,10 +28,12 @@ def find_sweep(store: Store, word: str) -> SweepRecord:
     names = [one.sweep_id for one in records]
     close = nearest(word, [*names, *(one.name for one in records)])
     some = ", ".join(one.sweep_id for one in found) if found else ", ".join(names[:10])
+    problems = "".join(f" Damaged: {one}." for one in sweep_problems(store))
     raise SweepError(
         (f"{len(found)} sweeps begin with {word!r}: " if found else f"no sweep {word!r}. ")
         + (f"Did you mean {close!r}? " if close and not found else "")
         + (some if found else f"In {store.shown}: {some or 'none yet'}.")
+        + problems
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from sickbay.trials.store.columns import values_of
+from sickbay.trials.store.files import StoreError
 from sickbay.trials.store.schema import Problem
 
 
@@ -73,6 +74,13 @@ class QueryResult:
     def rows(self) -> list[tuple[Any, ...]]:
         """The rows as Python values: NaN and infinity are floats, null is None."""
         return list(zip(*map(values_of, self.table.columns), strict=True))
+
+    def whole(self) -> "QueryResult":
+        """This result. Raises StoreError where a table's file is damaged, so that none is here."""
+        damaged = [str(one) for one in self.problems if one.path.endswith("/data.parquet")]
+        if damaged:
+            raise StoreError("; ".join(damaged))
+        return self
 
     def part(self, begin: int, end: int) -> "QueryResult":
         """The rows from `begin` up to `end`, without a copy."""

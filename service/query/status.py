@@ -9,6 +9,8 @@ from sickbay.service.query.lookup import find_sweep, state_of
 from sickbay.trials.contract import TrialState
 from sickbay.trials.store import Store, SweepRecord
 from sickbay.trials.store.reader import list_sweeps, trial_states
+from sickbay.trials.store.schema import Problem
+from sickbay.trials.store.tables import scan_tables
 
 COUNTS = """
     SELECT sweep_id, state, label, pathology, failure, count(*) AS n
@@ -25,13 +27,19 @@ def overview(store: Store) -> list[dict[str, Any]]:
 def describe(store: Store, word: str) -> dict[str, Any]:
     """One sweep with its counts, those of running trials included; raises SweepError if unknown."""
     record = find_sweep(store, word)
-    rows = query(store, COUNTS, sweep_ids=[record.sweep_id]).rows
-    found = _summary(store, record, rows)
+    counted = query(store, COUNTS, sweep_ids=[record.sweep_id])
+    found = _summary(store, record, counted.rows)
+    found["problems"] = [str(one) for one in (*counted.problems, *_damage(store, record))]
     states = Counter(trial_states(store, record.sweep_id).values())
     alive = found["state"] == "running"
     found["running"] = states["running"] if alive else 0
     found["interrupted"] = 0 if alive else states["running"]
     return found
+
+
+def _damage(store: Store, record: SweepRecord) -> tuple[Problem, ...]:
+    """The damaged files among those of a sweep that were not read for the counts."""
+    return scan_tables(store, ("epochs", "findings", "labels"), [record.sweep_id]).problems
 
 
 def _summary(store: Store, record: SweepRecord, rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def read_epochs(store: Store, sweep_id: str, most: int) -> ByTrial | None:
 
 
 def _by_trial(found: QueryResult) -> ByTrial:
-    ids = found.table["trial_id"].to_pylist()
+    ids = found.whole().table["trial_id"].to_pylist()
     begins = [place for place, one in enumerate(ids) if place == 0 or ids[place - 1] != one]
     ends = [*begins[1:], len(ids)]
     return ByTrial(found, {ids[a]: (a, b) for a, b in zip(begins, ends, strict=False)})

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from sickbay.trials.execution.fair_share import LOOK_SECONDS, Claim
 from sickbay.trials.store.files import (
     Store,
+    is_id,
     list_folder,
     parts_root,
     read_file,
@@ -103,7 +104,8 @@ class LeaseKeeper:
     def look(self) -> None:
         """Read the other drivers' heartbeats."""
         names = [one.base_name for one in list_folder(self._store, parts_root(self._store))]
-        found = {name: driver(self._store, name) for name in names if name != self._sweep_id}
+        others = [name for name in names if is_id(name) and name != self._sweep_id]
+        found = {name: driver(self._store, name) for name in others}
         self._others = {
             name: one.claim for name, one in found.items() if one and one.claim and one.alive
         }

@@ -1,10 +1,17 @@
 """The Ray that trials run on: connect to it, what it has, what one trial gets of it."""
 
 import contextlib
+import signal
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import ray
+from ray._private import services
+from ray.exceptions import AuthenticationError
 
 from sickbay.trials.events import ResourceError
 from sickbay.trials.execution.fair_share import TrialShare, gpu_fraction
@@ -19,12 +26,23 @@ class Cluster:
     cpus: int | None = None
 
 
+REACH_SECONDS = 10.0  # in which a Ray at an address has to answer
+HANDLED = (signal.SIGINT, signal.SIGTERM)
+
+
+class RayDiedError(ConnectionError):
+    """The local Ray ended under the sweep."""
+
+
 @contextlib.contextmanager
 def connected(cluster: Cluster) -> Iterator[None]:
     """Connect to a cluster or start a local Ray, and leave it; a present connection is used."""
     if ray.is_initialized():
         yield
         return
+    if cluster.address is not None:
+        _check_reachable(cluster.address)
+    handlers = _signal_handlers()
     try:
         ray.init(
             # without an address Ray would join whatever cluster was started on this machine last
@@ -35,13 +53,66 @@ def connected(cluster: Cluster) -> Iterator[None]:
             logging_level="ERROR",
             configure_logging=True,
         )
+    except AuthenticationError as error:
+        raise ConnectionError(
+            f"the Ray at {cluster.address!r} refuses this token: set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN to the cluster's, or RAY_AUTH_TOKEN_PATH to a file with it"
+        ) from error
     except (ValueError, RuntimeError, ConnectionError) as error:
         where = f"at {cluster.address!r}" if cluster.address else "on this machine"
         raise ConnectionError(f"cannot connect to a Ray {where}: {error}") from error
+    for number, handler in handlers.items():  # Ray puts its own in their place
+        signal.signal(number, handler)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def check_alive() -> None:
+    """Raise RayDiedError if a process of the local Ray that this process started has ended."""
+    node = ray._private.worker._global_node  # noqa: SLF001  Ray itself says it nowhere else
+    if node is None or not node.head:
+        return
+    dead = [kind for kind, _ in node.dead_processes() if kind in ("raylet", "gcs_server")]
+    if dead:
+        raise RayDiedError(
+            f"the local Ray has ended (its {dead[0]} is gone): what is missing runs with "
+            "`sickbay resume`; the system log says who ended it, often the out-of-memory killer"
+        )
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ConnectionError if nothing answers at a Ray's address within ten seconds.
+
+    Ray itself would go on asking for a quarter of an hour.
+    """
+    found = services.find_bootstrap_address(None) if address == "auto" else address
+    if not found:
+        raise ConnectionError(
+            "no Ray runs on this machine (--address auto): start one with `ray start --head`, or "
+            "leave out --address"
+        )
+    host, _, port = found.rpartition(":")
+    ends = time.monotonic() + REACH_SECONDS
+    while True:
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS):
+                return
+        except (OSError, ValueError, OverflowError) as error:
+            if time.monotonic() >= ends or not isinstance(error, OSError):
+                raise ConnectionError(
+                    f"no Ray answers at {found!r} ({error}): give the head's address as host:6379"
+                ) from error
+        time.sleep(0.5)
+
+
+def _signal_handlers() -> dict[int, Any]:
+    """The handlers of signals that end a program; only the main thread has any to put back."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    found = {number: signal.getsignal(number) for number in HANDLED}
+    return {number: handler for number, handler in found.items() if handler is not None}
 
 
 def share_of(cpu: float, gpu: float | str, gpu_memory: float | None, wanted: float) -> TrialShare:

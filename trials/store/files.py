@@ -85,7 +85,13 @@ def locate_store(uri: str) -> Store:
                 " pyarrow opens, like s3://bucket/folder or gs://bucket/folder"
             ) from error
     else:
-        filesystem, root = fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+        try:
+            filesystem, root = fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+        except FileNotFoundError as error:  # of the current folder
+            raise StoreError(
+                f"cannot find the store {text!r}: the current folder was deleted. Change to another"
+                " folder, or give the store's whole path"
+            ) from error
     return Store(filesystem, root.rstrip("/") or "/", text)
 
 
@@ -124,9 +130,14 @@ def output_file(store: Store, sweep_id: str, trial_id: str) -> str:
     return f"{store.root}/_output/{checked(sweep_id, 'sweep')}/{checked(trial_id, 'trial')}.txt"
 
 
+def is_id(name: str) -> bool:
+    """Whether a name can be that of a sweep or trial: what else lies in a store is not ours."""
+    return _NAME.fullmatch(name) is not None
+
+
 def checked(name: str, what: str) -> str:
     """Pass a name that is safe as a folder. Raises ValueError for any other."""
-    if not _NAME.fullmatch(name):
+    if not is_id(name):
         raise ValueError(
             f"{name!r} is no {what} id: allowed are letters, digits, '.', '_' and '-', starting"
             " with a letter or digit, at most 128"

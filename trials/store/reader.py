@@ -41,6 +41,7 @@ __all__ = [
     "read_epoch_records",
     "read_output",
     "read_sweep",
+    "sweep_problems",
     "trial_states",
 ]
 
@@ -67,6 +68,11 @@ def list_sweeps(store: Store) -> tuple[SweepRecord, ...]:
     table = load_tables(store, ("sweeps",)).tables["sweeps"]
     records = [_sweep_record(row) for row in rows_of_table(table)]
     return tuple(sorted(records, key=lambda one: one.submitted_at or 0.0, reverse=True))
+
+
+def sweep_problems(store: Store) -> tuple[Problem, ...]:
+    """The files about sweeps that cannot be read: sweeps that `list_sweeps` does not know of."""
+    return load_tables(store, ("sweeps",)).problems
 
 
 def read_sweep(store: Store, sweep_id: str) -> SweepRecord | None:

@@ -18,6 +18,7 @@ from sickbay.trials.store.files import (
     Store,
     StoreError,
     checked,
+    is_id,
     list_folder,
     parts_root,
     schema_file,
@@ -36,6 +37,7 @@ from sickbay.trials.store.parts import (
 from sickbay.trials.store.schema import KEYS, TABLES, Problem
 
 _FOREIGN = "is no file of Sickbay, and other programs will stumble over it: move it away"
+_FOREIGN_FOLDER = "is no sweep's folder: move it away"
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,12 @@ def scan_tables(
     """Open tables of some sweeps, or of all. Parts are read now, consolidated files on demand."""
     problems: list[Problem] = []
     per_trial = [name for name in names if name != "sweeps"]
-    parts = {
-        sweep_id: read_parts(store, sweep_id, per_trial)
-        for sweep_id in (_part_sweeps(store, sweep_ids) if per_trial else ())
-    }
+    parts = {}
+    for sweep_id in _part_sweeps(store, sweep_ids) if per_trial else ():
+        if is_id(sweep_id):
+            parts[sweep_id] = read_parts(store, sweep_id, per_trial)
+        else:
+            problems.append(Problem(f"{parts_root(store)}/{sweep_id}", _FOREIGN_FOLDER))
     for entry in parts.values():
         problems += entry.problems
     scans = {}
