@@ -32,7 +32,7 @@ ARROWS = {
     "trials/history": "contract",
     "trials/events": "contract store",
     "trials/detector": "contract history",
-    "trials/source": "",
+    "trials/source": "errors",
     "trials/registry": "contract errors detector source",
     "trials/evidence": DOMAIN,
     "trials/spec": DOMAIN + " source",

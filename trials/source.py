@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from sickbay.trials.errors import parse_python
+
 DIGITS = 12  # of the hash: a few hundred versions of one code are told apart with certainty
 INSTALLED = ("site-packages", "dist-packages")
 LARGE = 16 * 2**20  # bytes: of larger files, data most likely, only the size counts
@@ -92,7 +94,7 @@ def _imports(file: Path, package: str) -> list[str]:
     if file.suffix != ".py":
         return []
     try:
-        tree = ast.parse(file.read_bytes())
+        tree = parse_python(file.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return []
     names: list[str] = []
