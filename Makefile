@@ -11,7 +11,7 @@ ROOMS := trials models datasets service
 CODE := $(ROOMS) tests docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow browser lint fix types bench reports corpus benchmark-detectors lock clean
+.PHONY: help demo test slow browser wheel lint fix types bench reports corpus benchmark-detectors lock clean
 
 help:  ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -30,14 +30,21 @@ $(INSTALLED): pyproject.toml constraints-dev.txt
 demo: $(RUNTIME)  ## run examples/quickstart.yaml on a local Ray and print the verdicts
 	$(BIN)/sickbay run examples/quickstart.yaml
 
+# Two processes take a file of tests each; the clusters of the chaos tests need the machine to themselves.
+PARALLEL := -n 2 --dist loadfile
+
 test: $(INSTALLED)  ## the default test suite: CPU, offline
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 slow: $(INSTALLED)  ## what takes minutes or kills processes
-	$(BIN)/python -m pytest -m '(slow or chaos) and not gpu and not browser'
+	$(BIN)/python -m pytest $(PARALLEL) -m 'slow and not chaos and not gpu and not browser'
+	$(BIN)/python -m pytest -m 'chaos and not gpu and not browser'
 
 browser: $(INSTALLED)  ## the page in a real Chromium, where one is installed
 	$(BIN)/python -m pytest -m browser
+
+wheel:  ## build the wheel, install it alone in a fresh environment and use it from there
+	PYTHON='$(PYTHON)' TORCH='$(TORCH)' tests/wheel_smoke.sh
 
 lint: $(INSTALLED)  ## style and format
 	$(BIN)/ruff check $(CODE)
@@ -78,5 +85,5 @@ lock: $(INSTALLED)  ## resolve pyproject.toml anew into constraints.txt and cons
 	done
 
 clean:  ## remove everything that a recipe made
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
