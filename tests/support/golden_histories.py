@@ -26,6 +26,7 @@ class Golden:
             assert finding.severity.value == self.expect["severity"], finding.reason
             assert finding.onset_epoch == self.expect["onset"], finding.reason
             assert finding.remedy
+            assert self.expect.get("remedy", "") in finding.remedy
             assert self.alarm(detect) == self.expect["alarm"]
 
     def alarm(self, detect):

@@ -19,6 +19,14 @@ from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
 
 PROBE = 1024  # samples of a probe batch, where nobody says otherwise
+BORN_DEAD_REMEDY = (
+    "The units were dead from the first evaluation on: look for inputs of wild scale, a large "
+    "negative bias or another initialisation (He), and use a leaky or smooth activation (GELU)."
+)
+KILLED_REMEDY = (
+    "The units died in training, by epoch {since}: divide the learning rate by 10, warm it up or "
+    "clip the gradient; a leaky or smooth activation (GELU) survives larger steps."
+)
 
 
 def no_watched_units(history: History) -> str | None:
@@ -103,6 +111,7 @@ def detect(history: History) -> RuleResult:
         statistic=now,
         threshold=limit,
         evidence={"net": whole_net},
+        remedy=BORN_DEAD_REMEDY if index == 0 else KILLED_REMEDY.format(since=since),
     )
 
 

@@ -6,14 +6,39 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import RuleResult, clear, detector, fired, insufficient, suspect
-from sickbay.trials.evidence.skill import epoch_at, perfect_fit, stepped
+from sickbay.trials.evidence.classes import RANKING_SIGNALS, metric_skill
+from sickbay.trials.evidence.skill import (
+    epoch_at,
+    gain,
+    lasting,
+    perfect_fit,
+    stands_still,
+    stepped,
+)
 from sickbay.trials.evidence.statistics import BoolArray, FloatArray, persistent
-from sickbay.trials.evidence.thresholds import whole
+from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
 
-DEAD_REMEDY = (
-    "Give {names} another initialisation than zeros (preset or random weights and biases): at zero "
-    "it passes no gradient, so it can never leave. Look for a detach or an argmax behind it, too."
+ZERO_REMEDY = (
+    "Initialise {names} with random or preset values: with all weights at zero, this group gets no "
+    "gradient and stays at zero."
+)
+BORN_DEAD_REMEDY = (
+    "Look between {names} and the loss for a detach, an argmax, a clamp (a cap on the loss has no "
+    "gradient above it), rectifiers with a large negative bias, or an initialisation with zeros."
+)
+KILLED_REMEDY = (
+    "The gradient of {names} went to zero at epoch {onset}: restart from a checkpoint before it "
+    "with a learning rate divided by 10, a warmup, or gradient clipping; look for a loss "
+    "that has run into a cap, and for rectifiers that died (`dead_units`)."
+)
+CAPPED_REMEDY = (
+    "The loss of {names} is over its cap, where a clamped loss has no gradient: raise the cap, "
+    "scale the loss down, or clip the gradient instead of the loss."
+)
+BARELY_REMEDY = (
+    "Raise the learning rate, and look at what scales it or the gradient down: a warmup that is "
+    "too long, a schedule that begins at zero, a clipping threshold, a factor on the loss."
 )
 
 
@@ -28,7 +53,7 @@ class _Groups:
 
 @detector(
     name="no_parameter_update",
-    version="1.0",
+    version="2.0",
     title="Frozen or disconnected parameters",
     severity=Severity.FATAL,
     online=True,
@@ -39,22 +64,34 @@ class _Groups:
         "val_loss",
         "val_loss_se",
         "val_floor_gap_se",
-        "val_n",
+        "group_update_ratio",
+        "group_weight_norm",
+        "semantic_capped_share",
+        *RANKING_SIGNALS,
     ),
     rule="For two epochs in a row: no group changes at all; or one group that should train has a "
-    "gradient of exactly zero in every step. A warning if a group has gradients but does not "
-    "change.",
-    formula="|change| = 0 for all groups, or max |gradient| = 0 for one, k = 2 epochs with steps",
+    "gradient of exactly zero in every step. Or all steps together, had they gone one way, would "
+    "move no group by a thousandth of its size: fatal unless the model has skill. A warning if a "
+    "group has gradients but does not change.",
+    formula="|change| = 0 for all groups, or max |gradient| = 0 for one, k = 2 epochs with steps; "
+    "or max(|step| / |weights|) x steps < 1e-3",
     source="TrainCheck's invariants; Accelerate#2665. A zero-initialised direction head has a "
     "gradient of exactly zero for ever.",
     remedy="Hand the optimizer this model's parameters, and check the learning rate and "
     "requires_grad.",
     false_alarms="Groups frozen on purpose have no gradient (NaN) and do not count; neither does "
     "a perfect fit, nor the one epoch of a warmup that starts at zero.",
-    margins=("frozen_epochs", "zero_loss"),
+    margins=(
+        "frozen_epochs",
+        "zero_loss",
+        "zero_grad_share",
+        "still_movement",
+        "still_evaluations",
+        "skill_gain",
+    ),
 )
 def detect(history: History) -> RuleResult:
-    """Fire on exact zeros only: no threshold, no statistics."""
+    """Fire on exact zeros, and on steps too small to matter even in sum."""
     groups = _observe(history)
     width = groups.trains.shape[1]
     lasted = whole("frozen_epochs")
@@ -74,6 +111,7 @@ def detect(history: History) -> RuleResult:
     return (
         _dead(history, groups, k)
         or _not_held(history, groups, k)
+        or _barely(history)
         or _odd(history, groups, lasted)
         or clear(
             f"All {width} parameter groups get gradients and change.",
@@ -102,14 +140,50 @@ def _dead(history: History, groups: _Groups, k: int) -> RuleResult | None:
     onset = epoch_at(history, min(since.values()))
     names = _list(history, since)
     return fired(
-        f"The gradient of {names} is exactly zero in every step since epoch {onset}: it can "
-        f"never learn.",
+        f"The gradient of {names} is exactly zero in every step since epoch {onset}: it does not "
+        f"learn.",
         onset=onset,
         statistic=float(len(since)),
         threshold=0.0,
         confidence=1.0,
         evidence={"groups": float(groups.trains.shape[1])},
-        remedy=DEAD_REMEDY.format(names=names),
+        remedy=_dead_remedy(history, since).format(names=names, onset=onset),
+    )
+
+
+def _dead_remedy(history: History, since: dict[int, int]) -> str:
+    """What fits a group at zero, one that never had a gradient, one that lost it, or a cap."""
+    if lasting(history.column("semantic_capped_share")) >= margin("zero_grad_share"):
+        return CAPPED_REMEDY
+    norms = history.vectors("group_weight_norm")
+    if all(group < norms.shape[1] and norms[-1, group] == 0.0 for group in since):
+        return ZERO_REMEDY
+    return BORN_DEAD_REMEDY if min(since.values()) == 0 else KILLED_REMEDY
+
+
+def _barely(history: History) -> RuleResult | None:
+    """Fire if all steps so far, had they gone one way, would not have moved any group."""
+    ratios, taken = history.vectors("group_update_ratio"), float(history.steps[-1])
+    known = ratios[:, ~np.isnan(ratios).all(axis=0)]
+    enough = len(history) >= whole("still_evaluations")
+    if not enough or known.size == 0 or not np.isfinite(known).all():
+        return None
+    largest, limit = float(known.max()), margin("still_movement")
+    if taken < history.epochs[-1] or largest * taken >= limit:
+        return None
+    if perfect_fit(history).any() or not (history.finished or stands_still(history)):
+        return None
+    since, found = epoch_at(history, 0), gain(history)
+    skilled = metric_skill(history) or (found and lasting(found.lower) > margin("skill_gain"))
+    return fired(
+        f"No parameter group moves by more than {largest:.2g} of its size per step: all "
+        f"{taken:.0f} steps together cannot change any by {limit:g}, since epoch {since}"
+        + ("; the model has skill all the same." if skilled else "."),
+        onset=since,
+        severity=Severity.WARNING if skilled else Severity.FATAL,
+        statistic=largest * taken,
+        threshold=limit,
+        remedy=BARELY_REMEDY,
     )
 
 

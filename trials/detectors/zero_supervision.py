@@ -14,7 +14,7 @@ from sickbay.trials.history import History
 
 @detector(
     name="zero_supervision",
-    version="1.0",
+    version="2.0",
     title="No supervision",
     severity=Severity.FATAL,
     online=True,
@@ -22,13 +22,15 @@ from sickbay.trials.history import History
     optional_signals=(
         "train_loss_se",
         "train_steps",
+        "group_grad_max",
         "val_loss",
         "val_loss_se",
         "val_floor_gap_se",
         "val_n",
     ),
     rule="Over a whole epoch: no target enters the loss, or the loss is at its least value or "
-    "the same bit for bit in all steps, or the gradient is exactly zero in 95 % of the steps.",
+    "the same bit for bit in all steps, or the gradient is exactly zero in 95 % of the steps, or "
+    "for every parameter group.",
     formula="targets = 0, or |L - L_min| <= 1e-12 H0, or SE(L) = 0 over >= 2 steps, or share(|g| "
     "= 0) >= 0.95",
     source="SageMaker Debugger's AllZero and UnchangedTensor, read per epoch.",
@@ -54,7 +56,7 @@ def detect(history: History) -> RuleResult:
             "The training loss has come down to its least value: it fits the training data "
             "perfectly, or does not use the labels."
         )
-    return clear("Targets enter the loss, the loss varies, and gradients come from it.")
+    return clear("No sign of a loss without targets, and none of gradients that are all zero.")
 
 
 def _signs(history: History) -> Iterator[tuple[BoolArray, str]]:
@@ -70,3 +72,6 @@ def _signs(history: History) -> Iterator[tuple[BoolArray, str]]:
     last = share[~np.isnan(share)]
     words = f"{last[-1] if len(last) else 0.0:.0%} of the steps have a gradient of exactly zero"
     yield share >= margin("zero_grad_share"), words
+    groups = history.vectors("group_grad_max")
+    silent = np.all((groups == 0.0) | np.isnan(groups), axis=1) & np.any(groups == 0.0, axis=1)
+    yield silent, "the gradient of every parameter group is exactly zero"

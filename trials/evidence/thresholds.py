@@ -95,6 +95,7 @@ _TABLE = {
     "spike_window": Margin(128, "steps", "OLMo-core and Levanter: the last 128 steps"),
     "spike_least": Margin(64, "steps", "fewer give no scatter to compare with"),
     "spike_share": Margin(0.01, "share of steps", "one step in a hundred is no accident any more"),
+    "uncleared_share": Margin(0.5, "share of steps", "one leftover may be a resumed step"),
     # units and latent variables
     "dead_layer": Margin(0.5, "share of a layer", "SageMaker Debugger: half of a layer is dead"),
     "dead_layer_fatal": Margin(0.9, "share of a layer", "a tenth of a layer lets little through"),

@@ -22,6 +22,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 
+from sickbay.trials.probes.clearing import ClearingProbe
+
 Signals = dict[str, float | list[float]]
 SAMPLE_EVERY = 16  # steps between two measurements of the update's size
 
@@ -45,6 +47,7 @@ class StepProbe:
         self._copies = _Copies(self._groups)  # before a step
         self._starts = _Copies(self._groups)  # at the start of the epoch
         self._sampled = False
+        self._clearing = ClearingProbe(self._groups)
         self._start_epoch()
 
     def after_backward(self) -> None:
@@ -79,7 +82,9 @@ class StepProbe:
         gradients were zero in every step, NaN for one that had none at all, infinite if one was
         not finite.
         """
+        self._clearing.end()
         signals = self._numerics() | self._group_signals()
+        signals["uncleared_grad_share"] = self._clearing.finish()
         self._start_epoch()
         return signals
 
@@ -92,6 +97,7 @@ class StepProbe:
         self._weights: list[Tensor] = []
         self._sampled = False
         self._starts.take()
+        self._clearing.begin()
 
     def _numerics(self) -> Signals:
         losses, norms = _column(self._losses), _column(self._norms)

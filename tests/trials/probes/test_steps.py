@@ -189,3 +189,50 @@ def test_watching_costs_little():
 
     base = clock(step)
     assert clock(watching.after_backward) < 0.05 * base
+
+
+def uncleared(*, clear=True, micro=1, steps=6, scale=1.0):
+    """The share that the probe sees in a loop that may forget to clear, or add micro-batches up."""
+    torch.manual_seed(0)
+    model = Two()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    probe = StepProbe(model.groups())
+    for step in range(steps):
+        if clear:
+            optimizer.zero_grad(set_to_none=step % 2 == 0)
+        for part in range(micro):
+            loss = regression(model, step * micro + part) * scale
+            loss.backward()
+        probe.after_backward()
+        optimizer.step()
+        probe.after_update(loss, None)
+    return probe.finish_epoch()["uncleared_grad_share"]
+
+
+def test_gradients_that_are_not_cleared_between_steps_are_seen():
+    assert uncleared() == 0.0
+    assert uncleared(clear=False) == 1.0
+    assert uncleared(clear=False, steps=20) == 1.0
+
+
+def test_accumulation_on_purpose_is_no_fault():
+    assert uncleared(micro=3) == 0.0
+
+
+def test_a_gradient_that_is_not_finite_is_not_taken_for_an_old_one():
+    assert uncleared(scale=math.nan) == 0.0
+    assert math.isnan(uncleared(steps=1))
+
+
+def test_the_watched_parameter_keeps_no_hook_after_the_watched_steps():
+    model = Two()
+    train(model, regression, steps=12)
+    probe = StepProbe(model.groups())
+    for step in range(12):
+        regression(model, step).backward()
+        probe.after_backward()
+        with torch.no_grad():
+            for one in model.parameters():
+                one.sub_(0.1 * one.grad)
+        probe.after_update(torch.zeros(()), None)
+    assert not any(one._backward_hooks for one in model.parameters())

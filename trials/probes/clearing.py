@@ -1,0 +1,65 @@
+"""Whether gradients are cleared between the optimiser's steps: a missing `zero_grad`, seen exactly.
+
+The smallest watched parameter is looked at in the first steps of an epoch. A hook sees the gradient
+that a backward pass adds, another what the parameter then holds. If the two differ, the gradient of
+an earlier pass was still there; and if the parameter has moved since that pass, its step was taken
+without clearing. Accumulation over micro-batches on purpose takes no step in between.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.utils.hooks import RemovableHandle
+
+WATCHED_STEPS = 8  # of an epoch: no hook is left on the model while it is saved
+
+
+class ClearingProbe:
+    """Watches one parameter for gradients that are left over from the step before."""
+
+    def __init__(self, groups: Sequence[Sequence[Parameter]]) -> None:
+        """Pick the parameter; nothing is watched where gradients are averaged over processes."""
+        trained = [one for group in groups for one in group if one.requires_grad]
+        shared = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self._parameter = None if shared else min(trained, key=Tensor.numel, default=None)
+        self._handles: list[RemovableHandle] = []
+        self._added: Tensor | None = None
+        self._version = -1  # of the parameter at the backward pass before
+        self._left: list[Tensor] = []
+
+    def begin(self) -> None:
+        """Start to watch an epoch."""
+        self.end()
+        self._version = -1
+        if self._parameter is not None:
+            self._handles = [
+                self._parameter.register_hook(self._on_gradient),  # type: ignore[no-untyped-call]
+                self._parameter.register_post_accumulate_grad_hook(self._on_accumulated),
+            ]
+
+    def end(self) -> None:
+        """Take the hooks away."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def finish(self) -> float:
+        """Share of the steps taken that found the gradient before still there; NaN if none was."""
+        left, self._left = self._left, []
+        return float(torch.stack(left).double().mean()) if left else math.nan
+
+    def _on_gradient(self, gradient: Tensor) -> None:
+        self._added = gradient.detach().clone()
+
+    def _on_accumulated(self, parameter: Tensor) -> None:
+        version, moved = parameter._version, parameter._version != self._version  # noqa: SLF001
+        if self._version >= 0 and moved and parameter.grad is not None and self._added is not None:
+            # NaN equals nothing, not even itself: it shows no gradient from before
+            differs = (parameter.grad != self._added) & ~torch.isnan(self._added)
+            self._left.append(differs.any())
+        self._version, self._added = version, None
+        if len(self._left) >= WATCHED_STEPS:
+            self.end()
