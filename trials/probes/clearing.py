@@ -37,7 +37,9 @@ class ClearingProbe:
         if self._parameter is not None:
             self._handles = [
                 self._parameter.register_hook(self._on_gradient),  # type: ignore[no-untyped-call]
-                self._parameter.register_post_accumulate_grad_hook(self._on_accumulated),
+                self._parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    self._on_accumulated
+                ),
             ]
 
     def end(self) -> None:
