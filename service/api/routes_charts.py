@@ -16,14 +16,16 @@ from sickbay.service.api.auth import need
 from sickbay.service.api.cache import Shelf
 from sickbay.service.api.routes_read import SweepName, find_known, in_thread, json_answer, shelf_of
 from sickbay.service.charts.axes import FactorAxis, axis_of
+from sickbay.service.charts.curves import Curve, Spread, read_curves, spread_of, worst_value
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import find_sweep, state_of
 from sickbay.service.query.sqltext import name
 from sickbay.service.server.errors import ApiError
 from sickbay.service.server.tokens import Role
+from sickbay.service.summary import questions as ask
 from sickbay.service.summary.collect import collect
 from sickbay.service.summary.signals import label_of, reference_lines_of
-from sickbay.service.summary.values import TrialLine, Values, sample
+from sickbay.service.summary.values import Values, sample
 from sickbay.trials.store import Store
 
 MOST_LINES = 120  # single trials that are drawn
@@ -125,61 +127,52 @@ def _signals(store: Store, sweep_id: str) -> list[str]:
 
 
 def _curves(store: Store, values: Values, signal: str) -> dict[str, Any]:
-    sweep_id = values.record.sweep_id
-    column = name(signal)
-    arms = [arm.arm for arm in values.arms[:MOST_ARMS]]
-    bands_sql = (
-        f"SELECT arm, epoch, count(*) AS n, median(v) AS middle, quantile_cont(v, 0.1) AS low,\n"  # noqa: S608  the name is quoted
-        f"  quantile_cont(v, 0.9) AS high\n"
-        f"FROM (SELECT t.arm, e.epoch, e.{column} AS v FROM epochs e JOIN trials t "
-        "USING (sweep_id, trial_id))\nWHERE isfinite(v) GROUP BY ALL ORDER BY ALL"
-    )
-    rows = query(store, bands_sql, sweep_ids=[sweep_id]).rows
-    bands: dict[str, list[tuple[Any, ...]]] = {arm: [] for arm in arms}
-    for arm, *rest in rows:
-        if arm in bands:
-            bands[arm].append(tuple(rest))
-    drawn = sample(values.trials, MOST_LINES)
+    """Bands of the arms and a sample of single trials, as the report summarises and reads them."""
+    sweep_id, signals = values.record.sweep_id, {signal: f"CAST({name(signal)} AS DOUBLE)"}
+    found = read_curves(store, sweep_id, signals)[signal]
+    by_arm: dict[object, list[Curve]] = {arm.key: [] for arm in values.arms[:MOST_ARMS]}
+    for trial in values.trials:
+        if trial.trial_id in found and trial.key in by_arm:
+            by_arm[trial.key].append(found[trial.trial_id])
+    worst = worst_value(values, signal)
     return {
         "signal": signal,
-        "sql": bands_sql,
+        "sql": ask.curves(sweep_id, signals),
         "arms": [
-            {"arm": arm, "epochs": e, "n": n, "middle": m, "low": low, "high": high}
-            for arm, band in bands.items()
-            if band
-            for e, n, m, low, high in [map(list, zip(*band, strict=True))]
+            _arm_band(arm.arm, spread_of(by_arm[arm.key], worst))
+            for arm in values.arms[:MOST_ARMS]
+            if by_arm[arm.key]
         ],
         "arms_in_all": len(values.arms),
-        "lines": _lines(store, sweep_id, column, drawn),
+        "lines": [
+            {
+                "trial_id": one.trial_id,
+                "arm": one.arm,
+                "seed": one.seed,
+                "verdict": one.verdict,
+                "pathology": one.pathology,
+                "onset_epoch": one.onset_epoch,
+                "epochs": found[one.trial_id][0].astype(int).tolist(),
+                "values": found[one.trial_id][1].tolist(),
+            }
+            for one in sample(values.trials, MOST_LINES)
+            if one.trial_id in found
+        ],
         "trials_in_all": len(values.trials),
         "references": _references(values, signal),
     }
 
 
-def _lines(
-    store: Store, sweep_id: str, column: str, drawn: Sequence[TrialLine]
-) -> list[dict[str, Any]]:
-    marks = ", ".join("?" * len(drawn)) or "NULL"
-    sql = (
-        f"SELECT trial_id, list(epoch ORDER BY epoch), list({column} ORDER BY epoch) FROM epochs\n"  # noqa: S608  likewise
-        f"WHERE trial_id IN ({marks}) AND {column} IS NOT NULL GROUP BY trial_id"
-    )
-    ids = [one.trial_id for one in drawn]
-    found = {row[0]: row[1:] for row in query(store, sql, ids, sweep_ids=[sweep_id]).rows}
-    return [
-        {
-            "trial_id": one.trial_id,
-            "arm": one.arm,
-            "seed": one.seed,
-            "verdict": one.verdict,
-            "pathology": one.pathology,
-            "onset_epoch": one.onset_epoch,
-            "epochs": found[one.trial_id][0],
-            "values": found[one.trial_id][1],
-        }
-        for one in drawn
-        if one.trial_id in found
-    ]
+def _arm_band(arm: str, spread: Spread) -> dict[str, Any]:
+    return {
+        "arm": arm,
+        "epochs": spread.epochs.astype(int).tolist(),
+        "n": spread.counts.tolist(),
+        "not_finite": spread.not_finite.tolist(),
+        "middle": spread.middle.tolist(),
+        "low": spread.low.tolist(),
+        "high": spread.high.tolist(),
+    }
 
 
 def _references(values: Values, signal: str) -> list[dict[str, Any]]:

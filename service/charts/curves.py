@@ -1,4 +1,7 @@
-"""The curves of a report: which signals to show, in which panels, as lines or as bands."""
+"""Curves for the report and the page: which signals, in which panels, as lines or as bands.
+
+Nothing is dropped: NaN counts as the worst value of a band, and infinity as what it is.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -40,16 +43,29 @@ class CurveLine:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Several curves by epoch, all of shape (epochs,): median, and 10 % to 90 % by nearest rank.
+
+    `counts` are the curves that got that far, `not_finite` those of them that are NaN or infinite
+    there. NaN counts as the worst value, so the quantiles may be infinite, but are never NaN.
+    """
+
+    epochs: Array
+    counts: Array
+    not_finite: Array
+    low: Array
+    middle: Array
+    high: Array
+
+
+@dataclass(frozen=True)
 class Band:
-    """Several trials of one verdict: median, and 10 % to 90 %, over those that got that far."""
+    """The trials of one verdict in a panel."""
 
     verdict: str
     trials: int
     onsets: tuple[int, ...]
-    epochs: Array
-    low: Array
-    middle: Array
-    high: Array
+    spread: Spread
 
 
 @dataclass(frozen=True)
@@ -99,21 +115,11 @@ def curve_rows(store: Store, values: Values) -> Curves:
     shown = shown_signals(values, types)
     if not shown:
         return Curves((), None)
-    sql = ask.curves(sweep, {one.signal: one.expression for one in shown})
-    table = query(store, sql, sweep_ids=[sweep]).table
-    ids = table["trial_id"].to_pylist()
-    epochs = table["epoch"].to_numpy().astype(np.float64)
-    spans = _spans(ids)
+    every = read_curves(store, sweep, {one.signal: one.expression for one in shown})
     groups = _groups(values)
     rows, by_seed = [], None
-    for index, one in enumerate(shown):
-        column = table.column(2 + index)
-        recorded = column.is_valid().to_numpy(zero_copy_only=False)
-        numbers = column.fill_null(np.nan).to_numpy().astype(np.float64)
-        curves = {
-            trial: (epochs[span][recorded[span]], numbers[span][recorded[span]])
-            for trial, span in spans.items()
-        }
+    for one in shown:
+        curves = every[one.signal]
         main = one.is_objective
         chosen = groups if main else _telling(_recorded(groups, curves), one.causes)
         limit = MOST_PANELS if main else MOST_SIDE_PANELS
@@ -127,6 +133,49 @@ def curve_rows(store: Store, values: Values) -> Curves:
             )
             by_seed = CurveRow(one, panels, max(0, len(seeds) - MOST_SEEDS), alone)
     return Curves(tuple(rows), by_seed)
+
+
+def read_curves(
+    store: Store, sweep_id: str, signals: Mapping[str, str]
+) -> dict[str, dict[str, Curve]]:
+    """Read signals, each a name and how SQL reads it: by signal and trial the recorded values."""
+    table = query(store, ask.curves(sweep_id, signals), sweep_ids=[sweep_id]).table
+    epochs = table["epoch"].to_numpy().astype(np.float64)
+    spans = _spans(table["trial_id"].to_pylist())
+    found: dict[str, dict[str, Curve]] = {}
+    for index, signal in enumerate(signals):
+        column = table.column(2 + index)
+        recorded = column.is_valid().to_numpy(zero_copy_only=False)
+        numbers = column.fill_null(np.nan).to_numpy().astype(np.float64)
+        found[signal] = {
+            trial: (epochs[span][recorded[span]], numbers[span][recorded[span]])
+            for trial, span in spans.items()
+            if recorded[span].any()
+        }
+    return found
+
+
+def spread_of(curves: Sequence[Curve], worst: float) -> Spread:
+    """Summarise curves by epoch; NaN counts as `worst`, which is infinite."""
+    when, values = (np.concatenate([curve[k] for curve in curves]) for k in (0, 1))
+    rows = np.repeat(np.arange(len(curves)), [len(curve[0]) for curve in curves])
+    epochs, places = np.unique(when, return_inverse=True)
+    table = np.full((len(curves), len(epochs)), np.nan)
+    table[rows, places] = np.where(np.isnan(values), worst, values)
+    counts = (~np.isnan(table)).sum(axis=0)
+    ordered = np.sort(table, axis=0)  # NaN goes to the end: curves that did not get so far
+    low, middle, high = (
+        ordered[np.rint(share * (counts - 1)).astype(np.int64), np.arange(len(epochs))]
+        for share in (0.1, 0.5, 0.9)
+    )
+    return Spread(epochs, counts, np.isinf(table).sum(axis=0), low, middle, high)
+
+
+def worst_value(values: Values, signal: str) -> float:
+    """Which infinity is the worst value of a signal: the objective's goal decides."""
+    objective = values.objective
+    maximize = objective is not None and objective.goal is Goal.MAXIMIZE
+    return -np.inf if maximize and objective and objective.signal == signal else np.inf
 
 
 def _seed_groups(values: Values) -> tuple["Group", ...]:
@@ -174,11 +223,7 @@ def _groups(values: Values) -> tuple[Group, ...]:
 
 def _recorded(groups: Sequence[Group], curves: Mapping[str, Curve]) -> tuple[Group, ...]:
     """Leave out the panels in which no trial recorded the signal."""
-    return tuple(
-        group
-        for group in groups
-        if any(one.trial_id in curves and len(curves[one.trial_id][0]) for one in group[1])
-    )
+    return tuple(group for group in groups if any(one.trial_id in curves for one in group[1]))
 
 
 def _telling(groups: Sequence[Group], causes: Sequence[str]) -> tuple[Group, ...]:
@@ -209,10 +254,8 @@ def _panel(
     one_arm: bool = True,
 ) -> Panel:
     drawn = [(trial, curves[trial.trial_id]) for trial in trials if trial.trial_id in curves]
-    drawn = [(trial, curve) for trial, curve in drawn if len(curve[0])]
     as_bands = len(values.trials) > MOST_LINES_A_SWEEP or len(drawn) > MOST_LINES_A_PANEL
-    maximize = bool(values.objective and values.objective.goal is Goal.MAXIMIZE)
-    worst = -np.inf if maximize and shown.is_objective else np.inf
+    worst = worst_value(values, shown.signal)
     verdicts = Counter(trial.verdict for trial, _ in drawn)
     by_key = {arm.key: arm.group for arm in values.arms}
     group = {by_key[trial.key] for trial in trials}
@@ -244,20 +287,9 @@ def _note(trials: Sequence[TrialLine], drawn: int) -> str:
 
 
 def _band(verdict: str, pairs: Sequence[tuple[TrialLine, Curve]], worst: float) -> Band:
-    """Median and span at every epoch; NaN counts as the worst value, so no mean can hide it."""
-    when, values = (np.concatenate([curve[k] for _, curve in pairs]) for k in (0, 1))
-    rows = np.repeat(np.arange(len(pairs)), [len(curve[0]) for _, curve in pairs])
-    epochs = np.unique(when)
-    table = np.full((len(pairs), len(epochs)), np.nan)
-    table[rows, np.searchsorted(epochs, when)] = np.where(np.isnan(values), worst, values)
-    last = (~np.isnan(table)).sum(axis=0) - 1  # NaN is sorted to the end: those not got so far
-    ordered = np.sort(table, axis=0)
-    low, middle, high = (
-        ordered[np.rint(share * last).astype(np.int64), np.arange(len(epochs))]
-        for share in (0.1, 0.5, 0.9)
-    )
     onsets = {onset for trial, _ in pairs if (onset := _onset(trial)) is not None}
-    return Band(verdict, len(pairs), tuple(sorted(onsets)), epochs, low, middle, high)
+    spread = spread_of([curve for _, curve in pairs], worst)
+    return Band(verdict, len(pairs), tuple(sorted(onsets)), spread)
 
 
 def _references(trials: Sequence[TrialLine], signal: str) -> tuple[Reference, ...]:

@@ -127,11 +127,12 @@ def _draw_beyond(axes: Axes, line: CurveLine, frame: Frame, colour: str) -> None
 
 def _draw_band(axes: Axes, band: Band, frame: Frame, *, onsets: bool) -> None:
     colour, dashes = STYLES.get(band.verdict, STYLES["failed"])
-    low, middle, high = (_placed(part, frame) for part in (band.low, band.middle, band.high))
+    spread = band.spread
+    low, middle, high = (_placed(part, frame) for part in (spread.low, spread.middle, spread.high))
     edge = 10 * frame.high if frame.log else frame.high + 10 * (frame.high - frame.low)
     low, high = (np.nan_to_num(part, nan=edge, posinf=edge, neginf=-edge) for part in (low, high))
-    axes.fill_between(band.epochs, low, high, color=colour, alpha=0.18, lw=0)
-    axes.plot(band.epochs, middle, dashes, color=colour, lw=1.8)
+    axes.fill_between(spread.epochs, low, high, color=colour, alpha=0.18, lw=0)
+    axes.plot(spread.epochs, middle, dashes, color=colour, lw=1.8)
     if not onsets:  # the lines have theirs
         return
     height = [0.975] * len(band.onsets)

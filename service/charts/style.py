@@ -231,12 +231,13 @@ def frame_of(row: CurveRow) -> Frame | None:
 
 
 def _values(panel: Panel) -> list[Array]:
-    bands = [part for band in panel.bands for part in (band.low, band.middle, band.high)]
+    spreads = [band.spread for band in panel.bands]
+    bands = [part for one in spreads for part in (one.low, one.middle, one.high)]
     return [line.values for line in panel.lines] + bands
 
 
 def _epochs(panel: Panel) -> list[Array]:
-    return [one.epochs for one in panel.lines] + [one.epochs for one in panel.bands]
+    return [one.epochs for one in panel.lines] + [one.spread.epochs for one in panel.bands]
 
 
 def _near_references(row: CurveRow, finite: Array) -> Array:

@@ -56,6 +56,7 @@ const axis = (more) => ({
   ...more,
 });
 const short = (value) => (Math.abs(value) >= 1e4 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(1) : String(Number(value.toPrecision(3))));
+const said = (value) => (typeof value === "number" ? short(value) : value);
 const finite = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
 // Curves of a signal. `by`: "label" draws single trials, "arm" draws medians with their bands.
@@ -120,16 +121,21 @@ function trialSeries(data) {
   });
 }
 
+// A band that reaches to infinity is drawn to the edge of what is finite; its words say infinity.
 function armSeries(data) {
+  const known = data.arms.flatMap((arm) => [...arm.low, ...arm.middle, ...arm.high]).filter((value) => finite(value) !== null);
+  const [bottom, top] = [Math.min(...known, Infinity), Math.max(...known, -Infinity)];
+  const inside = (value) => (value === "Infinity" ? top : value === "-Infinity" ? bottom : value);
   return data.arms.flatMap((arm, i) => {
     const paint = ARMS[i % ARMS.length];
     const at = (values) => arm.epochs.map((epoch, k) => [epoch, values[k]]);
     const band = { type: "line", stack: `band ${arm.arm}`, showSymbol: false, silent: true, lineStyle: { opacity: 0 }, tooltip: { show: false } };
-    const words = (k) => `${arm.arm}\nepoch ${arm.epochs[k]}: median ${short(arm.middle[k])}\n80 % in ${short(arm.low[k])} … ${short(arm.high[k])}, n ${arm.n[k]}`;
+    const lost = (k) => (arm.not_finite[k] ? `, ${arm.not_finite[k]} of them NaN or infinite` : "");
+    const words = (k) => `${arm.arm}\nepoch ${arm.epochs[k]}: median ${said(arm.middle[k])}\n80 % in ${said(arm.low[k])} … ${said(arm.high[k])}, n ${arm.n[k]}${lost(k)}`;
     return [
-      { type: "line", name: arm.arm, data: arm.epochs.map((epoch, k) => ({ value: [epoch, arm.middle[k]], words: words(k) })), showSymbol: false, triggerLineEvent: true, lineStyle: { color: paint, width: 2.4 }, itemStyle: { color: paint } },
-      { ...band, data: at(arm.low), stackStrategy: "all" },
-      { ...band, data: arm.epochs.map((epoch, k) => [epoch, arm.high[k] - arm.low[k]]), areaStyle: { color: paint, opacity: 0.13 }, stackStrategy: "all" },
+      { type: "line", name: arm.arm, data: arm.epochs.map((epoch, k) => ({ value: [epoch, inside(arm.middle[k])], words: words(k) })), showSymbol: false, triggerLineEvent: true, lineStyle: { color: paint, width: 2.4 }, itemStyle: { color: paint } },
+      { ...band, data: at(arm.low.map(inside)), stackStrategy: "all" },
+      { ...band, data: arm.epochs.map((epoch, k) => [epoch, inside(arm.high[k]) - inside(arm.low[k])]), areaStyle: { color: paint, opacity: 0.13 }, stackStrategy: "all" },
     ];
   });
 }
