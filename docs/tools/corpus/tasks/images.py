@@ -138,7 +138,7 @@ DIGITS = Task(
 SEGMENTATION = Task(
     name="segmentation",
     kind=TaskKind.BINARY,
-    settings=Settings(n_train=200, n_val=60, n_test=300, batch=50, width=6, noise=0.8, lr=1e-2),
+    settings=Settings(n_train=200, n_val=60, n_test=300, batch=20, width=12, noise=0.6, lr=5e-3),
     data=masks,
     build=pixel_net,
     losses=pixel_losses,
