@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from docs.tools.corpus.faults import CALIBRATION, FURTHER_TASKS, HELD_OUT, operators
-from docs.tools.corpus.report import figures, founding
+from docs.tools.corpus.report import figures, founding, siblings
 from docs.tools.corpus.report.baselines import BASELINES
 from docs.tools.corpus.report.figures import GOALS, Judged, Table
 from docs.tools.corpus.report.measures import Figure, share, share_of
@@ -120,7 +120,10 @@ def _headline(results: Results) -> str:
 
 
 def _measures(tables: Mapping[Level, list[Judged]]) -> str:
-    found = {level: figures.headline(table) for level, table in tables.items()}
+    found = {
+        level: figures.headline(table) | siblings.found_by_standing(table, level)
+        for level, table in tables.items()
+    }
     body = [
         [name, GOALS.get(name, ""), *(found[level][name].text() for level in Level)]
         for name in found[Level.PROBE]

@@ -13,6 +13,8 @@ NOTES = """## What these figures do not say
 
 - A run that is *worse* than its controls yet has skill shows nothing in its own history that a
   healthy run of a harder task would not show: its recall stands apart, and is low by nature.
+  `standing` sees it beside its siblings (`report/siblings.py`): each operator of a task is a sweep
+  whose baseline arm has five seeds.
 - A leak that validation shares is seen by no detector: `swapped_splits-2` validates on the training
   data themselves. Its false `healthy` labels are counted as they are.
 - A graph that does not reach a group of parameters looks like one frozen on purpose: in both the

@@ -1,0 +1,60 @@
+"""Merely worse runs, seen beside their siblings: what `standing` says in small sweeps.
+
+Each operator of a task makes a sweep of its own: the task's first controls are the baseline arm,
+the operator's strengths the other arms, and further controls an arm that is level in truth.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from docs.tools.corpus.report.figures import Judged, Table, grouped
+from docs.tools.corpus.report.measures import Figure, share_of
+from docs.tools.corpus.telemetry import Level, at_level
+from sickbay.trials.diagnosis.standing import Score, Standing, standings
+from sickbay.trials.execution.standings import skill
+
+BASELINE = "baseline"
+SEEDS = 5  # of the baseline arm, and of the arm that is level in truth
+MEASURES = ("val_auroc", "val_accuracy", "val_loss")  # the first that a task records
+FLAGGED = (Standing.BEHIND, Standing.FAR_BEHIND)
+
+
+def found_by_standing(table: Table, level: Level) -> dict[str, Figure]:
+    """Of the merely worse runs and of the healthy ones: how many stand behind their siblings."""
+    flags = [flag for sweep in _sweeps(table) for flag in _behind(sweep, level)]
+    return {
+        "recall, worse than its controls, by `standing`": share_of(
+            [behind for one, behind in flags if one.worse]
+        ),
+        "healthy, and behind by `standing`": share_of(
+            [behind for one, behind in flags if not one.pathological]
+        ),
+    }
+
+
+def _sweeps(table: Table) -> Iterator[list[tuple[str, Judged]]]:
+    """Arms and runs of each small sweep."""
+    for runs in grouped(table, lambda one: one.case.task).values():
+        controls = [one for one in runs if one.case.kind == "control"]
+        first = [(BASELINE, one) for one in controls if one.case.seed < SEEDS]
+        twins = [("controls", one) for one in controls if SEEDS <= one.case.seed < 2 * SEEDS]
+        faults = [one for one in runs if one.case.kind == "fault"]
+        for group in grouped(faults, lambda one: one.operator.name).values():
+            yield [*first, *twins, *((one.case.fault, one) for one in group)]
+
+
+def _behind(sweep: Sequence[tuple[str, Judged]], level: Level) -> list[tuple[Judged, bool]]:
+    seen = {one.case.key: at_level(one.case.history, level) for _, one in sweep}
+    signal = next(name for name in MEASURES if all(log.has(name) for log in seen.values()))
+    sign = -1.0 if signal == "val_loss" else 1.0
+    scores = [
+        Score(
+            trial_id=str(one.case.key),
+            arm=arm,
+            seed=one.case.seed,
+            health=one.verdict.health,
+            skill=skill(seen[one.case.key], signal, sign),
+        )
+        for arm, one in sweep
+    ]
+    of = standings(scores, BASELINE).of
+    return [(one, of[str(one.case.key)] in FLAGGED) for arm, one in sweep if arm != BASELINE]

@@ -1,0 +1,31 @@
+"""Small sweeps of controls and faults, and what `standing` finds in them."""
+
+from docs.tools.corpus.report.figures import Judged
+from docs.tools.corpus.report.judging import judge
+from docs.tools.corpus.report.siblings import found_by_standing
+from docs.tools.corpus.samples import case
+from docs.tools.corpus.telemetry import Level
+from docs.tools.corpus.truth import Truth
+
+WORSE, WELL = Truth(pathological=True, why="worse"), Truth(pathological=False, why="")
+
+
+def judged(accuracy, truth=WELL, **which):
+    one = case(val_loss=[1.0] * 5, val_accuracy=[accuracy] * 5, **which)
+    return Judged(one, truth, judge(one, Level.BARE, online=False))
+
+
+def test_a_run_far_below_its_controls_is_found_and_a_twin_is_not():
+    table = [judged(0.9 + 0.002 * seed, seed=seed) for seed in range(10)]
+    table = [
+        Judged(
+            one.case, one.truth, one.verdict.__class__(**vars(one.verdict) | {"health": "healthy"})
+        )
+        for one in table
+    ]
+    table += [judged(0.6, WORSE, fault="tiny_start-1", seed=seed) for seed in range(2)]
+    found = found_by_standing(table)
+    recall = found["recall, worse than its controls, by `standing`"]
+    assert (recall.value, recall.n) == (1.0, 2)
+    flagged = found["healthy, and behind by `standing`"]
+    assert (flagged.value, flagged.n) == (0.0, 5)  # the controls that are no reference
