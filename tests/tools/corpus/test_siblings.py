@@ -1,5 +1,7 @@
 """Small sweeps of controls and faults, and what `standing` finds in them."""
 
+from dataclasses import replace
+
 from docs.tools.corpus.report.figures import Judged
 from docs.tools.corpus.report.judging import judge
 from docs.tools.corpus.report.siblings import found_by_standing
@@ -17,14 +19,9 @@ def judged(accuracy, truth=WELL, **which):
 
 def test_a_run_far_below_its_controls_is_found_and_a_twin_is_not():
     table = [judged(0.9 + 0.002 * seed, seed=seed) for seed in range(10)]
-    table = [
-        Judged(
-            one.case, one.truth, one.verdict.__class__(**vars(one.verdict) | {"health": "healthy"})
-        )
-        for one in table
-    ]
+    table = [replace(one, verdict=replace(one.verdict, health="healthy")) for one in table]
     table += [judged(0.6, WORSE, fault="tiny_start-1", seed=seed) for seed in range(2)]
-    found = found_by_standing(table)
+    found = found_by_standing(table, Level.BARE)
     recall = found["recall, worse than its controls, by `standing`"]
     assert (recall.value, recall.n) == (1.0, 2)
     flagged = found["healthy, and behind by `standing`"]
