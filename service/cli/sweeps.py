@@ -210,13 +210,10 @@ def _run(prepared: "Prepared", address: str | None, cpus: int | None, *, in_proc
         print(f"{prepared.sweep_id}: running {missing} of {planned} trials {where}", flush=True)
     options = Options(chosen_address(address), cpus, in_process)
     stopper = Stopper()
-    restore = _on_interrupt(stopper)
+    restore = _on_interrupt(stopper, prepared)
     try:
         with ProgressView(err, planned, planned - missing) as progress:
             result = run_prepared(prepared, options, progress.see, stopper)
-    except KeyboardInterrupt:
-        _say_how_to_resume(prepared)
-        raise typer.Exit(130) from None
     finally:
         restore()
     _tell(out, prepared, result)
@@ -226,13 +223,15 @@ def _run(prepared: "Prepared", address: str | None, cpus: int | None, *, in_proc
     raise typer.Exit(1 if result.state == "failed" or result.failed else 0)
 
 
-def _on_interrupt(stopper: "Stopper") -> Any:
+def _on_interrupt(stopper: "Stopper", prepared: "Prepared") -> Any:
     """First Ctrl-C (or SIGTERM): end cleanly. Second: end at once."""
 
     def handle(number: int, frame: object) -> None:
         del number, frame
         if stopper.cancelled:
-            raise KeyboardInterrupt
+            _say_how_to_resume(prepared)
+            sys.stderr.flush()
+            os._exit(130)  # nothing is waited for: what was written is safe, Ray ends by itself
         stopper.cancel()
         typer.echo(
             "ending: running trials stop after their present evaluation (again: at once)", err=True

@@ -10,7 +10,7 @@ from sickbay.trials.contract import TrialState
 from sickbay.trials.store import Store, SweepRecord
 from sickbay.trials.store.reader import list_sweeps, trial_states
 from sickbay.trials.store.schema import Problem
-from sickbay.trials.store.tables import scan_tables
+from sickbay.trials.store.tables import open_files
 
 COUNTS = """
     SELECT sweep_id, state, label, pathology, failure, count(*) AS n
@@ -37,9 +37,10 @@ def describe(store: Store, word: str) -> dict[str, Any]:
     return found
 
 
-def _damage(store: Store, record: SweepRecord) -> tuple[Problem, ...]:
+def _damage(store: Store, record: SweepRecord) -> list[Problem]:
     """The damaged files among those of a sweep that were not read for the counts."""
-    return scan_tables(store, ("epochs", "findings", "labels"), [record.sweep_id]).problems
+    names = ("epochs", "findings", "labels")
+    return [one for name in names for one in open_files(store, name, [record.sweep_id], {})[1]]
 
 
 def _summary(store: Store, record: SweepRecord, rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:

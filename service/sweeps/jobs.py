@@ -31,6 +31,7 @@ class Running:
     watch: Watch
     stopping: Callable[[], bool]
     heart: LeaseKeeper | None = None  # of a driver that shares its cluster
+    overdue: Callable[[], bool] = lambda: False  # whether running trials are to be killed
 
 
 def check_scheduler(prepared: Prepared, *, in_process: bool) -> None:
@@ -74,6 +75,7 @@ def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
         goal=plan.objective_of(spec, prepared.workload).goal,
         epochs=_longest(prepared),
         may=fair.may if fair else None,
+        overdue=running.overdue,
     )
     try:
         if not prepared.searches:

@@ -6,6 +6,7 @@
 the new trials only. The state of a sweep lives in the store, not in Ray.
 """
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -37,6 +38,11 @@ __all__ = [
     "run",
     "run_prepared",
 ]
+
+
+GRACE_SECONDS = 30.0  # that a cancelled trial has to end after its present evaluation
+# What trials that run when the budget's hours are over may take longer, before they are cancelled.
+EXTRA_SECONDS, EXTRA_SHARE = 60.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ def run_prepared(
     _check_address(options.address)
     check_scheduler(prepared, in_process=options.in_process)
     store = open_store(prepared.store.uri)
-    with driving(store, prepared.sweep_id) as heart:
+    with driving(store, prepared.sweep_id) as heart, _ray(prepared, options):
         request(store, prepared.sweep_id, None)
         record = enlist(prepared, "running" if prepared.left else "finished")
         notifier = Notifier(chosen_webhook(), prepared.sweep_id)
@@ -187,6 +193,7 @@ class RunMonitor:
         self._polled = self._started
         self._gpu_seconds = 0.0
         self._requested: str | None = None
+        self._cancelled_at: float | None = None
         self.gpu_share = 0.0
         self.complete = False  # a search may end with fewer trials than its budget has
         self.ended = 0
@@ -211,6 +218,17 @@ class RunMonitor:
                 request(self._prepared.store, self._prepared.sweep_id, "stop")
         return self._requested is not None
 
+    def overdue(self) -> bool:
+        """Whether trials that still run are to be killed: they were cancelled, and did not end."""
+        if self._requested == "stop" and self._long_over_budget():
+            self._requested = "cancel"
+            request(self._prepared.store, self._prepared.sweep_id, "cancel")
+        if self._requested != "cancel" and not self.stopper.cancelled:
+            return False
+        if self._cancelled_at is None:
+            self._cancelled_at = time.monotonic()
+        return time.monotonic() - self._cancelled_at >= GRACE_SECONDS
+
     def state(self) -> str:
         """The state of the sweep when the run is over."""
         if self.complete or self.ended == self._prepared.left:
@@ -218,6 +236,14 @@ class RunMonitor:
         asked = requested(self._prepared.store, self._prepared.sweep_id)
         cancelled = self.stopper.cancelled or asked == "cancel"
         return "cancelled" if cancelled else "stopped"
+
+    def _long_over_budget(self) -> bool:
+        """Whether running trials have had their time to end after the budget's hours were over."""
+        hours = self._prepared.spec.budget.hours
+        if hours is None:
+            return False
+        extra = max(EXTRA_SECONDS, EXTRA_SHARE * hours * 3600)
+        return time.monotonic() - self._started >= hours * 3600 + extra
 
     def _over_budget(self) -> bool:
         budget = self._prepared.spec.budget
@@ -247,11 +273,20 @@ def _run_jobs(prepared: Prepared, options: Options, ender: RunMonitor, heart: Le
     from sickbay.trials.execution import ray_cluster as ray  # noqa: PLC0415  Ray is slow
 
     asked = prepared.spec.resources
-    with ray.connected(ray.Cluster(options.address, options.cpus)):
-        wanted = prepared.workload.resources.gpu
-        share = ray.share_of(cpu_of(prepared), asked.gpu, asked.gpu_memory, wanted)
-        if options.address is None:
-            ray.check_fits(share)
-        ender.gpu_share = share.gpu
-        shared = heart if options.address is not None else None  # a local Ray is nobody else's
-        ender.complete = run_on_ray(prepared, Running(ender.see, ender.stopping, shared), share)
+    wanted = prepared.workload.resources.gpu
+    share = ray.share_of(cpu_of(prepared), asked.gpu, asked.gpu_memory, wanted)
+    if options.address is None:
+        ray.check_fits(share)
+    ender.gpu_share = share.gpu
+    shared = heart if options.address is not None else None  # a local Ray is nobody else's
+    running = Running(ender.see, ender.stopping, shared, ender.overdue)
+    ender.complete = run_on_ray(prepared, running, share)
+
+
+def _ray(prepared: Prepared, options: Options) -> contextlib.AbstractContextManager[None]:
+    """The connection to Ray, which is made before a sweep's row is written; none in process."""
+    if options.in_process or not prepared.left:
+        return contextlib.nullcontext()
+    from sickbay.trials.execution import ray_cluster as ray  # noqa: PLC0415  Ray is slow
+
+    return ray.connected(ray.Cluster(options.address, options.cpus))

@@ -87,20 +87,23 @@ def _check_reachable(address: str) -> None:
 
     Ray itself would go on asking for a quarter of an hour.
     """
-    found = services.find_bootstrap_address(None) if address == "auto" else address
-    if not found:
+    try:
+        found = services.canonicalize_bootstrap_address(address)
+    except (ConnectionError, ValueError, OSError) as error:
         raise ConnectionError(
-            "no Ray runs on this machine (--address auto): start one with `ray start --head`, or "
-            "leave out --address"
-        )
+            f"no Ray at {address!r}: start one with `ray start --head`, give the head's address as "
+            "host:6379, or leave out --address"
+        ) from error
+    if found is None:
+        return
     host, _, port = found.rpartition(":")
     ends = time.monotonic() + REACH_SECONDS
     while True:
         try:
             with socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS):
                 return
-        except (OSError, ValueError, OverflowError) as error:
-            if time.monotonic() >= ends or not isinstance(error, OSError):
+        except OSError as error:
+            if time.monotonic() >= ends:
                 raise ConnectionError(
                     f"no Ray answers at {found!r} ({error}): give the head's address as host:6379"
                 ) from error

@@ -42,6 +42,7 @@ from sickbay.trials.events import (
 )
 from sickbay.trials.execution.fair_share import TrialShare
 from sickbay.trials.execution.job import job_from_text, job_text
+from sickbay.trials.execution.ray_cluster import RayDiedError, check_alive
 from sickbay.trials.execution.ray_search import NotPickled, OptunaPort, scheduler_of
 from sickbay.trials.execution.trial import Pruned, TrialJob, TrialRun, record_loss, run_trial
 from sickbay.trials.search.loop import Search, SearchTask
@@ -58,6 +59,7 @@ RAYS_REASONS = (  # how the lines of Ray's messages begin that say why
     "Worker exit",
     "Owner's",
 )
+LOOK_SECONDS = 1.0
 NO_LIMIT = 10_000  # the manner's `may` is one
 
 
@@ -67,7 +69,8 @@ class RunOptions:
 
     `scheduler` is `none`, `asha` or `median`, and compares trials of at most `epochs` epochs.
     `may(out)` says whether another may be handed to the cluster while `out` are; without it, as
-    many wait there as keep every core busy.
+    many wait there as keep every core busy. Once `overdue` answers true, trials that still run are
+    killed, and begin again when the sweep is resumed.
     """
 
     share: TrialShare
@@ -78,6 +81,7 @@ class RunOptions:
     goal: Goal = Goal.MINIMIZE
     epochs: int = 1
     may: Callable[[int], bool] | None = None
+    overdue: Callable[[], bool] = lambda: False
 
 
 class TrialActor(Trainable):  # type: ignore[misc]
@@ -174,7 +178,7 @@ def _fit(feed: "_Feed | _SearchFeed", manner: RunOptions) -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is an event of ours
     follower = _Follower(feed, manner)
     with tempfile.TemporaryDirectory(prefix="sickbay-ray-") as folder, _tune_settings(manner):
-        Tuner(
+        tuner = Tuner(
             with_resources(TrialActor, {"cpu": share.cpu, "gpu": share.gpu}),
             tune_config=TuneConfig(
                 search_alg=feed,
@@ -191,7 +195,12 @@ def _fit(feed: "_Feed | _SearchFeed", manner: RunOptions) -> None:
                 failure_config=FailureConfig(max_failures=manner.retries),
                 checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
-        ).fit()
+        )
+        try:
+            tuner.fit()
+        except Exception:
+            if follower.trouble is None:
+                raise
     if follower.trouble is not None:
         raise follower.trouble
     if follower.storm is not None:
@@ -281,8 +290,34 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
         self._feed = feed
         self._storms = StormWatch()
         self._deaths: Counter[str] = Counter()
+        self._stopping, self._overdue = manner.stopping, manner.overdue
+        self._looked = 0.0
+        self._killed: set[str] = set()
         self.storm: ErrorStorm | None = None
-        self.trouble: StoreError | None = None  # the store failed under the driver, too
+        self.trouble: OSError | None = None  # the store, or the local Ray, failed under the driver
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Look around once a second: is Ray alive, and does anything run that should not."""
+        del iteration, info
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        try:
+            check_alive()
+        except RayDiedError as error:
+            self.trouble = error
+            raise
+        self._stopping()  # which is asked of the feed only while there are trials to come
+        if self._overdue():
+            for trial in trials:
+                self._kill(trial)
+
+    def _kill(self, trial: Any) -> None:
+        actor = trial.temporary_state.ray_actor
+        if trial.status in (trial.RUNNING, trial.PENDING) and actor is not None:
+            self._killed.add(_trial_id(trial))
+            trial.max_failures = 0  # it is not begun again by Tune
+            ray.kill(actor)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         del iteration, trials, info
@@ -307,6 +342,9 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         del iteration, trials, info
+        if _trial_id(trial) in self._killed:
+            self._end(TrialEnded(_trial_id(trial), TrialState.CANCELLED))
+            return
         try:
             record = record_loss(self._feed.jobs[_trial_id(trial)], self._retries + 1, _why(trial))
         except StoreError as error:

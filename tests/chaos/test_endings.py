@@ -1,0 +1,173 @@
+"""Signals, hung trials, crashed workers and a Ray that dies: the command ends, and says why."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from sickbay.trials.store import open_store, request
+from sickbay.trials.store.reader import list_sweeps, trial_states
+
+pytestmark = pytest.mark.chaos
+
+SICKBAY = Path(sys.executable).parent / "sickbay"
+SUPPORT = Path(__file__).parent.parent / "support"
+
+
+def wait_for(question, seconds=120.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = question()
+        if answer:
+            return answer
+        time.sleep(0.1)
+    pytest.fail("waited in vain")
+
+
+class Sweep:
+    """A sweep of `ending_badly` that a process of its own runs on a local Ray."""
+
+    def __init__(self, folder, endings, *, seeds=1, **more):
+        self.store = folder / "store"
+        self.spec = folder / "spec.yaml"
+        raw = {
+            "name": "endings",
+            "workload": "ending_badly:WORKLOAD",
+            "design": "grid",
+            "factors": {"ending": endings},
+            "seeds": seeds,
+            **more,
+        }
+        self.spec.write_text(yaml.safe_dump(raw))
+        self.child = None
+
+    def start(self, *words):
+        env = {**os.environ, "PYTHONPATH": str(SUPPORT)}
+        command = [SICKBAY, "run", self.spec, "--store", self.store, *(words or ("--cpus", "2"))]
+        self.child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        )
+        return self
+
+    def end(self, seconds=120.0):
+        """Wait for its end; gives exit code and everything it said."""
+        out, err = self.child.communicate(timeout=seconds)
+        assert "Traceback" not in err, err
+        assert "*** SIG" not in err, err  # the crash report of Ray's C++ side
+        return self.child.returncode, out + err
+
+    @property
+    def states(self):
+        store = open_store(str(self.store))
+        sweeps = list_sweeps(store)
+        return trial_states(store, sweeps[0].sweep_id) if sweeps else {}
+
+    def wait_until_running(self, count=1):
+        wait_for(lambda: list(self.states.values()).count("running") >= count)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    made = []
+
+    def make(*arguments, **more):
+        made.append(Sweep(tmp_path, *arguments, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.child is not None and one.child.poll() is None:
+            one.child.kill()
+            one.child.wait()
+
+
+def test_sigterm_ends_as_ctrl_c_does(sweep):
+    found = sweep(["none"], seeds=12, fixed={"seconds": 0.5}).start()
+    found.wait_until_running()
+    found.child.send_signal(signal.SIGTERM)
+    code, said = found.end()
+    assert code == 130
+    assert "sickbay resume endings-" in said
+    found.start()
+    assert found.end()[0] == 0
+    rows = pd.read_parquet(found.store / "epochs")
+    assert rows.groupby("trial_id")["epoch"].apply(list).tolist() == [[1, 2, 3, 4, 5]] * 12
+
+
+def test_a_second_ctrl_c_ends_at_once(sweep):
+    found = sweep(["hang"]).start()
+    wait_for(lambda: list(found.store.glob("_parts/*/*/epochs.parquet")))
+    found.child.send_signal(signal.SIGINT)
+    wait_for(lambda: list(found.store.glob("_parts/*/control.json")))
+    assert found.child.poll() is None
+    found.child.send_signal(signal.SIGINT)
+    code, said = found.end(20.0)
+    assert code == 130
+    assert "sickbay resume endings-" in said
+
+
+def test_cancel_ends_a_hung_trial(sweep):
+    found = sweep(["hang", "none"]).start()
+    wait_for(lambda: sorted(found.states.values()) == ["completed", "running"])
+    (sweep_id,) = (one.name for one in (found.store / "sweeps").iterdir() if one.is_dir())
+    request(open_store(str(found.store)), sweep_id, "cancel")
+    code, said = found.end()
+    assert code == 0
+    assert "cancelled" in said
+    assert "completed" in found.states.values()
+
+
+def test_hours_end_a_hung_trial(sweep):
+    found = sweep(["hang"], budget={"hours": 0.002}).start()  # 7 s, and 60 s more to come to an end
+    code, said = found.end(240.0)
+    assert code == 0
+    assert "cancelled" in said
+
+
+def test_crashed_workers_say_why(sweep):
+    found = sweep(["segfault", "exit", "kill", "raise", "none"], retries=0).start()
+    assert found.end()[0] == 1
+    trials = pd.read_parquet(found.store / "trials").set_index("ending")
+    assert trials.loc["none", "state"] == "completed"
+    failures = trials.drop("none")["failure"].to_dict()
+    assert failures["raise"] == "user_error"
+    assert failures["kill"] == "killed"
+    for how in ("segfault", "exit", "kill"):
+        assert "no message" not in trials.loc[how, "error"]
+        assert "Worker exit" in trials.loc[how, "error"]
+
+
+def test_a_local_ray_that_dies_early_is_said_in_one_sentence(sweep):
+    found = sweep(["none"], seeds=4, fixed={"seconds": 0.5}).start()
+    raylet = wait_for(lambda: raylet_of(found.child.pid), 120.0)
+    os.kill(raylet, signal.SIGKILL)
+    began = time.monotonic()
+    code, said = found.end(60.0)
+    assert code == 1
+    assert re.search(r"sickbay: .*local Ray", said)
+    assert time.monotonic() - began < 45.0
+
+
+def raylet_of(pid):
+    """The raylet that a process started."""
+    done = subprocess.run(
+        ["ps", "--ppid", str(pid), "-o", "pid=,comm="], capture_output=True, text=True, check=False
+    )
+    pids = [int(line.split()[0]) for line in done.stdout.splitlines() if "raylet" in line]
+    return pids[0] if pids else None
+
+
+def test_an_address_without_a_ray_is_said_within_seconds_and_leaves_nothing(sweep):
+    found = sweep(["none"]).start("--address", "127.0.0.1:1")
+    code, said = found.end(60.0)
+    assert code == 1
+    assert "no Ray answers at '127.0.0.1:1'" in said
+    assert not list(found.store.glob("sweeps/*"))
+    assert found.states == {}
