@@ -1,12 +1,14 @@
 """The Ray that trials run on: connect to it, what it has, what one trial gets of it."""
 
 import contextlib
+import re
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -27,6 +29,8 @@ class Cluster:
 
 
 REACH_SECONDS = 10.0  # in which a Ray at an address has to answer
+TAIL = 12  # lines of a dead worker's log
+CRASH = r"\*\*\* SIG|Fatal Python error|terminate called|CUDA error|out of memory"
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -80,6 +84,20 @@ def check_alive() -> None:
             f"the local Ray has ended (its {dead[0]} is gone): what is missing runs with "
             "`sickbay resume`; the system log says who ended it, often the out-of-memory killer"
         )
+
+
+def last_words(pid: int) -> str:
+    """What a dead worker of this machine wrote to its error log at last; "" if nothing is known."""
+    node = ray._private.worker._global_node  # noqa: SLF001  Ray itself says it nowhere else
+    if node is None:
+        return ""
+    for path in Path(node.get_logs_dir_path()).glob(f"worker-*-{pid}.err"):
+        with contextlib.suppress(OSError):
+            text = path.read_text(errors="replace")
+            lines = [line for line in text.splitlines() if not line.startswith(":")]  # Ray's marks
+            crash = [n for n, line in enumerate(lines) if re.search(CRASH, line)]
+            return "\n".join(lines[crash[0] : crash[0] + TAIL] if crash else lines[-TAIL:])
+    return ""
 
 
 def _check_reachable(address: str) -> None:

@@ -42,7 +42,7 @@ from sickbay.trials.events import (
 )
 from sickbay.trials.execution.fair_share import TrialShare
 from sickbay.trials.execution.job import job_from_text, job_text
-from sickbay.trials.execution.ray_cluster import RayDiedError, check_alive
+from sickbay.trials.execution.ray_cluster import RayDiedError, check_alive, last_words
 from sickbay.trials.execution.ray_search import NotPickled, OptunaPort, scheduler_of
 from sickbay.trials.execution.trial import Pruned, TrialJob, TrialRun, record_loss, run_trial
 from sickbay.trials.search.loop import Search, SearchTask
@@ -397,7 +397,7 @@ def _trial_id(trial: Any) -> str:
 
 
 def _why(trial: Any) -> str:
-    """What Ray says of a trial's last failure.
+    """What Ray says of a trial's last failure, and what its worker said at last.
 
     Tune writes it into the trial's local folder, and looks for it in the storage, to which it is
     copied later.
@@ -405,7 +405,12 @@ def _why(trial: Any) -> str:
     path = trial.error_file
     if path is None or not Path(path).is_file():
         return "Ray gave no reason"
-    last = re.split(r"^Failure # \d+ .*$", Path(path).read_text(), flags=re.MULTILINE)[-1]
-    lines = [line.strip() for line in last.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(RAYS_REASONS) or "Error" in line]
-    return "; ".join(dict.fromkeys(told or lines[-1:])) or "Ray gave no reason"
+    text = re.split(r"^Failure # \d+ .*$", Path(path).read_text(), flags=re.MULTILINE)[-1]
+    # Advice for any death at all names every cause that there is.
+    lines = [line.partition("Some common causes")[0].strip() for line in text.splitlines()]
+    reasons = [line for line in lines if line.startswith(RAYS_REASONS) or "Error:" in line]
+    said = " ".join(dict.fromkeys(reasons)) or next((one for one in lines[::-1] if one), "")
+    pid = re.search(r"^\s*pid: (\d+)$", text, re.MULTILINE)
+    tail = last_words(int(pid[1])) if pid else ""
+    # What says most comes last, where an error is read first.
+    return "\n".join(filter(None, (tail, said))) or "Ray gave no reason"

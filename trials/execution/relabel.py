@@ -13,9 +13,9 @@ from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import diagnose
 from sickbay.trials.execution.lease import driving
 from sickbay.trials.execution.standings import update_standings
-from sickbay.trials.store import Relabelled, Store
+from sickbay.trials.store import Relabelled, Store, StoreError
 from sickbay.trials.store.merge import write_labels
-from sickbay.trials.store.reader import iter_histories
+from sickbay.trials.store.reader import StoredTrial, iter_histories
 
 NO_LABEL = "none"
 JUDGED = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.PRUNED)
@@ -52,8 +52,10 @@ def relabel(
 
     A label of another labeller version is a new row beside the old ones. A pruned trial keeps a
     label only while it is pathological. Raises StoreError if a file of the sweep is damaged or
-    cannot be written, AlreadyDrivenError while the sweep runs.
+    cannot be written, or if rows of a trial are missing: nothing is then changed. Raises
+    AlreadyDrivenError while the sweep runs.
     """
+    incomplete: list[str] = []
     new: list[Relabelled] = []
     changes: list[LabelChange] = []
     version, judged = "", 0
@@ -62,6 +64,9 @@ def relabel(
         if state not in JUDGED:
             continue
         judged += 1
+        if not _complete(stored):
+            incomplete.append(stored.trial_id)
+            continue
         diagnosis = diagnose(stored.history, detectors)
         version = diagnosis.label.labeller_version
         label = diagnosis.label if label_stands(state, diagnosis.label.health) else None
@@ -70,6 +75,13 @@ def relabel(
         change = _change(stored.row, label)
         if change is not None:
             changes.append(change)
+    if incomplete:
+        some = ", ".join(incomplete[:5]) + (", …" if len(incomplete) > 5 else "")
+        raise StoreError(
+            f"{sweep_id}: the epochs of {len(incomplete)} of {judged} trials are not all in the "
+            f"store ({some}): no label was changed. Restore them from a copy, or run the sweep "
+            "again into another store"
+        )
     if write and new:
         with driving(store, sweep_id):  # one process at a time may merge a sweep
             write_labels(store, sweep_id, new)
@@ -82,6 +94,12 @@ def relabel(
         changes=tuple(changes),
         written=len(new) if write else 0,
     )
+
+
+def _complete(stored: StoredTrial) -> bool:
+    """Whether a trial's rows reach up to the epoch that its row says it ran to."""
+    epochs = stored.history.epochs
+    return (int(epochs[-1]) if len(epochs) else 0) == int(stored.row["epochs_run"] or 0)
 
 
 def counted(reports: Sequence[RelabelReport]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from report_samples import Told, write_sample
@@ -10,6 +11,7 @@ from report_samples import Told, write_sample
 from sickbay.trials import registry
 from sickbay.trials.contract import Health
 from sickbay.trials.execution.relabel import counted, relabel
+from sickbay.trials.store import StoreError
 
 RISES = tuple(0.9 for _ in range(12))
 
@@ -55,3 +57,15 @@ def test_an_old_label_is_never_overwritten(store):
     assert all(row in after for row in before)
     assert relabel(store, "sample-abc123", newer).written == 0
     assert len(labels(store)) == len(after)
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_histories_with_rows_missing_are_refused_and_nothing_changes(store, kept):
+    (file,) = (store_path(store) / "epochs").glob("*/data.parquet")
+    table = pq.read_table(file)
+    pq.write_table(table.filter(pc.less_equal(table["epoch"], kept)), file)
+    trials = store_path(store) / "trials" / "sample-abc123" / "data.parquet"
+    before = trials.read_bytes()
+    with pytest.raises(StoreError, match=r"the epochs of 5 of 5 trials are not all in the store"):
+        relabel(store, "sample-abc123", registry.all_detectors())
+    assert trials.read_bytes() == before
