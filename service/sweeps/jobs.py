@@ -32,6 +32,7 @@ class Running:
     stopping: Callable[[], bool]
     heart: LeaseKeeper | None = None  # of a driver that shares its cluster
     overdue: Callable[[], bool] = lambda: False  # whether running trials are to be killed
+    lease: str = ""  # under which workers write
 
 
 def check_scheduler(prepared: Prepared, *, in_process: bool) -> None:
@@ -48,7 +49,7 @@ def run_here(prepared: Prepared, running: Running) -> bool:
     """Run what is missing one by one; says whether a search is complete."""
     from sickbay.trials.execution import inline  # noqa: PLC0415  Optuna is slow
 
-    make_job = _job_maker(prepared, cpu=cpu_of(prepared), gpu=0.0)
+    make_job = _job_maker(prepared, running.lease, cpu=cpu_of(prepared), gpu=0.0)
     retries, stopping = prepared.spec.retries, running.stopping
     if not prepared.searches:
         jobs = [make_job(trial) for trial in prepared.missing]
@@ -64,7 +65,7 @@ def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
     from sickbay.trials.execution import ray_tune as tune  # noqa: PLC0415  Ray is slow
 
     spec = prepared.spec
-    make_job = _job_maker(prepared, cpu=share.cpu, gpu=share.gpu)
+    make_job = _job_maker(prepared, running.lease, cpu=share.cpu, gpu=share.gpu)
     fair = _fair(prepared, running.heart, share) if running.heart else None
     manner = tune.RunOptions(
         share=share,
@@ -133,7 +134,9 @@ def _longest(prepared: Prepared) -> int:
     return max(int(one) for one in (*swept, settings.get("epochs", 1), *planned))
 
 
-def _job_maker(prepared: Prepared, *, cpu: float, gpu: float) -> Callable[[TrialConfig], TrialJob]:
+def _job_maker(
+    prepared: Prepared, lease: str, *, cpu: float, gpu: float
+) -> Callable[[TrialConfig], TrialJob]:
     spec, workload = prepared.spec, prepared.workload
     stop = spec.early_stop
     policy = RunPolicy(stop_pathological=stop.pathology, audit=stop.audit)
@@ -154,6 +157,7 @@ def _job_maker(prepared: Prepared, *, cpu: float, gpu: float) -> Callable[[Trial
             threads=max(1, int(cpu)),
             gpus=gpu,
             policy=policy,
+            lease=lease,
             command=command,
             git_commit=commit,
         )

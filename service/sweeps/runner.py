@@ -133,6 +133,7 @@ def run_prepared(
         record = enlist(prepared, "running" if prepared.left else "finished")
         notifier = Notifier(chosen_webhook(), prepared.sweep_id)
         ender = RunMonitor(prepared, stopper or Stopper(), both(watch or _nobody, notifier.see))
+        ender.lost = lambda: heart.lost
         ender.stopper.on_cancel = lambda: request(store, prepared.sweep_id, "cancel")
         error = ""
         try:
@@ -140,6 +141,7 @@ def run_prepared(
         except ErrorStorm as storm:
             error = str(storm)
         finally:
+            heart.check()  # what another driver has taken over is its own to write
             problems = consolidate(store, prepared.sweep_id)
         if not problems:
             update_standings(store, prepared.sweep_id)
@@ -197,17 +199,18 @@ class RunMonitor:
         self.gpu_share = 0.0
         self.complete = False  # a search may end with fewer trials than its budget has
         self.ended = 0
-        self.lost = 0
+        self.lost: Callable[[], bool] = lambda: False  # whether another driver has taken over
 
     def see(self, event: Event) -> None:
         if isinstance(event, TrialEnded):
             self.ended += event.state != TrialState.CANCELLED
-            self.lost += event.state == TrialState.CANCELLED
             self._gpu_seconds += event.wall_seconds * self.gpu_share
         self._watch(event)
 
     def stopping(self) -> bool:
         now = time.monotonic()
+        if self.lost():
+            return True
         if now - self._polled >= 1.0:
             self._polled = now
             self._requested = requested(self._prepared.store, self._prepared.sweep_id)
@@ -219,7 +222,12 @@ class RunMonitor:
         return self._requested is not None
 
     def overdue(self) -> bool:
-        """Whether trials that still run are to be killed: they were cancelled, and did not end."""
+        """Whether trials that still run are to be killed: they were cancelled, and did not end.
+
+        So they are at once when another driver has taken the sweep over.
+        """
+        if self.lost():
+            return True
         if self._requested == "stop" and self._long_over_budget():
             self._requested = "cancel"
             request(self._prepared.store, self._prepared.sweep_id, "cancel")
@@ -267,7 +275,7 @@ def _run_jobs(prepared: Prepared, options: Options, ender: RunMonitor, heart: Le
     if not prepared.left:
         return
     if options.in_process:
-        running = Running(ender.see, ender.stopping)
+        running = Running(ender.see, ender.stopping, lease=heart.lease)
         ender.complete = run_here(prepared, running)
         return
     from sickbay.trials.execution import ray_cluster as ray  # noqa: PLC0415  Ray is slow
@@ -279,7 +287,7 @@ def _run_jobs(prepared: Prepared, options: Options, ender: RunMonitor, heart: Le
         ray.check_fits(share)
     ender.gpu_share = share.gpu
     shared = heart if options.address is not None else None  # a local Ray is nobody else's
-    running = Running(ender.see, ender.stopping, shared, ender.overdue)
+    running = Running(ender.see, ender.stopping, shared, ender.overdue, heart.lease)
     ender.complete = run_on_ray(prepared, running, share)
 
 

@@ -1,5 +1,8 @@
 """Who drives a sweep: one process at a time, known by a heartbeat in the store.
 
+Each driver has a lease of its own, which its heartbeat names and which it hands to its workers. Who
+finds another lease in the store has been taken for dead: it writes nothing more and ends. Clocks of
+two machines are never compared: before a driver elsewhere is called dead, its heartbeat is watched.
 A heartbeat also says what the driver could use of the cluster that it shares with others.
 A driver that was killed leaves its last heartbeat behind; so a sweep whose row says `running` while
 nobody's heart beats was interrupted.
@@ -11,12 +14,14 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from sickbay.trials.execution.fair_share import LOOK_SECONDS, Claim
 from sickbay.trials.store.files import (
     Store,
+    StoreError,
     is_id,
     list_folder,
     parts_root,
@@ -28,6 +33,7 @@ from sickbay.trials.store.files import (
 )
 
 BEAT_SECONDS = 5.0
+WATCH_SECONDS = 3 * BEAT_SECONDS  # that a heartbeat from elsewhere is watched before it is dead
 SETTLE_SECONDS = 0.2  # longer than a beat takes to be written
 SILENCE_SECONDS = 60.0  # after which a driver counts as gone; its process's number may be reused
 
@@ -36,22 +42,27 @@ class AlreadyDrivenError(RuntimeError):
     """Another process drives this sweep at this moment."""
 
 
+class LeaseLostError(StoreError):
+    """Another driver has taken the sweep over: this one and its workers may not write any more."""
+
+
 @dataclass(frozen=True)
 class Driver:
     """A process that drives a sweep, and when it last said so (seconds since 1970).
 
-    `claim` is what it could use of a cluster that others may use, too.
+    `claim` is what it could use of a cluster that others may use, too; `lease` is its own.
     """
 
     host: str
     pid: int
     at: float
     claim: Claim | None = None
+    lease: str = ""
 
     @property
     def alive(self) -> bool:
         """Whether the process still runs, as far as can be told from here."""
-        if time.time() - self.at > SILENCE_SECONDS:
+        if abs(time.time() - self.at) > SILENCE_SECONDS:
             return False
         if self.host != socket.gethostname():
             return True
@@ -67,9 +78,10 @@ class Driver:
 class LeaseKeeper:
     """Says that a driver lives and what it claims; once it claims anything, sees who else does."""
 
-    def __init__(self, store: Store, sweep_id: str) -> None:
+    def __init__(self, store: Store, sweep_id: str, lease: str) -> None:
         """Begin without a claim: a Ray of one's own is nobody else's matter."""
-        self._store, self._sweep_id = store, sweep_id
+        self._store, self._sweep_id, self.lease = store, sweep_id, lease
+        self.lost = False  # whether another driver has taken over
         self._claim: Claim | None = None
         self._told: Claim | None = None
         self._others: Mapping[str, Claim] = {}
@@ -93,10 +105,23 @@ class LeaseKeeper:
         """The claims of all other living drivers of this store, as last seen, by their sweeps."""
         return self._others
 
+    def check(self) -> None:
+        """Raise LeaseLostError if another driver has taken over: to be asked before writing."""
+        try:
+            check_lease(self._store, self._sweep_id, self.lease)
+        except LeaseLostError:
+            self.lost = True
+            raise
+
     def beat(self) -> None:
-        """Write the heartbeat."""
+        """Write the heartbeat; raises LeaseLostError if another driver's stands there."""
+        self.check()
+        self.begin()
+
+    def begin(self) -> None:
+        """Write the heartbeat, in place of that of any driver before."""
         claim = self._claim
-        now = Driver(socket.gethostname(), os.getpid(), time.time(), claim)
+        now = Driver(socket.gethostname(), os.getpid(), time.time(), claim, self.lease)
         path = _path(self._store, self._sweep_id)
         write_file(self._store, path, json.dumps(asdict(now)).encode())
         self._told = claim
@@ -113,7 +138,7 @@ class LeaseKeeper:
     def beat_until(self, over: threading.Event) -> None:
         """Beat and look until it is over."""
         beaten = time.monotonic()
-        while not over.wait(LOOK_SECONDS):  # it may claim something any time
+        while not self.lost and not over.wait(LOOK_SECONDS):  # it may claim something any time
             # a store that fails for a moment must not end the sweep; the next beat tries again
             with contextlib.suppress(OSError):
                 due = time.monotonic() - beaten >= BEAT_SECONDS - LOOK_SECONDS
@@ -137,6 +162,16 @@ def driver(store: Store, sweep_id: str) -> Driver | None:
         return None  # half-written or foreign: nobody's
 
 
+def check_lease(store: Store, sweep_id: str, lease: str) -> None:
+    """Raise LeaseLostError if a sweep is under another lease; "" is under any."""
+    found = driver(store, sweep_id) if lease else None
+    if found is not None and found.lease and found.lease != lease:
+        raise LeaseLostError(
+            f"the sweep {sweep_id} was taken over by process {found.pid} on {found.host}, as this "
+            f"driver had not been heard of for {SILENCE_SECONDS:g} s: it goes on there"
+        )
+
+
 def driven(store: Store, sweep_id: str) -> bool:
     """Whether some living process drives a sweep."""
     found = driver(store, sweep_id)
@@ -148,13 +183,14 @@ def driving(store: Store, sweep_id: str) -> Iterator["LeaseKeeper"]:
     """Be the driver of a sweep; raises AlreadyDrivenError while another process is."""
     found = driver(store, sweep_id)
     mine = found is not None and (found.host, found.pid) == (socket.gethostname(), os.getpid())
-    if found is not None and found.alive and not mine:
+    if found is not None and not mine and (found.alive or _beats(store, sweep_id, found)):
         raise AlreadyDrivenError(
             f"the sweep {sweep_id} is being run by process {found.pid} on {found.host}: "
             f"wait for it (`sickbay status {sweep_id}`), or end it (`sickbay cancel {sweep_id}`)"
         )
-    heart = LeaseKeeper(store, sweep_id)
-    heart.beat()
+    lease = found.lease if found is not None and mine and found.lease else uuid.uuid4().hex
+    heart = LeaseKeeper(store, sweep_id, lease)
+    heart.begin()
     _check_alone(store, sweep_id)
     over = threading.Event()
     beating = threading.Thread(target=heart.beat_until, args=(over,), daemon=True)
@@ -164,8 +200,22 @@ def driving(store: Store, sweep_id: str) -> Iterator["LeaseKeeper"]:
     finally:
         over.set()
         beating.join()
-        remove_file(store, _path(store, sweep_id))
-        remove_empty(store, sweep_parts(store, sweep_id))  # of a finished sweep nothing is left
+        with contextlib.suppress(LeaseLostError):  # what stands there is another's
+            heart.check()
+            remove_file(store, _path(store, sweep_id))
+            remove_empty(store, sweep_parts(store, sweep_id))  # of a finished sweep nothing is left
+
+
+def _beats(store: Store, sweep_id: str, found: Driver) -> bool:
+    """Whether a driver on another machine, whose clock may be any, still writes its heartbeat."""
+    if found.host == socket.gethostname():
+        return False  # one clock, one table of processes: `alive` knows
+    ends = time.monotonic() + WATCH_SECONDS
+    while time.monotonic() < ends:
+        time.sleep(SETTLE_SECONDS)
+        if driver(store, sweep_id) != found:
+            return True
+    return False
 
 
 def _check_alone(store: Store, sweep_id: str) -> None:

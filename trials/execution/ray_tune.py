@@ -342,7 +342,7 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         del iteration, trials, info
-        if _trial_id(trial) in self._killed:
+        if _trial_id(trial) in self._killed or self._overdue():
             self._end(TrialEnded(_trial_id(trial), TrialState.CANCELLED))
             return
         try:

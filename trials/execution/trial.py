@@ -38,6 +38,7 @@ from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import diagnose, look, online_stop
 from sickbay.trials.execution.command import Restart, printed, script_workload
 from sickbay.trials.execution.failures import Failure, classify
+from sickbay.trials.execution.lease import check_lease
 from sickbay.trials.execution.process_state import restored
 from sickbay.trials.execution.recorder import TrialLog
 from sickbay.trials.seeding import pick_device, seed_everything
@@ -94,6 +95,7 @@ class TrialJob:
     policy: RunPolicy = field(default_factory=RunPolicy)
     command: Command | None = None  # of a script; else the trial names its workload
     git_commit: str = ""
+    lease: str = ""  # of the driver that handed it out; without one nothing is checked
 
 
 @dataclass
@@ -117,13 +119,15 @@ def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
     `on_row` is shown every row that was taken in. Throwing `Pruned` into the run ends it.
     An exception of the user's code ends in the state `failed`, with its traceback. Running out of
     memory is raised instead, and so is a StoreError, and a signal to end: that is the machine's
-    trouble, and the caller may try again.
+    trouble, and the caller may try again. Raises LeaseLostError, and writes nothing more, when
+    another driver has taken the sweep over.
     """
     store = open_store(job.store)
     started = unix_time()
     clock = monotonic()
     device = pick_device(job.gpus)
     trial_id = job.trial.trial_id
+    check_lease(store, job.sweep_id, job.lease)
     attempt = start_attempt(store, job.sweep_id, trial_id, device=device, started_at=started)
     policy = job.policy
     log = TrialLog(
@@ -156,6 +160,7 @@ def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
         wall_seconds=seconds,
         gpu_seconds=seconds * job.gpus,
     )
+    check_lease(store, job.sweep_id, job.lease)
     if job.command is not None:
         write_output(store, job.sweep_id, trial_id, printed(Path(job.workdir)))
     write_trial(store, record, findings)
@@ -170,6 +175,7 @@ def record_loss(job: TrialJob, attempts: int, why: str) -> TrialRecord:
     Its rows stay; it has failed, and has no label. Raises StoreError if that cannot be written.
     """
     store = open_store(job.store)
+    check_lease(store, job.sweep_id, job.lease)
     rows = read_epoch_records(store, job.sweep_id, job.trial.trial_id)
     record = TrialRecord(
         sweep_id=job.sweep_id,
@@ -336,6 +342,7 @@ def _cancellation(store: Store, job: TrialJob) -> Callable[[], bool]:
         now = monotonic()
         if now - asked_at >= job.policy.control_seconds:
             asked_at = now
+            check_lease(store, job.sweep_id, job.lease)
             answer = requested(store, job.sweep_id) == "cancel"
         return answer
 
