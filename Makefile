@@ -11,7 +11,7 @@ ROOMS := trials models datasets service
 CODE := $(ROOMS) tests docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow browser wheel lint fix types bench reports corpus benchmark-detectors lock clean
+.PHONY: help demo test slow browser wheel lint fix types bench reports corpus judge benchmark-detectors lock clean
 
 help:  ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -70,6 +70,9 @@ reports: $(INSTALLED)  ## run the specs behind docs/reports.md (hours on one cor
 corpus: $(INSTALLED)  ## run the fault corpus anew (one and a half hours on one core, resumes) and store it as one file
 	$(BIN)/python -m docs.tools.corpus generate
 	$(BIN)/python -m docs.tools.corpus collect
+
+judge: $(INSTALLED)  ## train the judge anew from the stored corpus (minutes on one core)
+	$(BIN)/python -m docs.tools.judge
 
 benchmark-detectors: $(INSTALLED)  ## judge the stored corpus and write docs/benchmark.md
 	$(BIN)/python -m docs.tools.corpus page

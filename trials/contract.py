@@ -32,6 +32,7 @@ TRIAL_COLUMNS = (
     "remedy",
     "contributing",
     "coverage",
+    "confidence",
     "objective",
     "best_objective",
     "epochs_planned",
@@ -322,7 +323,7 @@ class Label:
 
     `reason` is a sentence for a person, `contributing` are fired detectors that the primary cause
     explains or stands beside, `coverage` is the share of applicable fatal detectors that could
-    judge.
+    judge, `confidence` the calibrated probability that the verdict is right (None: inconclusive).
     """
 
     health: Health
@@ -334,3 +335,4 @@ class Label:
     coverage: float = 0.0
     labeller_version: str = ""
     label_hash: str = ""
+    confidence: float | None = None

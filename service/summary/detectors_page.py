@@ -14,9 +14,12 @@ facts, never the configuration. L is a loss, H0 the loss of the best constant pr
 G = 1 - L/H0 the gain on it, SE a standard error, k the evaluations in a row that it takes.
 
 A finding is `fired`, `suspect`, `clear`, `insufficient_evidence` (it says how much more it takes),
-`missing_signal` or `not_applicable`. A fatal finding that fired makes a trial pathological. A trial
-is healthy only if its skill over the best constant predictor is proven and at least 80 % of the
-applicable fatal detectors could judge; otherwise it is inconclusive, and the label says why.
+`missing_signal` or `not_applicable`. The verdict on a trial comes from hard evidence (non-finite
+numbers, nothing that moves, impossible values, labels that change, components that died, an encoder
+that lost its skill), else from the judge: an additive model over scale-free statistics of the whole
+history, calibrated on the fault corpus. Detectors say which pathology it is, since when and why. A
+trial is healthy only if its skill over the best constant predictor is proven as well; otherwise it
+is inconclusive, and the label says why.
 
 "Running" tells whether a detector may stop a trial that still runs. A running trial is given ten
 evaluations and a quarter of its plan, and longer while it moves towards recovery; exact findings

@@ -1,6 +1,6 @@
 """Which pathology explains which: so that a trial gets one primary cause and not nine alarms."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from sickbay.trials.contract import Finding, FindingState, Severity
@@ -144,11 +144,34 @@ def primary_cause(history: History, findings: Iterable[Finding]) -> Finding | No
     A cause that begins later than its consequence, beyond a slack of three evaluations, explains
     nothing. Of several roots the one that began first is taken, then the order of the graph.
     """
-    fatal = [finding for finding in findings if is_fatal(finding)]
+    return _root(history, [finding for finding in findings if is_fatal(finding)])
+
+
+def first_cause(history: History, findings: Iterable[Finding]) -> Finding | None:
+    """Pick the cause of a missing skill among findings that alone condemn no trial, or None.
+
+    It must have fired as a warning, and bring no skill about by the graph.
+    """
+    return _root(
+        history,
+        [
+            finding
+            for finding in findings
+            if finding.state is FindingState.FIRED
+            and finding.severity is not Severity.INFO
+            and (finding.detector == "no_skill" or "no_skill" in EXPLAINS.get(finding.detector, ()))
+        ],
+    )
+
+
+def _root(history: History, findings: Sequence[Finding]) -> Finding | None:
     caused = {
-        effect.detector for cause in fatal for effect in fatal if _explains(history, cause, effect)
+        effect.detector
+        for cause in findings
+        for effect in findings
+        if _explains(history, cause, effect)
     }
-    roots = [finding for finding in fatal if finding.detector not in caused]
+    roots = [finding for finding in findings if finding.detector not in caused]
     return min(roots, key=lambda finding: (_onset(history, finding), rank(finding)), default=None)
 
 

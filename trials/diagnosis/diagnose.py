@@ -1,9 +1,9 @@
-"""Detectors over a history: findings, and one label with one primary cause.
+"""A history's label: hard evidence first, then the judge; the detectors say why.
 
-pathological  a fatal finding fired
-healthy       skill over the best constant predictor is proven, by the loss or, where there are
-              classes, by the ranking; at least 0.8 of the applicable fatal detectors could judge;
-              and no finding contradicts the measurements
+pathological  there is hard evidence, or the judge's log odds reach its threshold; between its two
+              thresholds a fatal finding settles it, once the trial has finished
+healthy       the judge's log odds are under the lower threshold, skill over the best constant
+              predictor is proven, and no finding contradicts the measurements
 inconclusive  neither; the reason says what is missing
 """
 
@@ -15,21 +15,50 @@ import numpy as np
 
 from sickbay.trials.contract import Finding, FindingState, Health, Label, Severity
 from sickbay.trials.detector import Detector
-from sickbay.trials.diagnosis.cause_graph import consequences, is_fatal, primary_cause
+from sickbay.trials.diagnosis.cause_graph import (
+    EXPLAINS,
+    consequences,
+    first_cause,
+    is_fatal,
+    primary_cause,
+)
+from sickbay.trials.diagnosis.judge import HARD_CONFIDENCE, JUDGE, Judgement, judge, model_hash
+from sickbay.trials.diagnosis.judge_finding import judge_finding, weighed
+from sickbay.trials.diagnosis.judge_statistics import accuracy_lower, has_skill
 from sickbay.trials.evidence.classes import CLASSIFICATION, ranking_lower
 from sickbay.trials.evidence.skill import alphas, gain, lasting, percent
 from sickbay.trials.evidence.statistics import holm
 from sickbay.trials.evidence.thresholds import MARGINS_VERSION, margin
 from sickbay.trials.history import History
 
-DIAGNOSE_VERSION = "3"
+DIAGNOSE_VERSION = "4"
 JUDGED = (FindingState.FIRED, FindingState.SUSPECT, FindingState.CLEAR)
 SKILL_SIGNALS = {"val_loss": "validation loss", "val_density_kl": "divergence of the density"}
+# What needs no weighing: a fatal finding of these is a fact, or has measured its own harm.
+HARD_EVIDENCE = (
+    "non_finite",
+    "zero_supervision",
+    "no_parameter_update",
+    "label_instability",
+    "impossible_loss",
+    "symmetric_component_trap",
+    "mixture_collapse",
+    "catastrophic_forgetting",
+    "feature_energy_loss",
+    "dead_part",
+)
+UNDERFITTING = "underfitting"
+REMEDIES = {
+    "no_skill": "Check that inputs and targets belong together and that the loss reaches the "
+    "parameters; then the learning rate and the initialisation.",
+    UNDERFITTING: "Train longer, raise the learning rate, or give the model more capacity; compare "
+    "with the other arms of the sweep.",
+}
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The verdict on a history, and what each detector said, in the order of the detectors."""
+    """The verdict on a history, and what each detector said in their order, the judge last."""
 
     label: Label
     findings: tuple[Finding, ...]
@@ -61,21 +90,34 @@ def look(history: History, detectors: Sequence[Detector]) -> Diagnosis:
     if twice:
         raise ValueError(f"two detectors are called {twice[0]!r}: each name may be used once")
     findings = _hold_jointly(history, [_ask(detector, history) for detector in detectors])
-    label = _label(history, findings, detectors)
-    return Diagnosis(label, findings)
+    judgement = judge(history)
+    label = _label(history, findings, detectors, judgement)
+    return Diagnosis(label, (*findings, judge_finding(history, judgement)))
 
 
 def labeller_version(detectors: Sequence[Detector]) -> str:
-    """Name the judge: the version of this file and a hash over detectors and margins."""
+    """Name who judges: the version of this file, a hash over detectors, margins and the model."""
     parts = sorted(f"{detector.name} {detector.version}" for detector in detectors)
-    text = "\n".join([DIAGNOSE_VERSION, MARGINS_VERSION, *parts])
+    text = "\n".join([DIAGNOSE_VERSION, MARGINS_VERSION, model_hash(), *parts])
     return f"{DIAGNOSE_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def online_stop(diagnosis: Diagnosis, detectors: Sequence[Detector]) -> bool:
-    """Whether a running trial may be stopped: it is pathological, by a cause told online."""
+    """Whether a running trial may be stopped: by the judge, or by hard evidence that may stop."""
+    if diagnosis.label.health is not Health.PATHOLOGICAL:
+        return False
     online = {detector.name for detector in detectors if detector.online}
-    return diagnosis.label.health is Health.PATHOLOGICAL and diagnosis.label.pathology in online
+    return any(
+        (finding.detector == JUDGE and finding.state is FindingState.FIRED)
+        or (is_hard(finding) and finding.detector in online)
+        for finding in diagnosis.findings
+    )
+
+
+def is_hard(finding: Finding) -> bool:
+    """Whether a fatal finding decides alone. A stranger's does: the judge cannot weigh it."""
+    known = finding.detector in EXPLAINS
+    return is_fatal(finding) and (finding.detector in HARD_EVIDENCE or not known)
 
 
 def _ask(detector: Detector, history: History) -> Finding:
@@ -130,45 +172,80 @@ def _coverage(findings: Sequence[Finding], detectors: Sequence[Detector]) -> flo
     return sum(state in JUDGED for state in states) / len(states) if states else 0.0
 
 
-def _label(history: History, findings: Sequence[Finding], detectors: Sequence[Detector]) -> Label:
-    coverage = _coverage(findings, detectors)
-    primary = primary_cause(history, findings)
-    others = consequences(history, findings, primary.detector if primary else "")
-    if primary is not None:
-        return Label(
-            health=Health.PATHOLOGICAL,
-            reason=primary.reason,
-            pathology=primary.detector,
-            onset_epoch=primary.onset_epoch,
-            remedy=primary.remedy,
-            contributing=others,
-            coverage=coverage,
-        )
+def _label(
+    history: History,
+    findings: Sequence[Finding],
+    detectors: Sequence[Detector],
+    judgement: Judgement | None,
+) -> Label:
+    label = Label(Health.INCONCLUSIVE, "", coverage=_coverage(findings, detectors))
+    hard = [finding for finding in findings if is_hard(finding)]
+    settled = history.finished and any(map(is_fatal, findings))
+    if hard or (judgement and (judgement.pathological or (settled and not judgement.healthy))):
+        return _pathological(label, history, findings, judgement, sure=bool(hard))
+    label = replace(label, contributing=consequences(history, findings, ""))
     proof, lacking = _skill(history)
+    if judgement is None:
+        lacking = ["Nothing was recorded yet that could be judged.", *lacking]
+    elif not judgement.healthy:
+        lacking = [weighed(judgement), *lacking]
     blocking = {detector.name for detector in detectors if detector.blocks_healthy}
     lacking += [
         f"The measurements contradict each other: {finding.reason}"
         for finding in findings
         if finding.detector in blocking and finding.state is FindingState.FIRED
     ]
-    if coverage < margin("coverage"):
-        lacking.append(_uncovered(findings, coverage))
-    health = Health.INCONCLUSIVE if lacking else Health.HEALTHY
-    reason = (
-        " ".join(lacking)
-        if lacking
-        else f"{proof} {coverage:.0%} of the fatal detectors judged, none fired."
+    if lacking or judgement is None:
+        return replace(label, reason=" ".join(lacking))
+    return replace(
+        label,
+        health=Health.HEALTHY,
+        reason=f"{proof} {weighed(judgement)}",
+        confidence=round(1.0 - judgement.probability, 6),
     )
-    return Label(health=health, reason=reason, contributing=others, coverage=coverage)
+
+
+def _pathological(
+    label: Label,
+    history: History,
+    findings: Sequence[Finding],
+    judgement: Judgement | None,
+    *,
+    sure: bool,
+) -> Label:
+    """Name the cause: of the fatal findings, else of those that bring no skill about."""
+    cause = primary_cause(history, findings) or first_cause(history, findings)
+    weight = weighed(judgement) if judgement is not None and judgement.pathological else ""
+    if cause is None:
+        name = UNDERFITTING if has_skill(history) else "no_skill"
+        onset = None if name == UNDERFITTING else int(history.epochs[0])
+        label = replace(
+            label, pathology=name, reason=weight, onset_epoch=onset, remedy=REMEDIES[name]
+        )
+    else:
+        label = replace(
+            label,
+            pathology=cause.detector,
+            reason=f"{cause.reason} {weight}".rstrip(),
+            onset_epoch=cause.onset_epoch,
+            remedy=cause.remedy,
+        )
+    known = judgement.probability if judgement is not None else 0.0
+    return replace(
+        label,
+        health=Health.PATHOLOGICAL,
+        contributing=consequences(history, findings, label.pathology or ""),
+        confidence=max(known, HARD_CONFIDENCE) if sure else known,
+    )
 
 
 def _skill(history: History) -> tuple[str, list[str]]:
     """Say what proves skill, and list what is missing to prove it.
 
     Skill is asked for in the validation loss, and in the density where its floor is known: a loss
-    can be cheated. Where there are classes, an AUROC provably over chance is proof enough.
+    can be cheated. Where there are classes, an AUROC provably over chance is proof enough, and so
+    is an accuracy provably over the share of the largest class.
     """
-    ranked = _ranking_skill(history)
     proof, limit = "", margin("skill_gain")
     lacking: list[str] = []
     for signal, words in SKILL_SIGNALS.items():
@@ -197,7 +274,8 @@ def _skill(history: History) -> tuple[str, list[str]]:
                 f"Skill is not proven: the {words} gains {percent(value)} on the best constant "
                 f"predictor, proven only {percent(lower)} (margin {limit:.0%})."
             )
-    return (ranked, []) if lacking and ranked else (proof, lacking)
+    shown = _ranking_skill(history) or _accuracy_skill(history)
+    return (shown, []) if lacking and shown else (proof, lacking)
 
 
 def _ranking_skill(history: History) -> str:
@@ -209,11 +287,9 @@ def _ranking_skill(history: History) -> str:
     return f"The AUROC is at least {lower:.3f}." if lower is not None and lower > 0.5 else ""
 
 
-def _uncovered(findings: Sequence[Finding], coverage: float) -> str:
-    open_states = (FindingState.MISSING_SIGNAL, FindingState.INSUFFICIENT_EVIDENCE)
-    names = [
-        finding.detector
-        for finding in findings
-        if finding.state in open_states and finding.severity is Severity.FATAL
-    ]
-    return f"Only {coverage:.0%} of the fatal detectors could judge; open: {', '.join(names)}."
+def _accuracy_skill(history: History) -> str:
+    """Say that the accuracy proves skill; nothing if it does not."""
+    lower, share = accuracy_lower(history)
+    if not lower > share:
+        return ""
+    return f"The accuracy is at least {percent(lower)}; the largest class has {percent(share)}."

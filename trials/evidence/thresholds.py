@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-MARGINS_VERSION = "1.4"
+MARGINS_VERSION = "1.5"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,6 @@ _TABLE = {
         1e-3, "share of the weights", "what all the steps to come can change of a group"
     ),
     "reach_speed": Margin(2.0, "times the slope", "the loss may fall twice as fast as it did"),
-    "coverage": Margin(0.8, "share", "fewer judged fatal detectors cannot carry the word healthy"),
     "cause_slack": Margin(3, "evaluations", "a cause may be seen this much after its consequence"),
     # impossible values
     "impossible_slack": Margin(0.01, "share of the floor", "far more than rounding"),

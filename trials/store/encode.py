@@ -79,6 +79,7 @@ def label_columns(label: Label | None) -> PlainRow:
         "remedy": label.remedy if label else None,
         "contributing": list(label.contributing) if label else None,
         "coverage": label.coverage if label else None,
+        "confidence": label.confidence if label else None,
         "labeller_version": label.labeller_version if label else None,
         "label_hash": label.label_hash if label else None,
     }

@@ -35,6 +35,7 @@ _TRIAL_TYPES = {
     "onset_epoch": pa.int64(),
     "contributing": TEXTS,
     "coverage": pa.float64(),
+    "confidence": pa.float64(),
     "objective": pa.float64(),
     "best_objective": pa.float64(),
     "epochs_planned": pa.int64(),
@@ -107,6 +108,7 @@ FIXED: Mapping[str, pa.Schema] = {
             ("remedy", pa.string()),
             ("contributing", TEXTS),
             ("coverage", pa.float64()),
+            ("confidence", pa.float64()),
         ]
     ),
 }

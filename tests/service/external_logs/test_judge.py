@@ -24,7 +24,8 @@ def test_a_loss_curve_alone_proves_nothing_and_says_so(tmp_path):
     found = judge(path)
     assert found.diagnosis.label.health is Health.INCONCLUSIVE
     assert "Skill is not proven" in found.diagnosis.label.reason
-    assert set(found.coverage.judged) == {"divergence", "non_finite", "zero_supervision"}
+    judged = {"divergence", "impossible_loss", "non_finite", "zero_supervision"}
+    assert set(found.coverage.judged) == judged
     assert "val_auroc" not in found.matched.taken
     assert found.coverage.open["no_parameter_update"]
 
@@ -133,7 +134,8 @@ def test_plain_data_carries_all_that_was_said(tmp_path):
     assert plain["taken"]["val_accuracy"] == "val_acc"
     assert plain["facts"]["floors"]["val_loss"] == pytest.approx(entropy((9, 1)))
     assert any("assumed" in one for one in plain["assumptions"])
-    assert {finding["detector"] for finding in plain["findings"]} == {d.name for d in DETECTORS}
+    said = [finding["detector"] for finding in plain["findings"]]
+    assert said == [*(d.name for d in DETECTORS), "judge"]
 
 
 def test_a_log_may_bring_its_own_facts(tmp_path):

@@ -107,7 +107,7 @@ def make(signals, n=20, facts=FACTS, *, finished=True, planned=20):
 
 
 def states(diagnosis):
-    return {finding.detector: finding.state for finding in diagnosis.findings}
+    return {finding.detector: finding.state for finding in diagnosis.findings[:-1]}
 
 
 def test_a_model_that_learns_is_healthy(built_in):
@@ -159,7 +159,7 @@ def test_a_healthy_trial_is_never_stopped(built_in):
 
 def test_a_cause_that_may_not_stop_stops_nothing(built_in):
     offline = [replace(one, online=False) for one in built_in]
-    diagnosis = diagnose(make(dead_head, 5, finished=False), built_in)
+    diagnosis = diagnose(make(dead_head, 2, finished=False), built_in)
     assert online_stop(diagnosis, built_in)
     assert not online_stop(diagnosis, offline)
 
@@ -169,7 +169,6 @@ def test_a_cause_that_may_not_stop_stops_nothing(built_in):
     [
         (replace(FACTS, floors={}), (), "floors['val_loss']"),
         (FACTS, ("val_loss",), "no validation loss"),
-        (FACTS, ("group_", "grad_norm", "mixture", "output", "component"), "could judge; open: "),
     ],
 )
 def test_without_proof_a_trial_is_inconclusive_and_told_why(built_in, facts, drop, words):
@@ -181,13 +180,20 @@ def test_without_proof_a_trial_is_inconclusive_and_told_why(built_in, facts, dro
     assert words in label.reason
 
 
-def test_a_half_collapsed_mixture_is_not_called_healthy(built_in):
+def test_proven_skill_is_enough_whatever_else_was_not_recorded(built_in):
+    dropped = ("group_", "grad_norm", "mixture", "output", "component")
+    label = diagnose(
+        make(lambda i: {k: v for k, v in healthy(i).items() if not k.startswith(dropped)}), built_in
+    ).label
+    assert (label.health, label.coverage < 0.8) == (Health.HEALTHY, True)
+
+
+def test_a_loss_that_falls_while_the_density_is_worse_than_a_constant_is_not_healthy(built_in):
     def signals(i):
         return healthy(i) | {"mixture_weights": [0.5, 0.5, 0, 0], "val_density_kl": 2.3}
 
     label = diagnose(make(signals), built_in).label
-    assert label.health is Health.INCONCLUSIVE
-    assert "divergence of the density" in label.reason
+    assert label.health is not Health.HEALTHY
 
 
 def test_an_empty_history_is_inconclusive(built_in):
@@ -206,7 +212,7 @@ def test_a_detector_that_raises_ends_nothing(built_in):
         raise KeyError("an_absent_signal")
 
     diagnosis = diagnose(make(dead_head), [*built_in, as_detector("broken", broken)])
-    finding = diagnosis.findings[-1]
+    finding = diagnosis.findings[-2]  # the judge's own comes last
     assert diagnosis.label.pathology == "no_parameter_update"
     assert finding.state is FindingState.INSUFFICIENT_EVIDENCE
     assert "KeyError: 'an_absent_signal'" in finding.reason
@@ -250,7 +256,7 @@ def test_the_labeller_version_follows_detectors_but_not_their_order(built_in):
     assert version != labeller_version(built_in[1:])
     newer = [replace(built_in[0], version="9.0"), *built_in[1:]]
     assert version != labeller_version(newer)
-    assert version.startswith("3-")
+    assert version.startswith("4-")
 
 
 def finding(name, onset=1, severity=Severity.FATAL, state=FindingState.FIRED, **evidence):

@@ -1,0 +1,1 @@
+"""Train the judge on the fault corpus: `python -m docs.tools.judge` (see `__main__.py`)."""

@@ -1,0 +1,163 @@
+"""The judge: how probable is it that a history is pathological, and what says so.
+
+An additive logistic model over the statistics of `judge_statistics`: every statistic has a curve of
+its own, a step function from its value to log odds, monotone where sense demands it, and the
+log odds of a history are the sum over its curves. So each statistic's contribution is plain to see.
+The curves are fitted on the fault corpus by `make judge` and stored in a versioned table beside
+this file; here they are only looked up and added, in a fixed order, with nothing but numpy.
+
+There is a table for what a history can show (`skill` where chance is known, `curve` where it is
+not), and of each one for finished and one for running trials.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from sickbay.trials.diagnosis.judge_statistics import (
+    CURVE,
+    SKILL,
+    Statistic,
+    knows_chance,
+    values_of,
+)
+from sickbay.trials.evidence.statistics import FloatArray
+from sickbay.trials.history import History
+
+JUDGE = "judge"  # the name under which its judgement is filed among the findings
+HARD_CONFIDENCE = 0.99  # of a label by hard evidence: on the corpus none was wrong
+FEWEST_RUNNING = 3  # evaluations before a running trial is weighed
+STORED = Path(__file__).with_name("judge-1.json")
+STATISTICS: Mapping[str, tuple[Statistic, ...]] = {"skill": SKILL, "curve": CURVE}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Log odds of one statistic: `log_odds[i]` up to and with `cuts[i]`, the last one beyond."""
+
+    statistic: Statistic
+    cuts: FloatArray
+    log_odds: FloatArray
+    missing: float
+
+    def at(self, value: float) -> float:
+        """Contribution of a value; NaN has one of its own."""
+        if math.isnan(value):
+            return self.missing
+        return float(self.log_odds[np.searchsorted(self.cuts, value, side="left")])
+
+
+@dataclass(frozen=True)
+class Table:
+    """A fitted model with its thresholds, all in log odds.
+
+    At or above `pathological` a history is called so, at or below `healthy` it may be called
+    healthy.
+    """
+
+    name: str
+    curves: tuple[Curve, ...]
+    bias: float
+    pathological: float
+    healthy: float
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one statistic adds to the log odds, and the statistic with its value in words."""
+
+    name: str
+    words: str
+    value: float
+    log_odds: float
+
+    def __str__(self) -> str:
+        """`validation skill at the end 0.4%: +3.1`."""
+        return f"{self.words}: {self.log_odds:+.1f}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Log odds that a history is pathological, and the contributions, the weightiest first."""
+
+    table: Table
+    log_odds: float
+    contributions: tuple[Contribution, ...]
+
+    @property
+    def pathological(self) -> bool:
+        """Whether the log odds reach the threshold of calling it so."""
+        return self.log_odds >= self.table.pathological
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the log odds are low enough to call it healthy, if skill is proven."""
+        return self.log_odds <= self.table.healthy
+
+    @property
+    def probability(self) -> float:
+        """Calibrated probability that the history is pathological."""
+        return logistic(self.log_odds)
+
+
+def judge(history: History) -> Judgement | None:
+    """Weigh a history; None if it has too few evaluations, or nothing that tells of learning."""
+    if len(history) < (1 if history.finished else FEWEST_RUNNING):
+        return None
+    kind = "skill" if knows_chance(history) else "curve"
+    table = tables()[kind if history.finished else f"{kind}_running"]
+    statistics = tuple(curve.statistic for curve in table.curves)
+    values = values_of(statistics, history)
+    if all(
+        np.isnan(value) or not one.monotone for one, value in zip(statistics, values, strict=True)
+    ):
+        return None
+    total, contributions = table.bias, []
+    for curve, value in zip(table.curves, values, strict=True):
+        part = curve.at(float(value))
+        total += part
+        statistic = curve.statistic
+        contributions.append(
+            Contribution(statistic.name, statistic.say(float(value)), float(value), part)
+        )
+    contributions.sort(key=lambda one: -abs(one.log_odds))
+    return Judgement(table, total, tuple(contributions))
+
+
+def logistic(log_odds: float) -> float:
+    """Probability of log odds, to six decimals: further ones differ between platforms."""
+    return round(1.0 / (1.0 + math.exp(-min(max(log_odds, -40.0), 40.0))), 6)
+
+
+@cache
+def tables() -> Mapping[str, Table]:
+    """Read the stored tables, once a process."""
+    stored = json.loads(STORED.read_text())
+    return {name: _table(name, one) for name, one in stored["tables"].items()}
+
+
+@cache
+def model_hash() -> str:
+    """Name the stored model by its content: it is part of the labeller's version."""
+    return hashlib.sha256(STORED.read_bytes()).hexdigest()[:8]
+
+
+def _table(name: str, stored: Mapping[str, object]) -> Table:
+    known = {one.name: one for one in STATISTICS[name.removesuffix("_running")]}
+    curves = tuple(
+        Curve(
+            known[one["statistic"]],
+            np.array(one["cuts"], dtype=np.float64),
+            np.array(one["log_odds"], dtype=np.float64),
+            float(one["missing"]),
+        )
+        for one in stored["curves"]  # type: ignore[attr-defined]
+    )
+    bias, high, low = (float(stored[key]) for key in ("bias", "pathological", "healthy"))  # type: ignore[arg-type]
+    return Table(name, curves, bias, high, low)

@@ -1,0 +1,48 @@
+"""The judge's judgement in words: as a sentence, and as a finding beside the detectors' own."""
+
+from sickbay.trials.contract import Finding, FindingState, Severity
+from sickbay.trials.diagnosis.judge import JUDGE, Judgement, logistic, model_hash
+from sickbay.trials.history import History
+
+SAID = 3  # contributions in a sentence; the finding's evidence has them all
+LEAST_SAID = 0.1  # log odds below which a contribution is left out of a sentence
+
+
+def weighed(judgement: Judgement) -> str:
+    """Say how probable a pathology is and which statistics weigh most."""
+    parts = [str(one) for one in judgement.contributions if abs(one.log_odds) >= LEAST_SAID]
+    return (
+        f"The judge gives a pathology {judgement.probability:.0%} "
+        f"({', '.join(parts[:SAID])} in log odds)."
+    )
+
+
+def judge_finding(history: History, judgement: Judgement | None) -> Finding:
+    """File a judgement as a finding; its evidence is what each statistic adds to the log odds."""
+    if judgement is None:
+        return Finding(
+            JUDGE,
+            model_hash(),
+            FindingState.INSUFFICIENT_EVIDENCE,
+            Severity.FATAL,
+            f"Nothing to weigh yet: {len(history)} evaluations.",
+        )
+    state = (
+        FindingState.FIRED
+        if judgement.pathological
+        else FindingState.CLEAR
+        if judgement.healthy
+        else FindingState.INSUFFICIENT_EVIDENCE
+    )
+    return Finding(
+        detector=JUDGE,
+        detector_version=model_hash(),
+        state=state,
+        severity=Severity.FATAL,
+        reason=weighed(judgement),
+        onset_epoch=int(history.epochs[0]) if judgement.pathological else None,
+        statistic=logistic(judgement.log_odds),
+        threshold=logistic(judgement.table.pathological),
+        confidence=max(judgement.probability, 1.0 - judgement.probability),
+        evidence={one.words: round(one.log_odds, 4) for one in judgement.contributions},
+    )
