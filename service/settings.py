@@ -15,7 +15,9 @@ class Settings:
     option, as command lines are seen by everybody on a machine. What is worth telling of a sweep is
     posted to `webhook` (SICKBAY_WEBHOOK), as `webhook_format` (SICKBAY_WEBHOOK_FORMAT: json or
     slack), signed by `webhook_secret` (SICKBAY_WEBHOOK_SECRET). `mlflow` is MLflow's own variable
-    (MLFLOW_TRACKING_URI), where a sweep's sink of that name goes.
+    (MLFLOW_TRACKING_URI), where a sweep's sink of that name goes. `trial_dir` is the folder of the
+    trial that this process is the script of (SICKBAY_TRIAL_DIR), `rank` its place among the
+    processes of a data-parallel run (RANK, as torchrun sets it).
     """
 
     store: str = DEFAULT_STORE
@@ -25,6 +27,8 @@ class Settings:
     webhook_format: str = "json"
     webhook_secret: str | None = field(default=None, repr=False)
     mlflow: str | None = None
+    trial_dir: str | None = None
+    rank: int = 0
 
 
 def settings() -> Settings:
@@ -37,4 +41,6 @@ def settings() -> Settings:
         webhook_format=os.environ.get("SICKBAY_WEBHOOK_FORMAT") or "json",
         webhook_secret=os.environ.get("SICKBAY_WEBHOOK_SECRET") or None,
         mlflow=os.environ.get("MLFLOW_TRACKING_URI") or None,
+        trial_dir=os.environ.get("SICKBAY_TRIAL_DIR") or None,
+        rank=int(rank) if (rank := os.environ.get("RANK", "0")).isdecimal() else 0,
     )

@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("models", "datasets", "trials", "service")
+FRONT = "service/front"  # the package `sickbay` itself
 LONGEST_FILE = 600
 MOST_FILES = 12  # in a folder, beside its __init__; detectors are one file each
 
@@ -63,6 +64,8 @@ ARROWS = {
     "service/export": SERVICE + " service/query service/analysis service/summary trials/*",
     "service/external_logs": "service/summary service/reports trials/*",
     "service/server": "service/query trials/*",
+    "service/front": SERVICE
+    + " service/client service/query service/analysis service/reports service/sweeps trials/*",
     "service/api": "service/* trials/*",
     "service/cli": "service/* trials/*",
 }
@@ -140,6 +143,8 @@ def imports(file: str) -> frozenset[str]:
 def folder_of(name: str) -> str:
     """The folder of one of our modules, or the file itself where it stands alone in its room."""
     parts = name.split(".")[1:]
+    if not parts or parts[0] not in ROOMS:
+        return FRONT
     while parts and not (
         (ROOT / Path(*parts)).is_dir() or (ROOT / Path(*parts)).with_suffix(".py").exists()
     ):
@@ -147,6 +152,10 @@ def folder_of(name: str) -> str:
     place = Path(*parts)
     inside = (ROOT / place).is_dir() or place.parent.as_posix() in ROOMS
     return (place if inside else place.parent).as_posix()
+
+
+def package_of(folder: str) -> str:
+    return "sickbay" if folder == FRONT else f"sickbay.{folder.replace('/', '.')}"
 
 
 def home_of(file: str) -> str:
@@ -246,7 +255,7 @@ def test_files_and_folders_are_small():
 def test_every_folder_of_code_is_packaged_and_says_what_lives_in_it():
     text = (ROOT / "pyproject.toml").read_text()
     for folder in {str(Path(file).parent) for file in FILES}:
-        assert f'"sickbay.{folder.replace("/", ".")}" = "{folder}"' in text, folder
+        assert f'"{package_of(folder)}" = "{folder}"' in text, folder
         assert (ROOT / folder / "__init__.py").read_text().startswith('"""'), folder
 
 
@@ -269,7 +278,7 @@ assert before == after, "an import drew random numbers"
 assert threads == threading.active_count(), "an import started a thread"
 """
     files = [file for file in FILES if Path(file).name != "__main__.py"]
-    modules = ["sickbay." + file.removesuffix(".py").replace("/", ".") for file in files]
+    modules = [f"{package_of(str(Path(file).parent))}.{Path(file).stem}" for file in files]
     modules = [name.removesuffix(".__init__") for name in modules]
     done = subprocess.run(
         [sys.executable, "-c", code, *modules], capture_output=True, text=True, check=False

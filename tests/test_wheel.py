@@ -50,6 +50,8 @@ def test_it_holds_one_top_level_package_and_all_that_is_needed(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"sickbay"}
     for name in (
+        "sickbay/__init__.py",
+        "sickbay/reporting.py",
         "sickbay/trials/contract.py",
         "sickbay/trials/detectors/no_skill.py",
         "sickbay/trials/workloads/orientation.py",
@@ -92,10 +94,10 @@ import datasets, json, models
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from sickbay.trials.contract import Factor
-import sickbay.datasets, sickbay.models
+import sickbay, sickbay.datasets, sickbay.models
 print(json.dumps({
     "whose": [datasets.WHOSE, models.WHOSE],
-    "ours": [sickbay.datasets.__name__, sickbay.models.__name__],
+    "ours": [sickbay.datasets.__name__, sickbay.models.__name__, sickbay.TaskFacts.__name__],
     "factor": Factor("x", (1, 2), "").baseline,
     "found": find_spec("sickbay.trials.workloads.orientation") is not None,
     "entries": sorted(one.name for one in entry_points(group="sickbay.workloads")),
@@ -104,7 +106,7 @@ print(json.dumps({
     found = json.loads(run(python, "-c", code, cwd=tmp_path))
     assert found == {
         "whose": ["the well-known datasets", "the well-known models"],
-        "ours": ["sickbay.datasets", "sickbay.models"],
+        "ours": ["sickbay.datasets", "sickbay.models", "TaskFacts"],
         "factor": 1,
         "found": True,
         "entries": sorted(SYSTEMS.values()),

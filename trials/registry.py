@@ -16,7 +16,7 @@ from typing import cast
 from sickbay.trials.contract import Workload
 from sickbay.trials.detector import Detector, as_detector
 from sickbay.trials.errors import listed, nearest, parse_python
-from sickbay.trials.source import locate, module_code
+from sickbay.trials.source import function_code, locate, module_code
 
 WORKLOADS = "sickbay.workloads"
 DETECTORS = "sickbay.detectors"
@@ -190,7 +190,9 @@ def _as_workload(name: str, target: str) -> Workload:
         raise RegistryError(
             f"{name!r} leads to a {type(found).__name__}, not to a sickbay.trials.contract.Workload"
         )
-    return replace(found, code=_code(target.partition(":")[0]))
+    module = target.partition(":")[0]
+    in_notebook = module == "__main__"
+    return replace(found, code=function_code(found.train) if in_notebook else _code(module))
 
 
 @functools.cache

@@ -10,9 +10,10 @@ import functools
 import hashlib
 import importlib.metadata
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import CodeType
 
 from sickbay.trials.errors import parse_python
 
@@ -39,6 +40,31 @@ def command_code(words: Sequence[str], folder: Path) -> str:
     found = dict(_walk([*modules, *imported], search))
     found |= {f"file {path.name}": _content(path) for path in files}
     return _digest(found.items())
+
+
+def function_code(function: Callable[..., object]) -> str:
+    """Hash a function that stands in no file (in a notebook), and those that it calls there."""
+    rest, seen = [function], dict[str, str]()
+    while rest:
+        one = rest.pop()
+        code = getattr(one, "__code__", None)
+        if code is None or one.__name__ in seen:
+            continue
+        seen[one.__name__] = hashlib.sha256(repr(_compiled(code)).encode()).hexdigest()
+        names = vars(sys.modules[one.__module__]) if one.__module__ in sys.modules else {}
+        called = (names.get(name) for name in code.co_names)
+        rest += [
+            each
+            for each in called
+            if callable(each) and getattr(each, "__module__", "") == one.__module__
+        ]
+    return _digest(seen.items())
+
+
+def _compiled(code: CodeType) -> tuple[object, ...]:
+    """What a function does: its instructions, names and constants, those within it included."""
+    parts = (_compiled(one) if isinstance(one, CodeType) else one for one in code.co_consts)
+    return code.co_code, code.co_names, tuple(parts)
 
 
 def locate(module: str, search: Sequence[str] = ()) -> ModuleSpec | None:

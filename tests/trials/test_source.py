@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from sickbay.trials.source import command_code, module_code
+from sickbay.trials.source import command_code, function_code, module_code
 
 
 @pytest.fixture
@@ -61,6 +61,20 @@ def test_installed_packages_count_by_version(project, monkeypatch):
     assert source._version("numpy") == np.__version__
     monkeypatch.setattr(source, "_version", lambda top: "0.0" if top == "numpy" else "?")
     assert module_code("lab.task") != before
+
+
+def test_a_function_without_a_file_counts_with_those_that_it_calls():
+    def made(inner, outer="return helper() + 1"):
+        names = {"__name__": "__main__"}
+        exec(f"def helper():\n {inner}\ndef train():\n {outer}\n", names)  # as a cell does
+        import __main__
+
+        vars(__main__).update(helper=names["helper"])
+        return function_code(names["train"])
+
+    assert made("return 1") == made("return 1")
+    assert made("return 1") != made("return 2")
+    assert made("return 1") != made("return 1", "return helper() + 2")
 
 
 def test_two_scripts_of_one_name_differ(tmp_path):

@@ -373,7 +373,7 @@ def _judge(
 
 
 def _record(job: TrialJob, log: TrialLog, progress: _Progress, attempt: int) -> TrialRecord:
-    last, best = _objectives(log.rows, job.objective)
+    last, best = objectives(log.rows, job.objective)
     return TrialRecord(
         sweep_id=job.sweep_id,
         trial=job.trial,
@@ -395,7 +395,7 @@ def _record(job: TrialJob, log: TrialLog, progress: _Progress, attempt: int) -> 
     )
 
 
-def _objectives(rows: Sequence[Row], objective: Objective) -> tuple[float | None, float | None]:
+def objectives(rows: Sequence[Row], objective: Objective) -> tuple[float | None, float | None]:
     """The objective's last value, NaN where that is what it was, and its best finite one."""
     values = [row.signals.get(objective.signal) for row in rows]
     numbers = [float(value) for value in values if isinstance(value, int | float)]
