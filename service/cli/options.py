@@ -99,11 +99,16 @@ def chosen_service(option: str | None = None) -> "Client | None":
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """A Rich console as wide as the terminal; wide in a pipe, which should carry all."""
+    """A Rich console as wide as the terminal; wide in a pipe, which should carry all.
+
+    What users write is text, never markup: a level may be called `[/b]`.
+    """
     from rich.console import Console
 
-    made = Console(stderr=stderr)
-    return made if made.is_terminal else Console(stderr=stderr, width=160)
+    made = Console(stderr=stderr, markup=False, emoji=False)
+    if not made.is_terminal:
+        made.width = 160
+    return made
 
 
 def print_json(value: Any) -> None:
@@ -146,7 +151,7 @@ def _print_table(result: "QueryResult") -> None:
     out = console()
     out.print(table)
     cut = " (there are more)" if result.truncated else ""
-    out.print(f"[dim]{len(result.rows)} rows{cut}[/dim]")
+    out.print(f"{len(result.rows)} rows{cut}", style="dim")
 
 
 def _print_csv(result: "QueryResult") -> None:

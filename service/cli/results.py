@@ -107,9 +107,10 @@ def results(
     out = console()
     out.print(trial_table(rows[:MOST_ROWS], factors))
     if len(rows) > MOST_ROWS:
-        out.print(f"[dim]… {len(rows) - MOST_ROWS} more; --format csv prints all. By arm:[/dim]")
+        more = f"… {len(rows) - MOST_ROWS} more; --format csv prints all. By arm:"
+        out.print(more, style="dim")
         out.print(arm_table(rows))
-    out.print(f"[dim]{len(rows)} trials[/dim]")
+    out.print(f"{len(rows)} trials", style="dim")
     print_advice_lines(out, sweep_advice(opened, record.sweep_id, list(factors)))
 
 

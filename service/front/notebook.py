@@ -173,7 +173,9 @@ def _run(prepared: Prepared, options: Options) -> None:
     from sickbay.service.sweeps.progress import ProgressView  # noqa: PLC0415
 
     planned = prepared.planned
-    with ProgressView(Console(stderr=True), planned, planned - prepared.left) as progress:
+    with ProgressView(
+        Console(stderr=True, markup=False), planned, planned - prepared.left
+    ) as progress:
         result = run_prepared(prepared, options, progress.see)
     if result.error:
         sys.stderr.write(f"sickbay: {result.error}\n")

@@ -58,7 +58,7 @@ def print_explanation(console: Console, found: Mapping[str, Any]) -> None:
 def _print_judgement(console: Console, trial: Row) -> None:
     if trial["pathology"]:
         since = "" if trial["onset_epoch"] is None else f", since epoch {trial['onset_epoch']}"
-        console.print(f"\n[bold]{trial['pathology']}[/bold]{since}")
+        console.print(Text("\n").append(trial["pathology"], style="bold").append(since))
         print_advice(console, trial)
     elif trial["reason"]:
         console.print(f"  {trial['reason']}", highlight=False)

@@ -36,7 +36,7 @@ def print_verdicts(console: Console, store: Store, sweep_id: str, spec: Mapping[
         console.print(trial_table(rows, factors))
     else:
         console.print(arm_table(rows))
-        console.print(f"[dim]every trial: sickbay results {sweep_id}[/dim]")
+        console.print(f"every trial: sickbay results {sweep_id}", style="dim")
     print_causes(console, rows)
 
 

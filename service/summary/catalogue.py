@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from sickbay.service.summary.formatting import shown
 from sickbay.trials.contract import Factor, Workload
@@ -28,7 +29,7 @@ def describe_workload(workload: Workload) -> dict[str, Any]:
 def print_workload(console: Console, workload: Workload) -> None:
     """Print a workload for a person who is about to write a spec."""
     goal = workload.objective
-    console.print(f"[bold]{workload.name}[/bold] (version {workload.version})", highlight=False)
+    console.print(Text.assemble((workload.name, "bold"), f" (version {workload.version})"))
     console.print(workload.doc, highlight=False)
     console.print(f"objective: {goal.goal} {goal.signal}", highlight=False)
     console.print("factors, the baseline first:")
@@ -67,9 +68,10 @@ def print_detector(console: Console, detector: Detector) -> None:
     found = describe_detector(detector)
     when = "may stop a running trial" if detector.online else "judges ended trials"
     console.print(
-        f"[bold]{detector.name}[/bold] {detector.version}: {detector.title} "
-        f"(at worst {detector.severity}; {when})",
-        highlight=False,
+        Text.assemble(
+            (detector.name, "bold"),
+            f" {detector.version}: {detector.title} (at worst {detector.severity}; {when})",
+        )
     )
     for key in ("rule", "formula", "source", "remedy", "false_alarms"):
         console.print(f"  {key:<13}{found[key]}", highlight=False, markup=False)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import stored_spec
@@ -78,7 +79,7 @@ def print_sweep_detector(console: Console, detector: SweepDetector) -> None:
     """Print a detector over sweeps for a person who wants to know whether to believe it."""
     found = describe_sweep_detector(detector)
     title = f"{detector.title} (over a sweep; at worst {detector.severity})"
-    console.print(f"[bold]{detector.name}[/bold] {detector.version}: {title}", highlight=False)
+    console.print(Text.assemble((detector.name, "bold"), f" {detector.version}: {title}"))
     for key in ("rule", "formula", "source", "remedy", "false_alarms"):
         console.print(f"  {key:<13}{found[key]}", highlight=False, markup=False)
     for name, one in found["thresholds"].items():

@@ -5,6 +5,18 @@
 `prepare` reads the spec and what the store has of it, `runner` runs what is missing and waits.
 """
 
-from sickbay.service.sweeps.runner import Options, SweepResult, run
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sickbay.service.sweeps.runner import Options, SweepResult, run
 
 __all__ = ["Options", "SweepResult", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the runner on first use: a verb that plans should not wait for what only runs need."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from sickbay.service.sweeps import runner  # noqa: PLC0415
+
+    return getattr(runner, name)

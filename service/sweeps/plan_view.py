@@ -142,7 +142,8 @@ def print_plan(console: Console, prepared: Prepared) -> None:
     if made.trials:
         console.print(_trial_table(prepared))
         if counts.total > TRIALS_SHOWN:
-            console.print(f"[dim]… and {counts.total - TRIALS_SHOWN} more (--json lists all)[/dim]")
+            rest = counts.total - TRIALS_SHOWN
+            console.print(f"… and {rest} more (--json lists all)", style="dim")
         console.print(_arm_table(counts.per_arm))
     for text, n in made.excluded.items():
         console.print(f"the constraint {text!r} leaves out {n} configurations", highlight=False)
@@ -175,7 +176,7 @@ def print_described(console: Console, found: Mapping[str, Any]) -> None:
         console.print(trials)
         more = len(found["trials"]) - TRIALS_SHOWN
         if more > 0:
-            console.print(f"[dim]… and {more} more (--json lists all)[/dim]")
+            console.print(f"… and {more} more (--json lists all)", style="dim")
         console.print(_arm_table(arms))
 
 
@@ -228,7 +229,7 @@ def _hours(prepared: Prepared, estimate: Estimate | None) -> str:
 def _print_aliases(console: Console, made: design.Plan) -> None:
     if made.aliasing is None or not made.aliasing.words:
         console.print(
-            "[dim]aliasing: none, every arm of this design is a configuration of its own[/dim]"
+            "aliasing: none, every arm of this design is a configuration of its own", style="dim"
         )
         return
     told = made.aliasing
@@ -238,7 +239,8 @@ def _print_aliases(console: Console, made: design.Plan) -> None:
     for name, others in lines[:ALIASES_SHOWN]:
         console.print(f"  {name} = {' = '.join(others)}", highlight=False)
     if len(lines) > ALIASES_SHOWN:
-        console.print(f"[dim]  … and {len(lines) - ALIASES_SHOWN} more (--json lists all)[/dim]")
+        rest = len(lines) - ALIASES_SHOWN
+        console.print(f"  … and {rest} more (--json lists all)", style="dim")
     if not lines:
         console.print("  main effects and two-factor interactions are clear of one another")
 

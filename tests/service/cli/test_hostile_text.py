@@ -1,0 +1,127 @@
+"""What users write is text everywhere: levels, errors and columns that look like markup or HTML."""
+
+import csv
+import io
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+import yaml
+
+from sickbay.service.cli.app import main
+
+LEVELS = ["plain", "[/b]", "[red]x[/INST]", "<script>alert(1)</script>", ":smile: \\d $x_1$ & %"]
+SCRIPT = """
+import sys
+level, seed = sys.argv[1], int(sys.argv[2])
+if "INST" in level:
+    raise RuntimeError(f"no such level: [/INST] {level}")
+for epoch in range(1, 9):
+    loss = 0.5 / epoch + 0.01 * seed
+    print(f"epoch={epoch} train_loss={loss} val_loss={'nan' if '<' in level else loss}")
+"""
+
+
+def sickbay(*words):
+    """Run the command line in this process; gives its exit code and all that it printed."""
+    out = io.StringIO()
+    before, sys.argv = sys.argv, ["sickbay", *map(str, words)]
+    try:
+        with redirect_stdout(out), redirect_stderr(out), pytest.raises(SystemExit) as end:
+            main()
+    finally:
+        sys.argv = before
+    return end.value.code or 0, out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A sweep over hostile levels, of which one fails and one is pathological."""
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "train.py").write_text(SCRIPT)
+    spec = {
+        "name": "hostile",
+        "command": [sys.executable, "train.py", "{level}", "{seed}"],
+        "factors": {"level": LEVELS},
+        "fixed": {"epochs": 8},
+        "seeds": 2,
+        "working_dir": str(folder),
+        "description": "[/b] <b>",
+        "tags": ["[/INST]"],
+    }
+    (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
+    code, told = sickbay("run", folder / "spec.yaml", "--store", folder / "store", "--in-process")
+    return folder, code, told
+
+
+def test_a_run_prints_levels_and_errors_as_they_are(hostile):
+    _, code, told = hostile
+    assert code == 1  # two trials have failed
+    for level in LEVELS:
+        assert level in told
+    assert "RuntimeError: no such level: [/INST] [red]x[/INST]" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "shows"),
+    [
+        ("validate {spec}", "10 trials"),
+        ("plan {spec} --store {store}", "[red]x[/INST]"),
+        ("list --store {store}", "hostile"),
+        ("status hostile --store {store}", "failed"),
+        ("results hostile --store {store}", "[/b]"),
+        ("results hostile --store {store} --format csv", "[/INST]"),
+        ("query 'SELECT level AS \"[/b]\", error FROM trials' --store {store}", "[/b]"),
+        ("effects hostile --store {store}", "[/b]"),
+        ("effects hostile --store {store} --all", "[/b]"),
+        ("explain {failed} --store {store}", "[/INST]"),
+        ("explain {pathological} --store {store}", "non_finite"),
+        ("logs hostile {failed} --store {store}", "[/INST]"),
+        ("report hostile --store {store} --format md --output {folder}/r.md", "r.md"),
+        ("report hostile --store {store} --format latex --output {folder}/r.tex", "r.tex"),
+        ("compare hostile hostile --store {store}", "hostile"),
+        ("relabel hostile --store {store}", ""),
+        ("export hostile --store {store} --format csv --out {folder}/out", "out"),
+        ("diagnose {folder}/log.csv", "[/b]"),
+    ],
+)
+def test_every_verb_prints_text_as_text(hostile, words, shows):
+    folder, *_ = hostile
+    with (folder / "log.csv").open("w") as file:
+        rows = [["epoch", "[/b]", "val_loss"], *([n, 0.1, 1 / n] for n in range(1, 9))]
+        csv.writer(file).writerows(rows)
+    store = folder / "store"
+    ids = {}
+    for name, where in (
+        ("failed", "state = 'failed'"),
+        ("pathological", "pathology = 'non_finite'"),
+    ):
+        sql = f"SELECT trial_id FROM trials WHERE {where}"
+        _, told = sickbay("query", sql, "--store", store, "--format", "csv")
+        ids[name] = told.split()[1]
+    filled = [
+        word.format(spec=folder / "spec.yaml", store=store, folder=folder, **ids)
+        for word in _split(words)
+    ]
+    code, told = sickbay(*filled)
+    assert code in (0, 2 if "compare" in words else 0), told
+    assert "Traceback" not in told or "no such level" in told
+    assert shows in told
+
+
+def _split(words):
+    import shlex
+
+    return shlex.split(words)
+
+
+def test_the_report_is_a_page_without_the_users_scripts(hostile):
+    folder, *_ = hostile
+    code, told = sickbay(
+        "report", "hostile", "--store", folder / "store", "--output", folder / "r.html"
+    )
+    assert code == 0, told
+    page = (folder / "r.html").read_text()
+    assert "<script>alert(1)</script>" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "[red]x[/INST]" in page
