@@ -109,7 +109,7 @@ def test_the_options_of_the_command_line_are_frozen():
 
 
 def test_every_setting_is_documented():
-    others = {"mlflow": "MLFLOW_TRACKING_URI"}
+    others = {"mlflow": "MLFLOW_TRACKING_URI", "rank": "RANK"}
     for name in (one.name for one in fields(Settings)):
         assert f"`{others.get(name, f'SICKBAY_{name.upper()}')}`" in COMMANDS
     assert f"`{DEFAULT_STORE}`" in COMMANDS

@@ -97,7 +97,7 @@ class Sweep:
         """
         import pandas as pd  # noqa: PLC0415
 
-        from sickbay.service.analysis.questions import load_effects  # noqa: PLC0415  scipy is slow
+        from sickbay.service.analysis.study import load_effects  # noqa: PLC0415  scipy is slow
 
         found = load_effects(self.store, self.id).table.effects
         rows = [
