@@ -17,6 +17,8 @@ from sickbay.service.cli.options import (
     warn_of,
 )
 
+SqlOption = Annotated[bool, typer.Option("--sql", help="Also the SQL that recomputes the numbers.")]
+
 
 def add_verbs(app: typer.Typer) -> None:
     """Add this file's verbs to the command line."""
@@ -39,6 +41,7 @@ def effects(
         typer.Option("--importance", help="Also which factors matter, and for which pathology."),
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="All three of them.")] = False,
+    sql: SqlOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """What each level of each factor does: paired differences to the baseline, health beside."""
@@ -54,7 +57,7 @@ def effects(
     if as_json:
         print_json(found.as_data())
     else:
-        print_study(console(), found)
+        print_study(console(), found, sql=sql)
 
 
 def frontier(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
@@ -88,6 +91,7 @@ def compare(
         list[str] | None,
         typer.Option("--ignore", help="A setting that may differ in matched arms; repeatable."),
     ] = None,
+    sql: SqlOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Two sweeps or two stores side by side: drift, arms by configuration, labels that changed."""
@@ -102,7 +106,7 @@ def compare(
     if as_json:
         print_json(found.as_data())
     else:
-        print_comparison(console(), found)
+        print_comparison(console(), found, sql=sql)
 
 
 def fix(

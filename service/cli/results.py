@@ -53,10 +53,14 @@ def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
 def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """How far a sweep is: planned, done, running, by label and cause."""
+    from sickbay.service.query.engine import trials
+    from sickbay.service.query.lookup import stored_spec
     from sickbay.service.query.status import describe
+    from sickbay.service.reports.best import best_lines, code_lines
     from sickbay.trials.execution.failures import REMEDIES
 
-    found = describe(existing_store(store), sweep)
+    opened = existing_store(store)
+    found = describe(opened, sweep)
     if as_json:
         print_json(found)
         return
@@ -67,6 +71,10 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
         if value:
             words = value if isinstance(value, int) else _counted(value)
             print(f"  {key:<12} {words}")
+    rows = trials(opened, found["sweep_id"]).records()
+    goal = stored_spec(opened, found["sweep_id"]).get("objective")
+    for line in (*best_lines(rows, goal), *code_lines(rows)):
+        print(f"  {line}")
     for failure in found["failures"]:
         print(f"  {failure}: {REMEDIES.get(failure, 'see `sickbay logs SWEEP TRIAL`')}")
 
@@ -82,6 +90,7 @@ def results(
     """The trials of a sweep; every setting is a column in the formats other than the table."""
     from sickbay.service.query.engine import trials
     from sickbay.service.query.lookup import find_sweep, stored_spec
+    from sickbay.service.reports.best import best_lines, code_lines
     from sickbay.service.reports.verdicts import (
         arm_table,
         in_spec_order,
@@ -111,6 +120,9 @@ def results(
         out.print(more, style="dim")
         out.print(arm_table(rows))
     out.print(f"{len(rows)} trials", style="dim")
+    goal = stored_spec(opened, record.sweep_id).get("objective")
+    for line in (*best_lines(rows, goal), *code_lines(rows)):
+        out.print(line, highlight=False, soft_wrap=True)
     print_advice_lines(out, sweep_advice(opened, record.sweep_id, list(factors)))
 
 
@@ -155,6 +167,9 @@ def _counted(counts: dict[str, int]) -> str:
 def explain(
     trial: Annotated[str, typer.Argument(help="A trial's id, or the beginning of it.")],
     store: StoreOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All detectors, also those that have nothing to say.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Why a trial got its label: its findings with evidence, and what would make it healthy."""
@@ -164,7 +179,7 @@ def explain(
     if as_json:
         print_json(found)
     else:
-        print_explanation(console(), found)
+        print_explanation(console(), found, everything=everything)
 
 
 def relabel(

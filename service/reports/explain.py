@@ -18,6 +18,13 @@ from sickbay.trials.store import Store
 
 Row = Mapping[str, Any]
 
+# States that explain nothing, and how they are counted.
+SILENT = {
+    FindingState.CLEAR: "found nothing",
+    FindingState.NOT_APPLICABLE: "do not apply",
+    FindingState.MISSING_SIGNAL: "lack a signal",
+}
+
 
 def explanation(store: Store, prefix: str) -> dict[str, Any]:
     """All that is said of a trial, see `TrialBook.explained`; `prefix` begins its id.
@@ -29,8 +36,10 @@ def explanation(store: Store, prefix: str) -> dict[str, Any]:
     return book.explained(trial_id, fix_finder(store, sweep_id)(trial_id))
 
 
-def print_explanation(console: Console, found: Mapping[str, Any]) -> None:
-    """Print an explanation for a person."""
+def print_explanation(
+    console: Console, found: Mapping[str, Any], *, everything: bool = False
+) -> None:
+    """Print an explanation for a person: what fired or is open, or with `everything` all of it."""
     trial = found["trial"]
     head = Text(f"{trial['trial_id']}  {trial['arm']}, seed {trial['seed']}: ", style="bold")
     console.print(head + verdict(trial))
@@ -44,7 +53,12 @@ def print_explanation(console: Console, found: Mapping[str, Any]) -> None:
             Text(f"standing: {stands(trial)}, compared with the arm {trial['reference_arm']}.")
         )
     _print_judgement(console, trial)
-    console.print(_finding_table(found["findings"]))
+    findings = found["findings"]
+    kept = [one for one in findings if everything or one["state"] not in SILENT]
+    if kept:
+        console.print(_finding_table(kept))
+    if len(kept) < len(findings):
+        console.print(_silent_words(findings), style="dim")
     for line in found["healing"]["says"]:
         console.print(Text(line), soft_wrap=True)
     for one in found["sweep_findings"]:
@@ -88,6 +102,12 @@ def _finding_table(rows: Sequence[Row]) -> Table:
             f"{row['reason']}" + (f" ({words})" if words else ""),
         )
     return table
+
+
+def _silent_words(findings: Sequence[Row]) -> str:
+    counts = [sum(one["state"] == state for one in findings) for state in SILENT]
+    words = (f"{n} {words}" for n, words in zip(counts, SILENT.values(), strict=True) if n)
+    return f"of {len(findings)} detectors {', '.join(words)}: --all lists them"
 
 
 def _label_words(label: Row) -> str:

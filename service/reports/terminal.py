@@ -24,8 +24,8 @@ _SIGNS = {
 MOST_NAMES = 10
 
 
-def print_comparison(console: Console, found: Comparison) -> None:
-    """Print a comparison, and the SQL that recomputes either side."""
+def print_comparison(console: Console, found: Comparison, *, sql: bool = False) -> None:
+    """Print a comparison; with `sql` also what recomputes either side."""
     for letter, half in (("A", found.a), ("B", found.b)):
         console.print(Text(f"{letter}  {_half(half)}"), soft_wrap=True)
     for name, (before, after) in found.settings.items():
@@ -40,7 +40,8 @@ def print_comparison(console: Console, found: Comparison) -> None:
     console.print(Text(_LEGEND, style="dim"))
     same = found.a.sql == found.b.sql
     texts = {"either side": found.a.sql} if same else {"A": found.a.sql, "B": found.b.sql}
-    print_sql(console, texts)
+    if sql:
+        print_sql(console, texts)
 
 
 _LEGEND = """\

@@ -26,8 +26,8 @@ SIGNS = {
 }
 
 
-def print_effects(console: Console, found: SweepEffects) -> None:
-    """Print the table, what was left out of it and why, how to read it, and the SQL behind it."""
+def print_effects(console: Console, found: SweepEffects, *, sql: bool = False) -> None:
+    """Print the table, what was left out and why, how to read it; with `sql` what recomputes it."""
     table = found.table
     lower = "lower" if table.goal is Goal.MINIMIZE else "higher"
     cancelled = f", {table.cancelled} of them cancelled" if table.cancelled else ""
@@ -43,7 +43,8 @@ def print_effects(console: Console, found: SweepEffects) -> None:
         console.print(Text(f"{factor}: {why}"))
     if table.effects:
         console.print(Text(_LEGEND, style="dim"))
-    print_sql(console, found.sql)
+    if sql:
+        print_sql(console, found.sql)
 
 
 def print_sql(console: Console, texts: Mapping[str, str]) -> None:
@@ -178,21 +179,23 @@ _INTERACTION_SIGNS = {
 }
 
 
-def print_study(console: Console, study: EffectStudy) -> None:
-    """Print the effects, then every part that was asked for, each with the SQL behind it."""
-    print_effects(console, study.effects)
+def print_study(console: Console, study: EffectStudy, *, sql: bool = False) -> None:
+    """Print the effects, then every part that was asked for; with `sql` what recomputes each."""
+    print_effects(console, study.effects, sql=sql)
+    texts: dict[str, str] = {}
     if study.interactions is not None:
         _head(console, "Interactions of two factors")
         _print_interactions(console, study.interactions)
-        print_sql(console, {"interactions": study.sql["interactions"]})
+        texts["interactions"] = study.sql["interactions"]
     if study.main_effects is not None:
         _head(console, "Main effects over the whole design")
         _print_main_effects(console, study.main_effects)
-        print_sql(console, {"main effects": study.sql["main_effects"]})
+        texts["main effects"] = study.sql["main_effects"]
     if study.importance is not None:
         _head(console, "Importance of the factors")
         _print_importance(console, study.importance)
-        texts = {name: sql for name, sql in study.sql.items() if name.startswith("importance ")}
+        texts |= {name: one for name, one in study.sql.items() if name.startswith("importance ")}
+    if sql:
         print_sql(console, texts)
 
 

@@ -1,5 +1,6 @@
 """The verdict table of a sweep, as a person reads it on one screen."""
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,11 +12,15 @@ from rich.text import Text
 
 from sickbay.service.query.engine import trials
 from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
+from sickbay.service.reports.best import best_lines, code_lines
 from sickbay.service.summary.formatting import as_float, shown
 from sickbay.trials.contract import Health
 from sickbay.trials.diagnosis.sweep_findings import SweepFinding, shown_findings
+from sickbay.trials.evidence.thresholds import margin
+from sickbay.trials.spec.command import COMMAND
 from sickbay.trials.store import Store
 
+REASONS = 3  # for which trials are inconclusive, at most
 ROWS_ON_A_SCREEN = 40  # above, trials are counted by arm
 
 Row = Mapping[str, Any]
@@ -38,6 +43,8 @@ def print_verdicts(console: Console, store: Store, sweep_id: str, spec: Mapping[
         console.print(arm_table(rows))
         console.print(f"every trial: sickbay results {sweep_id}", style="dim")
     print_causes(console, rows)
+    for line in (*best_lines(rows, spec.get("objective")), *code_lines(rows)):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def in_spec_order(rows: Sequence[Row], factors: Mapping[str, Any]) -> list[Row]:
@@ -139,10 +146,46 @@ def print_causes(console: Console, rows: Sequence[Row]) -> None:
         example = mine[0]
         console.print(Text(f"{cause}: {len(mine)} of {len(rows)} trials", style="bold"))
         print_advice(console, example)
+    _print_open(console, [row for row in rows if row["label"] == Health.INCONCLUSIVE], len(rows))
     for row in rows:
         if row["state"] == "failed":
             last = (row["error"] or "").strip().splitlines()[-1:]
             console.print(f"failed: {row['trial_id'][:8]} ({row['arm']}) {' '.join(last)}")
+
+
+def _print_open(console: Console, rows: Sequence[Row], total: int) -> None:
+    """Print why trials are inconclusive, and the lines that would change it."""
+    for reason in list(dict.fromkeys(row["reason"] for row in rows))[:REASONS]:
+        mine = [row for row in rows if row["reason"] == reason]
+        console.print(Text(f"inconclusive: {len(mine)} of {total} trials", style="bold"))
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column()
+        grid.add_column(overflow="fold")
+        grid.add_row("  why", Text(reason))
+        for line in _lacking(mine[0]):
+            grid.add_row("  add", Text(line))
+        console.print(grid)
+
+
+def _lacking(row: Row) -> list[str]:
+    """What to write so that a trial like this one can be judged."""
+    floors = json.loads(row["facts"] or "{}").get("floors", {})
+    script = row["workload"] == COMMAND
+    lines = []
+    if "val_loss" not in floors:
+        lines.append(
+            "in the spec, what is known: facts: {task: multiclass, classes: [50, 50], "
+            "floor: cross_entropy, val_n: 100}"
+            if script
+            else "in the workload, what is known: facts_of(loss, targets) of sickbay.trials.probes"
+        )
+    if (row["coverage"] or 0.0) < margin("coverage"):
+        lines.append(
+            "in the script: run = sickbay.start(…); run.watch(model); run.log(epoch=…, val_loss=…)"
+            if script
+            else "in the training loop: probe = Probe(model), probe.step(loss), probe.evaluation()"
+        )
+    return lines
 
 
 def print_advice(console: Console, row: Row) -> None:
