@@ -192,7 +192,7 @@ def test_the_verb_takes_sweeps_and_stores(tmp_path):
     half(tmp_path / "a", told(noise=1))
     half(tmp_path / "a", told(0.05, noise=2), sweep_id="two-000002")
     half(tmp_path / "b", told(0.05, noise=2))
-    text = verb("one-000001", "two-000002", "--store", tmp_path / "a").stdout
+    text = verb("one-000001", "two-000002", "--sql", "--store", tmp_path / "a").stdout
     assert "drifted" in text
     assert "FROM outcomes" in text
     whole = verb(tmp_path / "b", f"{tmp_path / 'a'}#two-000002", "--json").stdout

@@ -33,7 +33,7 @@ def store(tmp_path_factory):
 
 def printed(found):
     console = Console(width=160, record=True, file=io.StringIO())
-    print_effects(console, found)
+    print_effects(console, found, sql=True)
     return console.export_text()
 
 
