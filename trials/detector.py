@@ -83,7 +83,7 @@ class Detector:
         if self.kinds and kind is not TaskKind.UNKNOWN and kind not in self.kinds:
             known = ", ".join(self.kinds)
             return not_applicable(f"This is a {kind} task; the detector understands {known}.")
-        if (history.facts.components or 0) < self.components:
+        if self.components and _components(history) < self.components:
             return not_applicable(
                 f"The task has no mixture of {self.components} or more components."
             )
@@ -120,6 +120,12 @@ class Detector:
             remedy=remedy if acts else "",
             evidence={name: value for name, value in evidence.items() if value is not None},
         )
+
+
+def _components(history: History) -> int:
+    """How many components a mixture has: stated, or by the weights that were recorded; else 0."""
+    width = history.vectors("mixture_weights").shape[1] if history.has("mixture_weights") else 0
+    return history.facts.components or width
 
 
 def detector(

@@ -31,6 +31,7 @@ LOSS_UNITS = (
     "test_loss_se",
     "train_loss_steps",
     "task_losses",
+    "task_floors",
 )
 LONG = 40  # evaluations from which every second one tells the same story
 EPOCHS, GROUPS, COMPONENTS = 60, ("encoder", "trunk", "head"), 4

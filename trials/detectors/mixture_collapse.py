@@ -30,7 +30,7 @@ class _Harm:
 
 @detector(
     name="mixture_collapse",
-    version="1.1",
+    version="2.0",
     title="Mixture collapse",
     severity=Severity.FATAL,
     online=True,
@@ -87,7 +87,7 @@ def detect(history: History) -> RuleResult:
         )
     since = epoch_at(history, index)
     alive = f"{now:.2f} of {count} components carry the weight (the largest {lasting(largest):.4f})"
-    harm = _harm(history)
+    harm = _harm(history, count)
     if harm.proven is False:
         return clear(
             f"{alive}, and that costs nothing: {harm.words}.", statistic=now, threshold=few
@@ -110,7 +110,7 @@ def detect(history: History) -> RuleResult:
     )
 
 
-def _harm(history: History) -> _Harm:
+def _harm(history: History, count: int) -> _Harm:
     floor = history.facts.floors.get("val_density_kl")
     divergence = lasting(history.column("val_density_kl"))
     covered = lasting(history.column("peak_coverage"))
@@ -129,7 +129,7 @@ def _harm(history: History) -> _Harm:
         evidence |= {"density_kl": divergence, "density_floor": floor}
     if np.isfinite(covered):
         proofs.append(
-            covered <= 1.0 / (history.facts.components or 2) + margin("coverage_over_one")
+            covered <= 1.0 / (history.facts.components or count) + margin("coverage_over_one")
         )
         words.append(f"it covers {covered:.0%} of the true peaks")
         evidence |= {"peak_coverage": covered}

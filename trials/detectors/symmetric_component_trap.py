@@ -52,7 +52,7 @@ def detect(history: History) -> RuleResult:
     if index is not None and trained:
         since = epoch_at(history, index)
         return fired(
-            f"The {history.facts.components} components lie within {now:.2g} of the parameter "
+            f"The components lie within {now:.2g} of the parameter "
             f"scale (limit {limit:g}) and their gradients agree to a cosine of "
             f"{lasting(cosine):.6f}, since epoch {since}: they can never part.",
             onset=since,

@@ -55,6 +55,7 @@ CLASS_SIGNALS = (
     "val_auroc",
     "val_scores_hist_pos",
     "class_gradient_share",
+    "logit_min",
     *CONFUSION.split("|"),
 )
 
@@ -103,10 +104,14 @@ class Confusion:
         return np.asarray(best, dtype=np.float64)
 
     @cached_property
+    def class_recall_upper(self) -> FloatArray:
+        """Clopper-Pearson upper bound of each class's recall, shape (n, C); 1 without samples."""
+        return clopper_pearson_upper(self.hits, self.true)
+
+    @cached_property
     def recall_upper(self) -> FloatArray:
         """Largest Clopper-Pearson upper bound of a minority class's recall, shape (n,)."""
-        kept = self.minority
-        upper = clopper_pearson_upper(self.hits[:, kept], self.true[:, kept])
+        upper = self.class_recall_upper[:, self.minority]
         known = ~np.isnan(self.total)
         return np.where(known, np.max(upper, axis=1, initial=-np.inf), np.nan)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-MARGINS_VERSION = "1.5"
+MARGINS_VERSION = "1.6"
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,12 @@ _TABLE = {
     "impossible_gain": Margin(
         100.0, "times the floor", "no log-density of a regression exceeds its floor a hundredfold"
     ),
+    "probability_slack": Margin(1e-3, "probability", "rounding of half precision"),
+    "twice_loss": Margin(0.06, "nats", "what a nearly one-hot output leaves open"),
+    "twice_accuracy": Margin(
+        0.85, "accuracy", "healthy classifiers this good have a far smaller loss"
+    ),
+    "still_share": Margin(0.02, "share of the floor", "a last third in which nothing moves"),
     "count_slack": Margin(0.05, "share", "a last batch that was dropped makes no contradiction"),
     # skill
     "skill_gain": Margin(0.02, "gain", "hard but healthy tasks end at a gain of 0.03 to 0.05"),
@@ -193,6 +199,8 @@ _TABLE = {
     "domination_ratio": Margin(10.0, "ratio of norms", "the smaller gradient hardly turns the sum"),
     "rank_share": Margin(0.1, "share of the rank at start", "nine of ten directions are gone"),
     "rank_least": Margin(1.5, "directions", "all features move along one line"),
+    "part_fallen": Margin(0.25, "share of the start", "a loss that fell so far has learnt"),
+    "lost_classes": Margin(0.25, "share of classes", "one rare class may be hopeless"),
     # whole sweeps
     "sweep_configs": Margin(5, "configurations", "fewer may all be wrong by chance"),
     "oscillation_gap": Margin(0.03, "accuracy", "AutoTrainer: a swing of three points"),

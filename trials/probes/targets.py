@@ -53,16 +53,18 @@ class LabelProbe:
 
 
 class LogitProbe:
-    """Adds up |dL/dlogit| by the true class of the samples, as backward passes through."""
+    """Adds up |dL/dlogit| by the true class as backward passes through, and sees their range."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self._sums: Tensor | None = None
+        self._ranges: list[Tensor] = []
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
         """Watch the logits of a batch, (n,), (n, 1) or (n, C), and their classes (n,)."""
         if not logits.requires_grad:
             return
+        self._ranges.append(_range_of(logits.detach()))
         labels = targets.detach().reshape(len(targets), -1)[:, 0].long()
         classes = max(2, logits.shape[1] if logits.dim() > 1 else 2)
 
@@ -75,11 +77,26 @@ class LogitProbe:
         logits.register_hook(hook)  # type: ignore[no-untyped-call]
 
     def finish(self) -> Signals:
-        """Shares by class since the last call; nothing if no gradient came."""
+        """Range of the logits and shares by class since the last call; nothing if none came."""
         sums, self._sums = self._sums, None
-        if sums is None or not float(sums.sum()) > 0.0:
-            return {}
-        return {"class_gradient_share": (sums / sums.sum()).tolist()}
+        ranges, self._ranges = self._ranges, []
+        signals: Signals = {}
+        if ranges:
+            low, high, apart = torch.stack(ranges).double().amax(dim=0).tolist()
+            signals |= {"logit_min": -low, "logit_max": high}
+            if not math.isnan(apart):
+                signals["logit_row_sum_deviation"] = apart
+        if sums is not None and float(sums.sum()) > 0.0:
+            signals["class_gradient_share"] = (sums / sums.sum()).tolist()
+        return signals
+
+
+def _range_of(logits: Tensor) -> Tensor:
+    """Greatest of -logit, of logit, and of |row sum - 1| (NaN for one column), shape (3,)."""
+    low, high = torch.aminmax(logits.float())
+    several = logits.dim() > 1 and logits.shape[1] > 1
+    apart = (logits.float().sum(dim=1) - 1.0).abs().max() if several else low * math.nan
+    return torch.stack([-low, high, apart])
 
 
 class ConflictProbe:

@@ -29,6 +29,13 @@ def planted(name):
     error, many, groups = [0.01] * 48, [1e4] * 48, [[1e-9, 1e-3, 1e-3]] * 48
     rare = {"val_confusion": [[1900, 0, 100, 0]] * 48}
     return {
+        "accumulated_gradient": {"uncleared_grad_share": [1.0] * 48},
+        "dead_part": {
+            "task_losses": [[0.5 - 0.01 * i, 0.7] for i in range(48)],
+            "task_floors": [[1.0, 0.7]] * 48,
+        },
+        "double_activation": {"logit_min": [0.0] * 48, "logit_max": [1.0] * 48},
+        "impossible_loss": {"val_loss": [-0.5 - 0.01 * i for i in range(48)]},
         "accuracy_paradox": {"val_confusion": [[9500, 0, 500, 0]] * 48},
         "catastrophic_forgetting": {
             "encoder_reference_skill": [0.8] * 8 + [0.3] * 40,

@@ -251,3 +251,20 @@ def test_compiled_models_and_mixed_precision_are_watched_as_well():
     assert probe.groups == ("body", "neck", "head")
     assert first["dead_unit_share"][0] < 1.0
     assert math.isfinite(first["grad_norm_max"])
+
+
+def test_the_range_of_what_enters_the_loss_is_seen():
+    model = nn.Linear(3, 4)
+    probe = Probe(nn.Sequential(model))
+    targets = torch.tensor([0, 1, 2, 3, 0])
+    for squashed in (False, True):
+        out = model(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)))
+        out = out.softmax(dim=1) if squashed else out - 3.0
+        probe.before(logits=out, targets=targets)
+        loss = nn.functional.cross_entropy(out, targets)
+        loss.backward()
+        probe.step(loss)
+        signals = probe.evaluation()
+        assert signals["logit_min"] == pytest.approx(float(out.detach().min()))
+        assert signals["logit_max"] == pytest.approx(float(out.detach().max()))
+        assert (signals["logit_row_sum_deviation"] < 1e-6) == squashed
