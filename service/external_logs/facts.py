@@ -21,6 +21,8 @@ from sickbay.trials.history import facts_from_json, facts_to_json
 from sickbay.trials.logs.facts import CROSS_ENTROPY, entropy
 
 CLASSES = frozenset({TaskKind.BINARY, TaskKind.MULTICLASS})
+FAR_BELOW = 0.25  # of the floor: no untrained model begins there
+HARDLY = 0.5  # of the first loss
 RANKING = ("val_auroc", "val_auprc", "val_mcc", "val_scores_hist_pos", "val_recall")
 
 
@@ -68,6 +70,13 @@ def facts_of(own: TaskFacts, options: LogOptions, rows: Sequence[Row]) -> Known:
     }
     losses = {"val_loss", "train_loss"} & signals
     assumed = bool(classes) and not {"val_loss", "train_loss"} & floors.keys() and bool(losses)
+    if assumed and _other_loss(rows, entropy(classes)):
+        assumed = False
+        assumptions.append(
+            f"the loss begins far below {entropy(classes):.4f}, which a constant predictor has in "
+            "plain cross-entropy, and hardly falls: it is another loss (focal, weighted), whose "
+            "floor is unknown: --floor NUMBER"
+        )
     if assumed:
         floors["val_loss"] = entropy(classes)
         assumptions.append(
@@ -147,6 +156,16 @@ def _kind(
         assumptions.append("weights of a mixture were logged: taken as a density (--task says)")
         return TaskKind.DENSITY
     return kind
+
+
+def _other_loss(rows: Sequence[Row], floor: float) -> bool:
+    """Whether the losses begin so far below a floor, and fall so little, that it is not theirs."""
+    for signal in ("train_loss", "val_loss"):
+        values = [v for row in rows if isinstance(v := row.signals.get(signal), float)]
+        known = [value for value in values if math.isfinite(value)]
+        if len(known) > 1 and known[0] < FAR_BELOW * floor and known[-1] > HARDLY * known[0]:
+            return True
+    return False
 
 
 def _validation_classes(rows: Sequence[Row], assumptions: list[str]) -> tuple[int, ...]:

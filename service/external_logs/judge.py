@@ -27,15 +27,15 @@ from sickbay.service.external_logs.verdict import (
     coverage_of,
     in_log_terms,
     with_log_findings,
+    with_lost_parts,
     without_belief,
 )
-from sickbay.trials.contract import Row, TaskFacts
+from sickbay.trials.contract import Row
 from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import Diagnosis, diagnose
 from sickbay.trials.history import History
 from sickbay.trials.log_files.files import read_raw
 from sickbay.trials.log_files.folders import Source, find_logs
-from sickbay.trials.logs.derived import completed
 from sickbay.trials.logs.evaluations import Evaluations, Place
 from sickbay.trials.logs.log import ExternalLog, LogError
 from sickbay.trials.logs.reading import read_records
@@ -137,14 +137,14 @@ def _judge(log: ExternalLog, options: LogOptions, detectors: Sequence[Detector])
     matched, made = read.matched, read.made
     if not (set(matched.taken) - {"val_n"} or matched.losses or matched.gradients):
         raise LogError(_nothing_recognised(log, read.names))
-    rows, known, derived = _with_facts(made.rows, own_facts, options)
+    rows, known = with_training_floor(made.rows, facts_of(own_facts, options, made.rows))
     present = {name for row in rows for name in row.signals}
     idle = [*unused(options, present), *_idle_epochs(options, made)]
     history = _history(rows, known, options, made)
     diagnosis = diagnose(history, detectors)
     if known.assumed_floor:
         diagnosis = without_belief(diagnosis, history, detectors)
-    diagnosis, onset = in_log_terms(diagnosis, made)
+    diagnosis, onset = in_log_terms(with_lost_parts(diagnosis, history), made)
     found = log_findings(read.records, read.used, known.facts.floors)
     diagnosis, onset = with_log_findings(
         diagnosis, onset, found, first_broken(read.records, read.used)
@@ -156,7 +156,7 @@ def _judge(log: ExternalLog, options: LogOptions, detectors: Sequence[Detector])
         diagnosis=diagnosis,
         coverage=coverage_of(diagnosis, detectors),
         onset=onset,
-        remarks=(*log.remarks, *read.remarks, *derived, *idle),
+        remarks=(*log.remarks, *read.remarks, *idle),
         assumptions=known.assumptions,
     )
 
@@ -169,16 +169,6 @@ def signal_names(detectors: Sequence[Detector]) -> set[str]:
         for entry in (*detector.signals, *detector.optional_signals)
         for name in entry.split("|")
     }
-
-
-def _with_facts(
-    rows: Sequence[Row], own: TaskFacts, options: LogOptions
-) -> tuple[tuple[Row, ...], Known, tuple[str, ...]]:
-    """The rows with all that follows from them, and the facts that follow from those."""
-    first = facts_of(own, options, rows)
-    made, derived = completed(rows, first.facts)
-    rows, known = with_training_floor(made, facts_of(own, options, made))
-    return tuple(rows), known, derived
 
 
 def _history(rows: Sequence[Row], known: Known, options: LogOptions, made: Evaluations) -> History:

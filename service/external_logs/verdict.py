@@ -11,15 +11,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sickbay.service.external_logs.log_findings import LogFinding
-from sickbay.trials.contract import FindingState, Health, Severity
+from sickbay.trials.contract import Finding, FindingState, Health, Label, Severity
 from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import Diagnosis, diagnose
+from sickbay.trials.evidence.classes import ranking
+from sickbay.trials.evidence.skill import epoch_at, lasting
 from sickbay.trials.evidence.statistics import wilson_bounds
+from sickbay.trials.evidence.thresholds import margin
 from sickbay.trials.history import History
 from sickbay.trials.logs.evaluations import Evaluations, Place
 
 EPOCH_WORDS = re.compile(r"\bepoch (\d+)\b")
 NON_FINITE = "non_finite"
+CHANCE = "chance_level_ranking"
+# Warnings of a part that does no work any more. In a sweep the harm is measured beside them; a
+# log seldom holds it, and that the part was logged says that it was meant to work.
+PARTS_LOST = ("mixture_collapse", "weight_map_attenuation")
+FEW_LOOKS = 2  # a log with no more rankings than this was not watched: they are its result
 
 
 @dataclass(frozen=True)
@@ -53,21 +61,70 @@ def with_log_findings(
     finding of the records decides where the detectors found nothing fatal.
     """
     label = diagnosis.label
-    findings = diagnosis.findings + tuple(one.finding for one in found)
+    made = Diagnosis(label, diagnosis.findings + tuple(one.finding for one in found))
     fatal = next((one for one in found if one.finding.severity is Severity.FATAL), None)
     if label.pathology == NON_FINITE and broken is not None:
         name, onset = broken
-        label = replace(label, reason=f"{label.reason} First seen in {name!r}, at {onset}.")
-    elif label.health is not Health.PATHOLOGICAL and fatal is not None:
-        onset = fatal.place
-        label = replace(
-            label,
-            health=Health.PATHOLOGICAL,
-            pathology=fatal.finding.detector,
-            reason=f"{fatal.finding.reason} It began at {onset}.",
-            remedy=fatal.finding.remedy,
-        )
-    return Diagnosis(label, findings), onset
+        reason = f"{label.reason} First seen in {name!r}, at {onset}."
+        return replace(made, label=replace(label, reason=reason)), onset
+    if label.health is Health.PATHOLOGICAL or fatal is None:
+        return made, onset
+    finding = replace(fatal.finding, reason=f"{fatal.finding.reason} It began at {fatal.place}.")
+    return replace(made, label=_decided(label, finding)), fatal.place
+
+
+def with_lost_parts(diagnosis: Diagnosis, history: History) -> Diagnosis:
+    """The diagnosis, decided by what a bare table of results shows where nothing else decides.
+
+    A mixture of which one component lives, a map that keeps no weight, a result whose one AUROC is
+    provably near one half.
+    """
+    if diagnosis.label.health is Health.PATHOLOGICAL or not history.finished:
+        return diagnosis
+    lost = [
+        finding
+        for finding in diagnosis.findings
+        if finding.detector in PARTS_LOST and finding.state is FindingState.FIRED
+    ]
+    one = lost[0] if lost else _one_ranking(history, diagnosis.findings)
+    return diagnosis if one is None else replace(diagnosis, label=_decided(diagnosis.label, one))
+
+
+def _decided(label: Label, finding: Finding) -> Label:
+    return replace(
+        label,
+        health=Health.PATHOLOGICAL,
+        pathology=finding.detector,
+        onset_epoch=finding.onset_epoch,
+        reason=finding.reason,
+        remedy=finding.remedy,
+    )
+
+
+def _one_ranking(history: History, findings: Sequence[Finding]) -> Finding | None:
+    """A worthless ranking that was measured once or twice: the detector asks for three in a row."""
+    looks = history.recorded("val_auroc")
+    found = ranking(history)
+    if found is None or not 0 < looks.sum() <= FEW_LOOKS:
+        return None
+    near, ratio = lasting(found.near), lasting(found.precision_ratio)
+    limit = 0.5 + margin("ranking_margin")
+    few = lasting(found.positives) < margin("ranking_positives")
+    if few or not near <= limit or ratio > margin("ranking_precision"):
+        return None
+    asked = next(one for one in findings if one.detector == CHANCE)
+    where = int(np.flatnonzero(looks)[-1])
+    return replace(
+        asked,
+        state=FindingState.FIRED,
+        reason=f"The AUROC is {lasting(found.auroc):.3f}, at most {near:.3f} (limit {limit:g}) "
+        f"with {lasting(found.positives):.0f} positives: the scores rank no better than chance.",
+        onset_epoch=epoch_at(history, where),
+        statistic=near,
+        threshold=limit,
+        remedy="Check that labels belong to their inputs, that features reach the head, and that "
+        "the loss uses the labels.",
+    )
 
 
 def _in_places(text: str, made: Evaluations) -> str:

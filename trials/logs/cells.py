@@ -27,7 +27,7 @@ def number(value: Any) -> float | None:
         try:
             return float(value)
         except OverflowError:  # an integer of hundreds of digits
-            return math.copysign(math.inf, value)
+            return math.inf if value > 0 else -math.inf
     return _text_number(value) if isinstance(value, str) else None
 
 

@@ -1,20 +1,15 @@
-"""What follows from a log's numbers: a loss from its terms, confusion tables from rates.
-
-Record by record (`prepared`), where only finiteness counts or a term is missing; row by row
-(`completed`), where the task's facts are needed.
-"""
+"""What follows from a log's numbers: a loss from its terms or from a perplexity; filled gaps."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from sickbay.trials.contract import Row, SignalValue, TaskFacts
+from sickbay.trials.contract import Row, SignalValue
 from sickbay.trials.logs.evaluations import finite
 from sickbay.trials.logs.log import Record
 from sickbay.trials.logs.signal_names import Matched
 
-COUNTS = ("val_tn", "val_fp", "val_fn", "val_tp")  # the order of `val_confusion`
-WORKING = ("train_error_rate", "val_error_rate", "train_perplexity", "val_perplexity", *COUNTS)
+WORKING = ("train_error_rate", "val_error_rate", "train_perplexity", "val_perplexity")
 
 
 def prepared(
@@ -51,8 +46,8 @@ def prepared(
     return _without_first_zeros(made, matched, remarks), matched, tuple(remarks)
 
 
-def completed(rows: Sequence[Row], facts: TaskFacts) -> tuple[list[Row], tuple[str, ...]]:
-    """Rows with what other signals imply: accuracies, losses and confusion tables."""
+def completed(rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
+    """Rows with the accuracies and losses that error rates and perplexities imply."""
     remarks: dict[str, None] = {}
     made = []
     for row in rows:
@@ -60,9 +55,6 @@ def completed(rows: Sequence[Row], facts: TaskFacts) -> tuple[list[Row], tuple[s
         for split in ("train", "val"):
             _from_error_rate(signals, split)
             _from_perplexity(signals, split, remarks)
-        if "val_confusion" not in signals:
-            table = _from_counts(signals) or _from_rates(signals, facts, remarks)
-            signals |= {} if table is None else {"val_confusion": table}
         kept = {name: value for name, value in signals.items() if name not in WORKING}
         made.append(Row(row.epoch, row.step, kept))
     return made, tuple(remarks)
@@ -139,51 +131,3 @@ def _from_perplexity(signals: dict[str, SignalValue], split: str, remarks: dict[
     if isinstance(value, float) and f"{split}_loss" not in signals:
         signals[f"{split}_loss"] = math.log(value) if value > 0.0 else math.nan
         remarks[f"{split}_loss is the logarithm of the perplexity"] = None
-
-
-def _from_counts(signals: Mapping[str, SignalValue]) -> list[float] | None:
-    values = [signals.get(name) for name in COUNTS]
-    known = [value for value in values if isinstance(value, float)]
-    return known if len(known) == len(COUNTS) else None
-
-
-def _from_rates(
-    signals: Mapping[str, SignalValue],
-    facts: TaskFacts,
-    remarks: dict[str, None],
-) -> list[float] | None:
-    """Two classes' table from recall and accuracy (or precision), class counts and n.
-
-    tp = recall P, fp = tp (1 / precision - 1), or fp = N - (accuracy n - tp), with P and N the
-    positives and negatives among the n validation samples.
-    """
-    recall = signals.get("val_recall")
-    n = signals.get("val_n", facts.n.get("val"))
-    if len(facts.class_counts) != 2 or not isinstance(recall, float) or not n:
-        return None
-    assert isinstance(n, float | int)
-    positives = round(n * facts.class_counts[1] / sum(facts.class_counts))
-    negatives = n - positives
-    hits = recall * positives
-    accuracy, precision = signals.get("val_accuracy"), signals.get("val_precision")
-    if isinstance(accuracy, float):
-        false_alarms = negatives - (accuracy * n - hits)
-    elif isinstance(precision, float) and precision > 0.0:
-        false_alarms = hits * (1.0 / precision - 1.0)
-    elif hits == 0.0 and isinstance(precision, float):
-        false_alarms = 0.0
-    else:
-        return None
-    if not all(map(math.isfinite, (hits, false_alarms))):
-        return None
-    remarks[
-        f"the confusion table follows from recall, accuracy or precision, and {positives} "
-        f"positives among {n:g} validation samples (the training classes' shares)"
-    ] = None
-    alarms = min(max(round(false_alarms), 0), negatives)
-    return [
-        float(negatives - alarms),
-        float(alarms),
-        float(positives - round(hits)),
-        float(round(hits)),
-    ]

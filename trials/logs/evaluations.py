@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from sickbay.trials.contract import Row, SignalValue
 from sickbay.trials.logs.log import Number, Record
 from sickbay.trials.logs.records import merged
-from sickbay.trials.logs.signal_names import SHARES, Matched
+from sickbay.trials.logs.signal_names import SHARES, SIGNALS, Matched
 
 MOST_ROWS = 500  # evaluations of a log that marks none: more tell a detector nothing new
 MOST_COUNTED = 2.0**53  # beyond, a float is no exact count
 FEWEST_EPOCHS = 3  # with fewer whole epochs, and several records in each, an epoch is too coarse
 FEWEST_VALIDATIONS = 5  # with fewer, validation is too rare to mark the evaluations
+SCALARS = frozenset(SIGNALS.values()) - {"val_confusion", "mixture_weights"}
 PER_STEP = ("train_loss", "train_accuracy", "grad_norm")
 
 
@@ -171,6 +172,8 @@ def _closed_by(validation: set[str], records: Sequence[Record]) -> list[tuple[in
 
 
 def _summed_up(signal: str, values: Sequence[Number], scale: float) -> dict[str, SignalValue]:
+    if signal in SCALARS:  # a list of the batches' losses is their mean
+        values = [entry for value in values for entry in _entries(value)]
     if any(isinstance(value, tuple) for value in values):
         last = values[-1]
         return {signal: list(last) if isinstance(last, tuple) else last}
@@ -191,6 +194,10 @@ def _summed_up(signal: str, values: Sequence[Number], scale: float) -> dict[str,
         "train_loss_se": math.sqrt(spread / len(numbers)) if not broken else float("nan"),
         "nonfinite_loss_steps": float(broken),
     }
+
+
+def _entries(value: Number) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _not_finite(
@@ -225,7 +232,7 @@ def finite(record: Record, names: Iterable[str]) -> bool:
     """Whether every number that a record has under these names is finite."""
     for name in names:
         value = record.get(name, 0.0)
-        if not all(map(math.isfinite, value if isinstance(value, tuple) else (value,))):
+        if not all(map(math.isfinite, _entries(value))):
             return False
     return True
 

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sickbay.trials.logs.derived import prepared
+from sickbay.trials.logs.derived import completed, prepared
 from sickbay.trials.logs.evaluations import Evaluations, evaluations_of
 from sickbay.trials.logs.log import Record
 from sickbay.trials.logs.records import with_vectors
@@ -50,8 +50,10 @@ def read_records(
     matched = match_names(names, mapping, signals, counts)
     kept, used, notes = prepared(vectors, matched)
     made = evaluations_of(kept, used, growing=growing)
+    rows, more = completed(made.rows)
+    made = replace(made, rows=tuple(rows))
     folded = [f"{n} columns {base!r}_0, _1, … are one vector" for base, n in lengths.items()]
-    remarks = (*matched.remarks, *folded, *notes, *made.remarks)
+    remarks = (*matched.remarks, *folded, *notes, *made.remarks, *more)
     return Reading(names, matched, tuple(kept), used, made, remarks)
 
 

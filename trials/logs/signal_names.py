@@ -349,12 +349,15 @@ def _validation_if_unnamed(names: tuple[str, ...]) -> frozenset[str]:
 
     fastai and the Trainer's table write `train_loss, valid_loss, accuracy`: its accuracy is
     validation's. Keras' `loss, acc, val_loss, val_acc` names every validation column: its `acc` is
-    training's. A lone `auc` is validation's.
+    training's. A lone `auc` or `recall` is validation's, and so is an accuracy beside it.
     """
     splits = {split_of(name) for name in names if is_loss(name)}
     named = {"train", "val"} <= splits or {"train", "test"} <= splits
     measures = frozenset(MEASURES) - {"loss", "grad_norm"} if named else VALIDATION_MEASURES
-    return measures - {_measured(name) for name in names if split_of(name) == "val"}
+    measures -= {_measured(name) for name in names if split_of(name) == "val"}
+    unnamed = {_measured(name) for name in names if split_of(name) is None}
+    validated = {_measured(name) for name in names if split_of(name) == "val"}
+    return measures | ({"accuracy"} - validated if unnamed & measures else set())
 
 
 def _measured(name: str) -> str | None:
