@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 GAPS = frozenset({"", "-", "--", "none", "null", "n/a", "na", "no log", "nil", "not logged"})
@@ -29,6 +30,14 @@ def number(value: Any) -> float | None:
         except OverflowError:  # an integer of hundreds of digits
             return math.inf if value > 0 else -math.inf
     return _text_number(value) if isinstance(value, str) else None
+
+
+def total(values: Sequence[float]) -> float:
+    """The sum, rounded once; NaN and infinity as they add up, infinity where it overflows."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):  # too large, or infinities of both signs
+        return sum(values)
 
 
 def _text_number(value: str) -> float | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sickbay.trials.contract import Row, SignalValue
+from sickbay.trials.logs.cells import total
 from sickbay.trials.logs.evaluations import finite
 from sickbay.trials.logs.log import Record
 from sickbay.trials.logs.signal_names import Matched
@@ -37,7 +38,7 @@ def prepared(
         return made, replace(matched, taken=taken, parts={"train_loss": ()}), tuple(remarks)
     for record in kept:
         sums = {
-            signal: math.fsum(values) if finite(record, names) else math.nan
+            signal: total(values) if finite(record, names) else math.nan
             for signal, names in matched.parts.items()
             if (values := [v for n in names if isinstance(v := record.get(n), float)])
             and len(values) == len(names)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sickbay.trials.contract import Row, SignalValue
+from sickbay.trials.logs.cells import total
 from sickbay.trials.logs.log import Number, Record
 from sickbay.trials.logs.records import merged
 from sickbay.trials.logs.signal_names import SHARES, SIGNALS, Matched
@@ -184,14 +185,14 @@ def _summed_up(signal: str, values: Sequence[Number], scale: float) -> dict[str,
         return {"grad_norm_p50": at[0], "grad_norm_p90": at[1], "grad_norm_max": ordered[-1]}
     if signal not in PER_STEP or len(numbers) == 1:
         return {signal: numbers[-1]}
-    mean = math.fsum(numbers) / len(numbers) if all(map(math.isfinite, numbers)) else sum(numbers)
+    mean = total(numbers) / len(numbers)
     if signal != "train_loss":
         return {signal: mean}
-    spread = sum((value - mean) ** 2 for value in numbers) / (len(numbers) - 1)
+    spread = math.hypot(*(value - mean for value in numbers)) / math.sqrt(len(numbers) - 1)
     broken = sum(not math.isfinite(value) for value in numbers)
     return {
         "train_loss": mean,
-        "train_loss_se": math.sqrt(spread / len(numbers)) if not broken else float("nan"),
+        "train_loss_se": spread / math.sqrt(len(numbers)) if not broken else float("nan"),
         "nonfinite_loss_steps": float(broken),
     }
 
