@@ -26,8 +26,8 @@ from sickbay.service.external_logs.verdict import (
     Coverage,
     coverage_of,
     in_log_terms,
+    with_detectors_word,
     with_log_findings,
-    with_lost_parts,
     without_belief,
 )
 from sickbay.trials.contract import Row
@@ -144,7 +144,7 @@ def _judge(log: ExternalLog, options: LogOptions, detectors: Sequence[Detector])
     diagnosis = diagnose(history, detectors)
     if known.assumed_floor:
         diagnosis = without_belief(diagnosis, history, detectors)
-    diagnosis, onset = in_log_terms(with_lost_parts(diagnosis, history), made)
+    diagnosis, onset = in_log_terms(with_detectors_word(diagnosis, history), made)
     found = log_findings(read.records, read.used, known.facts.floors)
     diagnosis, onset = with_log_findings(
         diagnosis, onset, found, first_broken(read.records, read.used)
@@ -212,7 +212,7 @@ def as_plain(judgement: Judgement) -> dict[str, Any]:
         "onset_epoch": onset_number(judgement.onset),
         "onset": None if judgement.onset is None else str(judgement.onset),
         "onset_step": None if judgement.onset is None else judgement.onset.step,
-        "confidence": confidence(judgement.diagnosis),
+        "confidence": label.confidence,
         "reason": label.reason,
         "remedy": label.remedy,
         "contributing": list(label.contributing),
@@ -249,13 +249,6 @@ def onset_number(place: Place | None) -> float | None:
     value = place.epoch if place.epoch is not None else place.step
     value = float(place.record) if value is None else value
     return int(value) if value == int(value) else value
-
-
-def confidence(diagnosis: Diagnosis) -> float | None:
-    """The probability with which the label stands: that of the finding which gave it."""
-    cause = diagnosis.label.pathology
-    found = (f for f in diagnosis.findings if f.detector == cause and f.confidence is not None)
-    return next((finding.confidence for finding in found), None)
 
 
 def verdict_words(judgement: Judgement) -> str:

@@ -13,10 +13,12 @@ import numpy as np
 from sickbay.service.external_logs.log_findings import LogFinding
 from sickbay.trials.contract import Finding, FindingState, Health, Label, Severity
 from sickbay.trials.detector import Detector
+from sickbay.trials.diagnosis.cause_graph import is_fatal
 from sickbay.trials.diagnosis.diagnose import Diagnosis, diagnose
+from sickbay.trials.diagnosis.judge import HARD_CONFIDENCE
+from sickbay.trials.diagnosis.judge_statistics import accuracy_lower, knows_chance
 from sickbay.trials.evidence.classes import ranking
 from sickbay.trials.evidence.skill import epoch_at, lasting
-from sickbay.trials.evidence.statistics import wilson_bounds
 from sickbay.trials.evidence.thresholds import margin
 from sickbay.trials.history import History
 from sickbay.trials.logs.evaluations import Evaluations, Place
@@ -27,6 +29,8 @@ CHANCE = "chance_level_ranking"
 # Warnings of a part that does no work any more. In a sweep the harm is measured beside them; a
 # log seldom holds it, and that the part was logged says that it was meant to work.
 PARTS_LOST = ("mixture_collapse", "weight_map_attenuation")
+# Fatal findings that the judge does not weigh: of classes, where a log has no validation loss.
+OF_CLASSES = ("majority_class_collapse", CHANCE)
 FEW_LOOKS = 2  # a log with no more rankings than this was not watched: they are its result
 
 
@@ -73,18 +77,21 @@ def with_log_findings(
     return replace(made, label=_decided(label, finding)), fatal.place
 
 
-def with_lost_parts(diagnosis: Diagnosis, history: History) -> Diagnosis:
-    """The diagnosis, decided by what a bare table of results shows where nothing else decides.
+def with_detectors_word(diagnosis: Diagnosis, history: History) -> Diagnosis:
+    """The diagnosis, decided by a detector where the judge has too little to weigh.
 
-    A mixture of which one component lives, a map that keeps no weight, a result whose one AUROC is
-    provably near one half.
+    Where nothing tells what chance would reach, a fatal finding decides: the judge, which compares
+    with chance, abstains. So do findings that few logs can prove harm for: a mixture of which one
+    component lives, a map that keeps no weight, a lone AUROC that is provably near one half.
     """
     if diagnosis.label.health is Health.PATHOLOGICAL or not history.finished:
         return diagnosis
+    unweighed = diagnosis.label.health is Health.INCONCLUSIVE and not knows_chance(history)
     lost = [
         finding
         for finding in diagnosis.findings
-        if finding.detector in PARTS_LOST and finding.state is FindingState.FIRED
+        if (finding.detector in PARTS_LOST and finding.state is FindingState.FIRED)
+        or (is_fatal(finding) and (unweighed or finding.detector in OF_CLASSES))
     ]
     one = lost[0] if lost else _one_ranking(history, diagnosis.findings)
     return diagnosis if one is None else replace(diagnosis, label=_decided(diagnosis.label, one))
@@ -98,6 +105,7 @@ def _decided(label: Label, finding: Finding) -> Label:
         onset_epoch=finding.onset_epoch,
         reason=finding.reason,
         remedy=finding.remedy,
+        confidence=HARD_CONFIDENCE if finding.confidence is None else finding.confidence,
     )
 
 
@@ -141,7 +149,8 @@ def without_belief(
     A focal or otherwise weighted loss lies far below the plain entropy without any skill at all.
     """
     label, facts = diagnosis.label, history.facts
-    if label.health is not Health.HEALTHY or _accuracy_proves(history):
+    accuracy, majority = accuracy_lower(history)
+    if label.health is not Health.HEALTHY or accuracy > majority:
         return diagnosis
     unassumed = replace(facts, floors={k: v for k, v in facts.floors.items() if k != "val_loss"})
     without = History(history.rows(), unassumed, history.epochs_planned, finished=history.finished)
@@ -151,17 +160,9 @@ def without_belief(
         "Skill is not proven: the floor of the loss is only assumed. --floor cross_entropy (or its "
         f"number) settles it. With the assumed one: {label.reason}"
     )
-    return replace(diagnosis, label=replace(label, health=Health.INCONCLUSIVE, reason=reason))
-
-
-def _accuracy_proves(history: History) -> bool:
-    """Whether the last three accuracies are provably over the share of the largest class."""
-    counts, n = history.facts.class_counts, history.facts.n.get("val")
-    last = history.column("val_accuracy")[-3:]
-    if not n or not counts or not len(last) or not np.isfinite(last).all():
-        return False
-    lower, _ = wilson_bounds(np.round(last.min() * n), n)
-    return bool(lower > max(counts) / sum(counts))
+    return replace(
+        diagnosis, label=replace(label, health=Health.INCONCLUSIVE, reason=reason, confidence=None)
+    )
 
 
 def coverage_of(diagnosis: Diagnosis, detectors: Sequence[Detector]) -> Coverage:

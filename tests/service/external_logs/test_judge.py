@@ -107,20 +107,6 @@ def test_an_assumed_floor_alone_never_makes_a_run_healthy(tmp_path):
     assert "Skill is not proven" in label.reason
 
 
-def test_without_belief_an_accuracy_over_the_majority_counts_as_proof(tmp_path):
-    from sickbay.service.external_logs.verdict import _accuracy_proves
-    from sickbay.trials.contract import Row, TaskFacts
-    from sickbay.trials.history import History
-
-    def history(accuracy, n):
-        rows = [Row(e, e, {"val_accuracy": accuracy}) for e in range(1, 5)]
-        return History(rows, TaskFacts(class_counts=(90, 10), n={"val": n}), 4)
-
-    assert _accuracy_proves(history(0.95, 1000))
-    assert not _accuracy_proves(history(0.91, 100))
-    assert not _accuracy_proves(history(0.90, 1000))
-
-
 def test_entropy_is_the_best_constants_cross_entropy():
     p = 0.1
     assert entropy((90, 10)) == pytest.approx(-p * math.log(p) - 0.9 * math.log(0.9))
