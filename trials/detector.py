@@ -243,7 +243,7 @@ def clear(
 def insufficient(
     reason: str, *, statistic: float | None = None, threshold: float | None = None
 ) -> RuleResult:
-    """Say that nothing can be said yet; the reason tells what more it takes."""
+    """Say that the evidence is not enough yet; the reason says what is missing."""
     return RuleResult(
         FindingState.INSUFFICIENT_EVIDENCE, reason, statistic=statistic, threshold=threshold
     )
@@ -255,23 +255,28 @@ def more_evaluations(history: History, needed: int) -> RuleResult | None:
     if lacking <= 0:
         return None
     return insufficient(
-        f"It needs {needed} evaluations and there are {len(history)}: {lacking} more.",
+        f"It needs {needed} evaluations; there are {len(history)}, so {lacking} more.",
         statistic=float(len(history)),
         threshold=float(needed),
     )
 
 
+# the fact that most detectors of skill must know, by its name in facts, flags and log settings
+BEST_CONSTANT = (
+    "the loss of the best constant predictor (state it as the floor of `val_loss`, for instance "
+    "`--floor`)"
+)
+
+
 def missing(*names: str) -> RuleResult:
     """Say that these signals were never recorded as numbers."""
     words = [" or ".join(f"`{part}`" for part in name.split("|")) for name in names]
-    return RuleResult(
-        FindingState.MISSING_SIGNAL, f"The history has no numbers for {', '.join(words)}."
-    )
+    return RuleResult(FindingState.MISSING_SIGNAL, f"Not recorded as numbers: {', '.join(words)}.")
 
 
 def missing_fact(what: str) -> RuleResult:
-    """Say that the task's facts leave something open that the detector must know."""
-    return RuleResult(FindingState.MISSING_SIGNAL, f"The task's facts do not tell {what}.")
+    """Say which fact of the task the detector must know, and how to state it."""
+    return RuleResult(FindingState.MISSING_SIGNAL, f"Unknown: {what}.")
 
 
 def not_applicable(reason: str) -> RuleResult:

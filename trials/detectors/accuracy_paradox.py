@@ -77,8 +77,8 @@ def detect(history: History) -> RuleResult:
         return short
     if right >= high and relation <= limit:
         return insufficient(
-            f"{words}, but it may be {bound:.3f}: it takes about {(bound / limit) ** 2:.1f} times "
-            f"the {lasting(rare):.0f} minority samples.",
+            f"{words}, but it may be {bound:.3f}: about {(bound / limit) ** 2:.1f} times "
+            f"the {lasting(rare):.0f} minority samples would settle it.",
             statistic=bound,
             threshold=limit,
         )

@@ -184,7 +184,7 @@ def _kept(words: str, drop: float, lower: float, limit: float) -> RuleResult:
     if drop > limit:
         return insufficient(
             f"{words}, lower by {drop:.3f}, of which {max(lower, 0.0):.3f} is proven (limit "
-            f"{limit:.3f}): it takes more reference samples, or more evaluations.",
+            f"{limit:.3f}): more reference samples or evaluations would settle it.",
             statistic=lower,
             threshold=limit,
         )

@@ -20,7 +20,7 @@ from sickbay.trials.evidence.classes import (
     no_classes,
     ranking,
 )
-from sickbay.trials.evidence.skill import epoch_at, lasting
+from sickbay.trials.evidence.skill import epoch_at, lasting, skill_may_come, stands_still
 from sickbay.trials.evidence.statistics import persistent
 from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
@@ -28,7 +28,7 @@ from sickbay.trials.history import History
 
 @detector(
     name="chance_level_ranking",
-    version="1.2",
+    version="2.0",
     title="Ranking at chance level",
     severity=Severity.FATAL,
     online=True,
@@ -44,11 +44,12 @@ from sickbay.trials.history import History
     rule="The upper bound of the AUROC is at most 0.60 and that of the average precision at most "
     "1.5 times the base rate, three times in a row; or the AUROC is provably under one half "
     "(inverted ranking). Clear if its lower bound is over one half. A running trial needs 50 "
-    "positives, and neither a rising AUROC nor a falling validation loss.",
+    "positives, half of its plan (or parameters that stand still), and neither a rising AUROC nor "
+    "a falling training or validation loss.",
     formula="A + 1.645 SE <= 0.60 and AP + 1.645 SE <= 1.5 base rate, k = 3; clear: A - z SE > 0.5 "
     "with alpha spent over the looks",
     source="DeLong 1988, Hanley and McNeil 1982. An equivalence test: with a margin of 0.10 a "
-    "worthless ranking is told in 45 % of runs with 20 positives, 75 % with 50, 95 % with 100.",
+    "worthless ranking is found in 45 % of runs with 20 positives, 75 % with 50, 95 % with 100.",
     remedy="Check that labels belong to their inputs, that features reach the head, and that the "
     "loss uses the labels.",
     false_alarms="Few positives: then it says how many it takes. A ranking that is good for one "
@@ -61,6 +62,7 @@ from sickbay.trials.history import History
         "persistence",
         "hysteresis",
         "online_evaluations",
+        "jump_share",
     ),
 )
 def detect(history: History) -> RuleResult:
@@ -68,8 +70,8 @@ def detect(history: History) -> RuleResult:
     found = ranking(history)
     if found is None or np.isnan(found.near).all():
         return insufficient(
-            "The standard error of the AUROC is not known: it takes `val_auroc_se`, or the counts "
-            "of the classes in `val_confusion`."
+            "The standard error of the AUROC is unknown: record `val_auroc_se`, or the counts "
+            "of the classes (`val_confusion`)."
         )
     inverted = persistent(found.upper < 0.5, found.upper >= 0.5, k=whole("persistence"))
     index = chance_since(history) if inverted is None else inverted
@@ -91,7 +93,12 @@ def detect(history: History) -> RuleResult:
         limit, upper = 0.5, lasting(found.upper)
         reason = f"The AUROC {value:.3f} is under one half (inverted_ranking), since epoch {since}"
         remedy = "The classes, or the sign of the score, are swapped: look at the label encoding."
-    again = classes_may_recover(history, found.auroc) or _few(history, found)
+    again = (
+        _early(history)
+        or classes_may_recover(history, found.auroc)
+        or skill_may_come(history, history.column("train_loss"))
+        or _few(history, found)
+    )
     if again:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=upper, threshold=limit)
     return fired(
@@ -104,8 +111,18 @@ def detect(history: History) -> RuleResult:
     )
 
 
+def _early(history: History) -> str | None:
+    """Why a running trial is not judged yet: a ranking may jump after a long plateau."""
+    share = margin("jump_share")
+    if history.finished or stands_still(history):
+        return None
+    if history.epochs[-1] >= share * history.epochs_planned:
+        return None
+    return f"a ranking may jump late: a running trial has {share:.0%} of its plan"
+
+
 def _few(history: History, found: Ranking) -> str | None:
-    """Why a running trial is not judged yet: positives are too few, or nobody counted them."""
+    """Why a running trial is not judged yet: positives are too few or unknown."""
     positives = lasting(found.positives)
     if history.finished or positives >= margin("ranking_positives"):
         return None
@@ -131,8 +148,8 @@ def _open(found: Ranking) -> RuleResult:
     distance = max(abs(value - (0.5 if value > limit else limit)), 1e-3)
     times = min(((near - lower) / 2.0 / distance) ** 2, 1e6)
     return insufficient(
-        f"The AUROC lies between {lower:.3f} and {near:.3f}: it takes about {max(times, 1.1):.1f} "
-        f"times the {lasting(found.positives):.0f} positives.",
+        f"The AUROC lies between {lower:.3f} and {near:.3f}: about {max(times, 1.1):.1f} times "
+        f"the {lasting(found.positives):.0f} positives would settle it.",
         statistic=near,
         threshold=limit,
     )

@@ -40,7 +40,7 @@ from sickbay.trials.history import History
     source="TheDeepChecker's output variance coefficient of 1e-3.",
     remedy="Look for a net that trains only its last bias, dead layers, or inputs and targets of "
     "wild scale.",
-    false_alarms="Targets that hardly vary, or vary by rare outliers: skill is asked for.",
+    false_alarms="Targets that hardly vary, or vary by rare outliers: hence the look at skill.",
     margins=("output_variance", "skill_gain", "persistence", "hysteresis", "online_evaluations"),
 )
 def detect(history: History) -> RuleResult:

@@ -18,7 +18,7 @@ from sickbay.trials.evidence.statistics import FloatArray, clopper_pearson_upper
 from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
 
-PROBE = 1024  # samples of a probe batch, where nobody says otherwise
+PROBE = 1024  # samples of a probe batch, where it is not recorded
 BORN_DEAD_REMEDY = (
     "The units were dead from the first evaluation on: look for inputs of wild scale, a large "
     "negative bias or another initialisation (He), and use a leaky or smooth activation (GELU)."
@@ -30,10 +30,10 @@ KILLED_REMEDY = (
 
 
 def no_watched_units(history: History) -> str | None:
-    """Say that nobody watches units which can die."""
+    """Say that no layer that can have dead units is recorded."""
     if history.has("dead_unit_share"):
         return None
-    return "Nobody watches units that can die (`dead_unit_share`)."
+    return "No layer that can have dead units is recorded (`dead_unit_share`)."
 
 
 @detector(
@@ -65,7 +65,7 @@ def no_watched_units(history: History) -> str | None:
     "question for skill, because their rules fire on many nets that learn well.",
     remedy="Use a leaky or smooth activation (GELU), a smaller learning rate or another "
     "initialisation; look for inputs of wild scale and for a large negative bias.",
-    false_alarms="Sparse nets that learn well: they are warned of, never condemned.",
+    false_alarms="Sparse nets that learn well: they get a warning, never a fatal finding.",
     margins=(
         "dead_layer",
         "dead_layer_fatal",
@@ -94,7 +94,7 @@ def detect(history: History) -> RuleResult:
     if bound > margin("dead_activity"):
         return insufficient(
             f"{words}, but on {_samples(history):.0f} samples a unit that is active on "
-            f"{bound:.1%} of all inputs may rest: it takes "
+            f"{bound:.1%} of all inputs may look dead: the probe batch needs at least "
             f"{np.ceil(np.log(0.05) / np.log1p(-margin('dead_activity'))):.0f}.",
             statistic=now,
             threshold=limit,

@@ -12,7 +12,12 @@ from sickbay.trials.detector import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence.features import energy_kept, energy_lost_since, no_weight_map
+from sickbay.trials.evidence.features import (
+    energy_kept,
+    energy_lost_since,
+    modulation_gap,
+    no_weight_map,
+)
 from sickbay.trials.evidence.skill import epoch_at, lasting, may_recover, percent
 from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
@@ -81,7 +86,7 @@ def detect(history: History) -> RuleResult:
     again = may_recover(history, ratio, recovery_rises=True)
     if again:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=bound, threshold=limit)
-    gap, error = _gap(history)
+    gap, error = modulation_gap(history)
     if np.isnan(gap):
         words = "what the model does without modulation was not measured"
     else:
@@ -94,14 +99,3 @@ def detect(history: History) -> RuleResult:
         statistic=bound,
         threshold=limit,
     )
-
-
-def _gap(history: History) -> tuple[float, float]:
-    """How much worse the loss is than unmodulated, in gain, and its standard error; NaN unknown."""
-    loss, plain = history.column("val_loss"), history.column("val_loss_unmodulated")
-    floor = history.facts.floor_loss
-    scale = abs(floor) if floor else 1.0
-    paired = history.column("val_modulation_gap_se")
-    apart = np.hypot(history.column("val_loss_se"), history.column("val_loss_unmodulated_se"))
-    error = lasting(np.where(np.isnan(paired), apart, paired))
-    return lasting(loss - plain) / scale, float(np.nan_to_num(error, nan=np.inf)) / scale

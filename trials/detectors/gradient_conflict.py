@@ -155,7 +155,7 @@ def _no_conflict(words: str, value: float, bound: float) -> RuleResult:
     limit = margin("conflict_cosine")
     if value < limit <= bound:
         return insufficient(
-            f"{words}, but it may be {bound:.3f} (limit {limit:g}): it takes more batches.",
+            f"{words}, but it may be {bound:.3f} (limit {limit:g}): more batches would settle it.",
             statistic=bound,
             threshold=limit,
         )

@@ -4,6 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
+    BEST_CONSTANT,
     RuleResult,
     clear,
     detector,
@@ -50,7 +51,7 @@ def detect(history: History) -> RuleResult:
     """Fire when skill that was there is provably gone."""
     found = gain(history)
     if found is None:
-        return missing_fact("the loss of the best constant predictor (`floors['val_loss']`)")
+        return missing_fact(BEST_CONSTANT)
     short = more_evaluations(history, whole("persistence") + 1)
     limit, had = margin("skill_gain"), margin("had_skill_gain")
     best = np.fmax.accumulate(np.nan_to_num(found.value, nan=-np.inf))

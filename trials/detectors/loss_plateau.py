@@ -1,9 +1,10 @@
-"""Detector 12, `loss_plateau`: what is left to win is not worth the epochs."""
+"""`loss_plateau`: further epochs would hardly lower the loss."""
 
 import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
+    BEST_CONSTANT,
     RuleResult,
     clear,
     detector,
@@ -52,7 +53,7 @@ def detect(history: History) -> RuleResult:
     """Inform about a plateau that lasts until the end."""
     floor = history.facts.floor_loss
     if floor is None:
-        return missing_fact("the loss of the best constant predictor (`floors['val_loss']`)")
+        return missing_fact(BEST_CONSTANT)
     window, k = whole("plateau_window"), whole("persistence")
     short = more_evaluations(history, window + k - 1)
     if short is not None:
@@ -66,14 +67,16 @@ def detect(history: History) -> RuleResult:
     index = persistent(enter, left > worth * margin("hysteresis"), k=k)
     if index is None:
         return clear(
-            f"The validation loss still moves: {left[-1]:.3g} left to win in the epochs to come.",
+            f"The validation loss still moves: at its slope the remaining epochs lower it by "
+            f"{left[-1]:.3g}.",
             statistic=float(left[-1]),
             threshold=worth,
         )
     since = epoch_at(history, max(index - window + 1, 0))
     return fired(
         f"The validation loss is flat at {np.nanmedian(loss[-window:]):.4g} since epoch {since}: "
-        f"{left[-1]:.2g} left to win, under {margin('plateau_share'):.0%} of what was won.",
+        f"at its slope the remaining epochs lower it by {max(float(left[-1]), 0.0):.2g}, under "
+        f"{margin('plateau_share'):.0%} of the gain so far.",
         onset=since,
         statistic=float(left[-1]),
         threshold=worth,

@@ -55,8 +55,8 @@ ENOUGH = 29  # samples from which no hit at all puts the upper bound of a recall
     source="Rule of three for the recall; 12 of AutoTrainer's Reuters models end like this.",
     remedy="Weight the loss by n_negative / n_positive, resample, or use a focal loss; check that "
     "the minority's labels are right.",
-    false_alarms="A threshold of one half over rare positives that are ranked well: the AUROC is "
-    "asked.",
+    false_alarms="A threshold of one half over rare positives that are ranked well: hence the "
+    "look at the AUROC.",
     margins=(
         "minority_recall",
         "minority_predicted",

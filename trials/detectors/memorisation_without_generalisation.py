@@ -4,6 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
+    BEST_CONSTANT,
     RuleResult,
     clear,
     detector,
@@ -59,7 +60,7 @@ def detect(history: History) -> RuleResult:
     """Fire when the training data are known and the validation data are not."""
     train, val = gain(history, "train_loss"), gain(history)
     if train is None or val is None:
-        return missing_fact("the loss of the best constant predictor (`floors['val_loss']`)")
+        return missing_fact(BEST_CONSTANT)
     index = _since(history, train, val)
     known, upper, limit = lasting(train.value), lasting(val.upper), margin("memorised_gain")
     if index is None:
@@ -110,7 +111,7 @@ def _early(history: History) -> str | None:
     share = margin("memorised_share")
     if history.finished or history.epochs[-1] >= share * history.epochs_planned:
         return None
-    return f"a running trial is given {share:.0%} of its {history.epochs_planned} epochs"
+    return f"a running trial is judged from {share:.0%} of its {history.epochs_planned} epochs on"
 
 
 def _open(train: Gain, val: Gain) -> RuleResult:
@@ -120,8 +121,8 @@ def _open(train: Gain, val: Gain) -> RuleResult:
     open_gain = lower <= margin("skill_gain") < upper or np.isnan(upper)
     if known >= limit and open_gain:
         return insufficient(
-            f"{words}, the validation loss between {percent(lower)} and {percent(upper)}: it takes "
-            f"more validation samples.",
+            f"{words}, the validation loss between {percent(lower)} and {percent(upper)}: more "
+            f"validation samples would settle it.",
             statistic=known,
             threshold=limit,
         )

@@ -4,9 +4,16 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations
-from sickbay.trials.evidence.classes import RANKING_SIGNALS, confusion, no_classes, ranking_lower
-from sickbay.trials.evidence.skill import epoch_at, floor_of, gain, lasting
+from sickbay.trials.evidence.classes import (
+    RANKING_SIGNALS,
+    confusion,
+    metric_skill,
+    no_classes,
+    ranking_lower,
+)
+from sickbay.trials.evidence.skill import epoch_at, floor_of, gain, lasting, sample_counts
 from sickbay.trials.evidence.statistics import (
+    FloatArray,
     mann_kendall,
     persistent,
     rank_correlation,
@@ -32,7 +39,7 @@ def nothing_to_compare(history: History) -> str | None:
 
 @detector(
     name="metric_inconsistency",
-    version="1.0",
+    version="2.0",
     title="Metrics that contradict each other",
     severity=Severity.WARNING,
     online=False,
@@ -49,8 +56,8 @@ def nothing_to_compare(history: History) -> str | None:
     rule="The loss of the same samples, computed as in training and as in validation or once more "
     "from the stored scores, differs by more than a factor of two, three times in a row; or over "
     "ten evaluations or more the validation loss falls by a tenth of its floor and proves skill, "
-    "while the metric neither moves with it nor shows skill of its own. Not fatal, but the trial "
-    "is not called healthy.",
+    "while the metric neither moves with it, nor shows skill of its own, nor is near its best "
+    "(0.95). Not fatal, but the trial is not called healthy.",
     formula="|log(L_1 / L_2)| > log 2, k = 3; or |Spearman(L, metric)| < 0.5 with n >= 10, "
     "Mann-Kendall down p < 0.01, max L - min L >= 0.10 H0, G - z SE > 0.02 and no AUROC over 0.5",
     source="Recorded run of Stack Overflow 60335387 (a ratio of 0.02); TheDeepChecker (0.5).",
@@ -61,6 +68,7 @@ def nothing_to_compare(history: History) -> str | None:
     margins=(
         "same_samples",
         "metric_correlation",
+        "metric_best",
         "had_skill_gain",
         "skill_gain",
         "rising_p",
@@ -120,7 +128,7 @@ def _apart(history: History) -> RuleResult | None:
     both = np.isfinite(loss) & np.isfinite(metric)
     if both.sum() < whole("trend_window"):
         return None
-    if not _loss_alone_shows_skill(history, signal):
+    if _explained(history, metric[both]) or not _loss_alone_shows_skill(history, signal):
         return None
     fallen = float(np.ptp(loss[both])) >= margin("had_skill_gain") * abs(floor)
     if not fallen or mann_kendall(loss[both], rising=False) >= margin("rising_p"):
@@ -136,6 +144,14 @@ def _apart(history: History) -> RuleResult | None:
         statistic=abs(together),
         threshold=limit,
     )
+
+
+def _explained(history: History, metric: FloatArray) -> bool:
+    """Whether a metric need not move: it proves skill, is near its best, or moved within noise."""
+    if metric_skill(history) or lasting(metric) >= margin("metric_best"):
+        return True
+    n, share = lasting(sample_counts(history)), min(max(lasting(metric), 0.0), 1.0)
+    return float(np.ptp(metric)) < 2.0 * np.sqrt(share * (1.0 - share) / n)
 
 
 def _loss_alone_shows_skill(history: History, signal: str) -> bool:

@@ -53,7 +53,8 @@ from sickbay.trials.history import History
     source="Share of sum |dL/dlogit| by class; w = n_negative / n_positive makes it one half.",
     remedy="Raise the weight of the rare class to about n_negative / n_positive, or resample; but "
     "no weight rescues labels that are noise.",
-    false_alarms="A rare class that is easy is learnt with a small share: its recall is asked.",
+    false_alarms="A rare class that is easy is learnt with a small share: hence the look "
+    "at its recall.",
     margins=(
         "starved_share",
         "minority_recall",
@@ -69,7 +70,7 @@ def detect(history: History) -> RuleResult:
     shares = history.vectors("class_gradient_share")
     if found is None or not found.minority.any() or shares.shape[1] != found.true.shape[1]:
         return insufficient(
-            "It takes the gradient share of each class, and validation samples of both classes."
+            "It needs the gradient share of each class, and validation samples of both classes."
         )
     k, window = whole("persistence"), whole("first_window")
     short = more_evaluations(history, window + k)
@@ -96,8 +97,8 @@ def _alive(found: Confusion, words: str, first: float) -> RuleResult:
     recall, upper = lasting(found.recall), lasting(found.recall_upper)
     if recall <= lost:
         return insufficient(
-            f"{words}; its recall lies between {recall:.3f} and {upper:.3f}: it takes more samples "
-            f"of it.",
+            f"{words}; its recall lies between {recall:.3f} and {upper:.3f}; more samples of it "
+            f"would settle it.",
             statistic=upper,
             threshold=lost,
         )

@@ -67,7 +67,7 @@ class _Harm:
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Fire on a collapse of the weights that costs density, or whose cost nobody measured."""
+    """Fire on a collapse of the weights that costs density, or whose cost was not measured."""
     weights = history.vectors("mixture_weights")
     effective = effective_number(weights)
     largest = np.max(np.nan_to_num(weights, nan=0.0), axis=1)

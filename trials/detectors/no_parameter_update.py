@@ -76,7 +76,7 @@ class _Groups:
     formula="|change| = 0 for all groups, or max |gradient| = 0 for one, k = 2 epochs with steps; "
     "or max(|step| / |weights|) x steps < 1e-3",
     source="TrainCheck's invariants; Accelerate#2665. A zero-initialised direction head has a "
-    "gradient of exactly zero for ever.",
+    "gradient of exactly zero throughout.",
     remedy="Hand the optimizer this model's parameters, and check the learning rate and "
     "requires_grad.",
     false_alarms="Groups frozen on purpose have no gradient (NaN) and do not count; neither does "
@@ -209,8 +209,8 @@ def _odd(history: History, groups: _Groups, lasted: int) -> RuleResult | None:
     if odd.any():
         which = _list(history, dict.fromkeys(map(int, np.flatnonzero(odd)), 0))
         return suspect(
-            f"{which} had no gradient or did not change in the last epoch; it takes {lasted} in a "
-            f"row.",
+            f"{which} had no gradient or did not change in the last epoch; {lasted} in a row "
+            f"are needed.",
             onset=epoch_at(history, len(history) - 1),
         )
     if not stepped(history).any():

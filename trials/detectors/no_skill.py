@@ -4,6 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
+    BEST_CONSTANT,
     RuleResult,
     clear,
     detector,
@@ -78,10 +79,10 @@ from sickbay.trials.history import History
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Fire when the gain is provably nil, clear when it is there, else say what is open."""
+    """Fire when there is provably no gain, clear when there is, else say what is missing."""
     found = gain(history)
     if found is None:
-        return missing_fact("the loss of the best constant predictor (`floors['val_loss']`)")
+        return missing_fact(BEST_CONSTANT)
     limit = margin("skill_gain")
     lower = lasting(found.lower)
     index = no_skill_since(history)
@@ -147,12 +148,15 @@ def _open(found: Gain) -> RuleResult:
         )
     # the error shrinks with the root of the number of samples
     half, value = (upper - lower) / 2.0, lasting(found.value)
-    distance = max(abs(limit - value), 1e-9)
-    times = min((half / distance) ** 2, 1e6)
+    times = min((half / max(abs(limit - value), 1e-9)) ** 2, 1e6)
+    more = (
+        f"about {times:.1f} times as many validation samples would settle it"
+        if times > 1.0
+        else "it settles once the gain has stayed on one side for three evaluations"
+    )
     return insufficient(
         f"The gain over the best constant predictor lies between {percent(lower)} and "
-        f"{percent(upper)}, on both sides of the margin {limit:.0%}: it takes about "
-        f"{times:.1f} times the samples.",
+        f"{percent(upper)}, on both sides of the margin {limit:.0%}: {more}.",
         statistic=upper,
         threshold=limit,
     )

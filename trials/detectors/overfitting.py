@@ -4,6 +4,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import (
+    BEST_CONSTANT,
     RuleResult,
     clear,
     detector,
@@ -67,7 +68,7 @@ def detect(history: History) -> RuleResult:
     """Warn while validation rises and training falls; fatal only if nothing was ever learnt."""
     floor, found = history.facts.floor_loss, gain(history)
     if floor is None or found is None:
-        return missing_fact("the loss of the best constant predictor (`floors['val_loss']`)")
+        return missing_fact(BEST_CONSTANT)
     window, k = whole("trend_window"), whole("persistence")
     short = more_evaluations(history, window + k - 1)
     if short is not None:

@@ -23,10 +23,10 @@ from sickbay.trials.history import History
 
 
 def no_features(history: History) -> str | None:
-    """Say that nobody looks at the rank of features."""
+    """Say that the rank of the features is not recorded."""
     if history.has("feature_rank") or history.has("feature_rank_start"):
         return None
-    return "Nobody looks at the rank of the features (`feature_rank`)."
+    return "The rank of the features is not recorded (`feature_rank`)."
 
 
 @detector(

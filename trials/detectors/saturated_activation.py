@@ -12,10 +12,10 @@ from sickbay.trials.history import History
 
 
 def no_bounded_units(history: History) -> str | None:
-    """Say that nobody watches hidden layers with bounded activations."""
+    """Say that no hidden layer with a bounded activation is recorded."""
     if history.has("saturated_share"):
         return None
-    return "Nobody watches hidden layers with tanh, sigmoid or softmax (`saturated_share`)."
+    return "No hidden layer with tanh, sigmoid or softmax is recorded (`saturated_share`)."
 
 
 @detector(

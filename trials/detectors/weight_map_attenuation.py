@@ -4,16 +4,33 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations
-from sickbay.trials.evidence.features import energy_kept, energy_lost_since, no_weight_map, smallest
+from sickbay.trials.evidence.features import (
+    energy_kept,
+    energy_lost_since,
+    largest,
+    modulation_gap,
+    no_weight_map,
+    smallest,
+)
 from sickbay.trials.evidence.skill import epoch_at, lasting, may_recover, no_skill_since
 from sickbay.trials.evidence.statistics import FloatArray, persistent
 from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
 
+DIVIDED_REMEDY = (
+    "The largest weight is 1, as after a division by the global maximum: normalise per object or "
+    "by a percentile, or clamp instead; keep a residual path, F (1 + W)."
+)
+CLAMPED_REMEDY = (
+    "Raise the bound of the clamp, or the share of the map in the mix, or scale the map after the "
+    "operation to its mean before; keep a residual path, F (1 + W)."
+)
+NARROW_REMEDY = "Widen the weighted regions (a larger sigma), or add a base weight everywhere."
+
 
 @detector(
     name="weight_map_attenuation",
-    version="1.1",
+    version="2.0",
     title="Weight map attenuated",
     severity=Severity.FATAL,
     online=True,
@@ -29,19 +46,29 @@ from sickbay.trials.history import History
         "val_floor_gap_se",
         "val_n",
         "group_update_ratio",
+        "val_loss_unmodulated",
+        "val_loss_unmodulated_se",
+        "val_modulation_gap_se",
+        "map_max",
     ),
     rule="The mean of a weight map after an operation is under a fifth of what it was before, or "
     "its effective support is under 1 % of the pixels, twice in a row. A warning, because the "
     "ratio alone may be a matter of scale; fatal if the features' energy is lost too, or the "
-    "model has no skill.",
+    "model has no skill, unless the model is measured to be no worse without the map.",
     formula="mean_after / mean_before < 0.2 or (sum w)^2 / sum w^2 < 0.01 pixels, k = 2; fatal "
     "with |F W|^2 / |F|^2 < 0.5 or G <= 0.02",
     source="Dividing by the largest of all values M multiplies the mean by 1 / M: 94 to 98 % lost "
     "means M of 17 to 50.",
-    remedy="Normalise per object or by a percentile, or clamp, instead of dividing by the global "
-    "maximum; keep a residual path.",
+    remedy="Look at the operation that takes the weight away, and keep a residual path, F (1 + W).",
     false_alarms="Attention that is sparse on purpose: then neither energy nor skill is lost.",
-    margins=("map_attenuation", "map_support", "map_evaluations", "hysteresis"),
+    margins=(
+        "map_attenuation",
+        "map_support",
+        "map_evaluations",
+        "map_top",
+        "harm_se",
+        "hysteresis",
+    ),
 )
 def detect(history: History) -> RuleResult:
     """Fire when a map loses its weight; fatal when that costs features or skill."""
@@ -67,11 +94,18 @@ def detect(history: History) -> RuleResult:
         severity=Severity.FATAL if harm else Severity.WARNING,
         statistic=kept if by_mean else seen,
         threshold=limit if by_mean else least,
+        remedy=_remedy(history) if by_mean else NARROW_REMEDY,
     )
 
 
+def _remedy(history: History) -> str:
+    """What fits a division by the largest value, and what fits a clamp or a mix."""
+    top = lasting(largest(history.vectors("map_max")))
+    return DIVIDED_REMEDY if abs(top - 1.0) < margin("map_top") else CLAMPED_REMEDY
+
+
 def _ratio(history: History) -> FloatArray:
-    """Least mean_after / mean_before over the maps, shape (n,); NaN where the latter is nil."""
+    """Least mean_after / mean_before over the maps, shape (n,); NaN where the latter is zero."""
     after, before = history.vectors("map_mean_after"), history.vectors("map_mean_before")
     if after.shape != before.shape:
         return np.full(len(history), np.nan)
@@ -85,13 +119,16 @@ def _words(kept: float, seen: float) -> str:
         parts.append(f"The weight map keeps {kept:.3g} of its mean")
     if np.isfinite(seen):
         parts.append(f"its effective support is {seen:.3g} of the pixels")
-    text = " and ".join(parts) or "The weight map's mean is nil before the operation"
+    text = " and ".join(parts) or "The weight map's mean is zero before the operation"
     return text[0].upper() + text[1:]
 
 
 def _harm(history: History) -> str | None:
     """What the loss of weight costs, for good; None if nothing shows a cost."""
     energy, _ = energy_kept(history)
+    gap, error = modulation_gap(history)
+    if gap <= margin("harm_se") * error:  # measured, and no worse than without the map
+        return None
     if energy_lost_since(history) is not None:
         again = may_recover(history, energy, recovery_rises=True)
         return None if again else f"the features keep {lasting(energy):.2g} of their energy"

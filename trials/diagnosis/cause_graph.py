@@ -141,6 +141,7 @@ _EXPLAINS = {
     "weight_map_out_of_range": ("weight_map_attenuation", "feature_energy_loss"),
     "weight_map_attenuation": ("feature_energy_loss", "constant_output", *_WORTHLESS),
     "feature_energy_loss": ("constant_output", *_WORTHLESS),
+    "shrinking_features": ("representation_collapse", "constant_output", *_WORTHLESS),
     "posterior_collapse": ("representation_collapse", "constant_output", "no_skill"),
     "representation_collapse": ("constant_output", *_WORTHLESS),
     "constant_output": _WORTHLESS,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sickbay.trials.evidence.skill import alphas
+from sickbay.trials.evidence.skill import alphas, lasting
 from sickbay.trials.evidence.statistics import FloatArray, normal_quantiles, persistent
 from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
@@ -53,3 +53,14 @@ def smallest(vectors: FloatArray) -> FloatArray:
 def largest(vectors: FloatArray) -> FloatArray:
     """Greatest value of each row, (n, d) to (n,); NaN where a row has no value."""
     return -smallest(-vectors)
+
+
+def modulation_gap(history: History) -> tuple[float, float]:
+    """How much worse the loss is than unmodulated, in gain, and its standard error; NaN unknown."""
+    loss, plain = history.column("val_loss"), history.column("val_loss_unmodulated")
+    floor = history.facts.floor_loss
+    scale = abs(floor) if floor else 1.0
+    paired = history.column("val_modulation_gap_se")
+    apart = np.hypot(history.column("val_loss_se"), history.column("val_loss_unmodulated_se"))
+    error = lasting(np.where(np.isnan(paired), apart, paired))
+    return lasting(loss - plain) / scale, float(np.nan_to_num(error, nan=np.inf)) / scale

@@ -127,7 +127,14 @@ def _rules(curve: _Curve) -> Iterator[_Rule]:
     limit = margin("divergence_ratio")
     ratio = _over(loss, curve.lowest)
     enter, leave = (ratio >= limit) & above, (ratio < limit / slack) | under
-    yield _Rule(enter, leave, ratio, limit, "times its minimum and worse than at rest", slow=True)
+    yield _Rule(
+        enter,
+        leave,
+        ratio,
+        limit,
+        "times its minimum and worse than the best constant predictor",
+        slow=True,
+    )
     limit = margin("blowup_ratio")
     ratio = _over(loss, np.full(len(loss), curve.start))
     enter = (ratio >= limit) & (np.arange(len(loss)) >= whole("first_window"))
@@ -137,7 +144,7 @@ def _rules(curve: _Curve) -> Iterator[_Rule]:
         limit = margin("cap_over_floor")
         ratio = loss / curve.base
         rising = np.zeros(len(loss), dtype=np.bool_)
-        if (ratio > limit).any():  # else the trend is not asked for
+        if (ratio > limit).any():  # else the trend does not matter
             p_values = mann_kendall_windows(loss, whole("trend_window"), rising=True)
             rising = p_values < margin("rising_p")
         text = "times the best constant predictor's loss, and rising"

@@ -155,9 +155,11 @@ def may_recover(history: History, values: FloatArray, *, recovery_rises: bool) -
         return None
     granted, share = whole("online_evaluations"), margin("online_share")
     if len(history) < granted:
-        return f"a running trial is given {granted} evaluations and had {len(history)}"
+        return f"a running trial is judged from {granted} evaluations on; this has {len(history)}"
     if history.epochs[-1] < share * history.epochs_planned:
-        return f"a running trial is given {share:.0%} of its {history.epochs_planned} epochs"
+        return (
+            f"a running trial is judged from {share:.0%} of its {history.epochs_planned} epochs on"
+        )
     p_value = mann_kendall(values[-whole("trend_window") :], rising=recovery_rises)
     if p_value <= margin("trend_p"):
         return f"the last evaluations move towards recovery (Mann-Kendall p = {p_value:.2g})"
@@ -183,7 +185,7 @@ def stands_still(history: History) -> bool:
 
     Even if every step went in the same direction as the largest of the last ones, each group would
     move by under a thousandth of its size. Five evaluations, and no growth of the steps in them (a
-    warmup), are asked for. False where nobody measures the steps.
+    warmup), are asked for. False where the steps are not measured.
     """
     return history.once("stands still", lambda: _stands_still(history))
 
@@ -198,7 +200,7 @@ def _stands_still(history: History) -> bool:
         return False
     largest = ratios[:, known].max(axis=1)
     passed, taken = float(history.epochs[-1]), float(history.steps[-1])
-    if taken < passed:  # nobody counted them
+    if taken < passed:  # they were not counted
         return False
     to_come = max(taken / passed * (history.epochs_planned - passed), 1.0)
     if float(largest[-needed:].max()) * to_come >= margin("still_movement"):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-MARGINS_VERSION = "1.6"
+MARGINS_VERSION = "1.7"
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,8 @@ _TABLE = {
     ),
     "label_transitions": Margin(2, "transitions", "one may be a change of the data, once"),
     "memorised_gain": Margin(0.5, "gain", "half of what can be known of the training labels"),
+    "jump_share": Margin(0.5, "share of the plan", "parity-like tasks jump after a long plateau"),
+    "metric_best": Margin(0.95, "accuracy", "a metric this near to its best hardly moves"),
     "memorised_share": Margin(0.5, "share of the plan", "generalisation may come late"),
     "same_samples": Margin(2.0, "times", "dropout and rounding do not double a loss"),
     "metric_correlation": Margin(
@@ -185,6 +187,7 @@ _TABLE = {
     "map_attenuation": Margin(
         0.2, "mean after / before", "divided by a maximum over 5; a healthy map keeps most of it"
     ),
+    "map_top": Margin(0.01, "weight", "divided by its largest value, a map has a maximum of 1"),
     "map_support": Margin(0.01, "share of pixels", "a map that looks at a hundredth of the scene"),
     "map_evaluations": Margin(2, "evaluations", "a mean over the whole map is hardly noisy"),
     "bound_slack": Margin(1e-3, "times the bound", "rounding of float32 sums"),
@@ -197,6 +200,7 @@ _TABLE = {
     "drift_cka": Margin(0.5, "CKA", "half of the representation's geometry is another one"),
     "conflict_cosine": Margin(-0.1, "cosine", "random directions scatter around 0, not below"),
     "domination_ratio": Margin(10.0, "ratio of norms", "the smaller gradient hardly turns the sum"),
+    "feature_shrunk": Margin(0.1, "share of the start", "what is left is a tenth of the signal"),
     "rank_share": Margin(0.1, "share of the rank at start", "nine of ten directions are gone"),
     "rank_least": Margin(1.5, "directions", "all features move along one line"),
     "part_fallen": Margin(0.25, "share of the start", "a loss that fell so far has learnt"),

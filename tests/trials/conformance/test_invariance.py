@@ -36,6 +36,7 @@ def planted(name):
         },
         "double_activation": {"logit_min": [0.0] * 48, "logit_max": [1.0] * 48},
         "impossible_loss": {"val_loss": [-0.5 - 0.01 * i for i in range(48)]},
+        "shrinking_features": {"feature_std": [1.0] * 8 + [0.02] * 40},
         "accuracy_paradox": {"val_confusion": [[9500, 0, 500, 0]] * 48},
         "catastrophic_forgetting": {
             "encoder_reference_skill": [0.8] * 8 + [0.3] * 40,

@@ -167,7 +167,7 @@ def test_a_cause_that_may_not_stop_stops_nothing(built_in):
 @pytest.mark.parametrize(
     ("facts", "drop", "words"),
     [
-        (replace(FACTS, floors={}), (), "floors['val_loss']"),
+        (replace(FACTS, floors={}), (), "best constant predictor"),
         (FACTS, ("val_loss",), "no validation loss"),
     ],
 )
