@@ -151,7 +151,7 @@ def _explained(history: History, metric: FloatArray) -> bool:
     if metric_skill(history) or lasting(metric) >= margin("metric_best"):
         return True
     n, share = lasting(sample_counts(history)), min(max(lasting(metric), 0.0), 1.0)
-    return float(np.ptp(metric)) < 2.0 * np.sqrt(share * (1.0 - share) / n)
+    return n >= 1.0 and float(np.ptp(metric)) < 2.0 * np.sqrt(share * (1.0 - share) / n)
 
 
 def _loss_alone_shows_skill(history: History, signal: str) -> bool:
