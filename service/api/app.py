@@ -11,8 +11,9 @@ What stands around them (connections, tokens, errors, limits) is in `service/ser
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -42,12 +43,16 @@ ERRORS = {
 
 
 def create_app(
-    store: Store, launcher: Launcher | None = None, code_role: Role | None = None
+    store: Store,
+    launcher: Launcher | None = None,
+    code_role: Role | None = None,
+    data_roots: Sequence[Path] = (),
 ) -> FastAPI:
     """The application over a store. Nothing is started before it serves.
 
     `launcher` starts the drivers of submitted sweeps. `code_role` is the least role that may name a
     workload by its path ("module:ATTRIBUTE"): code of the submitter's choice. None: nobody may.
+    Below `data_roots` lie the datasets that a spec may name by their path.
     """
     shelf = Shelf(store)
     feed = routes_events.Feed(shelf)
@@ -82,7 +87,7 @@ def create_app(
     metrics = routes_metrics.Metrics(shelf, lambda: feed.listening)
     app.state.guard, app.state.metrics = guard, metrics
     app.state.launcher = launcher or LocalLauncher()
-    app.state.code_role = code_role
+    app.state.code_role, app.state.data_roots = code_role, tuple(data_roots)
     app.state.chores = set()
     for module in (
         routes_read,

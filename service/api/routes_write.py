@@ -26,6 +26,7 @@ from sickbay.service.api.routes_read import (
 from sickbay.service.query.admission import BusyError
 from sickbay.service.query.engine import plain
 from sickbay.service.query.lookup import stored_spec
+from sickbay.service.server.data_roots import check_data
 from sickbay.service.server.errors import ApiError
 from sickbay.service.server.tokens import Role, Token
 from sickbay.service.server.workers import Work, in_pool
@@ -149,6 +150,7 @@ async def resume(request: Request, sweep: SweepName, token: Submitter) -> dict[s
             raise ApiError(409, f"the sweep {sweep_id} is running already")
         spec = stored_spec(shelf.store, sweep_id)
         _check_code(request, token, str(spec["workload"]))
+        check_data(parse_spec(spec), request.app.state.data_roots)
         return prepare(spec, shelf.store.uri, resumed=True, trust_code=True)
 
     prepared = await in_pool(Work.PLAN, plan_again)
@@ -257,6 +259,7 @@ def _prepared(request: Request, token: Token, text: str) -> Prepared:
         text += "\n"  # one line that ends in .yaml is a text here, never a path
     spec = parse_spec(text)
     _check_code(request, token, spec.workload)
+    check_data(spec, request.app.state.data_roots)
     length = sum(map(len, spec.constraints))
     if length > MOST_CONSTRAINTS:
         raise ApiError(

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 
@@ -26,6 +27,7 @@ class Service:
     address: str | None = None
     cpus: int | None = None
     code_role: Role | None = None
+    data_roots: tuple[Path, ...] = ()
 
 
 def serve(store: Store, service: Service) -> None:
@@ -33,7 +35,8 @@ def serve(store: Store, service: Service) -> None:
     check_binding(service.host, store)
     log_as_json()
     limit = connection_limit()
-    app = create_app(store, launcher_at(service.address, service.cpus), service.code_role)
+    launcher = launcher_at(service.address, service.cpus)
+    app = create_app(store, launcher, service.code_role, service.data_roots)
     uvicorn.run(
         app,
         http=type("Protocol", (BoundedProtocol,), {"limit": limit}),

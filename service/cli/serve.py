@@ -1,6 +1,7 @@
 """The verbs of the service: serve, and `token create`, `token list`, `token revoke`."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -32,6 +33,16 @@ CodeOption = Annotated[
     ),
 ]
 
+DataOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data-root",
+        help="A folder below which specs may name a dataset by its path; may be given again. "
+        "Default: none, only generated datasets.",
+        show_default=False,
+    ),
+]
+
 tokens = typer.Typer(
     name="token", help="Tokens of the HTTP service: names, roles.", no_args_is_help=True
 )
@@ -54,6 +65,7 @@ def serve(
         int | None, typer.Option("--cpus", min=1, help="Cores of each local Ray. Default: all.")
     ] = None,
     allow_code: CodeOption = None,
+    data_root: DataOption = None,
 ) -> None:
     """Serve the HTTP API and the page; on other addresses than this machine's own with tokens."""
     from sickbay.service.api.serving import Service, serve
@@ -61,7 +73,8 @@ def serve(
     from sickbay.trials.store import open_store
 
     code_role = None if allow_code is None else _role(allow_code)
-    service = Service(host, port, address or settings().address, cpus, code_role)
+    roots = tuple(data_root or ())
+    service = Service(host, port, address or settings().address, cpus, code_role, roots)
     opened = open_store(store_uri(store))
     try:
         serve(opened, service)

@@ -11,6 +11,7 @@ from typing import Any
 from sickbay.service.query.lookup import SweepError
 from sickbay.trials import registry
 from sickbay.trials.contract import TrialConfig, TrialState, Workload
+from sickbay.trials.errors import SpecError, SpecProblem
 from sickbay.trials.spec import plan as design
 from sickbay.trials.spec.check import load_spec
 from sickbay.trials.spec.model import SEARCHES, ObjectiveSpec, SweepSpec, spec_to_json
@@ -82,8 +83,12 @@ def prepare(
         _check_code(spec, workload)
     if resumed or trust_code:
         workload = replace(workload, code=_stored_code(spec, workload, store, resumed=resumed))
-    sweep_id = design.sweep_identity(spec, workload)
-    planned = Prepared(store, spec, workload, sweep_id, design.plan(spec, workload), ())
+    try:
+        sweep_id = design.sweep_identity(spec, workload)
+        planned = Prepared(store, spec, workload, sweep_id, design.plan(spec, workload), ())
+    except OSError as error:
+        problem = SpecProblem("dataset", f"its files cannot be read: {error}")
+        raise SpecError([problem]) from error
     if planned.searches:
         planned = _with_suggestions(planned)
     states = trial_states(store, sweep_id)

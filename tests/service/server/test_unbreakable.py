@@ -280,3 +280,22 @@ def test_tokens_made_at_the_same_time_are_all_kept(tmp_path):
     makers = [subprocess.Popen([*words, name]) for name in "abc"]
     assert [one.wait() for one in makers] == [0, 0, 0]
     assert len(list_tokens(store)) == 15
+
+
+def test_a_spec_names_no_folder_of_the_services_machine(store, tmp_path):
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    (tmp_path / "data" / "out").symlink_to("/etc")
+    base = {"name": "walk", "workload": "mvm_orientation", "factors": {}, "seeds": 1}
+    with served(store, data_roots=[tmp_path / "data"]) as url:
+
+        def asked(**more):
+            return httpx2.post(f"{url}/api/plan", json={**base, **more}, timeout=60)
+
+        for path in ("/", "/root", "/etc", "~", "..", ".", str(tmp_path), f"{tmp_path}/data/out"):
+            answer = asked(fixed={"dataset": path})
+            assert answer.status_code == 422, path
+            assert "--data-root" in answer.json()["error"]["message"]
+            factors = {"dataset": ["synthetic", path]}
+            assert asked(factors=factors, design="grid").status_code == 422, path
+        assert asked(fixed={"dataset": "synthetic"}).status_code == 200
+        assert asked(fixed={"dataset": str(tmp_path / "data" / "mine")}).status_code == 200
