@@ -5,8 +5,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,7 +81,11 @@ def test_ray_objects_have_what_kuberay_requires():
     assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     assert job["spec"]["shutdownAfterJobFinishes"]  # ttl and Kueue need it
     assert job["spec"]["ttlSecondsAfterFinished"] > 0
-    assert job["spec"]["suspend"] == ("kueue.x-k8s.io/queue-name" in job["metadata"]["labels"])
+    assert not job["spec"]["suspend"]  # nobody but Kueue would lift it
+    assert kinds("RayCluster")[0]["spec"]["authOptions"] == {
+        "mode": "token",
+        "secretName": "sickbay-ray-token",
+    }
 
 
 def locked_torch():
@@ -210,44 +216,72 @@ def test_the_slurm_script_passes_shellcheck():
     assert done.returncode == 0, done.stdout
 
 
-def test_the_slurm_script_runs_a_sweep_with_slurms_programs_played(tmp_path):
-    """srun and scontrol are replaced by programs of one line; everything else is real."""
-    tools = tmp_path / "bin"
+def slurm_script(folder, sickbay):
+    """The script's process; Slurm's programs and Ray are played by programs of a few lines."""
+    tools = folder / "bin"
     tools.mkdir()
     played = {
         "scontrol": "echo node1",
         "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',
-        "ray": 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"',
-        "sickbay": f'echo "$@" > {tmp_path}/said',
+        "ray": f'[ "$1" = health-check ] && exit 0; echo "$@" >> {folder}/ray; exec sleep 600',
+        "sickbay": sickbay,
         "hostname": "echo 10.0.0.1",
     }
-    for name, line in played.items():
-        (tools / name).write_text(f"#!/bin/sh\n{line}\n")
+    for name, lines in played.items():
+        (tools / name).write_text(f"#!/bin/sh\n{lines}\n")
         (tools / name).chmod(0o755)
-    venv = tmp_path / "venv" / "bin"
+    venv = folder / "venv" / "bin"
     venv.mkdir(parents=True)
     (venv / "activate").write_text(f'PATH="{tools}:$PATH"\n')
     environment = {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "SLURM_SUBMIT_DIR": str(folder),
         "SLURM_JOB_NODELIST": "node[1-2]",
         "SLURM_JOB_NUM_NODES": "2",
-        "SICKBAY_VENV": str(tmp_path / "venv"),
+        "SICKBAY_VENV": str(folder / "venv"),
     }
     script = DEPLOY / "slurm" / "sweep.sbatch"
-    done = subprocess.run(
+    return subprocess.Popen(
         ["bash", script, "spec.yaml", "/shared/results"],
         env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    assert done.returncode == 0, done.stderr
+
+
+def test_the_slurm_script_runs_a_sweep_beside_a_head_without_trials(tmp_path):
+    script = slurm_script(tmp_path, f'echo "$@" > {tmp_path}/said; exit 3')
+    assert script.wait(60) == 3
     said = (tmp_path / "said").read_text().split()
-    assert said == ["run", "spec.yaml", "--store", "/shared/results", "--address", "auto"]
-    wrong = subprocess.run(
-        ["bash", script], env=environment, capture_output=True, text=True, check=False
+    address = ["--address", "10.0.0.1:6379"]
+    assert said == ["run", "spec.yaml", "--store", "/shared/results", *address]
+    head, worker = sorted(
+        (tmp_path / "ray").read_text().splitlines(), key=lambda line: "--head" not in line
     )
+    assert "--head" in head
+    assert "--num-cpus=0" in head
+    assert "--address=10.0.0.1:6379" in worker
+    assert "--num-cpus=1" in worker
+
+
+def test_the_time_limits_warning_reaches_the_driver(tmp_path):
+    driver = f"""
+    trap 'touch {tmp_path}/told; exit 130' TERM
+    touch {tmp_path}/began
+    while :; do sleep 0.1; done
+    """
+    script = slurm_script(tmp_path, driver)
+    ends = time.monotonic() + 60
+    while not (tmp_path / "began").exists() and time.monotonic() < ends:
+        time.sleep(0.05)
+    script.send_signal(signal.SIGTERM)
+    assert script.wait(60) == 130
+    assert (tmp_path / "told").exists()
+
+
+def test_the_slurm_script_says_what_it_wants():
+    script = ["bash", DEPLOY / "slurm" / "sweep.sbatch"]
+    wrong = subprocess.run(script, capture_output=True, text=True, check=False)
     assert (wrong.returncode, "usage:" in wrong.stderr) == (2, True)
 
 
