@@ -103,7 +103,7 @@ def test_sigterm_ends_as_ctrl_c_does(sweep):
 
 def test_a_second_ctrl_c_ends_at_once(sweep):
     found = sweep(["hang"]).start()
-    wait_for(lambda: list(found.store.glob("_parts/*/*/epochs.parquet")))
+    found.wait_until_running()
     found.child.send_signal(signal.SIGINT)
     wait_for(lambda: list(found.store.glob("_parts/*/control.json")))
     assert found.child.poll() is None

@@ -250,7 +250,8 @@ def slurm_script(folder, sickbay):
 
 
 def test_the_slurm_script_runs_a_sweep_beside_a_head_without_trials(tmp_path):
-    script = slurm_script(tmp_path, f'echo "$@" > {tmp_path}/said; exit 3')
+    both = f'while [ "$(wc -l < {tmp_path}/ray)" -lt 2 ]; do sleep 0.05; done'
+    script = slurm_script(tmp_path, f'{both}; echo "$@" > {tmp_path}/said; exit 3')
     assert script.wait(60) == 3
     said = (tmp_path / "said").read_text().split()
     address = ["--address", "10.0.0.1:6379"]
