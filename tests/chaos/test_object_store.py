@@ -141,6 +141,50 @@ def test_a_killed_writer_loses_nothing_and_doubles_nothing(server):
     assert query(store, doubled).rows == []
 
 
+RACER = """
+import sys
+sys.path[:0] = {paths!r}
+import toy_sweeps
+from sickbay.service.sweeps.runner import Options, run
+from sickbay.trials.execution.lease import AlreadyDrivenError
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    ran = run(toy_sweeps.spec(factors={{}}, seeds=6), {uri!r}, Options(in_process=True)).ran
+except AlreadyDrivenError:
+    ran = None
+print(ran)
+"""
+
+
+def test_of_two_drivers_that_begin_at_once_one_runs_the_sweep(server):
+    for attempt in range(3):
+        where = uri(server, f"race-{attempt}")
+        code = RACER.format(paths=[path for path in sys.path if path], uri=where)
+        racers = [
+            subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        assert [racer.stdout.readline() for racer in racers] == ["ready\n"] * 2
+        for racer in racers:
+            racer.stdin.write("\n")
+            racer.stdin.flush()
+        ran = [racer.communicate()[0].strip() for racer in racers]
+        # a second that looks only when the first has ended finds nothing missing
+        assert sorted(ran) in (["6", "None"], ["0", "6"])
+        store = open_store(where, create=False)
+        assert query(store, "SELECT count(*) FROM trials WHERE attempt = 1").rows == [(6,)]
+        doubled = "SELECT trial_id, epoch FROM epochs GROUP BY ALL HAVING count(*) > 1"
+        assert query(store, doubled).rows == []
+        assert overview(store)[0]["state"] == "finished"
+
+
 def test_wrong_credentials_are_a_sentence(server, monkeypatch):
     """The server does not check keys, so the proxy refuses them as S3 would."""
     with proxy(server, refuse=403) as port:
