@@ -3,6 +3,7 @@
 import importlib
 import os
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -48,6 +49,24 @@ def toy():
     from sickbay_demo.task import WORKLOAD
 
     return WORKLOAD
+
+
+@pytest.fixture(scope="session")
+def swept_once(tmp_path_factory):
+    """The folder of a store with one finished sweep of the toy: two trials healthy, two not."""
+    import toy_sweeps
+
+    from sickbay.service.sweeps.runner import Options, run
+
+    folder = tmp_path_factory.mktemp("swept") / "store"
+    run(toy_sweeps.spec(), str(folder), Options(in_process=True))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def swept_copy(swept_once, tmp_path_factory):
+    """The same store, for one file of tests, which may change it."""
+    return Path(shutil.copytree(swept_once, tmp_path_factory.mktemp("copy") / "store"))
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,12 @@ import time
 
 import pytest
 import schemathesis
-import toy_sweeps
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from serving_samples import InlineLauncher
 
 from sickbay.service.api.app import create_app
 from sickbay.service.server.tokens import Role, create_token
-from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.store import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -29,11 +27,8 @@ class NoLauncher(InlineLauncher):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fuzz") / "store"
-    spec = toy_sweeps.spec(factors={"fault": ["none", "nan"]}, seeds=2)
-    run(spec, str(folder), Options(in_process=True))
-    return open_store(str(folder))
+def store(swept_copy):
+    return open_store(str(swept_copy))
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import toy_sweeps
 from hostile_sql import hostile
 
 from sickbay.service.query.engine import Limits, QueryError
 from sickbay.service.query.pool import PoolRules, QueryPool
-from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.store import open_store
 
 # `HOSTILE_STRINGS=10000 HOSTILE_SECONDS=2` is the published figure.
@@ -33,11 +31,8 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hostile") / "store"
-    spec = toy_sweeps.spec(factors={"fault": ["none", "nan"]}, seeds=2)
-    run(spec, str(folder), Options(in_process=True))
-    return open_store(str(folder))
+def store(swept_copy):
+    return open_store(str(swept_copy))
 
 
 class Timed(QueryPool):

@@ -15,7 +15,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import toy_sweeps
 from serving_samples import served
 
 from sickbay.service.api import routes_read
@@ -25,7 +24,6 @@ from sickbay.service.query import process as query_process
 from sickbay.service.query.admission import AdmissionQueue, BusyError
 from sickbay.service.query.engine import Cancel, Limits, QueryError
 from sickbay.service.query.pool import PoolRules, QueryPool, own_queries
-from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.store import StoreError, open_store
 from sickbay.trials.store.files import locate_store
 
@@ -37,11 +35,8 @@ LIMITS = Limits(memory="1GB", threads=2, seconds=10.0, rows=1000)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pool") / "store"
-    spec = toy_sweeps.spec(factors={"fault": ["none", "nan"]}, seeds=1)
-    run(spec, str(folder), Options(in_process=True))
-    return open_store(str(folder))
+def store(swept_copy):
+    return open_store(str(swept_copy))
 
 
 @pytest.fixture
@@ -95,7 +90,7 @@ def test_answers_and_mistakes_are_those_of_a_query(pool, store, tmp_path):
     assert found == {
         "columns": ["label", "n"],
         "types": ["VARCHAR", "BIGINT"],
-        "rows": [["healthy", 1], ["pathological", 1]],
+        "rows": [["healthy", 2], ["pathological", 2]],
         "truncated": False,
         "problems": [],
     }
@@ -142,7 +137,7 @@ def test_memory_that_duckdb_does_not_count_is_bounded(store):
     try:
         with pytest.raises(QueryError, match="the query needs more memory than 8GB"):
             pool.ask(store, "SELECT length(repeat('x', 1000000000))", Limits(memory="8GB"))
-        assert rows(pool, store, "SELECT count(*) FROM trials") == [[2]]
+        assert rows(pool, store, "SELECT count(*) FROM trials") == [[4]]
     finally:
         pool.close()
 

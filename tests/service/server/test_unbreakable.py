@@ -19,7 +19,6 @@ from sickbay.service.server import guard as guards
 from sickbay.service.server.guard import Guard
 from sickbay.service.server.tokens import Role, create_token, list_tokens
 from sickbay.service.server.workers import PoolLimits, WorkPool
-from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.store import open_store
 
 SERVE = "from sickbay.service.cli.app import main; main()"
@@ -27,14 +26,8 @@ FEW = 300  # descriptors: 256 of them are kept in reserve
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unbreakable") / "store"
-    run(
-        toy_sweeps.spec(factors={"fault": ["none", "nan"]}, seeds=1),
-        str(folder),
-        Options(in_process=True),
-    )
-    return open_store(str(folder))
+def store(swept_copy):
+    return open_store(str(swept_copy))
 
 
 @pytest.fixture(scope="module")
