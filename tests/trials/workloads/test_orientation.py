@@ -8,28 +8,18 @@ import math
 import os
 import subprocess
 import sys
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
-from workload_runs import Runs
+from workload_runs import SYSTEMS
 
-from sickbay.trials.conformance import check_workload
 from sickbay.trials.workloads.orientation import WORKLOAD
 
 DATA = os.environ.get("SICKBAY_DATA")
-SMALL = {
-    "train_shapes": 4,
-    "val_shapes": 3,
-    "points": 48,
-    "batch_size": 16,
-    "epochs": 3,
-    "val_rotations": 4,
-}
 
 
-RUNS = Runs(WORKLOAD, SMALL)
+RUNS = SYSTEMS["orientation"]
 context = RUNS.context
 run = RUNS.run
 same = RUNS.same
@@ -39,11 +29,6 @@ settings = RUNS.settings
 def group(row, name, signal="group_grad_max", **changes):
     names = WORKLOAD.facts(settings(**changes), context()).groups
     return row.signals[signal][names.index(name)]
-
-
-def test_it_keeps_the_contract_and_every_level_changes_something():
-    factors = [factor.name for factor in WORKLOAD.factors if factor.name != "atan2_guard"]
-    check_workload(WORKLOAD, {**SMALL, "epochs": 2}, levels=factors)
 
 
 def test_the_guard_is_innocent():
@@ -119,31 +104,6 @@ def test_facts_are_measured_through_the_trained_loss():
     assert ("val_density_kl", 6.1887) in lines
 
 
-def test_facts_know_nothing_of_the_configuration_beyond_the_task():
-    plain = WORKLOAD.facts(settings(), context())
-    other = settings(initialization="preset", lr=0.1, dropout=0.0, pi_temp=2.0)
-    assert WORKLOAD.facts(other, context()) == plain
-
-
-def test_interleaved_trials_do_not_disturb_each_other():
-    alone = run(seed=1, initialization="random")
-    first = WORKLOAD.train(settings(initialization="random"), context(1))
-    second = WORKLOAD.train(settings(initialization="preset"), context(2))
-    rows = [row for row, _ in zip(first, second, strict=True)]
-    assert same(rows, alone)
-
-
-def test_a_restored_run_goes_on_bit_for_bit_from_any_epoch():
-    kept = []
-    changes = settings(initialization="random")
-    straight = list(WORKLOAD.train(changes, context(kept=kept)))
-    assert len(kept) == 3
-    for epoch in (1, 2):
-        rest = list(WORKLOAD.train(changes, context(restored=kept[epoch - 1])))
-        assert same(rest, straight[epoch:])
-    assert list(WORKLOAD.train(changes, context(restored=kept[2]))) == []
-
-
 SCRIPT = """
 import json, sys
 from sickbay.trials.contract import Context
@@ -166,23 +126,6 @@ def test_a_second_trial_in_a_used_process_is_bit_identical_to_one_in_a_fresh_pro
     assert fresh.stdout.splitlines() == here
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"initialization": "zeroes"}, "initialization: 'zeroes' is not known"),
-        ({"loss": "huber"}, "loss: 'huber' is not known; choose one of pred_w"),
-        ({"atan2_guard": "eps_shift"}, "atan2_guard: 'eps_shift' is not known"),
-        ({"size": "huge"}, "size: 'huge' is not known; choose one of small, full"),
-        ({"kfold": 5}, "kfold: 5 has no generated shape"),
-        ({"lr_schedule": "step"}, "lr_schedule: 'step' is not known; choose one of constant, cos"),
-        ({"dataset": "/no/such/folder"}, "dataset: /no/such/folder is not a folder"),
-    ],
-)
-def test_a_wrong_setting_is_refused_with_what_is_allowed(changes, message):
-    with pytest.raises(ValueError, match=message):
-        run(epochs=1, **changes)
-
-
 def test_the_full_size_has_its_own_settings_and_trains():
     full = {**settings(), **WORKLOAD.sizes["full"], "size": "full"}
     assert (full["points"], full["batch_size"], full["epochs"], full["lr"]) == (10_000, 8, 50, 5e-4)
@@ -190,10 +133,6 @@ def test_the_full_size_has_its_own_settings_and_trains():
     row = next(iter(WORKLOAD.train(shrunk, context())))
     assert len(row.signals["group_grad_max"]) == 7
     assert len(WORKLOAD.facts(shrunk, context()).groups) == 7
-
-
-def test_rows_come_one_at_a_time():
-    assert len(list(islice(WORKLOAD.train(settings(), context(epochs=500)), 2))) == 2
 
 
 @pytest.mark.data

@@ -4,33 +4,24 @@ All runs are tiny; whole trials are in the slow tests below.
 """
 
 import math
-from itertools import islice
 from pathlib import Path
 
 import pytest
 import yaml
-from workload_runs import Runs
+from workload_runs import SYSTEMS
 
-from sickbay.trials.conformance import check_workload
 from sickbay.trials.contract import TaskKind
 from sickbay.trials.workloads.pointwise import WORKLOAD
 
-SMALL = {"train_scenes": 10, "val_scenes": 5, "points": 64, "batch_size": 3, "epochs": 3}
 RIGHT = {"label_source": "transform", "loss": "bce"}
 
 
-RUNS = Runs(WORKLOAD, SMALL)
+RUNS = SYSTEMS["pointwise"]
 context = RUNS.context
 facts = RUNS.facts
 run = RUNS.run
 same = RUNS.same
 settings = RUNS.settings
-
-
-def test_it_keeps_the_contract_and_every_level_changes_something():
-    apart = ("transform", "label_source")  # these two need more scenes, below
-    factors = [factor.name for factor in WORKLOAD.factors if factor.name not in apart]
-    check_workload(WORKLOAD, {**SMALL, "epochs": 2}, levels=factors)
 
 
 def test_every_source_of_labels_and_the_truth_differ():
@@ -124,46 +115,6 @@ def test_a_wrong_transform_leaves_one_class_and_a_floor_of_zero():
     assert math.isfinite(row.signals["val_loss"])
 
 
-def test_facts_know_nothing_of_the_configuration_beyond_the_task():
-    assert facts(lr=0.1, batch_size=5, epochs=7) == facts()
-
-
-def test_interleaved_trials_do_not_disturb_each_other():
-    alone = run(seed=1)
-    first = WORKLOAD.train(settings(), context(1))
-    second = WORKLOAD.train(settings(plan="B"), context(2))
-    rows = [row for row, _ in zip(first, second, strict=True)]
-    assert same(rows, alone)
-
-
-@pytest.mark.parametrize("source", ["random15", "transform"])
-def test_a_restored_run_goes_on_bit_for_bit_from_any_epoch(source):
-    kept = []
-    changes = settings(label_source=source)
-    straight = list(WORKLOAD.train(changes, context(kept=kept)))
-    for epoch in (1, 2):
-        rest = list(WORKLOAD.train(changes, context(restored=kept[epoch - 1])))
-        assert same(rest, straight[epoch:])
-    assert list(WORKLOAD.train(changes, context(restored=kept[2]))) == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"label_source": "truth"}, "label_source: 'truth' is not known; choose one of random15"),
-        ({"transform": "muvo"}, "transform: 'muvo' is not known; choose one of anovox, muvo_v2"),
-        ({"loss": "hinge"}, "loss: 'hinge' is not known; choose one of focal, bce"),
-        ({"plan": "D"}, "plan: 'D' is not known; choose one of A, B, C, Ctop5"),
-        ({"fusion": "late"}, "fusion: 'late' is not known; choose one of full, full_residual, po"),
-        ({"size": "huge"}, "size: 'huge' is not known; choose one of small, full"),
-        ({"dataset": "/anovox"}, "dataset: /anovox is not a folder. Use 'synthetic'"),
-    ],
-)
-def test_a_wrong_setting_is_refused_with_what_is_allowed(changes, message):
-    with pytest.raises(ValueError, match=message):
-        run(epochs=1, **changes)
-
-
 def test_the_full_size_has_its_own_settings_and_trains():
     full = {**settings(), **WORKLOAD.sizes["full"], "size": "full"}
     assert (full["points"], full["batch_size"], full["epochs"], full["lr"]) == (2048, 4, 30, 1e-3)
@@ -181,10 +132,6 @@ def test_the_examples_are_of_this_workload_and_within_its_factors():
         assert spec["fixed" if "fixed" in spec else "factors"].keys() <= WORKLOAD.defaults.keys()
         for name, levels in spec["factors"].items():
             assert set(levels) <= set(WORKLOAD.factor(name).levels)
-
-
-def test_rows_come_one_at_a_time():
-    assert len(list(islice(WORKLOAD.train(settings(), context(epochs=500)), 2))) == 2
 
 
 def whole_trial(seed=0, **changes):

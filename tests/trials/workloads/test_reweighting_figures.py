@@ -6,22 +6,12 @@ from sickbay.trials import registry
 from sickbay.trials.contract import Context
 from sickbay.trials.diagnosis.diagnose import diagnose
 from sickbay.trials.history import History
-from sickbay.trials.store import pretrained as pretraining
 from sickbay.trials.workloads.reweighting import WORKLOAD
 
 pytestmark = pytest.mark.slow
 
 SOUND = {"kernel_norm": "peak", "map_norm": "clamp1.5"}
 REPAIRED = {**SOUND, "residual_weight": 0.5, "residual_form": "mix"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def states_of_these_tests(tmp_path_factory):
-    """One pretraining for the tests of this file."""
-    folder, kept_in = tmp_path_factory.mktemp("pretrained"), pretraining.kept_in
-    pretraining.kept_in = lambda: folder
-    yield folder
-    pretraining.kept_in = kept_in
 
 
 def whole_trial(**changes):

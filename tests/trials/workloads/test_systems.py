@@ -1,0 +1,142 @@
+"""What every built-in system keeps: contract, determinism, facts of the task, clear refusals."""
+
+import re
+from itertools import islice
+
+import pytest
+from workload_runs import SYSTEMS
+
+from sickbay.trials.conformance import check_workload
+
+# Their levels differ only with more data or at an edge: the systems' own files test them.
+APART = {"orientation": {"atan2_guard"}, "pointwise": {"transform", "label_source"}}
+
+# Settings far from the defaults, under which a second trial runs beside the first.
+NEIGHBOURS = {
+    "orientation": {"initialization": "preset"},
+    "crossmodal": {"label_source": "random10", "fusion": "none"},
+    "pointwise": {"plan": "B"},
+    "reweighting": {"kernel_norm": "peak", "map_norm": "clamp1.5"},
+    "longtail": {"grad_mode": "decoupled", "classifier": "wcdas"},
+}
+
+# Settings that are the trial's and not the task's.
+TUNING = {
+    "orientation": {"initialization": "preset", "lr": 0.1, "dropout": 0.0, "pi_temp": 2.0},
+    "crossmodal": {"lr": 0.1, "dropout": 0.0, "point_select": "first", "batch_size": 4},
+    "pointwise": {"lr": 0.1, "batch_size": 5, "epochs": 7},
+    "longtail": {"warmup": 0.5, "head_lr": 0.1, "grad_mode": "decoupled", "loss_cap": 5.0},
+}
+
+
+# Of a setting: a wrong value, and what is said of it.
+WRONG = {
+    "crossmodal": [
+        ("fusion", "img", "is not known; choose one of full"),
+        ("loss", "hinge", "is not known; choose one of bce"),
+        ("label_source", "pseudo", "is not known; choose one of true"),
+        ("point_select", "last", "is not known"),
+        ("size", "huge", "is not known; choose one of small, full"),
+        ("dataset", "anovox", "is not a folder. Use 'synthetic'"),
+    ],
+    "longtail": [
+        ("classifier", "svm", "is not known; choose one of ce, wcdas"),
+        ("grad_mode", "both", "is not known; choose one of joint"),
+        ("bn_mode", "off", "is not known; choose one of train, eval"),
+        ("radius", "l1", "is not known; choose one of mse, hinge"),
+        ("pretrain_split", "all", "is not known; choose one of balanced"),
+        ("size", "huge", "is not known; choose one of small, full"),
+        ("dataset", "cifar", "is not a folder. Use 'synthetic'"),
+    ],
+    "orientation": [
+        ("initialization", "zeroes", "is not known"),
+        ("loss", "huber", "is not known; choose one of pred_w"),
+        ("atan2_guard", "eps_shift", "is not known"),
+        ("size", "huge", "is not known; choose one of small, full"),
+        ("kfold", 5, "has no generated shape"),
+        ("lr_schedule", "step", "is not known; choose one of constant, cos"),
+        ("dataset", "/no/such/folder", "is not a folder"),
+    ],
+    "pointwise": [
+        ("label_source", "truth", "is not known; choose one of random15"),
+        ("transform", "muvo", "is not known; choose one of anovox, muvo_v2"),
+        ("loss", "hinge", "is not known; choose one of focal, bce"),
+        ("plan", "D", "is not known; choose one of A, B, C, Ctop5"),
+        ("fusion", "late", "is not known; choose one of full, full_residual, po"),
+        ("size", "huge", "is not known; choose one of small, full"),
+        ("dataset", "/anovox", "is not a folder. Use 'synthetic'"),
+    ],
+    "reweighting": [
+        ("kernel_norm", "max", "is not known; choose one of sum, peak"),
+        ("map_norm", "clamp9", "is not known"),
+        ("invalid_query", "keep", "is not known; choose one of pile"),
+        ("residual_form", "gate", "is not known; choose one of add, mix"),
+        ("detach_weight", "no", "is not known; choose one of grad, item"),
+        ("reweighting", "maybe", "is not known; choose one of on, off"),
+        ("perspective_norm", "x", "is not known; choose one of present"),
+        ("gaussian_sigma", -1.0, "is not over 0"),
+        ("size", "huge", "is not known; choose one of small, medium, full"),
+        ("dataset", "kitti", "is not a folder. Use 'synthetic'"),
+    ],
+}
+
+
+@pytest.fixture(params=SYSTEMS)
+def system(request):
+    return request.param
+
+
+@pytest.fixture
+def runs(system):
+    return SYSTEMS[system]
+
+
+def test_it_keeps_the_contract_and_every_level_changes_something(system, runs):
+    factors = [one.name for one in runs.workload.factors if one.name not in APART.get(system, ())]
+    check_workload(runs.workload, {**runs.small, "epochs": 2}, levels=factors)
+
+
+def test_rows_come_one_at_a_time(runs):
+    assert len(list(islice(runs.workload.train(runs.settings(), runs.context(epochs=500)), 2))) == 2
+
+
+def test_interleaved_trials_do_not_disturb_each_other(system, runs):
+    alone = runs.run(seed=1)
+    first = runs.workload.train(runs.settings(), runs.context(1))
+    second = runs.workload.train(runs.settings(**NEIGHBOURS[system]), runs.context(2))
+    assert runs.same([row for row, _ in zip(first, second, strict=True)], alone)
+
+
+@pytest.mark.parametrize(
+    ("system", "changes"),
+    [
+        ("orientation", {"initialization": "random"}),
+        ("crossmodal", {"label_source": "random10", "fusion": "full_residual_pos"}),
+        ("pointwise", {"label_source": "random15"}),
+        ("pointwise", {"label_source": "transform"}),
+        ("reweighting", {"encoder_lr": 1e-5, "kernel_norm": "peak"}),
+        ("longtail", {"grad_mode": "joint", "augment": True}),
+        ("longtail", {"grad_mode": "decoupled", "augment": True}),
+    ],
+)
+def test_a_restored_run_goes_on_bit_for_bit_from_any_epoch(runs, changes):
+    kept = []
+    settings, train = runs.settings(**changes), runs.workload.train
+    straight = list(train(settings, runs.context(kept=kept)))
+    assert len(kept) == 3
+    for epoch in (1, 2):
+        assert runs.same(
+            list(train(settings, runs.context(restored=kept[epoch - 1]))), straight[epoch:]
+        )
+    assert list(train(settings, runs.context(restored=kept[2]))) == []
+
+
+@pytest.mark.parametrize("system", TUNING)
+def test_facts_know_nothing_of_the_configuration_beyond_the_task(system, runs):
+    assert runs.facts(**TUNING[system]) == runs.facts()
+
+
+def test_a_wrong_setting_is_refused_with_what_is_allowed(system, runs):
+    for name, value, message in WRONG[system]:
+        with pytest.raises(ValueError, match=rf"{name}: '?{re.escape(str(value))}'? {message}"):
+            runs.run(epochs=1, **{name: value})
