@@ -24,7 +24,7 @@ from sickbay.trials.diagnosis.cause_graph import (
 )
 from sickbay.trials.diagnosis.judge import HARD_CONFIDENCE, JUDGE, Judgement, judge, model_hash
 from sickbay.trials.diagnosis.judge_finding import judge_finding, weighed
-from sickbay.trials.diagnosis.judge_statistics import accuracy_lower, has_skill
+from sickbay.trials.diagnosis.judge_statistics import accuracy_lower, has_skill, share_done
 from sickbay.trials.evidence.classes import CLASSIFICATION, ranking_lower
 from sickbay.trials.evidence.skill import alphas, gain, lasting, percent
 from sickbay.trials.evidence.statistics import holm
@@ -32,6 +32,7 @@ from sickbay.trials.evidence.thresholds import MARGINS_VERSION, margin
 from sickbay.trials.history import History
 
 DIAGNOSE_VERSION = "4"
+UNNAMED_SHARE = 0.5  # of the plan, before the judge alone stops a trial without a cause
 JUDGED = (FindingState.FIRED, FindingState.SUSPECT, FindingState.CLEAR)
 SKILL_SIGNALS = {"val_loss": "validation loss", "val_density_kl": "divergence of the density"}
 # What needs no weighing: a fatal finding of these is a fact, or has measured its own harm.
@@ -58,10 +59,14 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The verdict on a history, and what each detector said in their order, the judge last."""
+    """The verdict on a history, and what each detector said in their order, the judge last.
+
+    `done` is the share of the planned epochs that the history covers.
+    """
 
     label: Label
     findings: tuple[Finding, ...]
+    done: float = 1.0
 
 
 def diagnose(history: History, detectors: Sequence[Detector]) -> Diagnosis:
@@ -92,7 +97,8 @@ def look(history: History, detectors: Sequence[Detector]) -> Diagnosis:
     findings = _hold_jointly(history, [_ask(detector, history) for detector in detectors])
     judgement = judge(history)
     label = _label(history, findings, detectors, judgement)
-    return Diagnosis(label, (*findings, judge_finding(history, judgement)))
+    done = share_done(history) if len(history) else 0.0
+    return Diagnosis(label, (*findings, judge_finding(history, judgement)), done)
 
 
 def labeller_version(detectors: Sequence[Detector]) -> str:
@@ -103,15 +109,21 @@ def labeller_version(detectors: Sequence[Detector]) -> str:
 
 
 def online_stop(diagnosis: Diagnosis, detectors: Sequence[Detector]) -> bool:
-    """Whether a running trial may be stopped: by the judge, or by hard evidence that may stop."""
+    """Whether a running trial may be stopped: by hard evidence that may stop, or by the judge.
+
+    The judge often knows that nothing comes of a trial before any detector can say why. A trial
+    that is stopped without a cause teaches nobody anything, so the judge alone waits until half of
+    the plan is done; where a detector names the cause it stops at once.
+    """
     if diagnosis.label.health is not Health.PATHOLOGICAL:
         return False
     online = {detector.name for detector in detectors if detector.online}
-    return any(
-        (finding.detector == JUDGE and finding.state is FindingState.FIRED)
-        or (is_hard(finding) and finding.detector in online)
-        for finding in diagnosis.findings
-    )
+    fatal = [one for one in diagnosis.findings if is_fatal(one)]
+    if any(is_hard(one) and one.detector in online for one in fatal):
+        return True
+    judged = any(one.detector == JUDGE for one in fatal)
+    named = any(one.detector != JUDGE for one in fatal)
+    return judged and (named or diagnosis.done >= UNNAMED_SHARE)
 
 
 def is_hard(finding: Finding) -> bool:

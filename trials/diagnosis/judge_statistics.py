@@ -260,7 +260,7 @@ def _loss_ratio(history: History) -> float:
     return float(np.clip(np.log(val / train), -3.0, 3.0)) if val > 0.0 and train > 0.0 else NAN
 
 
-def _done(history: History) -> float:
+def share_done(history: History) -> float:
     """Share of the plan that is done; all of it for a run that came to its own end."""
     if history.finished or history.epochs_planned < 1:
         return 1.0
@@ -340,7 +340,7 @@ SKILL = (
     Statistic("gradient_ratio", "late over early gradient norm", 0, _power, _gradient_ratio),
     Statistic("log_n_val", "validation samples", 0, _power, lambda h: float(np.log10(samples(h)))),
     Statistic("log_evaluations", "evaluations", 0, _power, lambda h: float(np.log10(len(h)))),
-    Statistic("done", "share of the plan done", 0, percent, _done),
+    Statistic("done", "share of the plan done", 0, percent, share_done),
 )
 CURVE = (
     Statistic(
@@ -404,5 +404,5 @@ CURVE = (
         _of("val_accuracy", _still),
     ),
     Statistic("gradient_ratio", "late over early gradient norm", 0, _power, _gradient_ratio),
-    Statistic("done", "share of the plan done", 0, percent, _done),
+    Statistic("done", "share of the plan done", 0, percent, share_done),
 )

@@ -157,6 +157,21 @@ def test_a_healthy_trial_is_never_stopped(built_in):
         assert not online_stop(diagnose(make(healthy, n, finished=False), built_in), built_in)
 
 
+def test_the_judge_stops_at_once_what_a_detector_can_explain_and_waits_with_the_rest(built_in):
+    """Half of the plan: a trial that is stopped without a cause teaches nobody anything."""
+    judged = next(
+        one
+        for n in range(3, 20)
+        for one in [diagnose(make(collapsed, n, finished=False), built_in)]
+        if online_stop(one, built_in)
+    )
+    assert judged.label.pathology == "mixture_collapse"
+    unnamed = [one for one in judged.findings if one.detector == "judge"]
+    early = replace(judged, findings=tuple(unnamed), done=0.49)
+    assert not online_stop(early, built_in)
+    assert online_stop(replace(early, done=0.5), built_in)
+
+
 def test_a_cause_that_may_not_stop_stops_nothing(built_in):
     offline = [replace(one, online=False) for one in built_in]
     diagnosis = diagnose(make(dead_head, 2, finished=False), built_in)
