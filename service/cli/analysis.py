@@ -47,7 +47,7 @@ def effects(
     """What each level of each factor does: paired differences to the baseline, health beside."""
     from sickbay.service.analysis.study import load_study
     from sickbay.service.query.lookup import find_sweep
-    from sickbay.service.reports.terminal_effects import print_study
+    from sickbay.service.reports.terminal import print_study
 
     asked = {"interactions": interactions, "main_effects": main_effects, "importance": importance}
     parts = [name for name, wanted in asked.items() if wanted or everything]

@@ -228,7 +228,7 @@ def _print_trial(store: "Store", sweep: str, trial: str) -> None:
     from sickbay.service.query.engine import epochs, find_trial
     from sickbay.service.query.engine import query as ask
     from sickbay.service.query.lookup import find_sweep
-    from sickbay.service.reports.verdicts import number
+    from sickbay.service.summary.formatting import recorded
 
     sweep_id = find_sweep(store, sweep).sweep_id
     rows = ask(
@@ -244,7 +244,7 @@ def _print_trial(store: "Store", sweep: str, trial: str) -> None:
     keys = {"sweep_id", "trial_id", "attempt", "epoch", "step", "seconds"}
     for line in lines:
         numbers = [
-            f"{name} {number(value)}"
+            f"{name} {recorded(value)}"
             for name, value in line.items()
             if name not in keys and value is not None and not isinstance(value, list)
         ]

@@ -17,7 +17,8 @@ from rich.text import Text
 
 from sickbay.service.external_logs.judge import Judgement
 from sickbay.service.external_logs.many import Failure, Outcome
-from sickbay.service.reports.verdicts import SIGNS, verdict
+from sickbay.service.reports.verdicts import verdict
+from sickbay.service.summary.formatting import COLOURS, SIGNS
 from sickbay.trials.contract import FindingState, Health
 
 FIRST_SENTENCE = re.compile(r"(?<=[.]) (?=[A-Z'])")
@@ -52,7 +53,8 @@ def print_table(console: Console, outcomes: Sequence[Outcome]) -> None:
     for name in ("log", "label", "cause", "since", "why"):
         table.add_column(name, overflow="fold", max_width=72 if name == "why" else None)
     for one in judged:
-        sign, colour = SIGNS[Health(one["label"])]
+        sign = SIGNS[one["label"]]
+        colour = COLOURS[sign]
         table.add_row(
             Text(_short(one, common)),
             Text(f"{sign} {one['label']}", style=colour),

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from sickbay.service.analysis.fixes import fix_finder
 from sickbay.service.query.engine import find_trial
-from sickbay.service.reports.verdicts import number, print_advice, stands, verdict
+from sickbay.service.reports.verdicts import print_advice, stands, verdict
+from sickbay.service.summary.formatting import recorded
 from sickbay.service.summary.trial_book import read_book
 from sickbay.trials.contract import FindingState
 from sickbay.trials.store import Store
@@ -45,7 +46,7 @@ def print_explanation(
     console.print(head + verdict(trial))
     console.print(
         f"{trial['state']} after {trial['epochs_run']} of {trial['epochs_planned']} epochs, "
-        f"objective {number(trial['objective']) or 'none'}; sweep {trial['sweep_id']}",
+        f"objective {recorded(trial['objective']) or 'none'}; sweep {trial['sweep_id']}",
         highlight=False,
     )
     if stands(trial):
@@ -91,14 +92,14 @@ def _finding_table(rows: Sequence[Row]) -> Table:
     table.add_column("reason and evidence", overflow="fold")
     for row in rows:
         evidence = json.loads(row["evidence"] or "{}")
-        words = ", ".join(f"{name} {number(value)}" for name, value in evidence.items())
+        words = ", ".join(f"{name} {recorded(value)}" for name, value in evidence.items())
         table.add_row(
             row["detector"],
             row["state"],
             row["severity"],
             "" if row["onset_epoch"] is None else str(row["onset_epoch"]),
-            number(row["statistic"]),
-            number(row["threshold"]),
+            recorded(row["statistic"]),
+            recorded(row["threshold"]),
             f"{row['reason']}" + (f" ({words})" if words else ""),
         )
     return table

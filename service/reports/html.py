@@ -77,7 +77,7 @@ def render_report(store: Store, sweep_id: str) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    templates.filters |= {"number": number, "level": level, "last_line": last_line}
+    templates.filters |= {"number": number, "level": level, "last_line": last_line, "lines": _lines}
     page = templates.get_template("report.html").render(
         **_words(store, values),
         **pictures(store, values, effects),
@@ -171,6 +171,11 @@ def questions(values: Values) -> dict[str, str]:
         "trials": ask.trials(sweep, factors),
         "findings": ask.findings(sweep),
     }
+
+
+def _lines(cell: str) -> Markup:
+    """Keep the line breaks of a cell."""
+    return Markup("<br>").join(cell.split("\n"))
 
 
 def _words(store: Store, values: Values) -> dict[str, Any]:

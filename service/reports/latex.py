@@ -11,10 +11,11 @@ from typing import Any
 
 from sickbay.service.query.engine import query
 from sickbay.service.query.sqltext import text
-from sickbay.service.reports.tables import EffectSection
+from sickbay.service.reports.tables import EffectSection, arms_table, trials_table
 from sickbay.service.summary.formatting import level, number, printable, span
 from sickbay.service.summary.provenance import provenance_line
-from sickbay.service.summary.values import GROUPS, TRAP, ArmLine, TrialLine, Values
+from sickbay.service.summary.table import Table
+from sickbay.service.summary.values import Values
 from sickbay.trials.store import Store
 
 MOST_ROWS = 40  # of a table on one page
@@ -53,38 +54,35 @@ _NUMBER = re.compile(r"(?<![\w.])([+-]?)(\d+(?:\.\d+)?)(?:e([+-])0*(\d+))?(?![\w
 
 def latex(values: Values, effects: EffectSection, provenance: str, sql: Mapping[str, str]) -> str:
     """Write the arms and the effects of a sweep; the SQL of each table stands above it."""
-    marks = _marks(values)
+    letters = {
+        cause.name: chr(97 + k % 26) * (1 + k // 26) for k, cause in enumerate(values.causes)
+    }
+    below = [*_notes(values, letters), escape(provenance)]
+    arms = arms_table(values).pick("arm", "healthy", "believe", "median", "range", "NaN, ∞")
+    caption = _caption(values, "the arms and their health")
     parts = [
         (
             f"% {provenance}\n% Needs \\usepackage{{booktabs}}, and longtable for long tables. For"
             " scripts other than Latin use XeLaTeX or LuaLaTeX."
         ),
         _comment(sql["arms"]),
-        _table(
-            ("arm", "healthy", "believe", "median", "least -- largest"),
-            "lllrr",
-            [_arm(arm, marks) for arm in values.arms],
-            _caption(values, "the arms and their health"),
-            [*_notes(values, marks), escape(provenance)],
-        ),
+        latex_table(arms, caption, below, letters),
     ]
-    if effects.lines:
+    if effects.table is not None and effects.table.rows:
+        table = effects.table.pick(
+            "factor",
+            "level",
+            "baseline",
+            "healthy pairs",
+            "difference [95 %]",
+            "verdict",
+            "P(better) [95 %]",
+            "healthy [95 %]",
+        )
+        caption = _caption(values, f"differences of {effects.signal} to the baseline")
         parts += [
-            _comment(effects.sql),
-            _table(
-                (
-                    "factor (baseline)",
-                    "level",
-                    "healthy pairs",
-                    "difference [95\\,\\%]",
-                    "P(better)",
-                    "healthy",
-                ),
-                "lllrrl",
-                _effects(effects, marks),
-                _caption(values, f"differences of {effects.signal} to the baseline"),
-                [_LEGEND, *_notes(values, marks), escape(provenance)],
-            ),
+            *map(_comment, table.sql.values()),
+            latex_table(table, caption, [_LEGEND, *below], letters),
         ]
     elif effects.missing:
         parts.append("% " + " ".join(printable(effects.missing).split()))
@@ -96,6 +94,40 @@ _LEGEND = (
     " paired 95\\,\\% intervals over the seeds; P(better) over all pairs, pathological trials"
     " ranked last; health with Wilson's 95\\,\\% interval."
 )
+
+
+def latex_table(
+    table: Table, caption: str, notes: Iterable[str] = (), letters: Mapping[str, str] | None = None
+) -> str:
+    """Write a table with booktabs; one of more than MOST_ROWS runs over pages.
+
+    `caption` and `notes` are LaTeX already; `letters` are those of the footnotes by pathology.
+    """
+    from pandas import DataFrame  # noqa: PLC0415 - half a second that other formats need not wait
+
+    rows = [
+        [
+            (escape(cell) if column in table.words else maths(cell))
+            + _raised(table.marks.get((k, column), ()), letters or {})
+            for column, cell in zip(table.columns, row, strict=True)
+        ]
+        for k, row in enumerate(table.rows)
+    ]
+    frame = DataFrame(rows, columns=[escape(column) for column in table.columns])
+    long = len(rows) > MOST_ROWS
+    text = frame.style.hide(axis="index").to_latex(
+        hrules=True,
+        column_format="".join("l" if column in table.words else "r" for column in table.columns),
+        caption=caption,
+        environment="longtable" if long else None,
+        position=None if long else "t",
+        position_float=None if long else "centering",
+    )
+    lines = "\n".join(rf"\par\footnotesize {note}" for note in notes)
+    below = f"\\begingroup\\raggedright\n{lines}\n\\par\\endgroup\n" if lines else ""
+    if long:
+        return f"{text.rstrip()}\n{below}".rstrip()
+    return text.replace("\\end{table}", f"\n{below}\\end{{table}}").rstrip()
 
 
 def escape(text: str) -> str:
@@ -122,48 +154,9 @@ def escape_words(text: str) -> str:
     return "".join(_SPECIAL.get(one, one) for one in text)
 
 
-def _marks(values: Values) -> dict[str, str]:
-    """Give every cause the letter of its footnote."""
-    return {cause.name: chr(97 + k % 26) * (1 + k // 26) for k, cause in enumerate(values.causes)}
-
-
-def _arm(arm: ArmLine, marks: Mapping[str, str]) -> tuple[str, ...]:
-    letters = ",".join(marks[one.name] for one in arm.causes if one.name in marks)
-    words = GROUPS[arm.group].split(":")[0].split(",")[0]
-    believe = f"{words}, good objective" if arm.group == TRAP else words
-    spread = "" if arm.lowest is None else f"{number(arm.lowest)} – {number(arm.highest)}"
-    odd = f"NaN or ∞ in {arm.non_finite}" if arm.non_finite else ""
-    return (
-        escape(arm.arm),
-        maths(f"{arm.healthy} of {arm.trials}") + _raised(letters),
-        escape(believe),
-        maths(number(arm.middle)),
-        maths("; ".join(one for one in (spread, odd) if one)),
-    )
-
-
-def _effects(effects: EffectSection, marks: Mapping[str, str]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    before = None
-    for one in effects.lines:
-        letters = ",".join(marks[name] for name, _ in one.causes if name in marks)
-        first = f"{escape(one.factor)} ({escape(one.baseline)})" if one.factor != before else ""
-        rows.append(
-            (
-                first,
-                escape(one.level),
-                maths(one.pairs),
-                f"{maths(one.difference)} ({one.verdict})",
-                maths(one.better),
-                maths(one.healthy) + _raised(letters),
-            )
-        )
-        before = one.factor
-    return rows
-
-
-def _raised(letters: str) -> str:
-    return rf"\textsuperscript{{{letters}}}" if letters else ""
+def _raised(names: Iterable[str], letters: Mapping[str, str]) -> str:
+    known = ",".join(letters[name] for name in names if name in letters)
+    return rf"\textsuperscript{{{known}}}" if known else ""
 
 
 def _notes(values: Values, marks: Mapping[str, str]) -> list[str]:
@@ -172,7 +165,9 @@ def _notes(values: Values, marks: Mapping[str, str]) -> list[str]:
         since = span(cause.first_onset, cause.last_onset)
         epochs = f", onset at epoch {maths(since)}" if since else ""
         count = f"{cause.trials} trial{'s' if cause.trials > 1 else ''}"
-        notes.append(f"{_raised(marks[cause.name])}\\,{escape(cause.name)}: {maths(count)}{epochs}")
+        notes.append(
+            f"{_raised([cause.name], marks)}\\,{escape(cause.name)}: {maths(count)}{epochs}"
+        )
     return notes
 
 
@@ -182,51 +177,10 @@ def _caption(values: Values, what: str) -> str:
     return f"{escape(values.record.name)}: {escape(what)}.{goal}"
 
 
-def long_table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], caption: str, columns: str = ""
-) -> str:
-    """Write a table that may run over pages; all cells are LaTeX already."""
-    return "\n".join(
-        [
-            rf"\begin{{longtable}}{{{columns or 'l' * len(head)}}}",
-            rf"\caption{{{caption}}} \\",
-            r"\toprule",
-            " & ".join(head) + r" \\",
-            r"\midrule",
-            r"\endhead",
-            r"\bottomrule",
-            r"\endfoot",
-            *("  " + " & ".join(row) + r" \\" for row in rows),
-            r"\end{longtable}",
-        ]
-    )
-
-
-def _table(
-    head: Sequence[str],
-    columns: str,
-    rows: Sequence[Sequence[str]],
-    caption: str,
-    notes: Iterable[str],
-) -> str:
-    below = "\n".join(rf"\par\footnotesize {note}" for note in notes)
-    if len(rows) > MOST_ROWS:
-        table = long_table(head, rows, caption, columns)
-        return f"{table}\n\\begingroup\\raggedright\n{below}\n\\par\\endgroup"
-    heading = " & ".join(head) + r" \\"
-    body = "\n".join("  " + " & ".join(row) + r" \\" for row in rows)
-    return (
-        f"\\begin{{table}}[t]\n\\centering\n\\caption{{{caption}}}\n"
-        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{heading}\n\\midrule\n{body}\n\\bottomrule\n"
-        f"\\end{{tabular}}\n\n\\begingroup\\raggedright\n{below}\n\\par\\endgroup\n\\end{{table}}"
-    )
-
-
 def _comment(sql: str) -> str:
     return "\n".join(f"% {printable(line)}" for line in sql.splitlines())
 
 
-_TRIAL = ("seed", "state", "label", "pathology", "onset_epoch", "objective", "best_objective")
 _EFFECT = (
     "factor",
     "level",
@@ -257,31 +211,34 @@ def latex_tables(
         sweep_ids=[sweep],
     )
     line = provenance_line(store, values)
-    tables: dict[str, tuple[Sequence[str], Sequence[Sequence[Any]]]] = {
-        "trials": (
-            ("trial_id", *values.factors, *_TRIAL),
-            [_trial(one) for one in values.trials],
+    tables = {
+        "trials": trials_table(values).pick(
+            "trial", "arm", "seed", "verdict", "cause", "onset", "objective", "epochs"
         ),
-        "findings": (found.columns, found.rows),
-        "effects": (_EFFECT, [[row[name] for name in _EFFECT] for row in effects]),
+        "findings": _plain_table(found.columns, found.rows),
+        "effects": _plain_table(_EFFECT, [[row[name] for name in _EFFECT] for row in effects]),
     }
     written = []
-    for name, (head, rows) in tables.items():
+    for name, table in tables.items():
         caption = f"{escape(values.record.name)}: {name}. {escape(line)}"
-        cells = [[_cell(one) for one in row] for row in rows]
-        table = long_table([escape(one) for one in head], cells, caption)
         comment = f"% {' '.join(line.split())}\n% Needs \\usepackage{{booktabs,longtable}}."
         written.append(folder / f"{name}.tex")
-        written[-1].write_text(f"{comment}\n{table}\n", encoding="utf-8")
+        written[-1].write_text(f"{comment}\n{latex_table(table, caption)}\n", encoding="utf-8")
     return tuple(written)
 
 
-def _trial(one: TrialLine) -> tuple[Any, ...]:
-    """Give a trial's cells in the order of its head; `key` begins with the arm's name."""
-    return (one.trial_id, *one.key[1:], *(getattr(one, name) for name in _TRIAL))
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return escape("" if value is None else level(value))
-    return maths(number(value))
+def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """Lay out values; a column of numbers alone is one of numbers."""
+    words = {
+        column
+        for k, column in enumerate(columns)
+        if any(isinstance(row[k], str | bool) for row in rows)
+    }
+    cells = tuple(
+        tuple(
+            level(cell) if column in words else number(cell)
+            for column, cell in zip(columns, row, strict=True)
+        )
+        for row in rows
+    )
+    return Table(tuple(columns), cells, frozenset(words))

@@ -1,10 +1,11 @@
 """The report's tables as Markdown: the summary, the causes and every trial, with their SQL."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
-from sickbay.service.reports.tables import EffectSection
-from sickbay.service.summary.formatting import SIGNS, last_line, level, number, span
-from sickbay.service.summary.values import GROUPS, TRAP, ArmLine, TrialLine, Values
+from sickbay.service.reports.tables import EffectSection, arms_table, trials_table
+from sickbay.service.summary.formatting import SIGNS, span
+from sickbay.service.summary.table import Table
+from sickbay.service.summary.values import Values
 
 _SPECIAL = "\\`*_{}[]<>|#"
 
@@ -15,6 +16,7 @@ def markdown(
     """Write a sweep as Markdown; every text from outside is escaped, every trial is in it."""
     record, objective = values.record, values.objective
     goal = f"{objective.signal}, {objective.goal}" if objective else "unknown"
+    arms = arms_table(values)
     counts = ", ".join(f"{SIGNS.get(one, '')} {n} {one}" for one, n in values.verdicts.items())
     parts = [
         f"# {_text(record.name)}",
@@ -26,7 +28,7 @@ def markdown(
         f"**{counts or 'no trial has ended yet'}**",
         "## What to believe",
         *_advice(values),
-        _table(_ARM_HEAD, [_arm(arm) for arm in values.arms]),
+        _table(arms.pick("arm", "group", *arms.columns[3:])),
         _sql(sql["arms"]),
         "## What each level does",
         *_effects(effects),
@@ -34,26 +36,11 @@ def markdown(
         *(_cause(values, index) for index in range(len(values.causes))),
         _sql(sql["causes"]),
         "## Every trial",
-        _table(_TRIAL_HEAD, [_trial(one) for one in values.trials]),
+        _table(trials_table(values)),
         _sql(sql["trials"]),
         _text(provenance),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-_ARM_HEAD = ("arm", "believe?", "healthy", "causes (onset epoch)", "median", "min – max", "NaN, ∞")
-_EFFECT_HEAD = (
-    "factor",
-    "level",
-    "baseline",
-    "healthy pairs",
-    "difference [95 %]",
-    "P(better) [95 %]",
-    "healthy [95 %]",
-    "baseline healthy",
-    "verdict",
-)
-_TRIAL_HEAD = ("trial", "arm", "seed", "verdict", "cause", "onset", "objective", "epochs", "why")
 
 
 def _advice(values: Values) -> list[str]:
@@ -62,36 +49,6 @@ def _advice(values: Values) -> list[str]:
         for one in values.advice
     ]
     return ["\n".join(["Over the whole sweep:", "", *lines])] if lines else []
-
-
-def _arm(arm: ArmLine) -> tuple[str, ...]:
-    causes = (
-        f"{_text(one.name)} {one.trials} of {arm.trials} ({span(one.first_onset, one.last_onset)})"
-        for one in arm.causes
-    )
-    return (
-        _text(arm.arm),
-        ("⚠ " if arm.group == TRAP else "") + GROUPS[arm.group],
-        f"{arm.healthy} of {arm.trials}",
-        "; ".join(causes),
-        number(arm.middle),
-        f"{number(arm.lowest)} – {number(arm.highest)}",
-        str(arm.non_finite or ""),
-    )
-
-
-def _trial(one: TrialLine) -> tuple[str, ...]:
-    return (
-        f"`{one.trial_id}`",
-        _text(one.arm),
-        str(one.seed),
-        f"{SIGNS.get(one.verdict, '')} {one.verdict}",
-        _text(one.pathology or ""),
-        level(one.onset_epoch),
-        number(one.objective),
-        f"{one.epochs_run} / {one.epochs_planned}",
-        _text(last_line(one.error) or one.reason),
-    )
 
 
 def _cause(values: Values, index: int) -> str:
@@ -107,41 +64,45 @@ def _cause(values: Values, index: int) -> str:
 
 def _effects(effects: EffectSection) -> list[str]:
     """The table of effects, with the pathologies of each level in a footnote."""
-    if not effects.lines:
+    if effects.table is None or effects.missing:
         return [_text(effects.missing)]
-    named = list(dict.fromkeys(name for one in effects.lines for name, _ in one.causes))
-    mark = {name: f"[^{k}]" for k, name in enumerate(named, start=1)}
-    rows = [
-        (
-            _text(one.factor),
-            _text(one.level),
-            _text(one.baseline),
-            one.pairs,
-            _text(one.difference),
-            _text(one.better),
-            _text(one.healthy) + "".join(f" {n}×{mark[name]}" for name, n in one.causes),
-            _text(one.baseline_healthy),
-            f"{one.sign} {one.verdict}",
-        )
-        for one in effects.lines
-    ]
+    table = effects.table.pick(
+        "factor",
+        "level",
+        "baseline",
+        "healthy pairs",
+        "difference [95 %]",
+        "P(better) [95 %]",
+        "healthy [95 %]",
+        "baseline healthy [95 %]",
+        "verdict",
+    )
     return [
         (
             f"Differences of {_text(effects.signal)} ({effects.goal}), level - baseline, by pairs"
-            " that share the seed and all other factors. Pathological trials come last in"
+            " that share the seed and all other factors. Pathological trials rank last in"
             " P(better)."
         ),
-        _table(_EFFECT_HEAD, rows),
-        *(f"{mark[name]}: {_text(name)}" for name in named),
-        *(f"- {_text(line)}" for line in effects.notes),
-        *(f"- {_text(factor)} {_text(why)}" for factor, why in effects.skipped),
-        _sql(effects.sql),
+        _table(table, footnotes=True),
+        *(f"- {_text(line)}" for line in table.notes),
+        *map(_sql, table.sql.values()),
     ]
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def _table(table: Table, *, footnotes: bool = False) -> str:
+    named = table.named_marks() if footnotes else ()
+    mark = {name: f"[^{k}]" for k, name in enumerate(named, start=1)}
+    lines = [table.columns, ["---"] * len(table.columns)]
+    for k, row in enumerate(table.rows):
+        cells = zip(table.columns, row, strict=True)
+        lines.append(
+            [
+                _text(cell) + "".join(mark.get(n, "") for n in table.marks.get((k, column), ()))
+                for column, cell in cells
+            ]
+        )
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n\n".join([text, *(f"{mark[name]}: {_text(name)}" for name in named)])
 
 
 def _sql(sql: str) -> str:

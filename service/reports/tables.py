@@ -1,149 +1,425 @@
-"""The table of effects as a report writes it: the same cells for a page, Markdown and LaTeX."""
+"""The tables of effects, arms and trials, each built once for every format."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from sickbay.service.analysis.effects import LevelEffect, Side, Verdict
+from sickbay.service.analysis.comparison import ArmPair, ArmSide, Comparison
+from sickbay.service.analysis.effects import FEWEST_SEEDS, EffectTable, LevelEffect, Side, Verdict
 from sickbay.service.analysis.fixes import Fixes, sweep_fixes, words
-from sickbay.service.analysis.importance import Importance
-from sickbay.service.analysis.interactions import Interaction, InteractionVerdict
+from sickbay.service.analysis.importance import ImportanceTable
+from sickbay.service.analysis.interactions import Interaction, InteractionTable, InteractionVerdict
+from sickbay.service.analysis.main_effects import MainEffectTable
 from sickbay.service.analysis.sql import effects_sql
-from sickbay.service.analysis.statistics import Estimate, Proportion
+from sickbay.service.analysis.statistics import Estimate
 from sickbay.service.analysis.study import EffectStudy, SweepEffects, load_study
 from sickbay.service.query.lookup import SweepError
 from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
-from sickbay.service.reports.terminal_effects import notes
-from sickbay.service.summary.formatting import level, number
-from sickbay.service.summary.values import Values
+from sickbay.service.summary.formatting import (
+    SIGNS,
+    counted,
+    estimate,
+    healthy_of,
+    last_line,
+    level,
+    number,
+    p_value,
+    probability,
+    shown,
+    signed,
+    span,
+    with_sign,
+)
+from sickbay.service.summary.table import Table
+from sickbay.service.summary.values import (
+    BELIEVE,
+    GROUPS,
+    MIXED,
+    NONE,
+    SICK,
+    TRAP,
+    ArmLine,
+    Values,
+)
 from sickbay.trials.store import Store
 
-SIGNS_OF_VERDICTS = {
-    Verdict.BETTER: "✓",
-    Verdict.WORSE: "✗",
-    Verdict.UNCLEAR: "~",
-    Verdict.UNKNOWN: "?",
+MOST_INTERACTIONS = 60
+MOST_FIXES = 40
+MOST_CHANGES = 3  # of one configuration
+FEWEST_WEIGHED, MOST_WEIGHED = 30, 2000  # trials: fewer say nothing, more take seconds
+_MOST_COMPARISONS = 300_000  # of configurations with each other, in the search for fixes
+
+EFFECTS_LEGEND = """\
+difference: level - baseline, same seed, all other factors equal, both trials healthy, with the
+  paired t-interval over the seeds; bootstrap: the studentised bootstrap interval, longer on the
+  side where the differences are skewed; IQM: the interquartile mean. The verdict follows from the
+  p-value of the difference after Holm's correction.
+P(better): how often the level wins over all pairs without a cancelled trial; pathological, failed
+  and non-finite trials rank last. Its p-value cannot be under 2 / 2^seeds.
+p, Holm: unadjusted, and adjusted over the table."""
+INTERACTIONS_LEGEND = """\
+difference of differences: (both - second alone) - (first alone - neither), same seed, all else
+  equal, all four healthy. Zero where effects add up. "unclear" does not mean that they add up.
+healthy: -1 means that only both levels together are never healthy."""
+MAIN_EFFECTS_LEGEND = """\
+difference, rank: what a level changes on average over the design, in additive models; rank is in
+  shares of the trials of a seed (+0.25: behind a quarter more of them), all failures tied last."""
+IMPORTANCE_LEGEND = """\
+The shares of a row add up to 1 whatever the noise; `explained` is the share of the variance that
+  lies between configurations, and not between their seeds. fANOVA splits that variance; PED-ANOVA
+  splits what distinguishes the best tenth, or the pathological trials, from all trials."""
+COMPARISON_LEGEND = """\
+B - A: paired by seed among trials healthy in both, or, marked with *, Welch's where fewer than
+  three such seeds are shared. "no drift seen" is not "none": the interval says what could hide."""
+
+
+def effects_table(table: EffectTable, sql: Mapping[str, str] | None = None) -> Table:
+    """One row a level, numbered as in its SQL; `healthy` is marked with the level's pathologies."""
+    rows = [_effect_row(nr, one) for nr, one in enumerate(table.effects, start=1)]
+    return Table(
+        columns=(
+            *("nr", "factor", "level", "baseline", "healthy pairs"),
+            *("difference [95 %]", "bootstrap", "IQM", "p", "Holm", "verdict"),
+            *("P(better) [95 %]", "of pairs", "p of P(better)", "Holm of P(better)"),
+            *("healthy [95 %]", "baseline healthy [95 %]", "causes of the level"),
+        ),
+        rows=tuple(rows),
+        words=frozenset({"factor", "level", "baseline", "verdict", "causes of the level"}),
+        marks={
+            (row, "healthy [95 %]"): tuple(one.of_level.causes)
+            for row, one in enumerate(table.effects)
+            if one.of_level.causes
+        },
+        notes=(*notes(table), *(f"{name}: {why}" for name, why in table.skipped.items())),
+        legend=EFFECTS_LEGEND,
+        sql=sql or {},
+    )
+
+
+def _effect_row(nr: int, one: LevelEffect) -> tuple[str, ...]:
+    bootstrap, better = one.bootstrap, one.improvement
+    return (
+        str(nr),
+        one.factor,
+        level(one.level),
+        level(one.baseline),
+        f"{one.sound_pairs} of {one.pairs}",
+        _estimate(one.difference),
+        "" if math.isnan(bootstrap.low) else _interval(bootstrap.low, bootstrap.high),
+        f"IQM {_estimate(one.iqm)}",
+        p_value(one.difference.p_value),
+        p_value(one.p_holm),
+        with_sign(one.verdict),
+        probability(better.value, better.low, better.high),
+        f"{one.ranked_pairs} pairs",
+        p_value(better.p_value),
+        p_value(one.improvement_p_holm),
+        _health(one.of_level),
+        _health(one.of_baseline),
+        counted(one.of_level.causes),
+    )
+
+
+def interactions_table(table: InteractionTable, sql: str = "") -> Table:
+    """One row for two levels of two factors; those that interact first."""
+    order = list(InteractionVerdict)
+    found = sorted(table.interactions, key=lambda one: order.index(one.verdict))
+    return Table(
+        columns=(
+            *("first", "second", "all four healthy", "difference of differences [95 %]"),
+            *("p", "Holm", "healthy: neither, first", "healthy: second, both"),
+            *("difference of healthy [95 %]", "p of healthy", "Holm of healthy", "verdict"),
+        ),
+        rows=tuple(map(_interaction_row, found)),
+        words=frozenset({"first", "second", "verdict"}),
+        notes=tuple(f"{pair}: {why}" for pair, why in table.skipped.items()),
+        legend=INTERACTIONS_LEGEND,
+        sql={"interactions": sql} if sql else {},
+    )
+
+
+def _interaction_row(one: Interaction) -> tuple[str, ...]:
+    neither, first, second, both = (f"{cell.healthy}/{cell.trials}" for cell in one.cells)
+    return (
+        f"{one.factor_a}: {level(one.baseline_a)} → {level(one.level_a)}",
+        f"{one.factor_b}: {level(one.baseline_b)} → {level(one.level_b)}",
+        f"{one.sound_quads} of {one.quads}",
+        _estimate(one.difference, 3),
+        p_value(one.difference.p_value),
+        p_value(one.p_holm),
+        f"{neither}, {first}",
+        f"{second}, {both}",
+        _estimate(one.health, 3),
+        p_value(one.health.p_value),
+        p_value(one.health_p_holm),
+        with_sign(one.verdict),
+    )
+
+
+def main_effects_table(table: MainEffectTable, sql: str = "") -> Table:
+    """One row a level, averaged over the whole design."""
+    left = f"; left out: {counted(table.left_out)}" if table.left_out else ""
+    seeds = (
+        ""
+        if math.isnan(table.seed_share)
+        else f"; seeds make up {100 * table.seed_share:.0f} % of the remaining variance"
+    )
+    model = f"difference: {table.method or 'no model'}, {table.used} healthy trials{left}{seeds}"
+    skipped = (f"{factor}: {why}" for factor, why in table.skipped.items())
+    return Table(
+        columns=(
+            *("factor", "level", "baseline", "healthy", "difference [95 %]", "p", "Holm"),
+            *("rank [95 %]", "p of rank", "Holm of rank", "verdict"),
+        ),
+        rows=tuple(
+            (
+                one.factor,
+                level(one.level),
+                level(one.baseline),
+                f"{one.healthy} of {one.trials}",
+                _estimate(one.difference, 3),
+                p_value(one.difference.p_value),
+                p_value(one.p_holm),
+                _estimate(one.rank, 3),
+                p_value(one.rank.p_value),
+                p_value(one.rank_p_holm),
+                with_sign(one.verdict),
+            )
+            for one in table.effects
+        ),
+        words=frozenset({"factor", "level", "baseline", "verdict"}),
+        notes=(*([model] if table.effects else []), *table.notes, *skipped),
+        legend=MAIN_EFFECTS_LEGEND,
+        sql={"main effects": sql} if sql else {},
+    )
+
+
+def importance_table(table: ImportanceTable, sql: Mapping[str, str]) -> Table:
+    """One row a target: the factors' shares by fANOVA, and below them by PED-ANOVA."""
+    notes_of = [f"{one.target}: {one.note}" for one in table.targets if one.note]
+    notes_of += [
+        f"{one.target}: fANOVA over {one.configurations} of {one.of_configurations} "
+        "configurations, drawn by a fixed seed"
+        for one in table.targets
+        if one.configurations < one.of_configurations
+    ]
+    return Table(
+        columns=("target", "trials", "explained", "by", *table.factors),
+        rows=tuple(
+            (
+                one.target,
+                f"{one.trials}" if one.positives is None else f"{one.positives} of {one.trials}",
+                "none" if math.isnan(one.explained) else f"{100 * one.explained:.0f} %",
+                "fANOVA\nPED-ANOVA",
+                *(f"{_part(one.fanova, f)}\n{_part(one.ped_anova, f)}" for f in table.factors),
+            )
+            for one in table.targets
+        ),
+        words=frozenset({"target", "by"}),
+        notes=tuple(notes_of),
+        legend=IMPORTANCE_LEGEND,
+        sql={name: text for name, text in sql.items() if name.startswith("importance ")},
+    )
+
+
+def _part(shares: Mapping[str, float], factor: str) -> str:
+    return f"{shares[factor]:.2f}" if factor in shares else "–"
+
+
+def comparison_table(found: Comparison) -> Table:
+    """One row for each arm that both sides have."""
+    return Table(
+        columns=(
+            *("arm", "healthy A", "healthy B", "mean A", "mean B", "pairs"),
+            *("B - A [95 %]", "p", "Holm", "drift"),
+        ),
+        rows=tuple(
+            (
+                one.arm,
+                _side_health(one.a),
+                _side_health(one.b),
+                "none" if one.a.mean is None else number(one.a.mean),
+                "none" if one.b.mean is None else number(one.b.mean),
+                f"{one.pairs} of {one.shared_seeds}",
+                arm_difference(one) + ("" if one.paired else " *"),
+                p_value(one.difference.p_value),
+                p_value(one.p_holm),
+                with_sign(one.drift),
+            )
+            for one in found.arms
+        ),
+        words=frozenset({"arm", "drift"}),
+        legend=COMPARISON_LEGEND,
+    )
+
+
+def arm_difference(one: ArmPair) -> str:
+    """Write the difference of an arm between two sides with its interval."""
+    missing = "no noise" if one.difference.error == 0.0 else "unknown"
+    return _estimate(one.difference, missing=missing)
+
+
+def arms_table(values: Values, sql: str = "") -> Table:
+    """One row an arm; `healthy` is marked with its pathologies."""
+    return Table(
+        columns=(
+            "arm",
+            "believe",
+            "group",
+            "healthy",
+            "causes (onset epoch)",
+            "median",
+            "range",
+            "NaN, ∞",
+        ),
+        rows=tuple(map(_arm_row, values.arms)),
+        words=frozenset({"arm", "believe", "group", "causes (onset epoch)"}),
+        marks={
+            (row, "healthy"): tuple(cause.name for cause in arm.causes)
+            for row, arm in enumerate(values.arms)
+            if arm.causes
+        },
+        sql={"arms": sql} if sql else {},
+    )
+
+
+_BELIEVE = {
+    BELIEVE: "yes",
+    TRAP: "no, good objective",
+    SICK: "no",
+    MIXED: "depends on the seed",
+    NONE: "no verdict",
+}
+
+
+def _arm_row(arm: ArmLine) -> tuple[str, ...]:
+    causes = (
+        f"{one.name or 'unnamed'} {one.trials} of {arm.trials}"
+        f" ({span(one.first_onset, one.last_onset)})"
+        for one in arm.causes
+    )
+    return (
+        arm.arm,
+        _BELIEVE[arm.group],
+        ("⚠ " if arm.group == TRAP else "") + GROUPS[arm.group],
+        f"{arm.healthy} of {arm.trials}",
+        "; ".join(causes),
+        number(arm.middle),
+        "" if arm.lowest is None else f"{number(arm.lowest)} – {number(arm.highest)}",
+        str(arm.non_finite or ""),
+    )
+
+
+def trials_table(values: Values, sql: str = "") -> Table:
+    """One row a trial."""
+    return Table(
+        columns=("trial", "arm", "seed", "verdict", "cause", "onset", "objective", "epochs", "why"),
+        rows=tuple(
+            (
+                one.trial_id,
+                one.arm,
+                str(one.seed),
+                f"{SIGNS.get(one.verdict, '')} {one.verdict}",
+                one.pathology or "",
+                level(one.onset_epoch),
+                number(one.objective),
+                f"{one.epochs_run} / {one.epochs_planned}",
+                last_line(one.error) or one.reason,
+            )
+            for one in values.trials
+        ),
+        words=frozenset({"trial", "arm", "verdict", "cause", "why"}),
+        sql={"trials": sql} if sql else {},
+    )
+
+
+def _estimate(one: Estimate, digits: int = 4, missing: str = "unknown") -> str:
+    return estimate(one.mean, one.low, one.high, digits, missing)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{signed(low)}, {signed(high)}]"
+
+
+def _health(side: Side) -> str:
+    return healthy_of(side.healthy, side.trials, side.low, side.high)
+
+
+def _side_health(side: ArmSide) -> str:
+    causes = f" ({counted(side.causes)})" if side.causes else ""
+    return f"{side.healthy} of {side.trials}{causes}"
+
+
+def notes(table: EffectTable) -> Iterator[str]:
+    """Say in sentences what the numbers of each level leave out, and where they disagree."""
+    for one in table.effects:
+        head = f"{one.factor} {shown(one.level)}: "
+        for line in _notes(one):
+            yield head + line
+
+
+def _notes(one: LevelEffect) -> Iterator[str]:
+    if one.left_out:
+        sides = ", ".join(f"{_LEFT_OUT[side]} {n}" for side, n in one.left_out.items())
+        causes = [
+            f"{side} had {counted(trials.causes)}"
+            for side, trials in (("the level", one.of_level), ("the baseline", one.of_baseline))
+            if trials.causes
+        ]
+        yield (
+            f"{one.pairs - one.sound_pairs} of {one.pairs} pairs are not in the difference "
+            f"({sides}): {'; '.join(causes) or 'see the trials'}"
+        )
+    if one.verdict is Verdict.UNKNOWN:
+        yield (
+            f"unknown, not 'no effect': an interval needs {FEWEST_SEEDS} seeds with a healthy "
+            f"pair, and there {'is' if one.seeds == 1 else 'are'} {one.seeds}"
+            if one.seeds < FEWEST_SEEDS
+            else "unknown, not 'no effect': no comparison is repeated by two healthy pairs"
+        )
+    if one.verdict is Verdict.BETTER and one.improvement.value < 0.5:
+        yield "better only where both are healthy: over all pairs it loses more often than it wins"
+    if one.verdict is Verdict.WORSE and one.improvement.value > 0.5:
+        yield "worse only where both are healthy: over all pairs it wins more often than it loses"
+    if one.difference.error == 0.0:
+        yield (
+            f"the difference is {one.difference.mean:+.4g} in all {one.seeds} seeds to the last "
+            "digit, so no noise can be measured and there is no interval"
+        )
+    if one.unpaired:
+        yield f"{one.unpaired} trials have no partner that differs in this factor alone"
+    if one.ambiguous:
+        yield f"{one.ambiguous} trials share all levels and the seed with another trial: not paired"
+
+
+_LEFT_OUT = {
+    "level": "only the level's trial is not healthy in",
+    "baseline": "only the baseline's in",
+    "both": "both in",
+    "overflow": "the difference is not finite in",
 }
 
 
 @dataclass(frozen=True)
-class EffectLine:
-    """One level in words; `nr` is its row in the SQL. `causes` are those of the level's trials."""
-
-    nr: int
-    factor: str
-    level: str
-    baseline: str
-    pairs: str
-    difference: str
-    better: str
-    healthy: str
-    baseline_healthy: str
-    causes: tuple[tuple[str, int], ...]
-    verdict: Verdict
-
-    @property
-    def sign(self) -> str:
-        """A sign that says the same as the verdict."""
-        return SIGNS_OF_VERDICTS[self.verdict]
-
-
-@dataclass(frozen=True)
 class EffectSection:
-    """All that a report says of effects; `missing` says why there is nothing, where that is so."""
+    """The table of effects of a document, or why there is none in `missing`."""
 
-    lines: tuple[EffectLine, ...] = ()
-    notes: tuple[str, ...] = ()
-    skipped: tuple[tuple[str, str], ...] = ()
+    table: Table | None = None
     signal: str = ""
     goal: str = ""
-    sql: str = ""
     missing: str = ""
 
 
 def effect_section(
     sweep_id: str, found: SweepEffects | None, factors: Sequence[str], missing: str = ""
 ) -> EffectSection:
-    """Write the effects of a sweep in words; `factors` are the columns that make a context."""
+    """Lay out a sweep's effects; `factors` are the columns that make a context."""
     if found is None:
         return EffectSection(missing=missing)
-    table = found.table
-    lines = tuple(_line(nr, one) for nr, one in enumerate(table.effects, start=1))
-    return EffectSection(
-        lines=lines,
-        notes=tuple(notes(table)),
-        skipped=tuple(table.skipped.items()),
-        signal=found.signal,
-        goal=table.goal.value,
-        sql=effects_sql(sweep_id, table, factors),
-        missing="" if lines else "No factor has two levels, so there is nothing to compare.",
-    )
-
-
-def _line(nr: int, one: LevelEffect) -> EffectLine:
-    return EffectLine(
-        nr=nr,
-        factor=one.factor,
-        level=level(one.level),
-        baseline=level(one.baseline),
-        pairs=f"{one.sound_pairs} of {one.pairs}",
-        difference=estimate(one.difference),
-        better=share(one.improvement),
-        healthy=health(one.of_level),
-        baseline_healthy=health(one.of_baseline),
-        causes=tuple(one.of_level.causes.items()),
-        verdict=one.verdict,
-    )
-
-
-def estimate(one: Estimate) -> str:
-    """Write a difference with its interval; `unknown` where noise could not be measured."""
-    if math.isnan(one.mean):
-        return "none"
-    mean = signed(one.mean)
-    if math.isnan(one.low):
-        return f"{mean} [unknown]"
-    return f"{mean} [{signed(one.low)}, {signed(one.high)}]"
-
-
-def signed(value: float) -> str:
-    """Write a difference with its sign."""
-    return f"{'+' if value > 0 else ''}{number(value)}"
-
-
-def share(one: Proportion) -> str:
-    """Write a probability with its interval."""
-    return "none" if math.isnan(one.value) else f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
-
-
-def health(side: Side) -> str:
-    """Write how many trials are healthy, with the interval of the share in percent."""
-    if not side.trials:
-        return "0 of 0"
-    return f"{side.healthy} of {side.trials} [{100 * side.low:.0f}, {100 * side.high:.0f}] %"
-
-
-MOST_INTERACTIONS = 60
-MOST_FIXES = 40
-MOST_CHANGES = 3  # of one configuration
-FEWEST_WEIGHED, MOST_WEIGHED = 30, 2000  # trials: fewer say nothing, more take seconds
-_MOST_COMPARISONS = 300_000  # of configurations that are sick with all, in the search for fixes
-_SIGNS = {
-    InteractionVerdict.INTERACTS: "×",
-    InteractionVerdict.UNCLEAR: "~",
-    InteractionVerdict.UNKNOWN: "?",
-}
-
-
-@dataclass(frozen=True)
-class InteractionLine:
-    """Two levels in words, and whether they do together what each does alone."""
-
-    first: str
-    second: str
-    quads: str
-    difference: str
-    verdict: str
+    sql = {"effects": effects_sql(sweep_id, found.table, factors)}
+    table = effects_table(found.table, sql)
+    none = "" if table.rows else "No factor has two levels, so there is nothing to compare."
+    return EffectSection(table, found.signal, found.table.goal.value, none)
 
 
 @dataclass(frozen=True)
@@ -159,27 +435,17 @@ class FixLine:
 
 
 @dataclass(frozen=True)
-class WeightLine:
-    """Importance for one target: a factor's share by fANOVA and by PED-ANOVA, in percent."""
-
-    target: str
-    counts: str
-    shares: tuple[str, ...]
-    note: str
-    sql: str
-
-
-@dataclass(frozen=True)
 class StudySection:
-    """Interactions and importance; `unknown` counts pairs of levels that too few seeds tell of."""
+    """Interactions and importance for a page; None where there is nothing to show.
 
-    interactions: tuple[InteractionLine, ...] = ()
+    `unknown` counts pairs of levels with too few healthy seeds to say anything.
+    """
+
+    interactions: Table | None = None
     left_out: int = 0
     unknown: int = 0
-    interactions_sql: str = ""
-    factors: tuple[str, ...] = ()
-    weights: tuple[WeightLine, ...] = ()
-    weights_note: str = ""
+    importance: Table | None = None
+    importance_note: str = ""
 
 
 @dataclass(frozen=True)
@@ -202,55 +468,23 @@ def sweep_study(store: Store, values: Values) -> tuple[EffectStudy | None, str]:
 
 
 def study_section(study: EffectStudy | None) -> StudySection:
-    """Write interactions and importance in words; those that interact come first."""
+    """Lay out interactions and importance; unknown interactions are only counted."""
     if study is None or study.interactions is None:
         return StudySection()
-    every, order = study.interactions.interactions, list(_SIGNS)
-    known = [one for one in every if one.verdict is not InteractionVerdict.UNKNOWN]
-    found = sorted(known, key=lambda one: order.index(one.verdict))
-    weights = study.importance.targets if study.importance else ()
-    factors = study.importance.factors if study.importance else ()
+    every = study.interactions.interactions
+    known = tuple(one for one in every if one.verdict is not InteractionVerdict.UNKNOWN)
+    kept = replace(study.interactions, interactions=known, skipped={})
+    table = interactions_table(kept, study.sql.get("interactions", ""))
     return StudySection(
-        interactions=tuple(map(_interaction, found[:MOST_INTERACTIONS])),
-        left_out=max(0, len(found) - MOST_INTERACTIONS),
+        interactions=replace(table, rows=table.rows[:MOST_INTERACTIONS]) if every else None,
+        left_out=max(0, len(known) - MOST_INTERACTIONS),
         unknown=len(every) - len(known),
-        interactions_sql=study.sql.get("interactions", ""),
-        factors=tuple(factors),
-        weights=tuple(
-            _weight(one, factors, study.sql.get(f"importance {one.target}", "")) for one in weights
-        ),
-        weights_note=""
+        importance=importance_table(study.importance, study.sql) if study.importance else None,
+        importance_note=""
         if study.importance
-        else f"Which factors matter is worked out here for {FEWEST_WEIGHED} to {MOST_WEIGHED}"
-        " trials; for others by: sickbay effects --importance",
+        else f"The importance of the factors is computed for {FEWEST_WEIGHED} to {MOST_WEIGHED}"
+        " trials; outside that range use: sickbay effects SWEEP --importance",
     )
-
-
-def _interaction(one: Interaction) -> InteractionLine:
-    mean = one.difference.mean
-    return InteractionLine(
-        f"{one.factor_a}: {level(one.baseline_a)} → {level(one.level_a)}",
-        f"{one.factor_b}: {level(one.baseline_b)} → {level(one.level_b)}",
-        f"{one.sound_quads} of {one.quads}",
-        signed(mean) if one.sound_quads else "none",
-        f"{_SIGNS[one.verdict]} {one.verdict}",
-    )
-
-
-def _weight(one: Importance, factors: Iterable[str], sql: str) -> WeightLine:
-    positives = "" if one.positives is None else f", {one.positives} of them so"
-    return WeightLine(
-        one.target,
-        f"{one.trials} trials{positives}",
-        tuple(_share(one, factor) for factor in factors),
-        one.note,
-        sql,
-    )
-
-
-def _share(one: Importance, factor: str) -> str:
-    shares = [method.get(factor) for method in (one.fanova, one.ped_anova)]
-    return " / ".join("–" if share is None else f"{100 * share:.0f}" for share in shares) + " %"
 
 
 def fix_section(store: Store, values: Values) -> FixSection:

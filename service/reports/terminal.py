@@ -1,27 +1,125 @@
-"""Two sides as a person reads them: drift first, then the arms, then what only one has."""
+"""Tables, comparisons and frontiers in a terminal, each with the SQL that recomputes it."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
-from sickbay.service.analysis.comparison import ArmPair, ArmSide, Comparison, Drift, Half
+from sickbay.service.analysis.comparison import ArmPair, Comparison, Half
 from sickbay.service.analysis.frontier import SweepFrontier
-from sickbay.service.analysis.statistics import Estimate
-from sickbay.service.reports.terminal_effects import p_words, print_sql
-from sickbay.service.reports.verdicts import number
+from sickbay.service.analysis.study import EffectStudy, SweepEffects
+from sickbay.service.reports.tables import (
+    arm_difference,
+    comparison_table,
+    effects_table,
+    importance_table,
+    interactions_table,
+    main_effects_table,
+)
+from sickbay.service.summary.formatting import COLOURS, number, with_sign
+from sickbay.service.summary.table import Table
+from sickbay.trials.contract import Goal
 
-_SIGNS = {
-    Drift.IDENTICAL: ("=", "green"),
-    Drift.NONE: ("~", "dim"),
-    Drift.DRIFTED: ("!", "red"),
-    Drift.UNKNOWN: ("?", "yellow"),
-}
 MOST_NAMES = 10
+VERDICTS = ("verdict", "drift")  # columns whose cells begin with a coloured sign
+
+
+def print_study(console: Console, study: EffectStudy, *, sql: bool = False) -> None:
+    """Print the effects, then every part that was asked for; with `sql` what recomputes each."""
+    print_effects(console, study.effects, sql=sql)
+    if study.interactions is not None:
+        table = interactions_table(study.interactions, study.sql["interactions"])
+        stacked = table.pick(
+            ("first", "second"),
+            "all four healthy",
+            "difference of differences [95 %]",
+            ("p", "Holm"),
+            ("healthy: neither, first", "healthy: second, both"),
+            "difference of healthy [95 %]",
+            ("p of healthy", "Holm of healthy"),
+            "verdict",
+        )
+        print_table(console, stacked, "Interactions of two factors", sql=sql)
+    if study.main_effects is not None:
+        table = main_effects_table(study.main_effects, study.sql["main_effects"])
+        stacked = table.pick(
+            "factor",
+            ("level", "baseline"),
+            "healthy",
+            "difference [95 %]",
+            ("p", "Holm"),
+            "rank [95 %]",
+            ("p of rank", "Holm of rank"),
+            "verdict",
+        )
+        print_table(console, stacked, "Main effects over the whole design", sql=sql)
+    if study.importance is not None:
+        table = importance_table(study.importance, study.sql)
+        print_table(console, table, "Importance of the factors", sql=sql)
+
+
+def print_effects(console: Console, found: SweepEffects, *, sql: bool = False) -> None:
+    """Print the table, what was left out and why, how to read it; with `sql` what recomputes it."""
+    table = found.table
+    lower = "lower" if table.goal is Goal.MINIMIZE else "higher"
+    cancelled = f", {table.cancelled} of them cancelled" if table.cancelled else ""
+    head = f"{found.sweep_id}: {found.signal}, {lower} is better; {table.trials} trials{cancelled}"
+    console.print(head, highlight=False)
+    stacked = effects_table(table, found.sql).pick(
+        "factor",
+        ("level", "baseline"),
+        "healthy pairs",
+        ("difference [95 %]", "bootstrap", "IQM"),
+        ("p", "Holm"),
+        ("P(better) [95 %]", "of pairs"),
+        ("p of P(better)", "Holm of P(better)"),
+        ("healthy [95 %]", "baseline healthy [95 %]"),
+        "verdict",
+    )
+    print_table(console, stacked, sql=sql)
+
+
+def print_table(console: Console, table: Table, title: str = "", *, sql: bool = True) -> None:
+    """Print a table, its notes, how to read it, and its SQL; no grid and legend without rows."""
+    if title:
+        console.print(Text(f"\n{title}", style="bold"))
+    if table.rows:
+        console.print(_grid(table))
+    for note in table.notes:
+        console.print(Text(note))
+    if table.rows and table.legend:
+        console.print(Text(table.legend, style="dim"))
+    if sql:
+        print_sql(console, table.sql)
+
+
+def print_sql(console: Console, texts: Mapping[str, str]) -> None:
+    """Print queries to be copied; what has none is left out."""
+    for what, sql in texts.items():
+        if sql:
+            console.print(Text(f"\n-- {what}\n{sql}", style="dim"), soft_wrap=True)
+
+
+def _grid(table: Table) -> Grid:
+    made = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in table.columns:
+        if name not in table.words:
+            made.add_column(Text(name), justify="right", no_wrap=True)
+        elif name in VERDICTS:
+            made.add_column(Text(name), no_wrap=True)
+        else:
+            made.add_column(Text(name), overflow="fold")
+    for row in table.rows:  # as text: brackets in a cell are no markup
+        made.add_row(
+            *(
+                Text(cell, style=COLOURS[cell[0]] if name in VERDICTS else "")
+                for name, cell in zip(table.columns, row, strict=True)
+            )
+        )
+    return made
 
 
 def print_comparison(console: Console, found: Comparison, *, sql: bool = False) -> None:
@@ -33,20 +131,24 @@ def print_comparison(console: Console, found: Comparison, *, sql: bool = False) 
     for one in found.arms:
         if one.baseline:
             console.print(_drift_line(one), soft_wrap=True)
-    if found.arms:
-        console.print(_table(found))
+    table = comparison_table(found).pick(
+        "arm",
+        ("healthy A", "healthy B"),
+        ("mean A", "mean B"),
+        "pairs",
+        "B - A [95 %]",
+        ("p", "Holm"),
+        "drift",
+    )
+    if table.rows:
+        console.print(_grid(table))
     for line in _remarks(found):
         console.print(Text(line))
-    console.print(Text(_LEGEND, style="dim"))
+    console.print(Text(table.legend, style="dim"))
     same = found.a.sql == found.b.sql
     texts = {"either side": found.a.sql} if same else {"A": found.a.sql, "B": found.b.sql}
     if sql:
         print_sql(console, texts)
-
-
-_LEGEND = """\
-B - A: paired by seed among trials healthy in both, or, marked with *, Welch's where fewer than
-  three such seeds are shared. "no drift seen" is not "none": the interval says what could hide."""
 
 
 def _remarks(found: Comparison) -> Iterator[str]:
@@ -63,35 +165,14 @@ def _remarks(found: Comparison) -> Iterator[str]:
 
 
 def _drift_line(one: ArmPair) -> Text:
-    sign, colour = _SIGNS[one.drift]
-    health = (
-        f"; {len(one.label_changes)} of {one.shared_seeds} shared seeds came out otherwise"
-        if one.label_changes
-        else ""
-    )
-    same = f", {one.identical} of {one.pairs} pairs to the last bit" if one.pairs else ""
-    words = f"{sign} baseline {one.drift}: B - A {_interval(one.difference)}{same}{health}"
-    return Text(words, style=f"bold {colour}")
-
-
-def _table(found: Comparison) -> Table:
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    made.add_column("arm", overflow="fold")
-    for name in ("healthy A\nB", "mean A\nB", "pairs", "B - A [95 %]", "p\nHolm"):
-        made.add_column(name, justify="right", no_wrap=True)
-    made.add_column("drift", no_wrap=True)
-    for one in found.arms:
-        sign, colour = _SIGNS[one.drift]
-        made.add_row(
-            Text(one.arm),
-            Text(f"{_health(one.a)}\n{_health(one.b)}"),
-            f"{_mean(one.a)}\n{_mean(one.b)}",
-            f"{one.pairs}\nof {one.shared_seeds}",
-            Text(_interval(one.difference) + ("" if one.paired else " *")),
-            f"{p_words(one.difference.p_value)}\n{p_words(one.p_holm)}",
-            Text(f"{sign} {one.drift}", style=colour),
-        )
-    return made
+    sign, words = with_sign(one.drift).split(" ", 1)
+    line = f"{sign} baseline {words}: B - A {arm_difference(one)}"
+    if one.pairs:
+        line += f", {one.identical} of {one.pairs} pairs to the last bit"
+    if one.label_changes:
+        changed = len(one.label_changes)
+        line += f"; {changed} of {one.shared_seeds} shared seeds have another outcome"
+    return Text(line, style=f"bold {COLOURS[sign]}")
 
 
 def _half(half: Half) -> str:
@@ -105,24 +186,6 @@ def _half(half: Half) -> str:
         f"{half.name} ({what}; code {', '.join(half.versions)}): {len(half.trials)} trials, "
         f"{counts or 'no labels'}{', ' + lost if lost else ''}; {signals}"
     )
-
-
-def _health(side: ArmSide) -> str:
-    causes = ", ".join(f"{cause} {n}" for cause, n in side.causes.items())
-    return f"{side.healthy} of {side.trials}" + (f" ({causes})" if causes else "")
-
-
-def _mean(side: ArmSide) -> str:
-    return "none" if side.mean is None else f"{side.mean:.4g}"
-
-
-def _interval(one: Estimate) -> str:
-    if math.isnan(one.mean):
-        return "none"
-    span = "no noise" if one.error == 0.0 else "unknown"
-    if not math.isnan(one.low):
-        span = f"{one.low:+.4g}, {one.high:+.4g}"
-    return f"{one.mean:+.4g} [{span}]"
 
 
 SHOWN = 9  # places of an axis that are printed
@@ -139,7 +202,7 @@ def print_frontier(console: Console, one: SweepFrontier) -> None:
     if not found.fitted:
         console.print("all labels are alike: there is no frontier within these ranges")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
     across = _places(found.axes[0])
     table.add_column("" if len(names) == 1 else f"{names[1]} \\ {names[0]}", no_wrap=True)
     for place in across:

@@ -13,7 +13,7 @@ from rich.text import Text
 from sickbay.service.query.engine import trials
 from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
 from sickbay.service.reports.best import best_lines, code_lines
-from sickbay.service.summary.formatting import as_float, shown
+from sickbay.service.summary.formatting import COLOURS, SIGNS, as_float, recorded, shown
 from sickbay.trials.contract import Health
 from sickbay.trials.diagnosis.sweep_findings import SweepFinding, shown_findings
 from sickbay.trials.evidence.thresholds import margin
@@ -24,13 +24,6 @@ REASONS = 3  # for which trials are inconclusive, at most
 ROWS_ON_A_SCREEN = 40  # above, trials are counted by arm
 
 Row = Mapping[str, Any]
-
-# Sign and colour say the same, so that the table can be read without colours.
-SIGNS = {
-    Health.HEALTHY: ("✓", "green"),
-    Health.PATHOLOGICAL: ("✗", "red"),
-    Health.INCONCLUSIVE: ("?", "yellow"),
-}
 
 
 def print_verdicts(console: Console, store: Store, sweep_id: str, spec: Mapping[str, Any]) -> None:
@@ -107,7 +100,7 @@ def trial_table(rows: Sequence[Row], factors: Iterable[str]) -> Table:
             row["trial_id"][:8],
             *(shown(row.get(name)) for name in factors),
             str(row["seed"]),
-            number(row["objective"]),
+            recorded(row["objective"]),
             verdict(row),
             row["pathology"] or "",
             "" if row["onset_epoch"] is None else f"epoch {row['onset_epoch']}",
@@ -202,8 +195,8 @@ def verdict(row: Row) -> Text:
     """A trial's label with its sign, or its state where it has no label."""
     if row["label"] is None:
         return Text(f"! {row['state']}", style="magenta")
-    sign, colour = SIGNS[Health(row["label"])]
-    return Text(f"{sign} {row['label']}", style=colour)
+    sign = SIGNS[row["label"]]
+    return Text(f"{sign} {row['label']}", style=COLOURS[sign])
 
 
 def causes_of(rows: Sequence[Row]) -> str:
@@ -223,9 +216,3 @@ def spread(rows: Sequence[Row]) -> str:
     middle = len(finite) // 2
     median = finite[middle] if len(finite) % 2 else (finite[middle - 1] + finite[middle]) / 2
     return f"{median:.4g} [{finite[0]:.4g}, {finite[-1]:.4g}]{tail}"
-
-
-def number(value: object) -> str:
-    """A number to four digits; nothing for null."""
-    found = as_float(value)
-    return "" if found is None else f"{found:.4g}"

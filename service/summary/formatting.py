@@ -1,10 +1,11 @@
-"""How a report writes numbers and texts: pure, for HTML and Markdown alike."""
+"""How numbers, intervals, levels and verdicts are written, the same in every format."""
 
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+# A sign for each verdict on a trial, a level, an interaction or an arm: colour is never alone.
 SIGNS = {
     "healthy": "✓",
     "pathological": "✗",
@@ -13,6 +14,25 @@ SIGNS = {
     "cancelled": "–",
     "pruned": "✂",
     "pending": "…",
+}
+VERDICT_SIGNS = {
+    "better": "✓",
+    "worse": "✗",
+    "unclear": "~",
+    "unknown": "?",
+    "interacts": "×",
+    "identical": "=",
+    "no drift seen": "~",
+    "drifted": "!",
+}
+COLOURS = {  # of the signs in a terminal
+    "✓": "green",
+    "✗": "red",
+    "~": "dim",
+    "?": "yellow",
+    "×": "magenta",
+    "=": "green",
+    "!": "red",
 }
 
 # What neither a page nor UTF-8 can hold: control characters, lone surrogates, non-characters.
@@ -28,6 +48,54 @@ def number(value: float | None) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     return f"{value:.4g}"
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """Write a difference with its sign, to so many digits."""
+    if not math.isfinite(value):
+        return number(value)
+    return f"{'+' if value > 0 else ''}{value:.{digits}g}"
+
+
+def estimate(
+    mean: float, low: float, high: float, digits: int = 4, missing: str = "unknown"
+) -> str:
+    """Write a difference with its 95 % interval; `missing` stands where there is no interval."""
+    if math.isnan(mean):
+        return "none"
+    span = missing if math.isnan(low) else f"{signed(low, digits)}, {signed(high, digits)}"
+    return f"{signed(mean, digits)} [{span}]"
+
+
+def probability(value: float, low: float, high: float) -> str:
+    """Write a probability with its interval."""
+    return "none" if math.isnan(value) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def healthy_of(healthy: int, trials: int, low: float, high: float) -> str:
+    """Write how many trials are healthy, with the interval of their share in percent."""
+    share = f" [{100 * low:.0f}, {100 * high:.0f}] %" if trials else ""
+    return f"{healthy} of {trials}{share}"
+
+
+def p_value(value: float) -> str:
+    """Write a p-value to two digits; nothing where there is no test."""
+    return "" if math.isnan(value) else "<0.0001" if value < 0.0001 else f"{value:.2g}"
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Write counts by their names: `no_skill 3, failed 1`."""
+    return ", ".join(f"{name} {n}" for name, n in counts.items())
+
+
+def with_sign(verdict: str) -> str:
+    """Write a verdict behind its sign."""
+    return f"{VERDICT_SIGNS[verdict]} {verdict}"
+
+
+def recorded(value: object) -> str:
+    """Write a number of a record, where NaN and infinity are words; nothing for null."""
+    return "" if value is None else number(as_float(value))
 
 
 def level(value: object) -> str:

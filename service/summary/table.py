@@ -1,10 +1,60 @@
-"""The effects of a sweep as flat rows, for files that other programs read."""
+"""A table as one value, which a terminal, a page, Markdown and LaTeX each render."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sickbay.service.analysis.effects import LevelEffect, Side
 from sickbay.service.summary.formatting import level
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns by their names, and rows of text cells; a line break in a cell is kept.
+
+    `words` are the columns that are no numbers. `marks` gives pathologies to the cell of a row and
+    column, which renderers with footnotes put there. `notes` say what the numbers leave out,
+    `legend` how to read them; `sql` has the queries that recompute them, by name.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: frozenset[str] = frozenset()
+    marks: Mapping[tuple[int, str], tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    legend: str = ""
+    sql: Mapping[str, str] = field(default_factory=dict)
+
+    def pick(self, *groups: str | tuple[str, ...]) -> "Table":
+        """Choose columns; a tuple of several makes one column, their cells below each other."""
+        chosen = [(one,) if isinstance(one, str) else one for one in groups]
+        places = [[self.columns.index(name) for name in group] for group in chosen]
+        heads = tuple("\n".join(group) for group in chosen)
+        return Table(
+            columns=heads,
+            rows=tuple(
+                tuple("\n".join(filter(None, (row[k] for k in group))) for group in places)
+                for row in self.rows
+            ),
+            words=frozenset(
+                h for h, group in zip(heads, chosen, strict=True) if group[0] in self.words
+            ),
+            marks={
+                (row, head): self.marks[row, name]
+                for head, group in zip(heads, chosen, strict=True)
+                for name in group
+                for row in range(len(self.rows))
+                if (row, name) in self.marks
+            },
+            notes=self.notes,
+            legend=self.legend,
+            sql=self.sql,
+        )
+
+    def named_marks(self) -> tuple[str, ...]:
+        """All pathologies that any cell is marked with, in the order of the table."""
+        return tuple(dict.fromkeys(name for names in self.marks.values() for name in names))
 
 
 def flat_row(one: LevelEffect) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from sickbay.service.analysis.study import known_levels, load_effects
 from sickbay.service.cli.analysis import add_verbs
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError
-from sickbay.service.reports.terminal_effects import print_effects
+from sickbay.service.reports.terminal import print_effects
 from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.contract import Goal, Health
 from sickbay.trials.store import SweepRecord, open_store, write_sweep
@@ -151,7 +151,10 @@ def test_the_table_says_what_it_leaves_out(store):
 def test_unknown_is_never_printed_as_no_effect(tmp_path):
     text = printed(load_effects(sample(tmp_path, grid(seeds=2)), SWEEP))
     assert text.count("? unknown") == 4
-    assert "unknown, which is not 'no effect': 2 seeds have a healthy pair" in text
+    assert (
+        "unknown, not 'no effect': an interval needs 3 seeds with a healthy pair, and there are 2"
+        in text
+    )
     assert "[unknown]" in text
 
 

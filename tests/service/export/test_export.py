@@ -110,7 +110,7 @@ def test_latex_tables_are_sound(store, tmp_path):
         check_latex(path.read_text())
     text = (tmp_path / "trials.tex").read_text()
     assert text.count("NaN") == 2
-    assert text.count(" \\\\\n  0000") == 10 - 1
+    assert text.count(" \\\\\n0000") == 10 - 1
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow, about its own libraries

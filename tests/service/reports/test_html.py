@@ -341,7 +341,7 @@ def test_a_real_sweep_tells_its_story(tmp_path):
 
 def test_markdown_has_every_trial_and_stays_markdown(store):
     text = render_markdown(store, SWEEP)
-    assert all(f"`{number:016x}`" in text for number in range(10))
+    assert all(f"| {number:016x} |" in text for number in range(10))
     assert "RuntimeError: \\<b\\>planted\\</b\\> & done" in text
     assert "⚠ Do not believe, although the objective looks good" in text
     assert (

@@ -10,7 +10,8 @@ from report_samples import Told, write_compared
 from sickbay.service.query.engine import query
 from sickbay.service.reports import tables as report_study
 from sickbay.service.reports.html import render_report, report_values
-from sickbay.service.reports.tables import fix_section, signed, study_section, sweep_study
+from sickbay.service.reports.tables import fix_section, study_section, sweep_study
+from sickbay.service.summary.formatting import signed
 from sickbay.trials.contract import Health
 
 SWEEP = "sample-abc123"
@@ -42,26 +43,26 @@ def values(store):
 def test_interactions_are_what_their_sql_answers(store, values):
     study, _ = sweep_study(store, values)
     section = study_section(study)
-    assert [one.verdict for one in section.interactions] == ["× interacts"]
     assert section.unknown == 1  # ill together
-    rows = {row[1::2][:2]: row[4:] for row in query(store, section.interactions_sql).rows}
-    [one] = section.interactions
-    assert (one.first, one.second) == ("a: 1 → 2", "b: x → y")
+    rows = {row[1::2][:2]: row[4:] for row in query(store, study.sql["interactions"]).rows}
+    [row] = section.interactions.rows
+    one = dict(zip(section.interactions.columns, row, strict=True))
+    assert (one["first"], one["second"]) == ("a: 1 → 2", "b: x → y")
+    assert one["verdict"] == "× interacts"
     quads, sound, difference = rows["2", "y"]
-    assert one.quads == f"{sound:.0f} of {quads:.0f}"
-    assert one.difference == signed(difference)
+    assert one["all four healthy"] == f"{sound:.0f} of {quads:.0f}"
+    assert one["difference of differences [95 %]"].startswith(f"{signed(difference, 3)} [")
 
 
-def test_weights_name_how_many_trials_went_into_them(store, values):
+def test_importance_names_how_many_trials_went_into_it(store, values):
     study, _ = sweep_study(store, values)
-    section = study_section(study)
-    assert section.factors == ("a", "b")
-    for one in section.weights:
-        [row] = query(store, one.sql).rows
-        assert one.counts.startswith(f"{row[0]:.0f} trials")
-        if one.target != "objective":
-            assert f"{row[1]:.0f} of them" in one.counts
-    assert [one.target for one in section.weights] == ["objective", "pathological", "no_skill"]
+    table = study_section(study).importance
+    assert table.columns[-2:] == ("a", "b")
+    for target, trials, *_ in table.rows:
+        [row] = query(store, table.sql[f"importance {target}"]).rows
+        counts = f"{row[0]:.0f}" if target == "objective" else f"{row[1]:.0f} of {row[0]:.0f}"
+        assert trials == counts
+    assert [row[0] for row in table.rows] == ["objective", "pathological", "no_skill"]
 
 
 def test_the_smallest_fixes_are_on_the_page(store, values):
@@ -82,8 +83,8 @@ def test_too_many_sick_configurations_are_told_of(store, values, monkeypatch):
     assert "`sickbay explain TRIAL`" in section.note
 
 
-def test_few_trials_are_not_weighed(store, values, monkeypatch):
+def test_few_trials_have_no_importance(store, values, monkeypatch):
     monkeypatch.setattr(report_study, "FEWEST_WEIGHED", 1000)
     section = study_section(sweep_study(store, values)[0])
-    assert section.weights == ()
-    assert "sickbay effects --importance" in section.weights_note
+    assert section.importance is None
+    assert "sickbay effects SWEEP --importance" in section.importance_note

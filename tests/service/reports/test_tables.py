@@ -15,7 +15,7 @@ from sickbay.service.analysis.study import load_effects
 from sickbay.service.query.engine import query
 from sickbay.service.reports.html import render_latex, render_markdown, render_report, report_values
 from sickbay.service.reports.latex import escape, maths
-from sickbay.service.reports.tables import health, share, signed
+from sickbay.service.summary.formatting import healthy_of, probability, signed
 
 SWEEP = "sample-abc123"
 
@@ -81,16 +81,17 @@ def test_the_page_shows_what_the_printed_sql_answers(store):
             "none" if row["difference"] is None else signed(row["difference"])
         )
         if row["low"] is not None and not math.isnan(row["low"]):
-            assert shown[4].endswith(f"[{signed(row['low'])}, {signed(row['high'])}]")
+            difference = shown[4].split("<br>")[0]
+            assert difference.endswith(f"[{signed(row['low'])}, {signed(row['high'])}]")
         if row["better"] is not None:
             assert (
-                shown[6]
+                shown[7].split("<br>")[0]
                 == f"{row['better']:.2f} [{row['better_low']:.2f}, {row['better_high']:.2f}]"
             )
         for cell, healthy, trials, low, high in (
-            (shown[7], row["healthy"], row["trials"], row["healthy_low"], row["healthy_high"]),
+            (shown[8], row["healthy"], row["trials"], row["healthy_low"], row["healthy_high"]),
             (
-                shown[8],
+                shown[9],
                 row["baseline_healthy"],
                 row["baseline_trials"],
                 row["baseline_low"],
@@ -110,8 +111,10 @@ def test_markdown_names_the_pathologies_in_footnotes(store):
     assert "Sickbay 0.1.0" in text
     assert "c0de" in text
     for one in table.effects:
-        assert share(one.improvement).replace("[", "\\[").replace("]", "\\]") in text
-        assert health(one.of_level).split(" [")[0] in text
+        better, side = one.improvement, one.of_level
+        written = probability(better.value, better.low, better.high)
+        assert written.replace("[", "\\[").replace("]", "\\]") in text
+        assert healthy_of(side.healthy, side.trials, 0, 1).split(" [")[0] in text
 
 
 def test_latex_is_sound_and_has_provenance_and_footnotes(store, tmp_path):
