@@ -43,8 +43,9 @@ from sickbay.trials.history import History
     "0.10, k = 3",
     source="Zhang et al. 2017: nets fit random labels. A model that had skill and lost it is "
     "`overfitting` or `late_collapse` instead.",
-    remedy="Check the join of inputs and labels and how the split was drawn; if the labels are "
-    "right, regularise and get more data.",
+    remedy="Print ten inputs with their labels from each split: labels that are shuffled or off by "
+    "one, splits that are mixed up, and a validation split that is augmented or preprocessed in "
+    "another way all look like this. If they are right, regularise and get more data.",
     false_alarms="A tiny validation split; a task that is generalised late, after memorisation.",
     margins=(
         "memorised_gain",

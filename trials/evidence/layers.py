@@ -29,7 +29,7 @@ def held_since(
 ) -> int | None:
     """Index since which a state holds, by the evaluations that recorded the signal; or None.
 
-    Layers are dear to look at, and may be looked at less often than there are evaluations. NaN
+    Layers are expensive to measure, and may be measured less often than there are evaluations. NaN
     that was recorded closes a run, as in `persistent`.
     """
     places = np.flatnonzero(recorded)

@@ -1,6 +1,6 @@
 """Every threshold of the detectors, in one place, with its unit and its reason.
 
-Margins are policy: they are versioned with the labels. Whoever changes a value raises
+Margins are policy: they are versioned with the labels. A change of a value raises
 `MARGINS_VERSION`; labels made with other margins stay what they were.
 """
 
@@ -104,11 +104,11 @@ _TABLE = {
     # units and latent variables
     "dead_layer": Margin(0.5, "share of a layer", "SageMaker Debugger: half of a layer is dead"),
     "dead_layer_fatal": Margin(0.9, "share of a layer", "a tenth of a layer lets little through"),
-    "dead_net": Margin(0.5, "share of the net", "half of what can be learnt with is gone"),
+    "dead_net": Margin(0.5, "share of the net", "half of the capacity is gone"),
     "dead_activity": Margin(
         0.003, "share of inputs", "what 0 of 1024 samples leaves open of a unit's activity"
     ),
-    "dead_evaluations": Margin(2, "evaluations", "a unit that no sample activates hardly wakes"),
+    "dead_evaluations": Margin(2, "evaluations", "a unit that no sample activates hardly recovers"),
     "saturated_layer": Margin(
         0.5, "share of a layer", "SageMaker Debugger: half of the outputs have no slope"
     ),
@@ -123,11 +123,9 @@ _TABLE = {
         1e-3, "share of the target's", "TheDeepChecker: output does not vary"
     ),
     "component_distance": Margin(1e-3, "parameter scale", "components this near predict the same"),
-    "component_cosine": Margin(
-        0.999, "cosine", "equal gradients keep equal components equal for ever"
-    ),
+    "component_cosine": Margin(0.999, "cosine", "equal gradients keep equal components equal"),
     "effective_components": Margin(
-        1.2, "components", "perplexity of one component and a little dust"
+        1.2, "components", "perplexity of one component that has almost all the weight"
     ),
     "largest_weight": Margin(0.95, "weight", "the others are left with a twentieth"),
     "harm_se": Margin(2.0, "standard errors", "not told apart from the best single component"),
@@ -138,11 +136,13 @@ _TABLE = {
     "plateau_window": Margin(
         15, "evaluations", "shows a slope of 0.3 sd an evaluation in 99.8 % of runs"
     ),
-    "plateau_share": Margin(0.01, "share of H0 - best", "what is left to win is under a hundredth"),
+    "plateau_share": Margin(
+        0.01, "share of H0 - best", "further epochs gain less than a hundredth of what was gained"
+    ),
     "plateau_p": Margin(0.1, "p-value", "not even a weak trend"),
     "overfitting_se": Margin(2.0, "standard errors", "the rise is more than validation noise"),
     "overfitting_share": Margin(
-        0.05, "share of H0 - best", "a twentieth of what was won is lost again"
+        0.05, "share of H0 - best", "a twentieth of the gain is lost again"
     ),
     "gap_alpha": Margin(
         0.01, "error, two-sided", "validation and test differ by chance in one of a hundred runs"
@@ -153,14 +153,14 @@ _TABLE = {
         0.1, "times the base rate", "the minority is predicted ten times too rarely"
     ),
     "ranking_margin": Margin(
-        0.10, "AUROC over 0.5", "a worthless ranking is told in 95 % of runs with 100 positives"
+        0.10, "AUROC over 0.5", "a worthless ranking is found in 95 % of runs with 100 positives"
     ),
     "ranking_alpha": Margin(0.05, "error per look", "one-sided; the margin guards weak rankings"),
     "ranking_precision": Margin(
         1.5, "times the base rate", "a good top of the list shows in the precision first"
     ),
     "ranking_positives": Margin(
-        50, "positives", "fewer do not tell a running trial's worthless ranking"
+        50, "positives", "fewer cannot show that a running trial's ranking is worthless"
     ),
     "paradox_accuracy": Margin(0.9, "accuracy", "from here accuracy is read as success"),
     "paradox_mcc": Margin(0.1, "MCC", "hardly any relation between prediction and class"),

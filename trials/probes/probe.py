@@ -34,7 +34,7 @@ from sickbay.trials.probes.targets import (
     score_signals,
 )
 
-UPDATES_EVERY = 128  # steps between two measurements of an update's size: the dear ones
+UPDATES_EVERY = 128  # steps between two measurements of an update's size: the expensive ones
 NORMS_EVERY = 16  # and of the gradient's norm
 __all__ = ["SAMPLE_EVERY", "Probe", "Signals", "StepProbe"]
 

@@ -158,7 +158,7 @@ def _nonfinite(groups: Sequence[Sequence[Parameter]]) -> int:
 
 
 class _Copies:
-    """A copy of the groups in memory that is used again and again: to get new is dear."""
+    """A copy of the groups in memory that is reused: to allocate anew is expensive."""
 
     def __init__(self, groups: Sequence[Sequence[Parameter]]) -> None:
         self._groups = groups

@@ -20,7 +20,7 @@ class LabelProbe:
     """Remembers the targets of the first samples it sees, and counts those that change."""
 
     def __init__(self) -> None:
-        """Watch nobody yet."""
+        """Watch no sample yet."""
         self._before: dict[Hashable, float] = {}
         self._now: dict[Hashable, float] = {}
         self._classes = True
