@@ -127,9 +127,8 @@ def _harm(history: History) -> str | None:
     """What the loss of weight costs, for good; None if nothing shows a cost."""
     energy, _ = energy_kept(history)
     gap, error = modulation_gap(history)
-    if gap <= margin("harm_se") * error:  # measured, and no worse than without the map
-        return None
-    if energy_lost_since(history) is not None:
+    harmless = gap <= margin("harm_se") * error  # measured: no worse than without the map
+    if energy_lost_since(history) is not None and not harmless:
         again = may_recover(history, energy, recovery_rises=True)
         return None if again else f"the features keep {lasting(energy):.2g} of their energy"
     loss = history.column("train_loss" if history.has("train_loss") else "val_loss")

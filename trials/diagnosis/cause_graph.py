@@ -142,9 +142,10 @@ _EXPLAINS = {
     "weight_map_attenuation": ("feature_energy_loss", "constant_output", *_WORTHLESS),
     "feature_energy_loss": ("constant_output", *_WORTHLESS),
     "shrinking_features": ("representation_collapse", "constant_output", *_WORTHLESS),
-    "posterior_collapse": ("representation_collapse", "constant_output", "no_skill"),
     "representation_collapse": ("constant_output", *_WORTHLESS),
-    "constant_output": _WORTHLESS,
+    # a constant output is the sharper name where nothing else explains idle latent variables
+    "constant_output": ("posterior_collapse", *_WORTHLESS),
+    "posterior_collapse": ("no_skill",),
     "memorisation_without_generalisation": ("overfitting", *_WORTHLESS),
     "overfitting": ("late_collapse", "no_skill"),
     "late_collapse": ("chance_level_ranking", "majority_class_collapse", "accuracy_paradox"),
