@@ -123,7 +123,8 @@ def _check_reachable(address: str) -> None:
         except OSError as error:
             if time.monotonic() >= ends:
                 raise ConnectionError(
-                    f"no Ray answers at {found!r} ({error}): give the head's address as host:6379"
+                    f"no Ray answers at {found if address == 'auto' else address!r} ({error}): "
+                    "give the head's address as host:6379"
                 ) from error
         time.sleep(0.5)
 
