@@ -151,7 +151,7 @@ def test_a_local_ray_that_dies_early_is_said_in_one_sentence(sweep):
     began = time.monotonic()
     code, said = found.end(60.0)
     assert code == 1
-    assert re.search(r"sickbay: .*local Ray", said)
+    assert re.search(r"sickbay: (the local Ray has ended|cannot connect to a Ray on this)", said)
     assert time.monotonic() - began < 45.0
 
 

@@ -62,9 +62,10 @@ def connected(cluster: Cluster) -> Iterator[None]:
             f"the Ray at {cluster.address!r} refuses this token: set RAY_AUTH_MODE=token and "
             "RAY_AUTH_TOKEN to the cluster's, or RAY_AUTH_TOKEN_PATH to a file with it"
         ) from error
-    except (ValueError, RuntimeError, ConnectionError) as error:
+    except Exception as error:  # Ray raises whatever comes to it
         where = f"at {cluster.address!r}" if cluster.address else "on this machine"
-        raise ConnectionError(f"cannot connect to a Ray {where}: {error}") from error
+        said = str(error).strip().partition("\n")[0]
+        raise ConnectionError(f"cannot connect to a Ray {where}: {said}") from error
     for number, handler in handlers.items():  # Ray puts its own in their place
         signal.signal(number, handler)
     try:
