@@ -23,9 +23,9 @@ from sickbay.service.api.routes_read import (
     find_known,
     shelf_of,
 )
-from sickbay.service.query.admission import BusyError
 from sickbay.service.query.engine import plain
 from sickbay.service.query.lookup import stored_spec
+from sickbay.service.query.pool import BusyError
 from sickbay.service.server.data_roots import check_data
 from sickbay.service.server.errors import ApiError
 from sickbay.service.server.tokens import Role, Token

@@ -57,7 +57,7 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
     from sickbay.service.query.lookup import stored_spec
     from sickbay.service.query.status import describe
     from sickbay.service.reports.best import best_lines, code_lines
-    from sickbay.trials.execution.failures import REMEDIES
+    from sickbay.trials.diagnosis.failures import REMEDIES
 
     opened = existing_store(store)
     found = describe(opened, sweep)

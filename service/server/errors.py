@@ -8,9 +8,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from sickbay.service.query.admission import BusyError
 from sickbay.service.query.engine import QueryError
 from sickbay.service.query.lookup import SweepError
+from sickbay.service.query.pool import BusyError
 from sickbay.trials.errors import SpecError
 from sickbay.trials.execution.lease import AlreadyDrivenError
 from sickbay.trials.registry import RegistryError

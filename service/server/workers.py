@@ -15,7 +15,7 @@ from enum import Enum
 from functools import cache, partial
 from typing import Any, TypeVar
 
-from sickbay.service.query.admission import BusyError
+from sickbay.service.query.pool import BusyError
 from sickbay.trials.store.files import StoreError
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialSchedule
 from ray.tune.search.optuna import OptunaSearch
 
 from sickbay.trials.contract import Goal
-from sickbay.trials.execution.job import job_from_text
+from sickbay.trials.execution.trial import job_from_text
 from sickbay.trials.search.loop import SearchTask
 from sickbay.trials.search.study import open_storage, sampler, study_file
 from sickbay.trials.store import note_pruning

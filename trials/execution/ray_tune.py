@@ -41,10 +41,17 @@ from sickbay.trials.events import (
     Watch,
 )
 from sickbay.trials.execution.fair_share import TrialShare
-from sickbay.trials.execution.job import job_from_text, job_text
 from sickbay.trials.execution.ray_cluster import RayDiedError, check_alive, last_words
 from sickbay.trials.execution.ray_search import NotPickled, OptunaPort, scheduler_of
-from sickbay.trials.execution.trial import Pruned, TrialJob, TrialRun, record_loss, run_trial
+from sickbay.trials.execution.trial import (
+    Pruned,
+    TrialJob,
+    TrialRun,
+    job_from_text,
+    job_text,
+    record_loss,
+    run_trial,
+)
 from sickbay.trials.search.loop import Search, SearchTask
 from sickbay.trials.store import StoreError, open_store, pruning_noted, requested
 

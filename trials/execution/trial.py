@@ -8,17 +8,19 @@ at the end. The same function serves both, so that a trial gives the same rows w
 import functools
 import hashlib
 import itertools
+import json
 import math
 import shutil
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic  # by its name: training code may patch the module
 from time import time as unix_time
+from typing import Any
 
 from sickbay.trials import registry
 from sickbay.trials.contract import (
@@ -36,8 +38,8 @@ from sickbay.trials.contract import (
 )
 from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import diagnose, look, online_stop
+from sickbay.trials.diagnosis.failures import Failure, classify
 from sickbay.trials.execution.command import Restart, printed, script_workload
-from sickbay.trials.execution.failures import Failure, classify
 from sickbay.trials.execution.lease import check_lease
 from sickbay.trials.execution.process_state import restored
 from sickbay.trials.execution.recorder import TrialLog
@@ -402,3 +404,29 @@ def objectives(rows: Sequence[Row], objective: Objective) -> tuple[float | None,
     finite = [value for value in numbers if math.isfinite(value)]
     best = (min if objective.goal is Goal.MINIMIZE else max)(finite, default=None)
     return (numbers[-1] if numbers else None), best
+
+
+def job_text(job: TrialJob) -> str:
+    """Write a job as JSON text, which is also one key in Tune's books."""
+    return json.dumps(asdict(replace(job, trial=replace(job.trial, config=dict(job.trial.config)))))
+
+
+def job_from_text(text: str) -> TrialJob:
+    """Read what `job_text` wrote."""
+    values = json.loads(text)
+    values["trial"] |= {"changed": tuple(values["trial"]["changed"])}
+    goal = Goal(values["objective"]["goal"])
+    values |= {
+        "trial": TrialConfig(**values["trial"]),
+        "objective": Objective(values["objective"]["signal"], goal),
+        "policy": RunPolicy(**values["policy"]),
+        "command": _command(values["command"]),
+    }
+    return TrialJob(**values)
+
+
+def _command(values: dict[str, Any] | None) -> Command | None:
+    if values is None:
+        return None
+    words, metrics = tuple(values["words"]), tuple(values["metrics"])
+    return Command(**{**values, "words": words, "metrics": metrics})

@@ -147,7 +147,7 @@ class TrialRecord:
     what stopped it. `online_pathology` and `online_epoch` say what the online diagnosis saw first.
     Times are Unix seconds, durations are seconds. `objective` None means that it was never
     recorded; NaN is a value. `failure` is the class of a failed trial's cause, see
-    `execution.failures`. `code` is the hash of the training code that ran, `git_commit` the commit
+    `diagnosis.failures`. `code` is the hash of the training code that ran, `git_commit` the commit
     of the folder that the sweep was started from, with `+` where that was changed since.
     """
 

@@ -21,9 +21,8 @@ from sickbay.service.api import routes_read
 from sickbay.service.query import admission, worker
 from sickbay.service.query import pool as query_pool
 from sickbay.service.query import process as query_process
-from sickbay.service.query.admission import AdmissionQueue, BusyError
 from sickbay.service.query.engine import Cancel, Limits, QueryError
-from sickbay.service.query.pool import PoolRules, QueryPool, own_queries
+from sickbay.service.query.pool import AdmissionQueue, BusyError, PoolRules, QueryPool, own_queries
 from sickbay.trials.store import StoreError, open_store
 from sickbay.trials.store.files import locate_store
 

@@ -239,7 +239,7 @@ def test_sixteen_clients_on_every_route_see_no_error_of_ours(store):
 def test_a_pool_of_threads_refuses_what_it_cannot_hold():
     import asyncio
 
-    from sickbay.service.query.admission import BusyError
+    from sickbay.service.query.pool import BusyError
     from sickbay.trials.store.files import StoreError
 
     held = threading.Event()

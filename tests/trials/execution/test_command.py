@@ -14,8 +14,7 @@ from sickbay.trials import registry
 from sickbay.trials.contract import Health, TrialState
 from sickbay.trials.execution import command as scripts
 from sickbay.trials.execution.inline import run_to_end
-from sickbay.trials.execution.job import job_from_text, job_text
-from sickbay.trials.execution.trial import RunPolicy, TrialJob, run_trial
+from sickbay.trials.execution.trial import RunPolicy, TrialJob, job_from_text, job_text, run_trial
 from sickbay.trials.spec import load_spec, plan
 from sickbay.trials.spec.command import command_of
 from sickbay.trials.store import open_store, request

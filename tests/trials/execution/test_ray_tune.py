@@ -15,8 +15,8 @@ from sickbay.trials.events import ErrorStorm, ResourceError, Retried, Started, T
 from sickbay.trials.execution import ray_cluster, ray_tune
 from sickbay.trials.execution.fair_share import TrialShare, gpu_fraction
 from sickbay.trials.execution.inline import run_to_end
-from sickbay.trials.execution.job import job_from_text, job_text
 from sickbay.trials.execution.ray_tune import RunOptions
+from sickbay.trials.execution.trial import job_from_text, job_text
 from sickbay.trials.store import open_store, request, requested
 from sickbay.trials.store.reader import trial_states
 from sickbay.trials.store.tables import load_tables

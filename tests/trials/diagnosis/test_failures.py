@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sickbay.trials.execution.failures import REMEDIES, Failure, classify
+from sickbay.trials.diagnosis.failures import REMEDIES, Failure, classify
 
 F = Failure
 
