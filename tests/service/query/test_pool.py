@@ -18,9 +18,9 @@ import pytest
 from serving_samples import served
 
 from sickbay.service.api import routes_read
-from sickbay.service.query import admission, worker
 from sickbay.service.query import pool as query_pool
 from sickbay.service.query import process as query_process
+from sickbay.service.query import worker
 from sickbay.service.query.engine import Cancel, Limits, QueryError
 from sickbay.service.query.pool import AdmissionQueue, BusyError, PoolRules, QueryPool, own_queries
 from sickbay.trials.store import StoreError, open_store
@@ -273,7 +273,7 @@ def test_a_process_imports_what_a_query_needs_and_unpickles_nothing():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"torch", "ray", "fastapi", "pandas", "scipy", "typer", "rich"}
-    for module in (admission, query_pool, query_process, worker):
+    for module in (query_pool, query_process, worker):
         tree = ast.parse(Path(module.__file__).read_text())
         names = {n.name for one in ast.walk(tree) if isinstance(one, ast.Import) for n in one.names}
         assert not names & {"pickle", "marshal", "multiprocessing", "shelve"}
