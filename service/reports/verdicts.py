@@ -16,7 +16,6 @@ from sickbay.service.reports.best import best_lines, code_lines
 from sickbay.service.summary.formatting import COLOURS, SIGNS, as_float, recorded, shown
 from sickbay.trials.contract import Health
 from sickbay.trials.diagnosis.sweep_findings import SweepFinding, shown_findings
-from sickbay.trials.evidence.thresholds import margin
 from sickbay.trials.spec.command import COMMAND
 from sickbay.trials.store import Store
 
@@ -24,6 +23,9 @@ REASONS = 3  # for which trials are inconclusive, at most
 ROWS_ON_A_SCREEN = 40  # above, trials are counted by arm
 
 Row = Mapping[str, Any]
+
+# The share of the fatal detectors that can judge a trial which records what they need.
+WELL_COVERED = 0.8
 
 
 def print_verdicts(console: Console, store: Store, sweep_id: str, spec: Mapping[str, Any]) -> None:
@@ -172,7 +174,7 @@ def _lacking(row: Row) -> list[str]:
             if script
             else "in the workload, what is known: facts_of(loss, targets) of sickbay.trials.probes"
         )
-    if (row["coverage"] or 0.0) < margin("coverage"):
+    if (row["coverage"] or 0.0) < WELL_COVERED:
         lines.append(
             "in the script: run = sickbay.start(…); run.watch(model); run.log(epoch=…, val_loss=…)"
             if script
