@@ -6,8 +6,9 @@ log odds of a history are the sum over its curves. So each statistic's contribut
 The curves are fitted on the fault corpus by `make judge` and stored in a versioned table beside
 this file; here they are only looked up and added, in a fixed order, with nothing but numpy.
 
-There is a table for what a history can show (`skill` where chance is known, `curve` where it is
-not), and of each one for finished and one for running trials.
+There is a table for finished trials where chance is known (`skill`), one for those where it is not
+(`curve`), and one for running trials where it is known (`skill_running`): while a trial runs,
+losses that nothing compares with chance are not weighed.
 """
 
 import hashlib
@@ -111,7 +112,9 @@ def judge(history: History) -> Judgement | None:
     if len(history) < (1 if history.finished else FEWEST_RUNNING):
         return None
     kind = "skill" if knows_chance(history) else "curve"
-    table = tables()[kind if history.finished else f"{kind}_running"]
+    table = tables().get(kind if history.finished else f"{kind}_running")
+    if table is None:
+        return None
     statistics = tuple(curve.statistic for curve in table.curves)
     values = values_of(statistics, history)
     if all(

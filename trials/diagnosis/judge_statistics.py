@@ -26,6 +26,7 @@ NAN = float("nan")
 LEAST_SKILL = -2.0
 MARGIN = 0.02  # skill that counts as some
 LARGEST_Z = 30.0
+SLACK_ERRORS = 2.0
 DIGITS = 9  # kept of a statistic, so that the last bits of a platform's logarithm decide nothing
 LONGEST = 60  # evaluations that are compared pair by pair
 GRADIENT_NORMS = ("grad_norm_p50", "grad_norm_p90", "grad_norm_max")
@@ -136,30 +137,56 @@ def _skill(history: History, split: str) -> FloatArray:
 
 
 def _best_measure(history: History, split: str) -> FloatArray:
-    measures = list(skill_measures(history, split).values())
+    """The measure that is best when two standard errors of chance are taken off each."""
+    measures = skill_measures(history, split)
     if not measures:
         return np.empty(0)
-    best = measures[0]
-    for one in measures[1:]:
+    slack = {name: _chance_error(history, name, split) for name in measures}
+    known = [
+        np.clip(values - SLACK_ERRORS * np.nan_to_num(slack[name]), LEAST_SKILL, 1.0)
+        for name, values in measures.items()
+    ]
+    best = known[0]
+    for one in known[1:]:
         best = np.fmax(best, one)
     return best[~np.isnan(best)]
 
 
+def _chance_error(history: History, measure: str, split: str) -> float:
+    """Standard error of a measure of skill at chance; NaN if the samples are not counted.
+
+    The gain's vanishes at chance, as its floor is measured on the same samples.
+    """
+    n = samples(history) if split == "val" else float(history.facts.n.get("train", NAN))
+    majority = majority_share(history)
+    if measure == "gain":
+        return 0.0
+    if measure == "accuracy":
+        return float(np.sqrt(majority / ((1.0 - majority) * n)))
+    # Mann, Whitney 1947: Var(AUROC) = 1 / (12 n p (1 - p)), and skill is 2 AUROC - 1
+    return float(1.0 / np.sqrt(3.0 * n * majority * (1.0 - majority)))
+
+
 def _skill_z(history: History) -> float:
     """Skill in standard errors of chance: the largest over its measures."""
-    n, majority = samples(history), majority_share(history)
-    rare = min(majority, 1.0 - majority)
     scores = [NAN]
     for name, values in skill_measures(history, "val").items():
         value = lasting(values)
-        if name == "gain":  # Var(l - l0) is about 2 g for a small gain g, see `evidence.skill`
-            scores.append(np.sign(value) * np.sqrt(abs(value) * n / 2.0))
-        elif name == "accuracy":
-            scores.append(value * np.sqrt((1.0 - majority) * n / majority))
-        else:  # Mann, Whitney 1947: Var(AUROC) = 1 / (12 n p (1 - p)) at chance
-            scores.append(value * np.sqrt(3.0 * n * rare * (1.0 - rare)))
-    best = np.fmax.reduce(scores)
-    return float(np.clip(best, -LARGEST_Z, LARGEST_Z))
+        if name == "gain":  # Var(l - l0) is about 2 g / h for a small gain g over h nats
+            h = class_entropy(history)
+            scores.append(np.sign(value) * np.sqrt(abs(value) * samples(history) * h / 2.0))
+        else:
+            scores.append(value / _chance_error(history, name, "val"))
+    return float(np.clip(np.fmax.reduce(scores), -LARGEST_Z, LARGEST_Z))
+
+
+def class_entropy(history: History) -> float:
+    """Entropy of the classes in nats, at most 1; 1 where there are no classes."""
+    counts = np.array(history.facts.class_counts, dtype=np.float64)
+    if len(counts) < 2 or not counts.sum() > 0.0:
+        return 1.0
+    shares = counts[counts > 0.0] / counts.sum()
+    return min(1.0, float(-(shares * np.log(shares)).sum()))
 
 
 def _column(history: History, name: str) -> FloatArray:
@@ -204,10 +231,6 @@ def _thinned(values: FloatArray) -> FloatArray:
     if len(values) <= LONGEST:
         return values
     return values[np.linspace(0, len(values) - 1, LONGEST).round().astype(np.intp)]
-
-
-def _drop(values: FloatArray) -> float:
-    return _best(values) - lasting(values)
 
 
 def _fall(losses: FloatArray, end: float) -> float:
@@ -300,7 +323,6 @@ def _gap(history: History) -> float:
 
 
 SKILL = (
-    Statistic("skill_end", "validation skill at the end", -1, percent, _of_skill("val", lasting)),
     Statistic("skill_best", "best validation skill", -1, percent, _of_skill("val", _best)),
     Statistic(
         "skill_late",
@@ -313,9 +335,6 @@ SKILL = (
         "skill_share", "share of evaluations with skill", -1, percent, _of_skill("val", _share)
     ),
     Statistic(
-        "skill_drop", "validation skill lost since its best", 1, percent, _of_skill("val", _drop)
-    ),
-    Statistic(
         "skill_slope",
         "rise of validation skill over the last third",
         -1,
@@ -323,11 +342,9 @@ SKILL = (
         _of_skill("val", _slope),
     ),
     Statistic("skill_z", "validation skill in standard errors", -1, _number, _skill_z),
-    Statistic("gain_end", "validation gain at the end", -1, percent, _of_gain("val", lasting)),
     Statistic(
         "train_gain_end", "training gain at the end", -1, percent, _of_gain("train", lasting)
     ),
-    Statistic("train_gain_best", "best training gain", -1, percent, _of_gain("train", _best)),
     Statistic(
         "train_slope",
         "rise of the training gain over the last third",
@@ -404,5 +421,4 @@ CURVE = (
         _of("val_accuracy", _still),
     ),
     Statistic("gradient_ratio", "late over early gradient norm", 0, _power, _gradient_ratio),
-    Statistic("done", "share of the plan done", 0, percent, share_done),
 )

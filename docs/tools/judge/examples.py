@@ -68,9 +68,9 @@ def _shown(case: Case, level: Level) -> Iterable[tuple[str, NDArray[np.float64],
     for step in THINNED:
         if step == 1 or len(history) // step >= FEWEST:
             yield (*_seen(_thinned(history, step)), 1.0, step == 1)
-    if level is not Level.PROBE and (case.kind != "control" or case.seed < WATCHED_CONTROLS):
+    if level is Level.ORDINARY and (case.kind != "control" or case.seed < WATCHED_CONTROLS):
         for n in range(EARLIEST, len(history)):
-            if looks_online(n):
+            if looks_online(n) and knows_chance(history.prefix(n)):
                 done = float(history.epochs[n - 1]) / history.epochs_planned
                 yield (*_seen(history.prefix(n)), done, True)
 

@@ -7,69 +7,26 @@ from numpy.typing import NDArray
 
 from docs.tools.judge.examples import Examples
 from docs.tools.judge.fitting import Flags, Floats, as_table, balance, fit, line, out_of_task
+from sickbay.trials.diagnosis.judge_statistics import CURVE
 
 FALSE_ALARMS = 0.015  # of healthy runs: under the goal of 2 %, as unseen tasks are harder
 UNDECIDED = 0.045  # of healthy runs that are not under the threshold of health
 FALSE_STOPS = 0.004  # of healthy runs, over all looks at each
+FINISHED = (
+    "skill_best",
+    "skill_late",
+    "skill_share",
+    "skill_z",
+    "train_gain_end",
+    "gap",
+    "gradient_ratio",
+    "log_n_val",
+)
+MOVING = ("skill_slope", "train_slope", "train_trend", "log_evaluations", "done")
 USED: Mapping[str, tuple[str, ...]] = {
-    "skill": (
-        "skill_best",
-        "skill_late",
-        "skill_share",
-        "skill_z",
-        "train_gain_end",
-        "train_gain_best",
-        "gap",
-        "gradient_ratio",
-        "log_n_val",
-    ),
-    "skill_running": (
-        "skill_best",
-        "skill_late",
-        "skill_share",
-        "skill_z",
-        "skill_slope",
-        "train_gain_end",
-        "train_gain_best",
-        "train_slope",
-        "train_trend",
-        "gap",
-        "gradient_ratio",
-        "log_n_val",
-        "log_evaluations",
-        "done",
-    ),
-    "curve": (
-        "val_fall",
-        "val_fall_best",
-        "val_rise",
-        "val_trend",
-        "val_descent",
-        "train_fall",
-        "train_trend",
-        "train_descent",
-        "loss_ratio",
-        "accuracy_end",
-        "accuracy_rise",
-        "accuracy_still",
-        "gradient_ratio",
-    ),
-    "curve_running": (
-        "val_fall",
-        "val_fall_best",
-        "val_rise",
-        "val_trend",
-        "val_descent",
-        "train_fall",
-        "train_trend",
-        "train_descent",
-        "loss_ratio",
-        "accuracy_end",
-        "accuracy_rise",
-        "accuracy_still",
-        "gradient_ratio",
-        "done",
-    ),
+    "skill": FINISHED,
+    "skill_running": (*FINISHED, *MOVING),
+    "curve": tuple(statistic.name for statistic in CURVE),
 }
 
 

@@ -1,0 +1,98 @@
+"""The judge: curves that are monotone, sums checked by hand, notation that is ignored."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sickbay.trials.conformance.invariance import variants
+from sickbay.trials.contract import Health, Row, TaskFacts, TaskKind
+from sickbay.trials.diagnosis.diagnose import diagnose
+from sickbay.trials.diagnosis.judge import judge, tables
+from sickbay.trials.history import History
+
+FACTS = TaskFacts(
+    kind=TaskKind.BINARY,
+    floors={"val_loss": 0.6, "train_loss": 0.6},
+    class_counts=(700, 300),
+    n={"train": 1000, "val": 1000},
+)
+
+
+def run(gain, n=48, facts=FACTS, *, finished=True, **columns):
+    """Make a run whose losses go from the floor to this gain, with wobbles of a thousandth."""
+    rows = []
+    for i in range(n):
+        reached = gain * (1.0 - math.exp(-i / 6.0)) + 0.001 * math.sin(2.4 * i)
+        signals = {"train_loss": 0.6 * (1.0 - reached), "val_loss": 0.6 * (1.0 - reached)}
+        rows.append(Row(i + 1, 10 * (i + 1), signals | {k: v[i] for k, v in columns.items()}))
+    return History(rows, facts, 48, finished=finished)
+
+
+def test_log_odds_are_the_bias_and_the_contributions():
+    judgement = judge(run(0.3))
+    parts = sum(one.log_odds for one in judgement.contributions)
+    assert judgement.log_odds == pytest.approx(judgement.table.bias + parts, abs=1e-9)
+    assert judgement.probability == pytest.approx(1 / (1 + math.exp(-judgement.log_odds)), abs=1e-6)
+
+
+@pytest.mark.parametrize("table", tables().values(), ids=lambda table: table.name)
+def test_curves_go_one_way_where_sense_demands_it(table):
+    for curve in table.curves:
+        steps = np.diff(curve.log_odds) * curve.statistic.monotone
+        assert (steps >= 0.0).all(), curve.statistic.name
+        assert len(curve.log_odds) == len(curve.cuts) + 1
+    assert table.healthy <= table.pathological
+
+
+def test_more_gain_is_never_more_pathological():
+    odds = [judge(run(gain)).log_odds for gain in (-0.5, 0.0, 0.01, 0.05, 0.2, 0.6, 0.95)]
+    assert odds == sorted(odds, reverse=True)
+    assert judge(run(0.0)).pathological
+    assert judge(run(0.6)).healthy
+
+
+def test_notation_does_not_matter():
+    for gain in (0.0, 0.3):
+        for variant in variants(run(gain)):
+            assert judge(variant.history).pathological == judge(run(gain)).pathological
+            if variant.same_onset:  # every evaluation is there
+                assert judge(variant.history).log_odds == judge(run(gain)).log_odds, variant.words
+
+
+def test_what_is_missing_is_no_zero():
+    known = judge(run(0.3)).contributions
+    without = judge(run(0.3, facts=replace(FACTS, n={})))
+    missing = [one for one in without.contributions if math.isnan(one.value)]
+    assert {one.name for one in missing} >= {"skill_z", "log_n_val"}
+    assert "validation samples unknown" in [one.words for one in missing]
+    assert "validation samples 1e+03" in [one.words for one in known]
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.6])
+def test_a_true_fact_or_signal_never_makes_a_verdict_weaker(built_in, gain):
+    rank = [0.5 + 0.5 * gain] * 48
+    full = run(gain, val_auroc=rank, val_accuracy=[0.7 + 0.3 * gain] * 48, grad_norm_p50=[1.0] * 48)
+    want = Health.HEALTHY if gain else Health.PATHOLOGICAL
+    assert diagnose(full, built_in).label.health is want
+    for fact in ({"n": {}}, {"class_counts": ()}, {"kind": TaskKind.UNKNOWN}):
+        poorer = History(full.rows(), replace(FACTS, **fact), 48, finished=True)
+        assert diagnose(poorer, built_in).label.health in (want, Health.INCONCLUSIVE)
+
+
+def test_nothing_to_weigh_is_no_judgement(built_in):
+    empty = History([Row(1, 1, {"val_n": 5.0})], FACTS, 3, finished=True)
+    assert judge(empty) is None
+    assert judge(run(0.0, n=2, finished=False)) is None
+    finding = diagnose(empty, built_in).findings[-1]
+    assert (finding.detector, finding.state) == ("judge", "insufficient_evidence")
+
+
+def test_a_label_says_what_weighed_and_how_sure_it_is(built_in):
+    diagnosis = diagnose(run(0.6), built_in)
+    judged = diagnosis.findings[-1]
+    assert (judged.detector, judged.state) == ("judge", "clear")
+    assert "best validation skill" in " ".join(judged.evidence)
+    assert 0.9 < diagnosis.label.confidence <= 1.0
+    assert diagnose(run(0.0), built_in).label.confidence > 0.9
