@@ -146,9 +146,7 @@ def _best_measure(history: History, split: str) -> FloatArray:
         np.clip(values - SLACK_ERRORS * np.nan_to_num(slack[name]), LEAST_SKILL, 1.0)
         for name, values in measures.items()
     ]
-    best = known[0]
-    for one in known[1:]:
-        best = np.fmax(best, one)
+    best: FloatArray = np.fmax.reduce(known)
     return best[~np.isnan(best)]
 
 
