@@ -147,7 +147,7 @@ def arms_of(
         common[workload] = sorted((ours & theirs) - set(ignore))
         for half, more in ((a, ours - theirs), (b, theirs - ours)):
             if more and ours and theirs:
-                notes.append(f"only {half.name} knows of {', '.join(sorted(more))}: not compared")
+                notes.append(f"only {half.name} has {', '.join(sorted(more))}: not compared")
     return _arms(a, common, notes), _arms(b, common, notes), notes
 
 
@@ -195,8 +195,8 @@ def _arms(half: Half, common: Mapping[str, Sequence[str]], notes: list[str]) -> 
         seeds = [one.row.seed for one in mine]
         if len(set(seeds)) < len(seeds):
             notes.append(
-                f"{mine[0].arm}: {half.name} has several trials of a seed that differ in what is "
-                "not compared: left out"
+                f"{mine[0].arm}: {half.name} has several trials of one seed that differ only in "
+                "settings that are not compared; the arm is left out"
             )
             continue
         rows = tuple(one.row for one in mine)
@@ -246,7 +246,7 @@ class ArmSide:
 
 @dataclass(frozen=True)
 class LabelChange:
-    """A seed whose trial came out otherwise: in one word each, as `healthy` or a pathology."""
+    """A seed whose trial has another outcome: each in one word, `healthy` or a pathology."""
 
     seed: int
     before: str

@@ -4,7 +4,7 @@
 
 A **fix** is a configuration of the same workload and version whose stored trials are healthy in all
 seeds, and that differs from the trial in the fewest settings; all of that size are given. Nothing
-is interpolated. Where there is none, `next` lists the smallest changes that nobody has tried.
+is interpolated. Where there is none, `next` lists the smallest changes that no trial has tried.
 """
 
 import itertools
@@ -422,7 +422,7 @@ def fix_lines(found: Fixes) -> Iterator[str]:
         "in all of its trials: no fix is known yet"
     )
     if not found.next:
-        yield "every smaller change that the store knows of has been tried"
+        yield "every change of one or two settings to a level known here has been tried"
         return
     yield f"worth trying next (sickbay fix {found.trial_id[:8]} writes the spec):"
     for one in found.next:

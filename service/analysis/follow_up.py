@@ -1,4 +1,4 @@
-"""The follow-up sweep of a sick trial, as a spec file: confirms a fix, or tries what nobody tried.
+"""The follow-up sweep of a pathological trial, as a spec: confirms a fix, or tries new changes.
 
 made = follow_up(store, fixes)        # a mapping that `validate` accepts, checked
 write_spec(made, Path("fix-1a2b3c4d.yaml"))
@@ -34,9 +34,9 @@ class FollowUp:
 def follow_up(store: Store, fixes: Fixes) -> FollowUp:
     """Make the sweep that confirms the known fixes, or else tries the next candidates.
 
-    Its baseline is the sick trial itself, which should fall ill again: same id, same seed. Changes
-    of one setting each make a `one_factor` design; one change of several settings a `grid`, which
-    shows which of them are needed, or `leave_one_out` where a grid would be large. Raises
+    Its baseline is the pathological trial itself, same id and seed, which should fail again.
+    Changes of one setting each make a `one_factor` design; one change of several settings a `grid`,
+    which shows which of them are needed, or `leave_one_out` where a grid would be large. Raises
     SweepError for a healthy trial, and where there is nothing left to try; RegistryError if the
     workload is not installed.
     """
@@ -109,7 +109,7 @@ def write_spec(made: FollowUp, path: Path, *, replace: bool = False) -> None:
 def _shape(
     options: Sequence[tuple[LevelChange, ...]],
 ) -> tuple[str, dict[str, list[Scalar]], list[tuple[LevelChange, ...]]]:
-    """Choose a plan, its factors with the sick level first, and the options that are in it."""
+    """Choose a design, its factors with the pathological level first, and the options used."""
     used: list[tuple[LevelChange, ...]]
     if len(options[0]) == 1:
         used = [changes for changes in options if len(changes) == 1]
@@ -152,7 +152,7 @@ def _unlike_defaults(fixes: Fixes, factors: Mapping[str, Any]) -> dict[str, Scal
 
 
 def _planned(made: Mapping[str, Any], fixes: Fixes) -> tuple[int, bool]:
-    """Check a spec against its workload; count its trials, and look for the sick one in them."""
+    """Check a spec against its workload; count its trials, and look for the original one."""
     spec, workload = load_spec(made, registry.workload)
     trials = plan.plan(spec, workload).trials
     return len(trials), any(one.trial_id == fixes.trial_id for one in trials)

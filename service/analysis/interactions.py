@@ -9,7 +9,7 @@ other alone, both. Its interaction is the difference of differences,
 
 zero where the two effects simply add up. `difference` averages it over the sound quads, in which
 all four trials are healthy; `health` averages the same of "is healthy" (1 or 0) over all quads, so
-that "only both together fall ill" is seen, where no quad is sound. Pure: rows in, a table out.
+that "only both together are pathological" is seen, where no quad is sound. Pure.
 """
 
 import itertools

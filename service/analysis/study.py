@@ -208,7 +208,7 @@ def known_levels(
         if len(_distinct(plain)) == 1:
             levels[factor] = plain[:1]
         else:
-            skipped[factor] = "is of an earlier spec, and its baseline cannot be told any more"
+            skipped[factor] = "comes from an earlier spec, and its baseline is unknown"
     for factor, known in levels.items():
         seen = _distinct([config[factor] for config in configs if factor in config])
         more = sorted(seen, key=lambda level: (str(type(level)), level))

@@ -136,7 +136,7 @@ def test_settings_that_only_one_side_knows_do_not_matter(tmp_path):
     a, b = half(tmp_path / "a", told()), half(tmp_path / "b", told(new=1))
     found = compare(a, b)
     assert len(found.arms) == 2
-    assert "knows of new" in found.notes[0]
+    assert "has new" in found.notes[0]
 
 
 def test_what_would_be_several_trials_of_a_seed_is_matched_with_none(tmp_path):
@@ -144,7 +144,7 @@ def test_what_would_be_several_trials_of_a_seed_is_matched_with_none(tmp_path):
     b = half(tmp_path / "b", [*told(lr=0.1), *told(0.1, lr=0.2)])
     found = compare(a, b, ["lr"])
     assert found.arms == ()
-    assert any("several trials of a seed" in note for note in found.notes)
+    assert any("several trials of one seed" in note for note in found.notes)
 
 
 def test_unlike_objectives_have_no_difference(tmp_path):
