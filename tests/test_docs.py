@@ -52,6 +52,7 @@ def test_the_options_of_the_command_line_are_frozen():
     }
     running = ["--address", "--cpus", "--in-process", "--store", "--trust-code"]
     assert found == {
+        "init": ["--lines", "--out", "--yes"],
         "validate": ["--json"],
         "plan": ["--json", "--store"],
         "run": running,

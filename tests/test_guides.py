@@ -16,6 +16,14 @@ from sickbay.trials.spec.model import SEARCHES
 DOCS = Path(__file__).parents[1] / "docs"
 
 
+OWN_LOOP = """\
+script 0.05 healthy None
+script 0.0 pathological no_parameter_update
+task 0.05 healthy None
+task 0.0 pathological no_parameter_update
+"""
+
+
 def blocks(page: str, language: str) -> list[str]:
     text = (DOCS / page).read_text()
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
@@ -27,6 +35,7 @@ def blocks(page: str, language: str) -> list[str]:
         ("adding-a-workload.md", "my_task keeps its contract"),
         ("adding-a-detector.md", "ends at 0.9; 3 times its lowest value is 0.6"),
         ("probes.md", "healthy The validation loss gains"),
+        ("your-own-loop.md", OWN_LOOP),
     ],
 )
 def test_the_code_of_a_guide_runs_as_it_stands(page, prints, tmp_path):

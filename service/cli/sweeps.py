@@ -44,8 +44,41 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 def add_verbs(app: typer.Typer) -> None:
     """Add this file's verbs to the command line."""
-    for verb in (validate, plan, run, resume, stop, cancel):
+    for verb in (init, validate, plan, run, resume, stop, cancel):
         app.command()(verb)
+
+
+def init(
+    script: Annotated[
+        Path, typer.Argument(help="The training script; it is read, never run.")
+    ] = Path("train.py"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Where to write the spec; - prints it. [SCRIPT.yaml]"),
+    ] = None,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Also the four lines that a script may take.")
+    ] = False,
+    yes: YesOption = False,
+) -> None:
+    """Write a first spec for a training script from its argparse options."""
+    from sickbay.service.sweeps.script_spec import LINES, script_spec
+
+    if not script.is_file():
+        raise typer.BadParameter(f"there is no file {script}", param_hint="SCRIPT")
+    made = script_spec(script)
+    path = out or script.with_suffix(".yaml")
+    if str(path) == "-":
+        print(made.text, end="")
+    else:
+        if path.exists() and not yes:
+            typer.confirm(f"Replace {path}?", abort=True)
+        path.write_text(made.text)
+        print(f"wrote {path}; look at it, then: {_program()} run {path}")
+    for remark in made.remarks:
+        typer.echo(f"sickbay: {remark}", err=True)
+    if lines:
+        print(f"\n{LINES}", end="")
 
 
 def validate(spec: SpecArgument, as_json: JsonOption = False) -> None:

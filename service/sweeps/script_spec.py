@@ -1,0 +1,197 @@
+"""A first spec for a training script, from what its source says: options, defaults, metric names.
+
+The source is read, never run. An option of a few choices, a switch and a learning rate become
+factors; seeds and epochs are handed over by Sickbay; every other option is listed as a comment.
+"""
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sickbay.service.query.lookup import SweepError
+from sickbay.trials.contract import Goal, Scalar
+from sickbay.trials.errors import nearest
+from sickbay.trials.logs.signal_names import match_names
+
+SEEDS = ("seed", "random_seed", "manual_seed", "random_state")
+EPOCHS = ("epochs", "num_epochs", "n_epochs", "max_epochs", "num_train_epochs")
+RATES = ("lr", "learning_rate", "base_lr", "init_lr")
+METRIC = re.compile(r"[A-Za-z][\w/]*(?:loss|acc|accuracy|auc|auroc|err|error|mse)\b", re.IGNORECASE)
+OBJECTIVES = {"val_loss": Goal.MINIMIZE, "val_accuracy": Goal.MAXIMIZE, "val_auroc": Goal.MAXIMIZE}
+DEFAULT_EPOCHS = 20
+
+LINES = """\
+import sickbay
+run = sickbay.start(task="multiclass", classes=counts, floor="cross_entropy", val_n=len(y_val))
+run.watch(model)                                           # before the loop
+run.log(epoch=epoch, train_loss=train_loss, val_loss=val_loss, outputs=logits, targets=y_val)
+"""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a script: its flag, the name of its value, and what it may be."""
+
+    flag: str
+    name: str
+    default: Scalar | None = None
+    choices: tuple[Scalar, ...] = ()
+    switch: bool = False
+
+
+@dataclass(frozen=True)
+class ScriptSpec:
+    """A spec's text, and what a person should know before it is run."""
+
+    text: str
+    remarks: tuple[str, ...]
+
+
+def script_spec(script: Path) -> ScriptSpec:
+    """Write a spec for a script; raises SweepError for one that cannot be read as Python."""
+    try:
+        tree = ast.parse(script.read_bytes())
+    except (OSError, SyntaxError, ValueError) as error:
+        raise SweepError(f"{script} cannot be read as a Python script: {error}") from error
+    options = tuple(_options(tree))
+    names = list(dict.fromkeys(_metrics(tree)))
+    remarks = _remarks(options, names)
+    return ScriptSpec(_text(script, options, names), tuple(remarks))
+
+
+def _options(tree: ast.AST) -> Iterator[Option]:
+    """The options of every `add_argument("--name", …)`; positional ones are left out."""
+    for node in ast.walk(tree):
+        called = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if not called or node.func.attr != "add_argument":  # type: ignore[attr-defined]
+            continue
+        assert isinstance(node, ast.Call)
+        flags = [_constant(one) for one in node.args]
+        long = next((str(one) for one in flags if str(one).startswith("--")), None)
+        if long is None:
+            continue
+        keys = {one.arg: one.value for one in node.keywords}
+        action = _constant(keys.get("action"))
+        name = _constant(keys.get("dest")) or long.lstrip("-").replace("-", "_")
+        yield Option(
+            flag=long,
+            name=str(name),
+            default=_scalar(keys.get("default")),
+            choices=_choices(keys.get("choices")),
+            switch=action in ("store_true", "store_false"),
+        )
+
+
+def _constant(node: ast.expr | None) -> Any:
+    try:
+        return None if node is None else ast.literal_eval(node)
+    except (ValueError, TypeError):
+        return None
+
+
+def _scalar(node: ast.expr | None) -> Scalar | None:
+    value = _constant(node)
+    return value if isinstance(value, bool | int | float | str) else None
+
+
+def _choices(node: ast.expr | None) -> tuple[Scalar, ...]:
+    value = _constant(node)
+    values = value if isinstance(value, list | tuple | set) else ()
+    return tuple(one for one in values if isinstance(one, bool | int | float | str))
+
+
+def _metrics(tree: ast.AST) -> Iterator[str]:
+    """Names of metrics in the texts of a script: what it prints or logs, as far as can be seen."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from METRIC.findall(node.value)
+
+
+def _text(script: Path, options: Sequence[Option], names: Sequence[str]) -> str:
+    taken = {one.name: one for one in options}
+    words = ["python", script.name]
+    factors: dict[str, str] = {}
+    left = []
+    for option in options:
+        if option.name in SEEDS:
+            words += [option.flag, "{seed}"]
+        elif option.name in EPOCHS:
+            words += [option.flag, "{epochs}"]
+        elif levels := _levels(option):
+            factors[option.name] = levels
+            words += [*([] if option.switch else [option.flag]), f"{{{option.name}}}"]
+        else:
+            left.append(f"{option.flag} ({_written(option.default)})")
+    epochs = next((taken[one].default for one in EPOCHS if one in taken), None)
+    lines = [
+        f"# A first spec for {script.name}: strike what you do not want to vary, then",
+        "#   sickbay plan SPEC     sickbay run SPEC",
+        f"name: {_sweep_name(script)}",
+        f"command: {' '.join(words)}",
+        *(["factors:"] if factors else ["factors: {}"]),
+        *(f"  {name}: {levels}" for name, levels in factors.items()),
+        *([] if script.parent == Path() else [f"working_dir: {script.parent}"]),
+        "seeds: 3",
+        f"fixed: {{epochs: {epochs if isinstance(epochs, int) else DEFAULT_EPOCHS}}}",
+        *_objective(names),
+        "# What is known about the task lets trials be called healthy; docs/spec.md has every key.",
+        "# facts: {task: multiclass, classes: [50, 50], floor: cross_entropy, val_n: 100}",
+        *([f"# other options, with their defaults: {', '.join(left)}"] if left else []),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _levels(option: Option) -> str:
+    """The levels of an option that is worth varying, its default first; empty for any other."""
+    if option.switch:
+        return f'["", "{option.flag}"]'
+    if option.choices:
+        first = [option.default] if option.default in option.choices else []
+        rest = [one for one in option.choices if one not in first]
+        return yaml.safe_dump([*first, *rest], default_flow_style=True, width=1000).strip()
+    if option.name in RATES and isinstance(option.default, int | float):
+        rate = float(option.default)
+        return f"[{rate:g}, {rate / 10:g}, {rate * 10:g}]"
+    return ""
+
+
+def _objective(names: Sequence[str]) -> list[str]:
+    """The objective that the script's metric names allow; a comment where it is the usual one."""
+    taken = match_names(list(names), {}, ()).taken
+    signal = next((one for one in OBJECTIVES if one in taken), None)
+    if signal is None or signal == "val_loss":
+        return []
+    return [f"objective: {{signal: {signal}, goal: {OBJECTIVES[signal]}}}"]
+
+
+def _remarks(options: Sequence[Option], names: Sequence[str]) -> Iterator[str]:
+    known = {one.name for one in options}
+    if not known & set(SEEDS):
+        yield "the script has no --seed option: without one its seeds are all the same trial"
+    if not known & set(EPOCHS):
+        yield "the script has no --epochs option: set `fixed: {epochs: N}` to what it trains for"
+    taken: Mapping[str, str] = match_names(list(names), {}, ()).taken
+    if not set(taken) & set(OBJECTIVES):
+        close = nearest("val_loss", names)
+        says = f", or say facts: {{map: {{{close}: val_loss}}}}" if close else ""
+        yield f"no validation metric was seen in its texts: print val_loss=… each epoch{says}"
+    else:
+        pairs = (f"{name} as {signal}" for signal, name in taken.items() if signal != name)
+        if words := ", ".join(pairs):
+            yield f"metrics: {words}"
+
+
+def _written(value: Scalar | None) -> str:
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _sweep_name(script: Path) -> str:
+    kept = re.sub(r"[^a-z0-9]+", "-", script.stem.lower()).strip("-")
+    return kept[:63] or "script"

@@ -1,0 +1,70 @@
+"""`sickbay init`: a spec from the source of a script, which is never run."""
+
+import textwrap
+
+import pytest
+
+from sickbay.service.query.lookup import SweepError
+from sickbay.service.sweeps.script_spec import script_spec
+from sickbay.trials import registry
+from sickbay.trials.spec import load_spec, plan
+
+SOURCE = """
+import argparse
+raise SystemExit("never run")
+p = argparse.ArgumentParser()
+p.add_argument("data")
+p.add_argument("--lr", "-l", type=float, default=0.01)
+p.add_argument("--init", choices=["he", "no", "zeros"], default="he")
+p.add_argument("--amp", action="store_true")
+p.add_argument("--batch-size", type=int, default=32)
+p.add_argument("--num-epochs", type=int, default=7)
+p.add_argument("--random-seed", dest="seed", type=int)
+print(f"train/loss={1} eval_loss={2}")
+"""
+
+
+def made(tmp_path, source=SOURCE):
+    (tmp_path / "my_Train.py").write_text(textwrap.dedent(source))
+    return script_spec(tmp_path / "my_Train.py")
+
+
+def test_options_become_factors_and_the_spec_is_sound(tmp_path):
+    found = made(tmp_path)
+    spec, workload = load_spec(found.text, registry.workload)
+    assert spec.name == "my-train"
+    words = "--lr {lr} --init {init} {amp} --num-epochs {epochs} --random-seed {seed}"
+    assert " ".join(spec.command) == f"python my_Train.py {words}"
+    assert spec.working_dir == str(tmp_path)
+    assert spec.factors == {
+        "lr": (0.01, 0.001, 0.1),
+        "init": ("he", "no", "zeros"),
+        "amp": ("", "--amp"),
+    }
+    assert spec.fixed == {"epochs": 7}
+    assert len(plan.plan(spec, workload).trials) == 3 * (1 + 2 + 2 + 1)
+    assert "--batch-size (32)" in found.text
+    assert found.remarks == ("metrics: train/loss as train_loss, eval_loss as val_loss",)
+
+
+@pytest.mark.parametrize(
+    ("source", "remark"),
+    [
+        ("print('hello')", "the script has no --seed option"),
+        ("print('hello')", "the script has no --epochs option"),
+        ("print('hello')", "no validation metric was seen in its texts: print val_loss=…"),
+        ("print('va_loss=1')", "or say facts: {map: {va_loss: val_loss}}"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path, source, remark):
+    assert any(remark in one for one in made(tmp_path, source).remarks)
+
+
+def test_a_script_that_logs_accuracy_alone_is_compared_by_it(tmp_path):
+    text = made(tmp_path, "print('val_acc=0.5')").text
+    assert "objective: {signal: val_accuracy, goal: maximize}" in text
+
+
+def test_what_is_no_python_is_refused(tmp_path):
+    with pytest.raises(SweepError, match="cannot be read as a Python script"):
+        made(tmp_path, "def (")
