@@ -17,10 +17,10 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 OWN_LOOP = """\
-script 0.05 healthy None
-script 0.0 pathological no_parameter_update
-task 0.05 healthy None
-task 0.0 pathological no_parameter_update
+script 0.05 healthy
+script 0.0 pathological
+task 0.05 healthy
+task 0.0 pathological
 """
 
 

@@ -94,7 +94,7 @@ def results(
     from sickbay.service.reports.verdicts import (
         arm_table,
         in_spec_order,
-        trial_table,
+        print_trials,
         with_sweep_findings,
     )
     from sickbay.service.summary.sweep_findings import print_advice_lines, sweep_advice
@@ -114,7 +114,7 @@ def results(
     factors = stored_spec(opened, record.sweep_id).get("factors", {})
     rows = in_spec_order(found.records(), factors)
     out = console()
-    out.print(trial_table(rows[:MOST_ROWS], factors))
+    print_trials(out, rows[:MOST_ROWS], factors)
     if len(rows) > MOST_ROWS:
         more = f"… {len(rows) - MOST_ROWS} more; --format csv prints all. By arm:"
         out.print(more, style="dim")

@@ -182,6 +182,9 @@ def source(spec: Path) -> Path | str:
         return sys.stdin.read()
     if not spec.is_file():
         raise typer.BadParameter(f"there is no file {spec}", param_hint="SPEC")
+    if spec.suffix in (".py", ".ipynb", ".sh"):
+        reason = f"{spec} is a script, not a spec: `sickbay init {spec}` writes a spec that runs it"
+        raise typer.BadParameter(reason, param_hint="SPEC")
     return spec
 
 

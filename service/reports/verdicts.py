@@ -33,7 +33,7 @@ def print_verdicts(console: Console, store: Store, sweep_id: str, spec: Mapping[
     factors: Mapping[str, Any] = spec.get("factors", {})
     rows = in_spec_order(trials(store, sweep_id).records(), factors)
     if len(rows) <= ROWS_ON_A_SCREEN:
-        console.print(trial_table(rows, factors))
+        print_trials(console, rows, factors)
     else:
         console.print(arm_table(rows))
         console.print(f"every trial: sickbay results {sweep_id}", style="dim")
@@ -90,7 +90,7 @@ def trial_table(rows: Sequence[Row], factors: Iterable[str]) -> Table:
     table.add_column("trial", style="dim", no_wrap=True)
     for name in factors:
         table.add_column(name, no_wrap=True)
-    table.add_column("seed", justify="right")
+    table.add_column("seed", justify="right", no_wrap=True)
     table.add_column("objective", justify="right", no_wrap=True)
     table.add_column("label", no_wrap=True)
     table.add_column("cause", no_wrap=True)
@@ -107,6 +107,36 @@ def trial_table(rows: Sequence[Row], factors: Iterable[str]) -> Table:
             row["pathology"] or "",
             "" if row["onset_epoch"] is None else f"epoch {row['onset_epoch']}",
             *([stands(row)] if compared else []),
+        )
+    return table
+
+
+def print_trials(console: Console, rows: Sequence[Row], factors: Iterable[str]) -> None:
+    """Print the trials: a column a factor, or on a narrow terminal the arms in one column."""
+    table = trial_table(rows, factors)
+    unbound = console.options.update(max_width=10_000)
+    fits = console.measure(table, options=unbound).maximum <= console.width
+    console.print(table if fits else _narrow_table(rows))
+
+
+def _narrow_table(rows: Sequence[Row]) -> Table:
+    """One entry a trial, of as many lines as it takes: no id, seed or verdict is cut."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("trial", style="dim", no_wrap=True)
+    table.add_column("arm", overflow="fold")
+    for name in ("seed", "objective"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("label and cause", overflow="fold", min_width=14)
+    for row in rows:
+        since = "" if row["onset_epoch"] is None else f" since epoch {row['onset_epoch']}"
+        cause = f"\n{row['pathology']}{since}" if row["pathology"] else ""
+        words = (verdict(row), Text(cause), Text(f"\n{stands(row)}" if stands(row) else ""))
+        table.add_row(
+            row["trial_id"][:8],
+            row["arm"],
+            str(row["seed"]),
+            number(row["objective"]),
+            Text.assemble(*words),
         )
     return table
 

@@ -71,25 +71,25 @@ class Tally:
         return timedelta(seconds=round(seconds))
 
     def line(self) -> str:
-        """Everything in one line of plain text."""
-        causes = ", ".join(f"{name} {n}" for name, n in self.causes.most_common())
-        parts = [
-            f"{self.done}/{self.planned} done",
-            f"{len(self.running)} running",
-            f"{self.health[Health.HEALTHY]} healthy",
-            f"{self.health[Health.PATHOLOGICAL]} pathological" + (f" ({causes})" if causes else ""),
-            f"{self.health[Health.INCONCLUSIVE]} inconclusive",
-            f"{self.failed} failed",
-            f"{self.stopped} stopped early",
-        ]
-        if self.retried:
-            parts.append(f"{self.retried} retried")
-        if self.cancelled:
-            parts.append(f"{self.cancelled} cancelled")
+        """All that there is in one line of plain text: what is none is left out."""
+        counts = {
+            "running": len(self.running),
+            **{str(health): self.health[health] for health in Health},
+            "failed": self.failed,
+            "stopped early": self.stopped,
+            "retried": self.retried,
+            "cancelled": self.cancelled,
+        }
+        parts = [f"{self.done}/{self.planned} done"]
+        parts += [f"{n} {what}" for what, n in counts.items() if n]
         eta = self.eta()
         if eta is not None:
             parts.append(f"ETA {eta}")
         return " · ".join(parts)
+
+    def why(self) -> str:
+        """The pathologies so far, the commonest first; empty while there are none."""
+        return ", ".join(f"{name} {n}" for name, n in self.causes.most_common())
 
 
 class ProgressView:
@@ -128,11 +128,14 @@ class ProgressView:
             self._say()
 
     def _say(self) -> None:
-        line = self.tally.line()
+        why = self.tally.why()
+        line = self.tally.line() + (f" ({why})" if why else "")
         if line != self._said:
             self._said = line
             self._console.print(line, highlight=False, soft_wrap=True)
 
     def _render(self) -> RenderableType:
         bar = ProgressBar(total=max(1, self.tally.planned), completed=self.tally.done, width=60)
-        return Group(bar, Text(self.tally.line()))
+        why = self.tally.why()
+        lines = [self.tally.line(), *([f"pathological: {why}"] if why else [])]
+        return Group(bar, *map(Text, lines))

@@ -82,7 +82,7 @@ def wide_terminal(monkeypatch):
 
 def test_run_tells_the_whole_story(swept):
     folder, done = swept
-    assert "4/4 done · 0 running · 2 healthy · 2 pathological (non_finite 2)" in done.stderr
+    assert "4/4 done · 2 healthy · 2 pathological · 2 stopped early (non_finite 2)" in done.stderr
     assert len(re.findall("✗ pathological +non_finite +epoch 3", done.stdout)) == 2
     assert len(re.findall("✓ healthy", done.stdout)) == 2
     assert "  why     At epoch 3 the training loss is nan" in done.stdout
