@@ -14,10 +14,13 @@ from sickbay.service.query.lookup import SweepError, stored_spec
 from sickbay.trials import registry
 from sickbay.trials.contract import Scalar
 from sickbay.trials.spec import load_spec, plan
+from sickbay.trials.spec.command import COMMAND
 from sickbay.trials.store import Store
 
 FEWEST_SEEDS = 5
 MOST_SEEDS = 10
+KEPT = ("objective", "early_stop", "resources", "retries")  # keys of the stored spec
+OF_A_SCRIPT = ("command", "facts", "metrics", "env", "working_dir")
 WHOLE_GRID = 4  # changes together up to here are crossed: 16 arms
 
 
@@ -64,7 +67,7 @@ def follow_up(store: Store, fixes: Fixes) -> FollowUp:
         "fixed": {},
         **{
             key: stored[key]
-            for key in ("objective", "early_stop", "resources", "retries")
+            for key in (*KEPT, *(OF_A_SCRIPT if stored.get("command") else ()))
             if stored.get(key) is not None
         },
     }
@@ -141,6 +144,8 @@ def _seeds(fixes: Fixes, stored: Mapping[str, Any]) -> list[int]:
 
 def _unlike_defaults(fixes: Fixes, factors: Mapping[str, Any]) -> dict[str, Scalar]:
     """Give the trial's settings that neither the workload's defaults nor its size would bring."""
+    if fixes.workload == COMMAND:  # a script has no defaults but its own
+        return {key: level for key, level in fixes.config.items() if key not in factors}
     workload = registry.workload(fixes.workload)
     size = str(fixes.config.get("size", workload.defaults.get("size", "")))
     plain = {**workload.defaults, **workload.sizes.get(size, {})}

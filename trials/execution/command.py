@@ -6,6 +6,7 @@ to a file in that folder. It runs in a process group of its own: a stop is SIGTE
 and SIGKILL after `GRACE` seconds.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from sickbay.trials.spec.command import COMMAND, Command, filled
 GRACE = 10.0  # seconds that a script is given to end by itself after SIGTERM
 POLL = 0.1  # seconds between two looks at the script
 PATIENCE = 20.0  # reading the logs again waits this many times as long as it took
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 KEPT = 2**20  # bytes of what it printed that are stored
 TAIL = 30  # last printed lines that an error repeats
 
@@ -50,6 +52,8 @@ _NOTHING = (
     "lines like `epoch=1 train_loss=0.52 val_loss=0.61`, write a CSV, JSON-lines or TensorBoard "
     "log into $SICKBAY_TRIAL_DIR, or name the columns in `facts: {map: {mine: val_loss}}`"
 )
+
+_LIBC = ctypes.CDLL(None)  # loaded here, as little may be done between fork and exec
 
 News = Row | TaskFacts | Restart | None  # None: nothing new, but whoever waits may look around
 
@@ -205,6 +209,7 @@ def _started(script: Script) -> Iterator["subprocess.Popen[bytes]"]:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_die_with_us if sys.platform == "linux" else None,  # noqa: PLW1509
             )
         except OSError as error:
             raise ScriptError(f"{argv[0]!r} cannot be started in {folder}: {error}") from error
@@ -212,6 +217,11 @@ def _started(script: Script) -> Iterator["subprocess.Popen[bytes]"]:
         yield process
     finally:
         end_group(process, GRACE)
+
+
+def _die_with_us() -> None:
+    """Called in the script's process before it begins: a worker that is killed takes it along."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end_group(process: "subprocess.Popen[bytes]", grace: float) -> None:

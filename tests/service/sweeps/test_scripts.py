@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from sickbay.service.analysis.fixes import fixes_for
+from sickbay.service.analysis.follow_up import follow_up
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError, stored_spec
 from sickbay.service.sweeps import run
@@ -73,3 +75,18 @@ def test_changed_code_makes_other_trials_unless_it_is_trusted(raw, tmp_path):
     assert query(open_store(store), "SELECT count(DISTINCT code) FROM trials").rows == [(2,)]
     other = run_here(raw, store)
     assert (other.ran, other.sweep_id == first.sweep_id) == (4, False)
+
+
+def test_the_fix_of_a_scripts_trial_is_a_spec_of_the_same_script(raw, tmp_path):
+    (tmp_path / "train.py").write_text(SCRIPT.replace("2.0 *", "(2.0 if lr < 1 else 1e400) *"))
+    store = str(tmp_path / "store")
+    facts = {"task": "regression", "floor": 2.0, "val_n": 100}
+    sweep = run_here({**raw, "factors": {"lr": [0.3, 2.0]}, "facts": facts}, store)
+    [(trial_id,)] = query(
+        open_store(store), "SELECT trial_id FROM trials WHERE lr = 2.0 AND seed = 0"
+    ).rows
+    assert sweep.failed == 0
+    made = follow_up(open_store(store), fixes_for(open_store(store), trial_id))
+    assert made.has_trial
+    assert list(made.spec["command"]) == raw["command"]
+    assert made.spec["factors"] == {"lr": [2.0, 0.3]}

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -255,6 +257,28 @@ def test_a_script_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
         pass
     run.close()
     assert gone(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a promise of Linux")
+def test_a_script_dies_with_a_worker_that_is_killed(tmp_path):
+    made = job(tmp_path, NEVER_ENDS.replace("{value}", "1.0"), epochs=10_000)
+    code = (
+        "import sys; from sickbay.trials.execution import inline, job;"
+        "inline.run_to_end(job.job_from_text(sys.argv[1]))"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", code, job_text(made)])
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pids").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    script, child = (int(word) for word in (tmp_path / "pids").read_text().split())
+    worker.kill()
+    worker.wait()
+    deadline = time.monotonic() + 10
+    while alive(script) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(script)
+    os.kill(child, signal.SIGKILL)  # what a script leaves behind is its own
 
 
 def test_a_script_on_its_way_to_a_worker_is_plain_data(tmp_path):
