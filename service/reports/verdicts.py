@@ -135,7 +135,7 @@ def _narrow_table(rows: Sequence[Row]) -> Table:
             row["trial_id"][:8],
             row["arm"],
             str(row["seed"]),
-            number(row["objective"]),
+            recorded(row["objective"]),
             Text.assemble(*words),
         )
     return table
