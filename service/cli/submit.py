@@ -229,6 +229,7 @@ def _print_trial(store: "Store", sweep: str, trial: str) -> None:
     from sickbay.service.query.engine import query as ask
     from sickbay.service.query.lookup import find_sweep
     from sickbay.service.summary.formatting import recorded
+    from sickbay.trials.store.reader import read_output
 
     sweep_id = find_sweep(store, sweep).sweep_id
     rows = ask(
@@ -256,3 +257,6 @@ def _print_trial(store: "Store", sweep: str, trial: str) -> None:
         print(f"{row['state']}, {verdict}: {row['reason'] or ''}".rstrip(": "))
         if row["error"]:
             print(row["error"].rstrip())
+        printed = read_output(store, sweep_id, trial_id)
+        if printed is not None:
+            print(f"-- its script printed:\n{printed.decode(errors='replace').rstrip()}")

@@ -76,7 +76,7 @@ def test_a_run_prints_levels_and_errors_as_they_are(hostile):
         ("effects hostile --store {store} --all", "[/b]"),
         ("explain {failed} --store {store}", "[/INST]"),
         ("explain {pathological} --store {store}", "non_finite"),
-        ("logs hostile {failed} --store {store}", "[/INST]"),
+        ("logs hostile {failed} --store {store}", "-- its script printed:"),
         ("report hostile --store {store} --format md --output {folder}/r.md", "r.md"),
         ("report hostile --store {store} --format latex --output {folder}/r.tex", "r.tex"),
         ("compare hostile hostile --store {store}", "hostile"),
