@@ -19,6 +19,7 @@ from sickbay.trials.diagnosis.sweep_findings import SweepFinding, shown_findings
 from sickbay.trials.spec.command import COMMAND
 from sickbay.trials.store import Store
 
+WELL_COVERED = 0.8  # share of the fatal detectors that judged: above, more signals hardly help
 REASONS = 3  # for which trials are inconclusive, at most
 ROWS_ON_A_SCREEN = 40  # above, trials are counted by arm
 
