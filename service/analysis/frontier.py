@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sickbay.service.analysis.pairs import Span
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError, stored_spec
 from sickbay.service.query.sqltext import name, text
@@ -12,15 +13,6 @@ from sickbay.trials.store import Store
 
 MOST_RANGES = 4
 MOST_FITTED = 600  # configurations that are fitted: the time grows with their cube
-
-
-@dataclass(frozen=True)
-class Span:
-    """A range of a spec: from `low` to `high`, in the logarithm if `log`."""
-
-    low: float
-    high: float
-    log: bool
 
 
 @dataclass(frozen=True)

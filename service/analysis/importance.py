@@ -26,21 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from sickbay.service.analysis.pairs import FloatArray, IntArray, TrialRow, groups, level_key
+from sickbay.service.analysis.pairs import FloatArray, IntArray, Span, TrialRow, groups, level_key
 from sickbay.service.query.outcomes import HEALTHY
 from sickbay.trials.contract import Goal, Health, label_stands
 
 MOST_CONFIGURATIONS = 200  # for fANOVA, whose time grows with their square; more are drawn from
 TREES, DEPTH, SEED = 16, 8, 0
-
-
-@dataclass(frozen=True)
-class Span:
-    """A factor that is a range; `log` says how it was drawn."""
-
-    low: float
-    high: float
-    log: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,15 @@ _Index = Mapping[Hashable, Mapping[tuple[Hashable, int], list["TrialRow"]]]
 
 
 @dataclass(frozen=True)
+class Span:
+    """A factor that is a range: from `low` to `high`, in the logarithm if `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
 class TrialRow:
     """What effects need to know of an ended trial; the objective is None if there never was one."""
 

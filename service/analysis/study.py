@@ -41,10 +41,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sickbay.service.analysis.effects import EffectTable, Levels, effect_table
-from sickbay.service.analysis.importance import ImportanceTable, Span, importance_table
+from sickbay.service.analysis.importance import ImportanceTable, importance_table
 from sickbay.service.analysis.interactions import InteractionTable, interaction_table
 from sickbay.service.analysis.main_effects import MainEffectTable, main_effect_table
-from sickbay.service.analysis.pairs import TrialRow, level_key
+from sickbay.service.analysis.pairs import Span, TrialRow, level_key
 from sickbay.service.analysis.sql import (
     better_sql,
     causes_sql,

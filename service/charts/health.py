@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sickbay.service.analysis.pairs import Span
 from sickbay.service.charts.axes import FactorAxis, telling_axes
 from sickbay.service.query.engine import query
 from sickbay.service.query.outcomes import (
@@ -90,13 +91,6 @@ def health_map_of(store: Store, values: Values, x: FactorAxis, y: FactorAxis) ->
     return HealthMap(x, y, cells, sql, _frontier(values, x, y))
 
 
-@dataclass(frozen=True)
-class _Span:
-    low: float
-    high: float
-    log: bool
-
-
 def _frontier(values: Values, x: FactorAxis, y: FactorAxis) -> Frontier | None:
     """Estimate where half of the trials are pathological, over all other factors."""
     if not (x.edges and y.edges):
@@ -109,7 +103,7 @@ def _frontier(values: Values, x: FactorAxis, y: FactorAxis) -> Frontier | None:
     # scikit-learn takes seconds, which only a sweep of ranges shall wait for
     from sickbay.trials.search.boundary_model import estimate_frontier  # noqa: PLC0415
 
-    spans = [_Span(one.edges[0], one.edges[-1], one.log) for one in (x, y)]
+    spans = [Span(one.edges[0], one.edges[-1], one.log) for one in (x, y)]
     points = [(float(one.key[a]), float(one.key[b])) for one in chosen]
     found = estimate_frontier(points, [one.label for one in chosen], spans)
     return found if found.fitted else None
