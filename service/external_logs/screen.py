@@ -20,6 +20,7 @@ from sickbay.service.external_logs.many import Failure, Outcome
 from sickbay.service.reports.verdicts import verdict
 from sickbay.service.summary.formatting import COLOURS, SIGNS
 from sickbay.trials.contract import FindingState, Health
+from sickbay.trials.diagnosis.judge import JUDGE
 
 FIRST_SENTENCE = re.compile(r"(?<=[.]) (?=[A-Z'])")
 SHOWN_OPEN = 8
@@ -39,7 +40,7 @@ def print_judgement(console: Console, path: str, judgement: Judgement) -> None:
     if label.contributing:
         _line(console, "with", ", ".join(label.contributing))
     for finding in judgement.diagnosis.findings:
-        beside = finding.detector not in {label.pathology, *label.contributing}
+        beside = finding.detector not in {label.pathology, *label.contributing, JUDGE}
         if beside and finding.state is FindingState.FIRED:
             _line(console, "note", f"{finding.detector}: {finding.reason}")
     _print_coverage(console, judgement)

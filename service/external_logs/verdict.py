@@ -62,7 +62,7 @@ def with_log_findings(
     """The diagnosis with what the records show, and where the pathology begins by them.
 
     `broken` is the column, and the place in it, of the first number that is not finite. A fatal
-    finding of the records decides where the detectors found nothing fatal.
+    finding of the records decides, or names the cause, where the detectors found nothing fatal.
     """
     label = diagnosis.label
     made = Diagnosis(label, diagnosis.findings + tuple(one.finding for one in found))
@@ -71,9 +71,12 @@ def with_log_findings(
         name, onset = broken
         reason = f"{label.reason} First seen in {name!r}, at {onset}."
         return replace(made, label=replace(label, reason=reason)), onset
-    if label.health is Health.PATHOLOGICAL or fatal is None:
+    named = any(one.detector == label.pathology for one in diagnosis.findings if is_fatal(one))
+    if fatal is None or (label.health is Health.PATHOLOGICAL and named):
         return made, onset
-    finding = replace(fatal.finding, reason=f"{fatal.finding.reason} It began at {fatal.place}.")
+    weighed = label.reason if label.health is Health.PATHOLOGICAL else ""  # by the judge alone
+    reason = f"{fatal.finding.reason} It began at {fatal.place}. {weighed}".rstrip()
+    finding = replace(fatal.finding, reason=reason)
     return replace(made, label=_decided(label, finding)), fatal.place
 
 

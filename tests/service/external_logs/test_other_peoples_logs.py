@@ -239,7 +239,7 @@ def test_a_training_loss_that_repeats_itself_is_dead(tmp_path):
     assert without.pathology == "constant_output"
     assert "the same in every record, 0.6931, in the last 16, which is log 2" in without.reason
     known = judge(path, floors={"train_loss": 0.6931})
-    assert known.diagnosis.label.pathology == "no_skill"
+    assert (known.diagnosis.label.pathology, str(known.onset)) == ("no_skill", "step 4")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import struct
 
 import pytest
 from external_logs import csv_of, read, write
@@ -168,3 +169,44 @@ def test_thousands_of_steps_without_validation_become_few_evaluations(tmp_path):
     }
     assert found[-1].step == 4999
     assert "one each 10 records" in remarks[-1]
+
+
+def message(*fields):
+    """A protocol buffer of byte fields: each a number and its content."""
+    made = b""
+    for field, content in fields:
+        key = (field << 3) | 2
+        made += varint(key) + varint(len(content)) + content
+    return made
+
+
+def varint(value):
+    low, rest = value & 0x7F, value >> 7
+    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
+
+
+def wandb_file(folder, rows):
+    """An offline run as W&B writes it: its head, then a LevelDB log of records."""
+    data = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
+    for row in rows:
+        items = [
+            (1, message(*((2, part.encode()) for part in name.split("/")), (16, value.encode())))
+            for name, value in row.items()
+        ]
+        record = message((2, message(*items)))
+        data += struct.pack("<IHB", 0, len(record), 1) + record
+    path = folder / "run-1.wandb"
+    path.write_bytes(data)
+    return path
+
+
+def test_an_offline_run_of_wandb_is_read_without_its_package(tmp_path):
+    rows = [{"epoch": str(i), "val/loss": "NaN" if i > 1 else f"0.{9 - i}"} for i in range(3)]
+    path = wandb_file(tmp_path, rows)
+    (source,) = find_logs(tmp_path)
+    log = read(source.path)
+    assert (log.kind, source.path) == ("a W&B offline run", path)
+    assert [record["val/loss"] for record in log.records[:2]] == [0.9, 0.8]
+    assert math.isnan(log.records[2]["val/loss"])
+    path.write_bytes(path.read_bytes()[:-5])  # killed while it wrote
+    assert len(read(path).records) == 2
