@@ -10,8 +10,20 @@ from sickbay.service.cli.app import app
 LOG = "epoch,loss,val_loss\n" + "".join(f"{e},0.7,0.693{e % 2}\n" for e in range(40))
 
 
+FALLING = "epoch,loss,val_loss\n" + "".join(
+    f"{e},{1 / (e + 1)},{1.1 / (e + 1)}\n" for e in range(9)
+)
+
+
 def call(*words):
     return CliRunner().invoke(app, ["diagnose", *map(str, words)])
+
+
+@pytest.fixture
+def falling(tmp_path):
+    path = tmp_path / "falling.csv"
+    path.write_text(FALLING)
+    return path
 
 
 @pytest.fixture
@@ -21,8 +33,8 @@ def log(tmp_path):
     return path
 
 
-def test_the_screen_says_what_was_taken_and_what_stays_open(log):
-    result = call(log)
+def test_the_screen_says_what_was_taken_and_what_stays_open(falling):
+    result = call(falling)
     assert result.exit_code == 0
     assert "loss as train_loss" in result.output
     assert "inconclusive" in result.output
@@ -64,30 +76,30 @@ def test_a_missing_file_is_a_usage_error(tmp_path):
 
 
 def nan_after(n):
-    return "epoch,loss,val_loss\n" + "".join(
-        f"{e},0.6,{'nan' if e > n else 0.6}\n" for e in range(9)
-    )
+    rows = (f"{e},{1 / (e + 1)},{'nan' if e > n else 1.1 / (e + 1)}\n" for e in range(9))
+    return "epoch,loss,val_loss\n" + "".join(rows)
 
 
-def test_several_logs_give_a_table_or_a_line_of_json_each(log, tmp_path):
+def test_several_logs_give_a_table_or_a_line_of_json_each(falling, tmp_path):
     (tmp_path / "bad.csv").write_text(nan_after(3))
-    screen = call(log, tmp_path / "bad.csv")
+    screen = call(falling, tmp_path / "bad.csv")
     assert screen.exit_code == 0
     assert "non_finite" in screen.output
     assert "2 runs: 1 pathological, 1 inconclusive" in screen.output
     lines = [
-        json.loads(line) for line in call(log, tmp_path / "bad.csv", "--json").stdout.splitlines()
+        json.loads(line)
+        for line in call(falling, tmp_path / "bad.csv", "--json").stdout.splitlines()
     ]
     assert [(one["file"], one["label"], one["pathology"], one["onset_epoch"]) for one in lines] == [
-        (str(log), "inconclusive", None, None),
+        (str(falling), "inconclusive", None, None),
         (str(tmp_path / "bad.csv"), "pathological", "non_finite", 4),
     ]
     assert {"confidence", "reason", "run"} <= lines[0].keys()
 
 
-def test_a_log_that_cannot_be_read_does_not_hide_the_others(log, tmp_path):
+def test_a_log_that_cannot_be_read_does_not_hide_the_others(falling, tmp_path):
     (tmp_path / "prose.txt").write_text("nothing here\n")
-    result = call(tmp_path / "none.csv", log, tmp_path / "prose.txt", "--json")
+    result = call(tmp_path / "none.csv", falling, tmp_path / "prose.txt", "--json")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [one["label"] for one in lines] == [None, "inconclusive", None]
     assert "there is no file" in lines[0]["error"]
