@@ -99,8 +99,8 @@ made with labeller `{results.labeller}`, SHA-256 `{results.fingerprint[:16]}`:
 {state}.{earlier(frozen)}
 
 In brackets stand 95 % intervals: Wilson's for shares, bootstrap for the rest. n counts runs.
-{sum(one.verdict.watched for one in table)} runs were also judged as while they ran, for false stops
-and saved epochs. Commands: `make corpus` (generate, resumes), `make benchmark-detectors` (judge,
+{sum(one.verdict.watched for one in table)} runs of the held-out tasks were also judged as while they
+ran, for false stops and saved epochs. Commands: `make corpus` (generate, resumes), `make benchmark-detectors` (judge,
 write this page)."""
 
 
