@@ -99,9 +99,9 @@ made with labeller `{results.labeller}`, SHA-256 `{results.fingerprint[:16]}`:
 {state}.{earlier(frozen)}
 
 In brackets stand 95 % intervals: Wilson's for shares, bootstrap for the rest. n counts runs.
-{sum(one.verdict.watched for one in table)} runs of the held-out tasks were also judged as while they
-ran, for false stops and saved epochs. Commands: `make corpus` (generate, resumes), `make benchmark-detectors` (judge,
-write this page)."""
+{sum(one.verdict.watched for one in table)} runs of the held-out tasks were also judged as while
+they ran, for false stops and saved epochs. Commands: `make corpus` (generate, resumes),
+`make benchmark-detectors` (judge, write this page)."""
 
 
 def _headline(results: Results) -> str:
@@ -112,7 +112,7 @@ def _headline(results: Results) -> str:
         _measures(results.of(HELD_OUT)),
         f"Of these, the tasks that no earlier freeze had judged ({', '.join(fresh)}):",
         _measures(results.of(fresh)),
-        "Calibration tasks, on which everything was chosen and trained:",
+        "Calibration tasks, on which everything was chosen (by leave-one-task-out: decision 25):",
         _measures(results.of(CALIBRATION)),
         _seconds(results),
     ]
