@@ -80,8 +80,9 @@ def _plugins() -> Check:
     return Check(
         "workloads and detectors",
         not broken,
-        f"{len(entries) - len(broken)} work" + (f", broken: {'; '.join(broken)}" if broken else ""),
-        "mend or uninstall the packages named above; the others are not affected",
+        f"{len(entries) - len(broken)} of {len(entries)} can be loaded"
+        + (f", broken: {'; '.join(broken)}" if broken else ""),
+        "fix or uninstall the packages named above; the others are not affected",
     )
 
 

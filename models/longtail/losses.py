@@ -7,7 +7,7 @@ N samples · C classes · D latent dimensions
     L_r = mean of (|x0̂ − μ_y| − r_y)²   at its radius; or relu(||x0̂ − μ_y| − r_y| − 0.5)
     S   = D + η_p L_p + η_r L_r          and min(S, cap) where a cap is set
 
-A clamp passes no gradient above its bound: a capped S teaches nothing at all.
+A clamp has zero gradient above its bound: a capped S teaches the model nothing.
 """
 
 import math

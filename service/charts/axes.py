@@ -52,7 +52,7 @@ class FactorAxis:
 
 
 def axis_of(values: Values, factor: str) -> FactorAxis | None:
-    """Lay a factor out; None if it has one level, or too many that are no numbers."""
+    """Lay a factor out; None if it has one level, or too many that are not numbers."""
     column = 1 + values.factors.index(factor)
     seen = Counter(level_key(trial.key[column]) for trial in values.trials)
     if len(seen) < 2:

@@ -28,7 +28,7 @@ CodeOption = Annotated[
     typer.Option(
         "--allow-code",
         help="The least role that may submit workloads as module:ATTRIBUTE, which is code of the "
-        "submitter's choice. Default: nobody, only registered workloads run.",
+        "submitter's choice. Default: none, only registered workloads run.",
         show_default=False,
     ),
 ]

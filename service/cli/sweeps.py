@@ -100,7 +100,7 @@ def validate(spec: SpecArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"valid": True, "problems": [], "trials": count})
     else:
-        print(f"{spec} is a sound spec: {checked.design} over {workload.name}, {count} trials")
+        print(f"{spec} is valid: {checked.design} over {workload.name}, {count} trials")
 
 
 def plan(spec: SpecArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:

@@ -70,7 +70,7 @@ def _write(client: Any, experiment: str, run: RunData) -> str:
 
 
 def _not_finite(run: RunData) -> str:
-    """Count the values that are no numbers, by signal: `val_loss inf 2, train_loss nan 1`."""
+    """Count the NaN and infinite values, by signal: `val_loss inf 2, train_loss nan 1`."""
     counts: dict[str, int] = {}
     for one in run.points:
         if not math.isfinite(one.value):

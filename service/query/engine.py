@@ -136,8 +136,7 @@ def find_trial(store: Store, prefix: str) -> tuple[str, str]:
         return sweep_id, trial_id
     if not rows:
         raise QueryError(
-            f"no trial that has ended has an id that begins with {prefix!r}: `sickbay results"
-            " SWEEP` lists them"
+            f"no ended trial's id begins with {prefix!r}: `sickbay results SWEEP` lists them"
         )
     some = ", ".join(trial_id for trial_id, _ in rows[:5])
     raise QueryError(f"{len(rows)} trials begin with {prefix!r} ({some}, …): give more of the id")

@@ -33,7 +33,7 @@ class Cancel:
     """Lets another thread end a query, before it begins or while it runs."""
 
     def __init__(self) -> None:
-        """Begin with nobody having asked."""
+        """Begin without a request to cancel."""
         self._lock = threading.Lock()
         self._interrupt: Callable[[], None] | None = None
         self.asked = False
@@ -135,5 +135,5 @@ def out_of_memory(limits: Limits) -> QueryError:
 
 
 def left() -> QueryError:
-    """The error of a query whose caller has left: nobody reads it but a log."""
-    return QueryError("the query was cancelled: whoever asked has left")
+    """The error of a query whose caller has disconnected: it only reaches the log."""
+    return QueryError("the query was cancelled: its caller disconnected")

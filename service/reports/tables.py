@@ -424,7 +424,7 @@ def effect_section(
 
 @dataclass(frozen=True)
 class FixLine:
-    """A configuration that is not healthy in all seeds, and what heals it, or what to try."""
+    """A configuration that is not healthy in all seeds, and what fixes it, or what to try."""
 
     arm: str
     trial_id: str
@@ -488,12 +488,12 @@ def study_section(study: EffectStudy | None) -> StudySection:
 
 
 def fix_section(store: Store, values: Values) -> FixSection:
-    """Look for the smallest changes that are healthy in the store, for every sick configuration."""
-    sick = {one.key for one in values.trials if one.outcome not in (HEALTHY, *CUT_SHORT)}
-    if len(sick) * len(values.arms) > _MOST_COMPARISONS:
+    """Look for the smallest stored changes that fix each configuration that is not healthy."""
+    unhealthy = {one.key for one in values.trials if one.outcome not in (HEALTHY, *CUT_SHORT)}
+    if len(unhealthy) * len(values.arms) > _MOST_COMPARISONS:
         return FixSection(
-            note=f"{len(sick)} configurations are not healthy in all seeds, too many to look for a"
-            " fix of each: `sickbay explain TRIAL` looks for one."
+            note=f"{len(unhealthy)} configurations are not healthy in all seeds, too many to look for"
+            " a fix of each: `sickbay explain TRIAL` looks for one."
         )
     arms = {one.trial_id: one.arm for one in values.trials}
     found = sweep_fixes(store, values.record.sweep_id)

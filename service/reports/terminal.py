@@ -192,7 +192,7 @@ SHOWN = 9  # places of an axis that are printed
 
 
 def print_frontier(console: Console, one: SweepFrontier) -> None:
-    """Print P(pathological) on a coarse grid over the first two ranges, `.` sound to `#` sick."""
+    """Print P(pathological) on a coarse grid over the first two ranges, from `.` (0) to `#` (1)."""
     found, names = one.found, list(one.spans)
     console.print(
         f"{one.sweep_id}: {found.pathological} pathological, {found.healthy} healthy, "

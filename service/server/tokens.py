@@ -90,7 +90,7 @@ def revoke_token(store: Store, name: str) -> None:
 
 
 def find_token(tokens: Sequence[Token], secret: str) -> Token | None:
-    """The token that a secret belongs to, compared in constant time; None if it is nobody's."""
+    """The token that a secret belongs to, compared in constant time; None if no token has it."""
     mine = _hash(secret)
     found = [one for one in tokens if hmac.compare_digest(one.sha256, mine)]
     return found[0] if found else None

@@ -56,7 +56,7 @@ function askForToken(error) {
     setToken(input.value.trim());
     route();
   };
-  show(view, el("h1", {}, "A token, please"), el("p.note", {}, `${error.message}. Make one with: sickbay token create NAME`),
+  show(view, el("h1", {}, "This service needs a bearer token"), el("p.note", {}, `${error.message}. Create one on the server: sickbay token create NAME`),
     el("form", { onsubmit: enter }, el("div.row", {}, input, el("button.main", { type: "submit" }, "Enter"))));
   input.focus();
 }

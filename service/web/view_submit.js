@@ -27,7 +27,7 @@ export async function submitView(view) {
       if (mine !== asked) return;
       button.disabled = false;
       const hours = plan.estimate ? `, about ${(60 * plan.estimate.hours).toPrecision(2)} minutes by ${plan.estimate.n} stored trials` : "";
-      show(preview, el("p.healthy", {}, `✓ a sound spec: ${plan.total} trials, ${plan.missing} to run${hours}`),
+      show(preview, el("p.healthy", {}, `✓ valid: ${plan.total} trials, ${plan.missing} to run${hours}`),
         plan.trials.length ? table([{ name: "arm", value: (one) => one[0] }, { name: "trials", number: true, value: (one) => one[1] }], Object.entries(plan.per_arm).slice(0, 30)) : null,
         Object.keys(plan.per_arm).length > 30 ? el("p.note", {}, `and ${Object.keys(plan.per_arm).length - 30} more arms`) : null);
     } catch (error) {

@@ -187,7 +187,7 @@ async function parallel(body, id) {
   if (!data.axes.length) return show(body, el("p", {}, "Parallel coordinates need a factor with more than one level."));
   const target = el("div.chart.tall");
   const chosen = el("div");
-  show(body, el("p.note", {}, `${data.trials.length} of ${data.trials_in_all} trials, a sample that keeps every cause. Drag along an axis to choose; click the axis to let go.`), target, chosen);
+  show(body, el("p.note", {}, `${data.trials.length} of ${data.trials_in_all} trials, sampled so that every pathology is shown. Drag along an axis to filter by its values; click the axis to clear the filter.`), target, chosen);
   const chart = charts.draw(target, () => charts.parallel(data));
   const groups = ["healthy", "inconclusive", "pathological", "failed"];
   const known = (one) => (groups.includes(one.verdict) ? one.verdict : "failed");

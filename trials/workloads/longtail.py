@@ -2,7 +2,7 @@
 
 A pretrained encoder is trained further on images of classes whose sizes fall a hundredfold. At a
 rate of 1e-2 it forgets what it knew, for good; at 1e-3 there is a dip when it is let go, which
-passes, and which warmup only moves; a cap on the semantic loss passes no gradient at all.
+passes, and which warmup only moves; a capped semantic loss has no gradient at all.
 """
 
 import functools

@@ -328,7 +328,7 @@ def test_a_trial_is_found_by_the_beginning_of_its_id(store):
     assert sql.find_trial(store, "aa2")[1] == "aa2"
     with pytest.raises(QueryError, match=r"3 trials begin with 'a' .*aa1, aa2, ab3"):
         sql.find_trial(store, "a")
-    with pytest.raises(QueryError, match="no trial that has ended has an id that begins with '%'"):
+    with pytest.raises(QueryError, match="no ended trial's id begins with '%'"):
         sql.find_trial(store, "%")
 
 

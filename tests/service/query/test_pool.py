@@ -246,7 +246,7 @@ def test_who_waits_too_long_or_leaves_is_out_of_the_line():
         waiting = threads.submit(line.enter, cancel)
         wait_until(lambda: line._waiting)
         cancel.now()
-        with pytest.raises(QueryError, match="whoever asked has left"):
+        with pytest.raises(QueryError, match="its caller disconnected"):
             waiting.result(5)
     assert not line._waiting
     line.leave()
