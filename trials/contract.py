@@ -202,7 +202,7 @@ class TaskFacts:
 
     @property
     def floor_loss(self) -> float | None:
-        """H0: the validation loss of the best constant predictor, or None where nobody knows it."""
+        """H0: the validation loss of the best constant predictor, or None if it is not known."""
         return self.floors.get("val_loss")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SHOWN = 60  # characters of a bad value that are worth repeating
-TOLD = 100  # problems that anybody reads at once
+MOST_LISTED = 100  # problems listed in one message
 _parsing = threading.Lock()
 LISTED = 24  # names that are worth listing
 
@@ -46,9 +46,9 @@ class SpecError(ValueError):
         """All problems, one numbered paragraph each."""
         count = len(self.problems)
         head = "the spec has 1 problem:" if count == 1 else f"the spec has {count} problems:"
-        told = self.problems[:TOLD]
-        lines = [f"  {number}. {problem}" for number, problem in enumerate(told, 1)]
-        more = [f"  … and {count - TOLD} more"] if count > TOLD else []
+        listed = self.problems[:MOST_LISTED]
+        lines = [f"  {number}. {problem}" for number, problem in enumerate(listed, 1)]
+        more = [f"  … and {count - MOST_LISTED} more"] if count > MOST_LISTED else []
         return "\n".join([head, *lines, *more])
 
 

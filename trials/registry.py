@@ -1,7 +1,8 @@
 """Workloads and detectors by name, from the entry points of every installed package.
 
 Loading is lazy: a listing imports no plugin, so it imports no torch either. A broken plugin is
-listed with its error and blocks nobody. A workload may also be named as "module:ATTRIBUTE".
+listed with its error and does not affect the others. A workload may also be named as
+"module:ATTRIBUTE".
 """
 
 import functools
@@ -149,7 +150,7 @@ def _entries_on(group: str, path: tuple[str, ...]) -> tuple[Entry, ...]:
 
 
 def _seen_from_outside(target: str) -> str | None:
-    """Say what is wrong with "module:ATTRIBUTE" as far as can be told without running it."""
+    """Say what is wrong with "module:ATTRIBUTE" as far as can be seen without running it."""
     module, _, attribute = target.partition(":")
     if not module or not attribute:
         return f'{target!r} is not of the form "module:ATTRIBUTE"'

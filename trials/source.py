@@ -17,7 +17,7 @@ from types import CodeType
 
 from sickbay.trials.errors import parse_python
 
-DIGITS = 12  # of the hash: a few hundred versions of one code are told apart with certainty
+DIGITS = 12  # of the hash: a few hundred versions of one code do not collide
 INSTALLED = ("site-packages", "dist-packages")
 LARGE = 16 * 2**20  # bytes: of larger files, data most likely, only the size counts
 

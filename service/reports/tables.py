@@ -492,8 +492,8 @@ def fix_section(store: Store, values: Values) -> FixSection:
     unhealthy = {one.key for one in values.trials if one.outcome not in (HEALTHY, *CUT_SHORT)}
     if len(unhealthy) * len(values.arms) > _MOST_COMPARISONS:
         return FixSection(
-            note=f"{len(unhealthy)} configurations are not healthy in all seeds, too many to look for"
-            " a fix of each: `sickbay explain TRIAL` looks for one."
+            note=f"{len(unhealthy)} configurations are not healthy in all seeds, too many to look"
+            " for a fix of each: `sickbay explain TRIAL` looks for one."
         )
     arms = {one.trial_id: one.arm for one in values.trials}
     found = sweep_fixes(store, values.record.sweep_id)

@@ -1,6 +1,6 @@
 """The same behaviour, written down in another way, must get the same label.
 
-Rows in another order, columns that nobody reads, the loss in another unit, every second evaluation:
+Rows in another order, columns that are not read, the loss in another unit, every second evaluation:
 a detector that answers differently judges the notation.
 """
 
@@ -109,7 +109,7 @@ def _renamed(detector: Detector, history: History) -> Iterator[Variant]:
     """Give every column that the detector does not declare another name."""
     declared = {name for names in detector.signals for name in names.split("|")}
     declared |= set(detector.optional_signals)
-    unjudged = detector(history).state not in JUDGED  # then a subject may be told by other columns
+    unjudged = detector(history).state not in JUDGED  # then other columns may identify a subject
     if detector.signals and not unjudged and not set(history.names) <= declared:
         rows = [
             replace(

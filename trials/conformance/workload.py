@@ -104,7 +104,7 @@ def _check_rows(workload: Workload, rows: list[Row], epochs: int) -> str:
         for key, value in row.signals.items():
             _check_signal(name, key, value)
     if rows[-1].epoch > epochs:
-        raise ConformanceError(f"{name} runs to epoch {rows[-1].epoch}, though told {epochs}")
+        raise ConformanceError(f"{name} runs to epoch {rows[-1].epoch}, though asked for {epochs}")
     if not any(signal in row.signals for row in rows):
         found = ", ".join(sorted(rows[-1].signals))
         raise ConformanceError(f"{name} never records its objective {signal!r} (but: {found})")

@@ -112,7 +112,7 @@ def online_stop(diagnosis: Diagnosis, detectors: Sequence[Detector]) -> bool:
     """Whether a running trial may be stopped: by hard evidence that may stop, or by the judge.
 
     The judge often knows that nothing comes of a trial before any detector can say why. A trial
-    that is stopped without a cause teaches nobody anything, so the judge alone waits until half of
+    that is stopped without a cause is of no use, so the judge alone waits until half of
     the plan is done; where a detector names the cause it stops at once.
     """
     if diagnosis.label.health is not Health.PATHOLOGICAL:

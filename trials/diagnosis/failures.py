@@ -36,8 +36,8 @@ REMEDIES: Mapping[Failure, str] = {
     "trials share a GPU",
     Failure.HOST_OUT_OF_MEMORY: "lower the batch size or the number of data loader workers, or "
     "give each trial more cores (resources.cpu) so that fewer run at once",
-    Failure.KILLED: "look for the out-of-memory killer in the system log (`dmesg`), or for whoever "
-    "sent the signal",
+    Failure.KILLED: "look for the out-of-memory killer in the system log (`dmesg`), or for the "
+    "process that sent the signal",
     Failure.SEGFAULT: "a native library crashed: run one trial with `--in-process` and "
     "PYTHONFAULTHANDLER=1 to see where",
     Failure.CUDA_ERROR: "run one trial with CUDA_LAUNCH_BLOCKING=1 to see which operation failed; "

@@ -32,24 +32,24 @@ BLOWN_UP = {"divergence", "non_finite", "exploding_gradient"}
 
 def duplicate_trials(view: SweepView) -> SweepOutcome:
     """Fire when configurations that differ have the same curves bit for bit."""
-    told = [(one, bits) for one in view.trials if (bits := _bits(one)) is not None]
+    comparable = [(one, bits) for one in view.trials if (bits := _bits(one)) is not None]
     alike: dict[tuple[object, ...], list[SweepTrial]] = defaultdict(list)
-    for trial, bits in told:
+    for trial, bits in comparable:
         alike[trial.seed, bits].append(trial)
-    if len(told) < 2:
+    if len(comparable) < 2:
         return insufficient("Fewer than two trials left curves that could be compared.")
     groups = [group for group in alike.values() if len({one.arm for one in group}) > 1]
     if not groups:
-        return clear(f"The {len(told)} trials left different curves.")
+        return clear(f"The {len(comparable)} trials left different curves.")
     factors = _differing(groups)
-    dead = [name for name in factors if _never_matters(told, name)]
+    dead = [name for name in factors if _never_matters(comparable, name)]
     ids = tuple(sorted(one.trial_id for group in groups for one in group))
-    words = ", ".join(f"`{name}`" for name in dead or factors)
-    told_of = "never changed anything" if dead else "changed nothing there"
+    names = ", ".join(f"`{name}`" for name in dead or factors)
+    effect = "never changed anything" if dead else "changed nothing there"
     return SweepOutcome(
         FindingState.FIRED,
         f"{len(ids)} trials of different configurations have the same loss bit for bit in every "
-        f"evaluation; {words} {told_of}: is it wired to the training?",
+        f"evaluation; {names} {effect}: is it wired to the training?",
         severity=Severity.WARNING if dead else Severity.INFO,
         trials=ids,
         statistic=float(len(ids)),
@@ -93,14 +93,14 @@ def edge_of_stability(view: SweepView) -> SweepOutcome:
     best = min(ranked, key=lambda arm: (ranked[arm], str(arm)))
     for name, level in best:
         for other, trials in _next_to(view, best, name):
-            ill = [one for one in trials if BLOWN_UP & set(one.causes)]
-            if 2 * len(ill) > len(trials):
+            diverging = [one for one in trials if BLOWN_UP & set(one.causes)]
+            if 2 * len(diverging) > len(trials):
                 return SweepOutcome(
                     FindingState.FIRED,
                     f"The best configuration has {name} = {level}, and the next value, {other}, "
-                    f"diverges in {len(ill)} of {len(trials)} trials.",
-                    trials=tuple(one.trial_id for one in (*view.arms()[best], *ill)),
-                    statistic=float(len(ill)),
+                    f"diverges in {len(diverging)} of {len(trials)} trials.",
+                    trials=tuple(one.trial_id for one in (*view.arms()[best], *diverging)),
+                    statistic=float(len(diverging)),
                     threshold=len(trials) / 2.0,
                 )
     return clear("The neighbours of the best configuration are stable.")
@@ -120,11 +120,11 @@ def seed_instability(view: SweepView) -> SweepOutcome:
     if not unstable:
         return clear(f"The verdicts of {several} configurations do not depend on the seed.")
     most = max(unstable, key=len)
-    ill = sum(one.health == Health.PATHOLOGICAL for one in most)
+    n_pathological = sum(one.health == Health.PATHOLOGICAL for one in most)
     return SweepOutcome(
         FindingState.FIRED,
         f"{len(unstable)} of {several} configurations are healthy with some seeds and pathological "
-        f"with others, as {_words(most[0])}: pathological in {ill} of {len(most)}.",
+        f"with others, as {_words(most[0])}: pathological in {n_pathological} of {len(most)}.",
         trials=tuple(one.trial_id for trials in unstable for one in trials),
         statistic=float(len(unstable)),
         threshold=0.0,
@@ -201,11 +201,11 @@ def _differing(groups: Iterable[Sequence[SweepTrial]]) -> list[str]:
     )
 
 
-def _never_matters(told: Iterable[tuple[SweepTrial, bytes]], name: str) -> bool:
+def _never_matters(comparable: Iterable[tuple[SweepTrial, bytes]], name: str) -> bool:
     """Whether every pair of trials that differ in this factor alone has the same curves."""
     pairs: dict[tuple[object, ...], set[bytes]] = defaultdict(set)
     levels: dict[tuple[object, ...], set[Scalar | None]] = defaultdict(set)
-    for trial, bits in told:
+    for trial, bits in comparable:
         if name in trial.levels:
             rest = tuple(pair for pair in trial.arm if pair[0] != name)
             pairs[trial.seed, rest].add(bits)

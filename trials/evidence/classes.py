@@ -355,8 +355,8 @@ def _ranking(history: History) -> Ranking | None:
     auroc, error = history.column("val_auroc"), history.column("val_auroc_se")
     precision = history.column("val_auprc")
     positives, negatives = class_sizes(history)
-    told = ~np.isnan(auroc + error + precision)
-    binned = None if told.all() else _binned(history)
+    logged = ~np.isnan(auroc + error + precision)
+    binned = None if logged.all() else _binned(history)
     if binned is not None:
         auroc, error, precision = (
             np.where(np.isnan(known), own, known)
@@ -366,7 +366,7 @@ def _ranking(history: History) -> Ranking | None:
     if np.isnan(auroc).all():
         return None
     error = np.where(np.isnan(error), hanley_mcneil_error(auroc, positives, negatives), error)
-    # DeLong's error is zero for a perfect ranking of however few: chance must be told by its own
+    # DeLong's error is zero for a perfect ranking of however few: chance level needs its own error
     chance = np.fmax(error, chance_ranking_error(positives, negatives))
     z = normal_quantiles(alphas(history))
     near = normal_quantile(margin("ranking_alpha"))

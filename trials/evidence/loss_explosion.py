@@ -77,10 +77,10 @@ def blowup(history: History, k: int = 3) -> Blowup | None:
 
 
 def _blowup(history: History, k: int) -> Blowup | None:
-    told = history.once(
+    rules_of_curves = history.once(
         "blowup rules", lambda: [(curve, tuple(_rules(curve))) for curve in _curves(history)]
     )
-    found = [hit for curve, rules in told for hit in _hits(curve, rules, k)]
+    found = [hit for curve, rules in rules_of_curves for hit in _hits(curve, rules, k)]
     if not found:
         return None
     surest = min(found, key=lambda hit: (hit.slow, hit.index))

@@ -55,7 +55,7 @@ _NOTHING = (
 
 _LIBC = ctypes.CDLL(None)  # loaded here, as little may be done between fork and exec
 
-News = Row | TaskFacts | Restart | None  # None: nothing new, but whoever waits may look around
+News = Row | TaskFacts | Restart | None  # None: nothing new, but the caller may check on the rest
 
 
 @dataclass(frozen=True)

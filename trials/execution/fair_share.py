@@ -1,9 +1,9 @@
-"""Fair parts of a cluster for sweeps that run on it side by side, without a scheduler of ours.
+"""Fair shares of a cluster for sweeps that run on it side by side, without a scheduler of ours.
 
-Each driver says in the store what it could use; each computes everybody's part from the same list,
-and keeps to its own. A part is a number of trials: whoever has the least so far, by its priority,
-gets the next one (weighted dominant resource fairness, Ghodsi et al. 2011, in whole trials), so
-what one cannot use goes to the others.
+Each driver says in the store what it could use; each computes all shares from the same list,
+and keeps to its own. A share is a number of trials: the sweep with the least so far, relative to
+its priority, gets the next one (weighted dominant resource fairness, Ghodsi et al. 2011, in whole
+trials). What one cannot use goes to the others.
 """
 
 import heapq

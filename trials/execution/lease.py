@@ -1,11 +1,11 @@
 """Who drives a sweep: one process at a time, known by a heartbeat in the store.
 
-Each driver has a lease of its own, which its heartbeat names and which it hands to its workers. Who
-finds another lease in the store has been taken for dead: it writes nothing more and ends. Clocks of
+Each driver has a lease of its own, which its heartbeat names and which it hands to its workers. One
+that finds another lease in the store has been taken for dead: it stops writing and ends. Clocks of
 two machines are never compared: before a driver elsewhere is called dead, its heartbeat is watched.
 A heartbeat also says what the driver could use of the cluster that it shares with others.
-A driver that was killed leaves its last heartbeat behind; so a sweep whose row says `running` while
-nobody's heart beats was interrupted.
+A driver that was killed leaves its last heartbeat behind; so a sweep whose row says `running`
+without a live heartbeat was interrupted.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ class Driver:
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs, as far as can be told from here."""
+        """Whether the process still runs, as far as this host can see."""
         if abs(time.time() - self.at) > SILENCE_SECONDS:
             return False
         if self.host != socket.gethostname():
@@ -79,17 +79,17 @@ class LeaseKeeper:
     """Says that a driver lives and what it claims; once it claims anything, sees who else does."""
 
     def __init__(self, store: Store, sweep_id: str, lease: str) -> None:
-        """Begin without a claim: a Ray of one's own is nobody else's matter."""
+        """Begin without a claim: a private Ray is not shared."""
         self._store, self._sweep_id, self.lease = store, sweep_id, lease
         self.lost = False  # whether another driver has taken over
         self._claim: Claim | None = None
-        self._told: Claim | None = None
+        self._written: Claim | None = None
         self._others: Mapping[str, Claim] = {}
 
     def claim(self, claim: Claim) -> None:
         """Say from the next beat on what this driver could use."""
         first, self._claim = self._claim is None, claim
-        if first:  # whoever else is there should see it at once, and this one the others
+        if first:  # other drivers should see it at once, and this one them
             with contextlib.suppress(OSError):
                 self.beat()
                 self.look()
@@ -124,7 +124,7 @@ class LeaseKeeper:
         now = Driver(socket.gethostname(), os.getpid(), time.time(), claim, self.lease)
         path = _path(self._store, self._sweep_id)
         write_file(self._store, path, json.dumps(asdict(now)).encode())
-        self._told = claim
+        self._written = claim
 
     def look(self) -> None:
         """Read the other drivers' heartbeats."""
@@ -142,7 +142,7 @@ class LeaseKeeper:
             # a store that fails for a moment must not end the sweep; the next beat tries again
             with contextlib.suppress(OSError):
                 due = time.monotonic() - beaten >= BEAT_SECONDS - LOOK_SECONDS
-                if due or self._claim != self._told:
+                if due or self._claim != self._written:
                     beaten = time.monotonic()
                     self.beat()
                 if self._claim:
@@ -150,7 +150,7 @@ class LeaseKeeper:
 
 
 def driver(store: Store, sweep_id: str) -> Driver | None:
-    """Who drives a sweep, or did when it was interrupted; None if nobody does."""
+    """Who drives a sweep, or did when it was interrupted; None if there is no driver."""
     data = read_file(store, _path(store, sweep_id))
     if data is None:
         return None
@@ -159,7 +159,7 @@ def driver(store: Store, sweep_id: str) -> Driver | None:
         claim = said.pop("claim", None)
         return Driver(**said, claim=Claim(**claim) if claim else None)
     except (ValueError, TypeError, AttributeError):
-        return None  # half-written or foreign: nobody's
+        return None  # half-written or foreign: no driver's
 
 
 def check_lease(store: Store, sweep_id: str, lease: str) -> None:

@@ -168,5 +168,5 @@ def cluster_resources() -> dict[str, float]:
 
 
 def cluster_address() -> str:
-    """The connected Ray's own address, the same for whoever is connected to it."""
+    """The connected Ray's own address, the same for all its clients."""
     return str(ray.get_runtime_context().gcs_address)

@@ -37,7 +37,7 @@ class OptunaPort:
             storage=open_storage(study_file(task.store, task.sweep_id)),
         )
         self._signals = signals
-        self.study = self._search._ot_study  # noqa: SLF001 - to read what it was told before
+        self.study = self._search._ot_study  # noqa: SLF001 - to read earlier results
 
     def ask(self) -> Any:
         """Suggest a configuration."""

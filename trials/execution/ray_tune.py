@@ -72,7 +72,7 @@ NO_LIMIT = 10_000  # the manner's `may` is one
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How trials are run, whichever: what each gets, who is told, when to end.
+    """How all trials are run: the resources of each, the observers, when to end.
 
     `scheduler` is `none`, `asha` or `median`, and compares trials of at most `epochs` epochs.
     `may(out)` says whether another may be handed to the cluster while `out` are; without it, as

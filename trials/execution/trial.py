@@ -1,7 +1,7 @@
 """Run one trial in this process: pull rows, diagnose, stop, write. No Ray.
 
 `run_trial` is a generator itself: it yields the epoch after each row that was taken in, so that
-whoever drives it (a loop, a Ray actor) may look around in between, and returns the trial's record
+its caller (a loop, a Ray actor) can check for a stop in between, and returns the trial's record
 at the end. The same function serves both, so that a trial gives the same rows wherever it runs.
 """
 
@@ -172,7 +172,7 @@ def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
 
 
 def record_loss(job: TrialJob, attempts: int, why: str) -> TrialRecord:
-    """Store a trial that nobody else can store, because its worker or its memory was lost for good.
+    """Store a trial for its worker, which cannot: it, or its memory, was lost for good.
 
     Its rows stay; it has failed, and has no label. Raises StoreError if that cannot be written.
     """

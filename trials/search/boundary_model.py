@@ -3,7 +3,7 @@
 A Gaussian-process classifier (Rasmussen & Williams, Gaussian Processes for Machine Learning, ch. 3:
 Laplace's approximation, hyperparameters by maximum likelihood) over the ranges, each brought to
 [0, 1], in the logarithm where the range is logarithmic. Inconclusive trials are evidence for
-neither side: they are left out of the fit and told of beside it.
+neither side: they are left out of the fit and shown beside it.
 """
 
 import warnings
@@ -67,13 +67,13 @@ def estimate_frontier(
     """Estimate P(pathological) on a grid over 1 to 4 ranges from labelled trials.
 
     `points` has one row a trial and one column a range; a trial without a label is left out.
-    Raises ValueError for a label that is none, or points outside of the ranges' shape.
+    Raises ValueError for an unknown label, or points outside of the ranges' shape.
     """
     scaled = to_unit(np.asarray(points, dtype=float).reshape(len(points), len(ranges)), ranges)
     unknown = set(labels) - {HEALTHY, PATHOLOGICAL, INCONCLUSIVE, None}
     if unknown or len(labels) != len(scaled):
         raise ValueError(f"one label a point, healthy, pathological or inconclusive: {unknown}")
-    sick = np.array([label == PATHOLOGICAL for label in labels], dtype=bool)
+    pathological = np.array([label == PATHOLOGICAL for label in labels], dtype=bool)
     sure = np.array([label in (HEALTHY, PATHOLOGICAL) for label in labels], dtype=bool)
     unsure = np.array([label == INCONCLUSIVE for label in labels], dtype=bool)
     g = round(GRID_CELLS ** (1 / len(ranges))) if len(ranges) > 1 else 257
@@ -81,9 +81,9 @@ def estimate_frontier(
     cells = np.stack(np.meshgrid(*[units] * len(ranges), indexing="ij"), axis=-1)
     flat = cells.reshape(-1, len(ranges))
     shape = cells.shape[:-1]
-    model = fit(scaled[sure], sick[sure])
+    model = fit(scaled[sure], pathological[sure])
     if model is None:
-        share = (sick[sure].sum() + 1) / (sure.sum() + 2)
+        share = (pathological[sure].sum() + 1) / (sure.sum() + 2)
         probability, lower, upper = (np.full(len(flat), value) for value in (share, 0.0, 1.0))
     else:
         mean, sd = model.latent(flat)
@@ -96,8 +96,8 @@ def estimate_frontier(
         lower=lower.reshape(shape),
         upper=upper.reshape(shape),
         inconclusive=near.reshape(shape),
-        healthy=int((sure & ~sick).sum()),
-        pathological=int(sick.sum()),
+        healthy=int((sure & ~pathological).sum()),
+        pathological=int(pathological.sum()),
         unsure=int(unsure.sum()),
         fitted=model is not None,
     )
@@ -126,9 +126,9 @@ class Model:
         return found
 
 
-def fit(units: Array, sick: NDArray[np.bool_], kernel: Any = None) -> Model | None:
+def fit(units: Array, pathological: NDArray[np.bool_], kernel: Any = None) -> Model | None:
     """Fit a classifier; None if there are not trials of both kinds. A kernel is kept as it is."""
-    if len(units) == 0 or sick.all() or not sick.any():
+    if len(units) == 0 or pathological.all() or not pathological.any():
         return None
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - slow, and rarely wanted
     from sklearn.gaussian_process import GaussianProcessClassifier  # noqa: PLC0415
@@ -142,7 +142,7 @@ def fit(units: Array, sick: NDArray[np.bool_], kernel: Any = None) -> Model | No
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        classifier.fit(units, sick)
+        classifier.fit(units, pathological)
     return Model(classifier)
 
 

@@ -79,10 +79,11 @@ class Observed:
     """What is known, over the unit cube: points of both kinds, inconclusive ones, running ones."""
 
     def __init__(
-        self, decided: Array, sick: NDArray[np.bool_], unsure: Array, running: Array
+        self, decided: Array, pathological: NDArray[np.bool_], unsure: Array, running: Array
     ) -> None:
-        """Each (n, d); `sick` says which of `decided` are pathological."""
-        self.decided, self.sick, self.unsure, self.running = decided, sick, unsure, running
+        """Each (n, d); `pathological` says which of `decided` are pathological."""
+        self.decided, self.pathological = decided, pathological
+        self.unsure, self.running = unsure, running
 
     @property
     def all(self) -> Array:
@@ -94,7 +95,8 @@ def observed(
     trials: Sequence[FrozenTrial], names: Sequence[str], ranges: Sequence[Any]
 ) -> Observed:
     """Read the trials of a study; where seeds disagree, a point stands once for each of them."""
-    kinds: dict[str, list[list[float]]] = {"sick": [], "well": [], "unsure": [], "running": []}
+    labels = ("pathological", "healthy", "unsure", "running")
+    kinds: dict[str, list[list[float]]] = {kind: [] for kind in labels}
     for one in trials:
         if any(name not in one.params for name in names) or one.state == TrialState.FAIL:
             continue
@@ -102,31 +104,31 @@ def observed(
         if one.state != TrialState.COMPLETE:
             kinds["running"].append(point)
             continue
-        sick, well = _counts(one)
-        unanimous = not (sick and well)
-        kinds["sick"] += [point] * (min(sick, 1) if unanimous else sick)
-        kinds["well"] += [point] * (min(well, 1) if unanimous else well)
-        kinds["unsure"] += [point] * (not sick and not well)
+        pathological, healthy = _counts(one)
+        unanimous = not (pathological and healthy)
+        kinds["pathological"] += [point] * (min(pathological, 1) if unanimous else pathological)
+        kinds["healthy"] += [point] * (min(healthy, 1) if unanimous else healthy)
+        kinds["unsure"] += [point] * (not pathological and not healthy)
     units = {
         kind: to_unit(np.array(points, dtype=float).reshape(-1, len(names)), ranges)
         for kind, points in kinds.items()
     }
-    decided = np.concatenate([units["sick"], units["well"]])
-    is_sick = np.arange(len(decided)) < len(units["sick"])
-    return Observed(decided, is_sick, units["unsure"], units["running"])
+    decided = np.concatenate([units["pathological"], units["healthy"]])
+    is_pathological = np.arange(len(decided)) < len(units["pathological"])
+    return Observed(decided, is_pathological, units["unsure"], units["running"])
 
 
 def next_point(data: Observed, d: int, rng: np.random.Generator, *, explore: bool) -> Array:
     """Choose where to look next, a point of the unit cube (d,)."""
     candidates = rng.random((CANDIDATES, d))
-    model = None if explore else fit(data.decided, data.sick)
+    model = None if explore else fit(data.decided, data.pathological)
     if model is None or len(data.all) < d + 3:
         corners = np.array(np.meshgrid(*[[0.0, 1.0]] * d)).reshape(d, -1).T
         return _widest_gap(np.concatenate([candidates, corners]), data)
     if len(data.running):
         expected = model.latent(data.running)[0] > 0
         points = np.concatenate([data.decided, data.running])
-        believed = fit(points, np.concatenate([data.sick, expected]), model.kernel)
+        believed = fit(points, np.concatenate([data.pathological, expected]), model.kernel)
         model = believed or model
     found = candidates
     for width in (0.0, 0.05, 0.01):

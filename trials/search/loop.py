@@ -1,13 +1,13 @@
-"""A search: configurations suggested by Optuna, each run with every seed, and told as it ended.
+"""A search: configurations suggested by Optuna, each run with every seed, and reported back.
 
-Knows no Ray: whoever drives it hands in a `Port` to an Optuna study (`tune` one by way of Ray
-Tune's OptunaSearch), asks for the `next` trial, and says when one has `ended`. What a sampler is
-told of a configuration, once the trials of all its seeds have ended:
+Independent of Ray: the caller passes a `Port` to an Optuna study (`tune` one by way of Ray Tune's
+OptunaSearch), asks for the `next` trial, and reports when one has `ended`. What is reported to the
+sampler of a configuration, once the trials of all its seeds have ended:
 
     objective    the median over the seeds that were not pathological and gave a finite number
     constraint   the share of seeds that were pathological: above 0 the configuration is infeasible
-    no number    where no seed gave one, the worst that is known stands in: a sound configuration's,
-                 or the loss of the best constant predictor; never NaN, never the lucky number
+    no number    where no seed gave one, the worst known stands in: a valid configuration's value,
+                 or the loss of the best constant predictor; never NaN or a pathological value
 
 All that was suggested is in the study's file, all that ran is in the store: together they are the
 state of the search, and a driver that was killed loses nothing.
@@ -63,7 +63,7 @@ class Port(Protocol):
 
 @dataclass(frozen=True)
 class SearchTask:
-    """What is searched, where: a sound spec of a search, its workload, its sweep and store."""
+    """What is searched, where: a valid spec of a search, its workload, its sweep and store."""
 
     spec: SweepSpec
     workload: Workload
@@ -83,7 +83,7 @@ class SearchTask:
 
     @property
     def goals(self) -> tuple[Objective, ...]:
-        """What the sampler is told."""
+        """The objectives that are reported to the sampler."""
         return goals_of(self.spec, self.workload)
 
     @property
@@ -106,7 +106,7 @@ class _Suggestion:
     trial: Trial
     trials: tuple[TrialConfig, ...]
     waiting: set[str]  # ids of the trials that have not ended
-    told: bool
+    reported: bool  # to the sampler
 
 
 class Search:
@@ -145,12 +145,12 @@ class Search:
         return self._queue.popleft() if self._queue else None
 
     def ended(self, event: TrialEnded) -> None:
-        """Take in the end of a trial; with the last seed of a suggestion the sampler is told."""
+        """Take in the end of a trial; with a suggestion's last seed, report to the sampler."""
         suggestion = self._of.get(event.trial_id)
         if suggestion is None or event.state == "cancelled":
             return  # one that was cancelled will go on: its suggestion stays open
         suggestion.waiting.discard(event.trial_id)
-        if not suggestion.waiting and not suggestion.told:
+        if not suggestion.waiting and not suggestion.reported:
             self._tell(suggestion)
 
     def _resume(self) -> None:
@@ -169,13 +169,13 @@ class Search:
             if not whole:
                 self._port.tell(trial, None, failed=True)  # killed in the middle of a suggestion
             elif is_configuration(frozen) or self._judge(trial):
-                self._take(trial, told=not is_open)
+                self._take(trial, reported=not is_open)
 
     def _suggest(self) -> None:
         for _ in range(ASKS):
             trial = self._port.ask()
             if self._judge(trial):
-                self._take(trial, told=False)
+                self._take(trial, reported=False)
                 return
         params = self._draw()
         if params is None:
@@ -184,7 +184,7 @@ class Search:
             self._port.study.enqueue_trial(params)
 
     def _judge(self, trial: Trial) -> bool:
-        """Accept a suggestion, or tell why not: it is known already, or breaks a constraint."""
+        """Accept a suggestion, or record why not: it is known already, or breaks a constraint."""
         kind = self._kind(trial.params)
         trial.set_user_attr(KIND, kind)
         if kind == CONFIGURATION:
@@ -210,18 +210,18 @@ class Search:
                 return params
         return None
 
-    def _take(self, trial: Trial, *, told: bool) -> None:
+    def _take(self, trial: Trial, *, reported: bool) -> None:
         trials = self._task.trials(trial.params)
         missing = [one for one in trials if not self._done(one.trial_id)]
-        suggestion = _Suggestion(trial, trials, {one.trial_id for one in missing}, told)
+        suggestion = _Suggestion(trial, trials, {one.trial_id for one in missing}, reported)
         self._suggestions.append(suggestion)
         self._of |= {one.trial_id: suggestion for one in trials}
         self._queue.extend(missing)
-        if not missing and not told:
+        if not missing and not reported:
             self._tell(suggestion)
 
     def _tell(self, suggestion: _Suggestion) -> None:
-        suggestion.told = True
+        suggestion.reported = True
         task, trial = self._task, suggestion.trial
         signals = [goal.signal for goal in task.goals]
         read = (
@@ -231,13 +231,15 @@ class Search:
         outcomes = [one for one in read if one is not None and one.judged]
         trial.set_user_attr("trials", [one.trial_id for one in suggestion.trials])
         if not outcomes:
-            trial.set_user_attr("reason", "no trial of it came to an end: see the store")
+            trial.set_user_attr("reason", "none of its trials finished: see the store")
             self._port.tell(trial, None, failed=True)
             return
         counts = {
             "healthy": sum(one.label == "healthy" for one in outcomes),
-            "pathological": sum(one.sick for one in outcomes),
-            "inconclusive": sum(one.label == "inconclusive" and not one.sick for one in outcomes),
+            "pathological": sum(one.unusable for one in outcomes),
+            "inconclusive": sum(
+                one.label == "inconclusive" and not one.unusable for one in outcomes
+            ),
         }
         for word, count in counts.items():
             trial.set_user_attr(word, count)
@@ -255,18 +257,18 @@ class Search:
         self._port.tell(trial, [share], failed=False)
 
     def _tell_values(self, trial: Trial, outcomes: Sequence[TrialOutcome]) -> None:
-        trial.set_constraint("pathological", sum(one.sick for one in outcomes) / len(outcomes))
-        sound = [one for one in outcomes if not one.sick]
-        stand_in = not sound
+        trial.set_constraint("pathological", sum(one.unusable for one in outcomes) / len(outcomes))
+        usable = [one for one in outcomes if not one.unusable]
+        stand_in = not usable
         trial.set_user_attr("stand_in", stand_in)
         goals = self._task.goals
         if stand_in:
             values = [self._worst(i, goal, outcomes) for i, goal in enumerate(goals)]
         else:
-            values = [median(one.values[i] for one in sound) for i in range(len(goals))]
-        pruned = any(one.state == "pruned" for one in sound)
+            values = [median(one.values[i] for one in usable) for i in range(len(goals))]
+        pruned = any(one.state == "pruned" for one in usable)
         if pruned and len(goals) == 1 and self._task.spec.design in ("random", "tpe"):
-            trial.report(values[0], min(one.epochs_run for one in sound))
+            trial.report(values[0], min(one.epochs_run for one in usable))
             self._port.tell(trial, None, failed=False)
         else:
             self._port.tell(trial, values, failed=False)

@@ -26,11 +26,11 @@ class TrialOutcome:
 
     @property
     def judged(self) -> bool:
-        """Whether it says something about its configuration, and not about the machine."""
+        """Whether its end says something about the configuration, rather than the machine."""
         return self.state in ("completed", "stopped", "pruned")
 
     @property
-    def sick(self) -> bool:
+    def unusable(self) -> bool:
         """Whether its numbers must not be believed: pathological, or not finite."""
         return self.label == "pathological" or not all(map(math.isfinite, self.values))
 

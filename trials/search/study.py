@@ -47,7 +47,7 @@ def study_file(store: Store, sweep_id: str) -> Path:
 
 
 def open_storage(path: Path) -> JournalStorage:
-    """Open or make a study file for writing; whoever calls drives the sweep, and is alone.
+    """Open or make a study file for writing; the caller must be the sweep's only driver.
 
     A killed driver may have left half a line and a lock: both are removed.
     """
@@ -101,7 +101,7 @@ def _whole(workload: Workload, name: str) -> bool:
 
 
 def goals_of(spec: SweepSpec, workload: Workload) -> tuple[Objective, ...]:
-    """What the sampler is told to improve; a boundary search has nothing to improve."""
+    """The objectives that the sampler optimises; a boundary search has nothing to improve."""
     goals = objectives_of(spec, workload)
     return goals[:1] if spec.design == "boundary" else goals
 

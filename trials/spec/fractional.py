@@ -1,7 +1,7 @@
-"""Two-level fractional factorials: a part of all combinations, chosen so that much can be told.
+"""Two-level fractional factorials: a part of all combinations, chosen to estimate most effects.
 
 The generators come from pydoe; everything that is said of a fraction (its resolution, what is
-aliased with what) is counted here from its runs, so that it holds whoever made them. The baseline
+aliased with what) is counted here from its runs, so that it does not depend on pydoe. The baseline
 is the +1 of pydoe's columns: its run is then always in the fraction, and no run is added.
 """
 
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 MOST_FACTORS = 20
 LONGEST_WORD = 6  # words that are looked for; a resolution above this is "above"
-SEVERAL = 2  # how many factors an effect may have of which aliases are told
+SEVERAL = 2  # the most factors of an effect whose aliases are listed
 
 
 @dataclass(frozen=True)
 class Aliasing:
-    """What a fraction cannot tell apart.
+    """The effects that are confounded in a fraction.
 
     `resolution` is the length of the shortest word of the defining relation, None where none up to
     length 6 was found (a full factorial has none). `words` are the shortest ones. `aliases` maps
-    every main effect and two-factor interaction to those of them that it cannot be told from; a `-`
+    every main effect and two-factor interaction to those of them that it is aliased with; a `-`
     says that the two enter with opposite sign, where the baseline counts -1 and the change +1.
     """
 

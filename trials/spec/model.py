@@ -199,7 +199,7 @@ LEVELS_OR_RANGE = "a list of levels, or a range {low, high, log}"
 
 
 class SweepSpec(_Model):
-    """A whole sweep. Frozen; factors, baseline and fixed are plain mappings that nobody changes."""
+    """A whole sweep. Frozen; factors, baseline and fixed are plain mappings, never modified."""
 
     name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",

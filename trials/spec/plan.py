@@ -98,11 +98,11 @@ def plan(spec: SweepSpec, workload: Workload) -> Plan:
         _trial(spec, arm, stem, seed) for seed, (arm, stem) in itertools.islice(pairs, keep)
     )
     seeds = spec.seeds[: math.ceil(keep / len(arms))]
-    told = None
+    aliases = None
     if spec.design == "fractional":
-        told = aliasing([axis.name for axis in space.axes], space.runs(spec.resolution))
+        aliases = aliasing([axis.name for axis in space.axes], space.runs(spec.resolution))
     dropped = len(arms) * len(spec.seeds) - keep
-    return Plan(trials, arms, seeds, dropped, fair, excluded, told)
+    return Plan(trials, arms, seeds, dropped, fair, excluded, aliases)
 
 
 def trials_of(spec: SweepSpec, workload: Workload, choice: Config) -> tuple[TrialConfig, ...]:

@@ -1,8 +1,8 @@
 """What must be right between the keys of a spec that shape its space.
 
-`zip`, `constraints`, `conditions`, `k`, `resolution`, and what a search needs. What can be told
+`zip`, `constraints`, `conditions`, `k`, `resolution`, and what a search needs. What can be checked
 without the workload is in `design_problems`, the rest in `unknown_names` and `space_problems`,
-which wants a spec that is sound otherwise.
+which needs a spec that is valid otherwise.
 """
 
 from collections import Counter

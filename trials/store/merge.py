@@ -56,7 +56,7 @@ _FINAL = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.PRUNED)
 
 @dataclass(frozen=True)
 class _Done:
-    """A trial that has ended and that nobody has begun again."""
+    """A trial that has ended and has not been started again."""
 
     folder: PartFolder
     ended: EndedTrial

@@ -1,7 +1,7 @@
 """Reading what workers left in `_parts`, one folder a trial.
 
 A file may vanish between listing and reading, because it was merged meanwhile: then it reads as
-absent. So whoever wants a whole picture reads the parts first, the consolidated files after them.
+absent. So callers that need a complete view read the parts first, then the consolidated files.
 """
 
 import json

@@ -216,13 +216,13 @@ def consolidated(
 
     `columns` narrows them; they must include `trial_id` if a trial is asked for.
 
-    Raises StoreError if the file is damaged: whoever asks this way would lose or repeat work.
+    Raises StoreError if the file is damaged: its callers would otherwise lose or repeat work.
     """
     path = table_file(store, name, sweep_id)
     opened = _open(store, path)
     try:
         if isinstance(opened, Problem):
-            raise ValueError(opened.message)  # noqa: TRY301, TRY004 (told once, below)
+            raise ValueError(opened.message)  # noqa: TRY301, TRY004 (reported once, below)
         if opened is None or trial_id is None:
             return opened and opened.read(columns=columns)
         table = opened.read_row_groups(_groups(opened, trial_id), columns=columns)

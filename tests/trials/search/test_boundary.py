@@ -101,7 +101,7 @@ def test_seeds_that_disagree_count_one_by_one():
         study.tell(trial, 0.5)
     study.ask(fixed_distributions=space)
     found = observed(study.get_trials(), ["x"], [space["x"]])
-    assert (len(found.decided), int(found.sick.sum())) == (4, 1)
+    assert (len(found.decided), int(found.pathological.sum())) == (4, 1)
     assert (len(found.unsure), len(found.running)) == (1, 1)
 
 
