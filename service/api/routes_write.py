@@ -85,9 +85,10 @@ async def submit(
         with _submitting[prepared.sweep_id]:
             _remember(store, idempotency_key, prepared.sweep_id)
             known = read_sweep(store, prepared.sweep_id)
+            running = driven(store, prepared.sweep_id)
             state = launching.submit(prepared, request.app.state.launcher)
         same = known is not None and known.spec == spec_text(prepared)
-        response.status_code = 200 if same or prepared.left == 0 else 201
+        response.status_code = 200 if same or running or prepared.left == 0 else 201
         return _taken_in(prepared, state)
 
     return await in_pool(Work.WRITE, work)

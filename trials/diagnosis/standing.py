@@ -24,10 +24,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
-from scipy import stats
 
 from sickbay.trials.contract import Health
-from sickbay.trials.evidence.statistics import holm
 
 ALPHA = 0.05  # chance that any level trial of a sweep is called ahead or behind
 MARGIN = 0.1  # share of the reference's skill under which a difference is none in practice
@@ -86,7 +84,7 @@ def standings(scores: Sequence[Score], baseline: str) -> Standings:
     if reference is None:
         return Standings({score.trial_id: Standing.UNKNOWN for score in scores})
     others = [score for score in scores if score.arm != reference.arm]
-    differs = holm([_p_value(score, reference) for score in others], ALPHA)
+    differs = _rejected([_p_value(score, reference) for score in others])
     found = {
         score.trial_id: _standing(score, reference, differs=one)
         for score, one in zip(others, differs, strict=True)
@@ -128,7 +126,7 @@ def seed_outliers(scores: Sequence[Score]) -> tuple[str, ...]:
         tested.append(score.trial_id)
         p_values.append(_p_value(score, arm) if _matters(score, arm) else 1.0)
     return tuple(
-        trial_id for trial_id, outlies in zip(tested, holm(p_values, ALPHA), strict=True) if outlies
+        trial_id for trial_id, outlies in zip(tested, _rejected(p_values), strict=True) if outlies
     )
 
 
@@ -171,7 +169,17 @@ def _p_value(score: Score, reference: Reference) -> float:
     gap = abs(score.skill - reference.mean)
     if error == 0.0:
         return 1.0 if gap == 0.0 else 0.0
-    return float(2.0 * stats.t.sf(gap / error, reference.freedom))
+    from scipy.special import stdtr  # noqa: PLC0415  verbs that only read need not wait for it
+
+    return float(2.0 * stdtr(reference.freedom, -gap / error))
+
+
+def _rejected(p_values: Sequence[float]) -> tuple[bool, ...]:
+    if not p_values:
+        return ()
+    from sickbay.trials.evidence.statistics import holm  # noqa: PLC0415  as above
+
+    return holm(p_values, ALPHA)
 
 
 def _standing(score: Score, reference: Reference, *, differs: bool) -> Standing:
