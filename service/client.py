@@ -132,10 +132,10 @@ class Client:
         found: dict[str, Any] = self.call("POST", path, params={"dry_run": str(dry_run).lower()})
         return found
 
-    def diagnose(self, log: "str | Path", **told: Any) -> dict[str, Any]:
-        """Label an external training log: a path, or its text; `told` as the command's options."""
+    def diagnose(self, log: "str | Path", **options: Any) -> dict[str, Any]:
+        """Label an external training log: a path, or its text; `options` as on the command line."""
         text = log.read_text() if isinstance(log, Path) else log
-        found: dict[str, Any] = self.call("POST", "/api/diagnose", json={"log": text, **told})
+        found: dict[str, Any] = self.call("POST", "/api/diagnose", json={"log": text, **options})
         return found
 
     def stop(self, sweep: str) -> None:

@@ -1,4 +1,4 @@
-"""The smallest change that heals a trial, exact over what a store has; else what to try next.
+"""The smallest change that fixes a trial, exact over what a store has; else what to try next.
 
     fixes = fixes_for(store, trial_id)
 
@@ -222,14 +222,14 @@ def _single(trial: StoredTrial, known: Evidence, levels: Sequence[Levels]) -> It
 
 def _candidate(changes: tuple[LevelChange, ...], known: Evidence) -> Candidate:
     places = [(one.setting, level_key(one.after)) for one in changes]
-    told = [
+    evidence = [
         f"{known.well[place]} of {known.seen[place]} trials with {one.setting} "
         f"{shown(one.after)} are healthy"
         if known.seen.get(place)
         else f"{one.setting} {shown(one.after)} has not been tried"
         for one, place in zip(changes, places, strict=True)
     ]
-    return Candidate(changes, math.prod(_chance(one, known) for one in places), "; ".join(told))
+    return Candidate(changes, math.prod(_chance(one, known) for one in places), "; ".join(evidence))
 
 
 def _chance(place: _Place, known: Evidence) -> float:
@@ -261,7 +261,7 @@ class _Stored:
 
 
 def fixes_for(store: Store, prefix: str, more: Levels | None = None) -> Fixes:
-    """Look for the smallest changes that heal a trial; `prefix` begins its id.
+    """Look for the smallest changes that fix a trial; `prefix` begins its id.
 
     `more` are levels to try besides those that the store's trials and the sweep's spec have. Raises
     QueryError if no trial, or more than one, begins like this.
@@ -281,15 +281,15 @@ def fix_finder(store: Store, sweep_id: str, more: Levels | None = None) -> Calla
     stores = {kind: _read(store, *kind) for kind in dict.fromkeys(kinds.values())}
     levels = [_listed_levels(store, sweep_id), more or {}]
 
-    def heal(trial_id: str) -> Fixes:
+    def find(trial_id: str) -> Fixes:
         stored = stores[kinds[trial_id]]
         return _fixes(stored, stored.trials[trial_id], levels, sweep_id)
 
-    return heal
+    return find
 
 
 def sweep_fixes(store: Store, sweep_id: str) -> tuple[Fixes, ...]:
-    """Look for what heals each configuration of a sweep that is not healthy in all its seeds.
+    """Look for what fixes each configuration of a sweep that is not healthy in all its seeds.
 
     One `Fixes` a configuration, of its first trial by seed that is not healthy; in the order of
     seed and id. Trials that were cut short are passed over.
@@ -299,12 +299,12 @@ def sweep_fixes(store: Store, sweep_id: str) -> tuple[Fixes, ...]:
         f"WHERE sweep_id = ? AND outcome <> 'healthy' AND {COUNTS.format('o')}\n"
         "ORDER BY seed, trial_id"
     )
-    sick = query(store, sql, [sweep_id], sweep_ids=[sweep_id]).rows
+    unhealthy = query(store, sql, [sweep_id], sweep_ids=[sweep_id]).rows
     levels = [_listed_levels(store, sweep_id)]
-    kinds = dict.fromkeys((workload, version) for _, workload, version in sick)
+    kinds = dict.fromkeys((workload, version) for _, workload, version in unhealthy)
     stores = {kind: _read(store, *kind) for kind in kinds}
     found: dict[str, Fixes] = {}
-    for trial_id, *kind in sick:
+    for trial_id, *kind in unhealthy:
         stored = stores[tuple(kind)]
         trial = stored.trials[trial_id]
         key = config_key(trial.config)

@@ -54,7 +54,7 @@ def follow_up(store: Store, fixes: Fixes) -> FollowUp:
     stored = stored_spec(store, fixes.sweep_id)
     shape, factors, used = _shape(options)
     if fixes.known:
-        why = f"confirms that this heals trial {fixes.trial_id}: {_listed(used)}"
+        why = f"confirms that this fixes trial {fixes.trial_id}: {_listed(used)}"
     else:
         why = f"no fix of trial {fixes.trial_id} is known; tries {_listed(used)}"
     made = {
@@ -133,8 +133,8 @@ def _shape(
 
 def _seeds(fixes: Fixes, stored: Mapping[str, Any]) -> list[int]:
     """Take the sweep's own seeds, the trial's first, and more where they are fewer than five."""
-    told = stored.get("seeds") or []
-    known = list(range(told)) if isinstance(told, int) else list(told)
+    listed = stored.get("seeds") or []
+    known = list(range(listed)) if isinstance(listed, int) else list(listed)
     seeds = list(dict.fromkeys([fixes.seed, *known]))[:MOST_SEEDS]
     spare = (seed for seed in range(len(seeds) + FEWEST_SEEDS) if seed not in seeds)
     while len(seeds) < FEWEST_SEEDS:

@@ -31,15 +31,15 @@ def load_frontier(store: Store, sweep_id: str) -> SweepFrontier:
     Raises SweepError if the spec has no range, or more than four.
     """
     factors = stored_spec(store, sweep_id).get("factors", {})
-    told = {one: value for one, value in factors.items() if isinstance(value, Mapping)}
-    if not 1 <= len(told) <= MOST_RANGES:
+    ranges = {one: value for one, value in factors.items() if isinstance(value, Mapping)}
+    if not 1 <= len(ranges) <= MOST_RANGES:
         raise SweepError(
-            f"{sweep_id} has {len(told)} ranges, and a frontier is drawn over 1 to {MOST_RANGES}, "
+            f"{sweep_id} has {len(ranges)} ranges; a frontier is drawn over 1 to {MOST_RANGES}, "
             "as in factors: {lr: {low: 1e-4, high: 1.0, log: true}}"
         )
     from sickbay.trials.search.boundary_model import estimate_frontier  # noqa: PLC0415  slow
 
-    columns = ", ".join(map(name, told))
+    columns = ", ".join(map(name, ranges))
     sql = (
         f"SELECT {columns}, label FROM outcomes\n"  # noqa: S608  names are quoted
         f"WHERE sweep_id = {text(sweep_id)} AND label IS NOT NULL ORDER BY trial_id"
@@ -48,7 +48,7 @@ def load_frontier(store: Store, sweep_id: str) -> SweepFrontier:
     if not rows:
         raise SweepError(f"no trial of {sweep_id} has a label yet")
     rows = rows[:: -(-len(rows) // MOST_FITTED)]
-    spans = {one: Span(value["low"], value["high"], value["log"]) for one, value in told.items()}
+    spans = {one: Span(value["low"], value["high"], value["log"]) for one, value in ranges.items()}
     points = [[float(value) for value in row[:-1]] for row in rows]
     found = estimate_frontier(points, [row[-1] for row in rows], list(spans.values()))
     return SweepFrontier(sweep_id, spans, found, sql)

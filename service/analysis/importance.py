@@ -152,9 +152,9 @@ def shares_of(
 
     Trials whose value is NaN are left out.
     """
-    told = values.tolist()
+    targets = values.tolist()
     try:
-        found = evaluate(study, params=list(names), target=lambda trial: told[trial.number])
+        found = evaluate(study, params=list(names), target=lambda trial: targets[trial.number])
     except (RuntimeError, ValueError, ZeroDivisionError):
         return {}
     whole = float(sum(found.values()))
@@ -234,7 +234,7 @@ def importance_table(
     kept = [row for row in ordered if row.label and label_stands(row.state, row.label)]
     outcomes = [row.outcome for row in kept]
     space = space_of(kept, factors, spans or {})
-    ill = Counter(
+    pathologies = Counter(
         row.pathology for row in kept if row.label == Health.PATHOLOGICAL and row.pathology
     )
     values = np.array(
@@ -243,7 +243,7 @@ def importance_table(
             for row, word in zip(kept, outcomes, strict=True)
         ]
     )
-    named = sorted(ill.items(), key=lambda one: (-one[1], one[0]))
+    named = sorted(pathologies.items(), key=lambda one: (-one[1], one[0]))
     targets = {
         OBJECTIVE: values if goal is Goal.MINIMIZE else -values,
         PATHOLOGICAL: np.array([float(row.label == Health.PATHOLOGICAL) for row in kept]),
@@ -291,16 +291,16 @@ def _importance(target: str, values: FloatArray, space: Space, studies: Studies)
     counts = np.bincount(configuration, minlength=studies.configurations)
     sums = np.bincount(configuration, weights=y, minlength=studies.configurations)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    told = means[studies.drawn]
+    drawn_means = means[studies.drawn]
     fanova: Mapping[str, float] = {}
-    if np.unique(told[np.isfinite(told)]).size > 1:
-        fanova = shares_of(studies.means, space.names, told, fanova_by())
+    if np.unique(drawn_means[np.isfinite(drawn_means)]).size > 1:
+        fanova = shares_of(studies.means, space.names, drawn_means, fanova_by())
     notes = []
     if explained <= 0.0:
         notes.append("configurations differ no more than their seeds do: the shares rank noise")
     if not (ped and fanova):
         notes.append("no factor stands out at all")
-    found = int(np.isfinite(told).sum()), int((counts > 0).sum()), explained
+    found = int(np.isfinite(drawn_means).sum()), int((counts > 0).sum()), explained
     return Importance(target, len(y), positives, within, *found, fanova, ped, "; ".join(notes))
 
 

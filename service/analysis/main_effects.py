@@ -171,18 +171,18 @@ def _fit(
     coefficients, errors, seed_share, method = solved
     if not float(errors.min()) > ROUNDING:
         return _Fit({}, notes=("the factors explain every value to the last digit: no noise",))
-    told = _told(names, columns, kept)
+    estimable = _estimable(names, columns, kept)
     found = {
         names[index]: student_estimate(
             float(coefficients[1 + place] * spread), float(errors[1 + place] * spread), degrees
         )
         for place, index in enumerate(kept)
-        if names[index][0] in told
+        if names[index][0] in estimable
     }
-    untold = sorted({factor for factor, _ in names} - told)
-    if untold:
-        words = ", ".join(untold)
-        notes += (f"{words}: cannot be told apart from other factors among these trials",)
+    confounded = sorted({factor for factor, _ in names} - estimable)
+    if confounded:
+        listed = ", ".join(confounded)
+        notes += (f"{listed}: confounded with other factors in these trials",)
     return _Fit(found, method, seed_share, notes)
 
 
@@ -211,7 +211,7 @@ def _independent(columns: Sequence[FloatArray]) -> list[int]:
     return kept
 
 
-def _told(
+def _estimable(
     names: Sequence[tuple[str, int]], columns: Sequence[FloatArray], kept: Sequence[int]
 ) -> set[str]:
     """Name the factors whose columns are independent of all other factors' columns."""

@@ -87,7 +87,7 @@ class Pairing:
 
     `unpaired` counts trials of the level without a partner, and trials of the baseline in the
     level's contexts without one. `ambiguous` counts trials that share level, context and seed with
-    another, so that nobody can say which is whose partner.
+    another, so that the pairing is ambiguous.
     """
 
     pairs: tuple[Pair, ...]

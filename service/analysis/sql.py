@@ -154,13 +154,13 @@ def importance_sql(
     }.get(target, (f"CAST(pathology IS NOT DISTINCT FROM {text(target)} AS DOUBLE)", ""))
     columns = ", ".join(name(factor) for factor in factors) or "sweep_id"
     return (
-        f"WITH told AS (\n  SELECT {columns}, {value} AS y FROM outcomes\n"  # noqa: S608
+        f"WITH targets AS (\n  SELECT {columns}, {value} AS y FROM outcomes\n"  # noqa: S608
         f"  WHERE sweep_id = {text(sweep_id)} AND label IS NOT NULL{which}),\n"
         "cells AS (SELECT count(*) AS n, sum(y) AS s, count(*) * var_pop(y) AS within\n"
-        f"  FROM told GROUP BY {columns})\n"
+        f"  FROM targets GROUP BY {columns})\n"
         "SELECT sum(n) AS trials, sum(s) AS positives, count(*) AS configurations,\n"
         "  1 - sum(within) / nullif(sum(n) - count(*), 0)\n"
-        "    / nullif((SELECT var_samp(y) FROM told), 0) AS explained\n"
+        "    / nullif((SELECT var_samp(y) FROM targets), 0) AS explained\n"
         "FROM cells"
     )
 

@@ -26,7 +26,7 @@ says why. Every group of numbers has the SQL that recomputes it, in `study.sql` 
     Share      value, low, high, p_value
     Interval   low, high
 
-The smallest changes that heal a trial: `fixes_for(store, trial_id)` in `fixes` gives a
+The smallest changes that fix a trial: `fixes_for(store, trial_id)` in `fixes` gives a
 `Fixes` with `known` (Fix: changes, healthy, of, low) and `next` (Candidate: changes, reason), and
 `sweep_fixes(store, sweep_id)` one for each configuration that is not healthy in all its seeds; both
 at once for a whole sweep, in sentences: `fix_lines(fixes)` in `reports.fix_printed`. Two sweeps
@@ -269,7 +269,7 @@ def study_of(found: SweepRows, parts: Collection[str] = ()) -> EffectStudy:
         main_effects = main_effect_table(found.rows, found.contexts, found.goal)
         sql["main_effects"] = main_effects_sql(found.sweep_id, levels)
     if "importance" in parts:
-        spans = {name: _span(told) for name, told in found.ranges.items()}
+        spans = {name: _span(ends) for name, ends in found.ranges.items()}
         importance = importance_table(found.rows, list(found.contexts), found.goal, spans)
         for target in importance.targets:
             sql[f"importance {target.target}"] = importance_sql(
@@ -281,5 +281,5 @@ def study_of(found: SweepRows, parts: Collection[str] = ()) -> EffectStudy:
     return EffectStudy(effects, interactions, main_effects, importance, sql)
 
 
-def _span(told: Mapping[str, Any]) -> Span:
-    return Span(float(told["low"]), float(told["high"]), bool(told.get("log", False)))
+def _span(ends: Mapping[str, Any]) -> Span:
+    return Span(float(ends["low"]), float(ends["high"]), bool(ends.get("log", False)))

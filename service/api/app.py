@@ -51,7 +51,7 @@ def create_app(
     """The application over a store. Nothing is started before it serves.
 
     `launcher` starts the drivers of submitted sweeps. `code_role` is the least role that may name a
-    workload by its path ("module:ATTRIBUTE"): code of the submitter's choice. None: nobody may.
+    workload by its path ("module:ATTRIBUTE"): code of the submitter's choice. None: no role may.
     Below `data_roots` lie the datasets that a spec may name by their path.
     """
     shelf = Shelf(store)

@@ -21,7 +21,7 @@ from sickbay.service.summary.trial_book import ByTrial, TrialBook, read_book, re
 from sickbay.trials.store.files import Store, list_folder, sweep_parts, table_file
 
 FRESH_SECONDS = 1.0
-LONG = 0.25  # seconds of work during which nobody else should have to wait
+LONG = 0.25  # seconds of work during which other requests should not have to wait
 REST = 4.0  # how much longer an answer rests than it took to work out
 MOST_KEPT = 48  # answers that stay in memory: a sweep that is looked at has about ten
 MOST_EPOCHS_KEPT = 2  # sweeps whose evaluations stay in memory
@@ -188,14 +188,14 @@ class Shelf:
         return self.derived(sweep_id, "book", lambda: read_book(self.store, sweep_id))
 
     def fixes(self, sweep_id: str, trial_id: str) -> Fixes:
-        """What heals an ended trial; what other sweeps tell of it is looked for by the minute."""
-        heal = self._memo.answer(
+        """What fixes an ended trial; other sweeps are searched for fixes once a minute."""
+        find = self._memo.answer(
             ("fix_finder", sweep_id),
             lambda: (self._mark(sweep_id), int(time.monotonic() / 60.0)),
             lambda: fix_finder(self.store, sweep_id),
         )
         try:
-            return heal(trial_id)
+            return find(trial_id)
         except KeyError:  # it has ended since
             reading()
             return fix_finder(self.store, sweep_id)(trial_id)

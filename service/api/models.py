@@ -126,7 +126,7 @@ class DiagnoseBody(BaseModel):
     running: bool = False
     run: str | None = None
 
-    def told(self) -> LogOptions:
+    def options(self) -> LogOptions:
         """The same as values; raises ValueError as the command line does."""
         return LogOptions(
             names=parse_names([f"{mine}={signal}" for mine, signal in self.map.items()]),

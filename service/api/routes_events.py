@@ -1,8 +1,8 @@
 """Server-sent events: what changes in the store while somebody watches.
 
 One task looks at the store once a second, whatever the number of listeners, and hands each change
-to all of them. A listener that does not read falls behind and is let go; it comes back with the id
-of the last event it saw, and is told what it missed.
+to all of them. A listener that does not read falls behind and is disconnected; it reconnects with
+the id of the last event it saw, and is sent what it missed.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ LOOK_SECONDS = 1.0
 PING_SECONDS = 15.0
 REMEMBERED = 1000  # events that a listener who comes back may have missed
 BEHIND = 256  # events that a listener may leave unread
-AT_ONCE = 50  # listeners that are told before requests have their turn again
+AT_ONCE = 50  # listeners that are served before requests have their turn again
 WATCHED = ("state", "ended", "states", "labels", "pathologies")
 
 router = APIRouter(prefix="/api", tags=["live"], dependencies=[Depends(need(Role.READ))])
@@ -49,7 +49,7 @@ class Feed:
     """Looks at a store and tells listeners what changed."""
 
     def __init__(self, shelf: Shelf) -> None:
-        """Begin with nothing seen and nobody listening."""
+        """Begin with nothing seen, without listeners."""
         self._shelf = shelf
         self._seen: dict[str, dict[str, Any]] = {}
         self._listeners: set[asyncio.Queue[StoreChange | None]] = set()

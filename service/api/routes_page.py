@@ -90,7 +90,7 @@ async def detectors(request: Request) -> Response:
 
 
 async def _file(request: Request, path: str) -> Response:
-    """A file with its tag, so that a browser that has it is told so in a few bytes."""
+    """A file with its ETag, so that a browser that has it gets a 304."""
     found = await in_pool(Work.FILES, lambda: _read(path))
     if found is None:
         raise ApiError(404, f"the page has no file {path!r}")

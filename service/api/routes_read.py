@@ -245,7 +245,7 @@ async def diagnose(request: Request, body: DiagnoseBody) -> Response:
             path = Path(folder) / "log"
             path.write_text(body.log)
             try:
-                return as_plain(judge_log(path, body.told(), all_detectors()))
+                return as_plain(judge_log(path, body.options(), all_detectors()))
             except ValueError as error:
                 raise ApiError(422, str(error).replace(str(path), "the log")) from error
 

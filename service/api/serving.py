@@ -40,7 +40,7 @@ def serve(store: Store, service: Service) -> None:
     uvicorn.run(
         app,
         http=type("Protocol", (BoundedProtocol,), {"limit": limit}),
-        proxy_headers=False,  # who is on this machine is told by the connection alone
+        proxy_headers=False,  # whether a client is local is decided by its connection alone
         host=service.host,
         port=service.port,
         log_config=None,

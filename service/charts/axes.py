@@ -59,9 +59,9 @@ def axis_of(values: Values, factor: str) -> FactorAxis | None:
         return None
     levels = [key[1] for key in seen]  # type: ignore[index]
     plain = all(isinstance(one, int | float) and not isinstance(one, bool) for one in levels)
-    told = _range_of(values, factor)
-    if told is not None and plain:
-        return _binned(factor, *told, len(values.trials))
+    span = _range_of(values, factor)
+    if span is not None and plain:
+        return _binned(factor, *span, len(values.trials))
     if len(levels) <= MOST_LEVELS:
         ordered = sorted(levels) if plain else _in_order(levels, _listed(values, factor))
         places = {level_key(one): place for place, one in enumerate(ordered)}
@@ -108,10 +108,10 @@ def _in_order(levels: Sequence[object], listed: Sequence[object]) -> list[object
 
 def _range_of(values: Values, factor: str) -> tuple[float, float, bool] | None:
     """Give the ends of a range as the spec has them, and whether it is drawn in the logarithm."""
-    told = json.loads(values.record.spec).get("factors", {}).get(factor)
-    if not isinstance(told, dict):
+    listed = json.loads(values.record.spec).get("factors", {}).get(factor)
+    if not isinstance(listed, dict):
         return None
-    return float(told["low"]), float(told["high"]), bool(told.get("log", False))
+    return float(listed["low"]), float(listed["high"]), bool(listed.get("log", False))
 
 
 def _binned(factor: str, low: float, high: float, log: bool, trials: int) -> FactorAxis | None:  # noqa: FBT001 - the ends belong together

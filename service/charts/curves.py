@@ -231,9 +231,9 @@ def _telling(groups: Sequence[Group], causes: Sequence[str]) -> tuple[Group, ...
 
     def rank(group: Group) -> tuple[float, float]:
         trials = group[1]
-        ill = sum(trial.pathology in causes for trial in trials) / len(trials)
-        well = sum(trial.outcome == HEALTHY for trial in trials) / len(trials)
-        return (-ill, -well)
+        pathological = sum(trial.pathology in causes for trial in trials) / len(trials)
+        healthy = sum(trial.outcome == HEALTHY for trial in trials) / len(trials)
+        return (-pathological, -healthy)
 
     order = sorted(groups, key=rank)
     sound = [one for one in order if any(trial.outcome == HEALTHY for trial in one[1])]

@@ -332,5 +332,5 @@ def _interesting(store: "Store", sweep_id: str) -> str:
     from sickbay.service.query.engine import trials
 
     rows = trials(store, sweep_id).records()
-    sick = [row for row in rows if row["pathology"]]
-    return str((sick or rows)[0]["trial_id"])[:8] if rows else "TRIAL"
+    pathological = [row for row in rows if row["pathology"]]
+    return str((pathological or rows)[0]["trial_id"])[:8] if rows else "TRIAL"

@@ -120,10 +120,10 @@ def _judge_appended(
         return _judge(chosen[0], options, detectors)
     judged = [_judge(run, options, detectors) for run in runs]
     last, earlier = judged[-1], tuple(judged[:-1])
-    told = "; ".join(f"run {one.log.run}: {verdict_words(one)}" for one in earlier)
+    verdicts = "; ".join(f"run {one.log.run}: {verdict_words(one)}" for one in earlier)
     remark = (
         f"{len(runs)} runs were appended to this log: its epochs or steps begin anew. The last one "
-        f"is judged ({told}; --run 1 judges the first)"
+        f"is judged ({verdicts}; --run 1 judges the first)"
     )
     return replace(last, remarks=(remark, *last.remarks), earlier=earlier)
 

@@ -66,10 +66,10 @@ def print_table(console: Console, outcomes: Sequence[Outcome]) -> None:
     if judged:
         console.print(table)
     counts = {h: sum(one["label"] == h for one in judged) for h in Health}
-    told = ", ".join(f"{n} {health}" for health, n in counts.items() if n)
+    listed = ", ".join(f"{n} {health}" for health, n in counts.items() if n)
     failed = len(outcomes) - len(judged)
     rest = f"; {failed} could not be judged" if failed else ""
-    console.print(f"{len(judged)} runs: {told or 'none judged'}{rest}", markup=False)
+    console.print(f"{len(judged)} runs: {listed or 'none judged'}{rest}", markup=False)
     if judged:
         one = judged[0]
         run = ["--run", str(one["run"])] if _inside(one, judged) else []

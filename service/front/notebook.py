@@ -155,7 +155,7 @@ def _name_of(workload: Workload) -> str:
 
 
 def _runs_here(prepared: Prepared, *, in_process: bool | None) -> bool:
-    """Whether trials run in this process: asked for, or as nobody else could find the workload."""
+    """Whether trials run in this process: asked for, or only it has the workload."""
     module = prepared.spec.workload.partition(":")[0]
     if module == MAIN and in_process is False:
         raise SweepError(

@@ -47,7 +47,7 @@ def stored_spec(store: Store, sweep_id: str) -> dict[str, Any]:
 
 
 def state_of(store: Store, record: SweepRecord) -> str:
-    """The present state: a sweep that says `running` while nobody drives it is `interrupted`."""
+    """The present state: a sweep stored as `running` without a live driver is `interrupted`."""
     if record.state not in ("queued", "running"):
         return record.state
     if driven(store, record.sweep_id):

@@ -6,7 +6,7 @@
     objective_not_finite    labelled healthy, but its objective is NaN, infinite or missing
     unlabelled              came to its end without a label
     failed                  an exception, or a worker that was lost too often
-    cancelled, pruned       cut short: nobody can say whether it would have become healthy
+    cancelled, pruned       cut short: it is not known whether it would have become healthy
 
 A label counts only where `label_stands`: stores of earlier versions have healthy pruned trials.
 Counts of trials leave out those that were cut short. Everything that counts trials by how they came

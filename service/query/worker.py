@@ -50,7 +50,7 @@ def main() -> None:
     threading.Thread(target=_answer_all, args=arguments, daemon=True).start()
     for payload in _payloads(sys.stdin.buffer):
         asked.put(payload)
-    os._exit(0)  # also out of a query that runs and that nobody waits for any more
+    os._exit(0)  # also out of a running query whose caller is gone
 
 
 def _answer_all(asked: "queue.SimpleQueue[bytes]", answers: BinaryIO, worn_from: int) -> None:
@@ -75,7 +75,7 @@ def _answered(asked: dict[str, Any]) -> bytes:
     limits, sql = Limits(**asked["limits"]), asked["sql"]
     write = answer_bytes if asked["form"] == "json" else arrow_bytes
     try:
-        sql.encode()  # half a character is told here, before DuckDB trips over it
+        sql.encode()  # a lone surrogate is reported here: DuckDB cannot handle it
         _limit_work(limits)
         store, parameters, sweep_ids = asked["store"], asked["parameters"], asked["sweep_ids"]
         found = answer(_store(store), sql, parameters, sweep_ids, limits, Cancel())
@@ -117,7 +117,7 @@ def _limit_process(room: int) -> int:
 
 
 def _limit_work(limits: Limits) -> None:
-    """Have the kernel end this process should nobody be there to kill it."""
+    """Have the kernel end this process if its parent is not there to kill it."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = used.ru_utime + used.ru_stime + (limits.seconds + 10.0) * (limits.threads + 1)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

@@ -7,7 +7,7 @@
   const rows = [...body.rows];
   const text = section.querySelector("input");
   const label = section.querySelector("select");
-  const told = section.querySelector("output");
+  const counter = section.querySelector("output");
 
   const filter = () => {
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -18,7 +18,7 @@
       row.hidden = !fits;
       shown += fits;
     }
-    told.textContent = `${shown} of ${rows.length} trials`;
+    counter.textContent = `${shown} of ${rows.length} trials`;
   };
 
   // Numbers before words, NaN and dashes last, whichever way the column is sorted.

@@ -59,8 +59,8 @@ def in_spec_order(rows: Sequence[Row], factors: Mapping[str, Any]) -> list[Row]:
 def with_sweep_findings(
     rows: Sequence[Row], findings: Sequence[SweepFinding]
 ) -> list[dict[str, Any]]:
-    """Trials with what fired over their sweep: what speaks of them, and what of no single one."""
-    told = [
+    """Trials with the findings of their sweep: those that name the trial, or no trial at all."""
+    findings_of = [
         (
             frozenset(one.trials),
             {
@@ -75,7 +75,9 @@ def with_sweep_findings(
     return [
         {
             **row,
-            "sweep_findings": [one for ids, one in told if not ids or row["trial_id"] in ids],
+            "sweep_findings": [
+                one for ids, one in findings_of if not ids or row["trial_id"] in ids
+            ],
         }
         for row in rows
     ]
@@ -166,9 +168,9 @@ def arm_table(rows: Sequence[Row]) -> Table:
 
 def print_causes(console: Console, rows: Sequence[Row]) -> None:
     """Print each pathology once, with a trial's own sentence, and what to change."""
-    sick = [row for row in rows if row["pathology"]]
-    for cause in dict.fromkeys(row["pathology"] for row in sick):
-        mine = [row for row in sick if row["pathology"] == cause]
+    pathological = [row for row in rows if row["pathology"]]
+    for cause in dict.fromkeys(row["pathology"] for row in pathological):
+        mine = [row for row in pathological if row["pathology"] == cause]
         example = mine[0]
         console.print(Text(f"{cause}: {len(mine)} of {len(rows)} trials", style="bold"))
         print_advice(console, example)

@@ -102,7 +102,7 @@ def _done(future: Future[Any], work: Callable[[], Any]) -> Callable[[], None]:
         return lambda: None
     try:
         return partial(future.set_result, work())
-    except BaseException as error:  # noqa: BLE001  handed to whoever waits
+    except BaseException as error:  # noqa: BLE001  passed on to the caller
         return partial(future.set_exception, error)
 
 

@@ -26,7 +26,7 @@ from sickbay.trials.store.reader import trial_states
 
 @dataclass(frozen=True)
 class Running:
-    """Who is told of events, and who says that no further trial may begin, or not yet."""
+    """The observer of events, and the tests of whether a further trial may begin."""
 
     watch: Watch
     stopping: Callable[[], bool]

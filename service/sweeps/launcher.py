@@ -1,6 +1,6 @@
 """Drivers of submitted sweeps: each is a process of its own, `sickbay resume SWEEP`.
 
-A driver needs the store and a Ray, and nothing of whoever started it: the service may be restarted,
+A driver needs the store and a Ray, and nothing of its parent process: the service may be restarted,
 or lost, while sweeps run. `LocalLauncher` starts one beside this process, `ray_jobs.RayLauncher` as
 a job of a Ray cluster. What a driver says is its log.
 """
@@ -170,7 +170,7 @@ def _submit(prepared: Prepared, launcher: Launcher) -> str:
     try:
         launcher.start(prepared.store, prepared.sweep_id)
     except (OSError, SweepError):
-        write_sweep(prepared.store, replace(record, state="interrupted"))  # nobody will begin it
+        write_sweep(prepared.store, replace(record, state="interrupted"))  # it has no driver
         raise
     return record.state
 
@@ -199,7 +199,7 @@ def withdraw(store: Store, record: SweepRecord, launcher: Launcher, state: str) 
 def insist(store: Store, sweep_id: str, launcher: Launcher) -> None:
     """Wait half a minute for a driver that was asked to end, then end it by force.
 
-    Over as soon as nobody drives the sweep, so that a driver that is started later is left alone.
+    Over as soon as the sweep has no driver, so that a driver that is started later is left alone.
     """
     ends = time.monotonic() + KILL_SECONDS
     while driven(store, sweep_id):

@@ -116,7 +116,7 @@ def estimated(prepared: Prepared) -> Estimate | None:
 
 
 def budget_holds(prepared: Prepared, estimate: Estimate | None) -> dict[str, bool | None]:
-    """Say of every limit of the budget whether the sweep fits; None where nobody can tell."""
+    """Say of every limit of the budget whether the sweep fits; None where it is not known."""
     budget = prepared.spec.budget
     holds: dict[str, bool | None] = {}
     if budget.trials is not None:
@@ -232,10 +232,10 @@ def _print_aliases(console: Console, made: design.Plan) -> None:
             "aliasing: none, every arm of this design is a configuration of its own", style="dim"
         )
         return
-    told = made.aliasing
-    words = ", ".join(told.words[:ALIASES_SHOWN])
-    console.print(f"resolution {told.resolution}: I = {words}", highlight=False)
-    lines = list(told.aliases.items())
+    aliasing = made.aliasing
+    words = ", ".join(aliasing.words[:ALIASES_SHOWN])
+    console.print(f"resolution {aliasing.resolution}: I = {words}", highlight=False)
+    lines = list(aliasing.aliases.items())
     for name, others in lines[:ALIASES_SHOWN]:
         console.print(f"  {name} = {' = '.join(others)}", highlight=False)
     if len(lines) > ALIASES_SHOWN:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sickbay.service.client import Client
 
 SCHEMES = ("http://", "https://")
-JOBS_PORT = 8265  # of a Ray's dashboard, and so of its Jobs API, unless it was told another
+JOBS_PORT = 8265  # the default of a Ray's dashboard, and so of its Jobs API
 
 
 def service_at(address: str | None, token: str | None) -> "Client | None":

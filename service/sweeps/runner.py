@@ -86,7 +86,7 @@ class Stopper:
     """
 
     def __init__(self) -> None:
-        """Begin with nobody having asked for anything."""
+        """Begin without a request to stop."""
         self._asked = threading.Event()
         self.cancelled = False
         self.on_cancel: Callable[[], None] = lambda: None
@@ -150,12 +150,12 @@ def run_prepared(
     planned = prepared.planned
     states = trial_states(store, prepared.sweep_id)
     notifier.end(state, dict(Counter(states.values())), error)
-    told = [*([error] if error else []), *map(str, problems), *notifier.troubles]
+    messages = [*([error] if error else []), *map(str, problems), *notifier.troubles]
     if prepared.spec.sinks:
         from sickbay.service.sweeps.sinks import fill_sinks  # noqa: PLC0415  trackers are slow
 
-        told += fill_sinks(store, prepared.sweep_id, prepared.spec.sinks)
-    error = "\n".join(told)
+        messages += fill_sinks(store, prepared.sweep_id, prepared.spec.sinks)
+    error = "\n".join(messages)
     return SweepResult(prepared.sweep_id, store.uri, state, ender.ended, planned, states, error)
 
 
@@ -286,7 +286,7 @@ def _run_jobs(prepared: Prepared, options: Options, ender: RunMonitor, heart: Le
     if options.address is None:
         ray.check_fits(share)
     ender.gpu_share = share.gpu
-    shared = heart if options.address is not None else None  # a local Ray is nobody else's
+    shared = heart if options.address is not None else None  # a local Ray is not shared
     running = Running(ender.see, ender.stopping, shared, ender.overdue, heart.lease)
     ender.complete = run_on_ray(prepared, running, share)
 

@@ -51,7 +51,7 @@ def wait_for_turn(places: int) -> TextIO:
 
 
 def private_folder(name: str) -> Path:
-    """A folder of this user's below the temporary one, which nobody else can have prepared.
+    """A folder of this user's below the temporary one, which no other user can have prepared.
 
     Raises SweepError where something else stands under its name, such as a link to elsewhere.
     """

@@ -63,34 +63,36 @@ class Notifier:
         """Begin to watch; without a webhook nothing is ever sent."""
         self._webhook = webhook
         self._sweep_id = sweep_id
-        self._sick = False
+        self._reported = False
         self._waiting: queue.Queue[Message | None] = queue.Queue()
         self._sender: threading.Thread | None = None
         self.lost: list[str] = []  # messages that could not be delivered, and why
 
     def see(self, event: Event) -> None:
-        """Take in an event; the first pathological trial is told."""
+        """Take in an event; the first pathological trial is reported."""
         first = (
-            isinstance(event, TrialEnded) and event.health == Health.PATHOLOGICAL and not self._sick
+            isinstance(event, TrialEnded)
+            and event.health == Health.PATHOLOGICAL
+            and not self._reported
         )
         if not first or not isinstance(event, TrialEnded):
             return
-        self._sick = True
+        self._reported = True
         cause = event.pathology or "a pathology"
         text = f"{self._sweep_id}: the first pathological trial, {event.trial_id} ({cause})"
         data = {"trial_id": event.trial_id, "pathology": event.pathology}
         self._tell(Message("first_pathology", self._sweep_id, text, data))
 
     def end(self, state: str, counts: dict[str, int], error: str = "") -> None:
-        """Tell how the sweep ended, and wait a little until it is told."""
+        """Report how the sweep ended, and wait a little for delivery."""
         ended = f"{self._sweep_id} {state}: " + (
             ", ".join(f"{n} {what}" for what, n in sorted(counts.items())) or "nothing ran"
         )
         if error:
             last = error.strip().splitlines()[-1]
             text = f"{self._sweep_id} was ended: {last}"
-            told = {"error": error[-4000:]}
-            self._tell(Message("failure_storm", self._sweep_id, text, told))
+            data = {"error": error[-4000:]}
+            self._tell(Message("failure_storm", self._sweep_id, text, data))
         outcome = {"state": state, "counts": counts}
         self._tell(Message("sweep_ended", self._sweep_id, ended, outcome))
         if self._sender is not None:
@@ -160,10 +162,10 @@ def _headers(webhook: Webhook, body: bytes, number: str) -> dict[str, str]:
 def _body(style: WebhookFormat, message: Message) -> bytes:
     if style is WebhookFormat.SLACK:
         return json.dumps({"text": message.text}).encode()
-    told = {
+    payload = {
         "event": message.event,
         "sweep_id": message.sweep_id,
         "text": message.text,
         **message.data,
     }
-    return json.dumps(told).encode()
+    return json.dumps(payload).encode()

@@ -82,7 +82,7 @@ export function curves(data, by, logarithmic) {
   };
 }
 
-// A reference line that nobody sees says nothing: the axis reaches as far as those do that are not
+// A reference line out of sight is of no use: the axis reaches as far as those do that are not
 // fifty times as far away as the curves are high.
 function reach(references) {
   const ends = (seen) => {

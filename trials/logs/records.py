@@ -48,7 +48,7 @@ def logs_of(raw: RawLog, path: str) -> list[ExternalLog]:
 
 
 def appended_runs(log: ExternalLog) -> list[ExternalLog]:
-    """The runs that were appended to one file, told by a counter of epochs or steps that falls.
+    """The runs that were appended to one file: a new one begins where epochs or steps decrease.
 
     A fall to a later epoch than the first is a run that was taken up again from a checkpoint: it
     replaces what it repeats. A batch counter, or a step that begins anew with every epoch, counts
@@ -175,7 +175,7 @@ def _split_rows(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], tuple
                 if name != column
             }
         )
-    return made, (f"rows were told apart by the column {column!r}",)
+    return made, (f"rows were split into runs by the column {column!r}",)
 
 
 def _keeps_name(name: str, split: str | None) -> bool:

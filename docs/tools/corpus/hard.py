@@ -1,4 +1,4 @@
-"""Runs that look ill and are healthy: where other detectors raise false alarms.
+"""Runs that look pathological and are healthy: where other detectors raise false alarms.
 
 Each variant replaces settings of a task; its outcome on the hidden split is measured like any
 other's, and only those that prove skill there count as healthy.

@@ -116,7 +116,7 @@ def test_factors_that_always_change_together_are_not_told_apart():
     assert math.isnan(known["a"])
     assert math.isnan(known["twin"])
     assert known["b"] == pytest.approx(-0.5, abs=0.2)
-    assert any("a, twin: cannot be told apart" in note for note in found.notes)
+    assert any("a, twin: confounded" in note for note in found.notes)
 
 
 def test_a_baseline_that_is_never_healthy_leaves_its_factor_unknown():
