@@ -105,7 +105,7 @@ def data_identity(dataset: str) -> str:
 
 
 def scene_labels(scenes: SceneSet, source: str, stream: int) -> Tensor:
-    """Return the labels (S,) that training is told, 0 or 1.
+    """Return the labels (S,) that are used for training, 0 or 1.
 
     `true` and `voxel` come from the scene; `all_one` calls everything an anomaly; `random10` and
     `random_fixed` call a tenth of the scenes one, drawn by `stream`, whatever is in them: the

@@ -7,7 +7,7 @@ from pathlib import Path
 def tree_identity(root: str, generated: str) -> str:
     """Hash the names and sizes of the files below a root; generated data need no identity.
 
-    A root that is no folder has none either: whoever reads it says what is wrong.
+    A root that is not a folder has none either: reading it raises the error.
     """
     folder = Path(root)
     if root == generated or not folder.is_dir():

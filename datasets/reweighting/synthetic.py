@@ -176,7 +176,7 @@ def _scan(
         x = boxes[..., None, 0] + along * cos - across * sin - age * boxes[..., None, 7]
         y = boxes[..., None, 1] + along * sin + across * cos - age * boxes[..., None, 8]
         z = (unit[..., 2] + 0.5) * boxes[..., None, 5]
-        bright = 0.5 + unit[..., 0]  # the front shines, so that a heading can be told
+        bright = 0.5 + unit[..., 0]  # the front is brighter, so that a heading can be learnt
         columns = np.stack([x, y, z, bright, np.full_like(x, age)], axis=-1)
         points.append(columns[seen])
         owners.append(np.nonzero(seen)[0])

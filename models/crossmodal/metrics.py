@@ -70,12 +70,13 @@ def training_signals(steps: Steps, loss: str) -> Metrics:
 
 
 def truth_signals(labels_S: Tensor, truth_S: Tensor) -> Metrics:
-    """Compare the labels that training is told with the truth."""
-    told_S, true_S = labels_S > 0.5, truth_S > 0.5
-    hits, told, true = (float(one.sum()) for one in (told_S & true_S, told_S, true_S))
+    """Compare the training labels with the ground truth."""
+    positive_S, true_S = labels_S > 0.5, truth_S > 0.5
+    both_S = positive_S & true_S
+    hits, positives, true = (float(one_S.sum()) for one_S in (both_S, positive_S, true_S))
     return {
         "label_truth_recall": hits / true if true else math.nan,
-        "label_truth_precision": hits / told if told else math.nan,
+        "label_truth_precision": hits / positives if positives else math.nan,
     }
 
 
@@ -84,7 +85,7 @@ def evaluation_signals(
 ) -> Metrics:
     """Return the `val_*` signals and what the scores look like.
 
-    `truth_S` is given where it differs from the labels told. `val_floor_gap_se` is the standard
+    `truth_S` is given where it differs from the training labels. `val_floor_gap_se` is the standard
     error of the paired difference to the best constant predictor on these labels.
     """
     logit_S, label_S = scored.logits.double(), labels_S.double()

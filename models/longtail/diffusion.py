@@ -41,7 +41,7 @@ def signal_to_noise() -> Tensor:
 
 
 class Condition(nn.Module):
-    """What a denoiser is told besides x_t: the step, as sines, and the class, as a vector."""
+    """The input of a denoiser besides x_t: the step, as sines, and the class, as a vector."""
 
     def __init__(self, classes: int, width: int) -> None:
         """Make an embedding of `width` numbers, which must be even."""
@@ -56,24 +56,24 @@ class Condition(nn.Module):
         """Return the embedding, (N, width)."""
         angle_NH = t_N[:, None] * self.get_buffer("rates")[None, :]
         time_NW = torch.cat([angle_NH.sin(), angle_NH.cos()], dim=1)
-        told_NW: Tensor = self.mix(time_NW) + self.label(label_N)
-        return told_NW
+        condition_NW: Tensor = self.mix(time_NW) + self.label(label_N)
+        return condition_NW
 
 
 class Residual(nn.Module):
-    """x + two linear layers, the first of them told the condition."""
+    """x + two linear layers, with the condition added after the first."""
 
-    def __init__(self, width: int, told: int) -> None:
-        """Make a block for vectors of `width`, told by `told` numbers."""
+    def __init__(self, width: int, condition_width: int) -> None:
+        """Make a block for vectors of `width` under a condition of `condition_width` numbers."""
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.first = nn.Linear(width, width)
-        self.told = nn.Linear(told, width)
+        self.told = nn.Linear(condition_width, width)  # the name stands in checkpoints
         self.second = nn.Linear(width, width)
 
-    def forward(self, x_NW: Tensor, told_NE: Tensor) -> Tensor:
+    def forward(self, x_NW: Tensor, condition_NE: Tensor) -> Tensor:
         """Return (N, width)."""
-        hidden_NW = nn.functional.silu(self.first(self.norm(x_NW)) + self.told(told_NE))
+        hidden_NW = nn.functional.silu(self.first(self.norm(x_NW)) + self.told(condition_NE))
         out_NW: Tensor = x_NW + self.second(hidden_NW)
         return out_NW
 
@@ -84,18 +84,18 @@ class MlpDenoiser(nn.Module):
     def __init__(self, dimensions: int, classes: int) -> None:
         """Make a denoiser of vectors of `dimensions`."""
         super().__init__()
-        told = EMBEDDING["small"]
-        self.condition = Condition(classes, told)
+        condition_width = EMBEDDING["small"]
+        self.condition = Condition(classes, condition_width)
         self.enter = nn.Linear(dimensions, HIDDEN)
-        self.blocks = nn.ModuleList([Residual(HIDDEN, told), Residual(HIDDEN, told)])
+        self.blocks = nn.ModuleList(Residual(HIDDEN, condition_width) for _ in range(2))
         self.leave = nn.Linear(HIDDEN, dimensions)
 
     def forward(self, x_ND: Tensor, t_N: Tensor, label_N: Tensor) -> Tensor:
         """Predict x0 from x_t, (N, D)."""
-        told_NE = self.condition(t_N, label_N)
+        condition_NE = self.condition(t_N, label_N)
         hidden = self.enter(x_ND)
         for block in self.blocks:
-            hidden = block(hidden, told_NE)
+            hidden = block(hidden, condition_NE)
         x0_ND: Tensor = self.leave(hidden)
         return x0_ND
 
@@ -110,30 +110,30 @@ class UNetDenoiser(nn.Module):
     def __init__(self, dimensions: int, classes: int, widths: Sequence[int]) -> None:
         """Make a denoiser with these widths, from the outside to the bottom."""
         super().__init__()
-        told = EMBEDDING["full"]
+        condition_width = EMBEDDING["full"]
         pairs = list(itertools.pairwise(widths))
-        self.condition = Condition(classes, told)
+        self.condition = Condition(classes, condition_width)
         self.enter = nn.Linear(dimensions, widths[0])
-        self.down = nn.ModuleList(Residual(width, told) for width in widths[:-1])
+        self.down = nn.ModuleList(Residual(width, condition_width) for width in widths[:-1])
         self.widen = nn.ModuleList(nn.Linear(thin, wide) for thin, wide in pairs)
-        self.bottom = Residual(widths[-1], told)
+        self.bottom = Residual(widths[-1], condition_width)
         self.narrow = nn.ModuleList(nn.Linear(wide, thin) for thin, wide in reversed(pairs))
         self.join = nn.ModuleList(nn.Linear(2 * thin, thin) for thin, _ in reversed(pairs))
-        self.up = nn.ModuleList(Residual(thin, told) for thin, _ in reversed(pairs))
+        self.up = nn.ModuleList(Residual(thin, condition_width) for thin, _ in reversed(pairs))
         self.leave = nn.Linear(widths[0], dimensions)
 
     def forward(self, x_ND: Tensor, t_N: Tensor, label_N: Tensor) -> Tensor:
         """Predict x0 from x_t, (N, D)."""
-        told_NE = self.condition(t_N, label_N)
+        condition_NE = self.condition(t_N, label_N)
         hidden, left = self.enter(x_ND), []
         for block, widen in zip(self.down, self.widen, strict=True):
-            hidden = block(hidden, told_NE)
+            hidden = block(hidden, condition_NE)
             left.append(hidden)
             hidden = widen(hidden)
-        hidden = self.bottom(hidden, told_NE)
+        hidden = self.bottom(hidden, condition_NE)
         for narrow, join, block in zip(self.narrow, self.join, self.up, strict=True):
             hidden = join(torch.cat([narrow(hidden), left.pop()], dim=1))
-            hidden = block(hidden, told_NE)
+            hidden = block(hidden, condition_NE)
         x0_ND: Tensor = self.leave(hidden)
         return x0_ND
 

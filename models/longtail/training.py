@@ -8,7 +8,7 @@ decoupled         two optimisers, one after the other; for the second the featur
                   anew, since the first has changed the encoder that made them
 
 The encoder rests, in evaluation mode, for the first steps (warmup). At the very step that lets it
-go, its batch normalisation goes over to the batch's own statistics, unless told otherwise.
+go, its batch normalisation goes over to the batch's own statistics, unless set otherwise.
 """
 
 import math
@@ -34,7 +34,7 @@ GENERATE_FROM = 0.075  # share of the run before features are generated
 
 
 class Watch(Protocol):
-    """Whoever looks at the gradients and at the change of a step."""
+    """Observes the gradients and the change of each step."""
 
     def after_backward(self) -> None:
         """Look at gradients as backward left them."""

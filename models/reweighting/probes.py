@@ -242,7 +242,7 @@ def _box_features(net: QueryDetector, batch: Batch) -> tuple[Tensor, Tensor]:
         window(maps, pixel, AROUND).mean(dim=2)
         for maps, pixel in zip((features.bev, stacked), pixels, strict=True)
     ]
-    parts[1] = parts[1] * in_view.valid[..., None]  # nobody sees it: no colour
+    parts[1] = parts[1] * in_view.valid[..., None]  # in no camera's view: no colour
     real = classes_BM >= 0
     return torch.cat(parts, dim=-1)[real], classes_BM[real]
 

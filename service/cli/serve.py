@@ -108,7 +108,9 @@ def listing(store: StoreOption = None, as_json: JsonOption = False) -> None:
         days = (time.time() - token.created_at) / 86400
         print(f"{token.name:<24} {token.role:<8} made {days:.0f} days ago")
     if not found:
-        print("no token is set: the service answers on this machine alone, to anybody on it")
+        print(
+            "no token is set: the service is open to every user of this machine, and only to them"
+        )
 
 
 def revoke(

@@ -214,7 +214,7 @@ def _ask(sweep: str, store: str | None, what: str) -> None:
     address = chosen_address()
     if what == "cancel" and jobs_api(address):
         cancel_job(opened, record, str(address))
-        print(f"{record.sweep_id} is ended; go on with: sickbay resume {record.sweep_id}")
+        print(f"{record.sweep_id} is cancelled; continue with: sickbay resume {record.sweep_id}")
         return
     ask(opened, record.sweep_id, what)
     print(f"asked {record.sweep_id} to {what}; follow it with: sickbay status {record.sweep_id}")
@@ -284,7 +284,7 @@ def _on_interrupt(stopper: "Stopper", prepared: "Prepared") -> Any:
 
 def _say_how_to_resume(prepared: "Prepared") -> None:
     command = f"{_program()} resume {prepared.sweep_id}{_store_words(prepared.store)}"
-    typer.echo(f"ended before all trials were done; go on with: {command}", err=True)
+    typer.echo(f"stopped before all trials were done; continue with: {command}", err=True)
 
 
 def _tell(out: Any, prepared: "Prepared", result: "SweepResult") -> None:

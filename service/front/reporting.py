@@ -84,7 +84,7 @@ def start(
 
     `facts` says the same as a value, as `facts_of` makes it. `config` are the run's settings, which
     become columns; `epochs` is how many are planned; `name` and `store` count for a run alone.
-    Raises TypeError for a fact that is none.
+    Raises TypeError for an unknown fact.
     """
     wrong = sorted(set(known) - set(FACTS))
     if wrong:

@@ -76,7 +76,7 @@ def trials(
     QueryError for a wrong one of either.
     """
     if label is not None and label not in list(Health):
-        raise QueryError(f"label: {label!r} is none. Allowed are {', '.join(Health)}")
+        raise QueryError(f"label: {label!r} is not a label. Allowed are {', '.join(Health)}")
     sql, parameters = "SELECT * FROM outcomes WHERE true", []
     if label is not None:
         sql, parameters = f"{sql} AND label = ?", [label]

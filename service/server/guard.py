@@ -109,6 +109,6 @@ def check_binding(host: str, store: Store) -> None:
     """
     if not is_loopback(host) and not list_tokens(store):
         raise ValueError(
-            f"--host {host} would let anybody on the network in, and no token is set: make one "
+            f"--host {host} would open the service to the network, and no token is set: create one "
             "first with `sickbay token create NAME --role admin`, or stay on 127.0.0.1"
         )

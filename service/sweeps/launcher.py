@@ -133,7 +133,7 @@ class LocalLauncher:
         del store
         child = self._children.get(sweep_id)
         code = None if child is None else child.poll()
-        return None if code is None else f"its driver ended at once, with exit code {code}"
+        return None if code is None else f"its driver exited during startup, with exit code {code}"
 
 
 def launcher_at(

@@ -102,7 +102,7 @@ def _check_code(spec: SweepSpec, workload: Workload) -> None:
         raise SweepError(
             f"the training code of {spec.workload} was changed since this sweep began "
             f"({spec.code} then, {workload.code} now), and trials of both do not compare. "
-            "`sickbay run SPEC` begins another sweep; --trust-code goes on with this one"
+            "`sickbay run SPEC` begins another sweep; --trust-code continues this one"
         )
 
 

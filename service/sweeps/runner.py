@@ -168,7 +168,7 @@ def ask(store: Store, sweep_id: str, what: str) -> None:
 
 
 def chosen_webhook() -> Webhook | None:
-    """The webhook of the environment; SweepError for a format that is none."""
+    """The webhook of the environment; SweepError for an unknown format."""
     chosen = settings()
     if chosen.webhook is None:
         return None

@@ -1,4 +1,4 @@
-// The one place that talks to the service. Numbers that are none come as words; here they become numbers.
+// The one place that talks to the service. NaN and infinities come as strings; here they become numbers.
 
 const WORDS = { NaN: NaN, Infinity: Infinity, "-Infinity": -Infinity };
 const KEY = "sickbay-token";

@@ -168,9 +168,9 @@ def _check_restore(workload: Workload, config: Config, straight: Rehearsal) -> s
     rest = rehearse(workload, config, SEED, restored=kept[middle])
     if difference := difference_of(rows[middle:], rest.rows):
         raise ConformanceError(
-            f"{workload.name}: restored after epoch {epoch} it goes on otherwise: {difference}"
+            f"{workload.name}: restored after epoch {epoch} it continues differently: {difference}"
         )
-    return f"restored after epoch {epoch} it goes on bit-identically"
+    return f"restored after epoch {epoch} it continues bit-identically"
 
 
 def _check_close(workload: Workload, config: Config) -> str:
@@ -181,13 +181,13 @@ def _check_close(workload: Workload, config: Config) -> str:
         close = getattr(running, "close", None)
         if close is None:
             raise ConformanceError(
-                f"{workload.name}: train() is no generator: it cannot be stopped"
+                f"{workload.name}: train() is not a generator, so it cannot be stopped"
             )
         next(running, None)
         try:
             close()
         except RuntimeError as error:  # "generator ignored GeneratorExit"
-            raise ConformanceError(f"{workload.name} goes on when stopped: {error}") from error
+            raise ConformanceError(f"{workload.name} continues when stopped: {error}") from error
     return "it ends when it is stopped after a row"
 
 
@@ -205,7 +205,7 @@ def _check_factor(workload: Workload, config: Config, factor: Factor, rows: list
         for other, others in seen:
             if not difference_of(others, changed):
                 raise ConformanceError(
-                    f"{what} gives the very rows of {factor.name}={other!r}: is the setting read?"
+                    f"{what} gives the same rows as {factor.name}={other!r}: is the setting read?"
                 )
         seen.append((level, changed))
     return f"each of the {len(factor.levels)} levels of {factor.name} changes something"

@@ -35,7 +35,7 @@ from sickbay.trials.history import History
     margins=("component_distance", "component_cosine", "persistence", "hysteresis"),
 )
 def detect(history: History) -> RuleResult:
-    """Fire while components cannot be told apart, neither by place nor by gradient."""
+    """Fire while components are indistinguishable, by place and by gradient."""
     short = more_evaluations(history, whole("persistence"))
     if short is not None:
         return short

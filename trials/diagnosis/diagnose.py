@@ -272,7 +272,7 @@ def _skill(history: History) -> tuple[str, list[str]]:
             if required:
                 lacking.append(
                     "Skill is not proven: the loss of the best constant predictor "
-                    "(`floors['val_loss']`) is unknown."
+                    "(the floor of `val_loss`) is unknown."
                 )
             continue
         lower, value = lasting(found.lower), lasting(found.value)

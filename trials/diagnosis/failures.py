@@ -118,7 +118,7 @@ def classify(
 
 def _of_exception(error: BaseException) -> Failure:
     name, text = type(error).__name__, f"{type(error).__name__}: {error}"
-    # torch's own classes are known by their names, as this room knows no torch
+    # torch's own classes are recognised by name, as this package does not import torch
     if name == "OutOfMemoryError":
         host = "CUDA" not in text and "GPU" not in text and "HIP" not in text
         return Failure.HOST_OUT_OF_MEMORY if host else Failure.GPU_OUT_OF_MEMORY

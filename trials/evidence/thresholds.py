@@ -128,7 +128,7 @@ _TABLE = {
         1.2, "components", "perplexity of one component that has almost all the weight"
     ),
     "largest_weight": Margin(0.95, "weight", "the others are left with a twentieth"),
-    "harm_se": Margin(2.0, "standard errors", "not told apart from the best single component"),
+    "harm_se": Margin(2.0, "standard errors", "not distinguishable from the best single component"),
     "coverage_over_one": Margin(
         0.05, "share of peaks", "one component of K covers 1/K of the peaks"
     ),

@@ -35,7 +35,7 @@ def gpu_fraction(total: float, wanted: float) -> float:
     """
     if wanted > total:
         raise ResourceError(
-            f"resources.gpu_memory: a trial wants {wanted:g} GiB and the GPU has {total:.1f} GiB"
+            f"resources.gpu_memory: a trial needs {wanted:g} GiB and the GPU has {total:.1f} GiB"
         )
     # Ray counts resources in steps of 1e-4; rounding down keeps n shares within one GPU
     return int(1e4 / int(total / wanted)) / 1e4

@@ -168,7 +168,7 @@ def check_lease(store: Store, sweep_id: str, lease: str) -> None:
     if found is not None and found.lease and found.lease != lease:
         raise LeaseLostError(
             f"the sweep {sweep_id} was taken over by process {found.pid} on {found.host}, as this "
-            f"driver had not been heard of for {SILENCE_SECONDS:g} s: it goes on there"
+            f"driver's heartbeat was {SILENCE_SECONDS:g} s old: the sweep continues there"
         )
 
 
@@ -227,8 +227,8 @@ def _check_alone(store: Store, sweep_id: str) -> None:
     found = driver(store, sweep_id)
     if found is not None and (found.host, found.pid) != (socket.gethostname(), os.getpid()):
         raise AlreadyDrivenError(
-            f"the sweep {sweep_id} was begun at the same moment by process {found.pid} on "
-            f"{found.host}, which goes on with it"
+            f"the sweep {sweep_id} was started at the same moment by process {found.pid} on "
+            f"{found.host}, which continues it"
         )
 
 

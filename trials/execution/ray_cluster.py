@@ -157,7 +157,7 @@ def check_fits(share: TrialShare) -> None:
     for kind, wanted in (("CPU", share.cpu), ("GPU", share.gpu)):
         if wanted > total.get(kind, 0.0):
             raise ResourceError(
-                f"resources.{kind.lower()}: a trial wants {wanted:g} and the local Ray has "
+                f"resources.{kind.lower()}: a trial needs {wanted:g} and the local Ray has "
                 f"{total.get(kind, 0.0):g}; ask for less, or run on a cluster (--address)"
             )
 

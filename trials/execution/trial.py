@@ -198,13 +198,13 @@ def record_loss(job: TrialJob, attempts: int, why: str) -> TrialRecord:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory, of the host or of a GPU, ran out."""
-    # torch's own class is known by its name, as this room knows no torch
+    # torch's own class is recognised by name, as this package does not import torch
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _told_to_go(error: BaseException) -> bool:
     """Whether a SystemExit is a worker's on SIGTERM: its node or its driver goes, not the trial."""
-    # so Ray marks its own; this room knows no Ray
+    # so Ray marks its own; this module does not import Ray
     return isinstance(error, SystemExit) and hasattr(error, "ray_terminate_msg")
 
 

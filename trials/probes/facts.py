@@ -37,7 +37,7 @@ def facts_of(
     focal loss on logits: then the best constant is searched for, over `classes` outputs if the
     targets are classes. `train_targets` are counted instead of the targets where given.
 
-    Raises ValueError for a name that is none, and for empty targets.
+    Raises ValueError for an unknown name, and for empty targets.
     """
     made = _named(loss, weights) if isinstance(loss, str) else loss
     values = torch.as_tensor(targets)

@@ -264,7 +264,9 @@ def _boundary_problems(spec: SweepSpec) -> Problems:
         message = f"boundary takes 1 to {MOST_RANGES} ranges, and these are {len(spec.factors)}"
         yield SpecProblem("factors", message, shown(list(spec.factors)))
     if spec.early_stop.scheduler != "none":
-        message = "boundary wants every trial's health, and a scheduler ends trials before it shows"
+        message = (
+            "boundary needs a label for every trial; a scheduler stops some before they have one"
+        )
         yield SpecProblem("early_stop.scheduler", message, shown(spec.early_stop.scheduler))
 
 

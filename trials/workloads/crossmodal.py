@@ -84,28 +84,28 @@ def train(config: Config, context: Context) -> Iterator[Row]:
 
 
 def facts(config: Config, context: Context) -> TaskFacts:
-    """Return the floors, measured through the trained loss on the labels that it is told."""
+    """Return the floors, measured through the trained loss on its training labels."""
     scenes, val = crossmodal_data(_spec(config, context))
-    told = _labels(scenes, config, context, 1, TRAIN)
-    val_told = _labels(val, config, context, 1, VAL)
+    train_labels = _labels(scenes, config, context, 1, TRAIN)
+    val_labels = _labels(val, config, context, 1, VAL)
     loss, pos_weight = str(config["loss"]), float(config["pos_weight"])
-    positives = int(told.sum())
+    positives = int(train_labels.sum())
     return TaskFacts(
         kind=TaskKind.BINARY,
         floors={
-            "val_loss": float(constant_losses(loss, val_told, pos_weight).mean()),
-            "train_loss": float(constant_losses(loss, told, pos_weight).mean()),
+            "val_loss": float(constant_losses(loss, val_labels, pos_weight).mean()),
+            "train_loss": float(constant_losses(loss, train_labels, pos_weight).mean()),
         },
-        class_counts=(len(told) - positives, positives),
+        class_counts=(len(train_labels) - positives, positives),
         n={"train": len(scenes), "val": len(val)},
         groups=group_names(str(config["fusion"])),
         loss_minimum=0.0,
-        reference_lines=_reference_lines(config, float(val_told.mean())),
+        reference_lines=_reference_lines(config, float(val_labels.mean())),
     )
 
 
 def _labels(scenes: SceneSet, config: Config, context: Context, epoch: int, offset: int) -> Tensor:
-    """Return the labels told in an epoch; of the made-up ones only `random10` change with it."""
+    """Return the labels of an epoch; of the made-up ones only `random10` change with it."""
     source = str(config["label_source"])
     drawn_at = epoch if source == "random10" else 0
     return scene_labels(scenes, source, epoch_stream(context.seed, drawn_at) + offset)
@@ -148,7 +148,7 @@ def _train_epoch(
 def _label_signals(
     scenes: SceneSet, labels: Tensor, config: Config, context: Context, epoch: int
 ) -> Metrics:
-    """Compare the labels told with the truth, and with those told an epoch before."""
+    """Compare the labels with the ground truth, and with those of the epoch before."""
     signals = truth_signals(labels, scenes.truth)
     if epoch > 1:
         before = _labels(scenes, config, context, epoch - 1, TRAIN)

@@ -333,7 +333,7 @@ WORKLOAD = Workload(
         Factor(
             "invalid_query",
             ("pile_to_origin", "drop"),
-            "what becomes of queries that nobody sees, and of padding",
+            "what becomes of queries in no camera's view, and of padding",
         ),
         Factor("dn_pad", (60, 0), "padding that stands at the origin", 0, 10_000),
         Factor(

@@ -37,7 +37,7 @@ def test_the_toy_keeps_its_contract():
     report = check_workload(WORKLOAD, SMALL, levels=LEVELS)
     assert report.name == "toy_quadratic"
     assert len(report.checked) == 6 + len(LEVELS)
-    assert "restored after epoch 2 it goes on bit-identically" in report.checked
+    assert "restored after epoch 2 it continues bit-identically" in report.checked
     assert "each of the 4 levels of lr changes something" in str(report)
 
 
@@ -110,7 +110,7 @@ def test_a_restore_that_goes_on_otherwise_is_caught():
             return WORKLOAD.train(config, context)
         return WORKLOAD.train(config, forgets)
 
-    broken("restored after epoch 2 it goes on otherwise", train=train)
+    broken("restored after epoch 2 it continues differently", train=train)
 
 
 def test_a_restore_that_loses_a_part_of_the_state_is_caught():
@@ -119,7 +119,7 @@ def test_a_restore_that_loses_a_part_of_the_state_is_caught():
             total = getattr(context, "restore")() is None  # noqa: B009 - a state that no one saved
             yield with_signals(row, fresh=float(total))
 
-    broken("goes on otherwise: fresh in epoch 3: 1.0 against 0.0", train=train)
+    broken("continues differently: fresh in epoch 3: 1.0 against 0.0", train=train)
 
 
 def test_a_generator_that_will_not_stop_is_caught():

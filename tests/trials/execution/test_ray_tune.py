@@ -217,15 +217,15 @@ def test_as_many_trials_share_a_gpu_as_fit_into_its_memory(total, wanted, share)
 def test_shares_never_add_up_to_more_than_one_gpu():
     for n in range(1, 40):
         assert n * gpu_fraction(float(n), 1.0) <= 1.0
-    with pytest.raises(ValueError, match=r"a trial wants 90 GiB and the GPU has 80\.0 GiB"):
+    with pytest.raises(ValueError, match=r"a trial needs 90 GiB and the GPU has 80\.0 GiB"):
         gpu_fraction(80.0, 90.0)
 
 
 def test_a_trial_that_can_never_run_is_refused():
     ray_cluster.check_fits(TrialShare(2.0, 0.0))
-    with pytest.raises(ResourceError, match=r"resources\.cpu: a trial wants 64 and .* has 2"):
+    with pytest.raises(ResourceError, match=r"resources\.cpu: a trial needs 64 and .* has 2"):
         ray_cluster.check_fits(TrialShare(64.0, 0.0))
-    with pytest.raises(ResourceError, match=r"resources\.gpu: a trial wants 1"):
+    with pytest.raises(ResourceError, match=r"resources\.gpu: a trial needs 1"):
         ray_cluster.check_fits(TrialShare(1.0, 1.0))
 
 
