@@ -47,7 +47,7 @@ def test_levels_may_be_left_out():
 
 def test_a_factor_that_does_nothing_is_caught():
     broken(
-        "lr=0.05 gives the very rows of lr=0.1: is the setting read",
+        "lr=0.05 gives the same rows as lr=0.1: is the setting read",
         train=lambda config, context: WORKLOAD.train({**config, "lr": 0.1}, context),
     )
 
@@ -56,7 +56,7 @@ def test_two_levels_that_do_the_same_are_caught():
     def train(config, context):
         return WORKLOAD.train({**config, "lr": max(float(config["lr"]), 0.1)}, context)
 
-    broken(r"lr=0.05 gives the very rows of lr=0.1", train=train)
+    broken(r"lr=0.05 gives the same rows as lr=0.1", train=train)
 
 
 def test_a_level_that_raises_is_caught():
