@@ -130,7 +130,7 @@ def test_a_generator_that_will_not_stop_is_caught():
             except GeneratorExit:
                 yield row
 
-    broken("goes on when stopped", train=train)
+    broken("continues when stopped", train=train)
 
 
 def test_a_list_of_rows_is_no_generator():
