@@ -134,7 +134,7 @@ def test_a_generator_that_will_not_stop_is_caught():
 
 
 def test_a_list_of_rows_is_no_generator():
-    broken("no generator", train=lambda config, context: list(WORKLOAD.train(config, context)))
+    broken("not a generator", train=lambda config, context: list(WORKLOAD.train(config, context)))
 
 
 @pytest.mark.parametrize(
