@@ -133,7 +133,7 @@ def test_a_generator_that_will_not_stop_is_caught():
     broken("continues when stopped", train=train)
 
 
-def test_a_list_of_rows_is_no_generator():
+def test_a_list_of_rows_is_not_a_generator():
     broken("not a generator", train=lambda config, context: list(WORKLOAD.train(config, context)))
 
 
@@ -217,4 +217,5 @@ def test_difference_names_the_first_signal_that_differs():
 
 
 def test_the_toy_is_found_by_its_module_too():
-    assert registry.workload("sickbay_demo.task:WORKLOAD") is WORKLOAD
+    found = registry.workload("sickbay_demo.task:WORKLOAD")
+    assert found == replace(WORKLOAD, code=found.code)
