@@ -149,4 +149,4 @@ def fix(
         print(line)
     print(f"wrote {path}: {made.trials} trials. Run it with: sickbay run {path}")
     if not made.has_trial:
-        print("its baseline is no stored trial: the installed workload has another version")
+        print("its baseline is not a stored trial: the installed workload has another version")

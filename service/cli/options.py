@@ -21,7 +21,7 @@ StoreOption = Annotated[
     str | None,
     typer.Option(
         "--store",
-        help="Where results lie: a path, or a URI that pyarrow opens (s3://, gs://). "
+        help="Where results are stored: a path, or a URI that pyarrow opens (s3://, gs://). "
         "Default: SICKBAY_STORE, else ./sickbay-results.",
         show_default=False,
     ),

@@ -83,7 +83,7 @@ def serve(
 
 
 def create(
-    name: Annotated[str, typer.Argument(help="Whose it is: a-z, 0-9, '.', '_', '-'.")],
+    name: Annotated[str, typer.Argument(help="The name of its holder: a-z, 0-9, '.', '_', '-'.")],
     role: RoleOption = "read",
     store: StoreOption = None,
 ) -> None:

@@ -73,7 +73,9 @@ def submit(
 
 def logs(
     sweep: SweepArgument,
-    trial: Annotated[str | None, typer.Argument(help="A trial's id: its own story.")] = None,
+    trial: Annotated[
+        str | None, typer.Argument(help="A trial's id, to follow this trial alone.")
+    ] = None,
     store: StoreOption = None,
     address: AddressOption = None,
     follow: FollowOption = False,
@@ -172,7 +174,7 @@ def _follow(
             return _ending(found)
         if not over and gone is not None and describe(store, sweep_id)["state"] == "queued":
             _interrupt(store, sweep_id)
-            typer.echo(f"sickbay: {sweep_id} never began: {gone}", err=True)
+            typer.echo(f"sickbay: {sweep_id} never started: {gone}", err=True)
             return 1
         time.sleep(POLL_SECONDS)
 
@@ -251,7 +253,9 @@ def _print_trial(store: "Store", sweep: str, trial: str) -> None:
         ]
         print(f"epoch {line['epoch']} step {line['step']}: {', '.join(numbers)}")
     if not rows and not lines:
-        raise typer.BadParameter(f"no trial {trial!r} has begun in {sweep_id}", param_hint="TRIAL")
+        raise typer.BadParameter(
+            f"no trial {trial!r} has started in {sweep_id}", param_hint="TRIAL"
+        )
     for row in rows[:1]:
         verdict = row["label"] or "no label"
         print(f"{row['state']}, {verdict}: {row['reason'] or ''}".rstrip(": "))

@@ -270,7 +270,8 @@ def _on_interrupt(stopper: "Stopper", prepared: "Prepared") -> Any:
             os._exit(130)  # nothing is waited for: what was written is safe, Ray ends by itself
         stopper.cancel()
         typer.echo(
-            "ending: running trials stop after their present evaluation (again: at once)", err=True
+            "stopping after the current evaluations (press Ctrl-C again to stop immediately)",
+            err=True,
         )
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -59,7 +59,7 @@ export async function submitView(view) {
 
   const known = el("div");
   const select = el("select", { onchange: (event) => event.target.value && begin(event.target.value) }, el("option", { value: "" }, "begin with a workload …"), workloads.map((one) => el("option", { value: one.name, disabled: Boolean(one.error) }, one.name)));
-  show(view, el("h1", {}, "Submit a sweep"), el("div.row", {}, el("label", {}, "workload", select)), el("div.grid", {}, el("div", {}, box, el("div.row", {}, button, el("span.note", {}, "YAML or JSON; checked while you type"))), preview), known);
+  show(view, el("h1", {}, "Submit a sweep"), el("div.row", {}, el("label", {}, "workload", select)), el("div.grid", {}, el("div", {}, box, el("div.row", {}, button, el("span.note", {}, "YAML or JSON; checked as you type"))), preview), known);
 }
 
 const plain = (value) => (typeof value === "string" ? (/^[a-z][a-z0-9_.-]*$/i.test(value) && !/^(true|false|null|yes|no|on|off)$/i.test(value) ? value : JSON.stringify(value)) : String(value));

@@ -42,7 +42,7 @@ export async function sweepView(view, id, query) {
         ...Object.entries(sweep.pathologies).map(([name, n]) => el("span.pathological", {}, `${name} ${n}`))),
       bar(counts, sweep.planned),
       el("div.row", {},
-        live ? [button("stop", "running trials come to their end"), button("cancel", "end now")] : missing > 0 ? button("resume", "run what is missing") : null,
+        live ? [button("stop", "running trials finish, no new ones start"), button("cancel", "end now")] : missing > 0 ? button("resume", "run what is missing") : null,
         el("a", { href: sweepPath(id, "/report"), target: "_blank", rel: "noopener" }, "report"),
         el("a", { href: `#/sql?sql=${encodeURIComponent(sql(id))}` }, "SQL"),
         el("details", {}, el("summary", {}, "spec"), el("pre", {}, JSON.stringify(sweep.spec, null, 1)))));
@@ -166,7 +166,7 @@ async function effects(body, id) {
   const interval = (one) => (known(one.mean) ? `${number(one.mean)} [${number(one.low)}, ${number(one.high)}]` : "UNKNOWN");
   show(body,
     el("p.note", {}, `${data.goal} ${data.signal}; differences within pairs that share the seed and everything else, among pairs in which both trials are healthy. "Better" is over all pairs, with pathological trials placed last.`),
-    rows.some((one) => one.mean !== null) ? target : el("p", {}, "No level has a pair in which both trials are healthy, so no difference is known. How often each level is healthy, and which is better, stands below."),
+    rows.some((one) => one.mean !== null) ? target : el("p", {}, "No level has a pair in which both trials are healthy, so no difference is known. How often each level is healthy, and which is better, is shown below."),
     table([
       { name: "level", value: (one) => `${one.factor} ${cell(one.level)}` },
       { name: "baseline", value: (one) => cell(one.baseline) },
@@ -211,7 +211,7 @@ async function parallel(body, id) {
 
 async function causes(body, id) {
   const data = await get(sweepPath(id, "/causes"));
-  if (!data.levels.length) return show(body, el("p", {}, "Nothing to tell apart: no factor has more than one level."));
+  if (!data.levels.length) return show(body, el("p", {}, "Nothing to compare: no factor has more than one level."));
   const target = el("div.chart");
   target.style.height = `${Math.max(220, 110 + 30 * data.levels.length)}px`;
   show(body, el("p.note", {}, "How the trials of every level ended, over all other factors and seeds."), target);

@@ -154,7 +154,7 @@ def test_a_job_that_never_begins_is_told(cluster, tmp_path):
     at = ("--store", store, "--address", cluster.at, "--runtime-env", environment)
     failed = cluster.sickbay("submit", spec, *at, "--wait")
     assert failed.returncode == 1
-    assert "never began: its job" in failed.stderr
+    assert "never started: its job" in failed.stderr
     assert status(cluster, store)["state"] == "interrupted"
 
 

@@ -59,7 +59,7 @@ def _check_declaration(workload: Workload) -> str:
     for setting in workload.defaults:
         if setting.casefold() in RESERVED or not setting.isidentifier():
             raise ConformanceError(
-                f"{name}: the setting {setting!r} is no plain word or the name of a result column"
+                f"{name}: the setting {setting!r} is not an identifier, or names a result column"
             )
     for size, overlay in workload.sizes.items():
         if unknown := sorted(overlay.keys() - workload.defaults.keys()):

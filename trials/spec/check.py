@@ -100,7 +100,7 @@ def _fitted_levels(
     for index, level in enumerate(fitted):
         first = places.setdefault(level, index)
         if first != index and levels[first] != levels[index]:  # equal only once both are numbers
-            twice = f"stands twice: it is {key}[{first}] already"
+            twice = f"is listed twice, first as {key}[{first}]"
             problems.append(SpecProblem(f"{key}[{index}]", twice, shown(levels[index])))
     return tuple(fitted)
 

@@ -131,7 +131,9 @@ def _place_problems(spec: SweepSpec) -> Iterator[SpecProblem]:
     for key, text in texts.items():
         for name in _PLACE.findall(text):
             if name not in known:
-                message = f"{{{name}}} is no factor or fixed setting. There are: {listed(known)}."
+                message = (
+                    f"{{{name}}} is not a factor or fixed setting. Known are: {listed(known)}."
+                )
                 yield SpecProblem(key, message, shown(text), nearest(name, known))
     for name in spec.factors:
         if name not in used:

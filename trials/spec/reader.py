@@ -90,7 +90,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     count = Counter(key for key, _ in pairs)
     if len(count) < len(pairs):
         twice = [key for key, times in count.items() if times > 1]
-        raise SpecError(SpecProblem(key, "this key stands twice: keep one") for key in twice)
+        raise SpecError(SpecProblem(key, "this key is given twice: keep one") for key in twice)
     return dict(pairs)
 
 
@@ -126,7 +126,7 @@ class _Loader(yaml.SafeLoader):
             if key.value == "<<" or not isinstance(key, yaml.ScalarNode):
                 raise _refusal("a key must be a plain word", key)
             if key.value in seen:
-                raise _refusal(f"the key {key.value!r} stands twice: keep one", key)
+                raise _refusal(f"the key {key.value!r} is given twice: keep one", key)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 

@@ -54,7 +54,7 @@ def unknown_names(spec: SweepSpec, settings: Iterable[str]) -> Problems:
                     if quoted
                     else f"There are: {listed(known)}."
                 )
-                message = f"{name!r} is no setting of this workload. {hint}"
+                message = f"{name!r} is not a setting of this workload. {hint}"
                 meant = None if quoted else nearest(name, known)
                 yield SpecProblem(f"constraints[{index}]", message, shown(text), meant)
                 break
@@ -116,20 +116,20 @@ def _zip_problems(spec: SweepSpec) -> Problems:
             yield SpecProblem(key, message, value)
         elif unknown:
             message = (
-                f"{unknown[0]!r} is no factor of this sweep. There are: {listed(spec.factors)}"
+                f"{unknown[0]!r} is not a factor of this sweep. Its factors: {listed(spec.factors)}"
             )
             yield SpecProblem(key, message, value, nearest(unknown[0], spec.factors))
         elif len(group) < 2:
             yield SpecProblem(key, "a group needs at least two factors", value)
         elif twice := [name for name in group if used[name] > 1]:
-            yield SpecProblem(key, f"{twice[0]!r} stands in `zip` twice: once is allowed", value)
+            yield SpecProblem(key, f"{twice[0]!r} is in `zip` twice: once is allowed", value)
         elif any(isinstance(levels, RangeSpec) or not levels for levels in listing):
             continue  # has been reported of the factor itself
         elif len(set(sizes.values())) > 1:
             message = f"its factors must have equally many levels, and have {listed_sizes(sizes)}"
             yield SpecProblem(key, message, value)
         elif not _baseline_row(spec, group):
-            message = "the levels in `baseline` stand in no one row of the group"
+            message = "no row of the group has the levels in `baseline`"
             yield SpecProblem(key, message, value)
         elif inner := [name for name in group if name in spec.conditions]:
             message = f"{inner[0]!r} has a condition, and so cannot change together with others"
@@ -152,7 +152,7 @@ def _condition_problems(spec: SweepSpec) -> Problems:
     for name, needs in spec.conditions.items():
         key = f"conditions.{name}"
         if name not in spec.factors:
-            message = f"no factor of this sweep. There are: {listed(spec.factors)}"
+            message = f"not a factor of this sweep. Its factors: {listed(spec.factors)}"
             yield SpecProblem(key, message, meant=nearest(name, spec.factors))
             continue
         if not needs:
@@ -160,12 +160,12 @@ def _condition_problems(spec: SweepSpec) -> Problems:
         for parent, wanted in needs.items():
             yield from _need_problems(spec, f"{key}.{parent}", parent, wanted)
         if _hangs_on_itself(spec, name):
-            yield SpecProblem(key, "hangs on itself, by way of what it needs: break the circle")
+            yield SpecProblem(key, "depends on itself through its conditions: break the cycle")
 
 
 def _need_problems(spec: SweepSpec, key: str, parent: str, wanted: tuple[Scalar, ...]) -> Problems:
     if parent not in spec.factors:
-        message = f"no factor of this sweep. There are: {listed(spec.factors)}"
+        message = f"not a factor of this sweep. Its factors: {listed(spec.factors)}"
         yield SpecProblem(key, message, meant=nearest(parent, spec.factors))
         return
     levels = spec.factors[parent]
@@ -261,7 +261,7 @@ def _boundary_problems(spec: SweepSpec) -> Problems:
         message = "boundary searches over ranges {low, high, log} only: put one level into `fixed`"
         yield SpecProblem(f"factors.{name}", message)
     if not lists and len(spec.factors) > MOST_RANGES:
-        message = f"boundary takes 1 to {MOST_RANGES} ranges, and these are {len(spec.factors)}"
+        message = f"boundary takes 1 to {MOST_RANGES} ranges, not {len(spec.factors)}"
         yield SpecProblem("factors", message, shown(list(spec.factors)))
     if spec.early_stop.scheduler != "none":
         message = (

@@ -131,7 +131,7 @@ def _problem(detail: ErrorDetails, path: Path_) -> SpecProblem:
     if path == ("objective",) and value == []:
         hint = " (no objective: leave the key out for the workload's own)"
     if path[0] == "seeds" and value in (0, (), []):
-        hint = " (zero seeds are no trials)"
+        hint = " (at least one seed is needed)"
     meant = nearest(value, ("minimize", "maximize")) if word == "goal" else None
     return SpecProblem(key, f"allowed is {allowed}{hint}.", shown(value), meant)
 
@@ -145,7 +145,7 @@ def _beyond_types(spec: SweepSpec, raw: Mapping[str, Any]) -> list[SpecProblem]:
         *_duplicates("seeds", spec.seeds),
         *design_problems(spec),
         *command_problems(spec),
-        *([] if spec.seeds else [SpecProblem("seeds", "zero seeds are no trials: give one", "[]")]),
+        *([] if spec.seeds else [SpecProblem("seeds", "at least one seed is needed", "[]")]),
     ]
 
 
@@ -159,11 +159,9 @@ def _factor_problems(spec: SweepSpec, raw: Mapping[str, Any]) -> Iterator[SpecPr
     for name, levels in spec.factors.items():
         key = f"factors.{name}"
         if name.casefold() in RESERVED:
-            yield SpecProblem(
-                key, "a column of the result tables bears this name: a factor may not"
-            )
+            yield SpecProblem(key, "this is a column of the result tables: rename the factor")
         if name in spec.fixed:
-            yield SpecProblem(key, "stands in `fixed` too: a setting is swept or fixed, not both")
+            yield SpecProblem(key, "is in `fixed` too: a setting is either swept or fixed")
         if isinstance(levels, RangeSpec):
             yield from _range_problems(key, levels, spec.design)
         elif not raw[name]:
@@ -171,7 +169,9 @@ def _factor_problems(spec: SweepSpec, raw: Mapping[str, Any]) -> Iterator[SpecPr
         elif isinstance(raw[name], list | tuple):
             yield from _duplicates(key, raw[name])  # the text's own list: its positions are right
     for name in sorted(spec.baseline.keys() - spec.factors.keys()):
-        message = f"no factor of this sweep (these are: {listed(spec.factors)}). Or use `fixed`?"
+        message = (
+            f"not a factor of this sweep (its factors: {listed(spec.factors)}). Or use `fixed`?"
+        )
         yield SpecProblem(f"baseline.{name}", message, meant=nearest(name, spec.factors))
 
 
@@ -192,7 +192,7 @@ def _duplicates(key: str, values: Sequence[Any]) -> Iterator[SpecProblem]:
         first = seen.setdefault((isinstance(value, bool), value), index)
         if first != index:
             yield SpecProblem(
-                f"{key}[{index}]", f"stands twice: it is {key}[{first}] already", shown(value)
+                f"{key}[{index}]", f"is listed twice, first as {key}[{first}]", shown(value)
             )
 
 

@@ -139,8 +139,8 @@ def checked(name: str, what: str) -> str:
     """Pass a name that is safe as a folder. Raises ValueError for any other."""
     if not is_id(name):
         raise ValueError(
-            f"{name!r} is no {what} id: allowed are letters, digits, '.', '_' and '-', starting"
-            " with a letter or digit, at most 128"
+            f"{name!r} is not a valid {what} id: allowed are letters, digits, '.', '_' and '-',"
+            " starting with a letter or digit, at most 128"
         )
     return name
 

@@ -174,7 +174,7 @@ def changed_defaults(**settings):
     [
         ({"version": ""}, "version and doc must not be empty"),
         (changed_defaults(epochs=0), "`epochs` must be at least 1, not 0"),
-        (changed_defaults(seed=1), "'seed' is no plain word or the name of a result column"),
+        (changed_defaults(seed=1), "'seed' is not an identifier, or names a result column"),
         (changed_defaults(lr=0.2), "the baseline 0.1, but the default is 0.2"),
         ({"factors": (Factor("depth", (1, 2), ""),)}, "'depth' is missing in the defaults"),
         ({"factors": (Factor("lr", (), ""),)}, "'lr' has no levels"),

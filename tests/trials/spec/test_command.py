@@ -40,7 +40,7 @@ def test_a_stored_spec_is_read_back_as_it_was(raw):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"command": "python train.py {lrr} {amp}"}, ["{lrr} is no factor", "mean 'lr'"]),
+        ({"command": "python train.py {lrr} {amp}"}, ["{lrr} is not a factor", "mean 'lr'"]),
         ({"command": "python train.py {amp}"}, ["factors.lr", "the command never uses it"]),
         ({"command": "python 'train.py"}, ["command", "as one line or as a list of words"]),
         ({"command": "python trian.py {lr} {amp}"}, ["there is no file trian.py in"]),
@@ -49,7 +49,7 @@ def test_a_stored_spec_is_read_back_as_it_was(raw):
         ({"fixed": {}}, ["the command has {epochs}", "fixed: {epochs: 20}"]),
         ({"facts": {"task": "binry"}}, ["facts.task", "binary, multiclass"]),
         ({"facts": {"flor": 1.0}}, ["facts.flor", "mean 'floor'"]),
-        ({"env": {"A": "{b}"}}, ["env.A", "{b} is no factor"]),
+        ({"env": {"A": "{b}"}}, ["env.A", "{b} is not a factor"]),
         ({"command": None, "workload": "mvm_orientation"}, ["working_dir: belongs to a `command`"]),
     ],
 )

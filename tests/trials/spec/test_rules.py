@@ -24,19 +24,19 @@ def problems_of(**changes):
     [
         ({"zip": [["lr"]]}, ["zip[0] = ['lr']", "at least two"]),
         ({"zip": ["lr"]}, ["zip[0] = 'lr'", "a list of groups"]),
-        ({"zip": [["lr", "momntum"]]}, ["'momntum' is no factor", "Did you mean 'momentum'?"]),
-        ({"zip": [["lr", "init"], ["momentum", "lr"]]}, ["'lr' stands in `zip` twice"] * 1),
+        ({"zip": [["lr", "momntum"]]}, ["'momntum' is not a factor", "Did you mean 'momentum'?"]),
+        ({"zip": [["lr", "init"], ["momentum", "lr"]]}, ["'lr' is in `zip` twice"] * 1),
         (
             {"zip": [["lr", "init"]], "factors": {**GRID, "lr": [0.1]}},
             ["equally many levels, and have lr 1, init 2"],
         ),
         (
             {"zip": [["lr", "init"]], "baseline": {"lr": 0.05, "init": "random"}},
-            ["stand in no one row"],
+            ["no row of the group has"],
         ),
         ({"constraints": ["lr <"]}, ["constraints[0] = 'lr <'", "at column 5"]),
         ({"constraints": ["lr < 1", "1 < 2"]}, ["constraints[1] = '1 < 2'", "names no setting"]),
-        ({"constraints": ["learn < 1"]}, ["'learn' is no setting", "There are: lr"]),
+        ({"constraints": ["learn < 1"]}, ["'learn' is not a setting", "There are: lr"]),
         ({"constraints": ["init == zeros"]}, ['Write words in quotes: "zeros"']),
         ({"constraints": ["lr < 0.1"]}, ["the baseline breaks it (lr=0.1)", "name another in"]),
         ({"constraints": ["init < 3"]}, ["'random' and 3 have no order"]),
@@ -111,7 +111,7 @@ def test_one_mistake_gives_one_problem(changes, says):
 
 def test_a_circle_of_conditions_is_refused():
     found = problems_of(conditions={"lr": {"init": ["zeros"]}, "init": {"lr": [0.05]}})
-    assert all("hangs on itself" in one for one in found)
+    assert all("depends on itself" in one for one in found)
     assert len(found) == 2
 
 

@@ -216,11 +216,11 @@ def test_an_empty_store_has_the_fixed_columns(store):
     "bad", ["", "..", ".hidden", "_parts", "a/b", "a\0b", "x" * 129, "+schema"]
 )
 def test_an_id_cannot_leave_the_store(store, bad, tmp_path):
-    with pytest.raises(ValueError, match="is no trial id"):
+    with pytest.raises(ValueError, match="is not a valid trial id"):
         start_attempt(store, "s1", bad, device="cpu", started_at=START)
-    with pytest.raises(ValueError, match="is no sweep id"):
+    with pytest.raises(ValueError, match="is not a valid sweep id"):
         trial_states(store, bad)
-    with pytest.raises(ValueError, match="is no sweep id"):
+    with pytest.raises(ValueError, match="is not a valid sweep id"):
         load_tables(store, ("sweeps",), [bad])
     assert files_below(tmp_path / "store") == []
 
