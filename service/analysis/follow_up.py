@@ -125,7 +125,7 @@ def _shape(
         for one in changes:
             if one.before is None or one.after is None:
                 raise SweepError(
-                    f"{one.setting} is no setting of both trials: a spec cannot take it away"
+                    f"{one.setting} is a setting of only one of the trials: a spec cannot remove it"
                 )
             factors.setdefault(one.setting, [one.before]).append(one.after)
     return shape, factors, used

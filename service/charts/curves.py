@@ -15,7 +15,7 @@ from sickbay.service.query.outcomes import HEALTHY
 from sickbay.service.summary import questions as ask
 from sickbay.service.summary.formatting import SIGNS, level
 from sickbay.service.summary.signals import Shown, label_of, reference_lines_of, shown_signals
-from sickbay.service.summary.values import SICK, TRAP, TrialLine, Values
+from sickbay.service.summary.values import DISBELIEVE, TRAP, TrialLine, Values
 from sickbay.trials.contract import Goal
 from sickbay.trials.store import Store
 
@@ -262,7 +262,7 @@ def _panel(
     return Panel(
         title=title,
         note=_note(trials, len(drawn)),
-        group=next((one for one in (TRAP, SICK) if group == {one}), ""),
+        group=next((one for one in (TRAP, DISBELIEVE) if group == {one}), ""),
         lines=()
         if as_bands
         else tuple(CurveLine(trial.verdict, _onset(trial), *curve) for trial, curve in drawn),

@@ -33,10 +33,10 @@ from sickbay.service.summary.formatting import (
 from sickbay.service.summary.table import Table
 from sickbay.service.summary.values import (
     BELIEVE,
+    DISBELIEVE,
     GROUPS,
     MIXED,
     NONE,
-    SICK,
     TRAP,
     ArmLine,
     Values,
@@ -286,7 +286,7 @@ def arms_table(values: Values, sql: str = "") -> Table:
 _BELIEVE = {
     BELIEVE: "yes",
     TRAP: "no, good objective",
-    SICK: "no",
+    DISBELIEVE: "no",
     MIXED: "depends on the seed",
     NONE: "no verdict",
 }

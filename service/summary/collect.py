@@ -15,10 +15,10 @@ from sickbay.service.summary.formatting import most_common
 from sickbay.service.summary.sweep_findings import sweep_advice
 from sickbay.service.summary.values import (
     BELIEVE,
+    DISBELIEVE,
     GROUPS,
     MIXED,
     NONE,
-    SICK,
     TRAP,
     ArmKey,
     ArmLine,
@@ -159,10 +159,12 @@ def _arms(
 def _causes(store: Store, sweep: str, trials: Sequence[TrialLine]) -> tuple[CauseLine, ...]:
     lines = []
     for row in query(store, ask.causes(sweep), sweep_ids=[sweep]).rows:
-        ill = [one for one in trials if one.label == "pathological" and one.pathology == row[0]]
-        remedies = most_common([one.remedy for one in ill])
+        affected = [
+            one for one in trials if one.label == "pathological" and one.pathology == row[0]
+        ]
+        remedies = most_common([one.remedy for one in affected])
         name = row[0] or "unnamed"
-        lines.append(CauseLine(name, ill[0], remedies, *row[1:]))
+        lines.append(CauseLine(name, affected[0], remedies, *row[1:]))
     return tuple(lines)
 
 
@@ -211,7 +213,7 @@ def _group(line: ArmLine, worse: float, sound: Sequence[float], floor: float | N
     if line.trials and line.healthy == line.trials:
         return BELIEVE
     if 2 * line.pathological > line.trials:
-        return TRAP if _looks_good(line, worse, sound, floor) else SICK
+        return TRAP if _looks_good(line, worse, sound, floor) else DISBELIEVE
     return MIXED if line.healthy or line.pathological else NONE
 
 

@@ -8,11 +8,11 @@ from sickbay.trials.contract import Objective, TaskFacts
 from sickbay.trials.diagnosis.sweep_findings import SweepFinding
 from sickbay.trials.store import SweepRecord
 
-BELIEVE, TRAP, SICK, MIXED, NONE = "believe", "trap", "sick", "mixed", "none"
+BELIEVE, TRAP, DISBELIEVE, MIXED, NONE = "believe", "trap", "sick", "mixed", "none"
 GROUPS = {  # in the order of the summary
     BELIEVE: "Believe: healthy in every seed",
     TRAP: "Do not believe, although the objective looks good",
-    SICK: "Do not believe: pathological",
+    DISBELIEVE: "Do not believe: pathological",
     MIXED: "Depends on the seed",
     NONE: "No verdict: inconclusive, failed or cancelled",
 }

@@ -97,11 +97,11 @@ def prepare(
 
 
 def _check_code(spec: SweepSpec, workload: Workload) -> None:
-    """Refuse to go on with a sweep whose training code was changed since."""
+    """Refuse to continue a sweep whose training code was changed since."""
     if spec.code is not None and spec.code != workload.code:
         raise SweepError(
             f"the training code of {spec.workload} was changed since this sweep began "
-            f"({spec.code} then, {workload.code} now), and trials of both do not compare. "
+            f"({spec.code} then, {workload.code} now), so their trials are not comparable. "
             "`sickbay run SPEC` begins another sweep; --trust-code continues this one"
         )
 

@@ -132,7 +132,7 @@ def run_prepared(
         request(store, prepared.sweep_id, None)
         record = enlist(prepared, "running" if prepared.left else "finished")
         notifier = Notifier(chosen_webhook(), prepared.sweep_id)
-        ender = RunMonitor(prepared, stopper or Stopper(), both(watch or _nobody, notifier.see))
+        ender = RunMonitor(prepared, stopper or Stopper(), both(watch or _ignore, notifier.see))
         ender.lost = lambda: heart.lost
         ender.stopper.on_cancel = lambda: request(store, prepared.sweep_id, "cancel")
         error = ""
@@ -180,8 +180,8 @@ def chosen_webhook() -> Webhook | None:
     return Webhook(chosen.webhook, WebhookFormat(chosen.webhook_format), chosen.webhook_secret)
 
 
-def _nobody(event: Event) -> None:
-    """Watch nothing."""
+def _ignore(event: Event) -> None:
+    """Observe nothing."""
 
 
 class RunMonitor:
