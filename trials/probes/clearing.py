@@ -27,13 +27,13 @@ class ClearingProbe:
         self._parameter = None if shared else min(trained, key=Tensor.numel, default=None)
         self._handles: list[RemovableHandle] = []
         self._added: Tensor | None = None
-        self._version = -1  # of the parameter at the backward pass before
+        self._before: Tensor | None = None  # the parameter at the backward pass before
         self._left: list[Tensor] = []
 
     def begin(self) -> None:
         """Start to watch an epoch."""
         self.end()
-        self._version = -1
+        self._before = None
         if self._parameter is not None:
             self._handles = [
                 self._parameter.register_hook(self._on_gradient),  # type: ignore[no-untyped-call]
@@ -51,17 +51,19 @@ class ClearingProbe:
     def finish(self) -> float:
         """Share of the steps taken that found the gradient before still there; NaN if none was."""
         left, self._left = self._left, []
-        return float(torch.stack(left).double().mean()) if left else math.nan
+        steps = [stale for moved, stale in torch.stack(left).tolist() if moved] if left else []
+        return sum(steps) / len(steps) if steps else math.nan
 
     def _on_gradient(self, gradient: Tensor) -> None:
         self._added = gradient.detach().clone()
 
     def _on_accumulated(self, parameter: Tensor) -> None:
-        version, moved = parameter._version, parameter._version != self._version  # noqa: SLF001
-        if self._version >= 0 and moved and parameter.grad is not None and self._added is not None:
+        value = parameter.detach().clone()  # fused optimisers do not count versions
+        if self._before is not None and parameter.grad is not None and self._added is not None:
             # NaN equals nothing, not even itself: it shows no gradient from before
             differs = (parameter.grad != self._added) & ~torch.isnan(self._added)
-            self._left.append(differs.any())
-        self._version, self._added = version, None
+            moved = (value != self._before).any()
+            self._left.append(torch.stack([moved, differs.any()]))
+        self._before, self._added = value, None
         if len(self._left) >= WATCHED_STEPS:
             self.end()

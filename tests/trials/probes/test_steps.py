@@ -191,11 +191,11 @@ def test_watching_costs_little():
     assert clock(watching.after_backward) < 0.05 * base
 
 
-def uncleared(*, clear=True, micro=1, steps=6, scale=1.0):
+def uncleared(*, clear=True, micro=1, steps=6, scale=1.0, fused=False):
     """The share that the probe sees in a loop that may forget to clear, or add micro-batches up."""
     torch.manual_seed(0)
     model = Two()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, fused=fused)
     probe = StepProbe(model.groups())
     for step in range(steps):
         if clear:
@@ -213,6 +213,7 @@ def test_gradients_that_are_not_cleared_between_steps_are_seen():
     assert uncleared() == 0.0
     assert uncleared(clear=False) == 1.0
     assert uncleared(clear=False, steps=20) == 1.0
+    assert (uncleared(fused=True), uncleared(clear=False, fused=True)) == (0.0, 1.0)
 
 
 def test_accumulation_on_purpose_is_no_fault():
