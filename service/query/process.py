@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 
 from sickbay.service.query.frames import HEAD, MAIN, Kind, frame
 
@@ -24,6 +25,7 @@ class Process:
             stdout=subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C is the service's alone
         )
+        self._release = weakref.finalize(self, _end, self._child)
 
     def fit(self) -> bool:
         """Whether it may answer another query."""
@@ -72,14 +74,19 @@ class Process:
         self._child.kill()
 
     def end(self) -> None:
-        """End it and let go of all that it had."""
-        self._child.kill()
-        self._child.wait()
-        for stream in (self._child.stdin, self._child.stdout):
-            with contextlib.suppress(OSError):  # what was never read stays unread
-                stream and stream.close()
+        """End it and let go of all that it had; also done when it is forgotten."""
+        self._release()
 
     def why(self) -> str:
         """How it ended, once it has."""
         code = self._child.wait()
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    child.kill()
+    child.wait()
+    for stream in (child.stdin, child.stdout):
+        with contextlib.suppress(OSError):  # what was never read stays unread
+            if stream is not None:
+                stream.close()

@@ -1,7 +1,7 @@
 """The tables of effects, arms and trials, each built once for every format."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sickbay.service.analysis.comparison import ArmPair, ArmSide, Comparison
@@ -292,15 +292,6 @@ _BELIEVE = {
 }
 
 
-_BELIEVE = {
-    BELIEVE: "yes",
-    TRAP: "no, good objective",
-    SICK: "no",
-    MIXED: "depends on the seed",
-    NONE: "no verdict",
-}
-
-
 def _arm_row(arm: ArmLine) -> tuple[str, ...]:
     causes = (
         f"{one.name or 'unnamed'} {one.trials} of {arm.trials}"
@@ -309,7 +300,6 @@ def _arm_row(arm: ArmLine) -> tuple[str, ...]:
     )
     return (
         arm.arm,
-        _BELIEVE[arm.group],
         _BELIEVE[arm.group],
         ("⚠ " if arm.group == TRAP else "") + GROUPS[arm.group],
         f"{arm.healthy} of {arm.trials}",
@@ -408,28 +398,6 @@ _LEFT_OUT = {
     "both": "both in",
     "overflow": "the difference is not finite in",
 }
-
-
-@dataclass(frozen=True)
-class EffectSection:
-    """The table of effects of a document, or why there is none in `missing`."""
-
-    table: Table | None = None
-    signal: str = ""
-    goal: str = ""
-    missing: str = ""
-
-
-def effect_section(
-    sweep_id: str, found: SweepEffects | None, factors: Sequence[str], missing: str = ""
-) -> EffectSection:
-    """Lay out a sweep's effects; `factors` are the columns that make a context."""
-    if found is None:
-        return EffectSection(missing=missing)
-    sql = {"effects": effects_sql(sweep_id, found.table, factors)}
-    table = effects_table(found.table, sql)
-    none = "" if table.rows else "No factor has two levels, so there is nothing to compare."
-    return EffectSection(table, found.signal, found.table.goal.value, none)
 
 
 @dataclass(frozen=True)

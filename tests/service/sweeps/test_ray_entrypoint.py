@@ -22,11 +22,14 @@ def program(path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("python", "said"),
     [
-        (None, "sickbay: resume toy-1 --store {store} --address auto"),
-        ("exit 1", "sickbay: resume toy-1 --store {store} --address auto"),  # it lacks Sickbay
+        (None, "sickbay: resume toy-1 --trust-code --store {store} --address auto"),
+        (
+            "exit 1",
+            "sickbay: resume toy-1 --trust-code --store {store} --address auto",
+        ),  # it lacks Sickbay
         (
             'test "$2" = "import sickbay.service" || echo "own: $*"',
-            f"own: -c {MAIN} resume toy-1 --store {{store}} --address auto",
+            f"own: -c {MAIN} resume toy-1 --trust-code --store {{store}} --address auto",
         ),
     ],
 )

@@ -263,8 +263,8 @@ def test_a_script_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
 def test_a_script_dies_with_a_worker_that_is_killed(tmp_path):
     made = job(tmp_path, NEVER_ENDS.replace("{value}", "1.0"), epochs=10_000)
     code = (
-        "import sys; from sickbay.trials.execution import inline, job;"
-        "inline.run_to_end(job.job_from_text(sys.argv[1]))"
+        "import sys; from sickbay.trials.execution import inline, trial;"
+        "inline.run_to_end(trial.job_from_text(sys.argv[1]))"
     )
     worker = subprocess.Popen([sys.executable, "-c", code, job_text(made)])
     deadline = time.monotonic() + 60
