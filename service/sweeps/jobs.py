@@ -80,7 +80,7 @@ def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
     )
     try:
         if not prepared.searches:
-            tune.run_all([make_job(trial) for trial in prepared.missing], manner)
+            tune.run_jobs([make_job(trial) for trial in prepared.missing], manner)
             return False
         search = tune.run_search(search_task(prepared), make_job, _done(prepared), manner)
         return bool(search.complete)

@@ -24,8 +24,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(PATHS)  # for the workers
 from ray import tune as ray_tune  # noqa: E402 - after the switches that Ray reads when imported
 
 from sickbay.trials import registry  # noqa: E402
+from sickbay.trials.events import TrialEnded  # noqa: E402
 from sickbay.trials.execution import ray_cluster  # noqa: E402
 from sickbay.trials.execution import ray_tune as tune  # noqa: E402
+from sickbay.trials.execution.fair_share import TrialShare  # noqa: E402
 from sickbay.trials.execution.trial import TrialJob  # noqa: E402
 from sickbay.trials.spec import check_spec, parse_spec, plan  # noqa: E402
 
@@ -67,12 +69,12 @@ def ours(folder: str) -> float:
     ended: list[str] = []
 
     def count(event: object) -> None:
-        if isinstance(event, tune.Ended):
+        if isinstance(event, TrialEnded):
             assert event.state == "completed", event
             ended.append(event.trial_id)
 
     start = time.perf_counter()
-    tune.run_jobs(jobs, tune.Share(), count, retries=2, stopping=lambda: False)
+    tune.run_jobs(jobs, tune.RunOptions(TrialShare(), count, 2, lambda: False))
     seconds = time.perf_counter() - start
     assert len(ended) == TRIALS
     return seconds

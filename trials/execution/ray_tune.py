@@ -67,7 +67,7 @@ RAYS_REASONS = (  # how the lines of Ray's messages begin that say why
     "Owner's",
 )
 LOOK_SECONDS = 1.0
-NO_LIMIT = 10_000  # the manner's `may` is one
+NO_LIMIT = 10_000  # where `RunOptions.may` is the limit
 
 
 @dataclass(frozen=True)
@@ -140,35 +140,23 @@ class TrialActor(Trainable):  # type: ignore[misc]
         self._run.close()
 
 
-def run_jobs(
-    jobs: Sequence[TrialJob],
-    share: TrialShare,
-    watch: Watch,
-    *,
-    retries: int,
-    stopping: Callable[[], bool],
-) -> None:
-    """Run jobs on the connected Ray until all have ended or `stopping` answers true.
+def run_jobs(jobs: Sequence[TrialJob], options: RunOptions) -> None:
+    """Run jobs on the connected Ray until all have ended or `options.stopping` answers true.
 
     After `stopping` no further trial begins; those that run come to their end. A trial whose worker
     dies, whose node is lost or that runs out of memory begins again, at most `retries` times; an
     exception of the user's code and a pathology never. Raises ErrorStorm when the same exception
     ended three trials in a row, StoreError when not even a lost trial could be written down.
     """
-    run_all(jobs, RunOptions(share, watch, retries, stopping))
-
-
-def run_all(jobs: Sequence[TrialJob], manner: RunOptions) -> None:
-    """Run jobs as `run_jobs` does, with a scheduler if the manner names one."""
     if jobs:
-        _fit(_Feed(jobs, manner), manner)
+        _fit(_Feed(jobs, options), options)
 
 
 def run_search(
     task: SearchTask,
     make_job: Callable[[TrialConfig], TrialJob],
     done: Callable[[str], bool],
-    manner: RunOptions,
+    options: RunOptions,
 ) -> Search:
     """Run a search as `run_jobs` runs jobs, through Ray Tune's OptunaSearch; gives it back ended.
 
@@ -176,20 +164,20 @@ def run_search(
     study can lie beside.
     """
     search = Search(task, OptunaPort(task), done)
-    _fit(_SearchFeed(search, make_job, manner), manner)
+    _fit(_SearchFeed(search, make_job, options), options)
     return search
 
 
-def _fit(feed: "_Feed | _SearchFeed", manner: RunOptions) -> None:
-    share = manner.share
+def _fit(feed: "_Feed | _SearchFeed", options: RunOptions) -> None:
+    share = options.share
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is an event of ours
-    follower = _Follower(feed, manner)
-    with tempfile.TemporaryDirectory(prefix="sickbay-ray-") as folder, _tune_settings(manner):
+    follower = _Follower(feed, options)
+    with tempfile.TemporaryDirectory(prefix="sickbay-ray-") as folder, _tune_settings(options):
         tuner = Tuner(
             with_resources(TrialActor, {"cpu": share.cpu, "gpu": share.gpu}),
             tune_config=TuneConfig(
                 search_alg=feed,
-                scheduler=scheduler_of(manner.scheduler, manner.goal, manner.epochs),
+                scheduler=scheduler_of(options.scheduler, options.goal, options.epochs),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -199,7 +187,7 @@ def _fit(feed: "_Feed | _SearchFeed", manner: RunOptions) -> None:
                 storage_path=folder,
                 verbose=0,
                 callbacks=[follower],
-                failure_config=FailureConfig(max_failures=manner.retries),
+                failure_config=FailureConfig(max_failures=options.retries),
                 checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
@@ -217,17 +205,17 @@ def _fit(feed: "_Feed | _SearchFeed", manner: RunOptions) -> None:
 class _Feed(NotPickled, Searcher):  # type: ignore[misc]
     """Hands Tune the planned jobs in their order."""
 
-    def __init__(self, jobs: Sequence[TrialJob], manner: RunOptions) -> None:
+    def __init__(self, jobs: Sequence[TrialJob], options: RunOptions) -> None:
         super().__init__()
         self.jobs = {job.trial.trial_id: job for job in jobs}
         self._left = iter(jobs)
-        self._manner = manner
+        self._options = options
         self.closed = False
         self._running: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         del trial_id  # ours are in the job
-        if self.closed or self._manner.stopping():
+        if self.closed or self._options.stopping():
             return FINISHED
         if self._waits():
             return None  # later
@@ -235,12 +223,12 @@ class _Feed(NotPickled, Searcher):  # type: ignore[misc]
         return FINISHED if job is None else self._hand_out(job)
 
     def _waits(self) -> bool:
-        may = self._manner.may
+        may = self._options.may
         return may is not None and not may(len(self._running))
 
     def _hand_out(self, job: TrialJob) -> dict[str, Any]:
         self._running.add(job.trial.trial_id)
-        return {"job": job_text(job), "scheduled": self._manner.scheduler != "none"}
+        return {"job": job_text(job), "scheduled": self._options.scheduler != "none"}
 
     def ended(self, event: TrialEnded) -> None:
         """Take in that a trial has ended."""
@@ -265,19 +253,19 @@ class _SearchFeed(_Feed):
     """Hands Tune what a search suggests; a further suggestion waits until a slot is free."""
 
     def __init__(
-        self, search: Search, make_job: Callable[[TrialConfig], TrialJob], manner: RunOptions
+        self, search: Search, make_job: Callable[[TrialConfig], TrialJob], options: RunOptions
     ) -> None:
-        super().__init__([], manner)
+        super().__init__([], options)
         self._search = search
         self._make_job = make_job
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         del trial_id
-        if self.closed or self._manner.stopping():
+        if self.closed or self._options.stopping():
             return FINISHED
         if self._waits():
             return None
-        trial = self._search.next(may_ask=len(self._running) < _slots(self._manner.share))
+        trial = self._search.next(may_ask=len(self._running) < _slots(self._options.share))
         if trial is None:
             return FINISHED if self._search.finished else None
         self.jobs[trial.trial_id] = self._make_job(trial)
@@ -291,13 +279,13 @@ class _SearchFeed(_Feed):
 class _Follower(NotPickled, Callback):  # type: ignore[misc]
     """Turns callbacks into events, records trials whose worker is gone, sees error storms."""
 
-    def __init__(self, feed: _Feed, manner: RunOptions) -> None:
-        self._watch = manner.watch
-        self._retries = manner.retries
+    def __init__(self, feed: _Feed, options: RunOptions) -> None:
+        self._watch = options.watch
+        self._retries = options.retries
         self._feed = feed
         self._storms = StormWatch()
         self._deaths: Counter[str] = Counter()
-        self._stopping, self._overdue = manner.stopping, manner.overdue
+        self._stopping, self._overdue = options.stopping, options.overdue
         self._looked = 0.0
         self._killed: set[str] = set()
         self.storm: ErrorStorm | None = None
@@ -368,10 +356,10 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _tune_settings(manner: RunOptions) -> Iterator[None]:
+def _tune_settings(options: RunOptions) -> Iterator[None]:
     """Tune's switches that are environment variables only; set back afterwards."""
-    slots = PENDING_PER_CORE * _slots(manner.share)  # of now: a shared cluster may grow
-    pending = max(LEAST_PENDING, slots) if manner.may is None else NO_LIMIT
+    slots = PENDING_PER_CORE * _slots(options.share)  # of now: a shared cluster may grow
+    pending = max(LEAST_PENDING, slots) if options.may is None else NO_LIMIT
     settings = {
         "RAY_AIR_NEW_OUTPUT": "0",  # the progress display is ours
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our store replaces Ray's files per trial

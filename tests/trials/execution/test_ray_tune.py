@@ -41,7 +41,7 @@ def jobs(tmp_path, n=1, first_seed=0, **settings):
     return [toy_sweeps.job(tmp_path / "store", seed=seed, **settings) for seed in seeds]
 
 
-def run_all(planned, retries=2, stopping=lambda events: False, watch=None, cpu=1.0):
+def run_jobs(planned, retries=2, stopping=lambda events: False, watch=None, cpu=1.0):
     """Run trials; gives the events, which `stopping` and `watch` see as they come."""
     events = []
 
@@ -51,7 +51,7 @@ def run_all(planned, retries=2, stopping=lambda events: False, watch=None, cpu=1
             watch(event)
 
     options = RunOptions(TrialShare(cpu), record, retries, lambda: stopping(events))
-    ray_tune.run_all(planned, options)
+    ray_tune.run_jobs(planned, options)
     return events
 
 
@@ -67,7 +67,7 @@ def test_a_job_survives_the_way_to_a_worker(tmp_path):
 
 def test_trials_run_end_and_are_told_of(tmp_path):
     planned = jobs(tmp_path, 6)
-    events = run_all(planned)
+    events = run_jobs(planned)
     ids = {job.trial.trial_id for job in planned}
     assert {e.trial_id for e in events if isinstance(e, Started)} == ids
     ended = [e for e in events if isinstance(e, TrialEnded)]
@@ -79,7 +79,7 @@ def test_trials_run_end_and_are_told_of(tmp_path):
 def test_a_reused_worker_gives_the_bits_of_a_process_of_one_s_own(tmp_path):
     """Six trials share two workers; each equals the same trial run here."""
     planned = jobs(tmp_path, 6)
-    run_all(planned)
+    run_jobs(planned)
     for job in planned:
         run_to_end(replace(job, store=str(tmp_path / "here")))
         here, there = (
@@ -91,7 +91,7 @@ def test_a_reused_worker_gives_the_bits_of_a_process_of_one_s_own(tmp_path):
 
 def test_a_killed_worker_s_trial_runs_again_and_no_row_is_doubled(tmp_path):
     planned = jobs(tmp_path, 1, fault="die")
-    events = run_all(planned)
+    events = run_jobs(planned)
     assert [type(e) for e in events if not isinstance(e, Started)] == [Retried, TrialEnded]
     rows = toy_sweeps.stored_rows(tmp_path / "store", planned[0].trial.trial_id)
     assert [(attempt, row.epoch) for attempt, row in rows] == [(2, e) for e in range(1, 17)]
@@ -99,7 +99,7 @@ def test_a_killed_worker_s_trial_runs_again_and_no_row_is_doubled(tmp_path):
 
 def test_a_worker_that_dies_every_time_is_a_failed_trial_without_a_label(tmp_path):
     [job] = jobs(tmp_path, 1, fault="die", fault_times=99)
-    events = run_all([job], retries=1)
+    events = run_jobs([job], retries=1)
     ended = events[-1]
     assert (ended.state, ended.health) == ("failed", None)
     assert "lost its worker, node or memory in each of 2 attempts" in ended.error
@@ -121,7 +121,7 @@ def test_a_worker_that_is_told_to_go_fails_no_trial(tmp_path):
     with ThreadPoolExecutor(1) as pool:
         terminated = pool.submit(terminate_its_worker)
         try:
-            events = run_all([job])
+            events = run_jobs([job])
         finally:
             over.set()
         terminated.result()
@@ -133,20 +133,20 @@ def test_a_worker_that_is_told_to_go_fails_no_trial(tmp_path):
 
 def test_out_of_memory_is_retried(tmp_path):
     [job] = jobs(tmp_path, 1, fault="oom")
-    events = run_all([job])
+    events = run_jobs([job])
     assert [type(e) for e in events if not isinstance(e, Started)] == [Retried, TrialEnded]
     assert events[-1].state == "completed"
 
 
 def test_a_pathology_is_never_retried(tmp_path):
-    events = run_all(jobs(tmp_path, 1, fault="nan"))
+    events = run_jobs(jobs(tmp_path, 1, fault="nan"))
     assert [type(e) for e in events] == [Started, TrialEnded]
     assert (events[-1].state, events[-1].pathology) == ("stopped", "non_finite")
 
 
 def test_an_exception_is_recorded_not_retried_and_three_in_a_row_end_the_sweep(tmp_path):
     with pytest.raises(ErrorStorm, match="planted: the toy raises in epoch 3"):
-        run_all(jobs(tmp_path, 12, fault="raise"))
+        run_jobs(jobs(tmp_path, 12, fault="raise"))
     found = load_tables(open_store(str(tmp_path / "store")), ["trials"]).tables["trials"]
     assert set(found["state"].to_pylist()) == {"failed"}
     assert set(found["attempt"].to_pylist()) == {1}
@@ -160,7 +160,7 @@ def test_a_workload_that_is_not_on_the_worker_is_an_error_of_the_user(tmp_path):
         for job in jobs(tmp_path, 3)
     ]
     with pytest.raises(ErrorStorm, match="there is no module"):
-        run_all(planned)
+        run_jobs(planned)
 
 
 def test_what_waits_on_the_cluster_when_a_sweep_is_stopped_leaves_no_trace(tmp_path):
@@ -170,7 +170,7 @@ def test_what_waits_on_the_cluster_when_a_sweep_is_stopped_leaves_no_trace(tmp_p
         if isinstance(event, TrialEnded):
             request(store, "s", "stop")
 
-    events = run_all(
+    events = run_jobs(
         jobs(tmp_path, 30, sleep_ms=50.0),
         retries=0,
         stopping=lambda events: requested(store, "s") is not None,
@@ -183,7 +183,7 @@ def test_what_waits_on_the_cluster_when_a_sweep_is_stopped_leaves_no_trace(tmp_p
 
 
 def test_nothing_begins_after_a_request_to_stop_and_what_runs_comes_to_its_end(tmp_path):
-    events = run_all(
+    events = run_jobs(
         jobs(tmp_path, 30, sleep_ms=20.0),
         retries=0,
         stopping=lambda events: any(isinstance(e, TrialEnded) for e in events),
@@ -197,7 +197,7 @@ def test_nothing_begins_after_a_request_to_stop_and_what_runs_comes_to_its_end(t
 def test_trials_begin_in_the_planned_order(tmp_path):
     planned = jobs(tmp_path, 8)
     # each takes the whole cluster: of two that run at once, the busier worker is heard of later
-    started = [e.trial_id for e in run_all(planned, cpu=2.0) if isinstance(e, Started)]
+    started = [e.trial_id for e in run_jobs(planned, cpu=2.0) if isinstance(e, Started)]
     assert started == [job.trial.trial_id for job in planned]
 
 
@@ -231,5 +231,5 @@ def test_a_trial_that_can_never_run_is_refused():
 
 def test_tune_s_switches_are_set_back(tmp_path):
     before = dict(os.environ)
-    run_all(jobs(tmp_path, 1))
+    run_jobs(jobs(tmp_path, 1))
     assert dict(os.environ) == before
