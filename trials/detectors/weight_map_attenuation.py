@@ -30,7 +30,7 @@ NARROW_REMEDY = "Widen the weighted regions (a larger sigma), or add a base weig
 
 @detector(
     name="weight_map_attenuation",
-    version="2.0",
+    version="3.0",
     title="Weight map attenuated",
     severity=Severity.FATAL,
     online=True,
@@ -50,11 +50,14 @@ NARROW_REMEDY = "Widen the weighted regions (a larger sigma), or add a base weig
         "val_loss_unmodulated_se",
         "val_modulation_gap_se",
         "map_max",
+        "val_map",
+        "val_map_pretrained",
     ),
     rule="The mean of a weight map after an operation is under a fifth of what it was before, or "
     "its effective support is under 1 % of the pixels, twice in a row. A warning, because the "
     "ratio alone may be a matter of scale; fatal if the features' energy is lost too, or the "
-    "model has no skill, unless the model is measured to be no worse without the map.",
+    "model has no skill, unless the model is measured to be no worse without the map; fatal, too, "
+    "if the model ranks worse than the pretrained one did before the map.",
     formula="mean_after / mean_before < 0.2 or (sum w)^2 / sum w^2 < 0.01 pixels, k = 2; fatal "
     "with |F W|^2 / |F|^2 < 0.5 or G <= 0.02",
     source="Dividing by the largest of all values M multiplies the mean by 1 / M: 94 to 98 % lost "
@@ -66,6 +69,7 @@ NARROW_REMEDY = "Widen the weighted regions (a larger sigma), or add a base weig
         "map_support",
         "map_evaluations",
         "map_top",
+        "forgotten_points",
         "harm_se",
         "hysteresis",
     ),
@@ -124,7 +128,16 @@ def _words(kept: float, seen: float) -> str:
 
 
 def _harm(history: History) -> str | None:
-    """What the loss of weight costs, for good; None if nothing shows a cost."""
+    """What the loss of weight costs, for good; None if nothing shows a cost.
+
+    A model that was tuned under the map has learned to live with it, so that it is no worse with
+    the map than without. What it lost shows against the model before the map, where that is known.
+    """
+    lost = lasting(history.column("val_map_pretrained") - history.column("val_map"))
+    if lost > margin("forgotten_points"):
+        if may_recover(history, history.column("val_map"), recovery_rises=True):
+            return None
+        return f"the average precision is {lost:.3f} under the pretrained model's"
     energy, _ = energy_kept(history)
     gap, error = modulation_gap(history)
     harmless = gap <= margin("harm_se") * error  # measured: no worse than without the map
