@@ -31,7 +31,7 @@ from sickbay.trials.evidence.statistics import holm
 from sickbay.trials.evidence.thresholds import MARGINS_VERSION, margin
 from sickbay.trials.history import History
 
-DIAGNOSE_VERSION = "4.1"
+DIAGNOSE_VERSION = "5"
 UNNAMED_SHARE = 0.5  # of the plan, before the judge alone stops a trial without a cause
 JUDGED = (FindingState.FIRED, FindingState.SUSPECT, FindingState.CLEAR)
 SKILL_SIGNALS = {"val_loss": "validation loss", "val_density_kl": "divergence of the density"}
