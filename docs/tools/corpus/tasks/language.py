@@ -1,4 +1,4 @@
-"""Sequences of tokens: a small transformer language model, and tagging with ignored padding.
+"""Sequences of tokens: a small transformer that predicts the next one, and tagging.
 
 N sequences · T steps · V words · C tags
 """
