@@ -81,3 +81,12 @@ def parse_python(source: str | bytes, mode: str = "exec") -> Any:
     """
     with _parsing:
         return ast.parse(source, mode=mode)
+
+
+def ends_worker(error: BaseException) -> bool:
+    """Whether a SystemExit is a worker's on SIGTERM: its node or its driver goes, not the trial.
+
+    It may come anywhere, also while a plugin is imported, and is no fault of what it interrupts.
+    """
+    # so Ray marks its own; this module does not import Ray
+    return isinstance(error, SystemExit) and hasattr(error, "ray_terminate_msg")

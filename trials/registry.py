@@ -16,7 +16,7 @@ from typing import cast
 
 from sickbay.trials.contract import Workload
 from sickbay.trials.detector import Detector, as_detector
-from sickbay.trials.errors import listed, nearest, parse_python
+from sickbay.trials.errors import ends_worker, listed, nearest, parse_python
 from sickbay.trials.source import function_code, locate, module_code
 
 WORKLOADS = "sickbay.workloads"
@@ -179,6 +179,8 @@ def _load(name: str, target: str) -> object:
             ) from error
         raise RegistryError(f"{name!r} cannot be loaded: {error}") from error
     except (Exception, SystemExit) as error:  # whatever a plugin's module does when it is imported
+        if ends_worker(error):
+            raise
         raise RegistryError(
             f"{name!r} cannot be loaded: {type(error).__name__}: {error}"
         ) from error

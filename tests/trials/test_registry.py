@@ -226,3 +226,12 @@ def test_the_signals_that_detectors_read(built_in):
     assert {"val_loss", "val_tp", "val_recall", "grad_norm_p90"} <= known
     assert "epoch" not in known
     assert not any("|" in name for name in known)
+
+
+def test_a_worker_that_must_end_during_an_import_is_no_broken_plugin(tmp_path, monkeypatch):
+    """Ray raises its SystemExit on SIGTERM wherever the worker is, also in an import."""
+    text = "error = SystemExit(); error.ray_terminate_msg = 'SIGTERM'; raise error"
+    (tmp_path / "interrupted_plugin.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit):
+        registry.workload("interrupted_plugin:WORKLOAD")

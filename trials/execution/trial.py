@@ -39,6 +39,7 @@ from sickbay.trials.contract import (
 from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import diagnose, look, online_stop
 from sickbay.trials.diagnosis.failures import Failure, classify
+from sickbay.trials.errors import ends_worker
 from sickbay.trials.execution.command import Restart, printed, script_workload
 from sickbay.trials.execution.lease import check_lease
 from sickbay.trials.execution.process_state import restored
@@ -143,7 +144,7 @@ def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
         log.flush()
         label, findings = _judge(job, log, progress)
     except (Exception, SystemExit) as error:  # sys.exit() in training code ends one trial, too
-        if isinstance(error, StoreError) or _told_to_go(error):
+        if isinstance(error, StoreError) or ends_worker(error):
             raise  # nothing could be recorded where nothing can be written, or by whom must go
         log.flush()
         if out_of_memory(error):
@@ -200,12 +201,6 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory, of the host or of a GPU, ran out."""
     # torch's own class is recognised by name, as this package does not import torch
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-
-
-def _told_to_go(error: BaseException) -> bool:
-    """Whether a SystemExit is a worker's on SIGTERM: its node or its driver goes, not the trial."""
-    # so Ray marks its own; this module does not import Ray
-    return isinstance(error, SystemExit) and hasattr(error, "ray_terminate_msg")
 
 
 def audited(trial_id: str, share: float) -> bool:
