@@ -33,7 +33,7 @@ def not_watched(history: History) -> str | None:
     formula="share of steps with grad after backward != gradient of this backward pass >= 0.5, "
     "k = 2",
     source="The definition of the gradient step. Hooks on one parameter see both sides exactly; "
-    "from the norms alone it cannot be told from a blow-up.",
+    "from the norms alone it cannot be distinguished from a blow-up.",
     remedy="Call `optimizer.zero_grad()` before each `loss.backward()`, on the optimizer that "
     "holds this model's parameters.",
     false_alarms="None by design: accumulation over micro-batches takes no step in between.",

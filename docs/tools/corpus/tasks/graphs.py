@@ -1,4 +1,4 @@
-"""Small graphs of three kinds, told by a message-passing net.
+"""Small graphs of three kinds, classified by a message-passing net.
 
 N graphs · M nodes · F numbers of a node
 """

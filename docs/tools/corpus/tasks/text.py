@@ -44,7 +44,7 @@ def documents(settings: Settings, seed: int) -> Data:
 
 
 def many_labels(settings: Settings, seed: int) -> Data:
-    """Six labels, each told by two columns and one product; of some, training may know nothing."""
+    """Six labels, each given by two columns and one product; of some, training may know nothing."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(total(settings), INPUTS, generator=generator)
     index = torch.arange(LABELS)
