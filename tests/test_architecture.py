@@ -41,6 +41,7 @@ ARROWS = {
     "trials/probes": "contract",
     "trials/detectors": "contract history detector evidence",
     "trials/workloads": "models/* datasets/* contract probes store seeding",
+    "trials/workloads/declarations": "datasets/formats contract workloads",
     "trials/diagnosis": "contract history detector evidence",
     "trials/search": "contract errors events spec store",
     "trials/execution": DOMAIN
@@ -67,7 +68,8 @@ ARROWS = {
     "service/api": "service/* trials/*",
     "service/cli": "service/* trials/*",
 }
-NOBODY_IMPORTS = ("trials/workloads", "trials/detectors", "service/cli")
+DECLARATIONS = "trials/workloads/declarations"
+NOBODY_IMPORTS = ("trials/workloads", DECLARATIONS, "trials/detectors", "service/cli")
 ONLY_THE_VERB_SERVE = "service/api"
 
 # Where a foreign package may be imported, and nowhere else.
@@ -205,7 +207,8 @@ def test_no_folder_imports_itself_through_others():
 
 def test_nobody_imports_what_is_found_by_name_or_the_command_line():
     for home, targets in arrows().items():
-        assert not set(NOBODY_IMPORTS) & targets, home
+        trains = "trials/workloads" if home == DECLARATIONS else ""  # inside a function, for torch
+        assert set(NOBODY_IMPORTS) & targets <= {trains}, home
         assert ONLY_THE_VERB_SERVE not in targets or home == "service/cli", home
 
 

@@ -55,6 +55,7 @@ def test_it_holds_one_top_level_package_and_all_that_is_needed(wheel):
         "sickbay/trials/contract.py",
         "sickbay/trials/detectors/no_skill.py",
         "sickbay/trials/workloads/orientation.py",
+        "sickbay/trials/workloads/declarations/orientation.py",
         "sickbay/models/orientation/network.py",
         "sickbay/datasets/orientation/synthetic.py",
         "sickbay/service/reports/report.html",
@@ -119,7 +120,8 @@ def test_detectors_and_files_agree():
         assert f'{path.stem} = "sickbay.trials.detectors.{path.stem}:detect"' in text
     assert sorted(SYSTEMS) == sorted(path.stem for path in WORKLOADS.glob("[a-z]*.py"))
     for word, name in SYSTEMS.items():
-        assert f'{name} = "sickbay.trials.workloads.{word}:WORKLOAD"' in text
+        assert f'{name} = "sickbay.trials.workloads.declarations.{word}:WORKLOAD"' in text
         for room in ("models", "datasets"):
-            assert (ROOT / room / word).is_dir(), "one system, one word in four places"
+            assert (ROOT / room / word).is_dir(), "one system, one word in every place"
+        assert (WORKLOADS / "declarations" / f"{word}.py").exists()
         assert (ROOT / "tests" / "trials" / "workloads" / f"test_{word}.py").exists()

@@ -18,7 +18,6 @@ from torch import Tensor
 from sickbay.datasets.crossmodal.scenes import P_CLUTTER, compose
 from sickbay.datasets.crossmodal.sensors import COLUMNS, RINGS, observe
 from sickbay.datasets.formats.anovox_scenes import Frame, read_frames
-from sickbay.datasets.formats.file_trees import tree_identity
 
 SYNTHETIC = "synthetic"
 LABEL_SOURCES = ("true", "random10", "random_fixed", "all_one", "voxel")
@@ -97,11 +96,6 @@ def crossmodal_data(spec: SceneSpec) -> tuple[SceneSet, SceneSet]:
         for split, count in enumerate(sizes)
     )
     return train, val
-
-
-def data_identity(dataset: str) -> str:
-    """Hash the names and sizes of the files below a real root; generated data need no identity."""
-    return tree_identity(dataset, SYNTHETIC)
 
 
 def scene_labels(scenes: SceneSet, source: str, stream: int) -> Tensor:

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sickbay.datasets.formats.file_trees import tree_identity
 from sickbay.datasets.formats.meshes import rotate_yaw, sample_surface, to_unit_sphere
 from sickbay.datasets.formats.pointclouds import Peak
 from sickbay.datasets.orientation.files import OrientedCloud, read_clouds
@@ -90,11 +89,6 @@ def orientation_data(spec: OrientationSpec) -> tuple[Clouds, Clouds]:
         classes = tuple(name.strip() for name in spec.classes.split(",") if name.strip())
         train, val = read_clouds(spec.dataset, classes, spec.kfold, spec.points, rng)
     return _stack(train, spec), _stack(val, spec)
-
-
-def data_identity(dataset: str) -> str:
-    """Hash the names and sizes of the files below a real root; generated data need no identity."""
-    return tree_identity(dataset, SYNTHETIC)
 
 
 def batches(

@@ -26,7 +26,6 @@ from sickbay.datasets.formats.anovox_voxels import (
     transform_named,
     voxel_grid,
 )
-from sickbay.datasets.formats.file_trees import tree_identity
 from sickbay.datasets.pointwise.street_boxes import (
     ROAD,
     Street,
@@ -122,11 +121,6 @@ def point_scenes(spec: SceneSpec) -> tuple[PointScenes, PointScenes]:
     train = _render(spec, spec.train_scenes, np.random.default_rng([spec.seed, 0]))
     val = _render(spec, spec.val_scenes, np.random.default_rng([spec.seed, 1]))
     return train, val
-
-
-def data_identity(dataset: str) -> str:
-    """Hash the names and sizes of the files below a real root; generated data need no identity."""
-    return tree_identity(dataset, SYNTHETIC)
 
 
 def targets(

@@ -5,7 +5,13 @@ from typing import Any
 
 from sickbay.trials.contract import Context, Workload
 from sickbay.trials.history import History
-from sickbay.trials.workloads import crossmodal, longtail, orientation, pointwise, reweighting
+from sickbay.trials.workloads.declarations import (
+    crossmodal,
+    longtail,
+    orientation,
+    pointwise,
+    reweighting,
+)
 
 
 @dataclass(frozen=True)

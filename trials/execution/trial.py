@@ -285,6 +285,8 @@ def _seeded_rows(
         seed_everything(job.trial.seed, job.threads)
         had_torch = "torch" in sys.modules
         progress.facts = workload.facts(job.trial.config, context)
+        if not had_torch and "torch" in sys.modules:
+            continue  # loaded by the facts, after the seeds were set: once more
         # Facts may have drawn random numbers; training must not depend on whether they did.
         seed_everything(job.trial.seed, job.threads)
         with _closed_after(workload.train(job.trial.config, context)) as rows:

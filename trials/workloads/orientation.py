@@ -13,12 +13,10 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from sickbay.datasets.orientation.synthetic import (
-    SYNTHETIC,
     Batch,
     Clouds,
     OrientationSpec,
     batches,
-    data_identity,
     orientation_data,
 )
 from sickbay.models.orientation.floor import density_floor, loss_floor
@@ -29,14 +27,10 @@ from sickbay.models.orientation.network import HeadOptions, OrientationNet, grou
 from sickbay.trials.contract import (
     Config,
     Context,
-    Factor,
-    Goal,
-    Objective,
     ReferenceLine,
     Row,
     TaskFacts,
     TaskKind,
-    Workload,
 )
 from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import epoch_stream, seed_everything
@@ -178,51 +172,3 @@ def _floors(spec: OrientationSpec, rotations: int, loss: str) -> tuple[float, fl
     _, val = orientation_data(spec)
     truth = Mixture.concatenate([_truth(batch) for batch in batches(val, rotations, len(val))])
     return loss_floor(loss, truth, spec.kappa), density_floor(truth, spec.kappa)
-
-
-WORKLOAD = Workload(
-    name="mvm_orientation",
-    version="1",
-    doc="PointNet++ with a von Mises mixture head: the ways in which an object may face.",
-    defaults={
-        "atan2_guard": "where",
-        "batch_size": 32,
-        "classes": "",
-        "dataset": SYNTHETIC,
-        "dropout": 0.4,
-        "epochs": 20,
-        "initialization": "zeros",
-        "kappa_gt": 8.0,
-        "kfold": 4,
-        "loss": "pred_w",
-        "lr": 1e-3,
-        "lr_schedule": "cosine",
-        "pi_temp": 0.7,
-        "points": 128,
-        "rotations": 12,
-        "size": "small",
-        "train_shapes": 64,
-        "val_rotations": 12,
-        "val_shapes": 16,
-    },
-    factors=(
-        Factor("initialization", ("zeros", "preset", "random", "tiny", "same"), "how μ starts"),
-        Factor("loss", ("pred_w", "uniform", "pred_w+wl", "dense"), "how peaks are weighted"),
-        Factor("atan2_guard", ("where", "none", "eps-shift"), "what guards atan2 at (0, 0)"),
-        Factor("pi_temp", (0.7, 2.0), "temperature of the mixture weights"),
-        Factor("rotations", (12, 1, 6), "turned copies of each training shape", 1, 360),
-        Factor("kappa_gt", (8.0,), "concentration of the true peaks", 0.5, 80.0, log=True),
-        Factor("lr", (1e-3, 2e-3, 5e-4), "Adam's learning rate", 1e-5, 1e-1, log=True),
-        Factor("dropout", (0.4, 0.0), "dropout of the trunk", 0.0, 0.9),
-        Factor("kfold", (4, 1, 2, 3, 6, 0), "peaks of the shapes, and components of the head"),
-        Factor("batch_size", (32, 8), "samples of a step", 1, 4096, log=True),
-    ),
-    objective=Objective("val_loss", Goal.MINIMIZE),
-    train=train,
-    facts=facts,
-    data_identity=lambda config: data_identity(str(config["dataset"])),
-    sizes={
-        "full": {"batch_size": 8, "epochs": 50, "lr": 5e-4, "points": 10_000}
-        | {"train_shapes": 217, "val_shapes": 54}
-    },
-)

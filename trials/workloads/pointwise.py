@@ -14,23 +14,17 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from sickbay.datasets.formats.anovox_voxels import TRANSFORMS
 from sickbay.datasets.pointwise.synthetic import (
-    LABEL_SOURCES,
     RANDOM_SHARE,
-    SYNTHETIC,
     Labelling,
     PointScenes,
     SceneSpec,
-    data_identity,
     point_scenes,
     targets,
     true_targets,
 )
 from sickbay.models.pointwise.lines import point_lines
 from sickbay.models.pointwise.losses import (
-    LOSSES,
-    PLANS,
     LossOptions,
     best_constant,
     scene_losses,
@@ -43,19 +37,15 @@ from sickbay.models.pointwise.metrics import (
     seen_signals,
     unit_of,
 )
-from sickbay.models.pointwise.network import FUSIONS, PointAnomalyNet, group_names
+from sickbay.models.pointwise.network import PointAnomalyNet, group_names
 from sickbay.models.shared.reference_lines import flip_line
 from sickbay.trials.contract import (
     Config,
     Context,
-    Factor,
-    Goal,
-    Objective,
     ReferenceLine,
     Row,
     TaskFacts,
     TaskKind,
-    Workload,
 )
 from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import epoch_stream, seed_everything
@@ -202,48 +192,3 @@ def _reference_lines(task: Task, share: float, points: int) -> tuple[ReferenceLi
     if source == "random15" and task.plan == "A":
         lines = (*lines, flip_line(RANDOM_SHARE))
     return tuple(ReferenceLine(*line) for line in lines)
-
-
-WORKLOAD = Workload(
-    name="pointwise_anomaly",
-    version="1",
-    doc="A detector that scores each lidar point, under labels that may be noise.",
-    defaults={
-        "batch_size": 8,
-        "dataset": SYNTHETIC,
-        "epochs": 14,
-        "focal_alpha": 0.1,
-        "focal_gamma": 3.0,
-        "fusion": "full",
-        "label_source": "random15",
-        "loss": "focal",
-        "lr": 3e-3,
-        "plan": "A",
-        "points": 256,
-        "pos_weight": 1.0,
-        "size": "small",
-        "train_scenes": 300,
-        "transform": "anovox",
-        "val_scenes": 160,
-    },
-    factors=(
-        Factor("label_source", LABEL_SOURCES, "where labels come from"),
-        Factor("transform", tuple(TRANSFORMS), "how a point finds its voxel (source: transform)"),
-        Factor("loss", LOSSES, "what is minimised"),
-        Factor("pos_weight", (1.0, 3.0, 10.0, 100.0, 1000.0), "of positives", 1e-3, 1e5, log=True),
-        Factor("plan", PLANS, "learn from points (A), or from whole scenes"),
-        Factor("fusion", FUSIONS, "attention without and with a residual; no image"),
-        Factor("focal_alpha", (0.1, 0.25, 0.9), "the focal loss's weight of positives", 0.0, 1.0),
-        Factor("focal_gamma", (3.0, 2.0), "the focal loss's exponent", 0.0, 10.0),
-        Factor("lr", (3e-3, 1e-3, 1e-2), "where the rate's cosine begins", 1e-5, 1e-1, log=True),
-        Factor("points", (256, 128), "points of a scene", 8, 65536, log=True),
-        Factor("batch_size", (8, 4), "scenes of a step", 2, 4096, log=True),
-    ),
-    objective=Objective("val_truth_auroc", Goal.MAXIMIZE),
-    train=train,
-    facts=facts,
-    data_identity=lambda config: data_identity(str(config["dataset"])),
-    sizes={
-        "full": {"batch_size": 4, "epochs": 30, "lr": 1e-3, "points": 2048, "train_scenes": 800}
-    },
-)

@@ -10,7 +10,6 @@ import torch
 from sickbay.datasets.orientation.synthetic import (
     OrientationSpec,
     batches,
-    data_identity,
     orientation_data,
     turned,
 )
@@ -138,13 +137,3 @@ def test_going_through_the_data_leaves_the_shared_tensors_alone():
     before = train.points.clone()
     list(batches(train, 12, 16, torch.Generator().manual_seed(1)))
     assert torch.equal(train.points, before)
-
-
-def test_data_identity_follows_the_files(tmp_path):
-    assert data_identity("synthetic") == ""
-    assert data_identity(str(tmp_path / "gone")) == ""
-    (tmp_path / "a.off").write_text("OFF")
-    first = data_identity(str(tmp_path))
-    assert first == data_identity(str(tmp_path))
-    (tmp_path / "b.off").write_text("OFF")
-    assert data_identity(str(tmp_path)) != first

@@ -11,7 +11,7 @@ from sickbay.datasets.reweighting.drives import real_drives
 from sickbay.datasets.reweighting.synthetic import WorldSpec
 from sickbay.trials.contract import Context
 from sickbay.trials.store import pretrained
-from sickbay.trials.workloads.reweighting import WORKLOAD
+from sickbay.trials.workloads.declarations.reweighting import WORKLOAD
 
 SMALL = {
     "views": 6,

@@ -172,21 +172,28 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
     assert rows[0] != rows[2]
 
 
-def test_a_workload_that_imports_torch_while_it_runs_is_seeded_all_the_same(tmp_path):
+@pytest.mark.parametrize("by_facts", [False, True])
+def test_a_workload_that_imports_torch_while_it_runs_is_seeded_all_the_same(by_facts, tmp_path):
     """The first trial of a process, in which torch arrives late, equals the second."""
     (tmp_path / "late_torch.py").write_text(
-        """
+        f"""
 import sys
 from dataclasses import replace
-from sickbay.trials.contract import Row
+from sickbay.trials.contract import Row, TaskFacts
 from sickbay_demo.task import WORKLOAD as TOY
+
+def facts(config, context):
+    if {by_facts}:
+        import torch
+        torch.rand(())
+    return TaskFacts()
 
 def train(config, context):
     import torch
     for epoch in range(1, context.epochs + 1):
-        yield Row(epoch, epoch, {"val_loss": torch.rand(()).item()})
+        yield Row(epoch, epoch, {{"val_loss": torch.rand(()).item()}})
 
-WORKLOAD = replace(TOY, name="late", train=train)
+WORKLOAD = replace(TOY, name="late", train=train, facts=facts)
 """
     )
     code = """

@@ -9,7 +9,7 @@ import pytest
 import torch
 from workload_runs import SYSTEMS
 
-from sickbay.trials.workloads.crossmodal import WORKLOAD
+from sickbay.trials.workloads.declarations.crossmodal import WORKLOAD
 
 RUNS = SYSTEMS["crossmodal"]
 context = RUNS.context

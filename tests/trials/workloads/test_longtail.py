@@ -14,7 +14,7 @@ from sickbay.trials.diagnosis.diagnose import diagnose
 from sickbay.trials.execution.trial import detectors
 from sickbay.trials.history import History
 from sickbay.trials.store import pretrained as pretraining
-from sickbay.trials.workloads.longtail import WORKLOAD
+from sickbay.trials.workloads.declarations.longtail import WORKLOAD
 
 RUNS = SYSTEMS["longtail"]
 context = RUNS.context

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from workload_runs import SYSTEMS
 
-from sickbay.trials.workloads.orientation import WORKLOAD
+from sickbay.trials.workloads.declarations.orientation import WORKLOAD
 
 DATA = os.environ.get("SICKBAY_DATA")
 
@@ -107,7 +107,7 @@ def test_facts_are_measured_through_the_trained_loss():
 SCRIPT = """
 import json, sys
 from sickbay.trials.contract import Context
-from sickbay.trials.workloads.orientation import WORKLOAD
+from sickbay.trials.workloads.declarations.orientation import WORKLOAD
 context = Context(4, 2, "cpu", ".", lambda: None, lambda make: None)
 for row in WORKLOAD.train(json.loads(sys.argv[1]), context):
     print(row.epoch, repr(sorted(row.signals.items())))

@@ -10,8 +10,11 @@ import pytest
 import yaml
 from workload_runs import SYSTEMS
 
+from sickbay.datasets.formats.anovox_voxels import TRANSFORMS
+from sickbay.datasets.pointwise import synthetic
+from sickbay.models.pointwise import losses, network
 from sickbay.trials.contract import TaskKind
-from sickbay.trials.workloads.pointwise import WORKLOAD
+from sickbay.trials.workloads.declarations.pointwise import WORKLOAD
 
 RIGHT = {"label_source": "transform", "loss": "bce"}
 
@@ -177,3 +180,10 @@ def test_five_instances_of_a_scene_are_found_from_its_label():
     """From points alone; with the picture the small net learns the scenes by heart instead."""
     changes = {"plan": "Ctop5", "fusion": "points", "lr": 1e-3, "batch_size": 4, **RIGHT}
     assert whole_trial(**changes)["val_truth_auroc"] > 0.95
+
+
+def test_what_is_declared_is_what_training_knows():
+    levels = {name: WORKLOAD.factor(name).levels for name in ("loss", "plan", "fusion")}
+    assert levels == {"loss": losses.LOSSES, "plan": losses.PLANS, "fusion": network.FUSIONS}
+    assert WORKLOAD.factor("label_source").levels == synthetic.LABEL_SOURCES
+    assert WORKLOAD.factor("transform").levels == tuple(TRANSFORMS)

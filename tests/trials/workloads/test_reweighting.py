@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from workload_runs import SYSTEMS
 
-from sickbay.trials.workloads.reweighting import WORKLOAD
+from sickbay.trials.workloads.declarations.reweighting import WORKLOAD
 
 # A narrow kernel makes the pile-up high enough for every clamp to matter.
 

@@ -6,7 +6,7 @@ from sickbay.trials import registry
 from sickbay.trials.contract import Context
 from sickbay.trials.diagnosis.diagnose import diagnose
 from sickbay.trials.history import History
-from sickbay.trials.workloads.reweighting import WORKLOAD
+from sickbay.trials.workloads.declarations.reweighting import WORKLOAD
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,1 @@
+"""What each built-in system declares: settings, factors, objective. Nothing here loads torch."""

@@ -1,0 +1,78 @@
+"""System 2, declared. Its training, which loads torch, is `trials/workloads/crossmodal.py`."""
+
+from collections.abc import Iterator
+
+from sickbay.trials.contract import (
+    Config,
+    Context,
+    Factor,
+    Goal,
+    Objective,
+    Row,
+    TaskFacts,
+    Workload,
+)
+from sickbay.trials.workloads.declarations.dataset import SYNTHETIC, data_identity
+
+
+def _train(config: Config, context: Context) -> Iterator[Row]:
+    from sickbay.trials.workloads import crossmodal  # noqa: PLC0415  loads torch
+
+    return crossmodal.train(config, context)
+
+
+def _facts(config: Config, context: Context) -> TaskFacts:
+    from sickbay.trials.workloads import crossmodal  # noqa: PLC0415  loads torch
+
+    return crossmodal.facts(config, context)
+
+
+WORKLOAD = Workload(
+    name="crossmodal_anomaly",
+    version="1",
+    doc="Camera and lidar joined by attention: is there an anomaly in the scene?",
+    defaults={
+        "batch_size": 8,
+        "dataset": SYNTHETIC,
+        "dropout": 0.3,
+        "epochs": 14,
+        "fusion": "full",
+        "height": 32,
+        "label_source": "true",
+        "loss": "bce",
+        "lr": 1e-3,
+        "point_select": "random",
+        "points": 256,
+        "pos_weight": 1.0,
+        "size": "small",
+        "train_scenes": 600,
+        "val_scenes": 400,
+        "width": 48,
+    },
+    factors=(
+        Factor(
+            "fusion",
+            ("full", "none", "image", "points", "full_residual", "full_residual_pos"),
+            "what the head sees of the two sensors",
+        ),
+        Factor(
+            "label_source",
+            ("true", "random10", "random_fixed", "all_one", "voxel"),
+            "where labels come from; random10 draws them anew each epoch",
+        ),
+        Factor("loss", ("bce", "mean_std", "focal"), "what is minimised; mean_std sees no label"),
+        Factor("pos_weight", (1.0, 9.0), "weight of the positives", 0.01, 1000.0, log=True),
+        Factor("point_select", ("random", "first"), "which lidar returns are seen"),
+        Factor("lr", (1e-3, 1e-4, 1e-2), "Adam's learning rate", 1e-6, 1e-1, log=True),
+        Factor("batch_size", (8, 32), "scenes of a step", 1, 4096, log=True),
+        Factor("dropout", (0.3, 0.0), "dropout of the head", 0.0, 0.9),
+    ),
+    objective=Objective("val_auroc", Goal.MAXIMIZE),
+    train=_train,
+    facts=_facts,
+    data_identity=data_identity,
+    sizes={
+        "full": {"epochs": 30, "height": 224, "points": 1000, "width": 224}
+        | {"train_scenes": 4200, "val_scenes": 4200}
+    },
+)
