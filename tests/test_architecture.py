@@ -53,18 +53,19 @@ ARROWS = {
     "service/client": "service/settings",
     "service/doctor": "service/settings trials/*",
     "service/query": SERVICE + " service/client trials/*",
-    "service/analysis": SERVICE + " service/query trials/*",
-    "service/summary": SERVICE + " service/query service/analysis trials/*",
+    "service/analysis/statistics": "trials/evidence",
+    "service/analysis": SERVICE + " service/analysis/statistics service/query trials/*",
+    "service/summary": SERVICE + " service/query service/analysis* trials/*",
     "service/sweeps": SERVICE
     + " service/client service/query service/summary service/export trials/*",
-    "service/charts": SERVICE + " service/query service/analysis service/summary trials/*",
+    "service/charts": SERVICE + " service/query service/analysis* service/summary trials/*",
     "service/reports": SERVICE
-    + " service/query service/analysis service/summary service/charts trials/*",
-    "service/export": SERVICE + " service/query service/analysis service/summary trials/*",
+    + " service/query service/analysis* service/summary service/charts trials/*",
+    "service/export": SERVICE + " service/query service/analysis* service/summary trials/*",
     "service/external_logs": "service/summary service/reports trials/*",
     "service/server": "service/query trials/*",
     "service/front": SERVICE
-    + " service/client service/query service/analysis service/reports service/sweeps trials/*",
+    + " service/client service/query service/analysis* service/reports service/sweeps trials/*",
     "service/api": "service/* trials/*",
     "service/cli": "service/* trials/*",
 }

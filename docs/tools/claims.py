@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from sickbay.service.analysis.statistics import student_estimate
+from sickbay.service.analysis.statistics.estimates import student_estimate
 from sickbay.service.query.engine import query
 from sickbay.trials.store import Store
 

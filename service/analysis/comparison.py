@@ -21,21 +21,21 @@ import numpy as np
 from sickbay.service.analysis.effects import FEWEST_SEEDS
 from sickbay.service.analysis.pairs import TrialRow, level_key
 from sickbay.service.analysis.sql import SOUND
-from sickbay.service.analysis.statistics import (
+from sickbay.service.analysis.statistics.estimates import (
     ALPHA,
     NOTHING,
     Estimate,
-    holm_adjusted,
     paired_effect,
     student_estimate,
-    wilson,
 )
+from sickbay.service.analysis.statistics.shares import wilson
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError, find_sweep
 from sickbay.service.query.outcomes import COUNTS, CUT_SHORT, HEALTHY
 from sickbay.service.query.sqltext import text
 from sickbay.trials.contract import Scalar
 from sickbay.trials.errors import shown
+from sickbay.trials.evidence.statistics import holm_adjusted
 from sickbay.trials.store import Store, StoreError, open_store
 from sickbay.trials.store.reader import list_sweeps
 

@@ -7,45 +7,51 @@ the same pairs stand side by side. `difference` is about the pairs in which both
 `improvement` is about all of them, those that are pathological, failed or not finite ranked last.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 
 from sickbay.service.analysis.pairs import Pair, TrialRow, index_by_level, pairs_of, score
-from sickbay.service.analysis.statistics import (
+from sickbay.service.analysis.statistics.estimates import (
     ALPHA,
     NO_INTERVAL,
     NOTHING,
     Estimate,
     Interval,
-    Proportion,
     bootstrap_effect,
-    clustered_wilson,
-    holm_adjusted,
-    improvement,
+    equivalence,
     interquartile_effect,
     paired_effect,
 )
+from sickbay.service.analysis.statistics.shares import (
+    NO_RISK,
+    Proportion,
+    RiskDifference,
+    clustered_wilson,
+    improvement,
+    risk_difference,
+)
+from sickbay.service.analysis.verdicts import (
+    HealthVerdict,
+    Verdict,
+    conclusion,
+    health_verdict_of,
+    verdict_of,
+)
 from sickbay.service.query.outcomes import CANCELLED, CUT_SHORT, HEALTHY
 from sickbay.trials.contract import Goal, Scalar
+from sickbay.trials.evidence.statistics import holm_adjusted
 
 # With two seeds the interval is 13 standard errors wide to each side, and normality is all there is
 # to say for it.
 FEWEST_SEEDS = 3
 
+NEARLY = 1e-6  # relative: equal runs on a GPU differ by some 1e-7
+
 Levels = Mapping[str, Sequence[Scalar]]  # by factor; the first is the baseline
-
-
-class Verdict(StrEnum):
-    """What the difference among healthy pairs says. `unclear` is never "no effect"."""
-
-    BETTER = "better"
-    WORSE = "worse"
-    UNCLEAR = "unclear"  # the noise between seeds is as large as the difference
-    UNKNOWN = "unknown"  # too few seeds with a healthy pair
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,11 @@ class LevelEffect:
     unit, over the sound pairs; `bootstrap` is a second interval of `difference`, which leans where
     the seeds lean. `improvement` is over `ranked_pairs`, all without a cancelled trial.
     `p_holm` adjusts `difference.p_value` over the table, `improvement_p_holm` that of
-    `improvement`; NaN where there is no test.
+    `improvement`; NaN where there is no test. `health` compares the shares of healthy trials among
+    the pairs whose trials both came to their end, `health_p_holm` and `health_verdict` judge it.
+    `equivalence_p_holm` is that of "the difference is at least the smallest effect of interest".
+    `identical`: at least two pairs are sound, and in each both trials have the same objective.
+    `conclusion` says all of it in a line.
     """
 
     factor: str
@@ -101,13 +111,21 @@ class LevelEffect:
     improvement_p_holm: float
     verdict: Verdict
     bootstrap: Interval = NO_INTERVAL
+    health: RiskDifference = NO_RISK
+    health_p_holm: float = math.nan
+    health_verdict: HealthVerdict = HealthVerdict.UNKNOWN
+    equivalence_p_value: float = math.nan
+    equivalence_p_holm: float = math.nan
+    identical: bool = False
+    conclusion: str = ""
 
 
 @dataclass(frozen=True)
 class EffectTable:
     """The effects of a sweep in the order of its factors, and the factors that have none, with why.
 
-    `trials` counts all rows, `cancelled` those of them that somebody ended.
+    `trials` counts all rows, `cancelled` those of them that somebody ended. `smallest_effect` is
+    the difference under which levels count as equivalent; None if there is none.
     """
 
     goal: Goal
@@ -115,14 +133,19 @@ class EffectTable:
     skipped: Mapping[str, str]
     trials: int
     cancelled: int
+    smallest_effect: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @np.errstate(over="ignore", invalid="ignore")  # squares of absurdly large values: infinity
-def effect_table(rows: Sequence[TrialRow], levels: Levels, goal: Goal) -> EffectTable:
+def effect_table(
+    rows: Sequence[TrialRow], levels: Levels, goal: Goal, smallest_effect: float | None = None
+) -> EffectTable:
     """Compare every level with its factor's first, by pairs that share seed and all other factors.
 
     The order of the rows means nothing. A level of `levels` that no trial has is there, and
     unknown. Every factor that trials differ in must be in `levels`: contexts are made of them.
+    With a `smallest_effect`, above zero and in the objective's unit, levels can be equivalent.
     """
     ordered = sorted(rows, key=lambda row: (row.seed, row.trial_id))
     effects: list[LevelEffect] = []
@@ -135,9 +158,14 @@ def effect_table(rows: Sequence[TrialRow], levels: Levels, goal: Goal) -> Effect
         for level in known[1:]:
             pairing = pairs_of(index, level, known[0])
             made = _level_effect(pairing.pairs, (factor, level, known[0]), goal)
+            if smallest_effect is not None:
+                p_value = equivalence(made.difference, smallest_effect)
+                made = replace(made, equivalence_p_value=p_value)
             effects.append(replace(made, unpaired=pairing.unpaired, ambiguous=pairing.ambiguous))
     cancelled = sum(row.outcome == CANCELLED for row in rows)
-    return EffectTable(goal, _adjusted(effects, goal), skipped, len(rows), cancelled)
+    return EffectTable(
+        goal, _adjusted(effects, goal), skipped, len(rows), cancelled, smallest_effect
+    )
 
 
 def _level_effect(
@@ -169,6 +197,27 @@ def _level_effect(
         improvement_p_holm=float("nan"),
         verdict=Verdict.UNKNOWN,
         bootstrap=bootstrap,
+        health=_health(pairs),
+        identical=len(sound) > 1 and all(map(_same, sound)),
+    )
+
+
+def _same(pair: Pair) -> bool:
+    """Whether both objectives are equal but for what a GPU's order of summation makes of them."""
+    return math.isclose(pair.level.value, pair.baseline.value, rel_tol=NEARLY)
+
+
+def _health(pairs: Sequence[Pair]) -> RiskDifference:
+    """Compare who is healthy among the pairs whose trials both came to their end."""
+    ended = [
+        pair
+        for pair in pairs
+        if pair.level.outcome not in CUT_SHORT and pair.baseline.outcome not in CUT_SHORT
+    ]
+    return risk_difference(
+        [pair.level.outcome == HEALTHY for pair in ended],
+        [pair.baseline.outcome == HEALTHY for pair in ended],
+        [pair.seed for pair in ended],
     )
 
 
@@ -218,20 +267,42 @@ def _side(level: Scalar, trials: Sequence[TrialRow], sound: Sequence[Pair], whic
 
 def _adjusted(effects: Sequence[LevelEffect], goal: Goal) -> tuple[LevelEffect, ...]:
     """Fill in what can only be said of the whole table: adjusted p-values and verdicts."""
-    of_means = holm_adjusted([one.difference.p_value for one in effects])
-    of_ranks = holm_adjusted([one.improvement.p_value for one in effects])
-    return tuple(
-        replace(
-            one, p_holm=mean, improvement_p_holm=rank, verdict=_verdict(one.difference, mean, goal)
+    families = [
+        holm_adjusted(p_values)
+        for p_values in (
+            [one.difference.p_value for one in effects],
+            [one.improvement.p_value for one in effects],
+            [one.health.p_value for one in effects],
+            [one.equivalence_p_value for one in effects],
         )
-        for one, mean, rank in zip(effects, of_means, of_ranks, strict=True)
+    ]
+    return tuple(
+        _concluded(
+            replace(
+                one,
+                p_holm=mean,
+                improvement_p_holm=rank,
+                health_p_holm=health,
+                equivalence_p_holm=equivalent,
+            ),
+            goal,
+        )
+        for one, mean, rank, health, equivalent in zip(effects, *families, strict=True)
     )
 
 
-def _verdict(difference: Estimate, p_holm: float, goal: Goal) -> Verdict:
-    if p_holm != p_holm:  # noqa: PLR0124 - NaN: there was no test
-        return Verdict.UNKNOWN
-    if p_holm > ALPHA:
-        return Verdict.UNCLEAR
-    lower_is_better = goal is Goal.MINIMIZE
-    return Verdict.BETTER if (difference.mean < 0.0) == lower_is_better else Verdict.WORSE
+def _concluded(one: LevelEffect, goal: Goal) -> LevelEffect:
+    verdict = verdict_of(one.difference, one.p_holm, goal)
+    if one.equivalence_p_holm <= ALPHA:
+        verdict = Verdict.EQUIVALENT
+    if one.identical:
+        verdict = Verdict.SAME
+    health = health_verdict_of(one.health.value, one.health_p_holm)
+    words = conclusion(
+        verdict,
+        (one.of_level.healthy, one.of_level.trials),
+        (one.of_baseline.healthy, one.of_baseline.trials),
+        one.of_level.causes,
+        health,
+    )
+    return replace(one, verdict=verdict, health_verdict=health, conclusion=words)

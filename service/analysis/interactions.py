@@ -30,16 +30,10 @@ from sickbay.service.analysis.pairs import (
     coded,
     groups,
 )
-from sickbay.service.analysis.statistics import (
-    ALPHA,
-    NOTHING,
-    Estimate,
-    clustered_wilson,
-    holm_adjusted,
-    paired_effect,
-    sign_flip,
-)
+from sickbay.service.analysis.statistics.estimates import ALPHA, NOTHING, Estimate, paired_effect
+from sickbay.service.analysis.statistics.shares import clustered_wilson, sign_flip
 from sickbay.trials.contract import Goal, Scalar
+from sickbay.trials.evidence.statistics import holm_adjusted
 
 NEITHER, A_ALONE, B_ALONE, BOTH = range(4)
 SIGNS = np.array([1.0, -1.0, -1.0, 1.0])  # of the four cells in the difference of differences
@@ -75,7 +69,7 @@ class Interaction:
     `cells` are neither, a alone, b alone, both. `quads` count those whose four trials all ended;
     `cut_short` those with a cancelled or pruned trial, which are in nothing else. `seeds` and
     `contexts` are those of the sound quads. The p-value of `health` is exact (`sign_flip`
-    over seeds), its interval Student's.
+    over seeds), its interval Student's. `health_verdict` judges it; `conclusion` says both.
     """
 
     factor_a: str
@@ -95,6 +89,8 @@ class Interaction:
     p_holm: float
     health_p_holm: float
     verdict: InteractionVerdict
+    health_verdict: InteractionVerdict = InteractionVerdict.UNKNOWN
+    conclusion: str = ""
 
 
 @dataclass(frozen=True)
@@ -240,9 +236,17 @@ def _adjusted(found: Sequence[Interaction]) -> tuple[Interaction, ...]:
     of_means = holm_adjusted([one.difference.p_value for one in found])
     of_health = holm_adjusted([one.health.p_value for one in found])
     return tuple(
-        replace(one, p_holm=mean, health_p_holm=health, verdict=_verdict(mean))
+        _concluded(replace(one, p_holm=mean, health_p_holm=health))
         for one, mean, health in zip(found, of_means, of_health, strict=True)
     )
+
+
+def _concluded(one: Interaction) -> Interaction:
+    verdict, of_health = _verdict(one.p_holm), _verdict(one.health_p_holm)
+    words = str(verdict)
+    if of_health is InteractionVerdict.INTERACTS:
+        words += f", health interacts ({one.health.mean:+.2g})"
+    return replace(one, verdict=verdict, health_verdict=of_health, conclusion=words)
 
 
 def _verdict(p_holm: float) -> InteractionVerdict:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sickbay.service.analysis.effects import Verdict
 from sickbay.service.analysis.pairs import (
     BoolArray,
     Coded,
@@ -28,15 +27,15 @@ from sickbay.service.analysis.pairs import (
     coded,
     shares_of_places,
 )
-from sickbay.service.analysis.statistics import (
-    ALPHA,
+from sickbay.service.analysis.statistics.estimates import (
     NOTHING,
     ROUNDING,
     Estimate,
-    holm_adjusted,
     student_estimate,
 )
+from sickbay.service.analysis.verdicts import Verdict, verdict_of
 from sickbay.trials.contract import Goal, Scalar
+from sickbay.trials.evidence.statistics import holm_adjusted
 
 FEWEST_DEGREES = 3  # of freedom that must be left for the noise
 
@@ -288,14 +287,6 @@ def _adjusted(effects: Sequence[MainEffect], goal: Goal) -> tuple[MainEffect, ..
     of_means = holm_adjusted([one.difference.p_value for one in effects])
     of_ranks = holm_adjusted([one.rank.p_value for one in effects])
     return tuple(
-        replace(one, p_holm=mean, rank_p_holm=rank, verdict=_verdict(one.difference, mean, goal))
+        replace(one, p_holm=mean, rank_p_holm=rank, verdict=verdict_of(one.difference, mean, goal))
         for one, mean, rank in zip(effects, of_means, of_ranks, strict=True)
     )
-
-
-def _verdict(difference: Estimate, p_holm: float, goal: Goal) -> Verdict:
-    if np.isnan(p_holm):
-        return Verdict.UNKNOWN
-    if p_holm > ALPHA:
-        return Verdict.UNCLEAR
-    return Verdict.BETTER if (difference.mean < 0.0) == (goal is Goal.MINIMIZE) else Verdict.WORSE

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from scipy.stats import t as student
 
 from sickbay.service.analysis.effects import EffectTable, LevelEffect
-from sickbay.service.analysis.statistics import ALPHA
+from sickbay.service.analysis.statistics.estimates import ALPHA
 from sickbay.service.query.outcomes import COUNTS, RANKS_LAST
 from sickbay.service.query.sqltext import name, text
 from sickbay.trials.contract import Goal, Scalar

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from sickbay.service.analysis.effects import EffectTable, LevelEffect, Verdict
+from sickbay.service.analysis.effects import EffectTable, LevelEffect
+from sickbay.service.analysis.verdicts import Verdict
 from sickbay.service.charts.style import STYLES, grid, ink, note, short
 from sickbay.service.summary.formatting import level, number
 from sickbay.trials.contract import Goal
@@ -18,7 +19,14 @@ _COLOURS = {
     Verdict.BETTER: STYLES["healthy"][0],
     Verdict.WORSE: STYLES["pathological"][0],
 }
-_MARKERS = {Verdict.BETTER: "o", Verdict.WORSE: "s", Verdict.UNCLEAR: "D", Verdict.UNKNOWN: "x"}
+_MARKERS = {
+    Verdict.BETTER: "o",
+    Verdict.WORSE: "s",
+    Verdict.EQUIVALENT: "P",
+    Verdict.SAME: "P",
+    Verdict.UNCLEAR: "D",
+    Verdict.UNKNOWN: "x",
+}
 _ROW, _HEAD, _FOOT = 0.27, 0.62, 0.55  # inches
 _FAR = 100.0  # times the third largest effect: what lies beyond is drawn as an arrow
 

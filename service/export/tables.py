@@ -51,12 +51,17 @@ def effects_table(effects: Sequence[LevelEffect]) -> pa.Table:
 
 _FLAT: Mapping[str, pa.DataType] = {
     **dict.fromkeys(("factor", "level", "baseline", "verdict"), pa.string()),
+    **dict.fromkeys(("health_verdict", "conclusion"), pa.string()),
     **dict.fromkeys(("pairs", "sound_pairs", "seeds", "contexts", "ranked_pairs"), pa.int64()),
     **dict.fromkeys(("unpaired", "ambiguous"), pa.int64()),
     **dict.fromkeys(("difference", "difference_low", "difference_high"), pa.float64()),
     **dict.fromkeys(("p_value", "p_holm", "iqm", "iqm_low", "iqm_high"), pa.float64()),
     **dict.fromkeys(("improvement", "improvement_low", "improvement_high"), pa.float64()),
     **dict.fromkeys(("improvement_p_value", "improvement_p_holm"), pa.float64()),
+    **dict.fromkeys(
+        ("health_difference", "health_difference_low", "health_difference_high"), pa.float64()
+    ),
+    **dict.fromkeys(("health_p_value", "health_p_holm"), pa.float64()),
     **dict.fromkeys(("healthy", "trials", "baseline_healthy", "baseline_trials"), pa.int64()),
     **dict.fromkeys(("healthy_low", "healthy_high"), pa.float64()),
     **dict.fromkeys(("baseline_healthy_low", "baseline_healthy_high"), pa.float64()),

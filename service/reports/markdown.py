@@ -75,6 +75,8 @@ def _effects(effects: EffectSection) -> list[str]:
         "P(better) [95 %]",
         "healthy [95 %]",
         "baseline healthy [95 %]",
+        ("p", "Holm"),
+        ("p of healthy", "Holm of healthy"),
         "verdict",
     )
     return [

@@ -5,14 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sickbay.service.analysis.comparison import ArmPair, ArmSide, Comparison
-from sickbay.service.analysis.effects import FEWEST_SEEDS, EffectTable, LevelEffect, Side, Verdict
+from sickbay.service.analysis.effects import FEWEST_SEEDS, EffectTable, LevelEffect, Side
 from sickbay.service.analysis.fixes import Fixes, sweep_fixes, words
 from sickbay.service.analysis.importance import ImportanceTable
 from sickbay.service.analysis.interactions import Interaction, InteractionTable, InteractionVerdict
 from sickbay.service.analysis.main_effects import MainEffectTable
 from sickbay.service.analysis.sql import effects_sql
-from sickbay.service.analysis.statistics import Estimate
+from sickbay.service.analysis.statistics.estimates import Estimate
 from sickbay.service.analysis.study import EffectStudy, SweepEffects, load_study
+from sickbay.service.analysis.verdicts import Verdict
 from sickbay.service.query.lookup import SweepError
 from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
 from sickbay.service.summary.formatting import (
@@ -25,6 +26,7 @@ from sickbay.service.summary.formatting import (
     number,
     p_value,
     probability,
+    risk,
     shown,
     signed,
     span,
@@ -56,7 +58,8 @@ difference: level - baseline, same seed, all other factors equal, both trials he
   p-value of the difference after Holm's correction.
 P(better): how often the level wins over all pairs without a cancelled trial; pathological, failed
   and non-finite trials rank last. Its p-value cannot be under 2 / 2^seeds.
-p, Holm: unadjusted, and adjusted over the table."""
+healthy: shares of healthy trials and their difference in points, tested exactly by itself.
+p, Holm: unadjusted, and adjusted over the table, for each of these questions."""
 INTERACTIONS_LEGEND = """\
 difference of differences: (both - second alone) - (first alone - neither), same seed, all else
   equal, all four healthy. Zero where effects add up. "unclear" does not mean that they add up.
@@ -82,6 +85,8 @@ def effects_table(table: EffectTable, sql: Mapping[str, str] | None = None) -> T
             *("difference [95 %]", "bootstrap", "IQM", "p", "Holm", "verdict"),
             *("P(better) [95 %]", "of pairs", "p of P(better)", "Holm of P(better)"),
             *("healthy [95 %]", "baseline healthy [95 %]", "causes of the level"),
+            *("healthy, difference [95 %]", "p of healthy", "Holm of healthy"),
+            *("p, Holm", "p, Holm of P(better)", "p, Holm of healthy"),
         ),
         rows=tuple(rows),
         words=frozenset({"factor", "level", "baseline", "verdict", "causes of the level"}),
@@ -109,7 +114,7 @@ def _effect_row(nr: int, one: LevelEffect) -> tuple[str, ...]:
         f"IQM {_estimate(one.iqm)}",
         p_value(one.difference.p_value),
         p_value(one.p_holm),
-        with_sign(one.verdict),
+        with_sign(one.conclusion),
         probability(better.value, better.low, better.high),
         f"{one.ranked_pairs} pairs",
         p_value(better.p_value),
@@ -117,7 +122,17 @@ def _effect_row(nr: int, one: LevelEffect) -> tuple[str, ...]:
         _health(one.of_level),
         _health(one.of_baseline),
         counted(one.of_level.causes),
+        risk(one.health.value, one.health.low, one.health.high),
+        p_value(one.health.p_value),
+        p_value(one.health_p_holm),
+        _both_p(one.difference.p_value, one.p_holm),
+        _both_p(better.p_value, one.improvement_p_holm),
+        _both_p(one.health.p_value, one.health_p_holm),
     )
+
+
+def _both_p(plain: float, adjusted: float) -> str:
+    return "" if math.isnan(plain) else f"p {p_value(plain)}, Holm {p_value(adjusted)}"
 
 
 def interactions_table(table: InteractionTable, sql: str = "") -> Table:
@@ -152,7 +167,7 @@ def _interaction_row(one: Interaction) -> tuple[str, ...]:
         _estimate(one.health, 3),
         p_value(one.health.p_value),
         p_value(one.health_p_holm),
-        with_sign(one.verdict),
+        with_sign(one.conclusion),
     )
 
 

@@ -25,6 +25,7 @@ from sickbay.trials.contract import Goal
 
 MOST_NAMES = 10
 VERDICTS = ("verdict", "drift")  # columns whose cells begin with a coloured sign
+VERDICT_WIDTH = 16
 
 
 def print_study(console: Console, study: EffectStudy, *, sql: bool = False) -> None:
@@ -68,18 +69,29 @@ def print_effects(console: Console, found: SweepEffects, *, sql: bool = False) -
     cancelled = f", {table.cancelled} of them cancelled" if table.cancelled else ""
     head = f"{found.sweep_id}: {found.signal}, {lower} is better; {table.trials} trials{cancelled}"
     console.print(head, highlight=False)
-    stacked = effects_table(table, found.sql).pick(
-        "factor",
-        ("level", "baseline"),
-        "healthy pairs",
-        ("difference [95 %]", "bootstrap", "IQM"),
-        ("p", "Holm"),
-        ("P(better) [95 %]", "of pairs"),
-        ("p of P(better)", "Holm of P(better)"),
-        ("healthy [95 %]", "baseline healthy [95 %]"),
-        "verdict",
-    )
-    print_table(console, stacked, sql=sql)
+    shown = _WIDE if console.width >= WIDE else _NARROW
+    print_table(console, effects_table(table, found.sql).pick(*shown), sql=sql)
+    if shown is _NARROW and table.effects:
+        console.print(Text(f"{WIDE} columns also show {_MORE}; so do --json and report", "dim"))
+
+
+WIDE = 150  # columns of a terminal that every number of an effect fits in
+_MORE = "healthy pairs, P(better), bootstrap and IQM"
+_WIDE = (
+    ("factor", "level", "baseline"),
+    "healthy pairs",
+    ("difference [95 %]", "bootstrap", "IQM"),
+    ("p", "Holm"),
+    ("P(better) [95 %]", "of pairs", "p, Holm of P(better)"),
+    ("healthy [95 %]", "baseline healthy [95 %]", "p, Holm of healthy"),
+    "verdict",
+)
+_NARROW = (
+    ("factor", "level", "baseline"),
+    ("difference [95 %]", "p, Holm"),
+    ("healthy [95 %]", "baseline healthy [95 %]", "p, Holm of healthy"),
+    "verdict",
+)
 
 
 def print_table(console: Console, table: Table, title: str = "", *, sql: bool = True) -> None:
@@ -109,7 +121,7 @@ def _grid(table: Table) -> Grid:
         if name not in table.words:
             made.add_column(Text(name), justify="right", no_wrap=True)
         elif name in VERDICTS:
-            made.add_column(Text(name), no_wrap=True)
+            made.add_column(Text(name), overflow="fold", min_width=VERDICT_WIDTH)
         else:
             made.add_column(Text(name), overflow="fold")
     for row in table.rows:  # as text: brackets in a cell are no markup

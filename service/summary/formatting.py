@@ -18,6 +18,9 @@ SIGNS = {
 VERDICT_SIGNS = {
     "better": "✓",
     "worse": "✗",
+    "equivalent": "≈",
+    "no difference": "=",
+    "broken": "✗",
     "unclear": "~",
     "unknown": "?",
     "interacts": "×",
@@ -31,6 +34,7 @@ COLOURS = {  # of the signs in a terminal
     "~": "dim",
     "?": "yellow",
     "×": "magenta",
+    "≈": "green",
     "=": "green",
     "!": "red",
 }
@@ -88,9 +92,17 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in counts.items())
 
 
-def with_sign(verdict: str) -> str:
-    """Write a verdict behind its sign."""
-    return f"{VERDICT_SIGNS[verdict]} {verdict}"
+def with_sign(words: str) -> str:
+    """Write a verdict, or a conclusion that begins with one, behind its sign."""
+    sign = next(sign for verdict, sign in VERDICT_SIGNS.items() if words.startswith(verdict))
+    return f"{sign} {words}"
+
+
+def risk(value: float, low: float, high: float) -> str:
+    """Write a difference of healthy shares with its interval, in percentage points."""
+    if math.isnan(value):
+        return "none"
+    return f"{100 * value:+.0f} [{100 * low:+.0f}, {100 * high:+.0f}] points"
 
 
 def recorded(value: object) -> str:

@@ -176,7 +176,7 @@ async function effects(body, id) {
       { name: "healthy, 95 %", number: true, value: (one) => `${k(one.of_level)} [${number(one.of_level.low)}, ${number(one.of_level.high)}]` },
       { name: "baseline healthy", number: true, value: (one) => k(one.of_baseline) },
       { name: "causes", value: (one) => Object.entries(one.of_level.causes).map(([name, n]) => `${name} ${n}`).join(", ") },
-      { name: "verdict", value: (one) => one.verdict },
+      { name: "verdict", value: (one) => one.conclusion || one.verdict },
     ], data.effects),
     Object.entries(data.sql || {}).map(([name, text]) => source(text, `SQL of ${SOURCES[name] || name}`)));
   if (target.isConnected) charts.draw(target, () => charts.forest(rows, data.signal));

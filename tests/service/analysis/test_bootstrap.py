@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sickbay.service.analysis.statistics import NO_INTERVAL, bootstrap_effect
+from sickbay.service.analysis.statistics.estimates import NO_INTERVAL, bootstrap_effect
 
 VALUES = [0.3, 0.9, 0.4, 1.9, 0.7]
 

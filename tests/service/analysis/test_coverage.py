@@ -12,7 +12,7 @@ from sickbay.service.analysis.comparison import _welch
 from sickbay.service.analysis.effects import effect_table
 from sickbay.service.analysis.interactions import interaction_table
 from sickbay.service.analysis.main_effects import main_effect_table
-from sickbay.service.analysis.statistics import paired_effect
+from sickbay.service.analysis.statistics.estimates import paired_effect
 from sickbay.trials.contract import Goal
 
 LEVELS = {"a": ("off", "on")}

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sickbay.service.analysis.effects import Verdict, effect_table
+from sickbay.service.analysis.effects import effect_table
+from sickbay.service.analysis.verdicts import HealthVerdict, Verdict
 from sickbay.trials.contract import Goal
 
 LEVELS = {"a": ("off", "on")}
@@ -131,9 +132,41 @@ def test_a_level_that_is_never_healthy_is_unknown_and_last():
     assert math.isnan(found.difference.mean)
 
 
-def test_seeds_that_agree_exactly_are_unclear():
+HEALTHY = ["healthy"] * 5
+MIXED = ["divergence", "divergence", *HEALTHY[:3]]
+
+
+@pytest.mark.parametrize(
+    ("off", "on", "words", "verdict"),
+    [
+        (HEALTHY, ["mixture_collapse"] * 5, "broken (5 of 5 pathological, mixture_collapse)", -1),
+        (HEALTHY, ["failed"] * 5, "broken (5 of 5 not healthy, failed)", -1),
+        (
+            HEALTHY,
+            ["no_skill", *["divergence"] * 4],
+            "broken (5 of 5 pathological: divergence 4, no_skill 1)",
+            -1,
+        ),
+        (HEALTHY, MIXED, "better, but less healthy (2 of 5 divergence, not significant)", 0),
+        (MIXED, HEALTHY, "better, healthier (5 of 5 against 3 of 5, not significant)", 0),
+        (["no_skill"] * 5, HEALTHY, "unknown, healthier (5 of 5 against 0 of 5)", 1),
+        (HEALTHY, HEALTHY, "better", 0),
+        (HEALTHY, ["inconclusive"] * 5, "unknown, less healthy (5 of 5 inconclusive)", -1),
+    ],
+)
+def test_the_conclusion_joins_the_objective_and_health(off, on, words, verdict):
+    rows = [trial(seed, OFF[seed], label, a="off") for seed, label in enumerate(off)]
+    found = only(rows + [trial(seed, ON[seed], label, a="on") for seed, label in enumerate(on)])
+    assert found.conclusion == words
+    told = {-1: HealthVerdict.LESS_HEALTHY, 0: HealthVerdict.UNCLEAR, 1: HealthVerdict.HEALTHIER}
+    assert found.health_verdict is told[verdict]
+
+
+def test_runs_that_agree_in_every_seed_are_no_difference():
     found = only(arms(OFF, OFF))
-    assert found.verdict is Verdict.UNCLEAR
+    assert found.verdict is Verdict.SAME
+    assert only(arms(OFF, [value * (1 + 3e-7) for value in OFF])).verdict is Verdict.SAME
+    assert only(arms(OFF, [*OFF[:4], OFF[4] * 1.001])).verdict is Verdict.UNCLEAR
     assert (found.difference.mean, found.difference.error) == (0.0, 0.0)
     assert found.improvement.value == 0.5
 
@@ -214,7 +247,16 @@ def test_a_factor_of_one_level_and_a_level_without_trials_are_not_hidden():
 
 def test_every_verdict_and_way_to_be_left_out_is_documented():
     text = (Path(__file__).parents[3] / "docs" / "effects.md").read_text()
-    words = (*Verdict, "level", "baseline", "both", "overflow", "unpaired", "ambiguous")
+    words = (
+        *Verdict,
+        *HealthVerdict,
+        "level",
+        "baseline",
+        "both",
+        "overflow",
+        "unpaired",
+        "ambiguous",
+    )
     assert [word for word in words if f"`{word}`" not in text] == []
 
 

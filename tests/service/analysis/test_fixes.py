@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sickbay.service.analysis.fixes import LevelChange, fix_lines, fixes_for, sweep_fixes, words
 from sickbay.service.analysis.follow_up import follow_up
-from sickbay.service.analysis.statistics import wilson
+from sickbay.service.analysis.statistics.shares import wilson
 from sickbay.service.cli.analysis import add_verbs
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError

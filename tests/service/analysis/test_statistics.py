@@ -8,19 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-from sickbay.service.analysis.statistics import (
-    clustered_wilson,
-    holm_adjusted,
-    improvement,
+from sickbay.service.analysis.statistics.estimates import (
+    equivalence,
     interquartile_effect,
     interquartile_mean,
     paired_effect,
     seed_values,
+)
+from sickbay.service.analysis.statistics.shares import (
+    clustered_wilson,
+    improvement,
+    permuted,
+    risk_difference,
     sign_flip,
     wilson,
 )
 from sickbay.trials.evidence import statistics
+from sickbay.trials.evidence.statistics import holm_adjusted
 
 sizes = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 samples = st.lists(sizes, min_size=3, max_size=30)
@@ -256,6 +262,12 @@ def test_holm_rejects_what_the_step_down_procedure_rejects(p_values):
         assert (q <= 0.05) == gone or q == pytest.approx(0.05)
 
 
+def test_holm_is_that_of_statsmodels():
+    p_values = np.random.default_rng(0).uniform(0, 0.1, 9)
+    told = multipletests(p_values, method="holm")[1]
+    assert holm_adjusted(p_values.tolist()) == pytest.approx(told.tolist())
+
+
 def test_holm_by_hand():
     adjusted = holm_adjusted([0.01, math.nan, 0.04, 0.03])
     assert adjusted == pytest.approx([0.03, math.nan, 0.06, 0.06], nan_ok=True)
@@ -272,3 +284,44 @@ def test_the_chosen_interval_covers_where_the_bootstrap_does_not():
         (draws[:400],), np.mean, axis=1, n_resamples=999, method="BCa", rng=rng
     ).confidence_interval
     assert np.mean((bca.low <= 0.0) & (bca.high >= 0.0)) < 0.90
+
+
+def test_newcombes_worked_example_of_paired_shares():
+    """Newcombe 1998: 36 both, 12 level only, 2 baseline only, none neither; method 10."""
+    level = [True] * 36 + [True] * 12 + [False] * 2
+    baseline = [True] * 36 + [False] * 12 + [True] * 2
+    found = risk_difference(level, baseline, list(range(50)))
+    assert found.value == pytest.approx(0.2)
+    assert (found.low, found.high) == pytest.approx((0.0569, 0.3404), abs=5e-4)
+    assert found.test == "McNemar"
+    assert found.p_value == pytest.approx(stats.binomtest(2, 14).pvalue)
+
+
+@pytest.mark.parametrize(("n", "p"), [(3, 2 / 2**6), (5, 2 / 2**10)])
+def test_all_against_none_is_tested_by_boschloo(n, p):
+    """Under any common share q both extremes have probability (q (1 - q))^n <= 1 / 4^n."""
+    found = risk_difference([False] * n, [True] * n, list(range(n)))
+    assert (found.value, found.test) == (-1.0, "Boschloo")
+    assert found.p_value == pytest.approx(p, rel=1e-3)
+    assert found.low == -1.0 < found.high < 0.0
+
+
+def test_whole_seeds_are_permuted_where_a_seed_has_several_pairs():
+    seeds = [seed for seed in range(4) for _ in range(3)]
+    found = risk_difference([False] * 12, [True] * 12, seeds)
+    assert found.test == "permutation of seeds"
+    assert found.p_value == pytest.approx(2 / math.comb(8, 4))
+    drawn = np.random.default_rng(0).integers(0, 4, (2, 5)).tolist()
+    told = stats.permutation_test(
+        drawn, lambda one, other: np.sum(one) - np.sum(other), permutation_type="independent"
+    )
+    assert permuted(*drawn) == pytest.approx(told.pvalue)
+
+
+def test_equivalence_is_two_one_sided_t_tests():
+    values = np.array([0.1, -0.05, 0.02, 0.04, -0.03])
+    made = paired_effect(values, range(5), [0] * 5)
+    for smallest in (0.03, 0.1, 0.5):
+        below = stats.ttest_1samp(values, -smallest, alternative="greater").pvalue
+        above = stats.ttest_1samp(values, smallest, alternative="less").pvalue
+        assert equivalence(made, smallest) == pytest.approx(max(below, above))

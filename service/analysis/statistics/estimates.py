@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 from scipy.stats import t as student
 
 FloatArray = NDArray[np.float64]
@@ -41,19 +40,6 @@ class Estimate:
     mean: float
     error: float
     degrees: float
-    low: float
-    high: float
-    p_value: float
-
-
-@dataclass(frozen=True)
-class Proportion:
-    """A probability with its 95 % interval, and the p-value of "it is one half".
-
-    NaN, 0.0, 1.0 and NaN where there is no pair.
-    """
-
-    value: float
     low: float
     high: float
     p_value: float
@@ -152,97 +138,6 @@ def interquartile_effect(
     return student_estimate(plain.mean, plain.error * max(1.0, whole.error / naive), degrees)
 
 
-def improvement(scores: Sequence[float], seeds: Sequence[Hashable]) -> Proportion:
-    """Average scores of pairs, shape (n,): 1 for won, 0 for lost, 0.5 for a tie.
-
-    The interval is `clustered_wilson`'s. The p-value is that of flipping who won in whole seeds,
-    counted exactly over all flips (two-sided; with one pair a seed this is the sign test).
-    Raises ValueError for a score that is none, and for sequences of unlike lengths.
-    """
-    if not set(scores) <= {0.0, 0.5, 1.0}:
-        raise ValueError(f"scores are 0, 0.5 or 1; these are {sorted(set(scores))}")
-    if not scores:
-        return Proportion(float("nan"), 0.0, 1.0, float("nan"))
-    margins: dict[Hashable, int] = {}
-    for score, seed in zip(scores, seeds, strict=True):
-        margins[seed] = margins.get(seed, 0) + round(2 * score) - 1
-    value = float(np.mean(scores))
-    low, high = clustered_wilson(scores, seeds)
-    return Proportion(value, low, high, sign_flip(list(margins.values())))
-
-
-def clustered_wilson(scores: Sequence[float], seeds: Sequence[Hashable]) -> tuple[float, float]:
-    """Wilson's interval of the mean of scores from 0 to 1, where those of one seed share its luck.
-
-    n is divided by the design effect (Kish 1965), that is by how much larger the variance between
-    seeds is than that of independent draws; taken at one standard error above its estimate, which
-    has seeds - 1 degrees of freedom, and kept between 1 and n / seeds. Where all scores are 0, or
-    all are 1, nothing can be estimated: then n is the geometric mean of both ends. With one score a
-    seed this is Wilson's interval as it stands.
-    """
-    values, names = np.asarray(scores, dtype=np.float64), list(dict.fromkeys(seeds))
-    n, groups = len(values), len(names)
-    if n <= 1 or groups == n:
-        return wilson(float(values.mean()) if n else 0.0, n)
-    share = float(values.mean())
-    if share in {0.0, 1.0}:
-        return wilson(share, np.sqrt(n * groups))
-    if groups == 1:
-        return wilson(share, 1)
-    places = {name: index for index, name in enumerate(names)}
-    off = np.bincount([places[seed] for seed in seeds], weights=values - share)
-    between = float((off**2).sum()) * groups / (groups - 1)
-    estimate = between / (n * share * (1.0 - share))
-    upper = estimate * (1.0 + np.sqrt(2.0 / (groups - 1)))
-    return wilson(share, n / min(max(upper, 1.0), n / groups))
-
-
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Score interval of a share of n draws (Wilson 1927); share and n may count parts of draws.
-
-    (0, 1) if nothing was drawn.
-    """
-    if n == 0:
-        return 0.0, 1.0
-    z = float(norm.isf(ALPHA / 2))
-    centre = share + z * z / (2 * n)
-    half = z * float(np.sqrt(share * (1.0 - share) / n + z * z / (4 * n * n)))
-    low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
-    return float(max(0.0, min(share, low))), float(min(1.0, max(share, high)))
-
-
-def sign_flip(margins: Sequence[int]) -> float:
-    """Two-sided p-value of a sum of whole numbers if each had its sign by the toss of a coin.
-
-    Exact (Fisher 1935): the distribution of the sum is convolved, not sampled. 1.0 if all are zero.
-    The smallest value that k margins other than zero can give is 2 / 2^k.
-    """
-    sizes = [abs(margin) for margin in margins if margin]
-    chances = np.ones(1)  # of the sums -total, -total + 1, …, total
-    for size in sizes:
-        grown = np.zeros(len(chances) + 2 * size)
-        grown[: len(chances)] += chances / 2
-        grown[2 * size :] += chances / 2
-        chances = grown
-    total = sum(sizes)
-    sums = np.arange(-total, total + 1)
-    return min(1.0, float(chances[np.abs(sums) >= abs(sum(margins))].sum()))
-
-
-def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values (Holm 1979), in the order given; NaN is no test and stays NaN.
-
-    Compared with 0.05, they keep the chance of any false alarm in the whole table below 5 %.
-    """
-    tested = sorted((p, index) for index, p in enumerate(p_values) if not np.isnan(p))
-    adjusted = [float("nan")] * len(p_values)
-    highest = 0.0
-    for rank, (p, index) in enumerate(tested):
-        highest = max(highest, min(1.0, (len(tested) - rank) * p))
-        adjusted[index] = highest
-    return adjusted
-
-
 def _as_table(
     differences: Sequence[float], seeds: Sequence[Hashable], contexts: Sequence[Hashable]
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
@@ -278,6 +173,18 @@ def student_estimate(mean: float, error: float, degrees: float) -> Estimate:
     half = float(student.isf(ALPHA / 2, degrees)) * error
     p_value = 2.0 * float(student.sf(abs(mean) / error, degrees))
     return Estimate(mean, error, degrees, mean - half, mean + half, p_value)
+
+
+def equivalence(difference: Estimate, smallest: float) -> float:
+    """Two one-sided t-tests (Schuirmann 1987): p of "the true difference is at least `smallest`".
+
+    At most 0.05 where the 90 % interval lies within ±smallest. NaN where no noise was measured.
+    """
+    assert smallest > 0.0, smallest
+    if not difference.error > 0.0:
+        return math.nan
+    nearest = (smallest - abs(difference.mean)) / difference.error
+    return float(student.sf(nearest, difference.degrees))
 
 
 def _without_spread(mean: float, n: int) -> Estimate:
@@ -326,6 +233,8 @@ def bootstrap_effect(
     flat = spreads <= ROUNDING * float(np.abs(values).max())
     pivots = np.where(flat, np.copysign(np.inf, off), off / np.where(flat, 1.0, spreads))
     low, high = _quantiles(pivots, chances)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return NO_INTERVAL  # ties: too many resamples are one value alone
     return Interval(whole.mean - high * whole.error, whole.mean - low * whole.error, len(chances))
 
 

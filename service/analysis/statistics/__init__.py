@@ -1,0 +1,6 @@
+"""Statistics of paired trials: estimates of differences, shares, families of tests, power.
+
+`estimates` averages differences with intervals, `shares` compares counts of healthy trials,
+`moderated` lets the levels of a table share what they show of the noise, `power` says what a design
+can detect. Arrays in, frozen values out; nothing here knows a store, a label or a factor.
+"""

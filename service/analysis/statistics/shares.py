@@ -1,0 +1,211 @@
+"""Shares of pairs and of healthy trials: intervals, exact tests, and the difference of two shares.
+
+Trials of one seed share its luck, so the seed is the unit that repeats. Every interval is two-sided
+at 95 %; `docs/effects.md` has the formulas.
+"""
+
+import functools
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sickbay.trials.evidence.statistics import wilson_bounds
+
+MOST_UNPAIRED = 30  # seeds: above, the paired test has the power, and takes far less time
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """A probability with its 95 % interval, and the p-value of "it is one half".
+
+    NaN, 0.0, 1.0 and NaN where there is no pair.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+
+def improvement(scores: Sequence[float], seeds: Sequence[Hashable]) -> Proportion:
+    """Average scores of pairs, shape (n,): 1 for won, 0 for lost, 0.5 for a tie.
+
+    The interval is `clustered_wilson`'s. The p-value is that of flipping who won in whole seeds,
+    counted exactly over all flips (two-sided; with one pair a seed this is the sign test).
+    Raises ValueError for a score that is none, and for sequences of unlike lengths.
+    """
+    if not set(scores) <= {0.0, 0.5, 1.0}:
+        raise ValueError(f"scores are 0, 0.5 or 1; these are {sorted(set(scores))}")
+    if not scores:
+        return Proportion(float("nan"), 0.0, 1.0, float("nan"))
+    margins: dict[Hashable, int] = {}
+    for score, seed in zip(scores, seeds, strict=True):
+        margins[seed] = margins.get(seed, 0) + round(2 * score) - 1
+    value = float(np.mean(scores))
+    low, high = clustered_wilson(scores, seeds)
+    return Proportion(value, low, high, sign_flip(list(margins.values())))
+
+
+def clustered_wilson(scores: Sequence[float], seeds: Sequence[Hashable]) -> tuple[float, float]:
+    """Wilson's interval of the mean of scores from 0 to 1, where those of one seed share its luck.
+
+    n is divided by the design effect (Kish 1965), that is by how much larger the variance between
+    seeds is than that of independent draws; taken at one standard error above its estimate, which
+    has seeds - 1 degrees of freedom, and kept between 1 and n / seeds. Where all scores are 0, or
+    all are 1, nothing can be estimated: then n is the geometric mean of both ends. With one score a
+    seed this is Wilson's interval as it stands.
+    """
+    values, names = np.asarray(scores, dtype=np.float64), list(dict.fromkeys(seeds))
+    n, groups = len(values), len(names)
+    if n <= 1 or groups == n:
+        return wilson(float(values.mean()) if n else 0.0, n)
+    share = float(values.mean())
+    if share in {0.0, 1.0}:
+        return wilson(share, np.sqrt(n * groups))
+    if groups == 1:
+        return wilson(share, 1)
+    places = {name: index for index, name in enumerate(names)}
+    off = np.bincount([places[seed] for seed in seeds], weights=values - share)
+    between = float((off**2).sum()) * groups / (groups - 1)
+    estimate = between / (n * share * (1.0 - share))
+    upper = estimate * (1.0 + np.sqrt(2.0 / (groups - 1)))
+    return wilson(share, n / min(max(upper, 1.0), n / groups))
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Score interval of a share of n draws (Wilson 1927); share and n may count parts of draws.
+
+    (0, 1) if nothing was drawn.
+    """
+    low, high = (float(end) for end in wilson_bounds(share * n, n))
+    return max(0.0, min(share, low)) if n else 0.0, min(1.0, max(share, high))
+
+
+def sign_flip(margins: Sequence[int]) -> float:
+    """Two-sided p-value of a sum of whole numbers if each had its sign by the toss of a coin.
+
+    Exact (Fisher 1935): the distribution of the sum is convolved, not sampled. 1.0 if all are zero.
+    The smallest value that k margins other than zero can give is 2 / 2^k.
+    """
+    sizes = [abs(margin) for margin in margins if margin]
+    chances = np.ones(1)  # of the sums -total, -total + 1, …, total
+    for size in sizes:
+        grown = np.zeros(len(chances) + 2 * size)
+        grown[: len(chances)] += chances / 2
+        grown[2 * size :] += chances / 2
+        chances = grown
+    total = sum(sizes)
+    sums = np.arange(-total, total + 1)
+    return min(1.0, float(chances[np.abs(sums) >= abs(sum(margins))].sum()))
+
+
+@dataclass(frozen=True)
+class RiskDifference:
+    """The share of healthy trials of a level minus that of its baseline, over `pairs` pairs.
+
+    NaN, -1.0, 1.0 and NaN where there is no pair. `test` names the exact test of "no difference":
+    `Boschloo`, `permutation of seeds`, or `McNemar`; empty without one.
+    """
+
+    pairs: int
+    value: float
+    low: float
+    high: float
+    p_value: float
+    test: str
+
+
+NO_RISK = RiskDifference(0, math.nan, -1.0, 1.0, math.nan, "")
+
+
+def risk_difference(
+    level: Sequence[bool], baseline: Sequence[bool], seeds: Sequence[Hashable]
+) -> RiskDifference:
+    """Compare who is healthy, pair by pair, all of shape (n,).
+
+    The interval is Newcombe's (1998, method 10) for paired shares, from `clustered_wilson`'s ends
+    of both. The test is exact. With one pair a seed and up to 30 seeds it is Boschloo's (1970) of
+    the two arms, which five seeds suffice for; with several pairs a seed the seeds' counts are
+    permuted between the arms (Fisher, Pitman). Both leave out the pairing: they are valid where
+    the two trials of a seed do not tend to opposite outcomes. Above 30 seeds the arms are swapped
+    within seeds, which is McNemar's exact test. Raises ValueError for sequences of unlike lengths.
+    """
+    one, other = np.asarray(level, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    if not len(one) == len(other) == len(seeds):
+        raise ValueError(f"{len(one)}, {len(other)} and {len(seeds)} values do not make pairs")
+    if not len(one):
+        return NO_RISK
+    p, q = float(one.mean()), float(other.mean())
+    (p_low, p_high), (q_low, q_high) = (
+        clustered_wilson(side.tolist(), seeds) for side in (one, other)
+    )
+    phi = _paired_correlation(one, other)
+    down = _joined(p - p_low, q_high - q, phi)
+    up = _joined(p_high - p, q - q_low, phi)
+    p_value, test = _exact(one, other, seeds)
+    low, high = max(-1.0, p - q - down), min(1.0, p - q + up)
+    return RiskDifference(len(one), p - q, low, high, p_value, test)
+
+
+def _joined(one: float, other: float, phi: float) -> float:
+    return math.sqrt(max(0.0, one**2 - 2.0 * phi * one * other + other**2))
+
+
+def _paired_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Correlation of two columns of 0 and 1, corrected for continuity if positive (Newcombe)."""
+    n = len(one)
+    both, neither = float((one * other).sum()), float(((1.0 - one) * (1.0 - other)).sum())
+    first, second = float(one.sum()), float(other.sum())
+    scale = first * (n - first) * second * (n - second)
+    if scale == 0.0:
+        return 0.0
+    crossed = both * neither - (first - both) * (second - both)
+    corrected = max(crossed - n / 2.0, 0.0) if crossed > 0.0 else crossed
+    return corrected / math.sqrt(scale)
+
+
+def _exact(
+    one: NDArray[np.float64], other: NDArray[np.float64], seeds: Sequence[Hashable]
+) -> tuple[float, str]:
+    names = list(dict.fromkeys(seeds))
+    places = {name: index for index, name in enumerate(names)}
+    which = [places[seed] for seed in seeds]
+    ours = np.bincount(which, weights=one).round().astype(int)
+    theirs = np.bincount(which, weights=other).round().astype(int)
+    if len(names) > MOST_UNPAIRED:
+        return sign_flip((ours - theirs).tolist()), "McNemar"
+    if len(names) == len(one):
+        n = len(one)
+        return boschloo(int(ours.sum()), n, int(theirs.sum()), n), "Boschloo"
+    return permuted(ours.tolist(), theirs.tolist()), "permutation of seeds"
+
+
+@functools.lru_cache(maxsize=4096)
+def boschloo(hits: int, n: int, other_hits: int, other_n: int) -> float:
+    """Two-sided p-value of Boschloo's (1970) exact unconditional test of two shares."""
+    from scipy.stats import boschloo_exact  # noqa: PLC0415 - half a second that few readers need
+
+    if hits / n == other_hits / other_n:
+        return 1.0
+    table = [[hits, other_hits], [n - hits, other_n - other_hits]]
+    return float(min(1.0, boschloo_exact(table, alternative="two-sided").pvalue))
+
+
+def permuted(one: Sequence[int], other: Sequence[int]) -> float:
+    """Two-sided p-value of a difference of sums if the units were dealt to the sides at random.
+
+    Exact (Fisher 1935; Pitman 1937): the sums of all choices of len(one) units are counted.
+    """
+    units = [*one, *other]
+    whole = sum(units)
+    ways = np.zeros((len(one) + 1, whole + 1))  # by the number of units chosen, and their sum
+    ways[0, 0] = 1.0
+    for unit in units:
+        ways[1:, unit:] += ways[:-1, : whole + 1 - unit].copy()
+    chances = ways[-1] / ways[-1].sum()
+    off = np.abs(np.arange(whole + 1) - whole * len(one) / len(units))
+    seen = abs(sum(one) - whole * len(one) / len(units))
+    return min(1.0, float(chances[off >= seen - 1e-9].sum()))
