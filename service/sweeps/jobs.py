@@ -72,7 +72,7 @@ def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
         watch=both(fair.see, running.watch) if fair else running.watch,
         retries=spec.retries,
         stopping=running.stopping,
-        scheduler=spec.early_stop.scheduler,
+        stop=spec.early_stop,
         goal=plan.objective_of(spec, prepared.workload).goal,
         epochs=_longest(prepared),
         may=fair.may if fair else None,

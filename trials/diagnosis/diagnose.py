@@ -127,6 +127,19 @@ def online_stop(diagnosis: Diagnosis, detectors: Sequence[Detector]) -> bool:
     return judged and (named or diagnosis.done >= UNNAMED_SHARE)
 
 
+def under_suspicion(diagnosis: Diagnosis) -> bool:
+    """Whether the numbers of a running trial are not to be believed for now.
+
+    It is pathological so far, or a detector that may be fatal fired and the judge does not clear
+    it. A suspicion may be lifted by a later look; it ends no trial, see `online_stop`.
+    """
+    if diagnosis.label.health is Health.PATHOLOGICAL:
+        return True
+    clear = FindingState.CLEAR
+    cleared = any(one.detector == JUDGE and one.state is clear for one in diagnosis.findings)
+    return not cleared and any(map(is_fatal, diagnosis.findings))
+
+
 def is_hard(finding: Finding) -> bool:
     """Whether a fatal finding decides alone. A stranger's does: the judge cannot weigh it."""
     known = finding.detector in EXPLAINS

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from sickbay.trials.contract import Goal
-from sickbay.trials.execution.trial import job_from_text
+from sickbay.trials.execution.trial import Evaluation, job_from_text
 from sickbay.trials.search.loop import SearchTask
+from sickbay.trials.search.schedulers import Report, Rule, grace_of, rule_of, score_of
 from sickbay.trials.search.study import open_storage, sampler, study_file
+from sickbay.trials.spec.model import EarlyStopSpec
 from sickbay.trials.store import note_pruning
 
 
@@ -57,50 +59,39 @@ class OptunaPort:
         self._search.on_trial_complete(str(trial.number), result, error=failed)
 
 
-class _Advises:
-    """Makes a scheduler leave a note for the worker, which then stores the trial as pruned.
+class HealthScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]
+    """Starts trials in their order and leaves a note for the worker of each that a rule prunes.
 
-    The baseline is never pruned: everything is compared with it.
+    The worker ends the trial and stores it as pruned. The baseline is never pruned, since
+    everything is compared with it, nor is a trial that is at its last epoch.
     """
 
+    def __init__(self, rule: Rule, goal: Goal) -> None:
+        """Feed `rule` with the reports of all trials."""
+        super().__init__()
+        self._rule, self._goal = rule, goal
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Take the scheduler's advice, and go on until the worker has read the note."""
-        if "objective" in result:
-            advice = super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
+        """Report to the rule; the trial goes on until its worker has read the note."""
+        del tune_controller
+        seen = Evaluation(*result["evaluation"]) if result.get("evaluation") else None
+        if seen is not None and seen.objective is not None:
             job = job_from_text(trial.config["job"])
-            if advice == TrialScheduler.STOP and job.trial.changed:
+            score, over_floor = score_of(seen.objective, seen.floor, self._goal)
+            report = Report(seen.number, score, over_floor, seen.suspect)
+            prunes = self._rule.prunes(job.trial.trial_id, report)
+            ends = result["epoch"] >= job.trial.epochs
+            if prunes and job.trial.changed and not ends:
                 note_pruning(job.store, job.sweep_id, job.trial.trial_id)
         return str(TrialScheduler.CONTINUE)
 
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Nothing: every epoch has been seen."""
 
-
-class _Asha(NotPickled, _Advises, ASHAScheduler):  # type: ignore[misc]
-    """Successive halving, asynchronous: only the best third goes on after 1, 3, 9 … epochs."""
-
-
-class _Median(NotPickled, _Advises, MedianStoppingRule):  # type: ignore[misc]
-    """Ends what is worse at its best than the median of the others' means so far."""
-
-
-def scheduler_of(kind: str, goal: Goal, epochs: int) -> TrialScheduler | None:
-    """Make the scheduler `asha` or `median` for trials of at most `epochs` epochs; None for `none`.
-
-    It sees the objective after every epoch.
-    """
-    common = {"time_attr": "epoch", "metric": "objective", "mode": _mode(goal)}
-    if kind == "asha":
-        return _Asha(
-            max_t=max(2, epochs),
-            grace_period=1,
-            reduction_factor=3,
-            stop_last_trials=False,
-            **common,
-        )
-    if kind == "median":
-        return _Median(grace_period=max(1, epochs // 4), **common)
-    return None
+def scheduler_of(stop: EarlyStopSpec, goal: Goal, epochs: int) -> TrialScheduler | None:
+    """Make the scheduler of a spec for trials of at most `epochs` epochs; None for `none`."""
+    if stop.scheduler == "none":
+        return None
+    grace = grace_of(epochs) if stop.grace is None else stop.grace
+    return HealthScheduler(rule_of(stop.scheduler, grace, stop.reduction, stop.brackets), goal)
 
 
 def _mode(goal: Goal) -> str:

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from ray.tune import (
 )
 from ray.tune.search import Searcher
 
-from sickbay.trials.contract import Goal, Row, TrialConfig, TrialState
+from sickbay.trials.contract import Goal, TrialConfig, TrialState
 from sickbay.trials.events import (
     ErrorStorm,
     Retried,
@@ -44,6 +44,7 @@ from sickbay.trials.execution.fair_share import TrialShare
 from sickbay.trials.execution.ray_cluster import RayDiedError, check_alive, last_words
 from sickbay.trials.execution.ray_search import NotPickled, OptunaPort, scheduler_of
 from sickbay.trials.execution.trial import (
+    Evaluation,
     Pruned,
     TrialJob,
     TrialRun,
@@ -53,6 +54,7 @@ from sickbay.trials.execution.trial import (
     run_trial,
 )
 from sickbay.trials.search.loop import Search, SearchTask
+from sickbay.trials.spec.model import EarlyStopSpec
 from sickbay.trials.store import StoreError, open_store, pruning_noted, requested
 
 REPORT_SECONDS = 1.0  # a running trial tells the driver its epoch this often
@@ -74,7 +76,7 @@ NO_LIMIT = 10_000  # where `RunOptions.may` is the limit
 class RunOptions:
     """How all trials are run: the resources of each, the observers, when to end.
 
-    `scheduler` is `none`, `asha` or `median`, and compares trials of at most `epochs` epochs.
+    The scheduler of `stop` compares trials of at most `epochs` epochs.
     `may(out)` says whether another may be handed to the cluster while `out` are; without it, as
     many wait there as keep every core busy. Once `overdue` answers true, trials that still run are
     killed, and begin again when the sweep is resumed.
@@ -84,7 +86,7 @@ class RunOptions:
     watch: Watch
     retries: int
     stopping: Callable[[], bool]
-    scheduler: str = "none"
+    stop: EarlyStopSpec = field(default_factory=EarlyStopSpec)
     goal: Goal = Goal.MINIMIZE
     epochs: int = 1
     may: Callable[[int], bool] | None = None
@@ -98,7 +100,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
         """Begin the first trial."""
         self._job = job_from_text(config["job"])
         self._scheduled = bool(config.get("scheduled"))
-        self._objective: float | None = None
+        self._seen: Evaluation | None = None
         self._begun = False
         self._epoch = 0
         self._run: TrialRun = run_trial(self._job, self._look)
@@ -127,13 +129,13 @@ class TrialActor(Trainable):  # type: ignore[misc]
                     break
         except StopIteration as end:
             return {"done": True, "ended": asdict(TrialEnded.of(end.value))}
-        seen = {} if self._objective is None else {"objective": self._objective}
+        seen, self._seen = self._seen, None
         self._epoch = epoch
-        return {"done": False, "epoch": epoch, **seen}
+        # a tuple, as Tune flattens mappings
+        return {"done": False, "epoch": epoch, "evaluation": astuple(seen) if seen else None}
 
-    def _look(self, row: Row) -> None:
-        value = row.signals.get(self._job.objective.signal)
-        self._objective = float(value) if isinstance(value, int | float) else None
+    def _look(self, evaluation: Evaluation) -> None:
+        self._seen = evaluation
 
     def cleanup(self) -> None:
         """Let the workload's `finally` run if the trial was cut short."""
@@ -177,7 +179,7 @@ def _fit(feed: "_Feed | _SearchFeed", options: RunOptions) -> None:
             with_resources(TrialActor, {"cpu": share.cpu, "gpu": share.gpu}),
             tune_config=TuneConfig(
                 search_alg=feed,
-                scheduler=scheduler_of(options.scheduler, options.goal, options.epochs),
+                scheduler=scheduler_of(options.stop, options.goal, options.epochs),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -228,7 +230,7 @@ class _Feed(NotPickled, Searcher):  # type: ignore[misc]
 
     def _hand_out(self, job: TrialJob) -> dict[str, Any]:
         self._running.add(job.trial.trial_id)
-        return {"job": job_text(job), "scheduled": self._options.scheduler != "none"}
+        return {"job": job_text(job), "scheduled": self._options.stop.scheduler != "none"}
 
     def ended(self, event: TrialEnded) -> None:
         """Take in that a trial has ended."""

@@ -37,7 +37,7 @@ from sickbay.trials.contract import (
     label_stands,
 )
 from sickbay.trials.detector import Detector
-from sickbay.trials.diagnosis.diagnose import diagnose, look, online_stop
+from sickbay.trials.diagnosis.diagnose import diagnose, look, online_stop, under_suspicion
 from sickbay.trials.diagnosis.failures import Failure, classify
 from sickbay.trials.errors import ends_worker
 from sickbay.trials.execution.command import Restart, printed, script_workload
@@ -65,7 +65,23 @@ from sickbay.trials.store.writer import write_output
 DENSE_LOOKS = 64
 
 TrialRun = Generator[int, None, TrialRecord]
-OnRow = Callable[[Row], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a running trial showed at its latest evaluation, the first being number 1.
+
+    `objective` is None where it was not recorded, `floor` the objective's of the best constant
+    predictor where that is known. `suspect` says that the numbers are not to be believed for now.
+    """
+
+    number: int
+    objective: float | None
+    floor: float | None
+    suspect: bool
+
+
+OnEvaluation = Callable[[Evaluation], None]
 
 
 class Pruned(Exception):  # noqa: N818 - not an error: thrown into a run to end it
@@ -114,12 +130,14 @@ class _Progress:
     online_pathology: str | None = None
     online_epoch: int | None = None
     audited: bool = False
+    suspect: bool = False
 
 
-def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
+def run_trial(job: TrialJob, on_evaluation: OnEvaluation | None = None) -> TrialRun:
     """Run a trial to its end and store everything about it; yields epochs, returns the record.
 
-    `on_row` is shown every row that was taken in. Throwing `Pruned` into the run ends it.
+    `on_evaluation` is shown every evaluation after which the trial goes on. Throwing `Pruned` into
+    the run ends it.
     An exception of the user's code ends in the state `failed`, with its traceback. Running out of
     memory is raised instead, and so is a StoreError, and a signal to end: that is the machine's
     trouble, and the caller may try again. Raises LeaseLostError, and writes nothing more, when
@@ -140,7 +158,7 @@ def run_trial(job: TrialJob, on_row: OnRow | None = None) -> TrialRun:
     try:
         log.begin()
         with restored():
-            progress.state = yield from _train(job, device, log, progress, on_row)
+            progress.state = yield from _train(job, device, log, progress, on_evaluation)
         log.flush()
         label, findings = _judge(job, log, progress)
     except (Exception, SystemExit) as error:  # sys.exit() in training code ends one trial, too
@@ -218,7 +236,11 @@ def looks_online(n: int) -> bool:
 
 
 def _train(
-    job: TrialJob, device: str, log: TrialLog, progress: _Progress, on_row: OnRow | None
+    job: TrialJob,
+    device: str,
+    log: TrialLog,
+    progress: _Progress,
+    on_evaluation: OnEvaluation | None,
 ) -> Generator[int, None, TrialState]:
     workload = _workload(job)
     progress.workload_version = workload.version
@@ -235,10 +257,10 @@ def _train(
             waits = job.command is not None and news is None
             if not waits:
                 taken = log.take(news)
-                if on_row is not None:
-                    on_row(taken)
                 if _stops(job, log, progress):
                     return TrialState.STOPPED
+                if on_evaluation is not None:
+                    on_evaluation(_evaluation(job, taken, len(log.records), progress))
             try:
                 yield log.last_epoch or 0
             except Pruned:
@@ -316,6 +338,7 @@ def _stops(job: TrialJob, log: TrialLog, progress: _Progress) -> bool:
     history = log.history(progress.facts, _planned(job, log), finished=False)
     judges = detectors()
     diagnosis = look(history, judges)
+    progress.suspect = under_suspicion(diagnosis)
     if not online_stop(diagnosis, judges):
         return False
     progress.online_pathology = diagnosis.label.pathology
@@ -324,6 +347,17 @@ def _stops(job: TrialJob, log: TrialLog, progress: _Progress) -> bool:
         return False
     progress.audited = audited(job.trial.trial_id, job.policy.audit)
     return not progress.audited
+
+
+def _evaluation(job: TrialJob, row: Row, number: int, progress: _Progress) -> Evaluation:
+    signal = job.objective.signal
+    value = row.signals.get(signal)
+    return Evaluation(
+        number=number,
+        objective=float(value) if isinstance(value, int | float) else None,
+        floor=progress.facts.floors.get(signal),
+        suspect=progress.suspect,
+    )
 
 
 @functools.cache

@@ -31,7 +31,7 @@ LARGEST_SEED = 2**32 - 1  # what numpy's and torch's generators both take
 PLANNED = ("grid", "one_factor", "leave_one_out", "add_one_in", "leave_k_out", "fractional")
 SEARCHES = ("random", "tpe", "gp", "nsga2", "boundary")
 DESIGNS = (*PLANNED, *SEARCHES)
-SCHEDULERS = ("none", "asha", "median")
+SCHEDULERS = ("none", "asha", "hyperband", "median")
 ROMAN = {"III": 3, "IV": 4, "V": 5, "VI": 6}
 
 
@@ -140,7 +140,22 @@ class EarlyStopSpec(_Model):
     audit: float = Field(
         default=0.05, ge=0, le=1, description="a share from 0 to 1 of such trials that run on"
     )
-    scheduler: str = Field(default="none", description="none, asha or median")
+    scheduler: str = Field(default="none", description="none, asha, hyperband or median")
+    grace: int | None = Field(
+        default=None,
+        ge=1,
+        description="a whole number of evaluations from 1 on before which the scheduler ends no "
+        "trial, or null for what the detectors need",
+    )
+    reduction: int = Field(
+        default=3,
+        ge=2,
+        le=16,
+        description="a whole number from 2 to 16: asha and hyperband continue one trial in so many",
+    )
+    brackets: int = Field(
+        default=3, ge=1, le=8, description="a whole number from 1 to 8: the ladders of hyperband"
+    )
 
 
 class ResourcesSpec(_Model):
@@ -267,7 +282,8 @@ class SweepSpec(_Model):
         description="a mapping {signal, goal}, a list of such, or null for the workload's own",
     )
     early_stop: EarlyStopSpec = Field(
-        default_factory=EarlyStopSpec, description="a mapping {pathology, audit, scheduler}"
+        default_factory=EarlyStopSpec,
+        description="a mapping {pathology, audit, scheduler, grace, reduction, brackets}",
     )
     resources: ResourcesSpec = Field(
         default_factory=ResourcesSpec, description="a mapping {cpu, gpu, gpu_memory}"

@@ -71,8 +71,25 @@ def test_several_objectives_go_through_ray(tmp_path):
     assert all(len(one.values) == 2 for one in study.trials if is_configuration(one))
 
 
+def test_a_scheduler_ends_a_suspect_trial_and_no_healthy_one_before_its_grace(tmp_path):
+    result = run_it(
+        tmp_path,
+        design="grid",
+        factors={"lr": [0.1, 0.05, 0.02, 0.0]},  # the last never moves
+        seeds=1,
+        budget={},
+        fixed={"epochs": 12},
+        early_stop={"pathology": False, "scheduler": "asha", "grace": 4, "reduction": 2},
+    )
+    assert result.state == "finished"
+    ended = {row["lr"]: (row["state"], row["label"], row["epochs_run"]) for row in table(tmp_path)}
+    assert ended[0.1] == ("completed", "healthy", 12)
+    assert ended[0.0][:2] == ("pruned", "pathological")
+    assert min(epochs for _, _, epochs in ended.values()) >= 4
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["asha", "median"])
+@pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])
 def test_a_scheduler_prunes_what_falls_behind_and_never_the_baseline(tmp_path, kind):
     levels = [0.1, *(round(0.001 * n, 4) for n in range(1, 12))]
     result = run_it(

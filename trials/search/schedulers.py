@@ -1,0 +1,172 @@
+"""Which trials a scheduler ends early: pure rules, fed with every evaluation of every trial.
+
+A pathological trial often has the lowest loss of all while it is young, so a rule never takes its
+objective at face value: a trial under suspicion ranks last, from the moment of the suspicion also
+at the rungs that it passed before, and no trial is judged before the detectors have had the
+evaluations that they need. Scores are compared only where they mean the same: as skill over each
+trial's own floor where the floor is known (losses under different weights have different floors),
+else as the objective itself.
+
+asha       successive halving, asynchronous (Li et al. 2020): at each rung, after `grace`,
+           `grace` x `reduction`, ... evaluations, the best 1 / `reduction` go on
+hyperband  several such ladders beside each other (Li et al. 2018), each beginning `reduction`
+           times later than the one before, so that slow starters have their chance
+median     ends what is worse at its best than the median of the others' means (Golovin et al. 2017)
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, median
+from typing import Protocol
+
+from sickbay.trials.contract import Goal
+
+GRACE = 10  # evaluations, before which the detectors take a slow start for what it may be
+FEWEST_EVALUATIONS = 3  # before which nothing is weighed at all
+GRACE_SHARE = 0.25  # of the plan, where that is shorter
+FEWEST_OTHERS = 3  # trials that a median is taken of
+
+
+@dataclass(frozen=True)
+class Report:
+    """One evaluation of a running trial, the first being number 1.
+
+    `score` is larger for a better trial; one that is not finite ranks last. It is a skill if
+    `over_floor`.
+    """
+
+    evaluation: int
+    score: float
+    over_floor: bool = False
+    suspect: bool = False
+
+
+class Rule(Protocol):
+    """Decides which running trials end early."""
+
+    def prunes(self, trial_id: str, report: Report) -> bool:
+        """Take in a report, in the order of time, and say whether its trial is to end."""
+
+
+def rule_of(kind: str, grace: int, reduction: int = 3, brackets: int = 3) -> Rule:
+    """Make the rule `asha`, `hyperband` or `median`; `grace` counts evaluations."""
+    if kind == "median":
+        return MedianRule(grace)
+    if kind == "hyperband":
+        return Hyperband([Halving(grace * reduction**i, reduction) for i in range(brackets)])
+    assert kind == "asha", kind
+    return Halving(grace, reduction)
+
+
+def grace_of(epochs: int) -> int:
+    """How many of at most `epochs` evaluations a rule waits for unless told otherwise."""
+    return max(FEWEST_EVALUATIONS, min(GRACE, math.ceil(GRACE_SHARE * epochs)))
+
+
+def score_of(value: float, floor: float | None, goal: Goal) -> tuple[float, bool]:
+    """Give an objective as a score that is larger for better, and whether it is a skill.
+
+    The skill of a loss is (floor - loss) / |floor|: 0 for the best constant predictor.
+    """
+    if goal is Goal.MAXIMIZE:
+        return value, False
+    if floor is None or floor == 0.0 or not math.isfinite(floor):
+        return -value, False
+    return (floor - value) / abs(floor), True
+
+
+@dataclass
+class _Suspects:
+    """Which trials are under suspicion now; a score that is not finite is suspect, too."""
+
+    known: set[str] = field(default_factory=set)
+
+    def see(self, trial_id: str, report: Report) -> bool:
+        suspect = report.suspect or not math.isfinite(report.score)
+        (self.known.add if suspect else self.known.discard)(trial_id)
+        return suspect
+
+    def cleared(self, scores: Mapping[str, float]) -> list[float]:
+        """The scores of the trials that are not under suspicion."""
+        return [score for trial_id, score in scores.items() if trial_id not in self.known]
+
+
+class Halving:
+    """Asynchronous successive halving."""
+
+    def __init__(self, grace: int, reduction: int) -> None:
+        """The first rung is after `grace` evaluations, each next one `reduction` times later."""
+        self._grace, self._reduction = grace, reduction
+        self._suspects = _Suspects()
+        # by rung and kind of score: every trial that reached it, with its score there
+        self._rungs: defaultdict[tuple[int, bool], dict[str, float]] = defaultdict(dict)
+
+    def prunes(self, trial_id: str, report: Report) -> bool:
+        """At a rung: whether the trial is not among the best share there."""
+        suspect = self._suspects.see(trial_id, report)
+        if report.evaluation < self._grace:
+            return False
+        rung = math.floor(math.log(report.evaluation / self._grace, self._reduction) + 1e-9)
+        scores = self._rungs[rung, report.over_floor]
+        if trial_id in scores:
+            return False
+        scores[trial_id] = _ranked(report.score)
+        rivals = self._suspects.cleared(scores)
+        if suspect:
+            return bool(rivals)  # with nothing to compare with, it is the detectors' to stop it
+        better = sum(score > scores[trial_id] for score in rivals)
+        return better >= math.ceil(len(scores) / self._reduction)
+
+
+class Hyperband:
+    """Several halvings; each new trial joins the one that is furthest behind its share."""
+
+    def __init__(self, brackets: Sequence[Halving]) -> None:
+        """The first begins earliest and takes most of the trials."""
+        self._brackets = brackets
+        self._counts = [0] * len(brackets)
+        self._of: dict[str, int] = {}
+
+    def prunes(self, trial_id: str, report: Report) -> bool:
+        """As the trial's own bracket says."""
+        if trial_id not in self._of:
+            # Hyperband gives the bracket of s later rungs about eta^s / (s + 1) of the trials;
+            # with each reduced by two from one to the next, no bracket is ever left empty.
+            share = [count * 2**place for place, count in enumerate(self._counts)]
+            place = share.index(min(share))
+            self._of[trial_id] = place
+            self._counts[place] += 1
+        return self._brackets[self._of[trial_id]].prunes(trial_id, report)
+
+
+class MedianRule:
+    """Median stopping: a trial's best so far against the others' means up to there."""
+
+    def __init__(self, grace: int) -> None:
+        """Nothing ends before `grace` evaluations."""
+        self._grace = grace
+        self._suspects = _Suspects()
+        self._seen: defaultdict[bool, dict[str, list[float]]] = defaultdict(dict)
+
+    def prunes(self, trial_id: str, report: Report) -> bool:
+        """Whether the trial falls behind the median of at least three others."""
+        suspect = self._suspects.see(trial_id, report)
+        seen = self._seen[report.over_floor]
+        mine = seen.setdefault(trial_id, [])
+        mine.append(_ranked(report.score))
+        if report.evaluation < self._grace:
+            return False
+        means = {
+            other: fmean(scores[: len(mine)]) for other, scores in seen.items() if other != trial_id
+        }
+        others = self._suspects.cleared(means)
+        if len(others) < FEWEST_OTHERS:
+            return False
+        return suspect or max(mine) < median(others)
+
+
+def _ranked(score: float) -> float:
+    """The score, or the least there is for one that is not finite."""
+    return score if math.isfinite(score) else -math.inf
