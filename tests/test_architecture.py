@@ -46,7 +46,7 @@ ARROWS = {
     "trials/search": "contract errors events spec store",
     "trials/execution": DOMAIN
     + " evidence detector log_files diagnosis events logs registry search spec store",
-    "trials/conformance": DOMAIN + " spec detector",
+    "trials/conformance": DOMAIN + " spec detector diagnosis registry",
     "trials/adapters": DOMAIN + " diagnosis probes registry",
     "service/settings": "",
     "service/formats": "",

@@ -238,6 +238,7 @@ class Row:
 class Context:
     """What a training run is handed, besides its configuration.
 
+    `threads` are the CPU threads that the trial may use, as `resources.cpu` has it.
     `restore()` gives back the bytes of the last kept checkpoint, or None. `save(make)` offers one:
     call it just before yielding a row; `make` is called, while the generator waits at that row,
     only if a checkpoint is due, and must return the bytes from which the run goes on after it.
@@ -249,6 +250,7 @@ class Context:
     workdir: str
     restore: Callable[[], bytes | None]
     save: Callable[[Callable[[], bytes]], None]
+    threads: int = 1
 
 
 Train = Callable[[Config, Context], Iterator[Row]]

@@ -68,3 +68,12 @@ def epoch_stream(seed: int, epoch: int) -> int:
     restored at an epoch, it goes on bit for bit as it would have.
     """
     return (seed * 1_000_003 + epoch) % 2**62
+
+
+def dropout_stream(stream: int) -> int:
+    """Return a seed for torch's global generator beside one that is seeded with `stream` itself.
+
+    It differs in the lowest 32 bits, the only ones that torch's generator on the CPU reads: of two
+    seeds that differ above them the draws would be the same.
+    """
+    return stream ^ 2**31

@@ -1,4 +1,4 @@
-"""Images of classes whose sizes fall exponentially, and balanced images to test on.
+"""Images of classes whose sizes fall exponentially, and images to test on, as a rule balanced.
 
 N images · H = W pixels · B images of a batch
 
@@ -42,8 +42,9 @@ class LongtailSpec:
     """What data to make or read.
 
     `dataset` is "synthetic" or a root. The largest class has `largest` images (of real data at most
-    what there is), the smallest `imbalance` times fewer. `classes`, `width` and `val_images` (a
-    class) describe generated images. `pretrain_split` is "balanced", with `pretrain_images` a
+    what there is), the smallest `imbalance` times fewer; so it is with the `val_images` and
+    `val_imbalance` of the images to test on, balanced at 1. `classes`, `width` and `val_images`
+    describe generated images. `pretrain_split` is "balanced", with `pretrain_images` a
     class, or "lt", the training images themselves.
     """
 
@@ -53,6 +54,7 @@ class LongtailSpec:
     imbalance: float
     width: int
     val_images: int
+    val_imbalance: float
     pretrain_split: str
     pretrain_images: int
     seed: int
@@ -177,7 +179,7 @@ def augmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
 def _generated(spec: LongtailSpec) -> LongtailData:
     counts = class_counts(spec.classes, spec.largest, spec.imbalance)
     train = _draw(spec, counts, 0)
-    val = _draw(spec, [spec.val_images] * spec.classes, 1)
+    val = _draw(spec, class_counts(spec.classes, spec.val_images, spec.val_imbalance), 1)
     balanced = _draw(spec, [max(spec.pretrain_images, SUPPORT)] * spec.classes, 2)
     support = _first(balanced, SUPPORT, spec.classes)
     pretrain = train
@@ -211,7 +213,7 @@ def _read(spec: LongtailSpec) -> LongtailData:
     pretrain = even if spec.pretrain_split == "balanced" else train
     support = _first(even, SUPPORT, classes)
     means = _first(train, MEANS, classes, even=False)
-    return LongtailData(train, _images(test), pretrain, support, means, classes)
+    return LongtailData(train, _tested(spec, test, classes), pretrain, support, means, classes)
 
 
 def _kept(spec: LongtailSpec, labels: Labels, classes: int) -> Labels:
@@ -235,6 +237,16 @@ def _kept(spec: LongtailSpec, labels: Labels, classes: int) -> Labels:
             f"set imbalance to {imbalance:.4g}, or give the balanced files"
         )
     return np.arange(len(labels))
+
+
+def _tested(spec: LongtailSpec, test: Split, classes: int) -> Images:
+    """Return the images to test on: all that there are, or as many fewer as was asked for."""
+    pixels, labels = test
+    if spec.val_imbalance == 1.0:
+        return _images(test)
+    counts = class_counts(classes, int(np.bincount(labels).min()), spec.val_imbalance)
+    kept = long_tail(labels, counts)
+    return _images((pixels[kept], labels[kept]))
 
 
 def _images(split: Split) -> Images:

@@ -17,6 +17,7 @@ from sickbay.models.longtail.metrics import (
     Metrics,
     accuracy_signals,
     feature_signals,
+    feature_std,
     nearest_mean,
     paired_drop_error,
     rank_me,
@@ -51,6 +52,7 @@ class Start:
     features: Tensor
     hits: Tensor
     rank: float
+    std: float
     weights: Tensor
 
 
@@ -64,7 +66,8 @@ def encoded(encoder: nn.Module, chunks: Iterable[Tensor]) -> Tensor:
 def start_of(net: LongtailNet, views: Views) -> Start:
     """Keep what the encoder knows before training."""
     watched = views.val.features[:: _stride(views.val)]
-    return Start(watched, _hits(views), rank_me(watched), _weights(net.encoder))
+    rank, std = rank_me(watched), feature_std(watched)
+    return Start(watched, _hits(views), rank, std, _weights(net.encoder))
 
 
 @torch.no_grad()
@@ -101,6 +104,7 @@ def _encoder_signals(net: LongtailNet, views: Views, start: Start) -> Metrics:
         "encoder_reference_drop_se": paired_drop_error(start.hits, hits_N),
         "encoder_weight_change": float((weights - start.weights).norm() / start.weights.norm()),
         "feature_rank_start": start.rank,
+        "feature_std_start": start.std,
         **feature_signals(views.val.features[::stride], start.features, views.val.labels[::stride]),
     }
 

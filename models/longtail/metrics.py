@@ -102,10 +102,15 @@ def fisher_ratio(features_ND: Tensor, label_N: Tensor) -> float:
     return float(between / within) if float(within) > 0.0 else math.nan
 
 
+def feature_std(features_ND: Tensor) -> float:
+    """Return the root of the mean variance of a feature's dimension."""
+    return float(features_ND.double().var(dim=0).mean().sqrt())
+
+
 def feature_signals(features_ND: Tensor, start_ND: Tensor, label_N: Tensor) -> Metrics:
     """Compare features with those of the same images before training.
 
-    `feature_drift` is |F − F0| / |F0|; `feature_std` the root of the mean variance of a dimension.
+    `feature_drift` is |F − F0| / |F0|.
     """
     gap = float((features_ND - start_ND).double().norm())
     start = float(start_ND.double().norm())
@@ -113,7 +118,7 @@ def feature_signals(features_ND: Tensor, start_ND: Tensor, label_N: Tensor) -> M
         "encoder_cka": linear_cka(features_ND, start_ND),
         "feature_rank": rank_me(features_ND),
         "feature_drift": gap / start if start > 0.0 else math.nan,
-        "feature_std": float(features_ND.double().var(dim=0).mean().sqrt()),
+        "feature_std": feature_std(features_ND),
         "fisher_ratio": fisher_ratio(features_ND, label_N),
     }
 

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from sickbay.models.longtail.network import Encoder
+from sickbay.models.shared.pretraining import Log, Part, Pretraining
 
 RATE, MOMENTUM = 0.05, 0.9
 DECAY = 1e-2  # in a short run as much as 5e-4 in a long one: the weights end small
 
 
 def pretrain(
-    encoder: Encoder, classes: int, steps: int, batches: Iterator[tuple[Tensor, Tensor]]
+    encoder: Encoder, classes: int, steps: int, batches: Iterator[tuple[Tensor, Tensor]], log: Log
 ) -> dict[str, Tensor]:
     """Train the encoder in place for so many batches, and return its state.
 
@@ -28,12 +29,18 @@ def pretrain(
     ]
     optimizer = torch.optim.SGD(groups, lr=RATE, momentum=MOMENTUM)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2.0 * RATE, steps)
+    parts: dict[str, Part] = {"encoder": encoder, "head": head}
+    parts |= {"optimizer": optimizer, "cycle": cycle}
+    run = Pretraining(parts, steps, log)
     encoder.train()
-    for _ in range(steps):
+    for _ in range(run.done):
+        next(batches)
+    for _ in run.remaining():
         images, labels = next(batches)
         loss = nn.functional.cross_entropy(head(encoder(images)), labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        run.add(loss, float(optimizer.param_groups[0]["lr"]))
         cycle.step()
     return encoder.state_dict()

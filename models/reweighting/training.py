@@ -9,6 +9,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from sickbay.models.reweighting.losses import detection_losses
 from sickbay.models.reweighting.network import Batch, QueryDetector
+from sickbay.models.shared.pretraining import Log, Pretraining
 
 CLIP = 35.0  # norm of the gradient, as CMT has it
 DECAY = 0.01
@@ -25,19 +26,26 @@ class Rates:
     decoder: float
 
 
-def pretrain(net: QueryDetector, draw: Callable[[int], Batch], steps: int, lr: float) -> None:
+def pretrain(
+    net: QueryDetector, draw: Callable[[int], Batch], steps: int, lr: float, log: Log
+) -> None:
     """Train without weights, in place: AdamW, one cycle. `draw` gives the batch of a step."""
     parameters = list(net.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=DECAY)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=WARM)
-    for step in range(steps):
+    run = Pretraining({"net": net, "optimizer": optimizer, "cycle": cycle}, steps, log)
+    for step in range(run.done):
+        draw(step)
+    for step in run.remaining():
         batch = draw(step)
         predicted = net.decode(net.encode(batch))
         losses = detection_losses(predicted.logits, predicted.codes, batch.boxes, batch.classes)
         optimizer.zero_grad()
-        losses.total.mean().backward()  # type: ignore[no-untyped-call]
+        loss = losses.total.mean()
+        loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(parameters, CLIP)
         optimizer.step()
+        run.add(loss, float(optimizer.param_groups[0]["lr"]))
         cycle.step()
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sickbay.trials import seeding
-from sickbay.trials.seeding import epoch_stream, pick_device, seed_everything
+from sickbay.trials.seeding import dropout_stream, epoch_stream, pick_device, seed_everything
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +75,10 @@ def test_streams_of_seeds_and_epochs_are_apart():
     streams = {epoch_stream(seed, epoch) for seed in range(50) for epoch in range(200)}
     assert len(streams) == 50 * 200
     assert 0 <= epoch_stream(2**62, 10**6) < 2**62
+
+
+def test_dropout_draws_apart_from_the_order_of_the_batches():
+    for stream in (0, 7, epoch_stream(3, 5), 2**62 - 1):
+        order = torch.rand(8, generator=torch.Generator().manual_seed(stream))
+        dropout = torch.rand(8, generator=torch.Generator().manual_seed(dropout_stream(stream)))
+        assert not torch.equal(order, dropout)

@@ -5,8 +5,9 @@ make a run last seconds: every level of every factor is trained once.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from sickbay.trials.conformance.constant import check_constant
 from sickbay.trials.conformance.dry_run import Rehearsal, context_for, difference_of, rehearse
 from sickbay.trials.conformance.report import ConformanceError, ConformanceReport
 from sickbay.trials.contract import Config, Factor, Row, Scalar, TaskFacts, Workload
@@ -21,12 +22,16 @@ def check_workload(
     small: Config | None = None,
     *,
     levels: bool | Collection[str] = True,
+    blind: Config | None = None,
+    balances: Sequence[Config] = (),
 ) -> ConformanceReport:
     """Check all that the contract asks of a workload; raises ConformanceError at the first flaw.
 
     `small` overrides settings so that a run is short (with two epochs or more, to check restoring).
     `levels` chooses whether every level of every factor must change something: all, none, or only
-    the factors named.
+    the factors named. `blind` holds settings under which the model cannot see its inputs, and
+    epochs enough to learn all that a constant can: it must never be healthy, nor beat the floor,
+    whatever the classes' shares; `balances` are settings that change those of the scored data.
     """
     config = _settings(workload, small or {})
     checked = [_check_declaration(workload)]
@@ -45,6 +50,8 @@ def check_workload(
         for factor in workload.factors
         if factor.name in wanted
     )
+    if blind is not None:
+        checked.append(check_constant(workload, {**config, **blind}, balances))
     return ConformanceReport(workload.name, tuple(checked))
 
 

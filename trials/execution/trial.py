@@ -249,7 +249,8 @@ def _train(
     if cancelled():
         return TrialState.CANCELLED
     Path(job.workdir).mkdir(parents=True, exist_ok=True)
-    context = Context(job.trial.seed, job.trial.epochs, device, job.workdir, log.restore, log.save)
+    seed, epochs = job.trial.seed, job.trial.epochs
+    context = Context(seed, epochs, device, job.workdir, log.restore, log.save, job.threads)
     with _closed_after(_seeded_rows(workload, job, context, log, progress)) as rows:
         for news in rows:
             if _noted(news, log, progress):

@@ -3,17 +3,25 @@
 The recipe names all that can change the state: settings, seed, data, the code that makes it, and
 the machine's arithmetic. So a kept state is the very one that would be made anew, to the last bit,
 and a trial yields the same rows whether it finds one or makes one. Files lie in
-`~/.cache/sickbay/pretrained`; they may be deleted at any time.
+`~/.cache/sickbay/pretrained`; they may be deleted at any time:
+
+    NAME-HASH.pt            the state
+    NAME-HASH.csv           how it was trained: step, loss, learning rate
+    NAME-HASH.checkpoint    where training has got to; gone when it has ended
+    NAME-HASH.lock          held while it is trained, so that other trials wait instead of training
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +31,7 @@ from sickbay.trials.contract import Scalar
 from sickbay.trials.store.checkpoints import pack, unpack
 
 State = dict[str, Any]
+CHECKPOINT_SECONDS = 60.0  # how much of a pretraining a killed worker may cost
 
 
 @dataclass(frozen=True)
@@ -51,22 +60,64 @@ class Recipe:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def pretrained(recipe: Recipe, make: Callable[[], State], folder: Path | None = None) -> State:
+@dataclass
+class PretrainingLog:
+    """The rows and checkpoints of one pretraining, in files beside the state that it makes.
+
+    Nothing depends on them but a pretraining that was killed: the next one goes on from there.
+    """
+
+    path: Path
+    seconds: float = CHECKPOINT_SECONDS
+    _saved: float = field(default_factory=monotonic)
+
+    def restore(self) -> State | None:
+        """Return the checkpoint of a pretraining that was killed, None where there is none."""
+        return _read(self.path.with_suffix(".checkpoint"))
+
+    def save(self, make: Callable[[], State]) -> None:
+        """Keep what `make` returns, unless the last checkpoint is less than a minute old."""
+        if monotonic() - self._saved >= self.seconds:
+            _write(self.path.with_suffix(".checkpoint"), pack(make()))
+            self._saved = monotonic()
+
+    def write(self, rows: list[tuple[int, float, float]]) -> None:
+        """Write all rows so far, (step, loss, learning rate), as a CSV file with a header."""
+        lines = [("step", "loss", "lr"), *rows]
+        text = "".join(",".join(map(str, line)) + "\n" for line in lines)
+        _write(self.path.with_suffix(".csv"), text.encode())
+
+    def end(self) -> None:
+        """Remove the checkpoint: the state is kept."""
+        with suppress(OSError):
+            self.path.with_suffix(".checkpoint").unlink(missing_ok=True)
+
+
+def pretrained(
+    recipe: Recipe, make: Callable[[PretrainingLog], State], folder: Path | None = None
+) -> State:
     """Return the state of a recipe: the kept one, else what `make` gives, which is then kept.
 
     `make` returns tensors, numbers, strings and containers of them. It is called with torch's
     generators seeded by the recipe, and leaves them as they were. The state comes back on the CPU,
     as a copy of the caller's own. A file that is damaged is made anew; one that cannot be written
-    is done without. Safe among processes: each writes a file of its own and renames it.
+    is done without. Trials that need one state at once wait for the one that makes it; if that is
+    killed, the next goes on from its last checkpoint.
     """
     path = (folder or kept_in()) / f"{recipe.name}-{recipe.digest()[:32]}.pt"
     kept = _read(path)
     if kept is not None:
         return kept
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(recipe.seed)
-        data = pack(make())
-    _write(path, data)
+    with _locked(path.with_suffix(".lock")):
+        kept = _read(path)  # made by another trial while this one waited
+        if kept is not None:
+            return kept
+        log = PretrainingLog(path)
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(recipe.seed)
+            data = pack(make(log))
+        _write(path, data)
+        log.end()
     return unpack(data)
 
 
@@ -77,6 +128,24 @@ def kept_in() -> Path:
     except RuntimeError:
         home = Path(tempfile.gettempdir())
     return home / "sickbay" / "pretrained"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a file's lock, which the kernel lets go when its holder ends, however that happens.
+
+    Goes on without one where the file cannot be written or the file system knows no locks.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError:
+        yield
+        return
+    with file:
+        with suppress(OSError):  # two may train at once then: each gets the same state
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _read(path: Path) -> State | None:

@@ -32,6 +32,7 @@ from sickbay.models.crossmodal.metrics import (
 )
 from sickbay.models.crossmodal.network import GRID, SceneNet, Scored, group_names
 from sickbay.models.shared.classification_metrics import Metrics, label_flip_rate
+from sickbay.models.shared.inputs import shown
 from sickbay.models.shared.reference_lines import flip_line
 from sickbay.trials.contract import (
     Config,
@@ -42,7 +43,7 @@ from sickbay.trials.contract import (
     TaskKind,
 )
 from sickbay.trials.probes import SAMPLE_EVERY, StepProbe
-from sickbay.trials.seeding import epoch_stream, seed_everything
+from sickbay.trials.seeding import dropout_stream, epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress
 
 EVAL_SCENES = 64  # scenes that go through the net at once in evaluation
@@ -51,7 +52,7 @@ TRAIN, VAL = 2**61, 2**61 + 2**60  # keep the draws of labels apart from those o
 
 def train(config: Config, context: Context) -> Iterator[Row]:
     """Train and yield a row after each epoch."""
-    seed_everything(context.seed)
+    seed_everything(context.seed, context.threads)
     split = crossmodal_data(_spec(config, context))
     scenes, val = (part.to(context.device) for part in split)
     torch.manual_seed(epoch_stream(context.seed, 0))
@@ -116,15 +117,16 @@ def _train_epoch(
 ) -> Metrics:
     """Go once through the training split; return what its steps have shown."""
     generator = torch.Generator().manual_seed(stream)
-    torch.manual_seed(stream ^ 2**31)  # for dropout; torch reads the lower 32 bits only
+    torch.manual_seed(dropout_stream(stream))  # dropout draws from the global generator
     net, optimizer = progress.net.train(), progress.optimizer
     assert isinstance(net, SceneNet)
     groups, parameters = net.groups(), list(net.parameters())
     loss_name, pos_weight = str(config["loss"]), float(config["pos_weight"])
     points, select = int(config["points"]), str(config["point_select"])
+    inputs = str(config["inputs"])
     learnt = Steps()
     for batch in batches(scenes, labels, int(config["batch_size"]), points, select, generator):
-        logits = net(batch.images, batch.points).logits
+        logits = net(shown(inputs, batch.images), shown(inputs, batch.points)).logits
         logits.retain_grad()
         loss = sample_loss(loss_name, logits, batch.labels, pos_weight).mean()
         optimizer.zero_grad()
@@ -156,8 +158,9 @@ def _label_signals(
 def _evaluate(net: SceneNet, val: SceneSet, labels: Tensor, config: Config) -> Metrics:
     net.eval()
     points, select = int(config["points"]), str(config["point_select"])
+    inputs = str(config["inputs"])
     scored = Scored.concatenate(
-        net(batch.images, batch.points)
+        net(shown(inputs, batch.images), shown(inputs, batch.points))
         for batch in batches(val, labels, EVAL_SCENES, points, select)
     )
     truth = val.truth if config["label_source"] != "true" else None

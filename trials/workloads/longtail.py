@@ -9,6 +9,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ from sickbay.models.longtail.network import Encoder, HeadOptions, LongtailNet, g
 from sickbay.models.longtail.pretraining import pretrain
 from sickbay.models.longtail.steps import Steps
 from sickbay.models.longtail.training import Strategy, StrategyOptions
+from sickbay.models.shared.inputs import shown
 from sickbay.trials.contract import (
     Config,
     Context,
@@ -43,7 +45,7 @@ from sickbay.trials.contract import (
 from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import pack, unpack
-from sickbay.trials.store.pretrained import Recipe, pretrained
+from sickbay.trials.store.pretrained import PretrainingLog, Recipe, pretrained
 
 EVAL_IMAGES = 250  # images that go through the encoder at once in evaluation
 PRETRAIN, PRETRAIN_ORDER = -1, -2  # stand for epochs where pretraining draws
@@ -54,8 +56,8 @@ PRETRAIN_CODE = (cifar_code, data_code, images_code, encoder_code, pretraining_c
 
 def train(config: Config, context: Context) -> Iterator[Row]:
     """Train and yield a row after each epoch."""
-    seed_everything(context.seed)
-    data = longtail_data(_spec(config, context)).to(context.device)
+    seed_everything(context.seed, context.threads)
+    data = _shown(longtail_data(_spec(config, context)).to(context.device), str(config["inputs"]))
     counts, size, augment = data.counts(), int(config["batch_size"]), bool(config["augment"])
     net, start = _begin(config, context, data)
     planned = math.ceil(len(data.train) / size)
@@ -101,6 +103,16 @@ def facts(config: Config, context: Context) -> TaskFacts:
     )
 
 
+def _shown(data: LongtailData, inputs: str) -> LongtailData:
+    """Blank the images if asked to, but for those of the pretraining."""
+    parts = {
+        name: replace(images, pixels=shown(inputs, images.pixels))
+        for name, images in vars(data).items()
+        if name in ("train", "val", "support", "means")
+    }
+    return replace(data, **parts)
+
+
 def _begin(config: Config, context: Context, data: LongtailData) -> tuple[LongtailNet, Start]:
     """Build the net around the pretrained encoder, and keep what that one knows."""
     torch.manual_seed(epoch_stream(context.seed, 0))
@@ -117,13 +129,13 @@ def _pretrained(config: Config, context: Context, data: LongtailData) -> dict[st
     batch, augment = int(config["pretrain_batch"]), bool(config["augment"])
     stream = epoch_stream(context.seed, PRETRAIN)
 
-    def make() -> dict[str, Tensor]:
+    def make(log: PretrainingLog) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(epoch_stream(context.seed, PRETRAIN_ORDER))
         endless = itertools.chain.from_iterable(
             batches(data.pretrain, batch, generator, augment=augment) for _ in itertools.count()
         )
         encoder = Encoder(size).to(context.device)
-        return pretrain(encoder, data.classes, steps, endless)
+        return pretrain(encoder, data.classes, steps, endless, log)
 
     settings = {name: config[name] for name in PRETRAIN_SETTINGS.split()}
     settings["data"] = data_identity(str(config["dataset"]))
@@ -169,6 +181,7 @@ def _spec(config: Config, context: Context) -> LongtailSpec:
         imbalance=float(config["imbalance"]),
         width=int(config["width"]),
         val_images=int(config["val_images"]),
+        val_imbalance=float(config["val_imbalance"]),
         pretrain_split=str(config["pretrain_split"]),
         pretrain_images=int(config["pretrain_images"]),
         seed=context.seed,

@@ -24,6 +24,7 @@ from sickbay.models.orientation.lines import mixture_lines
 from sickbay.models.orientation.metrics import Metrics, gradient_cosine, mixture_metrics
 from sickbay.models.orientation.mixture import Mixture, mixture_loss
 from sickbay.models.orientation.network import HeadOptions, OrientationNet, group_names
+from sickbay.models.shared.inputs import shown
 from sickbay.trials.contract import (
     Config,
     Context,
@@ -33,7 +34,7 @@ from sickbay.trials.contract import (
     TaskKind,
 )
 from sickbay.trials.probes import StepProbe
-from sickbay.trials.seeding import epoch_stream, seed_everything
+from sickbay.trials.seeding import dropout_stream, epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress
 
 CLIP = 1.0
@@ -42,7 +43,7 @@ EVAL_POINTS = 8_192  # points that go through the net at once in evaluation
 
 def train(config: Config, context: Context) -> Iterator[Row]:
     """Train and yield a row after each epoch."""
-    seed_everything(context.seed)
+    seed_everything(context.seed, context.threads)
     split = orientation_data(_spec(config, context))
     clouds, val = (part.to(context.device) for part in split)
     torch.manual_seed(epoch_stream(context.seed, 0))
@@ -118,12 +119,12 @@ def _train_epoch(
 ) -> int:
     """Go once through the training split; return how many targets were learnt from."""
     generator = torch.Generator().manual_seed(stream)
-    torch.manual_seed(stream + 2**62)  # dropout draws from the global generator
+    torch.manual_seed(dropout_stream(stream))  # dropout draws from the global generator
     net, optimizer = progress.net.train(), progress.optimizer
-    parameters = list(net.parameters())
+    parameters, inputs = list(net.parameters()), str(config["inputs"])
     targets = 0
     for batch in batches(clouds, int(config["rotations"]), int(config["batch_size"]), generator):
-        predicted = net(batch.points, generator)
+        predicted = net(shown(inputs, batch.points), generator)
         loss = mixture_loss(str(config["loss"]), predicted, _truth(batch)).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -140,8 +141,9 @@ def _train_epoch(
 def _evaluate(net: OrientationNet, val: Clouds, config: Config) -> Metrics:
     net.eval()
     chunk = max(int(config["batch_size"]), EVAL_POINTS // val.points.shape[1])
+    inputs = str(config["inputs"])
     parts = [
-        (net(batch.points), _truth(batch))
+        (net(shown(inputs, batch.points)), _truth(batch))
         for batch in batches(val, int(config["val_rotations"]), chunk)
     ]
     predicted = Mixture.concatenate([part[0] for part in parts])

@@ -17,7 +17,6 @@ from torch.nn.utils import get_total_norm
 from sickbay.datasets.pointwise.synthetic import (
     RANDOM_SHARE,
     Labelling,
-    PointScenes,
     SceneSpec,
     point_scenes,
     targets,
@@ -38,6 +37,7 @@ from sickbay.models.pointwise.metrics import (
     unit_of,
 )
 from sickbay.models.pointwise.network import PointAnomalyNet, group_names
+from sickbay.models.shared.inputs import shown
 from sickbay.models.shared.reference_lines import flip_line
 from sickbay.trials.contract import (
     Config,
@@ -48,7 +48,7 @@ from sickbay.trials.contract import (
     TaskKind,
 )
 from sickbay.trials.probes import StepProbe
-from sickbay.trials.seeding import epoch_stream, seed_everything
+from sickbay.trials.seeding import dropout_stream, epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress
 
 
@@ -64,7 +64,7 @@ class Task:
 
 def train(config: Config, context: Context) -> Iterator[Row]:
     """Train and yield a row after each epoch."""
-    seed_everything(context.seed)
+    seed_everything(context.seed, context.threads)
     task = _task(config, context)
     scenes, val = (part.to(context.device) for part in point_scenes(_spec(config, context)))
     torch.manual_seed(epoch_stream(context.seed, 0))
@@ -72,6 +72,10 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
     progress.resume(context.restore(), context.device)
     probe = StepProbe(net.groups())
+    inputs = str(config["inputs"])
+    views, val_views = (
+        (shown(inputs, part.points), shown(inputs, part.images)) for part in (scenes, val)
+    )
     before = targets(scenes, task.of_train, progress.epoch) if progress.epoch else None
     val_target = None
     for epoch in range(progress.epoch + 1, context.epochs + 1):
@@ -79,7 +83,7 @@ def train(config: Config, context: Context) -> Iterator[Row]:
         target = targets(scenes, task.of_train, epoch, before)
         val_target = targets(val, task.of_val, epoch, val_target)
         batches = _batches(len(scenes), int(config["batch_size"]), context.seed, epoch)
-        seen = _train_epoch(progress, scenes, target, task, batches, probe)
+        seen = _train_epoch(progress, views, target, task, batches, probe)
         progress.epoch = epoch
         signals = {
             **probe.finish_epoch(),
@@ -87,7 +91,7 @@ def train(config: Config, context: Context) -> Iterator[Row]:
             **label_signals(target, true_targets(scenes, task.of_train), before),
             "supervised_targets": float(seen.target.numel()),
             "branch_gradient_norm": [gradient_norm(net.points), gradient_norm(net.image)],
-            **evaluate(net, (val.points, val.images), val.truth, val_target, task.plan, task.loss),
+            **evaluate(net, val_views, val.truth, val_target, task.plan, task.loss),
         }
         before = target
         context.save(progress.pack)
@@ -118,7 +122,7 @@ def facts(config: Config, context: Context) -> TaskFacts:
 def _batches(count: int, size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
     """Shuffle the scenes into even batches of at most `size`, and seed what dropout draws from."""
     stream = epoch_stream(seed, epoch)
-    torch.manual_seed(stream + 2**62)
+    torch.manual_seed(dropout_stream(stream))
     order_S = torch.randperm(count, generator=torch.Generator().manual_seed(stream))
     return order_S.tensor_split(math.ceil(count / size))
 
@@ -132,19 +136,19 @@ def _set_rate(progress: Progress, highest: float, done: float) -> None:
 
 def _train_epoch(
     progress: Progress,
-    scenes: PointScenes,
+    views: tuple[Tensor, Tensor],
     target: Tensor,
     task: Task,
     batches: tuple[Tensor, ...],
     probe: StepProbe,
 ) -> Seen:
-    """Go once through the training split; return what was seen there."""
+    """Go once through points and images of the training split; return what was seen there."""
     net, optimizer = progress.net.train(), progress.optimizer
     assert isinstance(net, PointAnomalyNet)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for index_B in batches:
         chosen_B = index_B.to(target.device)
-        feature_BNC, _ = net.encode(scenes.points[chosen_B], scenes.images[chosen_B])
+        feature_BNC, _ = net.encode(views[0][chosen_B], views[1][chosen_B])
         logits = net.decide(feature_BNC, task.plan)
         logits.retain_grad()
         loss = scene_losses(task.plan, task.loss, logits, target[chosen_B]).mean()

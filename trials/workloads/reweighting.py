@@ -42,6 +42,7 @@ from sickbay.models.reweighting.maps import HEALTHY_MAXIMUM, MapOptions, map_lin
 from sickbay.models.reweighting.network import GROUPS, SIZES, Batch, NetOptions, QueryDetector
 from sickbay.models.reweighting.probes import Signals, gradient_signals
 from sickbay.models.reweighting.training import CLIP, Rates, clear_gradients, part_optimizer
+from sickbay.models.shared.inputs import shown
 from sickbay.trials.contract import (
     Config,
     Context,
@@ -53,7 +54,7 @@ from sickbay.trials.contract import (
 from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress
-from sickbay.trials.store.pretrained import Recipe, State, pretrained
+from sickbay.trials.store.pretrained import PretrainingLog, Recipe, State, pretrained
 
 REFERENCE = 128  # training samples from which the encoders' reference task learns
 PRETRAINED = 2  # the stream of drives that pretraining sees; 0 and 1 are the splits
@@ -63,10 +64,10 @@ SCHEDULE = ("pretrain_batch", "pretrain_lr", "pretrain_samples", "pretrain_steps
 
 def train(config: Config, context: Context) -> Iterator[Row]:
     """Tune a pretrained detector and yield a row after each epoch."""
-    seed_everything(context.seed)
+    seed_everything(context.seed, context.threads)
     data, val = _data(config, context)
     modulation = _modulation(config)
-    state = pretrained(_recipe(config, context), lambda: _pretrain(config, context))
+    state = pretrained(_recipe(config, context), lambda log: _pretrain(config, context, log))
     torch.manual_seed(epoch_stream(context.seed, 0))
     net = QueryDetector(_options(config), float(config["weight_bias"])).to(context.device)
     net.load_state_dict({**net.state_dict(), **state})
@@ -143,7 +144,7 @@ def _train_epoch(
     }
 
 
-def _pretrain(config: Config, context: Context) -> State:
+def _pretrain(config: Config, context: Context, log: PretrainingLog) -> State:
     """Train the detector without weights; return all but the generator.
 
     Generated drives are the pretraining's own; real ones are those of the training split.
@@ -163,6 +164,7 @@ def _pretrain(config: Config, context: Context) -> State:
         lambda _: _draw(data, size, generator),
         int(config["pretrain_steps"]),
         float(config["pretrain_lr"]),
+        log,
     )
     return {key: one for key, one in net.state_dict().items() if not key.startswith("generator.")}
 
@@ -190,7 +192,11 @@ def _floor(spec: WorldSpec, options: NetOptions) -> Tensor:
 
 
 def _data(config: Config, context: Context) -> tuple[Batch, Batch]:
-    train_split, val_split = _splits(_spec(config, context))
+    inputs = str(config["inputs"])
+    train_split, val_split = (
+        replace(split, bev=shown(inputs, split.bev), views=shown(inputs, split.views))
+        for split in _splits(_spec(config, context))
+    )
     return _batch(train_split.to(context.device)), _batch(val_split.to(context.device))
 
 

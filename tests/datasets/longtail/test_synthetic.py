@@ -22,6 +22,7 @@ from sickbay.datasets.longtail.synthetic import (
 
 DATA = os.environ.get("SICKBAY_DATA")
 SPEC = LongtailSpec(
+    val_imbalance=1.0,
     dataset="synthetic",
     classes=4,
     largest=20,

@@ -1,12 +1,15 @@
 import itertools
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from sickbay.trials import registry
 from sickbay.trials.conformance import ConformanceError, check_workload
 from sickbay.trials.conformance.dry_run import difference_of, rehearse
-from sickbay.trials.contract import Factor, Objective, Row, TaskFacts
+from sickbay.trials.contract import Factor, Goal, Objective, Row, TaskFacts, TaskKind
 from sickbay_demo.task import WORKLOAD
 
 SMALL = {"epochs": 3, "features": 2}
@@ -219,3 +222,45 @@ def test_difference_names_the_first_signal_that_differs():
 def test_the_toy_is_found_by_its_module_too():
     found = registry.workload("sickbay_demo.task:WORKLOAD")
     assert found == replace(WORKLOAD, code=found.code)
+
+
+def constant_on(shares):
+    """A system that can only learn the best constant of data with these classes: its rows."""
+    loss = float(stats.entropy(shares))
+
+    def train(config, context):
+        for epoch in range(context.epochs):
+            start = 0.3 * 0.5**epoch  # what is left to learn
+            signals = {"val_loss": loss + start, "train_loss": loss + start, "val_n": 1000.0}
+            signals |= {"val_loss_se": 0.01, "val_accuracy": max(shares)}
+            yield Row(epoch + 1, epoch + 1, {**signals, **noise(context.seed, epoch, config)})
+
+    return train
+
+
+def noise(seed, epoch, config):
+    return {"probe_noise": math.sin(seed + epoch + float(config["lr"]))}
+
+
+@pytest.mark.parametrize(("floor_of", "refused"), [([0.7, 0.2, 0.1], False), ([1, 1, 1], True)])
+def test_a_floor_of_other_data_than_those_scored_is_caught(floor_of, refused):
+    shares = np.array([0.7, 0.2, 0.1])
+    facts = TaskFacts(
+        kind=TaskKind.MULTICLASS,
+        floors={"val_loss": float(stats.entropy(floor_of))},
+        class_counts=(700, 200, 100),
+        n={"val": 1000},
+    )
+    system = replace(
+        WORKLOAD,
+        train=constant_on(shares),
+        facts=lambda config, context: facts,
+        factors=(Factor("lr", (0.1, 0.2), "changes nothing of weight"),),
+        objective=Objective("val_loss", Goal.MINIMIZE),
+    )
+    blind = {"epochs": 12}
+    if not refused:
+        assert "never healthy" in str(check_workload(system, SMALL, levels=False, blind=blind))
+        return
+    with pytest.raises(ConformanceError, match="which no constant can beat"):
+        check_workload(system, SMALL, levels=False, blind=blind)

@@ -1,25 +1,31 @@
 """States that trials start from: made once, kept by content, safe among processes."""
 
+import itertools
 import json
 import multiprocessing
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from sickbay.models.longtail.network import Encoder
+from sickbay.models.longtail.pretraining import pretrain
 from sickbay.trials.store import checkpoints
 from sickbay.trials.store import pretrained as pretraining
-from sickbay.trials.store.pretrained import Recipe, kept_in, pretrained
+from sickbay.trials.store.pretrained import Recipe, pretrained
 
 RECIPE = Recipe("toy", {"width": 3, "lr": 0.1}, 7, "cpu", (checkpoints,))
 
 
-def make():
+def make(log):
+    del log
     return {"weight": torch.randn(3), "name": "toy"}
 
 
-def never():
+def never(log):
+    del log
     raise AssertionError("a kept state was made again")
 
 
@@ -104,25 +110,71 @@ def test_where_nothing_can_be_written_it_goes_on_without(tmp_path):
 
 
 def _race(folder, barrier, results):
+    def counted(log):
+        with (Path(folder) / "made.txt").open("a") as file:
+            file.write("once\n")
+        return make(log)
+
     barrier.wait()
-    results.put(pretrained(RECIPE, make, Path(folder))["weight"].tolist())
+    results.put(pretrained(RECIPE, counted, Path(folder))["weight"].tolist())
 
 
-def test_processes_that_make_it_at_once_get_the_same(tmp_path):
-    spawn = multiprocessing.get_context("fork")
-    barrier, results = spawn.Barrier(4), spawn.Queue()
-    workers = [spawn.Process(target=_race, args=(tmp_path, barrier, results)) for _ in range(4)]
+def test_processes_that_need_it_at_once_wait_for_the_one_that_makes_it(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    barrier, results = fork.Barrier(4), fork.Queue()
+    workers = [fork.Process(target=_race, args=(tmp_path, barrier, results)) for _ in range(4)]
     for worker in workers:
         worker.start()
-    found = {json.dumps(results.get(timeout=60)) for _ in workers}
+    states = {json.dumps(results.get(timeout=60)) for _ in workers}
     for worker in workers:
         worker.join()
-    assert len(found) == 1
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(states) == 1
+    assert (tmp_path / "made.txt").read_text() == "once\n"
 
 
-def test_they_lie_below_the_home_and_without_one_among_the_temporary_files(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert kept_in() == tmp_path / ".cache/sickbay/pretrained"
-    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert kept_in().parts[-2:] == ("sickbay", "pretrained")
+STEPS = 12
+
+
+def train(log, *, stop_at=STEPS, stopped=None):
+    """Train an encoder; stand still for good before the step `stop_at`, once `stopped` knows."""
+    log.seconds = 0.0
+    encoder = Encoder("small")
+
+    def batches():
+        for step in itertools.count():
+            if step == stop_at:
+                stopped.set()
+                time.sleep(600)
+            draws = torch.Generator().manual_seed(step)
+            yield torch.randn(4, 3, 8, 8, generator=draws), torch.arange(4)
+
+    return pretrain(encoder, 4, STEPS, batches(), log)
+
+
+def _train_until(folder, stopped):
+    pretrained(RECIPE, lambda log: train(log, stop_at=7, stopped=stopped), Path(folder))
+
+
+def test_a_killed_pretraining_is_taken_up_where_it_was(tmp_path):
+    whole = pretrained(RECIPE, train, tmp_path / "whole")
+    fork = multiprocessing.get_context("fork")
+    stopped, folder = fork.Event(), tmp_path / "killed"
+    holder = fork.Process(target=_train_until, args=(folder, stopped))
+    holder.start()
+    assert stopped.wait(60)
+    assert list(folder.glob("*.checkpoint"))
+    holder.kill()
+    holder.join()
+    steps = []
+
+    def rest(log):
+        steps.append(log.restore()["step"])
+        return train(log)
+
+    state = pretrained(RECIPE, rest, folder)
+    assert steps == [7]
+    assert all(torch.equal(state[name], whole[name]) for name in whole)
+    rows = [next(path.glob("*.csv")).read_text() for path in (tmp_path / "whole", folder)]
+    assert rows[0] == rows[1]
+    assert len(rows[0].splitlines()) == 1 + STEPS
+    assert not list(folder.glob("*.checkpoint"))

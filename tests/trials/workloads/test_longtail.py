@@ -51,7 +51,7 @@ def test_every_signal_of_the_shared_names_is_recorded():
         val_accuracy_middle val_accuracy_tail val_label_shift_accuracy val_ncm_accuracy
         train_accuracy logit_span encoder_reference_skill encoder_reference_skill_start
         encoder_reference_n encoder_reference_drop_se encoder_cka encoder_weight_change
-        feature_rank feature_rank_start feature_drift feature_std fisher_ratio
+        feature_rank feature_rank_start feature_std_start feature_drift feature_std fisher_ratio
         loss_gradient_cosine loss_gradient_cosine_se loss_gradient_batches diffusion_loss
         prototype_loss radius_loss semantic_capped_share diffusion_gradient_norm"""
     for name in scalars.split():

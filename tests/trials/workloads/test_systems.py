@@ -1,9 +1,11 @@
 """What every built-in system keeps: contract, determinism, facts of the task, clear refusals."""
 
 import re
+from dataclasses import replace
 from itertools import islice
 
 import pytest
+import torch
 from workload_runs import SYSTEMS
 
 from sickbay.trials.conformance import check_workload
@@ -94,6 +96,35 @@ def runs(system):
 def test_it_keeps_the_contract_and_every_level_changes_something(system, runs):
     factors = [one.name for one in runs.workload.factors if one.name not in APART.get(system, ())]
     check_workload(runs.workload, {**runs.small, "epochs": 2}, levels=factors)
+
+
+# What changes the shares of the classes that are scored.
+BALANCES = {
+    "orientation": [{"kfold": 2}],
+    "crossmodal": [{"label_source": "random10"}, {"loss": "focal", "pos_weight": 9.0}],
+    "pointwise": [{"label_source": "sem", "loss": "bce"}, {"plan": "B", "label_source": "sem"}],
+    "reweighting": [{"extent": 12.0}],
+    "longtail": [{"imbalance": 1.0}, {"val_imbalance": 8.0}],
+}
+
+
+def test_a_model_that_sees_nothing_is_never_healthy(system, runs):
+    check_workload(
+        runs.workload,
+        {**runs.small, "epochs": 2},
+        levels=False,
+        blind={"inputs": "blank", "epochs": 12},
+        balances=BALANCES[system],
+    )
+
+
+def test_a_trial_s_cores_reach_torch(runs):
+    context = replace(runs.context(), threads=2)
+    before = torch.get_num_threads()
+    next(runs.workload.train(runs.settings(), context))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert threads == 2
 
 
 def test_rows_come_one_at_a_time(runs):

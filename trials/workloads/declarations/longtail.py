@@ -29,7 +29,7 @@ def _facts(config: Config, context: Context) -> TaskFacts:
 
 WORKLOAD = Workload(
     name="longtail_diffusion",
-    version="2",
+    version="3",
     doc="Strategy A: encoder, feature diffusion and classifier at once, on long-tailed classes.",
     defaults={
         "augment": False,
@@ -46,6 +46,7 @@ WORKLOAD = Workload(
         "grad_mode": "joint",
         "head_lr": 1e-2,
         "imbalance": 100.0,
+        "inputs": "as_is",
         "lambda_sem": 0.01,
         "loss_cap": "none",
         "lr": 1e-3,
@@ -57,6 +58,7 @@ WORKLOAD = Workload(
         "radius": "mse",
         "size": "small",
         "val_images": 100,
+        "val_imbalance": 1.0,
         "warmup": 0.25,
         "wcdas_g": 0.0,
         "wcdas_s_init": 0.0,
@@ -84,6 +86,7 @@ WORKLOAD = Workload(
         Factor("imbalance", (100.0, 10.0), "largest class over smallest", 1.0, 1000.0, log=True),
         Factor("lr", (1e-3, 1e-4), "Adam's rate of the diffusion model", 1e-6, 1.0, log=True),
         Factor("batch_size", (64, 32), "images of a step", 2, 4096, log=True),
+        Factor("inputs", ("as_is", "blank"), "blank: zeros, the input-independent baseline"),
     ),
     objective=Objective("val_accuracy", Goal.MAXIMIZE),
     train=_train,

@@ -29,7 +29,7 @@ def _facts(config: Config, context: Context) -> TaskFacts:
 
 WORKLOAD = Workload(
     name="mvm_orientation",
-    version="1",
+    version="2",
     doc="PointNet++ with a von Mises mixture head: the ways in which an object may face.",
     defaults={
         "atan2_guard": "where",
@@ -39,6 +39,7 @@ WORKLOAD = Workload(
         "dropout": 0.4,
         "epochs": 20,
         "initialization": "zeros",
+        "inputs": "as_is",
         "kappa_gt": 8.0,
         "kfold": 4,
         "loss": "pred_w",
@@ -63,6 +64,7 @@ WORKLOAD = Workload(
         Factor("dropout", (0.4, 0.0), "dropout of the trunk", 0.0, 0.9),
         Factor("kfold", (4, 1, 2, 3, 6, 0), "peaks of the shapes, and components of the head"),
         Factor("batch_size", (32, 8), "samples of a step", 1, 4096, log=True),
+        Factor("inputs", ("as_is", "blank"), "blank: zeros, the input-independent baseline"),
     ),
     objective=Objective("val_loss", Goal.MINIMIZE),
     train=_train,

@@ -29,7 +29,7 @@ def _facts(config: Config, context: Context) -> TaskFacts:
 
 WORKLOAD = Workload(
     name="pointwise_anomaly",
-    version="1",
+    version="2",
     doc="A detector that scores each lidar point, under labels that may be noise.",
     defaults={
         "batch_size": 8,
@@ -38,6 +38,7 @@ WORKLOAD = Workload(
         "focal_alpha": 0.1,
         "focal_gamma": 3.0,
         "fusion": "full",
+        "inputs": "as_is",
         "label_source": "random15",
         "loss": "focal",
         "lr": 3e-3,
@@ -73,6 +74,7 @@ WORKLOAD = Workload(
         Factor("lr", (3e-3, 1e-3, 1e-2), "where the rate's cosine begins", 1e-5, 1e-1, log=True),
         Factor("points", (256, 128), "points of a scene", 8, 65536, log=True),
         Factor("batch_size", (8, 4), "scenes of a step", 2, 4096, log=True),
+        Factor("inputs", ("as_is", "blank"), "blank: zeros, the input-independent baseline"),
     ),
     objective=Objective("val_truth_auroc", Goal.MAXIMIZE),
     train=_train,
