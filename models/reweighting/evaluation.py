@@ -1,6 +1,6 @@
 """What a detector answers for a split, with the weights on its features and without."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from sickbay.models.reweighting.probes import (
     Answer,
     Reference,
     Signals,
+    gap_signals,
     loss_signals,
     map_signals,
     output_variance_ratio,
@@ -22,6 +23,8 @@ from sickbay.models.reweighting.probes import (
 )
 
 CHUNK = 8  # samples that go through the net at once: what fits into a cache
+KEPT_BYTES = 2**31  # features of resting encoders that are kept instead of computed anew
+PLAIN_EVERY, PLAIN_LAST = 8, 3  # epochs in which the loss without weights is measured
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ def assess_before(
     net: QueryDetector, train: Batch, val: Batch, modulation: Modulation | None
 ) -> Before:
     """Score a pretrained detector as it is, and under weights that nothing has learnt yet."""
-    weighted, plain, _ = _answers(net.eval(), val, modulation)
+    weighted, plain, _ = _answers(net.eval(), val, modulation, plain=True)
+    assert plain is not None
     signals: Signals = {}
     for name, answer in (("start", weighted), ("pretrained", plain)):
         score = score_of(answer, val)
@@ -66,18 +70,46 @@ def assess_before(
 
 @torch.no_grad()
 def assess(
-    net: QueryDetector, val: Batch, modulation: Modulation | None, floor_S: Tensor
+    net: QueryDetector,
+    val: Batch,
+    modulation: Modulation | None,
+    floor_S: Tensor,
+    *,
+    plain: bool = True,
 ) -> Signals:
-    """Return scores, losses, and what the maps are; `floor_S` are the best constant's losses."""
-    answer, plain, kept = _answers(net.eval(), val, modulation)
+    """Return scores, losses, and what the maps are; `floor_S` are the best constant's losses.
+
+    `plain` asks for the loss without weights as well, which costs as much as the one with them.
+    """
+    answer, unweighted, kept = _answers(net.eval(), val, modulation, plain=plain)
     signals = {
         **score_signals(score_of(answer, val)),
-        **loss_signals(answer, plain, floor_S),
+        **loss_signals(answer, floor_S),
+        **({} if unweighted is None else gap_signals(answer, unweighted)),
         "output_variance_ratio": output_variance_ratio(answer, val, net.options.extent),
     }
     if kept:
         signals |= map_signals([one for _, one in kept], [seen for seen, _ in kept])
     return signals
+
+
+def measures_plain(epoch: int, epochs: int) -> bool:
+    """Whether the loss without weights is measured: at the start, at the end, now and then."""
+    return epoch == 1 or epoch > epochs - PLAIN_LAST or epoch % PLAIN_EVERY == 0
+
+
+@torch.no_grad()
+def encoded(net: QueryDetector, data: Batch) -> Batch:
+    """Return the data with their features, where the encoders rest and the features find room."""
+    pixels = data.bev[0, 0].numel() + data.views[0, :, 0].numel()
+    size = len(data.bev) * pixels * net.options.width * data.bev.element_size()
+    resting = not any(parameter.requires_grad for parameter in net.grid_encoder.parameters())
+    if not resting or size > KEPT_BYTES:
+        return data
+    chunks = torch.split(torch.arange(len(data.bev), device=data.bev.device), CHUNK)
+    seen = [net.encode(data.pick(index)) for index in chunks]
+    bev, views = torch.cat([one.bev for one in seen]), torch.cat([one.views for one in seen])
+    return replace(data, encoded=(bev, views))
 
 
 def compare_encoders(net: QueryDetector, train: Batch, val: Batch, before: Before) -> Signals:
@@ -88,21 +120,24 @@ def compare_encoders(net: QueryDetector, train: Batch, val: Batch, before: Befor
 
 
 def _answers(
-    net: QueryDetector, val: Batch, modulation: Modulation | None
-) -> tuple[Answer, Answer, list[tuple[Features, Weighted]]]:
-    """Answer with the weights and without; where there are none, both are the same."""
-    answers: list[tuple[Answer, Answer]] = []
+    net: QueryDetector, val: Batch, modulation: Modulation | None, *, plain: bool
+) -> tuple[Answer, Answer | None, list[tuple[Features, Weighted]]]:
+    """Answer with the weights, and without if asked to; where there are none, both are the same."""
+    with_weights: list[Answer] = []
+    without: list[Answer] = []
     kept: list[tuple[Features, Weighted]] = []
     for index in torch.split(torch.arange(len(val.bev), device=val.bev.device), CHUNK):
         batch = val.pick(index)
         features, weighted = look(net, batch, modulation)
-        plain = weighty = _answer(net, batch, features, None)
+        if plain or weighted is None:
+            without.append(_answer(net, batch, features, None))
         if weighted is not None:
-            weighty = _answer(net, batch, features, weighted)
+            with_weights.append(_answer(net, batch, features, weighted))
             kept.append((features, weighted))
-        answers.append((weighty, plain))
-    first, second = (Answer.concatenate([pair[side] for pair in answers]) for side in (0, 1))
-    return first, second, kept
+    unweighted = Answer.concatenate(without) if without else None
+    answer = Answer.concatenate(with_weights) if with_weights else unweighted
+    assert answer is not None
+    return answer, unweighted, kept
 
 
 def _answer(

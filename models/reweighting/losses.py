@@ -3,6 +3,7 @@
 B samples · Q queries · M boxes · K classes · L decoder layers
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,12 +58,13 @@ def detection_losses(
     """
     codes_BM10 = encode_boxes(boxes_BM9)
     count_B = (classes_BM >= 0).sum(dim=1).clamp(min=1).to(codes_BM10.dtype)
-    weights = codes_BM10.new_tensor(CODE_WEIGHTS)
+    weights = code_weights(codes_BM10.device)
+    matches = match(logits_LBQK, codes_LBQ10, codes_BM10, classes_BM)
+    one = torch.ones((), device=codes_BM10.device)
     by_layer = []
-    for logits, codes in zip(logits_LBQK, codes_LBQ10, strict=True):
-        sample, query, box = match(logits, codes, codes_BM10, classes_BM)
+    for logits, codes, (sample, query, box) in zip(logits_LBQK, codes_LBQ10, matches, strict=True):
         target = torch.zeros_like(logits)
-        target[sample, query, classes_BM[sample, box]] = 1.0
+        target[sample, query, classes_BM[sample, box]] = one
         classified_B = focal(logits, target).sum(dim=(1, 2))
         apart_N = ((codes[sample, query] - codes_BM10[sample, box]).abs() * weights).sum(dim=-1)
         # One-hot times values: a sum by sample with a deterministic gradient on any device.
@@ -74,26 +76,41 @@ def detection_losses(
     return Losses(mean_2B[0], mean_2B[1])
 
 
+@functools.lru_cache(maxsize=8)
+def code_weights(device: torch.device) -> Tensor:
+    """Return the weights of a box code's ten numbers, made once on each device."""
+    return torch.tensor(CODE_WEIGHTS, device=device)
+
+
 @torch.no_grad()
 def match(
-    logits_BQK: Tensor, codes_BQ10: Tensor, codes_BM10: Tensor, classes_BM: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return sample, query and box of the cheapest assignment, three vectors of one length."""
-    hit = focal(logits_BQK, torch.ones_like(logits_BQK))
-    miss = focal(logits_BQK, torch.zeros_like(logits_BQK))
-    wanted = classes_BM.clamp(min=0)[:, None].expand(-1, logits_BQK.shape[1], -1)
-    cost = CLASS_WEIGHT * (hit - miss).gather(2, wanted)
-    weights = codes_BM10.new_tensor(CODE_WEIGHTS)
-    apart = (codes_BQ10[:, :, None] - codes_BM10[:, None]).abs() @ weights
-    total = np.nan_to_num((cost + BOX_WEIGHT * apart).cpu().numpy(), nan=1e6, posinf=1e6)
+    logits_LBQK: Tensor, codes_LBQ10: Tensor, codes_BM10: Tensor, classes_BM: Tensor
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return sample, query and box of each layer's cheapest assignment, vectors of one length.
+
+    All layers' costs go to the host in one copy, and come back in another: the assignment itself
+    is scipy's. It is the only wait for the device in a step.
+    """
+    hit = focal(logits_LBQK, torch.ones_like(logits_LBQK))
+    miss = focal(logits_LBQK, torch.zeros_like(logits_LBQK))
+    layers, _, queries, _ = logits_LBQK.shape
+    wanted = classes_BM.clamp(min=0)[None, :, None].expand(layers, -1, queries, -1)
+    cost = CLASS_WEIGHT * (hit - miss).gather(3, wanted)
+    apart = (codes_LBQ10[:, :, :, None] - codes_BM10[:, None]).abs() @ code_weights(cost.device)
+    real = (classes_BM >= 0).to(cost.dtype)[None, :, None].expand(layers, -1, 1, -1)
+    whole = torch.cat([cost + BOX_WEIGHT * apart, real], dim=2).cpu().numpy()
+    total = np.nan_to_num(whole[:, :, :-1], nan=1e6, posinf=1e6)
     triples: list[Sequence[np.ndarray]] = []
-    for index, real in enumerate((classes_BM >= 0).cpu().numpy()):
-        boxes = np.flatnonzero(real)
-        rows, column = linear_sum_assignment(total[index][:, boxes])
-        triples.append((np.full(len(rows), index), rows, boxes[column]))
-    columns = [np.concatenate([triple[side] for triple in triples]) for side in range(3)]
-    sample, query, box = (torch.from_numpy(one).to(logits_BQK.device) for one in columns)
-    return sample, query, box
+    lengths = []
+    for layer in range(layers):
+        for index, there in enumerate(whole[layer, :, -1]):
+            boxes = np.flatnonzero(there)
+            rows, column = linear_sum_assignment(total[layer, index][:, boxes])
+            triples.append((np.full(len(rows), index), rows, boxes[column]))
+        lengths.append(sum(len(one[0]) for one in triples[-len(codes_BM10) :]))
+    columns = np.stack([np.concatenate([one[side] for one in triples]) for side in range(3)])
+    placed = torch.from_numpy(columns).to(logits_LBQK.device, non_blocking=True)
+    return [(part[0], part[1], part[2]) for part in placed.split(lengths, dim=1)]
 
 
 def best_constant(points_Q2: Tensor, boxes_SM9: Tensor, classes_SM: Tensor, classes: int) -> Tensor:

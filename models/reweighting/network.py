@@ -10,7 +10,6 @@ decoder sees the features multiplied with that.
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -67,10 +66,13 @@ SIZES = {
 }
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """Samples: grids (B, 8, H, W), views (B, V, 3, h, w), lidar2img (B, V, 4, 4), boxes, classes.
 
     boxes (B, M, 9) are x, y, z, width, length, height, yaw, vx, vy; classes (B, M), -1 for none.
+    Where all samples have the cameras at the same places, `rig` (1, V, 4, 4) is their lidar2img.
+    `encoded` are the features of grids and views, where encoders that rest have seen them already.
     """
 
     bev: Tensor
@@ -78,19 +80,27 @@ class Batch(NamedTuple):
     lidar2img: Tensor
     boxes: Tensor
     classes: Tensor
+    rig: Tensor | None = None
+    encoded: tuple[Tensor, Tensor] | None = None
 
     def pick(self, index: Tensor) -> "Batch":
         """Return some of the samples, in the order asked for."""
-        return Batch(*(field[index] for field in self))
+        samples = (self.bev, self.views, self.lidar2img, self.boxes, self.classes)
+        seen = None if self.encoded is None else (self.encoded[0][index], self.encoded[1][index])
+        return Batch(*(field[index] for field in samples), rig=self.rig, encoded=seen)
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the encoders see: the grid (B, D, H, W), the views (B, V, D, h, w), and their rays."""
+    """What the encoders see: the grid (B, D, H, W), the views (B, V, D, h, w), and their rays.
+
+    `rig` is the lidar2img of all samples of the data, where they have but one.
+    """
 
     bev: Tensor
     views: Tensor
     lidar2img: Tensor
+    rig: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +161,11 @@ class QueryDetector(nn.Module):
             assert isinstance(layer, nn.Linear)
             nn.init.constant_(layer.bias, CLASS_BIAS)
         self.generator = WeightGenerator(width, options.heads, options.windows, bias)
+        scale = options.extent / SIZES["small"].extent
+        depths = torch.tensor([depth * scale for depth in DEPTHS])
+        self.register_buffer("depths", depths, persistent=False)
+        self._rig: tuple[Tensor, Tensor] | None = None  # the last rig, and its embedded rays
+        self._grid: Tensor | None = None  # the embedded cells of the last grid
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by part, from input to output, in the order of `GROUPS`."""
@@ -171,8 +186,10 @@ class QueryDetector(nn.Module):
 
     def encode(self, batch: Batch) -> Features:
         """Return the features of both sensors."""
+        if batch.encoded is not None:
+            return Features(*batch.encoded, batch.lidar2img, batch.rig)
         bev, views = self.grid_encoder(batch.bev), self.view_encoder(batch.views)
-        return Features(bev, views, batch.lidar2img)
+        return Features(bev, views, batch.lidar2img, batch.rig)
 
     def points(self) -> Tensor:
         """Return where the queries stand, (Q, 3) in metres."""
@@ -230,14 +247,10 @@ class QueryDetector(nn.Module):
         if weighted is not None:
             bev = bev * weighted.factors[0]
             views = views * weighted.factors[1][:, :, None]
-        grid = cells(self.options.extent, bev.shape[-1], bev.device)
-        height, width = views.shape[-2:]
-        along = rays(features.lidar2img, height, width, self._depths())
-        one = along[:1] if along.stride(0) == 0 else along
-        place_view = self.ray_position(self.positions(one).flatten(-2)).flatten(1, 3)
+        place_view = self.ray_position(self._ray_places(features)).flatten(1, 3)
         place_BTD = torch.cat(
             [
-                self.positions(grid).expand(len(bev), -1, -1),
+                self._grid_places(bev).expand(len(bev), -1, -1),
                 place_view.expand(len(bev), -1, -1),
             ],
             dim=1,
@@ -258,9 +271,29 @@ class QueryDetector(nn.Module):
             centre_BQ2 = shifted.detach()
         return Predicted(torch.stack(logits), torch.stack(codes), content)
 
-    def _depths(self) -> tuple[float, ...]:
-        scale = self.options.extent / SIZES["small"].extent
-        return tuple(depth * scale for depth in DEPTHS)
+    def _ray_places(self, features: Features) -> Tensor:
+        """Return the embedded points of the pixels' rays, (1 or B, V, h, w, depths D).
+
+        A rig that all samples share is embedded once.
+        """
+        rig = features.rig
+        if rig is not None and self._rig is not None and self._rig[0] is rig:
+            return self._rig[1]
+        seen = features.lidar2img if rig is None else rig
+        along = rays(seen, *features.views.shape[-2:], self.get_buffer("depths"))
+        places: Tensor = self.positions(along).flatten(-2)
+        if rig is not None:
+            self._rig = (rig, places)
+        return places
+
+    def _grid_places(self, bev: Tensor) -> Tensor:
+        """Return the embedded centres of the grid's cells, (H W, D)."""
+        side = bev.shape[-1]
+        known = self._grid
+        if known is None or len(known) != side * side or known.device != bev.device:
+            known = self.positions(cells(self.options.extent, side, bev.device))
+            self._grid = known
+        return known
 
 
 def _most_on_a_pixel(places: Places, shape: tuple[int, int, int], options: MapOptions) -> Tensor:

@@ -169,18 +169,19 @@ class WeightGenerator(nn.Module):
         return weights
 
 
-def rays(lidar2img_BV44: Tensor, height: int, width: int, depths: tuple[float, ...]) -> Tensor:
-    """Return x and y in metres of points on the pixels' rays, (B, V, h, w, depths, 2)."""
+def rays(lidar2img_BV44: Tensor, height: int, width: int, depths_K: Tensor) -> Tensor:
+    """Return x and y in metres of points on the pixels' rays, (B, V, h, w, depths, 2).
+
+    NaN or infinite for a camera whose matrix has no inverse; nothing waits for the device.
+    """
     device = lidar2img_BV44.device
     row = torch.arange(height, device=device) + 0.5
     column = torch.arange(width, device=device) + 0.5
-    v, u, d = torch.meshgrid(row, column, torch.tensor(depths, device=device), indexing="ij")
+    v, u, d = torch.meshgrid(row, column, depths_K, indexing="ij")
     pixel_hwk4 = torch.stack([u * d, v * d, d, torch.ones_like(d)], dim=-1)
-    # By hand for one rig: inverting thousands of equal matrices takes longer than the net.
-    same = bool((lidar2img_BV44 == lidar2img_BV44[:1]).all())
-    rigs = lidar2img_BV44[:1] if same else lidar2img_BV44
-    points = torch.einsum("bvij,hwkj->bvhwki", torch.linalg.inv(rigs), pixel_hwk4)[..., :2]
-    return points.expand(len(lidar2img_BV44), *points.shape[1:])
+    inverse_BV44 = torch.linalg.inv_ex(lidar2img_BV44).inverse
+    points: Tensor = torch.einsum("bvij,hwkj->bvhwki", inverse_BV44, pixel_hwk4)[..., :2]
+    return points
 
 
 def cells(extent: float, grid: int, device: torch.device) -> Tensor:
@@ -198,8 +199,9 @@ def window(features_BDRW: Tensor, pixel_BQ2: Tensor, side: int) -> Tensor:
     column = (pixel_BQ2[..., 1, None] + step).clamp(0, columns - 1)
     place_BN = (row[..., :, None] * columns + column[..., None, :]).flatten(1)
     tokens_BTD = features_BDRW.flatten(2).transpose(1, 2)
-    index = place_BN[..., None].expand(-1, -1, tokens_BTD.shape[-1])
-    near = tokens_BTD.gather(1, index)
+    # By rows: a deterministic gradient sorts the indices, here one a token and not one a number.
+    sample_B1 = torch.arange(len(place_BN), device=place_BN.device)[:, None]
+    near = tokens_BTD[sample_B1, place_BN]
     return near.reshape(*pixel_BQ2.shape[:2], side * side, -1)
 
 

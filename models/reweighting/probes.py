@@ -81,14 +81,21 @@ def score_signals(score: Score) -> Signals:
     }
 
 
-def loss_signals(answer: Answer, plain: Answer, floor_B: Tensor) -> Signals:
-    """Return the loss, the one without modulation, and their errors, paired where they pair."""
-    loss, unweighted = answer.losses.total.double(), plain.losses.total.double()
+def loss_signals(answer: Answer, floor_B: Tensor) -> Signals:
+    """Return the loss and its errors, of the gap to the best constant in pairs."""
+    loss = answer.losses.total.double()
     return {
         "val_loss": float(loss.mean()),
         "val_loss_se": _error(loss),
         "val_floor_gap_se": _error(loss - floor_B.double()),
         "val_n": float(len(loss)),
+    }
+
+
+def gap_signals(answer: Answer, plain: Answer) -> Signals:
+    """Return the loss without modulation, its error, and that of its gap to the loss, in pairs."""
+    loss, unweighted = answer.losses.total.double(), plain.losses.total.double()
+    return {
         "val_loss_unmodulated": float(unweighted.mean()),
         "val_loss_unmodulated_se": _error(unweighted),
         "val_modulation_gap_se": _error(loss - unweighted),

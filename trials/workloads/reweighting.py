@@ -35,7 +35,9 @@ from sickbay.models.reweighting.evaluation import (
     assess,
     assess_before,
     compare_encoders,
+    encoded,
     look,
+    measures_plain,
 )
 from sickbay.models.reweighting.losses import best_constant, detection_losses
 from sickbay.models.reweighting.maps import HEALTHY_MAXIMUM, MapOptions, map_lines
@@ -73,6 +75,7 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     net.load_state_dict({**net.state_dict(), **state})
     progress = Progress(net, part_optimizer(net, _rates(config)))
     floor = _floor(_spec(config, context), _options(config)).to(context.device)
+    data, val = encoded(net, data), encoded(net, val)
     fixed = data.pick(torch.arange(min(REFERENCE, len(data.bev))))
     before = assess_before(net, fixed, val, modulation)
     progress.resume(context.restore(), context.device)
@@ -84,7 +87,7 @@ def train(config: Config, context: Context) -> Iterator[Row]:
         signals = {
             **probe.finish_epoch(),
             **learnt,
-            **assess(net, val, modulation, floor),
+            **assess(net, val, modulation, floor, plain=measures_plain(epoch, context.epochs)),
             **before.signals,
             **compare_encoders(net, fixed, val, before),
         }
@@ -117,7 +120,7 @@ def _train_epoch(
     assert isinstance(net, QueryDetector)
     groups = {name: net.groups()[name] for name in _trained(config)}
     parameters = [one for group in groups.values() for one in group]
-    compared, by_task, targets = [], [], 0
+    compared, by_task, targets = [], [], []
     for _ in range(int(config["steps"])):
         batch = _draw(data, int(config["batch_size"]), generator)
         predicted = net.decode(*look(net, batch, modulation))
@@ -136,11 +139,11 @@ def _train_epoch(
         probe.after_update(loss, norm)
         progress.step += 1
         by_task.append(torch.stack(tasks).detach())
-        targets += int((batch.classes >= 0).sum())
+        targets.append((batch.classes >= 0).sum())
     return {
         **gradient_signals(compared),
         "task_losses": torch.stack(by_task).double().mean(dim=0).tolist(),
-        "supervised_targets": float(targets),
+        "supervised_targets": float(torch.stack(targets).sum()),
     }
 
 
@@ -206,7 +209,9 @@ def _splits(spec: WorldSpec) -> tuple[Frames, Frames]:
 
 
 def _batch(one: Frames) -> Batch:
-    return Batch(one.bev, one.views, one.lidar2img, one.boxes, one.classes)
+    same = bool((one.lidar2img == one.lidar2img[:1]).all())
+    rig = one.lidar2img[:1].clone() if same else None
+    return Batch(one.bev, one.views, one.lidar2img, one.boxes, one.classes, rig)
 
 
 def _draw(data: Batch, size: int, generator: torch.Generator) -> Batch:

@@ -157,7 +157,7 @@ def test_a_generator_sees_its_window_and_nothing_else():
 
 def test_a_ray_projects_back_onto_its_pixel():
     data = batch(2)
-    points = rays(data.lidar2img, 6, 12, (4.0, 8.0))
+    points = rays(data.lidar2img, 6, 12, torch.tensor([4.0, 8.0]))
     assert points.shape == (2, 4, 6, 12, 2, 2)
     inverse = np.linalg.inv(data.lidar2img[0, 1].double().numpy())
     u, v, d = 3.5, 2.5, 8.0
