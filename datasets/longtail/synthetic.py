@@ -85,9 +85,7 @@ class Images:
         pixels = self.pixels[index_B]
         if pixels.dtype != torch.uint8:
             return pixels
-        mean, spread = (
-            torch.tensor(one, device=pixels.device)[:, None, None] for one in (MEAN, SPREAD)
-        )
+        mean, spread = _normalisation(pixels.device)
         return (pixels.float() - mean) / spread
 
 
@@ -121,6 +119,13 @@ class LongtailData:
         """Count the training images by class."""
         counted = torch.bincount(self.train.labels, minlength=self.classes)
         return tuple(int(count) for count in counted)
+
+
+@functools.lru_cache(maxsize=8)
+def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and spread of the channels, (3, 1, 1), made once on each device."""
+    mean, spread = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, SPREAD))
+    return mean, spread
 
 
 @functools.lru_cache(maxsize=2)

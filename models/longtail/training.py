@@ -102,6 +102,14 @@ class Strategy:
         parts = parts or [[encoder, head, diffusion]]
         self.optimizers = [torch.optim.Adam(part, fused=True) for part in parts]
         self.taken = 0  # steps
+        self._frozen: bool | None = None
+        self.moved = False  # whether the encoder may have changed since this was last set back
+
+    def rests(self, steps: int) -> bool:
+        """Whether the encoder changes in none of the next steps: neither weights nor statistics."""
+        options = self.options
+        still = options.encoder_lr == 0.0 and options.bn_mode == "eval"
+        return still or self.taken + steps <= options.warm
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold."""
@@ -111,7 +119,7 @@ class Strategy:
     def load(self, state: dict[str, Any]) -> None:
         """Take over what `state` has returned."""
         self.net.load_state_dict(state["net"])
-        self.taken = state["taken"]
+        self.taken, self.moved = state["taken"], True
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
 
@@ -121,12 +129,17 @@ class Strategy:
         generator: torch.Generator,
         watch: Watch,
         steps: Steps,
+        *,
+        encoded: bool = False,
     ) -> None:
-        """Take a step on images and labels; all draws come from `generator`, on the CPU."""
+        """Take a step on images and labels; all draws come from `generator`, on the CPU.
+
+        `encoded` says that a resting encoder has seen the images: the batch holds their features.
+        """
         images, labels = batch
         options = self.options
         frozen = self._settle()
-        features = self._encode(images, frozen=frozen)
+        features = images if encoded else self._encode(images, frozen=frozen)
         logits = self.net.head(features)
         logits.retain_grad()
         real = functional.cross_entropy(logits, labels)
@@ -140,7 +153,7 @@ class Strategy:
             self._compare(steps, real_pull, semantic, features)
         norms = self._descend(0, loss, watch)
         if apart and options.weight > 0.0:
-            features = self._encode(images, frozen=frozen)
+            features = images if encoded else self._encode(images, frozen=frozen)
             semantic = self._semantic(features, labels, generator)
             self._compare(steps, real_pull, semantic, features)
             norms += self._descend(1, options.weight * semantic.loss, None)
@@ -156,10 +169,14 @@ class Strategy:
         """Put the parts in the mode of this step; say whether the encoder rests."""
         warm, encoder = self.taken < self.options.warm, self.net.encoder
         frozen = warm or self.options.encoder_lr == 0.0
-        self.net.train()
-        encoder.train(not warm and self.options.bn_mode == "train")
-        for parameter in encoder.parameters():
-            parameter.requires_grad_(not frozen)
+        learns = not warm and self.options.bn_mode == "train"
+        self.moved |= learns or not frozen
+        if not self.net.training or encoder.training != learns or self._frozen != frozen:
+            self.net.train()
+            encoder.train(learns)
+            for parameter in encoder.parameters():
+                parameter.requires_grad_(not frozen)
+            self._frozen = frozen
         return frozen
 
     def _encode(self, images: Tensor, *, frozen: bool) -> Tensor:

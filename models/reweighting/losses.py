@@ -110,7 +110,7 @@ def match(
         lengths.append(sum(len(one[0]) for one in triples[-len(codes_BM10) :]))
     columns = np.stack([np.concatenate([one[side] for one in triples]) for side in range(3)])
     placed = torch.from_numpy(columns).to(logits_LBQK.device, non_blocking=True)
-    return [(part[0], part[1], part[2]) for part in placed.split(lengths, dim=1)]
+    return [(part[0], part[1], part[2]) for part in torch.split(placed, lengths, dim=1)]
 
 
 def best_constant(points_Q2: Tensor, boxes_SM9: Tensor, classes_SM: Tensor, classes: int) -> Tensor:

@@ -85,9 +85,16 @@ class Batch:
 
     def pick(self, index: Tensor) -> "Batch":
         """Return some of the samples, in the order asked for."""
-        samples = (self.bev, self.views, self.lidar2img, self.boxes, self.classes)
         seen = None if self.encoded is None else (self.encoded[0][index], self.encoded[1][index])
-        return Batch(*(field[index] for field in samples), rig=self.rig, encoded=seen)
+        return Batch(
+            self.bev[index],
+            self.views[index],
+            self.lidar2img[index],
+            self.boxes[index],
+            self.classes[index],
+            self.rig,
+            seen,
+        )
 
 
 @dataclass(frozen=True)
@@ -280,7 +287,8 @@ class QueryDetector(nn.Module):
         if rig is not None and self._rig is not None and self._rig[0] is rig:
             return self._rig[1]
         seen = features.lidar2img if rig is None else rig
-        along = rays(seen, *features.views.shape[-2:], self.get_buffer("depths"))
+        height, width = features.views.shape[-2:]
+        along = rays(seen, height, width, self.get_buffer("depths"))
         places: Tensor = self.positions(along).flatten(-2)
         if rig is not None:
             self._rig = (rig, places)

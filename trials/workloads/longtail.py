@@ -20,6 +20,7 @@ import sickbay.datasets.longtail.synthetic as data_code
 import sickbay.models.longtail.network as encoder_code
 import sickbay.models.longtail.pretraining as pretraining_code
 from sickbay.datasets.longtail.synthetic import (
+    Images,
     LongtailData,
     LongtailSpec,
     batches,
@@ -59,22 +60,29 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     seed_everything(context.seed, context.threads)
     data = _shown(longtail_data(_spec(config, context)).to(context.device), str(config["inputs"]))
     counts, size, augment = data.counts(), int(config["batch_size"]), bool(config["augment"])
-    net, start = _begin(config, context, data)
+    net, start, views = _begin(config, context, data)
     planned = math.ceil(len(data.train) / size)
     strategy = Strategy(net, StrategyOptions.of(config, planned * context.epochs))
     done = _resume(strategy, context)
     groups = net.groups()
     probe = StepProbe({name: groups[name] for name in _trained(config)})
+    seen: Images | None = None  # what a resting encoder makes of the training images
     for epoch in range(done + 1, context.epochs + 1):
         generator = torch.Generator().manual_seed(epoch_stream(context.seed, epoch))
         steps = Steps(planned)
         net.zero_grad()  # of two optimisers the probe sees one a step late: not over an epoch's end
-        for batch in batches(data.train, size, generator, augment=augment):
-            strategy.step(batch, generator, probe, steps)
+        encoded = strategy.rests(planned) and not augment
+        if encoded and seen is None:
+            seen = Images(_encoded(net.encoder, data.train), data.train.labels)
+        images = seen if encoded and seen is not None else data.train
+        for batch in batches(images, size, generator, augment=augment):
+            strategy.step(batch, generator, probe, steps, encoded=encoded)
+        if strategy.moved:
+            views, strategy.moved = _views(net.encoder, data), False
         signals = {
             **probe.finish_epoch(),
             **steps.signals(data.classes),
-            **evaluate(net, _views(net.encoder, data), start, counts),
+            **evaluate(net, views, start, counts),
         }
         context.save(functools.partial(_packed, strategy, epoch))
         yield Row(epoch, strategy.taken, signals)
@@ -113,14 +121,16 @@ def _shown(data: LongtailData, inputs: str) -> LongtailData:
     return replace(data, **parts)
 
 
-def _begin(config: Config, context: Context, data: LongtailData) -> tuple[LongtailNet, Start]:
-    """Build the net around the pretrained encoder, and keep what that one knows."""
+def _begin(
+    config: Config, context: Context, data: LongtailData
+) -> tuple[LongtailNet, Start, Views]:
+    """Build the net around the pretrained encoder; return what that one knows and sees, too."""
     torch.manual_seed(epoch_stream(context.seed, 0))
     net = LongtailNet(str(config["size"]), data.classes, _head(config)).to(context.device)
     net.encoder.load_state_dict(_pretrained(config, context, data))
     views = _views(net.encoder, data)
     net.start_prototypes(views.means.features, views.means.labels)
-    return net, start_of(net, views)
+    return net, start_of(net, views), views
 
 
 def _pretrained(config: Config, context: Context, data: LongtailData) -> dict[str, Tensor]:
@@ -145,7 +155,11 @@ def _pretrained(config: Config, context: Context, data: LongtailData) -> dict[st
 
 def _views(encoder: Encoder, data: LongtailData) -> Views:
     parts = (data.val, data.support, data.means)
-    return Views(*(Seen(encoded(encoder, p.chunks(EVAL_IMAGES)), p.labels) for p in parts))
+    return Views(*(Seen(_encoded(encoder, part), part.labels) for part in parts))
+
+
+def _encoded(encoder: Encoder, images: Images) -> Tensor:
+    return encoded(encoder, images.chunks(EVAL_IMAGES))
 
 
 def _packed(strategy: Strategy, epoch: int) -> bytes:
