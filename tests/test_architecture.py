@@ -54,7 +54,8 @@ ARROWS = {
     "service/doctor": "service/settings trials/*",
     "service/query": SERVICE + " service/client trials/*",
     "service/analysis/statistics": "trials/evidence",
-    "service/analysis": SERVICE + " service/analysis/statistics service/query trials/*",
+    "service/analysis/rows": "service/query trials/*",
+    "service/analysis": SERVICE + " service/analysis/* service/query trials/*",
     "service/summary": SERVICE + " service/query service/analysis* trials/*",
     "service/sweeps": SERVICE
     + " service/client service/query service/summary service/export trials/*",

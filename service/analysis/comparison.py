@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from sickbay.service.analysis.effects import FEWEST_SEEDS
-from sickbay.service.analysis.pairs import TrialRow, level_key
+from sickbay.service.analysis.rows.pairs import TrialRow, level_key
 from sickbay.service.analysis.sql import SOUND
 from sickbay.service.analysis.statistics.estimates import (
     ALPHA,

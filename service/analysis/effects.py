@@ -9,12 +9,21 @@ the same pairs stand side by side. `difference` is about the pairs in which both
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sickbay.service.analysis.pairs import Pair, TrialRow, index_by_level, pairs_of, score
+from sickbay.service.analysis.rows.pairs import (
+    NEARLY,
+    Levels,
+    Pair,
+    TrialRow,
+    index_by_level,
+    pairs_of,
+    score,
+)
+from sickbay.service.analysis.rows.reference import DECLARED_CHOICE, Choice, Reference
 from sickbay.service.analysis.statistics.estimates import (
     ALPHA,
     NO_INTERVAL,
@@ -48,10 +57,6 @@ from sickbay.trials.evidence.statistics import holm_adjusted
 # With two seeds the interval is 13 standard errors wide to each side, and normality is all there is
 # to say for it.
 FEWEST_SEEDS = 3
-
-NEARLY = 1e-6  # relative: equal runs on a GPU differ by some 1e-7
-
-Levels = Mapping[str, Sequence[Scalar]]  # by factor; the first is the baseline
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,8 @@ class EffectTable:
     """The effects of a sweep in the order of its factors, and the factors that have none, with why.
 
     `trials` counts all rows, `cancelled` those of them that somebody ended. `smallest_effect` is
-    the difference under which levels count as equivalent; None if there is none.
+    the difference under which levels count as equivalent; None if there is none. `reference` is the
+    arm whose levels are the baselines, where one was chosen. `notes` say what was done to the rows.
     """
 
     goal: Goal
@@ -134,18 +140,27 @@ class EffectTable:
     trials: int
     cancelled: int
     smallest_effect: float | None = None
+    reference: Reference | None = None
     notes: tuple[str, ...] = ()
 
 
 @np.errstate(over="ignore", invalid="ignore")  # squares of absurdly large values: infinity
 def effect_table(
-    rows: Sequence[TrialRow], levels: Levels, goal: Goal, smallest_effect: float | None = None
+    rows: Sequence[TrialRow],
+    levels: Levels,
+    goal: Goal,
+    smallest_effect: float | None = None,
+    choice: Choice = DECLARED_CHOICE,
+    *,
+    all_pairs: bool = False,
 ) -> EffectTable:
     """Compare every level with its factor's first, by pairs that share seed and all other factors.
 
     The order of the rows means nothing. A level of `levels` that no trial has is there, and
     unknown. Every factor that trials differ in must be in `levels`: contexts are made of them.
     With a `smallest_effect`, above zero and in the objective's unit, levels can be equivalent.
+    `choice` says from how many arms the baselines were chosen by these rows. With `all_pairs` every
+    level is compared with every one before it.
     """
     ordered = sorted(rows, key=lambda row: (row.seed, row.trial_id))
     effects: list[LevelEffect] = []
@@ -155,17 +170,23 @@ def effect_table(
             skipped[factor] = "has one level: there is nothing to compare"
             continue
         index = index_by_level(ordered, factor, list(levels))
-        for level in known[1:]:
-            pairing = pairs_of(index, level, known[0])
-            made = _level_effect(pairing.pairs, (factor, level, known[0]), goal)
+        for first, level in _compared(known, all_pairs=all_pairs):
+            pairing = pairs_of(index, level, first)
+            made = _level_effect(pairing.pairs, (factor, level, first), goal)
             if smallest_effect is not None:
                 p_value = equivalence(made.difference, smallest_effect)
                 made = replace(made, equivalence_p_value=p_value)
             effects.append(replace(made, unpaired=pairing.unpaired, ambiguous=pairing.ambiguous))
     cancelled = sum(row.outcome == CANCELLED for row in rows)
-    return EffectTable(
-        goal, _adjusted(effects, goal), skipped, len(rows), cancelled, smallest_effect
-    )
+    adjusted = _adjusted(effects, goal, choice, smallest_effect)
+    return EffectTable(goal, adjusted, skipped, len(rows), cancelled, smallest_effect)
+
+
+def _compared(known: Sequence[Scalar], *, all_pairs: bool) -> Iterator[tuple[Scalar, Scalar]]:
+    """Give the levels to compare, the baseline of each first."""
+    for place, level in enumerate(known[1:], start=1):
+        for first in known[:place] if all_pairs else known[:1]:
+            yield first, level
 
 
 def _level_effect(
@@ -265,15 +286,17 @@ def _side(level: Scalar, trials: Sequence[TrialRow], sound: Sequence[Pair], whic
     )
 
 
-def _adjusted(effects: Sequence[LevelEffect], goal: Goal) -> tuple[LevelEffect, ...]:
+def _adjusted(
+    effects: Sequence[LevelEffect], goal: Goal, choice: Choice, smallest: float | None
+) -> tuple[LevelEffect, ...]:
     """Fill in what can only be said of the whole table: adjusted p-values and verdicts."""
     families = [
-        holm_adjusted(p_values)
-        for p_values in (
-            [one.difference.p_value for one in effects],
-            [one.improvement.p_value for one in effects],
-            [one.health.p_value for one in effects],
-            [one.equivalence_p_value for one in effects],
+        holm_adjusted([times * p for p in p_values])
+        for times, p_values in (
+            (choice.of_differences, [one.difference.p_value for one in effects]),
+            (choice.of_differences, [one.improvement.p_value for one in effects]),
+            (choice.of_health, [one.health.p_value for one in effects]),
+            (choice.of_differences, [one.equivalence_p_value for one in effects]),
         )
     ]
     return tuple(
@@ -286,12 +309,13 @@ def _adjusted(effects: Sequence[LevelEffect], goal: Goal) -> tuple[LevelEffect, 
                 equivalence_p_holm=equivalent,
             ),
             goal,
+            smallest,
         )
         for one, mean, rank, health, equivalent in zip(effects, *families, strict=True)
     )
 
 
-def _concluded(one: LevelEffect, goal: Goal) -> LevelEffect:
+def _concluded(one: LevelEffect, goal: Goal, smallest: float | None) -> LevelEffect:
     verdict = verdict_of(one.difference, one.p_holm, goal)
     if one.equivalence_p_holm <= ALPHA:
         verdict = Verdict.EQUIVALENT
@@ -299,7 +323,7 @@ def _concluded(one: LevelEffect, goal: Goal) -> LevelEffect:
         verdict = Verdict.SAME
     health = health_verdict_of(one.health.value, one.health_p_holm)
     words = conclusion(
-        verdict,
+        f"{verdict} within ±{smallest:g}" if verdict is Verdict.EQUIVALENT else verdict,
         (one.of_level.healthy, one.of_level.trials),
         (one.of_baseline.healthy, one.of_baseline.trials),
         one.of_level.causes,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from sickbay.service.analysis.pairs import level_key
+from sickbay.service.analysis.rows.pairs import level_key
 from sickbay.service.query.engine import find_trial, query
 from sickbay.service.query.lookup import stored_spec
 from sickbay.service.query.outcomes import COUNTS, CUT_SHORT, HEALTHY

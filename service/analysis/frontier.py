@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sickbay.service.analysis.pairs import Span
+from sickbay.service.analysis.rows.pairs import Span
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError, stored_spec
 from sickbay.service.query.sqltext import name, text

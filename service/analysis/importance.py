@@ -26,7 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from sickbay.service.analysis.pairs import FloatArray, IntArray, Span, TrialRow, groups, level_key
+from sickbay.service.analysis.rows.pairs import (
+    FloatArray,
+    IntArray,
+    Span,
+    TrialRow,
+    groups,
+    level_key,
+)
 from sickbay.service.query.outcomes import HEALTHY
 from sickbay.trials.contract import Goal, Health, label_stands
 

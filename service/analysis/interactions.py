@@ -20,7 +20,7 @@ from enum import StrEnum
 import numpy as np
 
 from sickbay.service.analysis.effects import FEWEST_SEEDS
-from sickbay.service.analysis.pairs import (
+from sickbay.service.analysis.rows.pairs import (
     BoolArray,
     Coded,
     FloatArray,

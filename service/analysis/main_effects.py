@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sickbay.service.analysis.pairs import (
+from sickbay.service.analysis.rows.pairs import (
     BoolArray,
     Coded,
     FloatArray,

@@ -6,29 +6,22 @@ is nothing to compare.
 """
 
 import itertools
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from scipy.stats import t as student
 
 from sickbay.service.analysis.effects import EffectTable, LevelEffect
+from sickbay.service.analysis.rows.comparable import column, literal
+from sickbay.service.analysis.rows.pairs import level_key
 from sickbay.service.analysis.statistics.estimates import ALPHA
 from sickbay.service.query.outcomes import COUNTS, RANKS_LAST
-from sickbay.service.query.sqltext import name, text
+from sickbay.service.query.sqltext import text
 from sickbay.trials.contract import Goal, Scalar
 
 Levels = Mapping[str, Sequence[Scalar]]
 
 SOUND = "{0}.outcome = 'healthy'"
-
-
-def trials_sql(sweep_id: str) -> str:
-    """List the ended trials with all that their effects are computed from."""
-    return (
-        "SELECT trial_id, seed, config, changed, state, label, pathology, objective\n"
-        f"FROM outcomes WHERE sweep_id = {text(sweep_id)}\nORDER BY seed, trial_id"
-    )
 
 
 def pairs_sql(sweep_id: str, levels: Levels, others: Sequence[str] = ()) -> str:
@@ -132,7 +125,7 @@ def main_effects_sql(sweep_id: str, levels: Levels) -> str:
     """Recount the trials of every level, and take the plain mean of its healthy objectives."""
     sound = SOUND.format("t")
     parts = [
-        f"SELECT {text(factor)} AS factor, CAST(t.{name(factor)} AS VARCHAR) AS level,\n"
+        f"SELECT {text(factor)} AS factor, CAST(t.{column(factor)} AS VARCHAR) AS level,\n"
         f"  count(*) FILTER ({COUNTS.format('t')}) AS trials,\n"
         f"  count(*) FILTER ({sound}) AS healthy, avg(t.objective) FILTER ({sound}) AS mean\n"
         f"FROM outcomes t WHERE t.sweep_id = {text(sweep_id)} GROUP BY ALL"
@@ -148,11 +141,11 @@ def importance_sql(
     value, which = {
         "objective": (
             "objective - avg(objective) OVER (PARTITION BY seed)" if within_seeds else "objective",
-            f" AND {SOUND.format('outcomes')}",
+            " AND outcome = 'healthy'",
         ),
         "pathological": ("CAST(label = 'pathological' AS DOUBLE)", ""),
     }.get(target, (f"CAST(pathology IS NOT DISTINCT FROM {text(target)} AS DOUBLE)", ""))
-    columns = ", ".join(name(factor) for factor in factors) or "sweep_id"
+    columns = ", ".join(column(factor) for factor in factors) or "sweep_id"
     return (
         f"WITH targets AS (\n  SELECT {columns}, {value} AS y FROM outcomes\n"  # noqa: S608
         f"  WHERE sweep_id = {text(sweep_id)} AND label IS NOT NULL{which}),\n"
@@ -170,7 +163,9 @@ def _compared(levels: Levels) -> Levels:
 
 
 def _differ(levels: Levels, others: Sequence[str]) -> dict[str, str]:
-    return {one: f"(l.{name(one)} IS DISTINCT FROM b.{name(one)})" for one in [*levels, *others]}
+    return {
+        one: f"(l.{column(one)} IS DISTINCT FROM b.{column(one)})" for one in [*levels, *others]
+    }
 
 
 def _which(levels: Levels, others: Sequence[str]) -> str:
@@ -178,13 +173,13 @@ def _which(levels: Levels, others: Sequence[str]) -> str:
     differ = _differ(levels, others)
     which = " ".join(f"WHEN {differ[one]} THEN {text(one)}" for one in _compared(levels))
     level = " ".join(
-        f"WHEN {differ[one]} THEN CAST(l.{name(one)} AS VARCHAR)" for one in _compared(levels)
+        f"WHEN {differ[one]} THEN CAST(l.{column(one)} AS VARCHAR)" for one in _compared(levels)
     )
     return f"CASE {which} END AS factor,\n    CASE {level} END AS level"
 
 
 def _context(levels: Levels, others: Sequence[str]) -> str:
-    return ", ".join(f"b.{name(one)}" for one in [*levels, *others])
+    return ", ".join(f"b.{column(one)}" for one in [*levels, *others])
 
 
 def _joined(sweep_id: str, levels: Levels, others: Sequence[str]) -> str:
@@ -192,7 +187,7 @@ def _joined(sweep_id: str, levels: Levels, others: Sequence[str]) -> str:
     differ = _differ(levels, others)
     count = " + ".join(f"CAST({one} AS INTEGER)" for one in differ.values())
     baselines = "".join(
-        f"\n    AND (NOT {differ[one]} OR b.{name(one)} = {literal(known[0], known)})"
+        f"\n    AND (NOT {differ[one]} OR b.{column(one)} = {literal(known[0], known)})"
         for one, known in _compared(levels).items()
     )
     return (
@@ -208,12 +203,12 @@ def _crossed(
     rest: Sequence[str],
 ) -> str:
     """Recompute the interactions of two factors: neither, a alone, b alone, both."""
-    a, b = name(one[0]), name(other[0])
-    all_equal = "".join(f" AND n.{name(f)} IS NOT DISTINCT FROM {{0}}.{name(f)}" for f in rest)
+    a, b = column(one[0]), column(other[0])
+    all_equal = "".join(f" AND n.{column(f)} IS NOT DISTINCT FROM {{0}}.{column(f)}" for f in rest)
     same = "n.sweep_id = {0}.sweep_id AND n.seed = {0}.seed" + all_equal
     sound = " AND ".join(SOUND.format(side) for side in ("n", "a", "b", "c"))
     there = " AND ".join(COUNTS.format(side) for side in ("n", "a", "b", "c"))
-    context = "".join(f", n.{name(f)}" for f in rest)
+    context = "".join(f", n.{column(f)}" for f in rest)
     return (
         "SELECT factor_a, level_a, factor_b, level_b, sum(quads) AS quads,\n"  # noqa: S608
         "  sum(sound) AS sound_quads, avg(difference) AS difference\n"
@@ -244,14 +239,14 @@ def effects_sql(sweep_id: str, table: EffectTable, factors: Sequence[str]) -> st
     """
     numbered = list(enumerate(table.effects, start=1))
     branches = [
-        _branch(factor, [(nr, one) for nr, one in numbered if one.factor == factor], factors)
-        for factor in dict.fromkeys(one.factor for one in table.effects)
+        _branch(factor, [(nr, o) for nr, o in numbered if _group(o) == (factor, key)], factors)
+        for factor, key in dict.fromkeys(map(_group, table.effects))
         if factor in factors
     ]
     if not branches:
         return ""
     lower = "<" if table.goal.value == "minimize" else ">"
-    levels = ", ".join(name(factor) for factor in factors)
+    levels = ", ".join(column(factor) for factor in factors)
     return (
         "WITH ended AS (\n"  # noqa: S608 - quoted by `name` and `text`
         f"  SELECT seed, {levels}, objective,\n"
@@ -263,6 +258,10 @@ def effects_sql(sweep_id: str, table: EffectTable, factors: Sequence[str]) -> st
     )
 
 
+def _group(one: LevelEffect) -> tuple[str, Hashable]:
+    return one.factor, level_key(one.baseline)
+
+
 def _branch(factor: str, effects: Sequence[tuple[int, LevelEffect]], factors: Sequence[str]) -> str:
     """Pair the trials of every level of one factor with those of its baseline."""
     known = [one.level for _, one in effects] + [effects[0][1].baseline]
@@ -270,8 +269,8 @@ def _branch(factor: str, effects: Sequence[tuple[int, LevelEffect]], factors: Se
         f"({nr}, {literal(one.level, known)}, {_quantile(one)})" for nr, one in effects
     )
     others = [one for one in factors if one != factor]
-    same = "".join(f" AND l.{name(one)} IS NOT DISTINCT FROM b.{name(one)}" for one in others)
-    context = f"CAST(row({', '.join(f'b.{name(one)}' for one in others)}) AS VARCHAR)"
+    same = "".join(f" AND l.{column(one)} IS NOT DISTINCT FROM b.{column(one)}" for one in others)
+    context = f"CAST(row({', '.join(f'b.{column(one)}' for one in others)}) AS VARCHAR)"
     return (
         "SELECT nr, t, l.seed, "  # noqa: S608 - quoted by `name` and `literal`
         f"{context if others else text('')} AS context,\n"
@@ -280,9 +279,9 @@ def _branch(factor: str, effects: Sequence[tuple[int, LevelEffect]], factors: Se
         " l.cancelled AS lc, b.cancelled AS bc,\n"
         "    l.cut AS lx, b.cut AS bx\n"
         f"  FROM (VALUES {rows}) AS v(nr, level, t)\n"
-        f"  JOIN ended l ON l.{name(factor)} = v.level\n"
+        f"  JOIN ended l ON l.{column(factor)} = v.level\n"
         f"  JOIN ended b ON l.seed = b.seed{same}\n"
-        f"    AND b.{name(factor)} = {literal(effects[0][1].baseline, known)}\n"
+        f"    AND b.{column(factor)} = {literal(effects[0][1].baseline, known)}\n"
     )
 
 
@@ -291,15 +290,6 @@ def _quantile(one: LevelEffect) -> str:
     if math.isnan(one.difference.low) or math.isnan(degrees):
         return "CAST(NULL AS DOUBLE)"
     return f"CAST({float(student.isf(ALPHA / 2, degrees))!r} AS DOUBLE)"
-
-
-def literal(level: Scalar, known: Sequence[Scalar]) -> str:
-    """Write a level as its column holds it: levels of several kinds are stored as text."""
-    if all(isinstance(one, bool) for one in known):
-        return str(level).lower()
-    if any(isinstance(one, str | bool) for one in known):
-        return text(level if isinstance(level, str) else json.dumps(level))
-    return f"CAST({level!r} AS DOUBLE)"
 
 
 # The paired difference and its standard error, clustered by seed (docs/effects.md).

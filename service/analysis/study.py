@@ -35,61 +35,48 @@ side by side: `compare(open_half(opener, a), open_half(opener, b))` in `comparis
 A part that was not asked for is None. Importance takes seconds; the others far less.
 """
 
-import json
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sickbay.service.analysis.effects import EffectTable, Levels, effect_table
+from sickbay.service.analysis.effects import EffectTable, effect_table
 from sickbay.service.analysis.importance import ImportanceTable, importance_table
 from sickbay.service.analysis.interactions import InteractionTable, interaction_table
 from sickbay.service.analysis.main_effects import MainEffectTable, main_effect_table
-from sickbay.service.analysis.pairs import Span, TrialRow, level_key
+from sickbay.service.analysis.rows.comparable import comparable, over
+from sickbay.service.analysis.rows.load import SweepRows, load_rows, trials_sql
+from sickbay.service.analysis.rows.pairs import Span
+from sickbay.service.analysis.rows.reference import Reference, with_reference
 from sickbay.service.analysis.sql import (
     better_sql,
     causes_sql,
+    effects_sql,
     importance_sql,
     interactions_sql,
     main_effects_sql,
     pairs_sql,
     seeds_sql,
-    trials_sql,
 )
-from sickbay.service.query.engine import query
-from sickbay.service.query.lookup import SweepError, stored_spec
-from sickbay.trials.contract import Goal, Scalar
+from sickbay.service.query.lookup import SweepError
 from sickbay.trials.store import Store
 
 
 @dataclass(frozen=True)
-class SweepRows:
-    """The ended trials of a stored sweep, as their effects need them.
+class EffectOptions:
+    """What a person may ask of effects.
 
-    `levels` are the factors with their levels, the baseline first; `skipped` those without, with
-    why; `ranges` those of them that are ranges, as the spec has them. `columns` are the factors
-    that are columns of `trials`: all but those that no stored trial has.
+    `reference` is `baseline`, `best`, or levels such as `lr=0.1, init=random`; None is the declared
+    one if it is healthy, else the best healthy arm. `smallest_effect` is the difference, in the
+    objective's unit, under which levels count as equivalent; None is the spec's. With `all_pairs`
+    every two levels of a factor are compared.
     """
 
-    sweep_id: str
-    signal: str
-    goal: Goal
-    rows: tuple[TrialRow, ...]
-    levels: Levels
-    skipped: Mapping[str, str]
-    ranges: Mapping[str, Mapping[str, Any]]
-    columns: frozenset[str]
-    problems: tuple[str, ...] = ()
+    reference: str | None = None
+    smallest_effect: float | None = None
+    all_pairs: bool = False
 
-    @property
-    def contexts(self) -> Levels:
-        """All factors: one that cannot be compared is still part of every context."""
-        return {**self.levels, **dict.fromkeys(self.skipped, ())}
 
-    @property
-    def stored(self) -> tuple[Levels, list[str]]:
-        """Give the factors that SQL can name: those with levels, and the others."""
-        known = {factor: some for factor, some in self.levels.items() if factor in self.columns}
-        return known, [factor for factor in self.skipped if factor in self.columns]
+DEFAULT_OPTIONS = EffectOptions()
 
 
 @dataclass(frozen=True)
@@ -97,8 +84,9 @@ class SweepEffects:
     """The effects of a stored sweep, and where they come from.
 
     `sql` has one query a group of numbers: `trials` lists the rows that all is computed from;
-    `pairs` recomputes counts and differences, `seeds` IQM and error, `better` P(better), `causes`
-    what the others had. `problems` are files that could not be read.
+    `effects` recomputes the rows of the table, `pairs` counts and differences, `seeds` IQM and
+    error, `better` P(better), `causes` what the others had. `problems` are files that could not be
+    read.
     """
 
     sweep_id: str
@@ -113,13 +101,21 @@ class SweepEffects:
         return {"sweep_id": self.sweep_id, "signal": self.signal, **table, "sql": dict(self.sql)}
 
 
-def load_effects(store: Store, sweep_id: str) -> SweepEffects:
+def load_effects(
+    store: Store, sweep_id: str, options: EffectOptions = DEFAULT_OPTIONS
+) -> SweepEffects:
     """Read a sweep's ended trials and compare every level with its factor's baseline.
 
-    Raises SweepError if there is no such sweep, or if its spec names no objective; StoreError or
-    QueryError if the store cannot be read.
+    Raises SweepError if there is no such sweep, if its spec names no objective, or for a reference
+    that is no arm; StoreError or QueryError if the store cannot be read.
     """
-    return effects_of(load_rows(store, sweep_id))
+    found, reference = _prepared(load_rows(store, sweep_id), options)
+    return _effects_of(found, reference, options)
+
+
+def _prepared(found: SweepRows, options: EffectOptions) -> tuple[SweepRows, Reference]:
+    """Make rows comparable and choose the reference arm."""
+    return with_reference(comparable(found), options.reference)
 
 
 def sweep_effects(store: Store, sweep_id: str) -> tuple[SweepEffects | None, str]:
@@ -130,97 +126,38 @@ def sweep_effects(store: Store, sweep_id: str) -> tuple[SweepEffects | None, str
         return None, str(error)
 
 
-def effects_of(found: SweepRows) -> SweepEffects:
+def _effects_of(found: SweepRows, reference: Reference, options: EffectOptions) -> SweepEffects:
     """Compare every level of the rows with its factor's baseline."""
-    table = effect_table(found.rows, found.contexts, found.goal)
+    smallest = options.smallest_effect or found.spec.get("smallest_effect")
+    table = effect_table(
+        found.rows,
+        found.contexts,
+        found.goal,
+        smallest_effect=smallest,
+        choice=reference.choice,
+        all_pairs=options.all_pairs,
+    )
+    notes = (*([reference.note] if reference.note else []), *found.notes)
+    table = replace(
+        table, skipped={**table.skipped, **found.skipped}, reference=reference, notes=notes
+    )
     sweep_id, (levels, others) = found.sweep_id, found.stored
-    return SweepEffects(
-        sweep_id=sweep_id,
-        signal=found.signal,
-        table=replace(table, skipped={**table.skipped, **found.skipped}),
-        sql={
-            "trials": trials_sql(sweep_id),
+    sql = {"effects": effects_sql(sweep_id, table, [*levels, *others])}
+    if not options.all_pairs:
+        sql |= {
             "pairs": pairs_sql(sweep_id, levels, others),
             "seeds": seeds_sql(sweep_id, levels, others),
             "better": better_sql(sweep_id, levels, found.goal, others),
             "causes": causes_sql(sweep_id, levels, others),
-        },
+        }
+    return SweepEffects(
+        sweep_id=sweep_id,
+        signal=found.signal,
+        table=table,
+        sql={"trials": trials_sql(sweep_id)}
+        | {what: over(found.source, text) for what, text in sql.items()},
         problems=found.problems,
     )
-
-
-def load_rows(store: Store, sweep_id: str) -> SweepRows:
-    """Read a sweep's ended trials and its factors; raises what `load_effects` raises."""
-    spec = stored_spec(store, sweep_id)
-    objective = spec.get("objective")
-    if not objective:
-        raise SweepError(
-            f"the stored spec of {sweep_id} does not say which signal its trials are compared by: "
-            "set `objective` in the spec and run it again, which only rewrites the spec"
-        )
-    found = query(store, trials_sql(sweep_id), sweep_ids=[sweep_id])
-    records = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
-    configs = [json.loads(record.pop("config") or "{}") for record in records]
-    changed = [record.pop("changed") or [] for record in records]
-    levels, skipped = known_levels(spec, configs, changed)
-    rows = [
-        TrialRow(levels={factor: config.get(factor) for factor in [*levels, *skipped]}, **record)
-        for record, config in zip(records, configs, strict=True)
-    ]
-    factors = spec.get("factors", {})
-    return SweepRows(
-        sweep_id=sweep_id,
-        signal=objective["signal"],
-        goal=Goal(objective["goal"]),
-        rows=tuple(rows),
-        levels=levels,
-        skipped=skipped,
-        ranges={one: factors[one] for one in skipped if isinstance(factors.get(one), Mapping)},
-        columns=frozenset(factor for config in configs for factor in config),
-        problems=tuple(map(str, found.problems)),
-    )
-
-
-def known_levels(
-    spec: Mapping[str, Any],
-    configs: Sequence[Mapping[str, Scalar]],
-    changed: Sequence[Sequence[str]],
-) -> tuple[Levels, dict[str, str]]:
-    """Find the levels of every factor, baseline first, and the factors that have no levels.
-
-    Besides the spec's these are factors and levels of earlier specs of the same sweep. Of a factor
-    that the spec no longer varies, the baseline is what trials have that did not change it.
-    """
-    levels: dict[str, list[Scalar]] = {}
-    skipped: dict[str, str] = {}
-    for factor, listed in spec.get("factors", {}).items():
-        if isinstance(listed, Mapping):
-            skipped[factor] = "is a range: it has no levels to compare"
-        else:
-            first = spec.get("baseline", {}).get(factor, listed[0])
-            levels[factor] = _distinct([first, *listed])
-    for factor in sorted({one for words in changed for one in words} - {*levels, *skipped}):
-        plain = [
-            config[factor]
-            for config, words in zip(configs, changed, strict=True)
-            if factor in config and factor not in words
-        ]
-        if len(_distinct(plain)) == 1:
-            levels[factor] = plain[:1]
-        else:
-            skipped[factor] = "comes from an earlier spec, and its baseline is unknown"
-    for factor, known in levels.items():
-        seen = _distinct([config[factor] for config in configs if factor in config])
-        more = sorted(seen, key=lambda level: (str(type(level)), level))
-        levels[factor] = _distinct([*known, *more])
-    return levels, skipped
-
-
-def _distinct(levels: Sequence[Scalar]) -> list[Scalar]:
-    found: dict[Hashable, Scalar] = {}
-    for level in levels:
-        found.setdefault(level_key(level), level)
-    return list(found.values())
 
 
 ALL_PARTS = ("interactions", "main_effects", "importance")
@@ -249,35 +186,50 @@ class EffectStudy:
         return {**self.effects.as_data(), **parts, "sql": dict(self.sql)}
 
 
-def load_study(store: Store, sweep_id: str, parts: Collection[str] = ()) -> EffectStudy:
+def load_study(
+    store: Store,
+    sweep_id: str,
+    parts: Collection[str] = (),
+    options: EffectOptions = DEFAULT_OPTIONS,
+) -> EffectStudy:
     """Read a sweep once and work out its effects and these parts; raises as `load_effects` does."""
-    return study_of(load_rows(store, sweep_id), parts)
+    return study_of(load_rows(store, sweep_id), parts, options)
 
 
-def study_of(found: SweepRows, parts: Collection[str] = ()) -> EffectStudy:
-    """Work out the effects of rows, and these parts: any of `ALL_PARTS`."""
+def study_of(
+    loaded: SweepRows, parts: Collection[str] = (), options: EffectOptions = DEFAULT_OPTIONS
+) -> EffectStudy:
+    """Work out the effects of rows, and these parts: any of `ALL_PARTS`.
+
+    Where no two trials differ in one factor alone, as in a fractional design, the main effects are
+    worked out whether asked for or not: nothing else can be said.
+    """
     unknown = set(parts) - set(ALL_PARTS)
     assert not unknown, unknown
-    effects = effects_of(found)
+    found, reference = _prepared(loaded, options)
+    effects = _effects_of(found, reference, options)
     levels, others = found.stored
     sql = dict(effects.sql)
+    made: dict[str, str] = {}
     interactions = main_effects = importance = None
     if "interactions" in parts:
         interactions = interaction_table(found.rows, found.contexts, found.goal)
-        sql["interactions"] = interactions_sql(found.sweep_id, levels, others)
-    if "main_effects" in parts:
+        made["interactions"] = interactions_sql(found.sweep_id, levels, others)
+    unpaired = bool(effects.table.effects) and not any(one.pairs for one in effects.table.effects)
+    if "main_effects" in parts or unpaired:
         main_effects = main_effect_table(found.rows, found.contexts, found.goal)
-        sql["main_effects"] = main_effects_sql(found.sweep_id, levels)
+        made["main_effects"] = main_effects_sql(found.sweep_id, levels)
     if "importance" in parts:
         spans = {name: _span(ends) for name, ends in found.ranges.items()}
         importance = importance_table(found.rows, list(found.contexts), found.goal, spans)
         for target in importance.targets:
-            sql[f"importance {target.target}"] = importance_sql(
+            made[f"importance {target.target}"] = importance_sql(
                 found.sweep_id,
                 importance.factors,
                 target.target,
                 within_seeds=target.within_seeds,
             )
+    sql |= {what: over(found.source, text) for what, text in made.items()}
     return EffectStudy(effects, interactions, main_effects, importance, sql)
 
 

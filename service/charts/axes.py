@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sickbay.service.analysis.pairs import level_key
+from sickbay.service.analysis.rows.pairs import level_key
 from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
 from sickbay.service.query.sqltext import name
 from sickbay.service.summary.formatting import level

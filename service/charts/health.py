@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sickbay.service.analysis.pairs import Span
+from sickbay.service.analysis.rows.pairs import Span
 from sickbay.service.charts.axes import FactorAxis, telling_axes
 from sickbay.service.query.engine import query
 from sickbay.service.query.outcomes import (

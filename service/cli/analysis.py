@@ -26,7 +26,7 @@ def add_verbs(app: typer.Typer) -> None:
         app.command()(verb)
 
 
-def effects(
+def effects(  # noqa: PLR0913, PLR0917  each is an option of the verb
     sweep: SweepArgument,
     store: StoreOption = None,
     interactions: Annotated[
@@ -41,18 +41,37 @@ def effects(
         typer.Option("--importance", help="Also which factors matter, and for which pathology."),
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="All three of them.")] = False,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            help="The arm to compare with: baseline, best, or FACTOR=LEVEL, … "
+            "[the declared one if healthy, else the best healthy arm]",
+        ),
+    ] = None,
+    smallest_effect: Annotated[
+        float | None,
+        typer.Option("--smallest-effect", help="Differences below this count as equivalent."),
+    ] = None,
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Every two levels of a factor.")
+    ] = False,
     sql: SqlOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """What each level of each factor does: paired differences to the baseline, health beside."""
-    from sickbay.service.analysis.study import load_study
+    from sickbay.service.analysis.study import EffectOptions, load_study
     from sickbay.service.query.lookup import find_sweep
     from sickbay.service.reports.terminal import print_study
+
+    if smallest_effect is not None and not smallest_effect > 0.0:
+        raise typer.BadParameter("must be above 0", param_hint="--smallest-effect")
 
     asked = {"interactions": interactions, "main_effects": main_effects, "importance": importance}
     parts = [name for name, wanted in asked.items() if wanted or everything]
     opened = existing_store(store)
-    found = load_study(opened, find_sweep(opened, sweep).sweep_id, parts)
+    options = EffectOptions(reference, smallest_effect, all_pairs)
+    found = load_study(opened, find_sweep(opened, sweep).sweep_id, parts, options)
     warn_of(found.effects.problems)
     if as_json:
         print_json(found.as_data())

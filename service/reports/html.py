@@ -81,7 +81,7 @@ def render_report(store: Store, sweep_id: str) -> str:
     page = templates.get_template("report.html").render(
         **_words(store, values),
         **pictures(store, values, effects),
-        effects=effect_section(sweep_id, effects, values.factors, missing),
+        effects=effect_section(effects, missing),
         study=study_section(study),
         fixes=fix_section(store, values),
         v=values,
@@ -145,7 +145,7 @@ def report_data(store: Store, sweep_id: str) -> dict[str, Any]:
 def _in_words(store: Store, sweep_id: str) -> tuple[Values, EffectSection]:
     values = report_values(store, sweep_id)
     effects, missing = sweep_effects(store, sweep_id)
-    return values, effect_section(sweep_id, effects, values.factors, missing)
+    return values, effect_section(effects, missing)
 
 
 def listed_trials(values: Values) -> tuple[TrialLine, ...]:

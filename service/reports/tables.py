@@ -1,7 +1,7 @@
 """The tables of effects, arms and trials, each built once for every format."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sickbay.service.analysis.comparison import ArmPair, ArmSide, Comparison
@@ -10,7 +10,6 @@ from sickbay.service.analysis.fixes import Fixes, sweep_fixes, words
 from sickbay.service.analysis.importance import ImportanceTable
 from sickbay.service.analysis.interactions import Interaction, InteractionTable, InteractionVerdict
 from sickbay.service.analysis.main_effects import MainEffectTable
-from sickbay.service.analysis.sql import effects_sql
 from sickbay.service.analysis.statistics.estimates import Estimate
 from sickbay.service.analysis.study import EffectStudy, SweepEffects, load_study
 from sickbay.service.analysis.verdicts import Verdict
@@ -95,7 +94,11 @@ def effects_table(table: EffectTable, sql: Mapping[str, str] | None = None) -> T
             for row, one in enumerate(table.effects)
             if one.of_level.causes
         },
-        notes=(*notes(table), *(f"{name}: {why}" for name, why in table.skipped.items())),
+        notes=(
+            *table.notes,
+            *notes(table),
+            *(f"{name}: {why}" for name, why in table.skipped.items()),
+        ),
         legend=EFFECTS_LEGEND,
         sql=sql or {},
     )
@@ -385,7 +388,13 @@ def _notes(one: LevelEffect) -> Iterator[str]:
             f"{one.pairs - one.sound_pairs} of {one.pairs} pairs are not in the difference "
             f"({sides}): {'; '.join(causes) or 'see the trials'}"
         )
-    if one.verdict is Verdict.UNKNOWN:
+    if one.verdict is Verdict.UNKNOWN and not one.pairs:
+        yield (
+            "no two trials differ in this factor alone between these levels: see the main effects"
+            if one.unpaired
+            else "no trial has this level"
+        )
+    elif one.verdict is Verdict.UNKNOWN:
         yield (
             f"unknown, not 'no effect': an interval needs {FEWEST_SEEDS} seeds with a healthy "
             f"pair, and there {'is' if one.seeds == 1 else 'are'} {one.seeds}"
@@ -396,7 +405,9 @@ def _notes(one: LevelEffect) -> Iterator[str]:
         yield "better only where both are healthy: over all pairs it loses more often than it wins"
     if one.verdict is Verdict.WORSE and one.improvement.value > 0.5:
         yield "worse only where both are healthy: over all pairs it wins more often than it loses"
-    if one.difference.error == 0.0:
+    if one.identical:
+        yield "no difference: identical runs. Is this level wired to the training?"
+    elif one.difference.error == 0.0:
         yield (
             f"the difference is {one.difference.mean:+.4g} in all {one.seeds} seeds to the last "
             "digit, so no noise can be measured and there is no interval"
@@ -425,14 +436,11 @@ class EffectSection:
     missing: str = ""
 
 
-def effect_section(
-    sweep_id: str, found: SweepEffects | None, factors: Sequence[str], missing: str = ""
-) -> EffectSection:
-    """Lay out a sweep's effects; `factors` are the columns that make a context."""
+def effect_section(found: SweepEffects | None, missing: str = "") -> EffectSection:
+    """Lay out a sweep's effects, or say why there are none."""
     if found is None:
         return EffectSection(missing=missing)
-    sql = {"effects": effects_sql(sweep_id, found.table, factors)}
-    table = effects_table(found.table, sql)
+    table = effects_table(found.table, {"effects": found.sql["effects"]})
     none = "" if table.rows else "No factor has two levels, so there is nothing to compare."
     return EffectSection(table, found.signal, found.table.goal.value, none)
 

@@ -72,7 +72,7 @@ def print_effects(console: Console, found: SweepEffects, *, sql: bool = False) -
     shown = _WIDE if console.width >= WIDE else _NARROW
     print_table(console, effects_table(table, found.sql).pick(*shown), sql=sql)
     if shown is _NARROW and table.effects:
-        console.print(Text(f"{WIDE} columns also show {_MORE}; so do --json and report", "dim"))
+        console.print(Text(f"with {WIDE} columns also {_MORE}; so do --json and report", "dim"))
 
 
 WIDE = 150  # columns of a terminal that every number of an effect fits in

@@ -5,7 +5,7 @@ import random
 
 from report_samples import Told, write_sample
 
-from sickbay.service.analysis.pairs import TrialRow
+from sickbay.service.analysis.rows.pairs import TrialRow
 from sickbay.trials.contract import Health, TrialState
 
 SWEEP = "sample-abc123"

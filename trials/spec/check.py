@@ -75,6 +75,7 @@ def _compare(spec: SweepSpec, workload: Workload, *, sound: bool) -> tuple[Sweep
         update={
             "factors": factors,
             "baseline": _fitted_map("baseline", spec.baseline, workload, problems),
+            "reference": _fitted_map("reference", spec.reference, workload, problems),
             "fixed": _fitted_map("fixed", spec.fixed, workload, problems),
             "conditions": fitted_conditions(spec, factors),
         }

@@ -254,6 +254,17 @@ class SweepSpec(_Model):
     baseline: dict[str, Level] = Field(
         default_factory=dict, description="a mapping of factors to the level they start from"
     )
+    reference: dict[str, Level] = Field(
+        default_factory=dict,
+        description="a mapping of factors to the level that effects are compared with",
+    )
+    smallest_effect: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="a number above 0, in the objective's unit, or null: smaller differences count "
+        "as equivalent",
+    )
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds)] = Field(
         default=(0, 1, 2),
         description=f"how many (1 to {MAX_SEEDS}), or a list of whole numbers from 0 to 2^32 - 1",

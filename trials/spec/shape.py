@@ -168,11 +168,21 @@ def _factor_problems(spec: SweepSpec, raw: Mapping[str, Any]) -> Iterator[SpecPr
             yield SpecProblem(key, "has no levels: give at least one", "[]")
         elif isinstance(raw[name], list | tuple):
             yield from _duplicates(key, raw[name])  # the text's own list: its positions are right
-    for name in sorted(spec.baseline.keys() - spec.factors.keys()):
-        message = (
-            f"not a factor of this sweep (its factors: {listed(spec.factors)}). Or use `fixed`?"
-        )
-        yield SpecProblem(f"baseline.{name}", message, meant=nearest(name, spec.factors))
+    yield from _named_levels(spec)
+
+
+def _named_levels(spec: SweepSpec) -> Iterator[SpecProblem]:
+    for part in ("baseline", "reference"):
+        for name in sorted(getattr(spec, part).keys() - spec.factors.keys()):
+            message = (
+                f"not a factor of this sweep (its factors: {listed(spec.factors)}). Or use `fixed`?"
+            )
+            yield SpecProblem(f"{part}.{name}", message, meant=nearest(name, spec.factors))
+    for name, level in spec.reference.items():
+        known = spec.factors.get(name, ())
+        if not isinstance(known, RangeSpec) and name in spec.factors and level not in known:
+            message = f"not a level of {name} in this sweep (its levels: {listed(known)})"
+            yield SpecProblem(f"reference.{name}", message, shown(level))
 
 
 def _range_problems(key: str, levels: RangeSpec, design: str) -> Iterator[SpecProblem]:
@@ -236,7 +246,7 @@ def _model_at(path: Path_) -> type[BaseModel] | None:
 def _allowed(path: Path_) -> str:
     """Say what is allowed at a path."""
     top = str(path[0])
-    if top in {"factors", "baseline", "fixed"} and len(path) > 1:
+    if top in {"factors", "baseline", "reference", "fixed"} and len(path) > 1:
         model = RangeSpec.model_fields.get(str(path[2])) if len(path) > 2 else None
         if model is not None:
             return str(model.description)

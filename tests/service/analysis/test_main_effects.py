@@ -8,9 +8,9 @@ import pytest
 from effect_samples import trial
 from scipy import stats
 
-from sickbay.service.analysis.effects import Verdict
 from sickbay.service.analysis.main_effects import FIXED, MIXED, main_effect_table
-from sickbay.service.analysis.pairs import coded, shares_of_places
+from sickbay.service.analysis.rows.pairs import coded, shares_of_places
+from sickbay.service.analysis.verdicts import Verdict
 from sickbay.trials.contract import Goal
 
 LEVELS = {"a": (0, 1), "b": (0, 1), "c": (0, 1)}

@@ -14,9 +14,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from sickbay.service.analysis.effects import effect_table
-from sickbay.service.analysis.pairs import TrialRow
+from sickbay.service.analysis.rows.load import known_levels
+from sickbay.service.analysis.rows.pairs import TrialRow
 from sickbay.service.analysis.sql import pairs_sql
-from sickbay.service.analysis.study import known_levels, load_effects
+from sickbay.service.analysis.study import load_effects
 from sickbay.service.analysis.verdicts import Verdict
 from sickbay.service.cli.analysis import add_verbs
 from sickbay.service.query.engine import query

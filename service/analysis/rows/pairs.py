@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from sickbay.service.query.outcomes import CANCELLED, CUT_SHORT, HEALTHY, outcome, ranks_last
 from sickbay.trials.contract import Goal, Scalar
 
+NEARLY = 1e-6  # relative: equal runs on a GPU differ by some 1e-7
+
 # By level, then (context, seed): the trials that were run there.
 _Index = Mapping[Hashable, Mapping[tuple[Hashable, int], list["TrialRow"]]]
 
@@ -30,7 +32,10 @@ class Span:
 
 @dataclass(frozen=True)
 class TrialRow:
-    """What effects need to know of an ended trial; the objective is None if there never was one."""
+    """What effects need to know of an ended trial; the objective is None if there never was one.
+
+    `floor` is the loss of the best constant predictor under the trial's own loss, where known.
+    """
 
     trial_id: str
     seed: int
@@ -39,6 +44,7 @@ class TrialRow:
     label: str | None
     pathology: str | None
     objective: float | None
+    floor: float | None = None
 
     @cached_property
     def outcome(self) -> str:
