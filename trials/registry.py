@@ -5,14 +5,16 @@ listed with its error and does not affect the others. A workload may also be nam
 "module:ATTRIBUTE".
 """
 
+import contextlib
 import functools
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 from sickbay.trials.contract import Workload
 from sickbay.trials.detector import Detector, as_detector
@@ -171,7 +173,8 @@ def _load(name: str, target: str) -> object:
     if not module or not attribute:
         raise RegistryError(f'{target!r} is not of the form "module:ATTRIBUTE"')
     try:
-        found = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+        with _exit_raises():
+            found = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
             raise RegistryError(
@@ -185,6 +188,26 @@ def _load(name: str, target: str) -> object:
             f"{name!r} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
     return cast("object", found)
+
+
+@contextlib.contextmanager
+def _exit_raises() -> Iterator[None]:
+    """Make `os._exit` an exception: a module that calls it would end this process without a word.
+
+    A process that was forked meanwhile still ends.
+    """
+    exit_now, here = os._exit, os.getpid()
+
+    def refuse(code: int) -> NoReturn:
+        if os.getpid() != here:
+            exit_now(code)
+        raise SystemExit(f"its module calls os._exit({code}) when it is imported")
+
+    os._exit = refuse  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os._exit = exit_now
 
 
 def _as_workload(name: str, target: str) -> Workload:

@@ -3,8 +3,10 @@
 What is heavy to import (Ray, Optuna) is imported when a sweep runs.
 """
 
+import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -142,9 +144,7 @@ def _job_maker(
     policy = RunPolicy(stop_pathological=stop.pathology, audit=stop.audit)
     objective = plan.objective_of(spec, workload)
     command, commit = command_of(spec), code_version(Path.cwd())
-    # Ids are the same wherever a spec runs: scratch folders differ by user and by store.
-    whose = hashlib.sha256(f"{os.getuid()} {prepared.store.absolute}".encode()).hexdigest()[:12]
-    scratch = Path(tempfile.gettempdir()) / f"sickbay-{whose}" / prepared.sweep_id
+    scratch = _scratch(prepared)
 
     def make(trial: TrialConfig) -> TrialJob:
         return TrialJob(
@@ -153,7 +153,7 @@ def _job_maker(
             trial=trial,
             arm=plan.arm_name(trial.config, trial.changed),
             objective=objective,
-            workdir=str(scratch / trial.trial_id),
+            workdir=f"{scratch}-{trial.trial_id}",
             threads=max(1, int(cpu)),
             gpus=gpu,
             policy=policy,
@@ -163,3 +163,23 @@ def _job_maker(
         )
 
     return make
+
+
+def _scratch(prepared: Prepared) -> Path:
+    """How the scratch folders of a sweep's trials begin; whoever uses one makes its parent first.
+
+    Ids are the same wherever a spec runs: the folders differ by user and by store.
+    """
+    store = hashlib.sha256(prepared.store.absolute.encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"sickbay-trials-{os.getuid()}"
+    return folder / f"{store}-{prepared.sweep_id}"
+
+
+def clear_scratch(prepared: Prepared) -> None:
+    """Remove what killed workers left of this sweep's scratch; a script goes on from its own."""
+    scratch = _scratch(prepared)
+    if prepared.spec.command is None:
+        for folder in scratch.parent.glob(f"{scratch.name}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # in use by other sweeps, or never made
+        scratch.parent.rmdir()

@@ -23,7 +23,7 @@ from sickbay.service.query.lookup import SweepError
 from sickbay.service.sweeps.prepare import Prepared, enlist
 from sickbay.service.sweeps.remote import jobs_api
 from sickbay.service.sweeps.runner import ask
-from sickbay.service.sweeps.turns import QUEUED, private_folder
+from sickbay.service.sweeps.turns import QUEUED, own_folder
 from sickbay.trials.execution.lease import driven, driver
 from sickbay.trials.store import SweepRecord, write_sweep
 from sickbay.trials.store.files import Store, checked
@@ -224,4 +224,4 @@ def log_file(store: Store, sweep_id: str) -> Path:
     name = f"{checked(sweep_id, 'sweep')}.log"
     if store.is_local:
         return Path(store.root) / "_logs" / name
-    return private_folder("sickbay-logs") / name
+    return own_folder("sickbay-logs") / name

@@ -17,7 +17,15 @@ from typing import Any
 
 from sickbay.service.query.lookup import SweepError
 from sickbay.service.settings import settings
-from sickbay.service.sweeps.jobs import Running, both, check_scheduler, cpu_of, run_here, run_on_ray
+from sickbay.service.sweeps.jobs import (
+    Running,
+    both,
+    check_scheduler,
+    clear_scratch,
+    cpu_of,
+    run_here,
+    run_on_ray,
+)
 from sickbay.service.sweeps.prepare import Prepared, enlist, prepare
 from sickbay.service.sweeps.webhooks import Notifier, Webhook, WebhookFormat
 from sickbay.trials.contract import TrialState
@@ -142,6 +150,7 @@ def run_prepared(
             error = str(storm)
         finally:
             heart.check()  # what another driver has taken over is its own to write
+            clear_scratch(prepared)
             problems = consolidate(store, prepared.sweep_id)
         if not problems:
             update_standings(store, prepared.sweep_id)
@@ -165,6 +174,8 @@ def ask(store: Store, sweep_id: str, what: str) -> None:
     if not driven(store, sweep_id):
         raise SweepError(f"the sweep {sweep_id} is not running, so there is nothing to {what}")
     request(store, sweep_id, "stop" if what == "stop" else "cancel")
+    if not driven(store, sweep_id):  # it came to its end in this moment, and nobody reads requests
+        request(store, sweep_id, None)
 
 
 def chosen_webhook() -> Webhook | None:

@@ -6,15 +6,14 @@ the lock however the driver ends, so nothing has to be cleaned up.
 
 import fcntl
 import os
-import stat
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TextIO
 
-from sickbay.service.query.lookup import SweepError
 from sickbay.trials.store import open_store
+from sickbay.trials.store.files import private_folder
 from sickbay.trials.store.reader import read_sweep
 
 POLL_SECONDS = 0.5
@@ -35,7 +34,7 @@ def main() -> None:
 
 def wait_for_turn(places: int) -> TextIO:
     """Wait until one of so many places is free; it is taken until the file is closed."""
-    folder = private_folder("sickbay-turns")
+    folder = own_folder("sickbay-turns")
     with (folder / "queue").open("w") as queue:
         fcntl.flock(queue, fcntl.LOCK_EX)  # one at a time looks for a place, the others wait here
         while True:
@@ -50,16 +49,6 @@ def wait_for_turn(places: int) -> TextIO:
             time.sleep(POLL_SECONDS)
 
 
-def private_folder(name: str) -> Path:
-    """A folder of this user's below the temporary one, which no other user can have prepared.
-
-    Raises SweepError where something else stands under its name, such as a link to elsewhere.
-    """
-    path = Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise SweepError(
-            f"{path} should be a folder of this user's, and is not: remove it, or set TMPDIR"
-        )
-    return path
+def own_folder(name: str) -> Path:
+    """A folder of this user's below the temporary one; StoreError if another stands there."""
+    return private_folder(Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}")

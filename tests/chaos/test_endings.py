@@ -125,10 +125,12 @@ def test_cancel_ends_a_hung_trial(sweep):
 
 
 def test_hours_end_a_hung_trial(sweep):
-    found = sweep(["hang"], budget={"hours": 0.002}).start()  # 7 s, and 60 s more to come to an end
+    found = sweep(["hang"], budget={"hours": 0.01}).start()  # 36 s, and 60 s more to come to an end
+    found.wait_until_running()
     code, said = found.end(240.0)
     assert code == 0
     assert "cancelled" in said
+    assert set(found.states.values()) == {"running"}  # begun, and ended by nothing but the kill
 
 
 def test_crashed_workers_say_why(sweep):
@@ -144,15 +146,19 @@ def test_crashed_workers_say_why(sweep):
         assert "Worker exit" in trials.loc[how, "error"]
 
 
-def test_a_local_ray_that_dies_early_is_said_in_one_sentence(sweep):
+@pytest.mark.parametrize("moment", ["it starts", "the driver is connected"])
+def test_a_local_ray_that_dies_before_the_first_trial_is_said_in_one_sentence(sweep, moment):
     found = sweep(["none"], seeds=4, fixed={"seconds": 0.5}).start()
-    raylet = wait_for(lambda: raylet_of(found.child.pid), 120.0)
+    raylet = wait_for(lambda: raylet_of(found.child.pid))
+    if moment == "the driver is connected":
+        wait_for(lambda: list(found.store.glob("sweeps/*/data.parquet")))
     os.kill(raylet, signal.SIGKILL)
     began = time.monotonic()
     code, said = found.end(60.0)
     assert code == 1
     assert re.search(r"sickbay: (the local Ray has ended|cannot connect to a Ray on this)", said)
-    assert time.monotonic() - began < 45.0
+    assert time.monotonic() - began < 45.0  # 30 s are what Ray gives a raylet to answer
+    assert found.states == {}
 
 
 def raylet_of(pid):

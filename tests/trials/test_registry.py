@@ -119,6 +119,7 @@ def test_a_broken_plugin_is_listed_with_its_error_and_blocks_nobody(install):
         "unparsable": "unparsable:WORKLOAD",
         "raising": "raising:WORKLOAD",
         "exiting": "exiting:WORKLOAD",
+        "leaving": "leaving:WORKLOAD",
         "wanting": "wanting:WORKLOAD",
         "wrong_type": "json:loads",
         "misnamed": "sickbay_demo.task:WORKLOAD",
@@ -130,6 +131,7 @@ def test_a_broken_plugin_is_listed_with_its_error_and_blocks_nobody(install):
         unparsable="def (:\n",
         raising="raise RuntimeError('no licence')\n",
         exiting="raise SystemExit(3)\n",
+        leaving="import os\nos._exit(0)\n",
         wanting="import a_library_that_is_not_there\n",
     )
     install(
@@ -143,6 +145,7 @@ def test_a_broken_plugin_is_listed_with_its_error_and_blocks_nobody(install):
     assert "invalid syntax" in found["unparsable"]
     assert "RuntimeError: no licence" in found["raising"]
     assert "SystemExit: 3" in found["exiting"]
+    assert "its module calls os._exit(0) when it is imported" in found["leaving"]
     assert "No module named 'a_library_that_is_not_there'" in found["wanting"]
     assert "leads to a function" in found["wrong_type"]
     assert "calls itself 'toy_quadratic': give both one name" in found["misnamed"]

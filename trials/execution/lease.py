@@ -31,6 +31,7 @@ from sickbay.trials.store.files import (
     sweep_parts,
     write_file,
 )
+from sickbay.trials.store.writer import request
 
 BEAT_SECONDS = 5.0
 WATCH_SECONDS = 3 * BEAT_SECONDS  # that a heartbeat from elsewhere is watched before it is dead
@@ -202,6 +203,7 @@ def driving(store: Store, sweep_id: str) -> Iterator["LeaseKeeper"]:
         beating.join()
         with contextlib.suppress(LeaseLostError):  # what stands there is another's
             heart.check()
+            request(store, sweep_id, None)  # whatever was asked, this driver was asked
             remove_file(store, _path(store, sweep_id))
             remove_empty(store, sweep_parts(store, sweep_id))  # of a finished sweep nothing is left
 

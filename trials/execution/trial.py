@@ -56,6 +56,7 @@ from sickbay.trials.store import (
     start_attempt,
     write_trial,
 )
+from sickbay.trials.store.files import private_folder
 from sickbay.trials.store.reader import read_epoch_records
 from sickbay.trials.store.writer import write_output
 
@@ -248,7 +249,7 @@ def _train(
     cancelled = _cancellation(log.store, job)
     if cancelled():
         return TrialState.CANCELLED
-    Path(job.workdir).mkdir(parents=True, exist_ok=True)
+    make_workdir(Path(job.workdir))
     seed, epochs = job.trial.seed, job.trial.epochs
     context = Context(seed, epochs, device, job.workdir, log.restore, log.save, job.threads)
     with _closed_after(_seeded_rows(workload, job, context, log, progress)) as rows:
@@ -273,6 +274,16 @@ def _train(
                 return TrialState.CANCELLED
     _check_ending(log, job)
     return TrialState.COMPLETED
+
+
+def make_workdir(path: Path) -> None:
+    """Make a trial's scratch folder below one that is this user's own; raises StoreError if not."""
+    private_folder(path.parent)
+    try:
+        path.mkdir(exist_ok=True)
+    except FileNotFoundError:  # another sweep that has just ended removed the empty parent
+        private_folder(path.parent)
+        path.mkdir(exist_ok=True)
 
 
 def _workload(job: TrialJob) -> Workload:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -192,6 +193,20 @@ def remove_folder(store: Store, path: str) -> None:
     """Remove a folder with all that is in it; it may be gone already."""
     with _removing(path):
         store.filesystem.delete_dir(path)
+
+
+def private_folder(path: Path) -> Path:
+    """Make a local folder that no other user can have prepared, and give it; others are refused.
+
+    Raises StoreError where something else stands under its name, such as a link to elsewhere.
+    """
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise StoreError(
+            f"{path} should be a folder of this user's, and is not: remove it, or set TMPDIR"
+        )
+    return path
 
 
 def remove_empty(store: Store, path: str) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import toy_sweeps
@@ -222,6 +224,33 @@ def test_every_route_but_the_page_needs_a_token(tmp_path):
     for verb, path in asked:
         answer = client.request(verb, path.replace("{", "").replace("}", ""))
         assert answer.status_code == (200 if path in {"/healthz", "/readyz"} else 401), path
+
+
+def test_the_guide_lists_what_openapi_describes(client):
+    """`…/x` in the guide stands for the path before it, or for that of a sweep."""
+    guide = (Path(__file__).parents[3] / "docs" / "service.md").read_text()
+    rows = [line.split("|")[1] for line in re.findall(r"^\| `(?:GET|POST) .*", guide, re.MULTILINE)]
+    named = {tuple(entry) for row in rows for entry in documented(row)}
+    described = client.app.openapi()["paths"]
+    there = {(verb.upper(), path) for path, verbs in described.items() for verb in verbs}
+    assert named == {
+        (verb, path.replace("{sweep}", "{id}").replace("{trial}", "{trial_id}"))
+        for verb, path in there
+    }
+
+
+def documented(row):
+    """The verbs and paths of one row's first cell."""
+    verb, whole = "", ""
+    for code in re.findall(r"`([^`]+)`", row):
+        *verbs, path = code.split()
+        verb = verbs[0] if verbs else verb
+        if path.startswith("…/trials"):
+            path = "/api/sweeps/{id}" + path.removeprefix("…")
+        elif not verbs and not path.startswith("/api"):
+            path = whole.rpartition("/")[0] + "/" + path.removeprefix("…").removeprefix("/")
+        whole = path
+        yield verb, path
 
 
 def test_a_revoked_token_is_refused_once_the_tokens_are_read_again(tmp_path):

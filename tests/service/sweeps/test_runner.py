@@ -1,7 +1,9 @@
 """Sweeps from a spec to stored, labelled trials, in this process."""
 
+import hashlib
 import json
 import os
+import tempfile
 import time
 
 import pandas as pd
@@ -44,6 +46,22 @@ def test_a_sweep_is_right_for_pandas_without_our_code(tmp_path):
     assert len(epochs) == 2 * 16 + 2 * 3
     assert epochs.query("epoch == 3")["val_loss"].isna().sum() == 2
     assert not (tmp_path / "store" / "_parts" / result.sweep_id).exists()
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
+    """Neither of trials nor of killed workers of this sweep; what is another sweep's remains."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    run_here(tmp_path)
+    assert not list((tmp_path / "tmp").glob("sickbay-*"))
+    prepared = prepare(toy_sweeps.spec(seeds=3), str(tmp_path / "store"))
+    digest = hashlib.sha256(prepared.store.absolute.encode()).hexdigest()[:12]
+    folder = tmp_path / "tmp" / f"sickbay-trials-{os.getuid()}"
+    folder.mkdir()
+    (folder / f"{digest}-{prepared.sweep_id}-killed").mkdir()
+    (folder / "another").mkdir()
+    run_here(tmp_path, seeds=3)
+    assert [one.name for one in folder.iterdir()] == ["another"]
 
 
 def test_the_same_spec_again_runs_nothing(tmp_path):

@@ -17,7 +17,7 @@ from sickbay.trials.execution.lease import (
     driving,
 )
 from sickbay.trials.execution.trial import RunPolicy, run_trial
-from sickbay.trials.store import open_store
+from sickbay.trials.store import open_store, request, requested
 from sickbay.trials.store.files import sweep_parts, write_file
 from sickbay.trials.store.reader import trial_states
 
@@ -94,3 +94,10 @@ def test_a_heartbeat_of_an_older_version_has_no_lease_and_is_understood(store):
     write_file(store, f"{sweep_parts(store, 's')}/driver.json", json.dumps(beat).encode())
     assert driver(store, "s").alive
     lease.check_lease(store, "s", "mine")
+
+
+def test_a_request_ends_with_the_driver_that_it_was_for(store):
+    with driving(store, "a"):
+        request(store, "a", "stop")
+        assert requested(store, "a") == "stop"
+    assert requested(store, "a") is None

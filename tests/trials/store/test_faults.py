@@ -15,6 +15,7 @@ from pyarrow import fs
 from store_samples import START, ended, files_below, picture, record_of, run_through
 
 from sickbay.trials.contract import TrialState
+from sickbay.trials.execution.trial import make_workdir
 from sickbay.trials.store import (
     Store,
     StoreError,
@@ -29,6 +30,7 @@ from sickbay.trials.store import (
     write_sweep,
     write_trial,
 )
+from sickbay.trials.store.files import private_folder
 from sickbay.trials.store.merge import consolidate
 from sickbay.trials.store.reader import (
     iter_histories,
@@ -237,6 +239,20 @@ def test_opening_what_cannot_be_a_store(tmp_path):
     assert not (tmp_path / "missing").exists()
     with pytest.raises(StoreError, match="cannot open the store 'ftp://x/y'"):
         open_store("ftp://x/y")
+
+
+def test_a_folder_that_somebody_prepared_is_not_used(tmp_path):
+    assert private_folder(tmp_path / "ours").stat().st_mode & 0o777 == 0o700
+    assert private_folder(tmp_path / "ours").is_dir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "file").touch()
+    for name in ("link", "file"):
+        with pytest.raises(OSError, match=r"should be a folder of this user's|File exists"):
+            private_folder(tmp_path / name)
+    with pytest.raises(StoreError, match="link should be a folder of this user's"):
+        make_workdir(tmp_path / "link" / "trial")
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_store_by_uri_and_by_relative_path(tmp_path, monkeypatch):
