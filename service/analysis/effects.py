@@ -34,7 +34,9 @@ from sickbay.service.analysis.statistics.estimates import (
     equivalence,
     interquartile_effect,
     paired_effect,
+    seed_values,
 )
+from sickbay.service.analysis.statistics.moderated import Measured, Moderated, moderated
 from sickbay.service.analysis.statistics.shares import (
     NO_RISK,
     Proportion,
@@ -92,6 +94,8 @@ class LevelEffect:
     `improvement`; NaN where there is no test. `health` compares the shares of healthy trials among
     the pairs whose trials both came to their end, `health_p_holm` and `health_verdict` judge it.
     `equivalence_p_holm` is that of "the difference is at least the smallest effect of interest".
+    The noise of `difference` is shared with the table's other levels (`moderated`): its error² is
+    `own` times that of this level alone, plus `borrowed`.
     `identical`: at least two pairs are sound, and in each both trials have the same objective.
     `conclusion` says all of it in a line.
     """
@@ -121,6 +125,8 @@ class LevelEffect:
     health_verdict: HealthVerdict = HealthVerdict.UNKNOWN
     equivalence_p_value: float = math.nan
     equivalence_p_holm: float = math.nan
+    own: float = 1.0
+    borrowed: float = 0.0
     identical: bool = False
     conclusion: str = ""
 
@@ -164,6 +170,7 @@ def effect_table(
     """
     ordered = sorted(rows, key=lambda row: (row.seed, row.trial_id))
     effects: list[LevelEffect] = []
+    measured: list[Measured] = []
     skipped: dict[str, str] = {}
     for factor, known in levels.items():
         if len(known) < 2:
@@ -173,10 +180,12 @@ def effect_table(
         for first, level in _compared(known, all_pairs=all_pairs):
             pairing = pairs_of(index, level, first)
             made = _level_effect(pairing.pairs, (factor, level, first), goal)
-            if smallest_effect is not None:
-                p_value = equivalence(made.difference, smallest_effect)
-                made = replace(made, equivalence_p_value=p_value)
             effects.append(replace(made, unpaired=pairing.unpaired, ambiguous=pairing.ambiguous))
+            measured.append(_measured(made, pairing.pairs))
+    effects = [
+        _with_noise(one, noise, smallest_effect)
+        for one, noise in zip(effects, moderated(measured), strict=True)
+    ]
     cancelled = sum(row.outcome == CANCELLED for row in rows)
     adjusted = _adjusted(effects, goal, choice, smallest_effect)
     return EffectTable(goal, adjusted, skipped, len(rows), cancelled, smallest_effect)
@@ -226,6 +235,33 @@ def _level_effect(
 def _same(pair: Pair) -> bool:
     """Whether both objectives are equal but for what a GPU's order of summation makes of them."""
     return math.isclose(pair.level.value, pair.baseline.value, rel_tol=NEARLY)
+
+
+def _measured(one: LevelEffect, pairs: Sequence[Pair]) -> Measured:
+    """Give the level's noise, to be shared with levels that are averaged over as many contexts.
+
+    With several contexts only levels of one factor share: the noise of an average over contexts
+    depends on which they are.
+    """
+    sound = [pair for pair in pairs if pair.sound]
+    seeds = [pair.seed for pair in sound]
+    values = seed_values(
+        [pair.difference for pair in sound], seeds, [pair.context for pair in sound]
+    )
+    group = (one.contexts, one.factor if one.contexts > 1 else "")
+    return Measured(one.difference, dict(zip(dict.fromkeys(seeds), values, strict=True)), group)
+
+
+def _with_noise(one: LevelEffect, noise: Moderated, smallest: float | None) -> LevelEffect:
+    return replace(
+        one,
+        difference=noise.estimate,
+        own=noise.own,
+        borrowed=noise.borrowed,
+        equivalence_p_value=(
+            math.nan if smallest is None else equivalence(noise.estimate, smallest)
+        ),
+    )
 
 
 def _health(pairs: Sequence[Pair]) -> RiskDifference:

@@ -235,6 +235,7 @@ _Z = "1.959963984540054"  # the normal quantile at 97.5 %
 def effects_sql(sweep_id: str, table: EffectTable, factors: Sequence[str]) -> str:
     """Recompute the table's rows in its order; `factors` are all columns that make a context.
 
+    Student's quantile and the noise that a level borrows from the others stand in it as numbers.
     Empty where there is nothing to compare.
     """
     numbered = list(enumerate(table.effects, start=1))
@@ -266,19 +267,20 @@ def _branch(factor: str, effects: Sequence[tuple[int, LevelEffect]], factors: Se
     """Pair the trials of every level of one factor with those of its baseline."""
     known = [one.level for _, one in effects] + [effects[0][1].baseline]
     rows = ", ".join(
-        f"({nr}, {literal(one.level, known)}, {_quantile(one)})" for nr, one in effects
+        f"({nr}, {literal(one.level, known)}, {_quantile(one)}, {one.own!r}, {one.borrowed!r})"
+        for nr, one in effects
     )
     others = [one for one in factors if one != factor]
     same = "".join(f" AND l.{column(one)} IS NOT DISTINCT FROM b.{column(one)}" for one in others)
     context = f"CAST(row({', '.join(f'b.{column(one)}' for one in others)}) AS VARCHAR)"
     return (
-        "SELECT nr, t, l.seed, "  # noqa: S608 - quoted by `name` and `literal`
+        "SELECT nr, t, own, borrowed, l.seed, "  # noqa: S608 - quoted by `name` and `literal`
         f"{context if others else text('')} AS context,\n"
         "    l.objective - b.objective AS d, l.objective AS lo, b.objective AS bo,\n"
         "    l.healthy AS lh, b.healthy AS bh, l.last AS ll, b.last AS bl,"
         " l.cancelled AS lc, b.cancelled AS bc,\n"
         "    l.cut AS lx, b.cut AS bx\n"
-        f"  FROM (VALUES {rows}) AS v(nr, level, t)\n"
+        f"  FROM (VALUES {rows}) AS v(nr, level, t, own, borrowed)\n"
         f"  JOIN ended l ON l.{column(factor)} = v.level\n"
         f"  JOIN ended b ON l.seed = b.seed{same}\n"
         f"    AND b.{column(factor)} = {literal(effects[0][1].baseline, known)}\n"
@@ -313,7 +315,7 @@ crossed AS (
   GROUP BY nr),
 differences AS (
   SELECT nr, sum(part) AS difference,
-    sqrt(sum(off * off) * sum(squares) / sum(squares - taken)) AS error,
+    sqrt(sum(off * off) * sum(squares) / sum(squares - taken)) AS own_error,
     sum(squares - taken) ** 2
       / (sum(squares * squares) - 2 * sum(squares * taken) + any_value(crossed)) AS degrees
   FROM seeds JOIN crossed USING (nr) GROUP BY nr),
@@ -350,7 +352,8 @@ ends AS (
   FROM wilson)
 SELECT nr, any_value(counted.pairs) AS pairs, any_value(counted.sound) AS sound_pairs,
   any_value(difference) AS difference,
-  any_value(difference - t * error) AS low, any_value(difference + t * error) AS high,
+  any_value(difference - t * sqrt(own * own_error ** 2 + borrowed)) AS low,
+  any_value(difference + t * sqrt(own * own_error ** 2 + borrowed)) AS high,
   any_value(p) FILTER (side = 'better') AS better,
   any_value(low) FILTER (side = 'better') AS better_low,
   any_value(high) FILTER (side = 'better') AS better_high,
@@ -363,7 +366,8 @@ SELECT nr, any_value(counted.pairs) AS pairs, any_value(counted.sound) AS sound_
   any_value(n) FILTER (side = 'baseline') AS baseline_trials,
   any_value(low) FILTER (side = 'baseline') AS baseline_low,
   any_value(high) FILTER (side = 'baseline') AS baseline_high
-FROM (SELECT nr, any_value(t) AS t, count(*) AS pairs,
+FROM (SELECT nr, any_value(t) AS t, any_value(own) AS own, any_value(borrowed) AS borrowed,
+    count(*) AS pairs,
     count(*) FILTER (lh AND bh AND isfinite(d)) AS sound FROM pairs GROUP BY nr) counted
   LEFT JOIN differences USING (nr) LEFT JOIN ends USING (nr)
 GROUP BY nr ORDER BY nr""".replace("{1}", _Z)

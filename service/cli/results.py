@@ -57,6 +57,7 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
     from sickbay.service.query.lookup import stored_spec
     from sickbay.service.query.status import describe
     from sickbay.service.reports.best import best_lines, code_lines
+    from sickbay.service.summary.sweep_findings import print_advice_lines, sweep_advice
     from sickbay.trials.diagnosis.failures import REMEDIES
 
     opened = existing_store(store)
@@ -75,6 +76,8 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
     goal = stored_spec(opened, found["sweep_id"]).get("objective")
     for line in (*best_lines(rows, goal), *code_lines(rows)):
         print(f"  {line}")
+    if 0 < len(rows) <= MOST_COMPARED:
+        print_advice_lines(console(), sweep_advice(opened, found["sweep_id"]))
     for failure in found["failures"]:
         print(f"  {failure}: {REMEDIES.get(failure, 'see `sickbay logs SWEEP TRIAL`')}")
 
@@ -126,6 +129,7 @@ def results(
     print_advice_lines(out, sweep_advice(opened, record.sweep_id, list(factors)))
 
 
+MOST_COMPARED = 1000  # trials of a sweep that `status` compares with one another
 MOST_ROWS = 200  # of a table that a person reads
 
 

@@ -292,9 +292,11 @@ def _tell(out: Any, prepared: "Prepared", result: "SweepResult") -> None:
     from sickbay.service.query.lookup import stored_spec
     from sickbay.service.reports.file import write_report
     from sickbay.service.reports.verdicts import print_verdicts
+    from sickbay.service.summary.sweep_findings import print_advice_lines, sweep_advice
 
     store = prepared.store
     print_verdicts(out, store, result.sweep_id, stored_spec(store, result.sweep_id))
+    print_advice_lines(out, sweep_advice(store, result.sweep_id))
     report = write_report(store, result.sweep_id)
     states = Counter(result.states.values())
     words = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))

@@ -1,6 +1,6 @@
 """What a sweep as a whole shows: the detectors over sweeps, asked of a store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -97,7 +97,7 @@ def _trials(store: Store, sweep_id: str, factors: Sequence[str]) -> tuple[SweepT
         "FROM outcomes ORDER BY trial_id",
         sweep_ids=[sweep_id],
     ).rows
-    curves = _curves(store, sweep_id)
+    curves, samples = _curves(store, sweep_id), _val_n(store, sweep_id, known)
     return tuple(
         SweepTrial(
             trial_id=row[0],
@@ -107,9 +107,18 @@ def _trials(store: Store, sweep_id: str, factors: Sequence[str]) -> tuple[SweepT
             causes=tuple(name for name in (row[3], *(row[4] or ())) if name),
             objective=row[5],
             curves=curves.get(row[0], {}),
+            val_n=samples.get(row[0]),
         )
         for row in rows
     )
+
+
+def _val_n(store: Store, sweep_id: str, columns: Collection[str]) -> dict[str, int]:
+    """The number of validation samples of the trials whose facts have it."""
+    if "facts" not in columns:
+        return {}
+    asked = "SELECT trial_id, CAST(json_extract(facts, '$.n.val') AS BIGINT) FROM trials"
+    return {row[0]: row[1] for row in query(store, asked, sweep_ids=[sweep_id]).rows if row[1]}
 
 
 def _curves(store: Store, sweep_id: str) -> dict[str, Mapping[str, tuple[float, ...]]]:

@@ -1,9 +1,8 @@
 """The detectors over a sweep: unwired factors, hopeless data, edges, seeds, oscillation."""
 
 import math
-import struct
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import combinations, pairwise
 
 from sickbay.trials.contract import FindingState, Goal, Health, Scalar, Severity
@@ -27,31 +26,47 @@ WITHOUT_SKILL = {
     "constant_output",
     "memorisation_without_generalisation",
 }
+NEARLY = 1e-6  # relative: equal runs on a GPU differ by some 1e-7
+LABEL_ERROR = 0.02  # share of labels that may be wrong
+ALPHA = 0.05
+MOST_INCONCLUSIVE = 0.2  # share of trials that may be inconclusive where no trial has skill
+SAMPLING_ERRORS = 3.0
 BLOWN_UP = {"divergence", "non_finite", "exploding_gradient"}
 
 
 def duplicate_trials(view: SweepView) -> SweepOutcome:
-    """Fire when configurations that differ have the same curves bit for bit."""
-    comparable = [(one, bits) for one in view.trials if (bits := _bits(one)) is not None]
-    alike: dict[tuple[object, ...], list[SweepTrial]] = defaultdict(list)
-    for trial, bits in comparable:
-        alike[trial.seed, bits].append(trial)
+    """Fire when configurations that differ, or seeds that differ, have equal curves."""
+    comparable = [(one, values) for one in view.trials if (values := _losses(one)) is not None]
     if len(comparable) < 2:
         return insufficient("Fewer than two trials left curves that could be compared.")
-    groups = [group for group in alike.values() if len({one.arm for one in group}) > 1]
-    if not groups:
+    run_of = _equal_runs(comparable)
+    by_seed = _sharing(comparable, run_of, lambda one: one.seed, lambda one: one.arm)
+    by_arm = _sharing(comparable, run_of, lambda one: one.arm, lambda one: one.seed)
+    if not (by_seed or by_arm):
         return clear(f"The {len(comparable)} trials left different curves.")
-    factors = _differing(groups)
-    dead = [name for name in factors if _never_matters(comparable, name)]
-    ids = tuple(sorted(one.trial_id for group in groups for one in group))
-    names = ", ".join(f"`{name}`" for name in dead or factors)
-    effect = "never changed anything" if dead else "changed nothing there"
+    factors = _differing(by_seed)
+    dead = [name for name in factors if _never_matters(comparable, run_of, name)]
+    ids = {one.trial_id for group in (*by_seed, *by_arm) for one in group}
+    reasons = []
+    if by_seed:
+        n = len({one.trial_id for group in by_seed for one in group})
+        names = ", ".join(f"`{name}`" for name in dead or factors)
+        effect = "never changed anything" if dead else "changed nothing there"
+        reasons.append(
+            f"{n} trials of different configurations have the same loss in every evaluation (to 1 "
+            f"in a million); {names} {effect}: is it wired to the training?"
+        )
+    if by_arm:
+        n = len({one.trial_id for group in by_arm for one in group})
+        reasons.append(
+            f"{n} trials of different seeds have the same loss in every evaluation: the seed is "
+            "not wired to the training, and the copies are one observation."
+        )
     return SweepOutcome(
         FindingState.FIRED,
-        f"{len(ids)} trials of different configurations have the same loss bit for bit in every "
-        f"evaluation; {names} {effect}: is it wired to the training?",
-        severity=Severity.WARNING if dead else Severity.INFO,
-        trials=ids,
+        " ".join(reasons),
+        severity=Severity.WARNING if dead or by_arm else Severity.INFO,
+        trials=tuple(sorted(ids)),
         statistic=float(len(ids)),
         threshold=0.0,
     )
@@ -60,19 +75,22 @@ def duplicate_trials(view: SweepView) -> SweepOutcome:
 def all_trials_no_skill(view: SweepView) -> SweepOutcome:
     """Fire when every configuration of several lacks skill: then the data are to blame."""
     judged = [trial for trial in view.trials if trial.health is not None]
-    arms, needed = {trial.arm for trial in judged}, whole("sweep_configs")
-    skilled = [trial for trial in judged if not WITHOUT_SKILL & set(trial.causes)]
+    lacking = [trial for trial in judged if WITHOUT_SKILL & set(trial.causes)]
+    unclear = [trial for trial in judged if trial.health == Health.INCONCLUSIVE]
+    skilled = [one for one in judged if one not in lacking and one not in unclear]
+    arms, needed = {trial.arm for trial in lacking}, whole("sweep_configs")
     if skilled:
         return clear(f"{len(skilled)} of {len(judged)} judged trials do not lack skill.")
-    if len(arms) < needed:
+    if len(arms) < needed or len(unclear) > MOST_INCONCLUSIVE * len(judged):
         return insufficient(
-            f"It takes {needed} judged configurations and there are {len(arms)}: "
-            f"{needed - len(arms)} more."
+            f"It takes {needed} configurations that lack skill, and few inconclusive trials; there "
+            f"are {len(arms)}: {max(0, needed - len(arms))} more, and {len(unclear)} inconclusive."
         )
+    aside = f"; {len(unclear)} more could not be judged" if unclear else ""
     return SweepOutcome(
         FindingState.FIRED,
-        f"None of {len(arms)} configurations ({len(judged)} trials) has any skill.",
-        trials=tuple(trial.trial_id for trial in judged),
+        f"None of {len(arms)} configurations ({len(lacking)} trials) has any skill{aside}.",
+        trials=tuple(trial.trial_id for trial in lacking),
         statistic=float(len(arms)),
         threshold=float(needed),
     )
@@ -83,9 +101,9 @@ def edge_of_stability(view: SweepView) -> SweepOutcome:
     goal = view.objective.goal if view.objective else Goal.MINIMIZE
     worse = -1.0 if goal is Goal.MAXIMIZE else 1.0
     healthy = {
-        arm: [worse * one.objective for one in trials if one.objective is not None]
+        arm: [worse * one.objective for one in judged if one.objective is not None]
         for arm, trials in view.arms().items()
-        if all(one.health == Health.HEALTHY for one in trials)
+        if (judged := _judged(trials)) and all(one.health == Health.HEALTHY for one in judged)
     }
     ranked = {arm: _middle(values) for arm, values in healthy.items() if values}
     if not ranked or len(view.arms()) < 2:
@@ -107,28 +125,52 @@ def edge_of_stability(view: SweepView) -> SweepOutcome:
 
 
 def seed_instability(view: SweepView) -> SweepOutcome:
-    """Fire when one configuration is healthy with one seed and pathological with another."""
-    several = 0
-    unstable: list[list[SweepTrial]] = []
-    for trials in view.arms().values():
-        verdicts = [one.health for one in trials]
-        several += len({one.seed for one in trials if one.health is not None}) > 1
-        if Health.HEALTHY in verdicts and Health.PATHOLOGICAL in verdicts:
-            unstable.append(trials)
+    """Fire when verdicts depend on the seed in more trials than wrong labels explain."""
+    arms = [_judged(trials) for trials in view.arms().values()]
+    several = [trials for trials in arms if len({one.seed for one in trials}) > 1]
     if not several:
         return insufficient("No configuration has been judged with more than one seed.")
+    odd = [min(_healthy(trials), _pathological(trials)) for trials in several]
+    unstable = [trials for trials, n in zip(several, odd, strict=True) if n]
     if not unstable:
-        return clear(f"The verdicts of {several} configurations do not depend on the seed.")
-    most = max(unstable, key=len)
-    n_pathological = sum(one.health == Health.PATHOLOGICAL for one in most)
+        return clear(f"The verdicts of {len(several)} configurations do not depend on the seed.")
+    total = sum(map(len, several))
+    p_value = _at_least(sum(odd), total)
+    alone = min(_at_least(n, len(one)) for n, one in zip(odd, several, strict=True) if n)
+    if min(p_value, alone * len(several)) > ALPHA:
+        return clear(
+            f"{sum(odd)} of {total} trials have another verdict than their configuration's other "
+            f"seeds: no more than wrong labels ({LABEL_ERROR:.0%} of them) may make."
+        )
+    most = max(unstable, key=lambda trials: min(_healthy(trials), _pathological(trials)))
     return SweepOutcome(
         FindingState.FIRED,
-        f"{len(unstable)} of {several} configurations are healthy with some seeds and pathological "
-        f"with others, as {_words(most[0])}: pathological in {n_pathological} of {len(most)}.",
+        f"{len(unstable)} of {len(several)} configurations are healthy with some seeds and "
+        f"pathological with others, as {_words(most[0])}: pathological in {_pathological(most)} of "
+        f"{len(most)}.",
         trials=tuple(one.trial_id for trials in unstable for one in trials),
-        statistic=float(len(unstable)),
-        threshold=0.0,
+        statistic=min(p_value, alone * len(several)),
+        threshold=ALPHA,
     )
+
+
+def _judged(trials: Iterable[SweepTrial]) -> list[SweepTrial]:
+    """Those that were judged: neither cancelled nor failed."""
+    return [one for one in trials if one.health is not None]
+
+
+def _healthy(trials: Iterable[SweepTrial]) -> int:
+    return sum(one.health == Health.HEALTHY for one in trials)
+
+
+def _pathological(trials: Iterable[SweepTrial]) -> int:
+    return sum(one.health == Health.PATHOLOGICAL for one in trials)
+
+
+def _at_least(k: int, n: int) -> float:
+    """Chance of k or more wrong labels among n."""
+    wrong = (math.comb(n, i) * LABEL_ERROR**i * (1.0 - LABEL_ERROR) ** (n - i) for i in range(k))
+    return 1.0 - math.fsum(wrong)
 
 
 def seed_outlier(view: SweepView) -> SweepOutcome:
@@ -162,7 +204,7 @@ def oscillation(view: SweepView) -> SweepOutcome:
         curve = next((trial.curves[name] for name in METRICS if trial.curves.get(name)), ())
         values = [value for value in curve if math.isfinite(value)]
         if len(values) >= whole("trend_window"):
-            shares[trial.trial_id] = _swings(values) / len(values)
+            shares[trial.trial_id] = _swings(values, _gap(values, trial.val_n)) / len(values)
     if not shares:
         return insufficient("No trial has ten evaluations of an accuracy.")
     limit = margin("oscillation_share")
@@ -172,20 +214,64 @@ def oscillation(view: SweepView) -> SweepOutcome:
     return SweepOutcome(
         FindingState.FIRED,
         f"The accuracy of {len(found)} of {len(shares)} trials swings by "
-        f"{margin('oscillation_gap'):g} or more in at least {limit:.0%} of the evaluations.",
+        f"{margin('oscillation_gap'):g} or more, and by more than the validation samples explain, "
+        f"in at least {limit:.0%} of the evaluations.",
         trials=tuple(found),
         statistic=max(shares.values()),
         threshold=limit,
     )
 
 
-def _bits(trial: SweepTrial) -> bytes | None:
-    """A trial's losses, bit for bit; None for curves too short or too flat to tell trials apart."""
+def _losses(trial: SweepTrial) -> tuple[float, ...] | None:
+    """A trial's losses; None for curves too short or too flat to tell trials apart."""
     curves = [trial.curves.get(name, ()) for name in COMPARED]
     values = {value for curve in curves for value in curve if math.isfinite(value)}
     if max(map(len, curves)) < whole("persistence") or len(values) < whole("persistence"):
         return None
-    return b"|".join(struct.pack(f"<{len(curve)}d", *curve) for curve in curves)
+    return (*curves[0], math.nan, *curves[1])
+
+
+def _equal_runs(comparable: Sequence[tuple[SweepTrial, tuple[float, ...]]]) -> dict[str, int]:
+    """Number the runs by trial id; curves that are equal to 1 in a million are one run.
+
+    Only neighbours in the order of their means are compared, so that thousands take a second.
+    """
+    ordered = sorted(comparable, key=lambda one: (_mean(one[1]), one[0].trial_id))
+    found: dict[str, int] = {}
+    for place, (trial, values) in enumerate(ordered):
+        found[trial.trial_id] = place
+        for other, before in reversed(ordered[:place]):
+            if not math.isclose(_mean(before), _mean(values), rel_tol=2.0 * NEARLY):
+                break
+            if _equal(values, before):
+                found[trial.trial_id] = found[other.trial_id]
+                break
+    return found
+
+
+def _mean(values: Iterable[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return math.fsum(abs(value) for value in finite) / len(finite)
+
+
+def _equal(one: Sequence[float], other: Sequence[float]) -> bool:
+    return len(one) == len(other) and all(
+        math.isclose(a, b, rel_tol=NEARLY) or (math.isnan(a) and math.isnan(b))
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _sharing(
+    comparable: Iterable[tuple[SweepTrial, object]],
+    run_of: Mapping[str, int],
+    same: Callable[[SweepTrial], Hashable],
+    differs: Callable[[SweepTrial], Hashable],
+) -> list[list[SweepTrial]]:
+    """Groups of equal runs that are alike in one respect and differ in another."""
+    groups: dict[Hashable, list[SweepTrial]] = defaultdict(list)
+    for trial, _ in comparable:
+        groups[run_of[trial.trial_id], same(trial)].append(trial)
+    return [group for group in groups.values() if len({differs(one) for one in group}) > 1]
 
 
 def _differing(groups: Iterable[Sequence[SweepTrial]]) -> list[str]:
@@ -201,17 +287,19 @@ def _differing(groups: Iterable[Sequence[SweepTrial]]) -> list[str]:
     )
 
 
-def _never_matters(comparable: Iterable[tuple[SweepTrial, bytes]], name: str) -> bool:
-    """Whether every pair of trials that differ in this factor alone has the same curves."""
-    pairs: dict[tuple[object, ...], set[bytes]] = defaultdict(set)
+def _never_matters(
+    comparable: Iterable[tuple[SweepTrial, object]], run_of: Mapping[str, int], name: str
+) -> bool:
+    """Whether every pair of trials that differ in this factor alone are equal runs."""
+    runs: dict[tuple[object, ...], set[int]] = defaultdict(set)
     levels: dict[tuple[object, ...], set[Scalar | None]] = defaultdict(set)
-    for trial, bits in comparable:
+    for trial, _ in comparable:
         if name in trial.levels:
             rest = tuple(pair for pair in trial.arm if pair[0] != name)
-            pairs[trial.seed, rest].add(bits)
+            runs[trial.seed, rest].add(run_of[trial.trial_id])
             levels[trial.seed, rest].add(trial.levels[name])
     several = [key for key, found in levels.items() if len(found) > 1]
-    return bool(several) and all(len(pairs[key]) == 1 for key in several)
+    return bool(several) and all(len(runs[key]) == 1 for key in several)
 
 
 def _next_to(
@@ -226,22 +314,32 @@ def _next_to(
     for arm, trials in view.arms().items():
         level = dict(arm).get(name)
         same = [pair for pair in arm if pair[0] != name] == rest
-        if same and isinstance(level, (int, float)) and level != here:
-            beside[float(level)] = trials
+        judged = _judged(trials)
+        if same and judged and isinstance(level, (int, float)) and level != here:
+            beside[float(level)] = judged
     above = min((value for value in beside if value > here), default=None)
     below = max((value for value in beside if value < here), default=None)
     return [(value, beside[value]) for value in (above, below) if value is not None]
 
 
-def _swings(values: Sequence[float]) -> int:
-    """How many times a curve goes from one turning point to the next by more than the limit."""
+def _gap(values: Sequence[float], val_n: int | None) -> float:
+    """What counts as a swing: the margin, or three standard errors of a difference."""
+    if not val_n:
+        return margin("oscillation_gap")
+    share = min(max(math.fsum(values) / len(values), 0.0), 1.0)
+    error = math.sqrt(2.0 * share * (1.0 - share) / val_n)
+    return max(margin("oscillation_gap"), SAMPLING_ERRORS * error)
+
+
+def _swings(values: Sequence[float], gap: float) -> int:
+    """How many times a curve goes from one turning point to the next by at least the gap."""
     moved = [values[0], *(here for before, here in pairwise(values) if here != before)]
     turns = [
         here
         for before, here, after in zip(moved, moved[1:], moved[2:], strict=False)
         if (here - before) * (after - here) < 0.0
     ]
-    return sum(abs(there - here) >= margin("oscillation_gap") for here, there in pairwise(turns))
+    return sum(abs(there - here) >= gap for here, there in pairwise(turns))
 
 
 def _middle(values: Sequence[float]) -> float:
@@ -256,14 +354,14 @@ def _words(trial: SweepTrial) -> str:
 SWEEP_DETECTORS = (
     SweepDetector(
         name="duplicate_trials",
-        version="1.0",
+        version="1.1",
         title="Trials that are the same trial",
         severity=Severity.WARNING,
-        rule="Trials of one seed and different configurations have bit-equal losses in every "
-        "evaluation. A warning if some factor never changes anything in this sweep, information "
-        "if it does elsewhere.",
-        formula="curves(a) = curves(b) bit for bit, seed(a) = seed(b), configuration(a) != "
-        "configuration(b)",
+        rule="Trials of one seed and different configurations, or of one configuration and "
+        "different seeds, have equal losses in every evaluation. A warning if some factor, or the "
+        "seed, never changes anything in this sweep, information if a factor does elsewhere.",
+        formula="|curves(a) - curves(b)| <= 1e-6 |curves(b)|, as equal runs on a GPU; seed(a) = "
+        "seed(b) and configuration(a) != configuration(b), or the other way round",
         source="SageMaker Debugger's SimilarAcrossRuns, made exact: a parameter that is not wired "
         "is the commonest false ablation.",
         remedy="Look where the training reads the setting; `check_workload` tests every level.",
@@ -274,12 +372,12 @@ SWEEP_DETECTORS = (
     ),
     SweepDetector(
         name="all_trials_no_skill",
-        version="1.0",
+        version="1.1",
         title="No configuration has any skill",
         severity=Severity.WARNING,
-        rule="Every judged trial of five or more configurations lacks skill (no skill, ranking at "
-        "chance, collapse onto a class, constant output, memorisation).",
-        formula="configurations >= 5 and no judged trial with skill",
+        rule="Every trial of five or more configurations that could be judged lacks skill (no "
+        "skill, ranking at chance, collapse onto a class, constant output, memorisation).",
+        formula="configurations >= 5, no judged trial with skill, at most a fifth inconclusive",
         source="If the configuration does not matter, the configuration is not the cause.",
         remedy="Suspect the data, the labels, their join or the loss, not the settings; a task may "
         "also hold no signal.",
@@ -289,7 +387,7 @@ SWEEP_DETECTORS = (
     ),
     SweepDetector(
         name="edge_of_stability",
-        version="1.0",
+        version="1.1",
         title="The best configuration borders on divergence",
         severity=Severity.INFO,
         rule="The next value of a numeric factor beside the best healthy configuration, all others "
@@ -306,11 +404,13 @@ SWEEP_DETECTORS = (
     ),
     SweepDetector(
         name="seed_instability",
-        version="1.0",
+        version="1.1",
         title="The verdict depends on the seed",
         severity=Severity.WARNING,
-        rule="Trials of one configuration are healthy with one seed and pathological with another.",
-        formula="1 <= pathological < judged seeds of an arm, with a healthy one",
+        rule="Trials of one configuration are healthy with one seed and pathological with another, "
+        "in more trials than wrong labels explain.",
+        formula="P(Binomial(trials, 0.02) >= trials with the rarer verdict of their arm) <= 0.05, "
+        "over the sweep, or for an arm after Bonferroni's correction",
         source="A result that holds for some seeds is a result about the seeds.",
         remedy="Run more seeds before believing either, and report the share; a steadier "
         "initialisation or a warmup often removes it.",
@@ -336,13 +436,13 @@ SWEEP_DETECTORS = (
     ),
     SweepDetector(
         name="oscillation",
-        version="1.0",
+        version="1.1",
         title="Oscillating accuracy",
         severity=Severity.INFO,
-        rule="An accuracy swings by 0.03 or more between turning points in at least a fifth of the "
-        "evaluations.",
-        formula="#(|extremum - next extremum| >= 0.03) / evaluations >= 0.2, over >= 10 "
-        "evaluations",
+        rule="An accuracy swings by 0.03 or more, and by more than its sampling error explains, "
+        "between turning points in at least a fifth of the evaluations.",
+        formula="#(|extremum - next extremum| >= max(0.03, 3 sqrt(2 p (1 - p) / val_n))) / "
+        "evaluations >= 0.2, over >= 10 evaluations",
         source="AutoTrainer (0.03 and 20 %), as evidence only.",
         remedy="Lower the learning rate, enlarge the batch, or average the weights.",
         false_alarms="Small validation splits swing by chance; cyclic learning rates by intent.",

@@ -16,7 +16,7 @@ class SweepTrial:
     """One ended trial: its factors' levels, its verdict, and the curves that the rules compare.
 
     `causes` are its primary cause and what came with it. A curve has one number an evaluation, NaN
-    and infinity included.
+    and infinity included. `val_n` is the number of validation samples, where known.
     """
 
     trial_id: str
@@ -26,6 +26,7 @@ class SweepTrial:
     causes: tuple[str, ...] = ()
     objective: float | None = None
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    val_n: int | None = None
 
     @property
     def arm(self) -> tuple[tuple[str, Scalar | None], ...]:
