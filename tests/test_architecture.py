@@ -44,8 +44,10 @@ ARROWS = {
     "trials/workloads/declarations": "datasets/formats contract workloads",
     "trials/diagnosis": "contract history detector evidence",
     "trials/search": "contract errors events spec store",
+    "trials/execution/machine": "",
     "trials/execution": DOMAIN
-    + " evidence detector log_files diagnosis events logs registry search spec store",
+    + " evidence detector log_files diagnosis events logs registry search spec store"
+    + " execution/machine",
     "trials/conformance": DOMAIN + " spec detector diagnosis registry",
     "trials/adapters": DOMAIN + " diagnosis probes registry",
     "service/settings": "",
@@ -114,10 +116,12 @@ FOREIGN = {
 }
 
 # Besides the settings, two files write variables that a library reads and that have no other
-# switch, a script inherits those of its trial, and one puts back what a trial changed.
+# switch, a script inherits those of its trial, one puts back what a trial changed, one asks which
+# GPU is the trial's.
 ENVIRONMENT = [
     "service/settings.py",
     "trials/execution/command.py",
+    "trials/execution/machine/gpu.py",
     "trials/execution/process_state.py",
     "trials/execution/ray_tune.py",
     "trials/seeding.py",

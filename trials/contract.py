@@ -59,6 +59,18 @@ TRIAL_COLUMNS = (
 )
 
 
+# Measured by the runner beside a trial's rows. They follow from the machine and its load, so no two
+# runs of a trial agree in them: they enter no digest and no comparison of rows.
+MACHINE_SIGNALS = (
+    "step_seconds",
+    "evaluation_seconds",
+    "host_memory",
+    "gpu_utilisation",
+    "gpu_memory",
+    "data_wait_share",
+)
+
+
 class Goal(StrEnum):
     """Which way an objective gets better."""
 

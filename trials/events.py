@@ -49,13 +49,18 @@ class TrialEnded:
             epochs_run=record.epochs_run,
             wall_seconds=record.wall_seconds,
             error=record.error,
-            error_key=error_key(record.error) if record.state is TrialState.FAILED else None,
+            error_key=error_key(record.error) if _by_its_code(record) else None,
         )
 
     @property
     def healthy(self) -> bool:
         """Whether the trial was called healthy."""
         return self.health == Health.HEALTHY
+
+
+def _by_its_code(record: TrialRecord) -> bool:
+    """Whether a trial failed by what its code did; one that was too slow need not have company."""
+    return record.state is TrialState.FAILED and record.failure != "timeout"
 
 
 Event = Started | Retried | TrialEnded

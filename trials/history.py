@@ -10,13 +10,20 @@ import json
 import math
 import struct
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sickbay.trials.contract import ReferenceLine, Row, SignalValue, TaskFacts, TaskKind
+from sickbay.trials.contract import (
+    MACHINE_SIGNALS,
+    ReferenceLine,
+    Row,
+    SignalValue,
+    TaskFacts,
+    TaskKind,
+)
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -108,7 +115,12 @@ class History:
         return self._rows
 
     def digest(self) -> str:
-        """SHA-256 over everything a detector can see; equal histories have equal digests."""
+        """SHA-256 over all that training has shown; equal histories have equal digests.
+
+        The machine's signals do not count: no two runs of one trial agree in them.
+        """
+        if not self._all_names().isdisjoint(MACHINE_SIGNALS):
+            return self._without_machine().digest()
         head = {
             "schema": SCHEMA_VERSION,
             "facts": facts_to_json(self.facts),
@@ -130,6 +142,14 @@ class History:
                 value = signals[name]
                 parts += (code, _bytes(value))
         return hashlib.sha256(b"".join(parts)).hexdigest()
+
+    def _without_machine(self) -> "History":
+        def kept(row: Row) -> Row:
+            names = row.signals.keys() - set(MACHINE_SIGNALS)
+            return replace(row, signals={name: row.signals[name] for name in names})
+
+        rows = [kept(row) for row in self._rows]
+        return History(rows, self.facts, self.epochs_planned, finished=self.finished)
 
     def _table(self) -> bytes | None:
         """What `digest` reads, row by row, made column by column; None if the rows are uneven."""

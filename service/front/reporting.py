@@ -66,7 +66,7 @@ class _Sink(Protocol):
 
     def facts(self, facts: TaskFacts) -> None: ...
 
-    def row(self, row: Row) -> None: ...
+    def row(self, row: Row) -> Row: ...  # with what was measured beside it
 
     def end(self, run: "Run", diagnosis: Diagnosis, error: str | None) -> None: ...
 
@@ -146,8 +146,7 @@ class Run:
         found |= {SPELLINGS.get(name, name): value for name, value in signals.items()}
         last = self.rows[-1].epoch if self.rows else None
         row = check_row(Row(number, number if step is None else step, found), last)
-        self.rows.append(row)
-        self._sink.row(row)
+        self.rows.append(self._sink.row(row))
 
     def finish(self) -> Label:
         """End the run and judge it."""
@@ -185,8 +184,8 @@ class _Nowhere:
     def facts(self, facts: TaskFacts) -> None:
         pass
 
-    def row(self, row: Row) -> None:
-        pass
+    def row(self, row: Row) -> Row:
+        return row
 
     def end(self, run: Run, diagnosis: Diagnosis, error: str | None) -> None:
         pass
@@ -201,8 +200,9 @@ class _ToTrial:
     def facts(self, facts: TaskFacts) -> None:
         self._say({"facts": json.loads(facts_to_json(facts))})
 
-    def row(self, row: Row) -> None:
+    def row(self, row: Row) -> Row:
         self._say({"epoch": row.epoch, "step": row.step, **row.signals})
+        return row
 
     def end(self, run: Run, diagnosis: Diagnosis, error: str | None) -> None:
         """Nothing: the worker sees how the script ends, and judges it."""
@@ -232,8 +232,9 @@ class _ToStore:
     def facts(self, facts: TaskFacts) -> None:
         """Nothing: they are stored with the trial."""
 
-    def row(self, row: Row) -> None:
+    def row(self, row: Row) -> Row:
         self._log.take(row)
+        return self._log.records[-1].observed
 
     def end(self, run: Run, diagnosis: Diagnosis, error: str | None) -> None:
         self._log.flush()

@@ -141,7 +141,13 @@ def _job_maker(
 ) -> Callable[[TrialConfig], TrialJob]:
     spec, workload = prepared.spec, prepared.workload
     stop = spec.early_stop
-    policy = RunPolicy(stop_pathological=stop.pathology, audit=stop.audit)
+    resources = spec.resources
+    policy = RunPolicy(
+        stop_pathological=stop.pathology,
+        audit=stop.audit,
+        trial_seconds=resources.trial_hours and resources.trial_hours * 3600,
+        silence_seconds=resources.silence_minutes and resources.silence_minutes * 60,
+    )
     objective = plan.objective_of(spec, workload)
     command, commit = command_of(spec), code_version(Path.cwd())
     scratch = _scratch(prepared)

@@ -47,6 +47,11 @@ class Restart:
     """Said by a running script's rows: those so far are replaced by the ones that follow."""
 
 
+@dataclass(frozen=True)
+class Output:
+    """Said by a running script's rows: it printed or wrote something, if no evaluation."""
+
+
 _NOTHING = (
     "nothing that the script printed or wrote in its folder could be read as evaluations: print "
     "lines like `epoch=1 train_loss=0.52 val_loss=0.61`, write a CSV, JSON-lines or TensorBoard "
@@ -55,7 +60,8 @@ _NOTHING = (
 
 _LIBC = ctypes.CDLL(None)  # loaded here, as little may be done between fork and exec
 
-News = Row | TaskFacts | Restart | None  # None: nothing new, but the caller may check on the rest
+# None: nothing new, but the caller may check on the rest
+News = Row | TaskFacts | Restart | Output | None
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,7 @@ class _Reader:
         if stamp == self._seen:
             return
         self._seen = stamp
+        yield Output()
         with suppress(OSError, ValueError):  # a file that is being written: the next look will do
             yield from self._facts_news()
             rows = read_folder(self._script.folder, self._script.words)[:-1]

@@ -41,6 +41,7 @@ from sickbay.trials.events import (
     Watch,
 )
 from sickbay.trials.execution.fair_share import TrialShare
+from sickbay.trials.execution.machine.watchdog import Limits
 from sickbay.trials.execution.ray_cluster import RayDiedError, check_alive, last_words
 from sickbay.trials.execution.ray_search import NotPickled, OptunaPort, scheduler_of
 from sickbay.trials.execution.trial import (
@@ -69,6 +70,7 @@ RAYS_REASONS = (  # how the lines of Ray's messages begin that say why
     "Owner's",
 )
 LOOK_SECONDS = 1.0
+HANGING_SECONDS = 30.0  # that a worker has to end a trial over its time by itself
 NO_LIMIT = 10_000  # where `RunOptions.may` is the limit
 
 
@@ -290,6 +292,8 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
         self._stopping, self._overdue = options.stopping, options.overdue
         self._looked = 0.0
         self._killed: set[str] = set()
+        self._heard: dict[str, tuple[float, float]] = {}  # began, last heard of
+        self._late: dict[str, str] = {}  # why a trial was killed that hung over its time
         self.storm: ErrorStorm | None = None
         self.trouble: OSError | None = None  # the store, or the local Ray, failed under the driver
 
@@ -305,9 +309,23 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
             self.trouble = error
             raise
         self._stopping()  # which is asked of the feed only while there are trials to come
-        if self._overdue():
-            for trial in trials:
+        overdue = self._overdue()
+        for trial in trials:
+            if overdue:
                 self._kill(trial)
+            elif trial.status == trial.RUNNING:
+                self._end_if_hanging(trial)
+
+    def _end_if_hanging(self, trial: Any) -> None:
+        """Kill a worker that is over its trial's time and could not end it: it hangs in C."""
+        job = self._feed.jobs[_trial_id(trial)]
+        began, heard = self._heard[job.trial.trial_id]
+        now = time.monotonic() - HANGING_SECONDS
+        limits = Limits(job.policy.trial_seconds, job.policy.silence_seconds)
+        reason = limits.broken(now - began, now - heard)
+        if reason is not None:
+            self._late[job.trial.trial_id] = f"TimeoutError: {reason}; its worker was killed"
+            self._kill(trial)
 
     def _kill(self, trial: Any) -> None:
         actor = trial.temporary_state.ray_actor
@@ -318,12 +336,16 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         del iteration, trials, info
+        now = time.monotonic()
+        self._heard[_trial_id(trial)] = now, now
         self._watch(Started(_trial_id(trial)))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        del iteration, trials, trial, info
+        del iteration, trials, info
+        trial_id = _trial_id(trial)
+        self._heard[trial_id] = self._heard[trial_id][0], time.monotonic()
         if "ended" not in result:
             return
         ended = TrialEnded(**result["ended"])
@@ -339,11 +361,14 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         del iteration, trials, info
-        if _trial_id(trial) in self._killed or self._overdue():
-            self._end(TrialEnded(_trial_id(trial), TrialState.CANCELLED))
+        trial_id = _trial_id(trial)
+        late = self._late.get(trial_id)
+        if late is None and (trial_id in self._killed or self._overdue()):
+            self._end(TrialEnded(trial_id, TrialState.CANCELLED))
             return
+        attempts = self._retries + 1 if late is None else self._deaths[trial_id] + 1
         try:
-            record = record_loss(self._feed.jobs[_trial_id(trial)], self._retries + 1, _why(trial))
+            record = record_loss(self._feed.jobs[trial_id], attempts, late or _why(trial))
         except StoreError as error:
             self.trouble, self._feed.closed = error, True
             return

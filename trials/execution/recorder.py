@@ -11,7 +11,8 @@ from numbers import Real
 from time import monotonic  # by its name: training code may patch the module
 from typing import Any, cast
 
-from sickbay.trials.contract import Row, SignalValue, TaskFacts
+from sickbay.trials.contract import MACHINE_SIGNALS, Row, SignalValue, TaskFacts
+from sickbay.trials.execution.machine.meter import Meter
 from sickbay.trials.history import History
 from sickbay.trials.store import EpochRecord, Store, read_checkpoint, write_checkpoint, write_epochs
 from sickbay.trials.store.reader import read_epoch_records
@@ -37,8 +38,10 @@ class TrialLog:
     flush_seconds: float
     checkpoint_seconds: float
     records: list[EpochRecord] = field(default_factory=list)
+    meter: Meter = field(default_factory=Meter)
     resumed: bytes | None = None  # the checkpoint's bytes, if this attempt goes on from one
     _started: float = field(default_factory=monotonic)
+    _measured: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # by epoch
     _next_flush: float = 0.0
     _next_checkpoint: float = 0.0
     _offered: Callable[[], bytes] | None = None  # for the row that comes next
@@ -50,6 +53,7 @@ class TrialLog:
         now = monotonic()
         self._next_flush = now + self.flush_seconds
         self._next_checkpoint = now + self.checkpoint_seconds
+        self.meter.begin()
         if self.attempt == 1:
             return
         checkpoint = read_checkpoint(self.store, self.sweep_id, self.trial_id)
@@ -58,11 +62,18 @@ class TrialLog:
         earlier = read_epoch_records(self.store, self.sweep_id, self.trial_id)
         self.resumed = checkpoint.payload
         self.records = [one for one in earlier if one.row.epoch <= checkpoint.epoch]
+        self.meter.begin(self.records[-1].row.step if self.records else 0)
 
-    def forget(self) -> None:
-        """Drop the rows of this attempt, because it begins anew in the same process."""
+    def forget(self, *, read_again: bool = False) -> None:
+        """Drop the rows of this attempt, because it begins anew in the same process.
+
+        With `read_again` it does not: the same rows come once more, from a script's logs, and what
+        was measured beside them stands.
+        """
+        self._measured = {one.row.epoch: one.machine for one in self.records if read_again}
         self.records = [one for one in self.records if one.attempt < self.attempt]
         self._offered = self._latest = None
+        self.meter.begin(self.records[-1].row.step if self.records else 0)
 
     def restore(self) -> bytes | None:
         """`Context.restore`."""
@@ -79,7 +90,9 @@ class TrialLog:
         """
         checked = check_row(row, self.last_epoch)
         seconds = monotonic() - self._started
-        self.records.append(EpochRecord(self.attempt, seconds, checked))
+        row, given = _apart(checked)
+        machine = self._measured.get(row.epoch) or self.meter.read(row.step)
+        self.records.append(EpochRecord(self.attempt, seconds, row, {**machine, **given}))
         self._unwritten = True
         now = monotonic()
         self._latest, self._offered = self._offered, None
@@ -105,8 +118,8 @@ class TrialLog:
 
     @property
     def rows(self) -> Sequence[Row]:
-        """The rows so far, those before a restored checkpoint included."""
-        return [record.row for record in self.records]
+        """The rows so far, those before a restored checkpoint included; with what was measured."""
+        return [record.observed for record in self.records]
 
     @property
     def last_epoch(self) -> int | None:
@@ -127,6 +140,16 @@ class TrialLog:
         after = monotonic()
         pause = max(self.checkpoint_seconds, FLUSH_PATIENCE * (after - before))
         self._next_checkpoint = after + pause
+
+
+def _apart(row: Row) -> tuple[Row, dict[str, float]]:
+    """A row without the machine's signals that its workload measured itself, and these."""
+    given = {name: row.signals[name] for name in MACHINE_SIGNALS if name in row.signals}
+    machine = {name: value for name, value in given.items() if isinstance(value, int | float)}
+    if not machine:
+        return row, {}
+    kept = {name: value for name, value in row.signals.items() if name not in machine}
+    return replace(row, signals=kept), machine
 
 
 def check_row(row: object, last_epoch: int | None) -> Row:

@@ -40,8 +40,10 @@ from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import diagnose, look, online_stop, under_suspicion
 from sickbay.trials.diagnosis.failures import Failure, classify
 from sickbay.trials.errors import ends_worker
-from sickbay.trials.execution.command import Restart, printed, script_workload
+from sickbay.trials.execution.command import Output, Restart, printed, script_workload
 from sickbay.trials.execution.lease import check_lease
+from sickbay.trials.execution.machine.gpu import visible_gpu
+from sickbay.trials.execution.machine.watchdog import Limits, TrialTimeout, Watchdog
 from sickbay.trials.execution.process_state import restored
 from sickbay.trials.execution.recorder import TrialLog
 from sickbay.trials.seeding import pick_device, seed_everything
@@ -98,6 +100,8 @@ class RunPolicy:
     flush_seconds: float = 2.0  # how much work a crash may cost
     checkpoint_seconds: float = 30.0
     control_seconds: float = 1.0  # how often the store is asked whether the sweep was cancelled
+    trial_seconds: float | None = None  # that a trial may run, and
+    silence_seconds: float | None = None  # that it may say nothing, before it has failed
 
 
 @dataclass(frozen=True)
@@ -155,14 +159,17 @@ def run_trial(job: TrialJob, on_evaluation: OnEvaluation | None = None) -> Trial
     log = TrialLog(
         store, job.sweep_id, trial_id, attempt, policy.flush_seconds, policy.checkpoint_seconds
     )
+    log.meter.gpu = visible_gpu() if device == "cuda" else None
+    watchdog = Watchdog(Limits(policy.trial_seconds, policy.silence_seconds))
     progress = _Progress()
     try:
         log.begin()
-        with restored():
-            progress.state = yield from _train(job, device, log, progress, on_evaluation)
+        with restored(), watchdog:
+            progress.state = yield from _train(job, device, log, watchdog, progress, on_evaluation)
         log.flush()
         label, findings = _judge(job, log, progress)
-    except (Exception, SystemExit) as error:  # sys.exit() in training code ends one trial, too
+    # sys.exit() in training code ends one trial, too
+    except (Exception, SystemExit, TrialTimeout) as error:
         if isinstance(error, StoreError) or ends_worker(error):
             raise  # nothing could be recorded where nothing can be written, or by whom must go
         log.flush()
@@ -170,7 +177,8 @@ def run_trial(job: TrialJob, on_evaluation: OnEvaluation | None = None) -> Trial
             raise
         progress.state = TrialState.FAILED
         progress.error = traceback.format_exc()
-        progress.failure = classify(error)
+        late = isinstance(error, TrialTimeout)
+        progress.failure = Failure.TIMEOUT if late else classify(error)
         label, findings = None, ()
     seconds = monotonic() - clock
     record = replace(
@@ -240,6 +248,7 @@ def _train(
     job: TrialJob,
     device: str,
     log: TrialLog,
+    watchdog: Watchdog,
     progress: _Progress,
     on_evaluation: OnEvaluation | None,
 ) -> Generator[int, None, TrialState]:
@@ -253,10 +262,10 @@ def _train(
     seed, epochs = job.trial.seed, job.trial.epochs
     context = Context(seed, epochs, device, job.workdir, log.restore, log.save, job.threads)
     with _closed_after(_seeded_rows(workload, job, context, log, progress)) as rows:
-        for news in rows:
+        for news in watchdog.watched(rows):
+            waits = job.command is not None and news is None
             if _noted(news, log, progress):
                 continue
-            waits = job.command is not None and news is None
             if not waits:
                 taken = log.take(news)
                 if _stops(job, log, progress):
@@ -297,11 +306,11 @@ def _workload(job: TrialJob) -> Workload:
 def _noted(news: object, log: TrialLog, progress: _Progress) -> bool:
     """Take in what a script's reader says beside rows; false for rows."""
     if isinstance(news, Restart):
-        log.forget()
+        log.forget(read_again=True)
     elif isinstance(news, TaskFacts):
         progress.facts = news
     else:
-        return False
+        return isinstance(news, Output)
     return True
 
 

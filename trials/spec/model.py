@@ -173,6 +173,12 @@ class ResourcesSpec(_Model):
     gpu_memory: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="GiB above 0, or null"
     )
+    trial_hours: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="hours above 0, or null"
+    )
+    silence_minutes: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="minutes above 0, or null"
+    )
 
 
 class BudgetSpec(_Model):
@@ -297,7 +303,8 @@ class SweepSpec(_Model):
         description="a mapping {pathology, audit, scheduler, grace, reduction, brackets}",
     )
     resources: ResourcesSpec = Field(
-        default_factory=ResourcesSpec, description="a mapping {cpu, gpu, gpu_memory}"
+        default_factory=ResourcesSpec,
+        description="a mapping {cpu, gpu, gpu_memory, trial_hours, silence_minutes}",
     )
     budget: BudgetSpec = Field(
         default_factory=BudgetSpec, description="a mapping {trials, hours, gpu_hours}"

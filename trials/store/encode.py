@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sickbay.trials.contract import Finding, Label, Row, SignalValue
+from sickbay.trials.contract import MACHINE_SIGNALS, Finding, Label, Row, SignalValue
 from sickbay.trials.history import facts_to_json
 from sickbay.trials.store.schema import (
     FIXED,
@@ -170,13 +170,14 @@ def epoch_table(sweep_id: str, trial_id: str, records: Sequence[EpochRecord]) ->
         "step": pa.array([record.row.step for record in ordered], pa.int64()),
         "seconds": pa.array([record.seconds for record in ordered], pa.float64()),
     }
-    for name in sorted({name for record in ordered for name in record.row.signals}):
+    signals = [record.observed.signals for record in ordered]
+    for name in sorted(frozenset().union(*signals)):
         if name in columns:
             raise ValueError(
                 f"a signal may not be called {name!r}: every row has a column of that name."
                 f" Taken are {', '.join(FIXED['epochs'].names)}"
             )
-        columns[name] = _signal_array(name, [record.row.signals.get(name) for record in ordered])
+        columns[name] = _signal_array(name, [values.get(name) for values in signals])
     return pa.table(columns)
 
 
@@ -192,7 +193,8 @@ def epoch_records(table: pa.Table) -> tuple[EpochRecord, ...]:
             for name, column in zip(names, signals, strict=True)
             if column[index] is not None
         }
-        records.append(EpochRecord(attempt, seconds, Row(epoch, step, values)))
+        machine = {name: values.pop(name) for name in MACHINE_SIGNALS if name in values}
+        records.append(EpochRecord(attempt, seconds, Row(epoch, step, values), machine))
     return tuple(records)
 
 

@@ -155,7 +155,7 @@ def _sweep_record(row: dict[str, Any]) -> SweepRecord:
 
 def _history(row: Mapping[str, Any], records: tuple[EpochRecord, ...]) -> History:
     return History(
-        [record.row for record in records],
+        [record.observed for record in records],
         facts_from_json(row["facts"]),
         int(row["epochs_planned"]),
         finished=row["state"] == TrialState.COMPLETED,

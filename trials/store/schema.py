@@ -6,7 +6,8 @@ accepts its own and all older versions.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -178,11 +179,21 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One row of `epochs`: a workload's row, the attempt it came from, seconds since that began."""
+    """One row of `epochs`: a workload's row, the attempt it came from, seconds since that began.
+
+    `machine` are the signals that the runner measured beside it (`MACHINE_SIGNALS`).
+    """
 
     attempt: int
     seconds: float
     row: Row
+    machine: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def observed(self) -> Row:
+        """The row with the machine's signals: what is stored, and what a detector sees."""
+        row = self.row
+        return replace(row, signals={**row.signals, **self.machine}) if self.machine else row
 
 
 @dataclass(frozen=True)

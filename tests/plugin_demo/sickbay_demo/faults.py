@@ -11,6 +11,8 @@
     slow           sleeps 200 ms in every epoch
     oom            MemoryError, in the first `fault_times` attempts
     die            SIGKILL to its own process, in the first `fault_times` attempts
+    hang           waits for ever, and goes on after any exception
+    deaf           waits for ever, and no signal gets it out
 
 Attempts are counted by marker files in the trial's work directory, which outlives an attempt.
 """
@@ -18,6 +20,7 @@ Attempts are counted by marker files in the trial's work directory, which outliv
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from sickbay.trials.contract import Config
@@ -32,6 +35,8 @@ FAULTS = (
     "slow",
     "oom",
     "die",
+    "hang",
+    "deaf",
 )
 SLOW_SECONDS = 0.2
 
@@ -48,6 +53,16 @@ def strike(config: Config, epoch: int, workdir: str) -> None:
         raise MemoryError(f"planted: the toy is out of memory in epoch {epoch}")
     if fault == "die" and _again(fault, config, workdir):
         os.kill(os.getpid(), signal.SIGKILL)
+    if fault in ("hang", "deaf"):
+        _wait(deaf=fault == "deaf")
+
+
+def _wait(*, deaf: bool) -> None:
+    if deaf:
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
+    while True:
+        with suppress(Exception):
+            time.sleep(3600)
 
 
 def _again(fault: str, config: Config, workdir: str) -> bool:

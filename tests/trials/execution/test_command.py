@@ -14,6 +14,7 @@ import toy_sweeps
 
 from sickbay.trials import registry
 from sickbay.trials.contract import Health, TrialState
+from sickbay.trials.diagnosis.failures import Failure
 from sickbay.trials.execution import command as scripts
 from sickbay.trials.execution.inline import run_to_end
 from sickbay.trials.execution.trial import RunPolicy, TrialJob, job_from_text, job_text, run_trial
@@ -247,6 +248,25 @@ def test_a_cancelled_script_ends_and_keeps_its_folder_for_the_next_attempt(tmp_p
     record = run_to_end(made)
     assert record.state is TrialState.COMPLETED
     assert [row.epoch for row in rows(tmp_path, record)] == [1, 2, 3, 4, 5]
+
+
+def test_a_script_that_says_nothing_any_more_is_ended_by_sigterm(tmp_path):
+    """What it prints is a sign of life, be it no evaluation."""
+    body = """
+    signal.signal(signal.SIGTERM, lambda *a: (print("asked to end", flush=True), sys.exit(3)))
+    for tick in range(8):
+        print("loading data", tick)
+        time.sleep(0.2)
+    time.sleep(3600)
+    """
+    policy = RunPolicy(silence_seconds=1.0)
+    made = job(tmp_path, body, policy=policy)
+    record = run_to_end(made)
+    assert (record.state, record.failure) == (TrialState.FAILED, Failure.TIMEOUT)
+    assert "silent for 1 s" in record.error
+    printed = read_output(open_store(made.store), "s", made.trial.trial_id).decode()
+    assert "loading data 7" in printed
+    assert "asked to end" in printed
 
 
 def test_a_script_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):

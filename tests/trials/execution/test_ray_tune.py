@@ -16,7 +16,7 @@ from sickbay.trials.execution import ray_cluster, ray_tune
 from sickbay.trials.execution.fair_share import TrialShare, gpu_fraction
 from sickbay.trials.execution.inline import run_to_end
 from sickbay.trials.execution.ray_tune import RunOptions
-from sickbay.trials.execution.trial import job_from_text, job_text
+from sickbay.trials.execution.trial import RunPolicy, job_from_text, job_text
 from sickbay.trials.store import open_store, request, requested
 from sickbay.trials.store.reader import trial_states
 from sickbay.trials.store.tables import load_tables
@@ -129,6 +129,18 @@ def test_a_worker_that_is_told_to_go_fails_no_trial(tmp_path):
     assert events[-1].state == "completed"
     rows = toy_sweeps.stored_rows(tmp_path / "store", job.trial.trial_id)
     assert [(attempt, row.epoch) for attempt, row in rows] == [(2, e) for e in range(1, 17)]
+
+
+def test_a_worker_that_no_signal_reaches_is_killed_when_its_time_is_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_tune, "HANGING_SECONDS", 2.0)
+    policy = RunPolicy(silence_seconds=1.0)
+    [job] = jobs(tmp_path, 1, policy=policy, fault="deaf", fault_epoch=2)
+    ended = run_jobs([job])[-1]
+    assert (ended.state, ended.error_key) == ("failed", None)
+    assert "silent for 1 s" in ended.error
+    assert "in each of 1 attempts" in ended.error  # what hangs would hang again
+    table = load_tables(open_store(str(tmp_path / "store")), ("trials",), ["s"]).tables["trials"]
+    assert table["failure"].to_pylist() == ["timeout"]
 
 
 def test_out_of_memory_is_retried(tmp_path):
