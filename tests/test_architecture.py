@@ -38,7 +38,7 @@ ARROWS = {
     "trials/store": DOMAIN,
     "trials/logs": DOMAIN,
     "trials/log_files": DOMAIN + " logs",
-    "trials/probes": "contract",
+    "trials/probes": "contract execution/machine",
     "trials/detectors": "contract history detector evidence",
     "trials/workloads": "models/* datasets/* contract probes store seeding",
     "trials/workloads/declarations": "datasets/formats contract workloads",

@@ -17,7 +17,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +37,7 @@ from sickbay.trials.contract import (
     TrialState,
 )
 from sickbay.trials.diagnosis.diagnose import Diagnosis, diagnose
+from sickbay.trials.execution.machine.loader import Batch, LoaderClock
 from sickbay.trials.execution.recorder import TrialLog, check_row
 from sickbay.trials.execution.trial import detectors, objectives
 from sickbay.trials.history import History, facts_to_json
@@ -111,6 +112,7 @@ class Run:
         self.label: Label | None = None
         self._sink = sink
         self._watch: ModelWatch | None = None
+        self._loader = LoaderClock()
         self._sink.facts(facts)
         atexit.register(self._at_exit)
 
@@ -121,6 +123,10 @@ class Run:
         self._watch = ModelWatch(model, optimizer)
         self.facts = replace(self.facts, groups=self._watch.groups)
         self._sink.facts(self.facts)
+
+    def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield a loader's batches, and report how much of the loop's time it is waited for."""
+        return self._loader.batches(loader)
 
     def log(
         self,
@@ -139,6 +145,7 @@ class Run:
         """
         number = epoch if epoch is not None else (self.rows[-1].epoch + 1 if self.rows else 1)
         found: dict[str, SignalValue] = dict(self._watch.signals()) if self._watch else {}
+        found |= self._loader.finish()
         if outputs is not None and targets is not None:
             from sickbay.trials.probes.watch import class_signals  # noqa: PLC0415
 

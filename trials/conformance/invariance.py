@@ -187,6 +187,7 @@ def _plausible(name: str, index: int) -> SignalValue:
         "val_loss_recomputed": (0.06 + 0.6 * decay) * wobble,
         "val_loss_unmodulated": 0.1 * wobble,
         "train_steps": 24.0,
+        "evaluation_seconds": 3.0 * wobble,
         "val_n": 192.0,
         "supervised_targets": 768.0,
         "output_variance_ratio": 0.9 * wobble,

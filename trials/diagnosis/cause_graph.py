@@ -157,6 +157,11 @@ _EXPLAINS = {
     "accuracy_paradox": (),
     "metric_inconsistency": (),
     "loss_plateau": (),
+    # of the machine: they explain nothing that a curve shows
+    "throughput_decay": (),
+    "memory_growth": (),
+    "slow_input": (),
+    "idle_gpu": (),
 }
 
 EXPLAINS: Mapping[str, tuple[str, ...]] = MappingProxyType(_EXPLAINS)

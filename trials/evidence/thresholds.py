@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-MARGINS_VERSION = "1.7"
+MARGINS_VERSION = "1.8"
 
 
 @dataclass(frozen=True)
@@ -205,6 +205,14 @@ _TABLE = {
     "rank_least": Margin(1.5, "directions", "all features move along one line"),
     "part_fallen": Margin(0.25, "share of the start", "a loss that fell so far has learnt"),
     "lost_classes": Margin(0.25, "share of classes", "one rare class may be hopeless"),
+    # the machine under a trial
+    "machine_evaluations": Margin(12, "evaluations", "enough for three in each quarter"),
+    "machine_seconds": Margin(60.0, "s", "a minute, over which other programs' bursts even out"),
+    "machine_trend_p": Margin(1e-3, "p-value", "of the trend test; load on a machine is noisy"),
+    "throughput_ratio": Margin(1.5, "times as long", "a run that ends a third slower than planned"),
+    "memory_growth": Margin(0.2, "share", "the rest of the plan would often not fit"),
+    "slow_input": Margin(0.3, "share of time", "without waiting 43 % more steps could be taken"),
+    "idle_gpu": Margin(0.3, "share of time", "three such trials could share the GPU"),
     # whole sweeps
     "sweep_configs": Margin(5, "configurations", "fewer may all be wrong by chance"),
     "oscillation_gap": Margin(0.03, "accuracy", "AutoTrainer: a swing of three points"),

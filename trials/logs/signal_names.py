@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from sickbay.trials.contract import MACHINE_SIGNALS
+
 
 def _each(spellings: str) -> frozenset[str]:
     """The spellings of a table's line, set apart by bars."""
@@ -56,7 +58,35 @@ MEASURES = {
         "mixture weights|mixture weight|mixing weights|mixing weight|component weights"
         "|component weight|mixture coefficients|mixing coefficients|pi"
     ),
+    # of the machine; units do not matter, as a run is compared with itself
+    "step_seconds": _each(
+        "step time|step time s|step time ms|step seconds|step duration|time per step"
+        "|seconds per step|sec per step|ms per step|iter time|iteration time|time per iteration"
+        "|batch time|time per batch|s it|sec it|ms it|s batch|ms batch|s step|ms step"
+    ),
+    "throughput": _each(
+        "throughput|samples per second|samples per sec|samples s|samples sec|tokens per second"
+        "|tokens per sec|tokens s|tokens sec|images per second|images s|img s|imgs s"
+        "|examples per second|examples s|steps per second|steps per sec|iterations per second|it s"
+    ),
+    "host_memory": _each(
+        "host memory|host memory gb|rss|rss mb|rss gb|memory rss|process memory|ram|ram used"
+        "|ram gb|cpu memory|cpu mem|proc memory rss mb|system proc memory rss mb"
+    ),
+    "gpu_memory": _each(
+        "gpu memory|gpu mem|gpu mem gb|gpu memory gb|gpu memory mb|gpu memory used"
+        "|gpu memory used mb|gpu memory allocated|gpu 0 memory used|cuda memory|max mem|vram"
+        "|system gpu 0 memory allocated"
+    ),
+    "gpu_utilisation": _each(
+        "gpu util|gpu utilization|gpu utilisation|gpu usage|gpu load|gpu busy|gpu 0 utilization"
+        "|system gpu 0 gpu"
+    ),
+    "data_wait_share": _each(
+        "data wait share|data wait|data wait fraction|data time share|data time fraction|data stall"
+    ),
 }
+MACHINE_MEASURES = tuple(name for name in MACHINE_SIGNALS if name in MEASURES)
 SIGNALS = {
     **{
         (split, measure): f"{split}_{measure}"
@@ -79,6 +109,7 @@ SIGNALS = {
         )
     },
     ("train", "grad_norm"): "grad_norm",
+    **{("train", name): name for name in (*MACHINE_MEASURES, "throughput")},
     ("train", "mixture_weights"): "mixture_weights",
     ("val", "mixture_weights"): "mixture_weights",
 }
@@ -100,7 +131,7 @@ CLOCK = (
 )
 SHARES = (
     *("train_accuracy", "val_accuracy", "val_recall", "train_recall", "val_precision"),
-    *("train_error_rate", "val_error_rate"),
+    *("train_error_rate", "val_error_rate", "gpu_utilisation", "data_wait_share"),
 )
 RATE = re.compile(r"(?:ms|s|secs?|seconds|tokens|samples|img|images|it)/", re.IGNORECASE)
 RUN_TOGETHER = re.compile(r"\b(train|training|val|valid|validation|eval|test)(loss|acc|accuracy)\b")

@@ -10,13 +10,14 @@
             optimizer.step()
         signals = probe.evaluation(val_losses)   # a dictionary of signals, ready for a Row
 
+`for x, y in probe.batches(loader)` also times how long the loop waits for its data.
 `Probe(model, batch=x[:256])` also looks at the layers. `probe.before(...)`, a line before
 `backward`, watches labels, classes and several losses. `StepProbe` (in probe_steps.py) is the part
 that watches the optimisation, for workloads that place its two calls themselves.
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 
+from sickbay.trials.execution.machine.loader import Batch, LoaderClock
 from sickbay.trials.probes.layers import LayerProbe, unwrapped
 from sickbay.trials.probes.steps import SAMPLE_EVERY, Signals, StepProbe
 from sickbay.trials.probes.targets import (
@@ -68,12 +70,17 @@ class Probe:
         self._count = 0
         self._pending: tuple[Tensor, Tensor | None] | None = None
         self._nonfinite = False
+        self._loader = LoaderClock()
         self._labels, self._logits, self._conflict = LabelProbe(), LogitProbe(), ConflictProbe()
         self._layers = (
             None
             if batch is None
             else LayerProbe(model, batch, rectified=rectified, features=features)
         )
+
+    def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield the loader's batches, and time how long the loop waits for each."""
+        return self._loader.batches(loader)
 
     def before(
         self,
@@ -125,6 +132,7 @@ class Probe:
         self._flush()
         self._count = 0
         signals = dict(self._steps.finish_epoch())
+        signals |= self._loader.finish()
         for part in (self._labels, self._logits, self._conflict):
             signals |= part.finish()
         if self._layers is not None:

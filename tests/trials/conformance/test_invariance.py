@@ -101,6 +101,10 @@ def planted(name):
         },
         "vanishing_gradient": {"group_update_ratio": groups, "val_loss": wobble},
         "zero_supervision": {"train_loss": [0.0] * 48},
+        "throughput_decay": {"step_seconds": [0.1] * 24 + [0.1 + 0.01 * i for i in range(24)]},
+        "memory_growth": {"host_memory": [2.0 + 0.1 * i for i in range(48)]},
+        "slow_input": {"data_wait_share": [0.5] * 48},
+        "idle_gpu": {"gpu_utilisation": [0.1] * 48},
     }[name]
 
 

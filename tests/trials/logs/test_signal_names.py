@@ -57,6 +57,18 @@ from sickbay.trials.logs.signal_names import (
         ("train_gnorm", "grad_norm"),
         ("valid_ppl", "val_perplexity"),
         ("val_error_rate", "val_error_rate"),
+        ("step_time", "step_seconds"),
+        ("train/batch_time", "step_seconds"),
+        ("ms/batch", "step_seconds"),
+        ("s/it", "step_seconds"),
+        ("samples/s", "throughput"),
+        ("train_tokens_per_second", "throughput"),
+        ("it/s", "throughput"),
+        ("rss_mb", "host_memory"),
+        ("GPU_mem", "gpu_memory"),
+        ("system.gpu.0.gpu", "gpu_utilisation"),
+        ("GPU util", "gpu_utilisation"),
+        ("data_wait", "data_wait_share"),
     ],
 )
 def test_common_spellings(name, signal):
@@ -67,7 +79,7 @@ def test_common_spellings(name, signal):
     "name",
     [
         *("lr", "learning_rate", "f1", "val_f1", "loss_scale", "time", "gpu", "n", "samples"),
-        *("best_val_loss", "acc5", "val_loss_weight", "loss_fn", "ms/batch"),
+        *("best_val_loss", "acc5", "val_loss_weight", "loss_fn"),
     ],
 )
 def test_other_names_are_left_out(name):

@@ -1,1 +1,1 @@
-"""The machine under a trial: what its evaluations cost (time, memory, GPU), and limits on time."""
+"""The machine under a trial: what it costs (time, memory, GPU, waiting), limits on its time."""

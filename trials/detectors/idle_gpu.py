@@ -1,0 +1,54 @@
+"""Detector `idle_gpu`: a GPU was granted and hardly works."""
+
+import numpy as np
+
+from sickbay.trials.contract import Severity
+from sickbay.trials.detector import RuleResult, clear, detector, fired, insufficient
+from sickbay.trials.evidence.machine import settled, since, too_early
+from sickbay.trials.evidence.skill import epoch_at, percent
+from sickbay.trials.evidence.thresholds import margin
+from sickbay.trials.history import History
+
+
+def no_gpu(history: History) -> str | None:
+    """Say that the trial had no GPU, as far as anything was recorded of one."""
+    seen = history.has("gpu_utilisation") or history.has("gpu_memory")
+    return None if seen else "No GPU was seen."
+
+
+@detector(
+    name="idle_gpu",
+    version="1.0",
+    title="Idle GPU",
+    severity=Severity.WARNING,
+    online=False,
+    subject=no_gpu,
+    signals=("gpu_utilisation",),
+    optional_signals=("gpu_memory", "evaluation_seconds"),
+    rule="In the median of the evaluations, the first left out, the GPU works for less than three "
+    "tenths of the time.",
+    formula="median(utilisation) < 0.3",
+    source="The driver's utilisation: the share of time in which at least one kernel ran. It says "
+    "nothing of how much of the GPU a kernel fills.",
+    remedy="Look at `slow_input` first; raise the batch size, or let several trials share the GPU "
+    "(`resources.gpu: 0.25`, or `gpu_memory`).",
+    false_alarms="A GPU whose trials are small on purpose and share it: the utilisation is the "
+    "device's.",
+    margins=("idle_gpu", "machine_evaluations", "machine_seconds"),
+)
+def detect(history: History) -> RuleResult:
+    """Warn when the GPU stands idle for most of the time."""
+    share = settled(history.column("gpu_utilisation"))
+    early = too_early(history, share)
+    if early is not None:
+        return insufficient(early)
+    value, limit = float(np.nanmedian(share)), margin("idle_gpu")
+    words = f"The GPU works for {percent(value)} of the time"
+    if value >= limit:
+        return clear(f"{words}.", statistic=value, threshold=limit)
+    return fired(
+        f"{words} (limit {limit:.0%}).",
+        onset=epoch_at(history, since(share, 1.5 * limit, above=False)),
+        statistic=value,
+        threshold=limit,
+    )
