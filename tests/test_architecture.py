@@ -38,7 +38,7 @@ ARROWS = {
     "trials/store": DOMAIN,
     "trials/logs": DOMAIN,
     "trials/log_files": DOMAIN + " logs",
-    "trials/probes": "contract execution/machine",
+    "trials/probes": "contract trials/execution/machine",
     "trials/detectors": "contract history detector evidence",
     "trials/workloads": "models/* datasets/* contract probes store seeding",
     "trials/workloads/declarations": "datasets/formats contract workloads",
@@ -47,7 +47,7 @@ ARROWS = {
     "trials/execution/machine": "",
     "trials/execution": DOMAIN
     + " evidence detector log_files diagnosis events logs registry search spec store"
-    + " execution/machine",
+    + " trials/execution/machine",
     "trials/conformance": DOMAIN + " spec detector diagnosis registry",
     "trials/adapters": DOMAIN + " diagnosis probes registry",
     "service/settings": "",
