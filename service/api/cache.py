@@ -9,13 +9,13 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sickbay.service.analysis.fixes import Fixes, fix_finder
-from sickbay.service.query.engine import trials
+from sickbay.service.query.engine import QueryResult, trials
 from sickbay.service.query.status import overview
 from sickbay.service.summary.trial_book import ByTrial, TrialBook, read_book, read_epochs
 from sickbay.trials.store.files import Store, list_folder, sweep_parts, table_file
@@ -25,6 +25,7 @@ LONG = 0.25  # seconds of work during which other requests should not have to wa
 REST = 4.0  # how much longer an answer rests than it took to work out
 MOST_KEPT = 48  # answers that stay in memory: a sweep that is looked at has about ten
 MOST_EPOCHS_KEPT = 2  # sweeps whose evaluations stay in memory
+SEARCHED = ("trial_id", "arm", "pathology", "failure", "reason", "error")
 MOST_EPOCHS = 1_000_000  # rows of them; of larger sweeps a trial's are read one by one
 
 T = TypeVar("T")
@@ -55,37 +56,69 @@ def reading() -> None:
 
 @dataclass(frozen=True)
 class TrialPages:
-    """The ended trials of a sweep as JSON rows, by seed and arm, and the columns to filter by.
+    """The ended trials of a sweep as JSON rows, by seed and arm, and their table to choose from.
 
-    `arms` is how many different arms there are.
+    `verdicts` are labels, or states where there is none; `arms` is how many different ones there
+    are; `texts` are what a search looks through, in lower case.
     """
 
     rows: tuple[bytes, ...]
-    labels: tuple[str | None, ...]
-    states: tuple[str | None, ...]
-    pathologies: tuple[str | None, ...]
+    found: QueryResult
+    verdicts: tuple[str, ...]
+    texts: tuple[str, ...]
     ids: dict[str, int]
     arms: int
 
-    def page(self, start: int, count: int, **wanted: str | None) -> tuple[list[bytes], int]:
-        """Some rows from `start` on, and how many there are in all, after filters.
+    def page(self, start: int, count: int, choice: "TrialChoice") -> tuple[list[bytes], int]:
+        """Some rows from `start` on, and how many there are in all, after filters and sorting.
 
-        A filter is `label`, `state` or `pathology`; None means no filter.
+        Raises KeyError for a column to sort by that does not exist.
         """
-        columns = {
-            "label": self.labels,
-            "state": self.states,
-            "pathology": self.pathologies,
-        }
-        chosen = [(columns[name], value) for name, value in wanted.items() if value is not None]
-        if not chosen:
-            return list(self.rows[start : start + count]), len(self.rows)
-        places = [
-            place
-            for place in range(len(self.rows))
-            if all(column[place] == value for column, value in chosen)
-        ]
+        places: Sequence[int] = range(len(self.rows))
+        for column, value in choice.filters():
+            cells = self._column(column)
+            places = [place for place in places if cells[place] == value]
+        for word in choice.search.lower().split():
+            places = [place for place in places if word in self.texts[place]]
+        if choice.sort:
+            places = _sorted(self._column(choice.sort), places, descending=choice.descending)
         return [self.rows[place] for place in places[start : start + count]], len(places)
+
+    def _column(self, name: str) -> Sequence[Any]:
+        if name == "verdict":
+            return self.verdicts
+        if name == "cause":
+            pairs = zip(self._column("pathology"), self._column("failure"), strict=True)
+            return [pathology or failure for pathology, failure in pairs]
+        values: list[Any] = self.found.table[name].to_pylist()
+        return values
+
+
+@dataclass(frozen=True)
+class TrialChoice:
+    """Which trials are asked for, in which order. Empty: no filter, and by seed and arm."""
+
+    label: str | None = None
+    state: str | None = None
+    pathology: str | None = None
+    verdict: str | None = None
+    search: str = ""
+    sort: str = ""
+    descending: bool = False
+
+    def filters(self) -> list[tuple[str, str]]:
+        """The columns whose value is asked for."""
+        names = ("label", "state", "pathology", "verdict")
+        return [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
+
+
+def _sorted(cells: Sequence[Any], places: Sequence[int], *, descending: bool) -> list[int]:
+    """Sort rows by a column: numbers before words; NaN and nothing last, whichever way."""
+    plain = [str(cell) if isinstance(cell, list | dict) else cell for cell in cells]
+    known = [place for place in places if plain[place] is not None and plain[place] == plain[place]]
+    others = set(known)
+    known.sort(key=lambda place: (isinstance(plain[place], str), plain[place]), reverse=descending)
+    return [*known, *(place for place in places if place not in others)]
 
 
 @dataclass
@@ -212,6 +245,10 @@ class Shelf:
         """Anything else worked out from a sweep, done again only when its files change."""
         return self._memo.answer((what, sweep_id), lambda: self._mark(sweep_id), work)
 
+    def live(self, sweep_id: str, what: str, work: Callable[[], T]) -> T:
+        """Like `derived`, but also done again when a running trial has stored an evaluation."""
+        return self._memo.answer((what, sweep_id), lambda: self._mark(sweep_id, rows=True), work)
+
     def once(self, what: str, work: Callable[[], T]) -> T:
         """Something that stays as it is for as long as this process runs."""
         return self._memo.answer(("once", what), lambda: 0, work)
@@ -221,19 +258,27 @@ class Shelf:
         return self._memo.answer("costs", lambda: int(time.monotonic() / 10.0), work)
 
     def _trials(self, sweep_id: str) -> TrialPages:
-        records = trials(self.store, sweep_id).whole().records()
+        found = trials(self.store, sweep_id).whole()
+        records = found.records()
         return TrialPages(
             rows=tuple(json.dumps(row, allow_nan=False).encode() for row in records),
-            labels=tuple(row["label"] for row in records),
-            states=tuple(row["state"] for row in records),
-            pathologies=tuple(row["pathology"] for row in records),
+            found=found,
+            verdicts=tuple(row["label"] or row["state"] for row in records),
+            texts=tuple(
+                " ".join(str(row[name] or "") for name in SEARCHED).lower() for row in records
+            ),
             ids={row["trial_id"]: place for place, row in enumerate(records)},
             arms=len({row["arm"] for row in records}),
         )
 
-    def _mark(self, sweep_id: str) -> Hashable:
-        """Changes whenever a trial of the sweep ends, is relabelled or is merged."""
+    def _mark(self, sweep_id: str, *, rows: bool = False) -> Hashable:
+        """Changes whenever a trial of the sweep ends, is relabelled or is merged.
+
+        With `rows` also when one begins or stores an evaluation, and when the sweep's state may.
+        """
         file = self.store.filesystem.get_file_info(table_file(self.store, "trials", sweep_id))
         parts = list_folder(self.store, sweep_parts(self.store, sweep_id), recursive=True)
-        ended = [(one.path, one.mtime_ns) for one in parts if one.path.endswith("/trial.json")]
+        ended = [
+            (one.path, one.mtime_ns) for one in parts if rows or one.path.endswith("/trial.json")
+        ]
         return (file.mtime_ns, file.size, hash(tuple(ended)))

@@ -33,7 +33,9 @@ class Sweep(Answer):
     ended: int
     states: dict[str, int]
     labels: dict[str, int]
+    verdicts: dict[str, int]
     pathologies: dict[str, int]
+    failures: dict[str, int]
 
 
 class Sweeps(Answer):
@@ -123,6 +125,7 @@ class DiagnoseBody(BaseModel):
     floor: list[str] = []
     val_n: Annotated[int, Field(ge=1, le=MOST)] | None = None
     epochs: Annotated[int, Field(ge=1, le=MOST)] | None = None
+    components: Annotated[int, Field(ge=2, le=MOST)] | None = None
     running: bool = False
     run: str | None = None
 
@@ -135,6 +138,7 @@ class DiagnoseBody(BaseModel):
             floors=parse_floors(self.floor),
             val_n=self.val_n,
             epochs=self.epochs,
+            components=self.components,
             running=self.running,
             run=self.run,
         )
@@ -147,6 +151,7 @@ class Judged(Answer):
     pathology: str | None
     reason: str
     coverage: Number
+    contributions: list[dict[str, Any]]
 
 
 class Submitted(Answer):

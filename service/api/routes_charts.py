@@ -7,31 +7,45 @@ causes     how the trials of every level ended
 
 import math
 from collections.abc import Sequence
-from statistics import median
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from sickbay.service.analysis.effects import LevelEffect
 from sickbay.service.api.auth import need
 from sickbay.service.api.cache import Shelf
 from sickbay.service.api.routes_read import SweepName, find_known, in_thread, json_answer, shelf_of
 from sickbay.service.charts.axes import FactorAxis, axis_of
-from sickbay.service.charts.curves import Curve, Spread, read_curves, spread_of, worst_value
+from sickbay.service.charts.curves import (
+    Array,
+    Curve,
+    Reference,
+    Spread,
+    read_curves,
+    references_of,
+    spread_of,
+    worst_value,
+)
+from sickbay.service.charts.frame import effect_span, frame_of
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import find_sweep, state_of
 from sickbay.service.query.sqltext import name
 from sickbay.service.server.errors import ApiError
 from sickbay.service.server.tokens import Role
+from sickbay.service.server.workers import Work, in_pool
 from sickbay.service.summary import questions as ask
 from sickbay.service.summary.collect import collect
-from sickbay.service.summary.signals import label_of, reference_lines_of
-from sickbay.service.summary.values import Values, sample
+from sickbay.service.summary.formatting import estimate, level, with_sign
+from sickbay.service.summary.table import Table
+from sickbay.service.summary.values import TrialLine, Values, sample
 from sickbay.trials.store import Store
+from sickbay.trials.store.reader import RunningTrial, running_trials
 
 MOST_LINES = 120  # single trials that are drawn
 MOST_ARMS = 12  # arms that get a band
 MOST_PARALLEL = 1500
 MOST_REFERENCES = 4
+MOST_ARM_ROWS = 400
 FIXED = ("sweep_id", "trial_id", "attempt", "epoch", "step", "seconds")
 
 router = APIRouter(
@@ -44,27 +58,54 @@ async def curves(
     request: Request,
     sweep: SweepName,
     signal: Annotated[str | None, Query(description="none: the objective's")] = None,
+    trial: Annotated[list[str] | None, Query(description="whole ids; none: a sample")] = None,
 ) -> Response:
     """A signal by epoch: bands of the arms, a sample of trials, onsets and reference lines."""
+    chosen_trials = tuple(trial or ())[:MOST_LINES]
     shelf = shelf_of(request)
 
     def work() -> dict[str, Any]:
         sweep_id = find_known(shelf, sweep)
-        names = shelf.derived(sweep_id, "signals", lambda: _signals(shelf.store, sweep_id))
+        names = shelf.live(sweep_id, "signals", lambda: _signals(shelf.store, sweep_id))
         values = _values(shelf, sweep_id)
         default = values.objective.signal if values.objective else "val_loss"
         chosen = signal or (default if default in names else (names or [""])[0])
         if signal is not None and signal not in names:
             raise ApiError(404, f"no signal {signal!r}: there are {', '.join(names)}")
         if not names:
-            return {"signal": "", "signals": [], "arms": [], "lines": [], "references": []}
-        return shelf.derived(
+            return {"signal": "", "signals": []}
+        return shelf.live(
             sweep_id,
-            f"curves {chosen}",
-            lambda: {"signals": names, **_curves(shelf.store, values, chosen)},
+            f"curves {chosen} {chosen_trials}",
+            lambda: {"signals": names, **_curves(shelf.store, values, chosen, chosen_trials)},
         )
 
     return json_answer(await in_thread(work))
+
+
+@router.get("/summary")
+async def summary(request: Request, sweep: SweepName) -> Response:
+    """What to believe: the best trials and arm, every arm by its health, and classes of failure."""
+    shelf = shelf_of(request)
+
+    def work() -> dict[str, Any]:
+        sweep_id = find_known(shelf, sweep)
+        values = _values(shelf, sweep_id)
+        return shelf.derived(sweep_id, "summary", lambda: _summary(values))
+
+    return json_answer(await in_thread(work))
+
+
+@router.get("/forest")
+async def forest(request: Request, sweep: SweepName) -> Response:
+    """The effects of every level for a forest plot, and their table as the report shows it."""
+    shelf = shelf_of(request)
+
+    def work() -> dict[str, Any]:
+        sweep_id = find_known(shelf, sweep)
+        return shelf.derived(sweep_id, "forest", lambda: _forest(shelf.store, sweep_id))
+
+    return json_answer(await in_pool(Work.REPORT, work))
 
 
 @router.get("/map")
@@ -126,40 +167,141 @@ def _signals(store: Store, sweep_id: str) -> list[str]:
     return sorted(one for one, kind in kinds if kind == "DOUBLE" and one not in FIXED)
 
 
-def _curves(store: Store, values: Values, signal: str) -> dict[str, Any]:
-    """Bands of the arms and a sample of single trials, as the report summarises and reads them."""
+def _summary(values: Values) -> dict[str, Any]:
+    from sickbay.service.reports.best import best_of  # noqa: PLC0415  reports are slow to load
+    from sickbay.service.reports.trial_tables import (  # noqa: PLC0415
+        UNDER_HEADINGS,
+        arms_table,
+        failures_table,
+    )
+
+    sql = ask.arms(values.record.sweep_id, values.factors)
+    arms = arms_table(values, sql, MOST_ARM_ROWS).pick(*UNDER_HEADINGS)
+    objective = values.objective
+    rows = [{**vars(one), "arm": one.arm} for one in values.trials]
+    return {
+        "signal": objective.signal if objective else None,
+        "best": [vars(one) for one in best_of(rows, vars(objective) if objective else None)],
+        "arms": arms.as_data(),
+        "failures": failures_table(values).as_data(),
+        "advice": [
+            {name: str(getattr(one, name)) for name in ("detector", "severity", "reason", "remedy")}
+            for one in values.advice
+        ],
+    }
+
+
+def _forest(store: Store, sweep_id: str) -> dict[str, Any]:
+    from sickbay.service.analysis.study import load_effects  # noqa: PLC0415  scipy is slow
+    from sickbay.service.reports.tables import effects_table  # noqa: PLC0415
+
+    found = load_effects(store, sweep_id)
+    low, high = effect_span(found.table.effects)
+    return {
+        "signal": found.signal,
+        "goal": found.table.goal.value,
+        "low": low,
+        "high": high,
+        "rows": [_forest_row(one) for one in found.table.effects],
+        "table": _effect_columns(effects_table(found.table)).as_data(),
+        "sql": found.sql,
+    }
+
+
+def _effect_columns(table: Table) -> Table:
+    """The verdict beside the level, where a phone shows it; columns that are new here come last."""
+    first = (
+        *(("factor", "level", "baseline"), "verdict", "healthy pairs"),
+        *(("difference [95 %]", "bootstrap"), ("p", "Holm"), ("P(better) [95 %]", "of pairs")),
+        *("healthy [95 %]", "baseline healthy [95 %]"),
+    )
+    named = {part for group in first for part in ((group,) if isinstance(group, str) else group)}
+    left_out = {"nr", "IQM", "p of P(better)", "Holm of P(better)", "p, Holm"}
+    left_out |= {"p, Holm of P(better)", "p, Holm of healthy"}
+    rest = [name for name in table.columns if name not in named | left_out]
+    return table.pick(*first, *rest)
+
+
+def _forest_row(one: LevelEffect) -> dict[str, Any]:
+    health = f"{one.of_level.healthy}/{one.of_level.trials}"
+    difference = one.difference
+    baseline = f"{one.of_baseline.healthy}/{one.of_baseline.trials}"
+    return {
+        "name": f"{one.factor} {level(one.level)}",
+        "mean": difference.mean if math.isfinite(difference.mean) else None,
+        "low": difference.low if math.isfinite(difference.low) else None,
+        "high": difference.high if math.isfinite(difference.high) else None,
+        "verdict": one.conclusion.partition(" (")[0],
+        "sign": with_sign(one.conclusion)[0],
+        "healthy": health,
+        "words": f"{one.factor} {level(one.level)} against {level(one.baseline)}: "
+        f"{one.conclusion}\n"
+        f"{estimate(difference.mean, difference.low, difference.high)}\n"
+        f"{one.sound_pairs} of {one.pairs} pairs are healthy; "
+        f"healthy {health} against {baseline}",
+    }
+
+
+def _curves(store: Store, values: Values, signal: str, only: Sequence[str]) -> dict[str, Any]:
+    """Bands of the arms and a sample of single trials, as the report summarises and frames them.
+
+    Running trials are among them, with the evaluations that they have stored. With `only` it is
+    about those trials, by their ids.
+    """
     sweep_id, signals = values.record.sweep_id, {signal: f"CAST({name(signal)} AS DOUBLE)"}
-    found = read_curves(store, sweep_id, signals)[signal]
-    by_arm: dict[object, list[Curve]] = {arm.key: [] for arm in values.arms[:MOST_ARMS]}
-    for trial in values.trials:
-        if trial.trial_id in found and trial.key in by_arm:
-            by_arm[trial.key].append(found[trial.trial_id])
+    found = read_curves(store, sweep_id, signals, only)[signal]
+    running = [one for one in running_trials(store, sweep_id) if one.trial_id in found]
+    ended = [one for one in values.trials if one.trial_id in found]
+    of_arm: dict[str, list[Curve]] = {arm.arm: [] for arm in values.arms}
+    both: list[TrialLine | RunningTrial] = [*ended, *running]
+    for trial in both:
+        of_arm.setdefault(trial.arm, []).append(found[trial.trial_id])
+    arms = {arm: curves for arm, curves in of_arm.items() if curves}
+    lines = [
+        *(_ended_line(one) for one in sample(ended, MOST_LINES)),
+        *(_running_line(one) for one in running[:MOST_LINES]),
+    ]
+    drawn = [(line["verdict"], *found[line["trial_id"]]) for line in lines]
+    references = references_of(values.trials, signal)[:MOST_REFERENCES]
     worst = worst_value(values, signal)
     return {
         "signal": signal,
-        "sql": ask.curves(sweep_id, signals),
+        "sql": ask.curves(sweep_id, signals, only),
+        "frames": _frames(drawn, references),
         "arms": [
-            _arm_band(arm.arm, spread_of(by_arm[arm.key], worst))
-            for arm in values.arms[:MOST_ARMS]
-            if by_arm[arm.key]
+            _arm_band(arm, spread_of(curves, worst))
+            for arm, curves in list(arms.items())[:MOST_ARMS]
         ],
-        "arms_in_all": len(values.arms),
+        "arms_in_all": len(arms),
         "lines": [
-            {
-                "trial_id": one.trial_id,
-                "arm": one.arm,
-                "seed": one.seed,
-                "verdict": one.verdict,
-                "pathology": one.pathology,
-                "onset_epoch": one.onset_epoch,
-                "epochs": found[one.trial_id][0].astype(int).tolist(),
-                "values": found[one.trial_id][1].tolist(),
-            }
-            for one in sample(values.trials, MOST_LINES)
-            if one.trial_id in found
+            line | {"epochs": epochs.astype(int).tolist(), "values": numbers.tolist()}
+            for line, (_, epochs, numbers) in zip(lines, drawn, strict=True)
         ],
-        "trials_in_all": len(values.trials),
-        "references": _references(values, signal),
+        "trials_in_all": len(ended) + len(running),
+        "references": [vars(one) for one in references],
+    }
+
+
+def _ended_line(one: TrialLine) -> dict[str, Any]:
+    names = ("trial_id", "arm", "seed", "verdict", "pathology", "onset_epoch")
+    return {name: getattr(one, name) for name in names}
+
+
+def _running_line(one: RunningTrial) -> dict[str, Any]:
+    about = {"trial_id": one.trial_id, "arm": one.arm, "seed": one.seed, "verdict": "running"}
+    return {**about, "pathology": None, "onset_epoch": None}
+
+
+def _frames(
+    drawn: Sequence[tuple[str, Array, Array]], references: Sequence[Reference]
+) -> dict[str, Any]:
+    """The axes as the report would choose them, and as either kind; None where it cannot be."""
+    chosen = frame_of(drawn, references)
+    linear, log = (frame_of(drawn, references, log=one) for one in (False, True))
+    return {
+        "log_chosen": chosen is not None and chosen.log,
+        "linear": vars(linear) if linear else None,
+        "log": vars(log) if log and log.log else None,
     }
 
 
@@ -173,20 +315,6 @@ def _arm_band(arm: str, spread: Spread) -> dict[str, Any]:
         "low": spread.low.tolist(),
         "high": spread.high.tolist(),
     }
-
-
-def _references(values: Values, signal: str) -> list[dict[str, Any]]:
-    """The lines that most trials share; of one that differs between trials, its middle and ends."""
-    found: dict[str, list[float]] = {}
-    for trial in values.trials:
-        for line in reference_lines_of(trial.facts, signal):
-            if math.isfinite(line.value):
-                found.setdefault(label_of(line), []).append(line.value)
-    frequent = sorted(found.items(), key=lambda one: -len(one[1]))[:MOST_REFERENCES]
-    return [
-        {"value": median(known), "low": min(known), "high": max(known), "text": text}
-        for text, known in frequent
-    ]
 
 
 def _map(store: Store, values: Values, asked: Sequence[str | None]) -> dict[str, Any]:

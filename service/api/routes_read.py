@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from sickbay.service.api.auth import need
-from sickbay.service.api.cache import NotKeptError, Shelf, at_once, reading
+from sickbay.service.api.cache import NotKeptError, Shelf, TrialChoice, at_once, reading
 from sickbay.service.api.models import (
     DiagnoseBody,
     Epochs,
@@ -26,9 +26,9 @@ from sickbay.service.api.models import (
     Trials,
 )
 from sickbay.service.query import engine as asking
-from sickbay.service.query.lookup import find_sweep, stored_spec
+from sickbay.service.query.lookup import find_sweep, state_of, stored_spec
 from sickbay.service.query.pool import QueryPool
-from sickbay.service.query.status import describe
+from sickbay.service.query.status import describe, running
 from sickbay.service.server.errors import ApiError
 from sickbay.service.server.tokens import Role
 from sickbay.service.server.workers import Work, in_pool
@@ -78,26 +78,60 @@ async def sweep(request: Request, sweep: SweepName) -> Response:
     return json_answer(await in_thread(work))
 
 
+def trial_choice(
+    label: Health | None = None,
+    state: TrialState | None = None,
+    pathology: str | None = None,
+    verdict: Annotated[str | None, Query(description="a label, or a state without one")] = None,
+    search: Annotated[
+        str, Query(max_length=200, description="words in the id, arm, cause, reason or error")
+    ] = "",
+    sort: Annotated[str, Query(description="a column, `verdict` or `cause`")] = "",
+    desc: Annotated[bool, Query(description="the largest first")] = False,  # noqa: FBT002
+) -> TrialChoice:
+    """The filters and the order of a list of trials."""
+    return TrialChoice(label, state, pathology, verdict, search, sort, desc)
+
+
 @router.get("/sweeps/{sweep}/trials", response_model=Trials)
 async def trials(
     request: Request,
     sweep: SweepName,
+    choice: Annotated[TrialChoice, Depends(trial_choice)],
     offset: Page = 0,
     limit: PerPage = PAGE,
-    label: Health | None = None,
-    state: TrialState | None = None,
-    pathology: str | None = None,
 ) -> Response:
-    """The ended trials of a sweep by seed and arm, each factor a field of its own."""
+    """The ended trials of a sweep, each factor a field of its own; by seed and arm unless sorted.
+
+    Sorting puts numbers before words, and NaN and nothing last, whichever way.
+    """
     shelf = shelf_of(request)
 
     def work() -> tuple[list[bytes], int]:
         pages = shelf.trials(find_known(shelf, sweep))
-        return pages.page(offset, limit, label=label, state=state, pathology=pathology)
+        try:
+            return pages.page(offset, limit, choice)
+        except KeyError as error:
+            names = ", ".join(sorted((*pages.found.columns, "verdict", "cause")))
+            raise ApiError(422, f"sort: no column {choice.sort!r}: there are {names}") from error
 
     rows, total = await soon(work)
     head = b'{"total": %d, "offset": %d, "trials": [' % (total, offset)
     return Response(head + b", ".join(rows) + b"]}", media_type="application/json")
+
+
+@router.get("/sweeps/{sweep}/running")
+async def running_now(request: Request, sweep: SweepName) -> Response:
+    """The trials that run now: their factors, seed and last stored epoch."""
+    shelf = shelf_of(request)
+
+    def work() -> dict[str, Any]:
+        record = find_sweep(shelf.store, find_known(shelf, sweep))
+        live = state_of(shelf.store, record) == "running"
+        found = shelf.live(record.sweep_id, "running", lambda: running(shelf.store, record))
+        return {"trials": found if live else [], "total": len(found) if live else 0}
+
+    return json_answer(await in_thread(work))
 
 
 @router.get("/sweeps/{sweep}/trials/{trial}", response_model=Trial)

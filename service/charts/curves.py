@@ -136,10 +136,13 @@ def curve_rows(store: Store, values: Values) -> Curves:
 
 
 def read_curves(
-    store: Store, sweep_id: str, signals: Mapping[str, str]
+    store: Store, sweep_id: str, signals: Mapping[str, str], only: Sequence[str] = ()
 ) -> dict[str, dict[str, Curve]]:
-    """Read signals, each a name and how SQL reads it: by signal and trial the recorded values."""
-    table = query(store, ask.curves(sweep_id, signals), sweep_ids=[sweep_id]).table
+    """Read signals, each a name and how SQL reads it: by signal and trial the recorded values.
+
+    `only` are the ids of the trials to read; all of the sweep if there are none.
+    """
+    table = query(store, ask.curves(sweep_id, signals, only), sweep_ids=[sweep_id]).table
     epochs = table["epoch"].to_numpy().astype(np.float64)
     spans = _spans(table["trial_id"].to_pylist())
     found: dict[str, dict[str, Curve]] = {}
@@ -271,7 +274,7 @@ def _panel(
             for verdict, trials_of_it in verdicts.items()
             if as_bands or (one_arm and trials_of_it >= LEAST_IN_A_BAND)
         ),
-        references=_references(trials, shown.signal),
+        references=references_of(trials, shown.signal),
     )
 
 
@@ -292,11 +295,16 @@ def _band(verdict: str, pairs: Sequence[tuple[TrialLine, Curve]], worst: float) 
     return Band(verdict, len(pairs), tuple(sorted(onsets)), spread)
 
 
-def _references(trials: Sequence[TrialLine], signal: str) -> tuple[Reference, ...]:
+def references_of(trials: Sequence[TrialLine], signal: str) -> tuple[Reference, ...]:
+    """The values known beforehand that trials declare for a signal, those of most trials first."""
     found: dict[str, list[float]] = {}
+    counts: Counter[str] = Counter()
     # Trials of one task share their facts: each is asked once.
-    for facts in {id(trial.facts): trial.facts for trial in trials}.values():
+    trials_with = Counter(id(trial.facts) for trial in trials)
+    for key, facts in {id(trial.facts): trial.facts for trial in trials}.items():
         for line in reference_lines_of(facts, signal):
             found.setdefault(label_of(line), []).append(line.value)
-    spans = (Reference(text, min(some), max(some)) for text, some in found.items())
-    return tuple(one for one in spans if np.isfinite([one.low, one.high]).all())
+            counts[label_of(line)] += trials_with[key]
+    spans = [Reference(text, min(some), max(some)) for text, some in found.items()]
+    finite = [one for one in spans if np.isfinite([one.low, one.high]).all()]
+    return tuple(sorted(finite, key=lambda one: -counts[one.text]))

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sickbay.service.charts.curves import CurveRow, Panel, verdicts_of
+from sickbay.service.charts.curves import Array, CurveRow, Panel, verdicts_of
 from sickbay.service.charts.draw_small import draw_panel, letters
-from sickbay.service.charts.style import STYLES, Frame, frame_of, note, short
+from sickbay.service.charts.frame import Frame, bottom_of, row_frame
+from sickbay.service.charts.style import STYLES, note, short
 from sickbay.service.summary.formatting import SIGNS, number, printable
 
 COLUMNS = 4
@@ -21,7 +22,7 @@ _WRAP = 36
 
 def curves(row: CurveRow) -> Figure | None:
     """Draw the panels on shared axes; None if no trial recorded the signal."""
-    frame = frame_of(row)
+    frame = row_frame(row)
     panels = [one for one in row.panels if one.lines or one.bands][:MOST_PANELS]
     if frame is None or not panels:
         return None
@@ -86,7 +87,7 @@ def _key(panels: list[Panel], frame: Frame) -> list[Line2D]:
     ]
     lines = [line for panel in panels for line in panel.lines]
     lost = any(not np.isfinite(line.values).all() for line in lines)
-    out = any((line.values[np.isfinite(line.values)] > frame.high).any() for line in lines)
+    out = any(_leaves(line.values, frame) for line in lines)
     for marker, words, shown in (
         ("v", "onset of the cause", True),
         ("x", "no number from here", lost),
@@ -98,6 +99,11 @@ def _key(panels: list[Panel], frame: Frame) -> list[Line2D]:
         label = "thick: median, area: 10 – 90 %"
         key.append(Line2D([], [], color=note(), lw=5, alpha=0.35, label=label))
     return key
+
+
+def _leaves(values: Array, frame: Frame) -> bool:
+    finite = values[np.isfinite(values)]
+    return bool(((finite > frame.high) | (finite < bottom_of(frame))).any())
 
 
 def _references(

@@ -1,7 +1,6 @@
 """The forest plot: every level's difference to the baseline, and beside it the health of both."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sickbay.service.analysis.effects import EffectTable, LevelEffect
 from sickbay.service.analysis.verdicts import Verdict
+from sickbay.service.charts.frame import effect_span
 from sickbay.service.charts.style import STYLES, grid, ink, note, short
 from sickbay.service.summary.formatting import level, number
 from sickbay.trials.contract import Goal
@@ -28,7 +28,6 @@ _MARKERS = {
     Verdict.UNKNOWN: "x",
 }
 _ROW, _HEAD, _FOOT = 0.27, 0.62, 0.55  # inches
-_FAR = 100.0  # times the third largest effect: what lies beyond is drawn as an arrow
 
 
 def forest(table: EffectTable, signal: str) -> Figure:
@@ -41,7 +40,7 @@ def forest(table: EffectTable, signal: str) -> Figure:
     bottom, top = _FOOT / height, 1.0 - _HEAD / height
     left = figure.add_axes((0.21, bottom, 0.31, top - bottom))
     right = figure.add_axes((0.755, bottom, 0.13, top - bottom))
-    low, high = _limits(effects)
+    low, high = effect_span(effects)
     _dress(left, rows)
     _dress(right, rows)
     left.set_xlim(low, high)
@@ -145,17 +144,3 @@ def _words(
         color=colour or ink(),
         weight=weight,
     )
-
-
-def _limits(effects: Sequence[LevelEffect]) -> tuple[float, float]:
-    """Give the span of the ordinary effects around zero; what lies far beyond is cut."""
-    means = [one.difference.mean for one in effects if math.isfinite(one.difference.mean)]
-    sizes = sorted((abs(one) for one in means if one), reverse=True)
-    limit = _FAR * sizes[min(2, len(sizes) - 1)] if sizes else 1.0
-    ends = [0.0]
-    for one in effects:
-        some = (one.difference.low, one.difference.mean, one.difference.high)
-        ends += [value for value in some if math.isfinite(value) and abs(value) <= limit]
-    low, high = min(ends), max(ends)
-    room = 0.08 * ((high - low) or 1.0)
-    return low - room, high + room

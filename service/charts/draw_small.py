@@ -13,14 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sickbay.service.charts.curves import Array, Band, CurveLine, CurveRow, Panel
-from sickbay.service.charts.style import STYLES, Frame, as_page, frame_of, grid, ink, note, skin
+from sickbay.service.charts.frame import Frame, bottom_of, row_frame
+from sickbay.service.charts.style import STYLES, as_page, grid, ink, note, skin
 
 _SIZE = (3.3, 2.15)  # inches at 72 dots
 
 
 def row_pictures(row: CurveRow, start: int) -> Sequence[str]:
     """Draw the panels of a row that hold a curve; `start` numbers the first picture in the page."""
-    frame, marks = frame_of(row), letters(row)
+    frame, marks = row_frame(row), letters(row)
     if frame is None:
         return [""] * len(row.panels)
     with skin(page=True):
@@ -109,13 +110,15 @@ def _draw_line(axes: Axes, line: CurveLine, frame: Frame, *, thin: bool) -> None
 
 def _draw_beyond(axes: Axes, line: CurveLine, frame: Frame, colour: str) -> None:
     """Mark at the edge where a curve stops being a number, and where it leaves the picture."""
-    lost = np.flatnonzero(~np.isfinite(line.values))
-    out = np.flatnonzero(np.isfinite(line.values) & (line.values > frame.high))
-    for found, marker in ((lost, "x"), (out, "^")):
+    lost = ~np.isfinite(line.values)
+    above = ~lost & (line.values > frame.high)
+    below = ~lost & (line.values < bottom_of(frame))
+    for where, marker, height in ((lost, "x", 0.975), (above, "^", 0.975), (below, "^", 0.025)):
+        found = np.flatnonzero(where)
         if len(found):
             axes.plot(
                 [line.epochs[found[0]]],
-                [0.975],
+                [height],
                 marker,
                 color=colour,
                 ms=6,

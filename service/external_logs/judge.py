@@ -30,6 +30,7 @@ from sickbay.service.external_logs.verdict import (
     with_log_findings,
     without_belief,
 )
+from sickbay.service.summary.judgement import judgement_of
 from sickbay.trials.contract import Row
 from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import Diagnosis, diagnose
@@ -202,6 +203,8 @@ def as_plain(judgement: Judgement) -> dict[str, Any]:
     """A judgement as plain data for JSON."""
     label = judgement.diagnosis.label
     facts = judgement.history.facts
+    findings = [vars(finding) for finding in judgement.diagnosis.findings]
+    judged = judgement_of(findings)
     return {
         "file": judgement.log.path,
         "run": judgement.log.run,
@@ -233,7 +236,8 @@ def as_plain(judgement: Judgement) -> dict[str, Any]:
         },
         "assumptions": list(judgement.assumptions),
         "remarks": list(judgement.remarks),
-        "findings": [vars(finding) for finding in judgement.diagnosis.findings],
+        "contributions": judged["contributions"] if judged else [],
+        "findings": findings,
         "earlier_runs": [
             {"run": one.log.run, "label": verdict_words(one)} for one in judgement.earlier
         ],

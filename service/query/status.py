@@ -8,7 +8,7 @@ from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import find_sweep, state_of
 from sickbay.trials.contract import TrialState
 from sickbay.trials.store import Store, SweepRecord
-from sickbay.trials.store.reader import list_sweeps, trial_states
+from sickbay.trials.store.reader import RUNNING, list_sweeps, running_trials, trial_states
 from sickbay.trials.store.schema import Problem
 from sickbay.trials.store.tables import open_files
 
@@ -37,6 +37,32 @@ def describe(store: Store, word: str) -> dict[str, Any]:
     return found
 
 
+def running(store: Store, record: SweepRecord) -> list[dict[str, Any]]:
+    """The running trials of a sweep: each its factors and settings, and its last stored epoch.
+
+    `epoch` is 0 before the first stored evaluation. Whether the sweep has a live driver, its state
+    says.
+    """
+    found = running_trials(store, record.sweep_id)
+    sql = "SELECT trial_id, max(epoch) AS epoch FROM epochs GROUP BY trial_id"
+    reached = dict(query(store, sql, sweep_ids=[record.sweep_id]).rows) if found else {}
+    return [
+        {
+            **one.config,
+            "trial_id": one.trial_id,
+            "sweep_id": record.sweep_id,
+            "arm": one.arm or one.trial_id[:8],
+            "seed": one.seed,
+            "state": RUNNING,
+            "epoch": reached.get(one.trial_id, 0),
+            "epochs_planned": one.epochs,
+            "attempt": one.attempt,
+            "started_at": one.started_at,
+        }
+        for one in found
+    ]
+
+
 def _damage(store: Store, record: SweepRecord) -> list[Problem]:
     """The damaged files among those of a sweep that were not read for the counts."""
     names = ("epochs", "findings", "labels")
@@ -56,11 +82,20 @@ def _summary(store: Store, record: SweepRecord, rows: Iterable[tuple[Any, ...]])
         "ended": sum(n for state, n in states.items() if state != TrialState.CANCELLED),
         "states": states,
         "labels": _counted(mine, 1),
+        "verdicts": _verdicts(mine),
         "pathologies": _counted(mine, 2),
         "failures": _counted(mine, 3),
         "submitted_at": record.submitted_at,
         "finished_at": record.finished_at,
     }
+
+
+def _verdicts(rows: Iterable[tuple[Any, ...]]) -> dict[str, int]:
+    """Count the ended trials by label, and by state where there is no label."""
+    counts: Counter[str] = Counter()
+    for state, label, *_, n in rows:
+        counts[label or state] += n
+    return dict(counts)
 
 
 def _counted(rows: Iterable[tuple[Any, ...]], column: int) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -13,32 +14,60 @@ Row = Mapping[str, Any]
 ENDED = (TrialState.COMPLETED, TrialState.STOPPED)
 
 
-def best_lines(rows: Sequence[Row], objective: Mapping[str, Any] | None) -> list[str]:
-    """One line each: the best trial, the best healthy one, the arm with the best median.
+@dataclass(frozen=True)
+class Best:
+    """The best of its kind: a trial, or an arm by the median of its `n` trials (no `trial_id`)."""
+
+    what: str
+    arm: str
+    value: float
+    trial_id: str | None = None
+    seed: int | None = None
+    label: str | None = None
+    n: int = 1
+
+
+def best_of(rows: Sequence[Row], objective: Mapping[str, Any] | None) -> tuple[Best, ...]:
+    """The best trial, the best healthy one, the arm with the best median, as far as there are any.
 
     `objective` is the spec's {signal, goal}; nothing without one. Trials count that came to an end
     with a finite objective; an arm counts if no trial of it ended without one.
     """
     if not objective:
-        return []
-    signal, sign = objective["signal"], 1 if objective["goal"] == Goal.MINIMIZE else -1
+        return ()
+    sign = 1 if objective["goal"] == Goal.MINIMIZE else -1
     ended = [row for row in rows if row["state"] in ENDED]
     finite = [row for row in ended if math.isfinite(_value(row))]
     healthy = [row for row in finite if row["label"] == Health.HEALTHY]
-    lines = []
-    for name, chosen in (("best trial", finite), ("best healthy", healthy)):
+    found = []
+    for what, chosen in (("best trial", finite), ("best healthy", healthy)):
         if chosen:
             row = min(chosen, key=lambda one: sign * _value(one))
-            label = "" if chosen is healthy else f", {row['label'] or 'no label'}"
-            value = number(_value(row))
-            lines.append(f"{name:<13}{row['trial_id'][:8]} ({_what(row)}): {signal} {value}{label}")
+            trial = (row["trial_id"], row["seed"], row["label"])
+            found.append(Best(what, row["arm"], _value(row), *trial))
     arms = {row["arm"]: [_value(one) for one in ended if one["arm"] == row["arm"]] for row in ended}
     whole = {arm: median(values) for arm, values in arms.items() if all(map(math.isfinite, values))}
     if len(arms) > 1 and whole:
         arm = min(whole, key=lambda one: sign * whole[one])
-        value, n = number(whole[arm]), len(arms[arm])
-        lines.append(f"{'best arm':<13}{arm}: median {signal} {value} over {n} trials")
-    return lines
+        found.append(Best("best arm", arm, whole[arm], n=len(arms[arm])))
+    return tuple(found)
+
+
+def best_lines(rows: Sequence[Row], objective: Mapping[str, Any] | None) -> list[str]:
+    """One line for each of `best_of`."""
+    return [
+        f"{one.what:<13}{best_words(one, (objective or {})['signal'])}"
+        for one in best_of(rows, objective)
+    ]
+
+
+def best_words(one: Best, signal: str) -> str:
+    """Say which trial or arm is the best, and its objective."""
+    value = f"{signal} {number(one.value)}"
+    if one.trial_id is None:
+        return f"{one.arm}: median {value} over {one.n} trials"
+    label = "" if one.label == Health.HEALTHY else f", {one.label or 'no label'}"
+    return f"{one.trial_id[:8]} ({one.arm}, seed {one.seed}): {value}{label}"
 
 
 def code_lines(rows: Sequence[Row]) -> list[str]:
@@ -56,7 +85,3 @@ def code_lines(rows: Sequence[Row]) -> list[str]:
 def _value(row: Row) -> float:
     value = as_float(row["objective"])
     return math.nan if value is None else value
-
-
-def _what(row: Row) -> str:
-    return f"{row['arm']}, seed {row['seed']}"

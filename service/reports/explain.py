@@ -14,7 +14,7 @@ from sickbay.service.query.engine import find_trial
 from sickbay.service.reports.verdicts import print_advice, stands, verdict
 from sickbay.service.summary.formatting import recorded
 from sickbay.service.summary.trial_book import read_book
-from sickbay.trials.contract import FindingState, Severity
+from sickbay.trials.contract import FindingState
 from sickbay.trials.diagnosis.judge import JUDGE
 from sickbay.trials.store import Store
 
@@ -55,7 +55,7 @@ def print_explanation(
             Text(f"standing: {stands(trial)}, compared with the arm {trial['reference_arm']}.")
         )
     _print_judgement(console, trial)
-    _print_judge(console, found["findings"])
+    _print_judge(console, found["judgement"])
     findings = [one for one in found["findings"] if one["detector"] != JUDGE]
     kept = [one for one in findings if everything or one["state"] not in SILENT]
     if kept:
@@ -85,23 +85,17 @@ def _print_judgement(console: Console, trial: Row) -> None:
         console.print(Text(trial["error"].rstrip(), style="magenta"))
 
 
-def _print_judge(console: Console, findings: Sequence[Row]) -> None:
+def _print_judge(console: Console, judged: Mapping[str, Any] | None) -> None:
     """Print what each statistic adds to the judge's log odds, and which detectors agree or not."""
-    judged = next((one for one in findings if one["detector"] == JUDGE), None)
-    evidence: dict[str, float] = json.loads(judged["evidence"] or "{}") if judged else {}
-    if judged is None or not evidence:
+    if judged is None:
         return
-    console.print(Text(f"\nthe judge: {judged['statistic']:.1%} pathological, in log odds:"))
-    for words, log_odds in sorted(evidence.items(), key=lambda item: -abs(item[1])):
-        console.print(Text(f"  {log_odds:+5.1f}  {words}"))
-    fired = [one["detector"] for one in findings if one["detector"] != JUDGE and _alarms(one)]
-    if fired:
-        sides = "agree" if judged["state"] == FindingState.FIRED else "disagree"
-        console.print(Text(f"  detectors that {sides}: {', '.join(fired)}"), soft_wrap=True)
-
-
-def _alarms(finding: Row) -> bool:
-    return bool(finding["state"] == FindingState.FIRED and finding["severity"] != Severity.INFO)
+    console.print(Text(f"\nthe judge: {judged['probability']:.1%} pathological, in log odds:"))
+    for one in judged["contributions"]:
+        console.print(Text(f"  {one['log_odds']:+5.1f}  {one['words']}"))
+    for side in ("agree", "disagree"):
+        if judged[side]:
+            line = f"  detectors that {side}: {', '.join(judged[side])}"
+            console.print(Text(line), soft_wrap=True)
 
 
 def _finding_table(rows: Sequence[Row]) -> Table:

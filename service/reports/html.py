@@ -10,16 +10,20 @@ rendering does.
 import base64
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from sickbay.service.analysis.study import sweep_effects
+from sickbay.service.query.engine import query
+from sickbay.service.reports.best import best_of, best_words
 from sickbay.service.reports.latex import latex
 from sickbay.service.reports.markdown import markdown
 from sickbay.service.reports.tables import (
@@ -30,11 +34,18 @@ from sickbay.service.reports.tables import (
     sweep_study,
 )
 from sickbay.service.reports.timeline import time_line
+from sickbay.service.reports.trial_tables import (
+    UNDER_HEADINGS,
+    arms_table,
+    failures_table,
+    trials_table,
+)
 from sickbay.service.summary import questions as ask
 from sickbay.service.summary.collect import report_values
-from sickbay.service.summary.formatting import SIGNS, last_line, level, number, printable, span
+from sickbay.service.summary.formatting import SIGNS, number, printable, span
+from sickbay.service.summary.judgement import contribution_words, judgement_of
 from sickbay.service.summary.provenance import provenance, provenance_line, seeds_in_words
-from sickbay.service.summary.values import GROUPS, TrialLine, Values, sample
+from sickbay.service.summary.values import TrialLine, Values, sample
 from sickbay.trials import registry
 from sickbay.trials.detector import Detector
 from sickbay.trials.registry import RegistryError
@@ -49,6 +60,7 @@ _DASHES = {
     "cancelled": "2 3",
     "pruned": "2 3",
 }
+_VERDICT_OF = {sign: verdict for verdict, sign in SIGNS.items()}
 _MARK_WORDS = {
     "primary": "primary cause",
     "fatal": "other fatal finding",
@@ -69,6 +81,7 @@ def render_report(store: Store, sweep_id: str) -> str:
     values = report_values(store, sweep_id)
     study, missing = sweep_study(store, values)
     effects = study.effects if study else None
+    sql = questions(values)
     script = (_HERE / "report.js").read_text(encoding="utf-8")
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
@@ -77,7 +90,11 @@ def render_report(store: Store, sweep_id: str) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    templates.filters |= {"number": number, "level": level, "last_line": last_line, "lines": _lines}
+    templates.filters |= {
+        "number": number,
+        "contribution": contribution_words,
+        "cell": partial(_cell, frozenset(cause.name for cause in values.causes)),
+    }
     page = templates.get_template("report.html").render(
         **_words(store, values),
         **pictures(store, values, effects),
@@ -85,16 +102,18 @@ def render_report(store: Store, sweep_id: str) -> str:
         study=study_section(study),
         fixes=fix_section(store, values),
         v=values,
-        arms=values.arms[:MOST_ARM_ROWS],
-        listed=listed_trials(values),
+        arms=arms_table(values, sql["arms"], MOST_ARM_ROWS).pick(*UNDER_HEADINGS),
+        best=_best(values),
+        failures=failures_table(values),
+        judgements=_judgements(store, values),
+        listed=trials_table(listed_trials(values), sql["trials"]),
         record=values.record,
         span=span,
         signs=SIGNS,
-        groups=GROUPS,
         dashes=_DASHES,
         mark_words=_MARK_WORDS,
         rules=_rules(values),
-        sql=questions(values),
+        sql=sql,
         time=time_line(values),
         css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - ours
         script=Markup(script),  # noqa: S704 - ours
@@ -170,12 +189,45 @@ def questions(values: Values) -> dict[str, str]:
         "causes": ask.causes(sweep),
         "trials": ask.trials(sweep, factors),
         "findings": ask.findings(sweep),
+        "weighed": ask.weighed(sweep, [cause.example.trial_id for cause in values.causes]),
     }
 
 
-def _lines(cell: str) -> Markup:
-    """Keep the line breaks of a cell."""
-    return Markup("<br>").join(cell.split("\n"))
+def _cell(causes: frozenset[str], text: str) -> Markup:
+    """A cell's lines: one that begins with a verdict's sign as its badge; causes lead to theirs."""
+    return Markup("<br>").join(_line(causes, line) for line in text.split("\n"))
+
+
+def _line(causes: frozenset[str], line: str) -> Markup:
+    sign, space, rest = line.partition(" ")
+    if sign in _VERDICT_OF and space:
+        badge = '<span class="badge {}"><b>{}</b> {}</span>'
+        return Markup(badge).format(_VERDICT_OF[sign], sign, rest)  # noqa: S704 - escapes them
+    parts = [
+        Markup('<a href="#cause-{0}">{0}</a>').format(part) if part in causes else escape(part)
+        for part in re.split(r"(\w+)", line)
+    ]
+    return Markup("").join(parts)
+
+
+def _best(values: Values) -> list[tuple[str, str]]:
+    objective = values.objective
+    if objective is None:
+        return []
+    rows = [{**vars(one), "arm": one.arm} for one in values.trials]
+    found = best_of(rows, vars(objective))
+    return [(one.what, best_words(one, objective.signal)) for one in found]
+
+
+def _judgements(store: Store, values: Values) -> dict[str, dict[str, Any] | None]:
+    """What weighed for the example of every cause, by trial."""
+    if not values.causes:
+        return {}
+    found = query(store, questions(values)["weighed"], sweep_ids=[values.record.sweep_id])
+    by_trial: dict[str, list[dict[str, Any]]] = {}
+    for row in found.records():
+        by_trial.setdefault(row["trial_id"], []).append(row)
+    return {trial_id: judgement_of(rows) for trial_id, rows in by_trial.items()}
 
 
 def _words(store: Store, values: Values) -> dict[str, Any]:

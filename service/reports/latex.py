@@ -11,7 +11,8 @@ from typing import Any
 
 from sickbay.service.query.engine import query
 from sickbay.service.query.sqltext import text
-from sickbay.service.reports.tables import EffectSection, arms_table, trials_table
+from sickbay.service.reports.tables import EffectSection
+from sickbay.service.reports.trial_tables import arms_table, trials_table
 from sickbay.service.summary.formatting import level, number, printable, span
 from sickbay.service.summary.provenance import provenance_line
 from sickbay.service.summary.table import Table
@@ -212,7 +213,7 @@ def latex_tables(
     )
     line = provenance_line(store, values)
     tables = {
-        "trials": trials_table(values).pick(
+        "trials": trials_table(values.trials).pick(
             "trial", "arm", "seed", "verdict", "cause", "onset", "objective", "epochs"
         ),
         "findings": _plain_table(found.columns, found.rows),

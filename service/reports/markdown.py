@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping
 
-from sickbay.service.reports.tables import EffectSection, arms_table, trials_table
+from sickbay.service.reports.tables import EffectSection
+from sickbay.service.reports.trial_tables import arms_table, trials_table
 from sickbay.service.summary.formatting import SIGNS, span
 from sickbay.service.summary.table import Table
 from sickbay.service.summary.values import Values
 
+_ARM_COLUMNS = ("arm", "group", "healthy", "causes (onset epoch)", "median", "range", "NaN, ∞")
+_TRIAL_COLUMNS = (
+    *("trial", "arm", "seed", "verdict", "cause", "onset", "standing", "objective", "why"),
+)
 _SPECIAL = "\\`*_{}[]<>|#"
 
 
@@ -28,7 +33,7 @@ def markdown(
         f"**{counts or 'no trial has ended yet'}**",
         "## What to believe",
         *_advice(values),
-        _table(arms.pick("arm", "group", *arms.columns[3:])),
+        _table(arms.pick(*_ARM_COLUMNS)),
         _sql(sql["arms"]),
         "## What each level does",
         *_effects(effects),
@@ -36,7 +41,7 @@ def markdown(
         *(_cause(values, index) for index in range(len(values.causes))),
         _sql(sql["causes"]),
         "## Every trial",
-        _table(trials_table(values)),
+        _table(trials_table(values.trials).pick(*_TRIAL_COLUMNS)),
         _sql(sql["trials"]),
         _text(provenance),
     ]

@@ -10,7 +10,8 @@ from sickbay.service.analysis.study import SweepEffects
 from sickbay.service.charts.curves import MOST_ARMS, CurveRow, curve_rows, verdicts_of
 from sickbay.service.charts.draw_small import letters, row_pictures
 from sickbay.service.charts.figures import on_page, wide_pictures
-from sickbay.service.charts.style import STYLES, frame_of
+from sickbay.service.charts.frame import row_frame
+from sickbay.service.charts.style import STYLES
 from sickbay.service.summary.formatting import number
 from sickbay.service.summary.values import Values
 from sickbay.trials.store import Store
@@ -54,7 +55,7 @@ def _row(row: CurveRow, start: int) -> dict[str, Any]:
     drawn = [Markup(one) for one in row_pictures(row, start)]  # noqa: S704 - numbers only
     return {
         "shown": row.shown,
-        "frame": frame_of(row),
+        "frame": row_frame(row),
         "left_out": row.left_out,
         "sql": row.sql,
         "as_bands": any(panel.bands and not panel.lines for panel in row.panels),

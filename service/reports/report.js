@@ -9,12 +9,14 @@
   const label = section.querySelector("select");
   const counter = section.querySelector("output");
 
+  const names = [...section.querySelectorAll("thead th")].map((head) => head.textContent);
+  const verdict = (row) => row.cells[names.indexOf("verdict")].textContent;
   const filter = () => {
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const row of rows) {
       const all = row.textContent.toLowerCase();
-      const fits = (!label.value || row.dataset.verdict === label.value) && words.every((word) => all.includes(word));
+      const fits = (!label.value || verdict(row).endsWith(label.value)) && words.every((word) => all.includes(word));
       row.hidden = !fits;
       shown += fits;
     }

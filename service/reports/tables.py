@@ -1,4 +1,4 @@
-"""The tables of effects, arms and trials, each built once for every format."""
+"""The tables of effects and their parts, each built once for every format."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,11 +16,9 @@ from sickbay.service.analysis.verdicts import Verdict
 from sickbay.service.query.lookup import SweepError
 from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
 from sickbay.service.summary.formatting import (
-    SIGNS,
     counted,
     estimate,
     healthy_of,
-    last_line,
     level,
     number,
     p_value,
@@ -28,20 +26,10 @@ from sickbay.service.summary.formatting import (
     risk,
     shown,
     signed,
-    span,
     with_sign,
 )
 from sickbay.service.summary.table import Table
-from sickbay.service.summary.values import (
-    BELIEVE,
-    DISBELIEVE,
-    GROUPS,
-    MIXED,
-    NONE,
-    TRAP,
-    ArmLine,
-    Values,
-)
+from sickbay.service.summary.values import Values
 from sickbay.trials.store import Store
 
 MOST_INTERACTIONS = 60
@@ -276,80 +264,6 @@ def arm_difference(one: ArmPair) -> str:
     """Write the difference of an arm between two sides with its interval."""
     missing = "no noise" if one.difference.error == 0.0 else "unknown"
     return _estimate(one.difference, missing=missing)
-
-
-def arms_table(values: Values, sql: str = "") -> Table:
-    """One row an arm; `healthy` is marked with its pathologies."""
-    return Table(
-        columns=(
-            "arm",
-            "believe",
-            "group",
-            "healthy",
-            "causes (onset epoch)",
-            "median",
-            "range",
-            "NaN, ∞",
-        ),
-        rows=tuple(map(_arm_row, values.arms)),
-        words=frozenset({"arm", "believe", "group", "causes (onset epoch)"}),
-        marks={
-            (row, "healthy"): tuple(cause.name for cause in arm.causes)
-            for row, arm in enumerate(values.arms)
-            if arm.causes
-        },
-        sql={"arms": sql} if sql else {},
-    )
-
-
-_BELIEVE = {
-    BELIEVE: "yes",
-    TRAP: "no, good objective",
-    DISBELIEVE: "no",
-    MIXED: "depends on the seed",
-    NONE: "no verdict",
-}
-
-
-def _arm_row(arm: ArmLine) -> tuple[str, ...]:
-    causes = (
-        f"{one.name or 'unnamed'} {one.trials} of {arm.trials}"
-        f" ({span(one.first_onset, one.last_onset)})"
-        for one in arm.causes
-    )
-    return (
-        arm.arm,
-        _BELIEVE[arm.group],
-        ("⚠ " if arm.group == TRAP else "") + GROUPS[arm.group],
-        f"{arm.healthy} of {arm.trials}",
-        "; ".join(causes),
-        number(arm.middle),
-        "" if arm.lowest is None else f"{number(arm.lowest)} – {number(arm.highest)}",
-        str(arm.non_finite or ""),
-    )
-
-
-def trials_table(values: Values, sql: str = "") -> Table:
-    """One row a trial."""
-    return Table(
-        columns=("trial", "arm", "seed", "verdict", "cause", "onset", "objective", "epochs", "why"),
-        rows=tuple(
-            (
-                one.trial_id,
-                one.arm,
-                str(one.seed),
-                f"{SIGNS.get(one.verdict, '')} {one.verdict}",
-                one.pathology or "",
-                level(one.onset_epoch),
-                number(one.objective),
-                f"{one.epochs_run} / {one.epochs_planned}",
-                last_line(one.error) or one.reason,
-            )
-            for one in values.trials
-        ),
-        words=frozenset({"trial", "arm", "verdict", "cause", "why"}),
-        sql={"trials": sql} if sql else {},
-    )
 
 
 def _estimate(one: Estimate, digits: int = 4, missing: str = "unknown") -> str:

@@ -14,6 +14,7 @@ from sickbay.service.summary import questions as ask
 from sickbay.service.summary.formatting import most_common
 from sickbay.service.summary.sweep_findings import sweep_advice
 from sickbay.service.summary.values import (
+    BEHIND,
     BELIEVE,
     DISBELIEVE,
     GROUPS,
@@ -78,7 +79,7 @@ def _factors(store: Store, record: SweepRecord) -> tuple[str, ...]:
 def _trial(row: Sequence[Any], factors: int) -> TrialLine:
     trial_id, arm = row[:2]
     seed, state, outcome, label, pathology, onset = row[2 + factors : 8 + factors]
-    last, best, run, planned, seconds = row[8 + factors : -6]
+    last, best, run, planned, seconds, standing, failure = row[8 + factors : -6]
     reason, remedy, error, facts, labeller, workload = row[-6:]
     return TrialLine(
         trial_id=trial_id,
@@ -89,6 +90,8 @@ def _trial(row: Sequence[Any], factors: int) -> TrialLine:
         label=label,
         pathology=pathology,
         onset_epoch=onset,
+        standing=standing,
+        failure=failure,
         objective=last,
         best_objective=best,
         epochs_run=run,
@@ -211,7 +214,7 @@ def grouped(
 
 def _group(line: ArmLine, worse: float, sound: Sequence[float], floor: float | None) -> str:
     if line.trials and line.healthy == line.trials:
-        return BELIEVE
+        return BEHIND if 2 * line.behind > line.trials else BELIEVE
     if 2 * line.pathological > line.trials:
         return TRAP if _looks_good(line, worse, sound, floor) else DISBELIEVE
     return MIXED if line.healthy or line.pathological else NONE

@@ -36,7 +36,9 @@ def arms(sweep_id: str, factors: Sequence[str]) -> str:
         f"  median(objective) {_NUMBERS} AS middle,\n"
         f"  min(objective) {_NUMBERS} AS lowest,\n"
         f"  max(objective) {_NUMBERS} AS highest,\n"
-        "  count(*) FILTER (WHERE label IS NOT NULL AND NOT isfinite(objective)) AS non_finite\n"
+        "  count(*) FILTER (WHERE label IS NOT NULL AND NOT isfinite(objective)) AS non_finite,\n"
+        "  count(*) FILTER (standing IN ('behind', 'far_behind')) AS behind,\n"
+        "  max(reference_arm) AS reference_arm\n"
         f"FROM outcomes o WHERE sweep_id = {text(sweep_id)}\nGROUP BY ALL ORDER BY ALL"
     )
 
@@ -69,7 +71,7 @@ def trials(sweep_id: str, factors: Sequence[str]) -> str:
     return (
         f"SELECT trial_id, arm, {levels}seed, state, outcome, label, pathology, onset_epoch,\n"
         "  objective, best_objective, epochs_run, epochs_planned, wall_seconds,\n"
-        "  reason, remedy, error, facts, labeller_version, workload_version\n"
+        "  standing, failure, reason, remedy, error, facts, labeller_version, workload_version\n"
         f"FROM outcomes WHERE sweep_id = {text(sweep_id)}\nORDER BY arm, seed, trial_id"
     )
 
@@ -85,18 +87,34 @@ def findings(sweep_id: str) -> str:
     )
 
 
+def weighed(sweep_id: str, trials: Sequence[str]) -> str:
+    """List what fired on some trials, and what their judge weighed."""
+    return (
+        "SELECT f.trial_id, f.detector, f.state, f.severity, f.statistic, f.evidence\n"  # noqa: S608
+        "FROM findings f JOIN trials t USING (sweep_id, trial_id)\n"
+        f"WHERE f.sweep_id = {text(sweep_id)} AND (f.detector = 'judge' OR f.state = 'fired')\n"
+        f"  AND f.trial_id IN ({', '.join(map(text, trials)) or 'NULL'})\n"
+        "  AND f.labeller_version IS NOT DISTINCT FROM t.labeller_version\n"
+        "ORDER BY f.trial_id, f.detector"
+    )
+
+
 def changed(sweep_id: str) -> str:
     """Name the factors that any trial of the sweep has changed."""
     where = f"WHERE sweep_id = {text(sweep_id)}"
     return f"SELECT DISTINCT unnest(changed) AS factor FROM trials {where} ORDER BY factor"  # noqa: S608
 
 
-def curves(sweep_id: str, signals: Mapping[str, str]) -> str:
-    """List evaluations: the epoch, and each of `signals`, a column's name -> how to read it."""
+def curves(sweep_id: str, signals: Mapping[str, str], only: Sequence[str] = ()) -> str:
+    """List evaluations: the epoch, and each of `signals`, a column's name -> how to read it.
+
+    Of all trials, or of those whose ids are in `only`.
+    """
+    chosen = f" AND trial_id IN ({', '.join(map(text, only))})" if only else ""
     columns = "".join(f",\n  {expression} AS {name(key)}" for key, expression in signals.items())
     return (
         f"SELECT trial_id, epoch{columns}\n"
-        f"FROM epochs WHERE sweep_id = {text(sweep_id)}\nORDER BY trial_id, epoch"
+        f"FROM epochs WHERE sweep_id = {text(sweep_id)}{chosen}\nORDER BY trial_id, epoch"
     )
 
 

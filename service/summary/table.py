@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sickbay.service.analysis.effects import LevelEffect, Side
@@ -14,7 +14,8 @@ class Table:
     """Columns by their names, and rows of text cells; a line break in a cell is kept.
 
     `words` are the columns that are no numbers. `marks` gives pathologies to the cell of a row and
-    column, which renderers with footnotes put there. `notes` say what the numbers leave out,
+    column, which renderers with footnotes put there. `groups` has the heading that each row stands
+    under, `keys` an id for each row; both may be empty. `notes` say what the numbers leave out,
     `legend` how to read them; `sql` has the queries that recompute them, by name.
     """
 
@@ -22,6 +23,8 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     words: frozenset[str] = frozenset()
     marks: Mapping[tuple[int, str], tuple[str, ...]] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     legend: str = ""
     sql: Mapping[str, str] = field(default_factory=dict)
@@ -31,7 +34,8 @@ class Table:
         chosen = [(one,) if isinstance(one, str) else one for one in groups]
         places = [[self.columns.index(name) for name in group] for group in chosen]
         heads = tuple("\n".join(group) for group in chosen)
-        return Table(
+        return replace(
+            self,
             columns=heads,
             rows=tuple(
                 tuple("\n".join(filter(None, (row[k] for k in group))) for group in places)
@@ -47,10 +51,18 @@ class Table:
                 for row in range(len(self.rows))
                 if (row, name) in self.marks
             },
-            notes=self.notes,
-            legend=self.legend,
-            sql=self.sql,
         )
+
+    def as_data(self) -> dict[str, Any]:
+        """The table as plain data, for a page that renders it."""
+        return {
+            "columns": [{"name": one, "number": one not in self.words} for one in self.columns],
+            "rows": [list(row) for row in self.rows],
+            "groups": list(self.groups),
+            "notes": list(self.notes),
+            "legend": self.legend,
+            "sql": dict(self.sql),
+        }
 
     def named_marks(self) -> tuple[str, ...]:
         """All pathologies that any cell is marked with, in the order of the table."""

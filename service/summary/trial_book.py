@@ -14,6 +14,7 @@ from typing import Any
 from sickbay.service.analysis.fixes import Candidate, Fix, Fixes, fix_lines
 from sickbay.service.query.engine import QueryResult, epochs, findings, labels, query
 from sickbay.service.query.lookup import stored_spec
+from sickbay.service.summary.judgement import judgement_of
 from sickbay.service.summary.signals import label_of, reference_lines_of
 from sickbay.service.summary.sweep_findings import advice_records, sweep_advice
 from sickbay.trials.diagnosis.sweep_findings import SweepFinding
@@ -54,7 +55,8 @@ class TrialBook:
         """A trial, its findings, every label it had, and the smallest known fixes, as plain data.
 
         `fixes` are the known ones in short, `healing` is all of `Fixes`: what to try where none is
-        known, intervals, and the SQL. `references` are the lines to read its signals against.
+        known, intervals, and the SQL. `references` are the lines to read its signals against,
+        `judgement` is what weighed for the label, see `judgement_of`.
         Raises KeyError for a trial that is not in the book.
         """
         if not self.has(trial_id):
@@ -81,6 +83,7 @@ class TrialBook:
                 "next": [_spelt(one) for one in healing.next],
                 "says": list(fix_lines(healing)),
             },
+            "judgement": judgement_of(self.findings.records(trial_id)),
             "references": _references(trial),
             "sweep_findings": [_shortened(one) for one in advice_records(self.advice, trial_id)],
         }

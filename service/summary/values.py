@@ -8,9 +8,11 @@ from sickbay.trials.contract import Objective, TaskFacts
 from sickbay.trials.diagnosis.sweep_findings import SweepFinding
 from sickbay.trials.store import SweepRecord
 
-BELIEVE, TRAP, DISBELIEVE, MIXED, NONE = "believe", "trap", "sick", "mixed", "none"
+BELIEVE, BEHIND, TRAP = "believe", "behind", "trap"
+DISBELIEVE, MIXED, NONE = "disbelieve", "mixed", "none"
 GROUPS = {  # in the order of the summary
     BELIEVE: "Believe: healthy in every seed",
+    BEHIND: "Believe, but behind: healthy in every seed, and worse than the arm",
     TRAP: "Do not believe, although the objective looks good",
     DISBELIEVE: "Do not believe: pathological",
     MIXED: "Depends on the seed",
@@ -32,6 +34,8 @@ class TrialLine:
     label: str | None
     pathology: str | None
     onset_epoch: int | None
+    standing: str | None
+    failure: str | None
     objective: float | None
     best_objective: float | None
     epochs_run: int
@@ -71,6 +75,7 @@ class ArmLine:
 
     `trials` leaves out those that were cut short, which are counted as `cancelled` and `pruned`.
     `inconclusive` are all others without a verdict, or with a healthy label and no finite value.
+    `behind` of them are worse than the arm `reference_arm`, see `trials.diagnosis.standing`.
     """
 
     key: ArmKey
@@ -87,6 +92,8 @@ class ArmLine:
     lowest: float | None
     highest: float | None
     non_finite: int
+    behind: int
+    reference_arm: str | None
 
     @property
     def arm(self) -> str:

@@ -1,5 +1,7 @@
 // The one place that talks to the service. NaN and infinities come as strings; here they become numbers.
 
+import { download } from "./dom.js";
+
 const WORDS = { NaN: NaN, Infinity: Infinity, "-Infinity": -Infinity };
 const KEY = "sickbay-token";
 
@@ -11,13 +13,14 @@ export class Refused extends Error {
   }
 }
 
+// The token stays in this browser until its owner signs out, so that a new tab needs no second sign-in.
 export function token() {
-  return sessionStorage.getItem(KEY) || "";
+  return localStorage.getItem(KEY) || "";
 }
 
 export function setToken(secret) {
-  if (secret) sessionStorage.setItem(KEY, secret);
-  else sessionStorage.removeItem(KEY);
+  if (secret) localStorage.setItem(KEY, secret);
+  else localStorage.removeItem(KEY);
 }
 
 export function headers(more = {}) {
@@ -51,6 +54,14 @@ async function send(path, options) {
 
 export const sweepPath = (sweep, rest = "") => `/api/sweeps/${encodeURIComponent(sweep)}${rest}`;
 
+// The report in a tab of its own; where a token is needed, which a link cannot send, as a file.
+export async function openReport(event, sweep) {
+  if (!token()) return;
+  event.preventDefault();
+  const answer = await fetch(sweepPath(sweep, "/report"), { headers: headers() });
+  if (answer.ok) download(`${sweep}.html`, await answer.text(), "text/html");
+}
+
 // Server-sent events with a token: EventSource cannot send one, fetch can.
 export function listen(onChange, onState) {
   let last = null;
@@ -61,8 +72,9 @@ export function listen(onChange, onState) {
       try {
         const more = last === null ? {} : { "Last-Event-ID": String(last) };
         const answer = await fetch("/api/events", { headers: headers(more), signal: abort.signal });
+        if (answer.status === 401) onState("signed out");
         if (!answer.ok) throw new Error(String(answer.status));
-        onState(true);
+        onState("live");
         let rest = "";
         const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
         for (;;) {
@@ -80,7 +92,7 @@ export function listen(onChange, onState) {
       } catch {
         // the service is away for a moment
       }
-      onState(false);
+      onState("reconnecting");
       await new Promise((done) => setTimeout(done, 2000));
     }
   })();

@@ -1,5 +1,7 @@
 // Elements without a framework. Text is always text: nothing from the store is ever read as HTML.
 
+import { classOf, kindOf, NAMES, VERDICTS } from "./verdicts.js";
+
 export function el(tag, options = {}, ...children) {
   const [name, ...classes] = tag.split(".");
   const made = document.createElement(name);
@@ -18,11 +20,9 @@ export function show(target, ...children) {
   target.replaceChildren(...children.flat().filter((child) => child != null));
 }
 
-const SIGNS = { healthy: "✓", pathological: "✗", inconclusive: "?" };
-
 export function verdict(label, state) {
-  const word = label || state || "";
-  return el(`span.label.${word}`, {}, `${SIGNS[word] || "!"} ${word}`);
+  const kind = kindOf(label || state);
+  return el(`span.label.${kind}`, {}, `${VERDICTS[kind].sign} ${kind}`);
 }
 
 export function number(value) {
@@ -42,25 +42,60 @@ export function cell(value) {
   return typeof value === "number" ? number(value) : String(value);
 }
 
+// A table of rows. A column is { name, value(row), number, wide, key }; with `options.sort` the heads of
+// columns that have a key are buttons: sort is { key, desc, by(key) }.
 export function table(columns, rows, options = {}) {
-  const head = el("tr", {}, columns.map((one) => el(one.number ? "th.number" : "th", { scope: "col" }, one.name)));
   const body = rows.map((row) => {
     const cells = columns.map((one) => {
       const value = one.value(row);
-      return el(one.number ? "td.number" : one.wide ? "td.wide" : "td", {}, value instanceof Node ? value : cell(value));
+      return el(`td${classes(one)}`, {}, value instanceof Node ? value : cell(value));
     });
     const link = options.link && options.link(row);
     return el("tr", link ? { "data-link": link } : {}, cells);
   });
-  return el("div.scroll", {}, el("table", {}, el("thead", {}, head), el("tbody", {}, body)));
+  const heads = columns.map((one) => head(one, options.sort));
+  return scrolling(el("table", {}, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, body)));
 }
 
+function head(column, sort) {
+  if (!column.name) return el("td", {});
+  const tag = `th${classes(column)}`;
+  if (!sort || !column.key) return el(tag, { scope: "col" }, column.name);
+  const mine = sort.key === column.key;
+  return el(tag, { scope: "col", "aria-sort": mine && (sort.desc ? "descending" : "ascending") },
+    el("button.sort", { type: "button", onclick: () => sort.by(column.key) }, column.name, mine ? (sort.desc ? " ▼" : " ▲") : ""));
+}
+
+const classes = (column) => (column.number ? ".number" : "") + (column.wide ? ".wide" : "");
+
+// A table that the service has built (columns, rows of text, headings of groups), as the report shows it.
+export function builtTable(built) {
+  const body = [];
+  built.rows.forEach((row, i) => {
+    const group = built.groups[i];
+    if (group && group !== built.groups[i - 1]) body.push(el("tr.group", {}, el("th", { colspan: built.columns.length, scope: "colgroup" }, el("span.heading", {}, group))));
+    body.push(el("tr", {}, row.map((text, k) => el(built.columns[k].number ? "td.number" : "td", {}, lines(text)))));
+  });
+  const heads = built.columns.map((one) => el(one.number ? "th.number" : "th", { scope: "col" }, lines(one.name)));
+  return scrolling(el("table", {}, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, body)));
+}
+
+// What is wider than the screen scrolls by itself, with the keys, too.
+const scrolling = (inner) => el("div.scroll", { tabindex: "0" }, inner);
+
+const lines = (text) =>
+  text.split("\n").flatMap((line, i) => {
+    const kind = classOf(line);
+    return [i ? el("br") : null, kind ? el(`span.label.wrap.${kind}`, {}, line) : line];
+  }).filter((part) => part !== null);
+
 export function bar(counts, planned) {
-  const order = ["healthy", "inconclusive", "pathological", "failed"];
-  const parts = order.filter((name) => counts[name]);
-  const words = parts.map((name) => `${counts[name]} ${name}`).join(", ") || "none ended";
-  const spans = parts.map((name) => el(`span.${name}`, { width: `${(100 * counts[name]) / Math.max(planned, 1)}%` }));
-  return el("div.bar", { role: "img", "aria-label": `${words} of ${planned}`, title: `${words} of ${planned}` }, spans);
+  const shown = {};
+  for (const [name, n] of Object.entries(counts)) shown[kindOf(name)] = (shown[kindOf(name)] || 0) + n;
+  const parts = NAMES.filter((name) => shown[name]);
+  const words = `${parts.map((name) => `${shown[name]} ${name}`).join(", ") || "none ended"} of ${planned}`;
+  const spans = parts.map((name) => el(`span.${name}`, { width: `${(100 * shown[name]) / Math.max(planned, 1)}%` }));
+  return el("div.bar", { role: "img", "aria-label": words, title: words }, spans);
 }
 
 export function failure(error) {

@@ -1,6 +1,6 @@
 // The page: which view a link means, keys, theme, and the stream of changes.
 
-import { get, listen, setToken, Refused } from "./api.js";
+import { get, listen, Refused, setToken, token } from "./api.js";
 import { forget, redraw } from "./charts.js";
 import { el, failure, show } from "./dom.js";
 import { sqlView } from "./view_sql.js";
@@ -13,7 +13,7 @@ const view = document.getElementById("view");
 const ROUTES = [
   [/^#\/sweeps$/, (place) => sweepsView(place)],
   [/^#\/sweep\/([^/?]+)$/, (place, id, query) => sweepView(place, id, query)],
-  [/^#\/sweep\/([^/]+)\/trial\/([^/?]+)$/, (place, id, trial) => trialView(place, id, trial)],
+  [/^#\/sweep\/([^/]+)\/trial\/([^/?]+)$/, (place, id, trial, query) => trialView(place, id, trial, query)],
   [/^#\/sweep\/([^/]+)\/compare\/([^/]+)\/([^/?]+)$/, (place, id, a, b) => compareView(place, id, a, b)],
   [/^#\/sql$/, (place, query) => sqlView(place, query)],
   [/^#\/submit$/, (place) => submitView(place)],
@@ -27,6 +27,7 @@ async function route() {
   const mine = ++asked;
   forget();
   current = null;
+  document.getElementById("sign-out").hidden = !token();
   for (const link of document.querySelectorAll("nav a")) {
     const here = path.startsWith(link.hash) || (link.hash === "#/sweeps" && path.startsWith("#/sweep/"));
     if (here) link.setAttribute("aria-current", "page");
@@ -44,26 +45,35 @@ async function route() {
     if (mine === asked) current = shown || null;
   } catch (error) {
     if (mine !== asked) return;
-    if (error instanceof Refused && error.status === 401) askForToken(error);
+    if (error instanceof Refused && error.status === 401) signIn(error);
     else show(place, failure(error));
   }
 }
 
-function askForToken(error) {
-  const input = el("input", { type: "password", autocomplete: "off", "aria-label": "token", size: "50" });
+function signIn(error) {
+  const known = token();
+  const input = el("input", { type: "password", autocomplete: "current-password", required: true, size: "44" });
   const enter = (event) => {
     event.preventDefault();
     setToken(input.value.trim());
     route();
   };
-  show(view, el("h1", {}, "This service needs a bearer token"), el("p.note", {}, `${error.message}. Create one on the server: sickbay token create NAME`),
-    el("form", { onsubmit: enter }, el("div.row", {}, input, el("button.main", { type: "submit" }, "Enter"))));
+  show(view, el("h1", {}, "Sign in"),
+    el("p", {}, "This Sickbay shows its sweeps to people who have an access token. Whoever runs it makes one with ", el("code", {}, "sickbay token create NAME"), "; it begins with ", el("code", {}, "sickbay_"), "."),
+    known ? el("p.error", { role: "alert" }, `The token that was entered is not accepted: ${error.message}.`) : null,
+    el("form", { onsubmit: enter }, el("div.row", {}, el("label", {}, "access token", input), el("button.main", { type: "submit" }, "Sign in"))),
+    el("p.note", {}, "It stays in this browser, for every tab, until you sign out."));
   input.focus();
+}
+
+function signOut() {
+  setToken("");
+  location.reload();
 }
 
 const KEYS = [
   ["g s", "all sweeps"], ["g q", "SQL"], ["g n", "submit a sweep"], ["j / k", "next, previous row"],
-  ["Enter", "open the chosen row"], ["1 … 6", "tabs of a sweep"], ["/", "to the filter"], ["t", "dark or light"], ["?", "these keys"],
+  ["Enter", "open the chosen row"], ["1 … 7", "tabs of a sweep"], ["/", "to the filter"], ["t", "dark or light"], ["?", "these keys"],
 ];
 
 function help() {
@@ -112,12 +122,13 @@ function choose(step) {
 
 document.getElementById("theme").addEventListener("click", theme);
 document.getElementById("help").addEventListener("click", help);
+document.getElementById("sign-out").addEventListener("click", signOut);
 document.addEventListener("keydown", key);
 window.addEventListener("hashchange", route);
 listen(
   (sweep) => current?.changed?.(sweep),
-  (up) => {
-    document.getElementById("live").textContent = up ? "● live" : "○ reconnecting";
+  (state) => {
+    document.getElementById("live").textContent = `${state === "live" ? "●" : "○"} ${state}`;
   },
 );
 get("/healthz").then((found) => {

@@ -1,27 +1,33 @@
-// One sweep while it runs and after: verdicts, curves, health map, effects, parallel, causes.
+// One sweep while it runs and after: trials, arms, curves, health map, effects, parallel, causes.
 
-import { get, post, sweepPath } from "./api.js";
+import { get, openReport, post, sweepPath } from "./api.js";
 import * as charts from "./charts.js";
-import { bar, cell, el, failure, number, show, table, verdict } from "./dom.js";
+import { bar, builtTable, cell, el, failure, number, show, table, verdict } from "./dom.js";
+import { kindOf } from "./verdicts.js";
+import { runningLink, trialLink, trials } from "./view_trials.js";
 
-const TABS = ["trials", "curves", "health", "effects", "parallel", "causes"];
-const PAGE = 100;
+const TABS = { trials, arms, curves, health, effects, parallel, causes };
+const TICK = 2000; // milliseconds between looks at what running trials have stored
 
 export async function sweepView(view, id, query) {
   let sweep = await get(sweepPath(id));
-  const tab = TABS.includes(query.get("tab")) ? query.get("tab") : TABS[0];
+  const tab = query.get("tab") in TABS ? query.get("tab") : "trials";
   const head = el("div");
+  const best = el("div");
   const body = el("div", {}, el("p.note", {}, "Loading …"));
-  const tabs = el("nav.tabs", { "aria-label": "Parts of the sweep" }, TABS.map((name) => el("a", { href: `#/sweep/${encodeURIComponent(id)}?tab=${name}`, "aria-current": name === tab && "page" }, name)));
+  const tabs = el("nav.tabs", { "aria-label": "Parts of the sweep" }, Object.keys(TABS).map((name) => el("a", { href: `#/sweep/${encodeURIComponent(id)}?tab=${name}`, "aria-current": name === tab && "page" }, name)));
+  const live = () => sweep.state === "running" || sweep.state === "queued";
 
-  show(view, head, tabs, body);
+  show(view, head, best, tabs, body);
   drawHead();
-  const draw = { trials, curves, health, effects, parallel, causes }[tab];
-  const shown = await draw(body, id, sweep, query).catch((error) => show(body, failure(error)));
+  const shown = await TABS[tab](body, id, sweep, query).catch((error) => show(body, failure(error)));
+  drawBest();
+  const timer = setInterval(() => {
+    if (!body.isConnected) clearInterval(timer);
+    else if (live() && !document.hidden) (shown?.tick || shown?.changed)?.();
+  }, TICK);
 
   function drawHead() {
-    const counts = { ...sweep.labels, failed: sweep.states.failed };
-    const live = sweep.state === "running" || sweep.state === "queued";
     const doing = async (what) => {
       if (what === "cancel" && !confirm(`End the running trials of ${id}?`)) return;
       try {
@@ -34,18 +40,27 @@ export async function sweepView(view, id, query) {
     };
     const button = (what, title) => el("button", { type: "button", title, onclick: () => doing(what) }, what);
     const missing = sweep.planned - sweep.ended;
+    const counts = (of, tone) => Object.entries(of).map(([name, n]) => el(`span.${tone}`, {}, `${name} ${n}`));
     show(head,
       el("h1", {}, sweep.sweep_id),
       el("div.facts", {},
         el("span", {}, el("b", {}, sweep.state), ` · ${sweep.ended} of ${sweep.planned} ended`),
         el("span", {}, `${sweep.workload}, ${sweep.design}`),
-        ...Object.entries(sweep.pathologies).map(([name, n]) => el("span.pathological", {}, `${name} ${n}`))),
-      bar(counts, sweep.planned),
+        counts(sweep.pathologies, "pathological"), counts(sweep.failures, "failed")),
+      bar(sweep.verdicts, sweep.planned),
       el("div.row", {},
-        live ? [button("stop", "running trials finish, no new ones start"), button("cancel", "end now")] : missing > 0 ? button("resume", "run what is missing") : null,
-        el("a", { href: sweepPath(id, "/report"), target: "_blank", rel: "noopener" }, "report"),
+        live() ? [button("stop", "running trials finish, no new ones start"), button("cancel", "end now")] : missing > 0 ? button("resume", "run what is missing") : null,
+        el("a", { href: sweepPath(id, "/report"), target: "_blank", rel: "noopener", onclick: (event) => openReport(event, id) }, "report"),
         el("a", { href: `#/sql?sql=${encodeURIComponent(sql(id))}` }, "SQL"),
-        el("details", {}, el("summary", {}, "spec"), el("pre", {}, JSON.stringify(sweep.spec, null, 1)))));
+        el("details", {}, el("summary", {}, "spec"), el("pre", { tabindex: "0" }, JSON.stringify(sweep.spec, null, 1)))));
+  }
+
+  async function drawBest() {
+    if (!sweep.ended) return;
+    const found = await get(sweepPath(id, "/summary"));
+    const value = (one) => `${found.signal} ${number(one.value)}`;
+    const words = (one) => (one.trial_id ? [el("a", { href: trialLink(id, one.trial_id) }, `${one.arm}, seed ${one.seed}`), `: ${value(one)}${one.label === "healthy" ? "" : `, ${one.label || "no label"}`}`] : `${one.arm}: median ${value(one)} over ${one.n} trials`);
+    show(best, found.best.length ? el("div.facts", {}, found.best.map((one) => el("span", {}, `${one.what} `, el("b", {}, words(one))))) : null);
   }
 
   return {
@@ -53,83 +68,72 @@ export async function sweepView(view, id, query) {
       if (found.sweep_id !== sweep.sweep_id) return;
       sweep = { ...sweep, ...found };
       drawHead();
-      if (shown?.changed) await shown.changed();
+      await Promise.all([shown?.changed?.(), drawBest()]);
     },
   };
 }
 
 const sql = (id) => `SELECT arm, label, pathology, count(*) AS n, median(objective) AS objective\nFROM trials WHERE sweep_id = '${id}' GROUP BY ALL ORDER BY ALL`;
-const trialLink = (id, trial) => `#/sweep/${encodeURIComponent(id)}/trial/${encodeURIComponent(trial)}`;
 
-async function trials(body, id, sweep) {
-  const factors = Object.keys(sweep.spec.factors || {});
-  const wanted = { label: "", pathology: "" };
-  const picked = new Set();
-  let offset = 0;
-  const rows = el("div");
-  const compare = el("a", { hidden: true }, "compare the two");
-  const choose = (name, options) => el("label", {}, name, el("select", { "data-filter": "1", "aria-label": name, onchange: (event) => { wanted[name] = event.target.value; offset = 0; load(); } }, el("option", { value: "" }, "all"), options.map((one) => el("option", { value: one }, one))));
-  const bars = el("div.row", {}, choose("label", ["healthy", "pathological", "inconclusive"]), choose("pathology", Object.keys(sweep.pathologies)), compare);
-
-  function pick(event, trial) {
-    if (event.target.checked) picked.add(trial);
-    else picked.delete(trial);
-    const [a, b] = picked;
-    compare.hidden = picked.size !== 2;
-    if (!compare.hidden) compare.href = `#/sweep/${encodeURIComponent(id)}/compare/${a}/${b}`;
-  }
-
+async function arms(body, id) {
   async function load() {
-    const found = await get(sweepPath(id, "/trials"), { ...wanted, offset, limit: PAGE });
-    const step = (by, word) => el("button", { type: "button", disabled: by < 0 ? offset === 0 : offset + PAGE >= found.total, onclick: () => { offset += by; load(); } }, word);
-    show(rows,
-      table([
-        { name: "", value: (one) => el("input", { type: "checkbox", checked: picked.has(one.trial_id), "aria-label": `choose ${one.trial_id}`, onchange: (event) => pick(event, one.trial_id) }) },
-        { name: "trial", value: (one) => el("a", { href: trialLink(id, one.trial_id) }, one.trial_id.slice(0, 8)) },
-        ...factors.map((name) => ({ name, value: (one) => one[name] })),
-        { name: "seed", number: true, value: (one) => one.seed },
-        { name: "objective", number: true, value: (one) => number(one.objective) },
-        { name: "label", value: (one) => verdict(one.label, one.state) },
-        { name: "cause", value: (one) => one.pathology || (one.error ? String(one.error).trim().split("\n").pop() : "") },
-        { name: "since", number: true, value: (one) => (one.onset_epoch == null ? "" : `epoch ${one.onset_epoch}`) },
-        { name: "why", wide: true, value: (one) => (one.label === "healthy" ? "" : one.reason) },
-      ], found.trials, { link: (one) => trialLink(id, one.trial_id) }),
-      el("div.row", {}, step(-PAGE, "‹ before"), el("span.note", {}, found.total ? `${offset + 1} to ${Math.min(offset + PAGE, found.total)} of ${found.total} trials` : "no trial"), step(PAGE, "after ›")));
+    const found = await get(sweepPath(id, "/summary"));
+    if (!found.arms.rows.length) return show(body, el("p", {}, "No trial has ended yet."));
+    show(body,
+      found.advice.map((one) => el("div.verdict.pathological", {}, el("p", {}, el("b", {}, one.detector), ` (${one.severity}, over the whole sweep): ${one.reason} ${one.remedy}`))),
+      builtTable(found.arms),
+      [...found.arms.notes, found.arms.legend].map((one) => el("p.note", {}, one)),
+      found.failures.rows.length ? el("section", {}, el("h2", {}, "Failed trials"), builtTable(found.failures)) : null,
+      Object.entries(found.arms.sql).map(([, text]) => source(text)));
   }
-
-  show(body, bars, rows);
   await load();
   return { changed: load };
 }
 
 async function curves(body, id, sweep, query) {
-  let data = await get(sweepPath(id, "/curves"), { signal: query.get("signal") });
-  let by = query.get("by") || "label";
-  let logarithmic = query.get("log") === "1";
+  let data = null;
+  let by = query.get("by") === "arm" ? "arm" : "label";
+  let log = query.has("log") ? query.get("log") === "1" : null; // null: as the values ask for
+  let chart = null;
   const target = el("div.chart.tall");
-  const link = () => history.replaceState(null, "", `#/sweep/${encodeURIComponent(id)}?tab=curves&signal=${encodeURIComponent(data.signal)}&by=${by}${logarithmic ? "&log=1" : ""}`);
-  const again = async (signal) => {
-    data = await get(sweepPath(id, "/curves"), { signal });
-    link();
-    plot();
-  };
   const note = el("p.note");
-  function plot() {
-    charts.forget();
-    charts.draw(target, () => charts.curves(data, by, logarithmic), (event) => {
-      if (event.data?.trial) location.hash = trialLink(id, event.data.trial);
-    });
-    show(note, by === "arm" ? `Medians and the middle 80 % of ${data.arms.length} of ${data.arms_in_all} arms.` : `${data.lines.length} of ${data.trials_in_all} trials; ▲ where the pathology began; solid healthy, dashed pathological. Click a curve to open its trial.`,
-      " Drag or scroll to zoom. Values that are NaN or infinite leave gaps.");
+  const references = el("ul.note");
+  const controls = el("div.row");
+  const empty = el("p", {}, "No evaluation has been stored yet. Curves appear here as soon as a running trial has written its first one.");
+  const logShown = () => (log === null ? data.frames.log_chosen : log && data.frames.log !== null);
+  const link = () => history.replaceState(null, "", `#/sweep/${encodeURIComponent(id)}?tab=curves&signal=${encodeURIComponent(data.signal)}&by=${by}${log === null ? "" : `&log=${Number(log)}`}`);
+
+  async function load(signal) {
+    const found = await get(sweepPath(id, "/curves"), { signal });
+    if (!found.signals.length) return show(body, empty);
+    const same = data?.signal === found.signal && String(data.signals) === String(found.signals);
+    data = found;
+    if (!target.isConnected) show(body, controls, target, note, references, source(data.sql));
+    if (!same) drawControls();
+    plot();
   }
-  if (!data.signals.length) return show(body, el("p", {}, "No trial has ended yet."));
-  const select = el("select", { "data-filter": "1", "aria-label": "signal", onchange: (event) => again(event.target.value) }, data.signals.map((one) => el("option", { value: one, selected: one === data.signal }, one)));
-  const mode = (name, words) => el("label", {}, el("input", { type: "radio", name: "by", checked: by === name, onchange: () => { by = name; link(); plot(); } }), words);
-  const log = el("label", {}, el("input", { type: "checkbox", checked: logarithmic, onchange: (event) => { logarithmic = event.target.checked; link(); plot(); } }), "logarithmic");
-  const references = el("ul.note", {}, data.references.map((one) => el("li", {}, `${one.low === one.high ? number(one.value) : `${number(one.low)} … ${number(one.high)}`}: ${one.text}`)));
-  show(body, el("div.row", {}, el("label", {}, "signal", select), mode("label", "trials by label"), mode("arm", "arms"), log), target, note, references, source(data.sql));
-  plot();
-  return { changed: () => again(data.signal) };
+
+  function plot() {
+    if (chart && !chart.isDisposed()) charts.update(chart);
+    else chart = charts.draw(target, (narrow) => charts.curves(data, { by, log: logShown(), narrow }), (event) => {
+      const running = event.seriesName === "running";
+      if (event.data?.trial) location.hash = (running ? runningLink : trialLink)(id, event.data.trial);
+    });
+    show(note, by === "arm" ? `Medians and the middle 80 % of ${data.arms.length} of ${data.arms_in_all} arms.` : `${data.lines.length} of ${data.trials_in_all} trials. ▼ the pathology began, × no number from here on, ▲ out of the picture. Click a curve to open its trial.`,
+      " Drag or scroll to zoom.", logShown() ? " The axis is logarithmic." : "");
+    show(references, data.references.map((one) => el("li", {}, `${one.low === one.high ? number(one.low) : `${number(one.low)} … ${number(one.high)}`}: ${one.text}`)));
+  }
+
+  function drawControls() {
+    const again = () => { link(); plot(); };
+    const select = el("select", { "data-filter": "1", onchange: (event) => load(event.target.value).then(link) }, data.signals.map((one) => el("option", { value: one, selected: one === data.signal }, one)));
+    const mode = (name, words) => el("label", {}, el("input", { type: "radio", name: "by", checked: by === name, onchange: () => { by = name; again(); } }), words);
+    const scale = el("input", { type: "checkbox", checked: logShown(), disabled: data.frames.log === null, onchange: (event) => { log = event.target.checked; again(); } });
+    show(controls, el("label", {}, "signal", select), mode("label", "trials by label"), mode("arm", "arms"), el("label", {}, scale, "logarithmic"));
+  }
+
+  await load(query.get("signal"));
+  return { changed: () => load(data?.signal) };
 }
 
 async function health(body, id, sweep, query) {
@@ -144,42 +148,18 @@ async function health(body, id, sweep, query) {
 }
 
 async function effects(body, id) {
-  const data = await get(sweepPath(id, "/effects"));
-  const k = (side) => `${side.healthy}/${side.trials}`;
-  const known = (value) => typeof value === "number" && Number.isFinite(value);
-  const rows = data.effects.map((one) => {
-    const mean = one.difference.mean;
-    const better = data.goal === "minimize" ? mean < 0 : mean > 0;
-    const sure = known(one.difference.low) && (one.difference.low > 0 || one.difference.high < 0);
-    return {
-      name: `${one.factor} ${cell(one.level)}`,
-      mean: known(mean) ? mean : null,
-      low: known(one.difference.low) ? one.difference.low : mean,
-      high: known(one.difference.high) ? one.difference.high : mean,
-      tone: !sure ? "inconclusive" : better ? "healthy" : "pathological",
-      health: `healthy ${k(one.of_level)}`,
-      words: `${one.factor} ${cell(one.level)} against ${cell(one.baseline)}\n${number(mean)} [${number(one.difference.low)}, ${number(one.difference.high)}]\n${one.sound_pairs} of ${one.pairs} pairs are sound; healthy ${k(one.of_level)} against ${k(one.of_baseline)}`,
-    };
-  });
+  const data = await get(sweepPath(id, "/forest"));
+  const drawn = data.rows.some((one) => one.mean !== null);
   const target = el("div.chart");
-  target.style.height = `${Math.max(200, 90 + 34 * rows.length)}px`;
-  const interval = (one) => (known(one.mean) ? `${number(one.mean)} [${number(one.low)}, ${number(one.high)}]` : "UNKNOWN");
+  target.style.height = `${Math.max(200, 90 + 46 * data.rows.length)}px`;
   show(body,
-    el("p.note", {}, `${data.goal} ${data.signal}; differences within pairs that share the seed and everything else, among pairs in which both trials are healthy. "Better" is over all pairs, with pathological trials placed last.`),
-    rows.some((one) => one.mean !== null) ? target : el("p", {}, "No level has a pair in which both trials are healthy, so no difference is known. How often each level is healthy, and which is better, is shown below."),
-    table([
-      { name: "level", value: (one) => `${one.factor} ${cell(one.level)}` },
-      { name: "baseline", value: (one) => cell(one.baseline) },
-      { name: "difference, 95 %", number: true, value: (one) => interval(one.difference) },
-      { name: "sound pairs", number: true, value: (one) => `${one.sound_pairs} of ${one.pairs}` },
-      { name: "P(better), 95 %", number: true, value: (one) => (known(one.improvement.value) ? `${number(one.improvement.value)} [${number(one.improvement.low)}, ${number(one.improvement.high)}]` : "UNKNOWN") },
-      { name: "healthy, 95 %", number: true, value: (one) => `${k(one.of_level)} [${number(one.of_level.low)}, ${number(one.of_level.high)}]` },
-      { name: "baseline healthy", number: true, value: (one) => k(one.of_baseline) },
-      { name: "causes", value: (one) => Object.entries(one.of_level.causes).map(([name, n]) => `${name} ${n}`).join(", ") },
-      { name: "verdict", value: (one) => one.conclusion || one.verdict },
-    ], data.effects),
-    Object.entries(data.sql || {}).map(([name, text]) => source(text, `SQL of ${SOURCES[name] || name}`)));
-  if (target.isConnected) charts.draw(target, () => charts.forest(rows, data.signal));
+    el("p.note", {}, `${data.goal} ${data.signal}: differences within pairs that share the seed and everything else, among pairs in which both trials are healthy. The verdict follows from the p-value after Holm's correction.`),
+    drawn ? target : el("p", {}, "No level has a pair in which both trials are healthy, so no difference is known. How often each level is healthy, and which is better, is shown below."),
+    builtTable(data.table),
+    el("ul.note", {}, data.table.notes.map((one) => el("li", {}, one))),
+    el("details", {}, el("summary", {}, "how to read the table"), el("pre", { tabindex: "0" }, data.table.legend)),
+    Object.entries(data.sql).map(([name, text]) => source(text, `SQL of ${SOURCES[name] || name}`)));
+  if (drawn) charts.draw(target, (narrow) => charts.forest(data, narrow));
 }
 
 async function parallel(body, id) {
@@ -189,12 +169,10 @@ async function parallel(body, id) {
   const chosen = el("div");
   show(body, el("p.note", {}, `${data.trials.length} of ${data.trials_in_all} trials, sampled so that every pathology is shown. Drag along an axis to filter by its values; click the axis to clear the filter.`), target, chosen);
   const chart = charts.draw(target, () => charts.parallel(data));
-  const groups = ["healthy", "inconclusive", "pathological", "failed"];
-  const known = (one) => (groups.includes(one.verdict) ? one.verdict : "failed");
   chart.on("axisareaselected", () => {
     const series = chart.getModel().getSeries();
     const found = series.flatMap((one) => {
-      const mine = data.trials.filter((trial) => known(trial) === one.name);
+      const mine = data.trials.filter((trial) => kindOf(trial.verdict) === one.name);
       return one.getRawIndicesByActiveState("active").map((place) => mine[place]);
     });
     const all = found.length === data.trials.length;
@@ -218,5 +196,5 @@ async function causes(body, id) {
   charts.draw(target, () => charts.causes(data));
 }
 
-const source = (text, title = "SQL of these numbers") => (text ? el("details", {}, el("summary", {}, title), el("pre", {}, text)) : null);
+const source = (text, title = "SQL of these numbers") => (text ? el("details", {}, el("summary", {}, title), el("pre", { tabindex: "0" }, text)) : null);
 const SOURCES = { trials: "the trials", pairs: "the pairs and their differences", seeds: "the differences by seed", better: "P(better)", causes: "health and causes" };

@@ -1,5 +1,6 @@
 """The page in a real Chromium: a sweep is submitted, watched to its end and understood."""
 
+import re
 import shutil
 
 import pytest
@@ -7,9 +8,11 @@ import toy_sweeps
 import yaml
 from serving_samples import InlineLauncher, served
 
+from sickbay.service.reports.html import render_report
 from sickbay.service.server.tokens import Role, create_token
 from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.store import open_store
+from sickbay.trials.store.reader import list_sweeps
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -31,7 +34,7 @@ def browser():
 
 
 def near(url):
-    return url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+    return url.startswith(("http://127.0.0.1:", "data:", "blob:", "file:"))
 
 
 @pytest.fixture
@@ -95,7 +98,7 @@ def test_a_sweep_is_submitted_watched_and_understood(page, tmp_path):
         page.get_by_role("button", name="Submit").click()
         page.get_by_text("finished", exact=True).wait_for(timeout=90_000)
         page.get_by_text("8 of 8 ended").wait_for()
-        page.get_by_label("label", exact=True).select_option("pathological")
+        page.get_by_role("combobox", name="verdict").select_option("pathological")
         page.get_by_text("1 to 4 of 4 trials").wait_for()
         page.locator("tbody a").first.click()
         page.get_by_text("non_finite", exact=True).first.wait_for()
@@ -144,7 +147,7 @@ def test_keys_lead_everywhere(page, url):
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="seen-").wait_for()
-    page.keyboard.press("2")
+    page.keyboard.press("3")
     page.wait_for_url("**tab=curves")
     page.keyboard.press("g")
     page.keyboard.press("q")
@@ -159,25 +162,141 @@ def test_keys_lead_everywhere(page, url):
     assert page.evaluate("document.documentElement.dataset.theme") != before
 
 
-def test_a_phone_needs_no_sideways_scrolling(page, url):
+VIEWS = {
+    "sweeps": "#/sweeps",
+    **{
+        tab: f"#/sweep/seen?tab={tab}"
+        for tab in ("trials", "arms", "curves", "health", "effects", "parallel", "causes")
+    },
+    "trial": "#/sweep/seen/trial/TRIAL",
+    "sql": "#/sql?sql=SELECT%201%20AS%20one",
+    "submit": "#/submit",
+}
+
+
+def a_trial(page, url, verdict="pathological"):
+    found = page.request.get(f"{url}/api/sweeps/seen/trials?verdict={verdict}").json()
+    return found["trials"][0]["trial_id"]
+
+
+def open_view(page, url, view):
+    page.goto(f"{url}/{VIEWS[view].replace('TRIAL', a_trial(page, url))}")
+    page.get_by_role("heading").first.wait_for()
+    page.wait_for_function("() => !document.body.innerText.includes('Loading …')")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_view_passes_axe_and_needs_no_sideways_scrolling(page, url, theme, width):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.emulate_media(color_scheme=theme)
+    page.set_viewport_size({"width": width, "height": 800})
+    wrong = []
+    for view in VIEWS:
+        open_view(page, url, view)
+        found = Axe().run(page).response["violations"]
+        wrong += [(view, one["id"], node["html"]) for one in found for node in one["nodes"]]
+        if not page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"):
+            wrong.append((view, "scrolls sideways"))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_report_passes_axe_and_needs_no_sideways_scrolling(page, store, tmp_path, theme, width):
+    from axe_playwright_python.sync_playwright import Axe
+
+    file = tmp_path / "report.html"
+    [sweep] = list_sweeps(store)
+    file.write_text(render_report(store, sweep.sweep_id))
+    page.emulate_media(color_scheme=theme)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(file.as_uri())
+    found = Axe().run(page).response["violations"]
+    assert [(one["id"], node["html"]) for one in found for node in one["nodes"]] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
+
+
+def test_trials_are_sorted_searched_and_their_columns_kept(page, url):
+    page.goto(f"{url}/#/sweep/seen")
+    page.get_by_role("button", name="objective").click()
+    page.get_by_role("button", name="objective").click()
+    page.wait_for_url("**sort=objective&desc=1")
+    page.locator("th[aria-sort=descending]").wait_for()
+    cells = page.locator("tbody tr td:nth-child(7)").all_inner_texts()
+    numbers = [float(one) for one in cells if one != "NaN"]
+    assert numbers == sorted(numbers, reverse=True)
+    assert cells[len(numbers) :] == ["NaN"] * 4
+    page.get_by_label("find").fill("non_finite")
+    page.get_by_text("1 to 4 of 4 trials").wait_for()
+    page.get_by_text("columns", exact=True).click()
+    page.get_by_label("best_objective").check()
+    page.get_by_label("since").uncheck()
+    page.get_by_role("button", name="best_objective").wait_for()
+    page.reload()
+    page.get_by_role("button", name="best_objective").wait_for()
+    page.get_by_text("1 to 4 of 4 trials").wait_for()
+    assert page.get_by_role("button", name="since").count() == 0
+
+
+def test_a_trial_says_what_weighed_and_is_seen_in_its_sweep(page, url):
+    page.goto(f"{url}/#/sweep/seen/trial/{a_trial(page, url, 'healthy')}")
+    page.get_by_text("What weighed").wait_for()
+    assert page.locator(".weighed li b").first.inner_text()[0] in "+−"
+    drawn(page)
+    page.get_by_label("with the other trials of the sweep").uncheck()
+    drawn(page)
+
+
+def test_the_verdict_of_a_forest_is_on_a_phones_screen(page, url):
     page.set_viewport_size({"width": 390, "height": 800})
-    for view in ("#/sweeps", "#/sweep/seen", "#/sweep/seen?tab=curves", "#/submit"):
-        page.goto(f"{url}/{view}")
-        page.get_by_role("heading").first.wait_for()
-        page.wait_for_timeout(300)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), view
+    open_view(page, url, "effects")
+    head = page.locator("th", has_text="verdict").bounding_box()
+    assert head["x"] + head["width"] <= 390
 
 
-def test_a_token_is_asked_for_and_kept_for_the_session(page, tmp_path):
+def test_running_trials_are_listed_and_drawn_from_their_first_row(page, tmp_path):
+    launcher = InlineLauncher()
+    made = open_store(str(tmp_path / "store"))
+    spec = {**SPEC, "factors": {}, "seeds": 1, "fixed": {"sleep_ms": 1000.0, "epochs": 60}}
+    with served(made, launcher, code_role=Role.SUBMIT) as url:
+        sweep = page.request.post(f"{url}/api/sweeps", data=spec).json()["sweep_id"]
+        page.goto(f"{url}/#/sweep/{sweep}?tab=curves")
+        page.get_by_text("No evaluation has been stored yet").wait_for()
+        drawn(page)
+        page.get_by_text("1 of 1 trials.").wait_for()
+        page.goto(f"{url}/#/sweep/{sweep}")
+        page.get_by_role("heading", name="Running now: 1").wait_for()
+        page.get_by_role("cell", name=re.compile(r"^[1-9]\d* of 60$")).wait_for()
+        page.locator("tbody a").first.click()
+        page.get_by_role("heading", name="Curves so far").wait_for()
+        drawn(page)
+        page.request.post(f"{url}/api/sweeps/{sweep}/cancel")
+        page.goto("about:blank")  # which asks for nothing when the service ends
+        launcher.wait()
+
+
+def test_a_token_is_asked_for_and_kept_for_new_tabs_until_its_owner_signs_out(browser, tmp_path):
     made = open_store(str(tmp_path / "store"))
     secret = create_token(made, "me", Role.READ)
+    person = browser.new_context()
+    person.set_default_timeout(WAIT)
+    first = person.new_page()
     with served(made) as url:
-        page.goto(url)
-        page.get_by_label("token").fill(secret)
-        page.get_by_role("button", name="Enter").click()
-        page.get_by_text("No sweep yet").wait_for()
-        page.reload()
-        page.get_by_text("No sweep yet").wait_for()
+        first.goto(url)
+        first.get_by_label("access token").fill("sickbay_wrong")
+        first.get_by_role("button", name="Sign in").click()
+        first.get_by_text("is not accepted").wait_for()
+        first.get_by_label("access token").fill(secret)
+        first.get_by_role("button", name="Sign in").click()
+        first.get_by_text("No sweep yet").wait_for()
+        second = person.new_page()
+        second.goto(url)
+        second.get_by_text("No sweep yet").wait_for()
+        second.get_by_role("button", name="Sign out").click()
+        second.get_by_role("heading", name="Sign in").wait_for()
+    person.close()
 
 
 EVIL = "<img src=x onerror=alert(1)>"

@@ -154,7 +154,15 @@ def run_trial(job: TrialJob, on_evaluation: OnEvaluation | None = None) -> Trial
     device = pick_device(job.gpus)
     trial_id = job.trial.trial_id
     check_lease(store, job.sweep_id, job.lease)
-    attempt = start_attempt(store, job.sweep_id, trial_id, device=device, started_at=started)
+    attempt = start_attempt(
+        store,
+        job.sweep_id,
+        trial_id,
+        device=device,
+        started_at=started,
+        trial=job.trial,
+        arm=job.arm,
+    )
     policy = job.policy
     log = TrialLog(
         store, job.sweep_id, trial_id, attempt, policy.flush_seconds, policy.checkpoint_seconds

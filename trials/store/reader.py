@@ -6,6 +6,7 @@ twice, and nothing is missing, wherever a writer was killed. Whole tables come f
 `store_tables.load_tables`.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ from sickbay.trials.store.tables import Loaded, consolidated, consolidated_state
 __all__ = [
     "Loaded",
     "Problem",
+    "RunningTrial",
     "StoredTrial",
     "iter_histories",
     "list_sweeps",
@@ -41,6 +43,7 @@ __all__ = [
     "read_epoch_records",
     "read_output",
     "read_sweep",
+    "running_trials",
     "sweep_problems",
     "trial_states",
 ]
@@ -100,6 +103,49 @@ def trial_states(store: Store, sweep_id: str) -> dict[str, str]:
         if folder.attempt > known.get(folder.trial_id, ("", 0))[1]:
             states[folder.trial_id] = RUNNING
     return states
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """A trial whose latest attempt has begun and not ended, as its worker described it.
+
+    `seed` and `epochs` are None, and `arm` and `config` empty, where the worker did not say.
+    """
+
+    trial_id: str
+    arm: str
+    seed: int | None
+    epochs: int | None
+    config: Mapping[str, Any]
+    attempt: int
+    started_at: float
+
+
+def running_trials(store: Store, sweep_id: str) -> list[RunningTrial]:
+    """List the trials of a sweep that have begun and not ended, by id.
+
+    Whether their processes are still alive, the driver of the sweep knows. Raises StoreError if the
+    sweep's consolidated file is damaged.
+    """
+    states = trial_states(store, sweep_id)
+    folders = [one for one in list_parts(store, sweep_id) if states.get(one.trial_id) == RUNNING]
+    found = []
+    for folder in folders:
+        data = read_file(store, f"{folder.path}/attempt-{folder.attempt}.json")
+        if data is not None:  # else it has ended and was merged meanwhile
+            marker = json.loads(data)
+            found.append(
+                RunningTrial(
+                    folder.trial_id,
+                    marker.get("arm", ""),
+                    marker.get("seed"),
+                    marker.get("epochs"),
+                    marker.get("config", {}),
+                    marker["attempt"],
+                    marker["started_at"],
+                )
+            )
+    return found
 
 
 def read_epoch_records(store: Store, sweep_id: str, trial_id: str) -> tuple[EpochRecord, ...]:

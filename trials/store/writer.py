@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sickbay.trials.contract import Finding
+from sickbay.trials.contract import Finding, TrialConfig
 from sickbay.trials.store.encode import (
     epoch_table,
     finding_row,
@@ -56,10 +56,18 @@ def write_output(store: Store, sweep_id: str, trial_id: str, printed: bytes) -> 
 
 
 def start_attempt(
-    store: Store, sweep_id: str, trial_id: str, *, device: str, started_at: float
+    store: Store,
+    sweep_id: str,
+    trial_id: str,
+    *,
+    device: str,
+    started_at: float,
+    trial: TrialConfig | None = None,
+    arm: str = "",
 ) -> int:
     """Mark that this process begins a trial: from now on it counts as running.
 
+    `trial` and `arm` say what is running, for those who watch (see `reader.running_trials`).
     Gives back the attempt's number: 1, or one more than the highest begun before.
     """
     folder = trial_parts(store, sweep_id, trial_id)
@@ -70,8 +78,12 @@ def start_attempt(
         "pid": os.getpid(),
         "device": device,
         "started_at": started_at,
+        "arm": arm,
     }
-    write_file(store, f"{folder}/attempt-{attempt}.json", json.dumps(marker).encode())
+    if trial is not None:
+        marker |= {"seed": trial.seed, "epochs": trial.epochs, "config": dict(trial.config)}
+    text = json.dumps(marker, default=_plain)
+    write_file(store, f"{folder}/attempt-{attempt}.json", text.encode())
     return attempt
 
 

@@ -66,6 +66,50 @@ def test_trials_are_paged_and_filtered(client, sweep):
     assert client.get(f"/api/sweeps/{sweep}/trials?offset=99").json()["trials"] == []
 
 
+def test_trials_are_sorted_and_searched(client, sweep):
+    def asked(words):
+        return client.get(f"/api/sweeps/{sweep}/trials?{words}").json()["trials"]
+
+    def cells(words, name):
+        return [row[name] for row in asked(words)]
+
+    up, down = cells("sort=objective", "objective"), cells("sort=objective&desc=true", "objective")
+    finite = [one for one in up if isinstance(one, float)]
+    assert len(finite) >= 2
+    assert finite == sorted(finite)
+    assert down[: len(finite)] == finite[::-1]
+    assert not any(isinstance(one, float) for one in down[len(finite) :])  # NaN and none, last
+    assert cells("sort=arm&desc=1", "arm") == sorted(cells("", "arm"), reverse=True)
+    assert cells("sort=cause", "pathology")[:2] == ["non_finite"] * 2
+    assert {row["state"] for row in asked("verdict=failed")} == {"failed"}
+    assert len(asked("search=NON_finite")) == 2
+    assert asked("search=non_finite nothing") == []
+    wrong = client.get(f"/api/sweeps/{sweep}/trials?sort=nothing")
+    assert wrong.status_code == 422
+    assert "best_objective" in wrong.json()["error"]["message"]
+
+
+def test_the_summary_names_the_best_and_counts_failures(client, sweep):
+    found = client.get(f"/api/sweeps/{sweep}/summary").json()
+    best, healthy = found["best"][:2]
+    rows = client.get(f"/api/sweeps/{sweep}/trials?sort=objective&label=healthy").json()["trials"]
+    assert healthy["trial_id"] == best["trial_id"] == rows[0]["trial_id"]
+    assert healthy["value"] == rows[0]["objective"]
+    [failure] = found["failures"]["rows"]
+    assert failure[:2] == ["user_error", "2"]
+    assert found["arms"]["groups"][0].startswith("Believe")
+    assert client.get(f"/api/sweeps/{sweep}").json()["failures"] == {"user_error": 2}
+
+
+def test_what_weighed_is_in_words(client, sweep):
+    row = client.get(f"/api/sweeps/{sweep}/trials?label=healthy").json()["trials"][0]
+    found = client.get(f"/api/sweeps/{sweep}/trials/{row['trial_id']}").json()["judgement"]
+    odds = [one["log_odds"] for one in found["contributions"]]
+    assert found["probability"] < 0.5
+    assert sorted(odds, key=abs, reverse=True) == odds
+    assert all(one["words"] for one in found["contributions"])
+
+
 def test_a_trial_its_epochs_and_findings(client, sweep):
     row = client.get(f"/api/sweeps/{sweep}/trials?label=pathological").json()["trials"][0]
     path = f"/api/sweeps/{sweep}/trials/{row['trial_id']}"
@@ -130,6 +174,10 @@ def test_diagnose_takes_a_log(client):
         client.post("/api/diagnose", json={"log": log, "epochs": 10}).json()
     )
     assert (found.label, found.pathology) == ("pathological", "non_finite")
+    flat = "epoch,val_loss\n" + "".join(f"{n},1.0\n" for n in range(1, 21))
+    found = client.post("/api/diagnose", json={"log": flat, "floor": ["1.0"], "components": 4})
+    assert found.json()["facts"]["components"] == 4
+    assert set(found.json()["contributions"][0]) == {"words", "log_odds"}
     bad = client.post("/api/diagnose", json={"log": "no log"})
     assert bad.status_code == 422
     assert "/tmp" not in bad.text

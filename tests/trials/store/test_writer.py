@@ -37,12 +37,14 @@ from sickbay.trials.store import (
 )
 from sickbay.trials.store.merge import consolidate
 from sickbay.trials.store.reader import (
+    RunningTrial,
     iter_histories,
     list_sweeps,
     load_history,
     load_tables,
     read_epoch_records,
     read_sweep,
+    running_trials,
     trial_states,
 )
 from sickbay.trials.store.schema import FIXED
@@ -51,6 +53,18 @@ from sickbay.trials.store.schema import FIXED
 @pytest.fixture
 def store(tmp_path):
     return open_store(str(tmp_path / "store"))
+
+
+def test_what_runs_is_told_by_its_worker(store):
+    trial = TrialConfig("t1", "toy", {"lr": 0.1}, 7, 20, ("lr",))
+    start_attempt(store, "s1", "t1", device="cpu", started_at=START, trial=trial, arm="lr=0.1")
+    start_attempt(store, "s1", "t2", device="cpu", started_at=START)
+    start_attempt(store, "s1", "t3", device="cpu", started_at=START)
+    write_trial(store, ended(trial=config("t3")))
+    assert running_trials(store, "s1") == [
+        RunningTrial("t1", "lr=0.1", 7, 20, {"lr": 0.1}, 1, START),
+        RunningTrial("t2", "", None, None, {}, 1, START),
+    ]
 
 
 def test_a_trial_goes_through_its_states(store):

@@ -1,0 +1,47 @@
+"""What weighed for a trial's label: each statistic's contribution to the judge's log odds."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sickbay.trials.contract import FindingState, Severity
+from sickbay.trials.diagnosis.judge import JUDGE
+
+Row = Mapping[str, Any]
+
+
+def judgement_of(findings: Sequence[Row]) -> dict[str, Any] | None:
+    """The judge's probability of a pathology and what it rests on; None where it judged nothing.
+
+    `contributions` are words and log odds (above 0 speaks for a pathology), the weightiest first.
+    `agree` and `disagree` are the detectors that fired, warnings included, on either side of it.
+    """
+    judged = next((one for one in findings if one["detector"] == JUDGE), None)
+    evidence = _evidence(judged) if judged else {}
+    if judged is None or not evidence:
+        return None
+    fired = [one["detector"] for one in findings if one["detector"] != JUDGE and _alarms(one)]
+    agrees = judged["state"] == FindingState.FIRED
+    return {
+        "probability": judged["statistic"],
+        "contributions": [
+            {"words": words, "log_odds": log_odds}
+            for words, log_odds in sorted(evidence.items(), key=lambda item: -abs(item[1]))
+        ],
+        "agree": fired if agrees else [],
+        "disagree": [] if agrees else fired,
+    }
+
+
+def contribution_words(contribution: Row) -> str:
+    """A contribution as a person reads it: `training gain 0.4 % after 20 of 20 epochs: +3.1`."""
+    return f"{contribution['words']}: {contribution['log_odds']:+.1f}"
+
+
+def _evidence(judged: Row) -> dict[str, float]:
+    found = judged["evidence"] or {}
+    return dict(json.loads(found) if isinstance(found, str) else found)
+
+
+def _alarms(finding: Row) -> bool:
+    return bool(finding["state"] == FindingState.FIRED and finding["severity"] != Severity.INFO)
