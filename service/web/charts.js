@@ -26,10 +26,10 @@ export function draw(target, make, onClick) {
   return chart;
 }
 
-// Draw with the present data; where a person has zoomed to stays.
+// Draw with the present data; where a person has zoomed to stays. Axes are replaced, as their kind may change.
 export function update(chart) {
   for (const entry of live) {
-    if (entry.chart === chart) chart.setOption(entry.make(), { replaceMerge: ["series"] });
+    if (entry.chart === chart) chart.setOption(entry.make(), { replaceMerge: ["series", "xAxis", "yAxis"] });
   }
 }
 

@@ -100,6 +100,8 @@ async function curves(body, id, sweep, query) {
   const references = el("ul.note");
   const controls = el("div.row");
   const empty = el("p", {}, "No evaluation has been stored yet. Curves appear here as soon as a running trial has written its first one.");
+  const again = () => { link(); plot(); };
+  const scale = el("input", { type: "checkbox", onchange: (event) => { log = event.target.checked; again(); } });
   const logShown = () => (log === null ? data.frames.log_chosen : log && data.frames.log !== null);
   const link = () => history.replaceState(null, "", `#/sweep/${encodeURIComponent(id)}?tab=curves&signal=${encodeURIComponent(data.signal)}&by=${by}${log === null ? "" : `&log=${Number(log)}`}`);
 
@@ -110,6 +112,8 @@ async function curves(body, id, sweep, query) {
     data = found;
     if (!target.isConnected) show(body, controls, target, note, references, source(data.sql));
     if (!same) drawControls();
+    scale.checked = logShown();
+    scale.disabled = data.frames.log === null;
     plot();
   }
 
@@ -125,10 +129,8 @@ async function curves(body, id, sweep, query) {
   }
 
   function drawControls() {
-    const again = () => { link(); plot(); };
     const select = el("select", { "data-filter": "1", onchange: (event) => load(event.target.value).then(link) }, data.signals.map((one) => el("option", { value: one, selected: one === data.signal }, one)));
     const mode = (name, words) => el("label", {}, el("input", { type: "radio", name: "by", checked: by === name, onchange: () => { by = name; again(); } }), words);
-    const scale = el("input", { type: "checkbox", checked: logShown(), disabled: data.frames.log === null, onchange: (event) => { log = event.target.checked; again(); } });
     show(controls, el("label", {}, "signal", select), mode("label", "trials by label"), mode("arm", "arms"), el("label", {}, scale, "logarithmic"));
   }
 

@@ -68,7 +68,7 @@ export async function trials(body, id, sweep, query) {
     const asked = ++mine;
     const found = await get(sweepPath(id, "/trials"), { ...wanted, offset, limit: PAGE });
     if (asked !== mine) return;
-    if (!first && found.trials.length) {
+    if (!first) {
       first = found.trials[0];
       drawColumns();
     }

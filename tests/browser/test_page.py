@@ -123,9 +123,16 @@ def test_every_tab_draws(page, url, tab):
 def test_curves_by_arm_and_another_signal(page, url):
     page.goto(f"{url}/#/sweep/seen?tab=curves")
     drawn(page)
+    page.get_by_label("logarithmic").check()
+    kind = (
+        "() => echarts.getInstanceByDom(document.querySelector('.chart')).getOption().yAxis[0].type"
+    )
+    assert page.evaluate(kind) == "log"
+    page.get_by_label("logarithmic").uncheck()
+    assert page.evaluate(kind) == "value"
     page.get_by_label("arms").check()
     page.get_by_label("signal").select_option("train_loss")
-    page.wait_for_url("**signal=train_loss&by=arm")
+    page.wait_for_url("**signal=train_loss&by=arm&log=0")
     drawn(page)
     page.reload()
     page.get_by_text("Medians and the middle 80 %").wait_for()
@@ -283,11 +290,13 @@ def test_a_token_is_asked_for_and_kept_for_new_tabs_until_its_owner_signs_out(br
     person = browser.new_context()
     person.set_default_timeout(WAIT)
     first = person.new_page()
+    first.set_viewport_size({"width": 390, "height": 800})
     with served(made) as url:
         first.goto(url)
         first.get_by_label("access token").fill("sickbay_wrong")
         first.get_by_role("button", name="Sign in").click()
         first.get_by_text("is not accepted").wait_for()
+        assert first.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
         first.get_by_label("access token").fill(secret)
         first.get_by_role("button", name="Sign in").click()
         first.get_by_text("No sweep yet").wait_for()
