@@ -193,8 +193,13 @@ def counting_lines() -> tuple[tuple[str, float, str, str, str], ...]:
 
 
 def _scaled(points_BN4: Tensor) -> Tensor:
-    scale = points_BN4.new_tensor([COORDINATE_SCALE] * 3 + [1.0])
-    return points_BN4 / scale
+    return points_BN4 / _scale(points_BN4.device)
+
+
+@functools.lru_cache(maxsize=8)
+def _scale(device: torch.device) -> Tensor:
+    """Return what the four columns of points are divided by, made once on each device."""
+    return torch.tensor([COORDINATE_SCALE] * 3 + [1.0], device=device)
 
 
 def _observe(count: int, height: int, width: int, rng: np.random.Generator) -> SceneSet:

@@ -29,6 +29,7 @@ VERDICTS = (
     "reproduced",
     "reproduced, other cause",
     "contradicted",
+    "undecided",
     "untestable on generated data",
 )
 

@@ -40,7 +40,9 @@ seeds, its 95 % interval (Student's t) and the number of seeds; a count is a num
 [claims.yaml](claims.yaml) and [claims-measured.json](claims-measured.json).
 
 Verdicts: *reproduced*; *reproduced, other cause* (the figure comes back, the report's explanation
-does not); *contradicted*; *untestable on generated data*.
+does not); *contradicted*; *undecided* (what was measured allows for either); *untestable on
+generated data*. Figures "in trial runs" are none of these measurements; the example named beside
+them makes them anew.
 """
 
 

@@ -70,7 +70,8 @@ def _mean_std(score_N: Tensor) -> Tensor:
     spread = score_N.std(correction=0)
     gap_N = (score_N - score_N.mean()).square()
     # Equal scores have no spread, and its gradient there is nothing rather than 0/0.
-    shares_N = gap_N / spread if bool(spread > 0.0) else torch.zeros_like(gap_N)
+    some = spread > 0.0
+    shares_N = torch.where(some, gap_N / torch.where(some, spread, 1.0), 0.0)
     return score_N + STD_WEIGHT * shares_N
 
 

@@ -49,8 +49,9 @@ def branch_norms(groups: Mapping[str, Sequence[Parameter]]) -> Tensor:
     gradients = [
         [one.grad for one in groups.get(name, []) if one.grad is not None] for name in BRANCHES
     ]
-    missing = torch.tensor(math.nan)
-    return torch.stack([get_total_norm(some).cpu() if some else missing for some in gradients])
+    there = next(one for some in groups.values() for one in some)
+    missing = there.new_full((), math.nan)
+    return torch.stack([get_total_norm(some) if some else missing for some in gradients])
 
 
 def training_signals(steps: Steps, loss: str) -> Metrics:

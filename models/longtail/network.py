@@ -177,7 +177,8 @@ class LongtailNet(nn.Module):
 
     def _move(self, latents_ND: Tensor, label_N: Tensor, kept: float) -> None:
         prototype_CD, radius_C = self.get_buffer("prototype_CD"), self.get_buffer("radius_C")
-        hot_NC = nn.functional.one_hot(label_N, len(radius_C)).to(latents_ND.dtype)
+        class_C = torch.arange(len(radius_C), device=label_N.device)
+        hot_NC = (label_N[:, None] == class_C).to(latents_ND.dtype)
         count_C = hot_NC.sum(dim=0)
         there_C, size_C = count_C > 0.0, count_C.clamp(min=1.0)
         mean_CD = hot_NC.T @ latents_ND / size_C[:, None]

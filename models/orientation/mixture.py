@@ -12,6 +12,7 @@ B samples · K components, as many as true peaks · P permutations of K · G gri
 `pred_w` can be cheated: a model that puts its whole weight on one component is asked for one peak.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -78,11 +79,16 @@ def match(cost_BKK: Tensor) -> Tensor:
     if components > ENUMERATED:
         rows = [linear_sum_assignment(cost)[1] for cost in cost_BKK.cpu().numpy()]
         return torch.from_numpy(np.stack(rows)).to(cost_BKK.device)
-    permutations = list(itertools.permutations(range(components)))
-    sigma_PK = torch.tensor(permutations, device=cost_BKK.device)
+    sigma_PK = _permutations(components, cost_BKK.device)
     row_1K = torch.arange(components, device=cost_BKK.device)[None]
     total_BP = cost_BKK[:, row_1K, sigma_PK].sum(dim=-1)
     return sigma_PK[total_BP.argmin(dim=-1)]
+
+
+@functools.lru_cache(maxsize=16)
+def _permutations(components: int, device: torch.device) -> Tensor:
+    """Return all permutations of so many components, (P, K), made once on each device."""
+    return torch.tensor(list(itertools.permutations(range(components))), device=device)
 
 
 def matched_kl(predicted: Mixture, truth: Mixture) -> tuple[Tensor, Tensor]:

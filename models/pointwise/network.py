@@ -56,6 +56,7 @@ class PointAnomalyNet(nn.Module):
         architecture = ARCHITECTURES[size]
         self.size, self.fusion = size, fusion
         width = architecture.points[-1]
+        self.register_buffer("scale", torch.tensor(SCALE), persistent=False)
         self.points = _rows((4, *architecture.points))
         self.image: nn.Module | None = None
         self.attention: Attention | None = None
@@ -67,7 +68,7 @@ class PointAnomalyNet(nn.Module):
 
     def encode(self, points_BN4: Tensor, image_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return features (B, N, C), and the attention (B, H, N, T) if there is any."""
-        scaled = points_BN4 / points_BN4.new_tensor(SCALE)
+        scaled = points_BN4 / self.get_buffer("scale")
         point_BNC = self.points(scaled.flatten(0, 1)).reshape(*points_BN4.shape[:2], -1)
         if self.image is None or self.attention is None:
             return point_BNC, None

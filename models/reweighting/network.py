@@ -218,7 +218,8 @@ class QueryDetector(nn.Module):
         bev, views = features.bev, features.views
         count, height, width = views.shape[1], *views.shape[-2:]
         points_Q3 = self.points().detach()
-        corner_13 = points_Q3.new_tensor([[-self.options.extent, -self.options.extent, 0.0]])
+        edge = points_Q3.new_full((1, 2), -self.options.extent)
+        corner_13 = torch.cat([edge, torch.zeros_like(edge[:, :1])], dim=1)
         points_BQ3 = torch.cat([points_Q3, corner_13]).expand(len(bev), -1, -1)
         places = (
             at_origin(place_on_grid(points_BQ3, self.options.extent, bev.shape[-1])),

@@ -80,6 +80,14 @@ def test_what_is_kept_belongs_to_a_measure():
         assert set(some) == {one.name for one in known.measures}
 
 
+def test_every_measure_has_a_bound_within_which_its_verdict_holds():
+    for claim in CLAIMS:
+        for one in claim.measures:
+            assert one.expect is not None, (claim.id, one.name)
+            low, high = one.expect
+            assert low <= RESULTS[claim.id][one.name].mean <= high, (claim.id, one.name)
+
+
 def test_no_verdict_stands_against_what_was_measured():
     for claim in CLAIMS:
         assert "to be judged anew" not in reports_page.verdict(claim, RESULTS), claim.id

@@ -1,0 +1,86 @@
+"""What a GPU would wait for, and what it cannot do deterministically, counted on the CPU."""
+
+import sys
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from workload_runs import SYSTEMS
+
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique")
+# Raise in torch's deterministic mode on a GPU.
+UNSTEADY = (
+    "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d_backward",
+    "avg_pool3d_backward",
+    "grid_sampler_2d_backward",
+    "max_pool3d_with_indices_backward",
+    "nll_loss2d_forward",
+    "put_",
+    "reflection_pad2d_backward",
+    "replication_pad2d_backward",
+    "upsample_bicubic2d_backward",
+    "upsample_bilinear2d_backward",
+    "upsample_linear1d_backward",
+    "histc",
+    "kthvalue",
+    "cumsum",
+    "scatter_reduce",
+)
+# Settings by which an epoch has 4 steps, and twice as many.
+STEPS = {
+    "orientation": ({"train_shapes": 4}, {"train_shapes": 8}),
+    "crossmodal": ({"train_scenes": 32}, {"train_scenes": 64}),
+    "pointwise": ({"train_scenes": 12}, {"train_scenes": 24}),
+    "reweighting": ({"steps": 4}, {"steps": 8}),
+    "longtail": ({"n_max": 40}, {"n_max": 80}),
+}
+ALIVE = {"orientation": {"initialization": "preset", "rotations": 16}, "longtail": {"warmup": 0.0}}
+
+
+def from_optimizer():
+    """Whether torch's optimiser is the caller: it reads its count of steps, which is on the CPU."""
+    frame = sys._getframe()
+    while frame is not None and "torch/optim/" not in frame.f_code.co_filename:
+        frame = frame.f_back
+    return frame is not None
+
+
+class Seen(TorchDispatchMode):
+    """Counts the operations that pass, by name, and indexing by a mask, which waits as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        del types
+        name = func.overloadpacket.__name__
+        index = args[1] if name.startswith("index") and isinstance(args[1], (list, tuple)) else ()
+        if any(entry is not None and entry.dtype == torch.bool for entry in index):
+            name = "nonzero"
+        if not (name == "_local_scalar_dense" and from_optimizer()):
+            self.counts[name] = self.counts.get(name, 0) + 1
+        return func(*args, **(kwargs or {}))
+
+
+def epoch(system, **changes):
+    """What the second epoch of a run does: all that is made once has been made by then."""
+    runs = SYSTEMS[system]
+    settings = runs.settings(**{**ALIVE.get(system, {}), **changes})
+    rows = runs.workload.train(settings, runs.context())
+    next(rows)
+    with Seen() as seen:
+        row = next(rows)
+    return seen.counts, row.signals["train_steps"]
+
+
+@pytest.mark.parametrize("system", STEPS)
+def test_no_step_waits_for_the_device(system):
+    few, steps = epoch(system, **STEPS[system][0])
+    many, more = epoch(system, **STEPS[system][1])
+    assert more >= steps + 3
+    for name in WAITS:
+        assert many.get(name, 0) == few.get(name, 0), name
+    for name in UNSTEADY:
+        assert name not in many, name
