@@ -38,8 +38,10 @@ def read_off(path: Path) -> Mesh:
 
     The counts may be glued to the magic (`OFF18515 26870 0`, as in 2,862 files of ModelNet40).
     Faces may be polygons; those with fewer than three corners have no surface and are left out.
+    What follows a `#` is a comment.
     """
-    lines = [line for line in _lines(path) if line.text and not line.text.startswith("#")]
+    bare = [_Line(line.number, line.text.partition("#")[0].strip()) for line in _lines(path)]
+    lines = [line for line in bare if line.text]
     if not lines or not lines[0].text.startswith("OFF"):
         _fail(path, lines[0].number if lines else 1, "an OFF file begins with the word OFF")
     glued = lines[0].text[3:].strip()

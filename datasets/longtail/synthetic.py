@@ -153,7 +153,7 @@ def batches(
     """Go once through the images in random order, in batches of at most `size`: pixels, labels.
 
     A last batch of a single image is left out: batch normalisation cannot use it. `augment` shifts
-    each image by up to an eighth of its width, zeros moving in, and mirrors every second one.
+    each image by up to an eighth of its shorter side, zeros moving in, and mirrors one in two.
     """
     order = torch.randperm(len(images), generator=generator)
     for start in range(0, len(order), size):
@@ -167,12 +167,12 @@ def batches(
 
 def augmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """Shift and mirror a batch (B, 3, H, W), each image by its own draw."""
-    count, width = len(pixels), pixels.shape[-1]
-    reach = width // 8
+    count, (height, width) = len(pixels), pixels.shape[-2:]
+    reach = min(height, width) // 8
     shift_B2 = torch.randint(2 * reach + 1, (count, 2), generator=generator)
     mirror_B = torch.rand(count, generator=generator) < 0.5
-    line = torch.arange(width)
-    rows, columns = shift_B2[:, :1] + line, shift_B2[:, 1:] + line
+    rows = shift_B2[:, :1] + torch.arange(height)
+    columns = shift_B2[:, 1:] + torch.arange(width)
     columns = torch.where(mirror_B[:, None], columns.flip(1), columns)
     padded = torch.nn.functional.pad(pixels, (reach, reach, reach, reach))
     device = pixels.device

@@ -15,7 +15,16 @@ from sickbay.datasets.reweighting.synthetic import WorldSpec
 from sickbay.datasets.shared.detection_sample import DetectionSample
 
 KINDS = len(CLASSES)
-SWEEPS = 9  # before the key frame: half a second of a lidar that turns twenty times a second
+# The benchmark's detection challenge: what counts of each class, and what a class does not have.
+BOXES = 500  # of a sample
+RANGES = {"barrier": 30.0, "traffic_cone": 30.0, "bicycle": 40.0, "motorcycle": 40.0}
+RANGES |= {"pedestrian": 40.0}
+FAR = 50.0  # metres, of all others
+HALF_TURN = ("barrier",)
+UNDEFINED = {
+    "barrier": ("velocity", "attribute"),
+    "traffic_cone": ("orientation", "velocity", "attribute"),
+}
 
 
 @functools.lru_cache(maxsize=2)
@@ -46,7 +55,7 @@ def _draw(tokens: list[str], count: int, rng: np.random.Generator) -> list[str]:
 
 def _frames(tables: Tables, tokens: list[str], spec: WorldSpec) -> Frames:
     picture = (spec.height, spec.width)
-    samples = [read_sample(tables, token, picture, sweeps=SWEEPS) for token in tokens]
+    samples = [read_sample(tables, token, picture, sweeps=spec.sweeps) for token in tokens]
     samples = [_within(sample, spec.extent) for sample in samples]
     if not any(len(sample.classes) for sample in samples):
         few = f"{len(samples)} samples have no box within {spec.extent:g} m"

@@ -38,7 +38,11 @@ FIRST_YAW = math.radians(30)
 
 @dataclass(frozen=True)
 class WorldSpec:
-    """What data to make: samples, half the width of the world in metres, cells and pixels."""
+    """What data to make: samples, half the width of the world in metres, cells and pixels.
+
+    `sweeps` are those of the lidar before a key frame that real drives take in; at 0 the folder
+    `sweeps/` need not be there.
+    """
 
     dataset: str
     train_samples: int
@@ -49,6 +53,7 @@ class WorldSpec:
     height: int
     width: int
     seed: int
+    sweeps: int = 9  # half a second of a lidar that turns twenty times a second
 
 
 @functools.lru_cache(maxsize=2)

@@ -62,7 +62,7 @@ def assess_before(
     assert plain is not None
     signals: Signals = {}
     for name, answer in (("start", weighted), ("pretrained", plain)):
-        score = score_of(answer, val)
+        score = score_of(answer, val, net.options.rules)
         signals[f"val_map_{name}"] = score.mean_ap
         signals[f"val_nds_{name}"] = score.nds
     return Before(signals, reference_task(net, train, val))
@@ -83,7 +83,7 @@ def assess(
     """
     answer, unweighted, kept = _answers(net.eval(), val, modulation, plain=plain)
     signals = {
-        **score_signals(score_of(answer, val)),
+        **score_signals(score_of(answer, val, net.options.rules)),
         **loss_signals(answer, floor_S),
         **({} if unweighted is None else gap_signals(answer, unweighted)),
         "output_variance_ratio": output_variance_ratio(answer, val, net.options.extent),

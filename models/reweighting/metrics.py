@@ -7,8 +7,9 @@ ground. AP is the area under the precision over a tenth, at recalls over a tenth
 measured on the matches within 2 m.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,24 @@ class Boxes:
 
 
 @dataclass(frozen=True)
+class ScoreRules:
+    """How many predictions of a sample count, and what differs from class to class.
+
+    `ranges` are the distances, metres, within which each class counts; empty, all count anywhere.
+    `half_turn` classes, by index, look the same from behind: their yaw is compared modulo π.
+    `undefined` names the errors that a class, by index, has none of.
+    """
+
+    kept: int = 50
+    ranges: tuple[float, ...] = ()
+    half_turn: frozenset[int] = frozenset()
+    undefined: tuple[tuple[int, frozenset[str]], ...] = ()
+
+
+ALIKE = ScoreRules()
+
+
+@dataclass(frozen=True)
 class Score:
     """mAP, NDS, AP by class, and the five mean errors, each of them at most what it is."""
 
@@ -52,8 +71,11 @@ def top_predictions(probability: Array, boxes: Array, most: int = MOST_BOXES) ->
     return Boxes(chosen, order % classes, np.take_along_axis(flat, order, axis=1))
 
 
-def detection_score(predicted: Boxes, truth: Boxes, classes: int) -> Score:
+def detection_score(
+    predicted: Boxes, truth: Boxes, classes: int, rules: ScoreRules = ALIKE
+) -> Score:
     """Return the score of predictions; a class that no sample holds does not count."""
+    predicted, truth = _within(predicted, rules), _within(truth, rules)
     precisions, errors = [], []
     for kind in range(classes):
         if not bool((truth.classes == kind).any()):
@@ -61,12 +83,32 @@ def detection_score(predicted: Boxes, truth: Boxes, classes: int) -> Score:
         found = {distance: _match(predicted, truth, kind, distance) for distance in DISTANCES}
         total = int((truth.classes == kind).sum())
         precisions.append([_average_precision(found[d], total) for d in DISTANCES])
-        errors.append(_errors(found[ERROR_DISTANCE], predicted, truth, total))
+        period = np.pi if kind in rules.half_turn else 2.0 * np.pi
+        mine = _errors(found[ERROR_DISTANCE], predicted, truth, total, period)
+        none = dict(rules.undefined).get(kind, frozenset())
+        errors.append([math.nan if n in none else e for n, e in zip(ERRORS, mine, strict=True)])
     by_class = tuple(float(np.mean(one)) for one in precisions)
     mean_ap = float(np.mean(by_class)) if by_class else float("nan")
-    mean = np.mean(errors, axis=0) if errors else np.full(len(ERRORS), np.nan)
+    mean = _mean_by_error(np.array(errors).reshape(-1, len(ERRORS)))
     nds = (5.0 * mean_ap + float((1.0 - np.minimum(1.0, mean)).sum())) / 10.0
     return Score(mean_ap, nds, by_class, dict(zip(ERRORS, mean.tolist(), strict=True)))
+
+
+def _within(boxes: Boxes, rules: ScoreRules) -> Boxes:
+    """Leave out, as class -1, what is farther away than its class counts."""
+    if not rules.ranges:
+        return boxes
+    away = np.linalg.norm(boxes.boxes[..., :2], axis=-1)
+    limit = np.append(rules.ranges, 0.0)[boxes.classes]  # class -1, which is none, takes the last
+    return replace(boxes, classes=np.where(away < limit, boxes.classes, -1))
+
+
+def _mean_by_error(errors_KE: Array) -> Array:
+    """Return the mean of each error over the classes that have it; NaN where none has."""
+    known = ~np.isnan(errors_KE)
+    count = known.sum(axis=0)
+    total = np.where(known, errors_KE, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 @dataclass(frozen=True)
@@ -119,7 +161,9 @@ def _average_precision(found: _Matches, total: int) -> float:
     return float(np.maximum(over, 0.0).mean() / (1.0 - LEAST))
 
 
-def _errors(found: _Matches, predicted: Boxes, truth: Boxes, total: int) -> list[float]:
+def _errors(
+    found: _Matches, predicted: Boxes, truth: Boxes, total: int, period: float
+) -> list[float]:
     """Return the mean errors of matches, over recalls from a tenth to the largest; 1 if none."""
     hit = found.box >= 0
     if not bool(hit.any()):
@@ -132,7 +176,7 @@ def _errors(found: _Matches, predicted: Boxes, truth: Boxes, total: int) -> list
     mine = predicted.boxes[found.sample[hit], found.index[hit]]
     theirs = truth.boxes[found.sample[hit], found.box[hit]]
     results = []
-    for error in _of_boxes(mine, theirs):
+    for error in _of_boxes(mine, theirs, period):
         running = np.cumsum(error) / np.arange(1, len(error) + 1)
         # over falling scores: `interp` wants them rising
         at = np.interp(confidence[::-1], found.score[hit][::-1], running[::-1])[::-1]
@@ -140,11 +184,14 @@ def _errors(found: _Matches, predicted: Boxes, truth: Boxes, total: int) -> list
     return results
 
 
-def _of_boxes(mine: Array, theirs: Array) -> list[Array]:
-    """Return the five errors of matched boxes (N, 9), each (N,), in the order of `ERRORS`."""
+def _of_boxes(mine: Array, theirs: Array, period: float) -> list[Array]:
+    """Return the five errors of matched boxes (N, 9), each (N,), in the order of `ERRORS`.
+
+    `period` is the turn, radians, after which a box looks the same.
+    """
     sizes = np.minimum(mine[:, 3:6], theirs[:, 3:6]).prod(axis=1)
     union = mine[:, 3:6].prod(axis=1) + theirs[:, 3:6].prod(axis=1) - sizes
-    turn = np.abs((mine[:, 6] - theirs[:, 6] + np.pi) % (2.0 * np.pi) - np.pi)
+    turn = np.abs((mine[:, 6] - theirs[:, 6] + period / 2.0) % period - period / 2.0)
     moves = [np.linalg.norm(boxes[:, 7:9], axis=1) > MOVING for boxes in (mine, theirs)]
     return [
         np.linalg.norm(mine[:, :2] - theirs[:, :2], axis=1),

@@ -26,6 +26,7 @@ from sickbay.models.reweighting.maps import (
     render,
     stretch,
 )
+from sickbay.models.reweighting.metrics import ALIKE, ScoreRules
 from sickbay.models.reweighting.parts import (
     DEPTHS,
     DecoderLayer,
@@ -48,7 +49,7 @@ GROUPS = ("grid_encoder", "view_encoder", "generator", "references", "decoder", 
 
 @dataclass(frozen=True)
 class NetOptions:
-    """Size of a detector. `queries` is a square number; windows are odd."""
+    """Size of a detector, and how it is scored. `queries` is a square number; windows are odd."""
 
     width: int = 64
     heads: int = 4
@@ -57,6 +58,7 @@ class NetOptions:
     classes: int = 3
     extent: float = 16.0
     windows: tuple[int, int] = (5, 3)
+    rules: ScoreRules = ALIKE
 
 
 SIZES = {

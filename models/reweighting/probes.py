@@ -18,6 +18,7 @@ from sickbay.models.reweighting.maps import place_in_views, place_on_grid
 from sickbay.models.reweighting.metrics import (
     Boxes,
     Score,
+    ScoreRules,
     detection_score,
     top_predictions,
 )
@@ -26,7 +27,6 @@ from sickbay.models.reweighting.parts import window
 
 Signals = dict[str, float | list[float]]
 
-KEPT = 50  # predictions of a sample that are scored
 COARSE = 4  # cells a side in which answers are counted
 AROUND = 3  # pixels around a box's centre that a reference feature is the mean of
 
@@ -57,17 +57,17 @@ class Answer:
         )
 
 
-def score_of(answer: Answer, truth: Batch) -> Score:
-    """Return mAP and NDS of the best 50 predictions of each sample."""
+def score_of(answer: Answer, truth: Batch, rules: ScoreRules) -> Score:
+    """Return mAP and NDS of the best predictions of each sample."""
     probability, boxes, real = (
         tensor.double().cpu().numpy() for tensor in (answer.probability, answer.boxes, truth.boxes)
     )
     # A net that blew up finds nothing; it must not break the sorting.
     probability = np.nan_to_num(probability, nan=0.0)
-    found = top_predictions(probability, np.nan_to_num(boxes, nan=1e6), KEPT)
+    found = top_predictions(probability, np.nan_to_num(boxes, nan=1e6), rules.kept)
     classes = truth.classes.cpu().numpy()
     wanted = Boxes(real, classes, np.ones(classes.shape))
-    return detection_score(found, wanted, probability.shape[-1])
+    return detection_score(found, wanted, probability.shape[-1], rules)
 
 
 def score_signals(score: Score) -> Signals:

@@ -41,6 +41,7 @@ from sickbay.models.reweighting.evaluation import (
 )
 from sickbay.models.reweighting.losses import best_constant, detection_losses
 from sickbay.models.reweighting.maps import HEALTHY_MAXIMUM, MapOptions, map_lines
+from sickbay.models.reweighting.metrics import ScoreRules
 from sickbay.models.reweighting.network import GROUPS, SIZES, Batch, NetOptions, QueryDetector
 from sickbay.models.reweighting.probes import Signals, gradient_signals
 from sickbay.models.reweighting.training import CLIP, Rates, clear_gradients, part_optimizer
@@ -177,7 +178,7 @@ def _recipe(config: Config, context: Context) -> Recipe:
     settings = {name: config[name] for name in (*SHAPES, *SCHEDULE)}
     if config["dataset"] != SYNTHETIC:
         code += (drives, files, tables)
-        settings |= {name: config[name] for name in ("train_samples", "val_samples")}
+        settings |= {name: config[name] for name in ("train_samples", "val_samples", "sweeps")}
         settings["data"] = _identity(config)
     return Recipe("query_reweighting", settings, context.seed, context.device, code)
 
@@ -270,7 +271,20 @@ def _options(config: Config) -> NetOptions:
         raise ValueError(f"size: {size!r} is not known; choose one of {', '.join(SIZES)}")
     extent, queries = float(config["extent"]), int(config["queries"])
     sized = replace(SIZES[size], extent=extent, queries=queries)
-    return sized if config["dataset"] == SYNTHETIC else replace(sized, classes=drives.KINDS)
+    if config["dataset"] == SYNTHETIC:
+        return sized
+    return replace(sized, classes=drives.KINDS, rules=_benchmark())
+
+
+def _benchmark() -> ScoreRules:
+    """Return how nuScenes scores its ten classes."""
+    names = files.CLASSES
+    return ScoreRules(
+        kept=drives.BOXES,
+        ranges=tuple(drives.RANGES.get(name, drives.FAR) for name in names),
+        half_turn=frozenset(names.index(name) for name in drives.HALF_TURN),
+        undefined=tuple((names.index(k), frozenset(v)) for k, v in drives.UNDEFINED.items()),
+    )
 
 
 def _spec(config: Config, context: Context) -> WorldSpec:
@@ -284,4 +298,5 @@ def _spec(config: Config, context: Context) -> WorldSpec:
         height=int(config["height"]),
         width=int(config["width"]),
         seed=context.seed,
+        sweeps=int(config["sweeps"]),
     )

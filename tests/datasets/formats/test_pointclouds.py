@@ -26,7 +26,14 @@ def written(tmp_path, text, name="thing.off") -> Path:
 
 
 @pytest.mark.parametrize(
-    "head", ["OFF\n4 1 0\n", "OFF4 1 0\n", "OFF 4 1 0\n", "# hi\nOFF\n\n4 1 0\n"]
+    "head",
+    [
+        "OFF\n4 1 0\n",
+        "OFF4 1 0\n",
+        "OFF 4 1 0\n",
+        "# hi\nOFF\n\n4 1 0\n",
+        "OFF # a mesh\n4 1 0 # of one face\n",
+    ],
 )
 def test_off_headers_plain_and_glued(tmp_path, head):
     mesh = read_off(written(tmp_path, head + VERTICES + "4 0 1 2 3\n"))

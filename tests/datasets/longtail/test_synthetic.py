@@ -105,6 +105,17 @@ def test_batches_go_once_through_all_images():
     assert [len(labels) for _, labels in lonely] == [4] * 5  # the last one alone is left out
 
 
+def test_images_that_are_not_square_are_augmented_too():
+    pixels = torch.rand(32, 3, 8, 24) + 1.0
+    moved = augmented(pixels, torch.Generator().manual_seed(0))
+    assert moved.shape == pixels.shape
+    padded = torch.nn.functional.pad(pixels, (1, 1, 1, 1))
+    for image, source in zip(moved, padded, strict=True):
+        places = [(dy, dx) for dy in range(3) for dx in range(3)]
+        cuts = [source[:, dy : dy + 8, dx : dx + 24] for dy, dx in places]
+        assert any(torch.equal(image, cut) or torch.equal(image.flip(-1), cut) for cut in cuts)
+
+
 def test_augmenting_shifts_and_mirrors_and_nothing_else():
     pixels = torch.rand(64, 3, 16, 16) + 1.0
     moved = augmented(pixels, torch.Generator().manual_seed(0))

@@ -65,6 +65,15 @@ def test_boxes_outside_are_no_targets(tree):
         real_drives(spec(tree, extent=10.0))
 
 
+def test_without_sweeps_their_folder_need_not_be_there(tree, tmp_path):
+    bare = shutil.copytree(tree, tmp_path / "bare")
+    shutil.rmtree(bare / "sweeps")
+    train, _ = real_drives(spec(bare, sweeps=0))
+    assert 0.0 < float(train.bev[:, 0].sum()) <= float(real_drives(spec(tree))[0].bev[:, 0].sum())
+    with pytest.raises(ValueError, match="sweeps/LIDAR_TOP"):
+        real_drives(spec(bare))
+
+
 def test_six_views_are_asked_for(tree):
     with pytest.raises(ValueError, match="views: 4 cannot be had: nuScenes has 6 cameras; set"):
         real_drives(spec(tree, views=4))

@@ -8,6 +8,7 @@ import pytest
 from sickbay.models.reweighting.metrics import (
     ERRORS,
     Boxes,
+    ScoreRules,
     detection_score,
     top_predictions,
 )
@@ -195,3 +196,27 @@ def test_the_best_of_queries_and_classes_are_kept():
     assert kept.scores.tolist() == [[0.7, 0.6, 0.2]]
     assert kept.classes.tolist() == [[1, 0, 1]]
     assert kept.boxes[0, :, 0].tolist() == [0.0, 1.0, 1.0]
+
+
+def test_the_rules_of_a_class_bound_its_range_halve_its_turn_and_leave_errors_out():
+    """Two classes, a box each at 20 m and one of the first at 45 m; hand-worked."""
+    near, far = [20.0, 0, 0, 2, 4, 1.5, 0.1, 0, 0], [0, 45.0, 0, 2, 4, 1.5, 0, 0, 0]
+    other = [-20.0, 0, 0, 1, 1, 1, 0, 3.0, 0]
+    truth = Boxes(np.array([[near, far, other]]), np.array([[0, 0, 1]]), np.ones((1, 3)))
+    turned = [*near[:6], 0.1 + np.pi, 0, 0]
+    still = [*other[:7], 0.0, 0]
+    predicted = Boxes(np.array([[turned, still]]), np.array([[0, 1]]), np.array([[0.9, 0.8]]))
+    plain = detection_score(predicted, truth, 2)
+    assert plain.by_class[0] < 0.5  # the far box is missed
+    assert plain.errors["orientation"] == pytest.approx(np.pi / 2)  # the mean of π and 0
+    rules = ScoreRules(
+        ranges=(40.0, 30.0),
+        half_turn=frozenset({0}),
+        undefined=((1, frozenset({"velocity", "attribute", "orientation"})),),
+    )
+    ruled = detection_score(predicted, truth, 2, rules)
+    assert ruled.mean_ap == pytest.approx(1.0)
+    assert ruled.errors["orientation"] == pytest.approx(0.0, abs=1e-9)  # of the first class alone
+    assert ruled.errors["velocity"] == pytest.approx(0.0, abs=1e-9)
+    assert plain.errors["velocity"] == pytest.approx(1.5)
+    assert ruled.nds == pytest.approx(1.0)

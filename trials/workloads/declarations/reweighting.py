@@ -61,6 +61,7 @@ WORKLOAD = Workload(
         "reweighting": "on",
         "size": "small",
         "steps": 8,
+        "sweeps": 9,
         "train_samples": 256,
         "val_samples": 64,
         "views": 4,
