@@ -7,6 +7,7 @@ causes     how the trials of every level ended
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -74,10 +75,14 @@ async def curves(
             raise ApiError(404, f"no signal {signal!r}: there are {', '.join(names)}")
         if not names:
             return {"signal": "", "signals": []}
+        state = state_of(shelf.store, find_sweep(shelf.store, sweep_id))
         return shelf.live(
             sweep_id,
-            f"curves {chosen} {chosen_trials}",
-            lambda: {"signals": names, **_curves(shelf.store, values, chosen, chosen_trials)},
+            f"curves {chosen} {chosen_trials} {state}",
+            lambda: {
+                "signals": names,
+                **_curves(shelf.store, replace(values, state=state), chosen, chosen_trials),
+            },
         )
 
     return json_answer(await in_thread(work))
@@ -259,7 +264,7 @@ def _curves(store: Store, values: Values, signal: str, only: Sequence[str]) -> d
     arms = {arm: curves for arm, curves in of_arm.items() if curves}
     lines = [
         *(_ended_line(one) for one in sample(ended, MOST_LINES)),
-        *(_running_line(one) for one in running[:MOST_LINES]),
+        *(_open_line(one, values.state) for one in running[:MOST_LINES]),
     ]
     drawn = [(line["verdict"], *found[line["trial_id"]]) for line in lines]
     references = references_of(values.trials, signal)[:MOST_REFERENCES]
@@ -287,8 +292,10 @@ def _ended_line(one: TrialLine) -> dict[str, Any]:
     return {name: getattr(one, name) for name in names}
 
 
-def _running_line(one: RunningTrial) -> dict[str, Any]:
-    about = {"trial_id": one.trial_id, "arm": one.arm, "seed": one.seed, "verdict": "running"}
+def _open_line(one: RunningTrial, state: str) -> dict[str, Any]:
+    """A trial that has not ended: it runs while its sweep does, else it was interrupted."""
+    verdict = "running" if state == "running" else "interrupted"
+    about = {"trial_id": one.trial_id, "arm": one.arm, "seed": one.seed, "verdict": verdict}
     return {**about, "pathology": None, "onset_epoch": None}
 
 

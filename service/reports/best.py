@@ -45,7 +45,9 @@ def best_of(rows: Sequence[Row], objective: Mapping[str, Any] | None) -> tuple[B
             row = min(chosen, key=lambda one: sign * _value(one))
             trial = (row["trial_id"], row["seed"], row["label"])
             found.append(Best(what, row["arm"], _value(row), *trial))
-    arms = {row["arm"]: [_value(one) for one in ended if one["arm"] == row["arm"]] for row in ended}
+    arms: dict[str, list[float]] = {}
+    for row in ended:
+        arms.setdefault(row["arm"], []).append(_value(row))
     whole = {arm: median(values) for arm, values in arms.items() if all(map(math.isfinite, values))}
     if len(arms) > 1 and whole:
         arm = min(whole, key=lambda one: sign * whole[one])

@@ -127,10 +127,11 @@ def running_trials(store: Store, sweep_id: str) -> list[RunningTrial]:
     Whether their processes are still alive, the driver of the sweep knows. Raises StoreError if the
     sweep's consolidated file is damaged.
     """
-    states = trial_states(store, sweep_id)
-    folders = [one for one in list_parts(store, sweep_id) if states.get(one.trial_id) == RUNNING]
+    merged = consolidated_states(store, sweep_id)
     found = []
-    for folder in folders:
+    for folder in list_parts(store, sweep_id):
+        if folder.attempt <= max(merged.get(folder.trial_id, ("", 0))[1], _ended(store, folder)):
+            continue
         data = read_file(store, f"{folder.path}/attempt-{folder.attempt}.json")
         if data is not None:  # else it has ended and was merged meanwhile
             marker = json.loads(data)
@@ -146,6 +147,16 @@ def running_trials(store: Store, sweep_id: str) -> list[RunningTrial]:
                 )
             )
     return found
+
+
+def _ended(store: Store, folder: PartFolder) -> int:
+    """The last attempt that a trial's folder says has ended; 0 for none."""
+    if "trial.json" not in folder.files:
+        return 0
+    if folder.attempt == 1:  # most trials: nothing is to be read
+        return 1
+    ended = read_ended(store, folder)
+    return int(ended.row["attempt"]) if isinstance(ended, EndedTrial) else 0
 
 
 def read_epoch_records(store: Store, sweep_id: str, trial_id: str) -> tuple[EpochRecord, ...]:

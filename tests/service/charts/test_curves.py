@@ -10,6 +10,8 @@ from report_samples import Told, write_sample
 from sickbay.service.api.app import create_app
 from sickbay.service.charts.curves import curve_rows, spread_of
 from sickbay.service.summary.collect import report_values
+from sickbay.trials.contract import Row, TrialConfig
+from sickbay.trials.store import EpochRecord, start_attempt, write_epochs
 
 SWEEP = "sample-abc123"
 NAN, INF = math.nan, math.inf
@@ -57,3 +59,18 @@ def test_the_page_shows_what_the_report_shows(tmp_path, goal):
     drawn = [line.values.tolist() for panel in report.panels for line in panel.lines]
     lines = [[float(one) for one in line["values"]] for line in page["lines"]]
     assert repr(sorted(map(repr, lines))) == repr(sorted(map(repr, drawn)))
+
+
+def test_a_trial_that_has_not_ended_is_drawn_from_its_first_row(tmp_path):
+    store = write_sample(tmp_path, [Told({"lr": 0.1}, 0, (1.0, 0.5))])
+    config = TrialConfig("open", "toy", {"lr": 0.1}, 1, 20, ())
+    start_attempt(store, SWEEP, "open", device="cpu", started_at=1.0, trial=config, arm="lr=0.1")
+    client = TestClient(create_app(store), base_url="http://127.0.0.1")
+    assert len(client.get(f"/api/sweeps/{SWEEP}/curves").json()["lines"]) == 1
+    write_epochs(store, SWEEP, "open", [EpochRecord(1, 0.5, Row(1, 4, {"val_loss": 0.9}))])
+    page = client.get(f"/api/sweeps/{SWEEP}/curves?trial=open").json()
+    [line] = page["lines"]
+    assert (line["arm"], line["seed"], line["values"]) == ("lr=0.1", 1, [0.9])
+    assert line["verdict"] == "interrupted"  # there is no driver
+    assert page["arms"][0]["n"] == [1]
+    assert client.get(f"/api/sweeps/{SWEEP}/running").json() == {"trials": [], "total": 0}
