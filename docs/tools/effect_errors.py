@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sickbay.service.analysis.statistics.estimates import ALPHA, NOTHING, Estimate, paired_effect
+from sickbay.service.analysis.statistics import ALPHA
+from sickbay.service.analysis.statistics.estimates import NOTHING, Estimate, paired_effect
 from sickbay.service.analysis.statistics.moderated import Measured, moderated
 from sickbay.service.analysis.statistics.shares import risk_difference
 from sickbay.trials.evidence.statistics import holm_adjusted

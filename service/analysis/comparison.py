@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from sickbay.service.analysis.effects import FEWEST_SEEDS
 from sickbay.service.analysis.rows.pairs import TrialRow, level_key
 from sickbay.service.analysis.sql import SOUND
+from sickbay.service.analysis.statistics import ALPHA, FEWEST_SEEDS
 from sickbay.service.analysis.statistics.estimates import (
-    ALPHA,
     NOTHING,
     Estimate,
     paired_effect,
@@ -414,18 +413,18 @@ def _value(row: TrialRow) -> float:
 def _adjusted(pairs: Sequence[ArmPair]) -> tuple[ArmPair, ...]:
     holm = holm_adjusted([one.difference.p_value for one in pairs])
     return tuple(
-        replace(one, p_holm=p, drift=_drift(one)) for one, p in zip(pairs, holm, strict=True)
+        replace(one, p_holm=p, drift=_drift(one, p)) for one, p in zip(pairs, holm, strict=True)
     )
 
 
-def _drift(one: ArmPair) -> Drift:
+def _drift(one: ArmPair, p_holm: float) -> Drift:
     if one.paired and one.identical == one.pairs:
         return Drift.IDENTICAL
     if one.difference.error == 0.0:  # the same shift in every pair, to the last digit
         return Drift.DRIFTED if one.difference.mean else Drift.IDENTICAL
-    if math.isnan(one.difference.p_value):
+    if math.isnan(p_holm):
         return Drift.UNKNOWN
-    return Drift.DRIFTED if one.difference.p_value <= ALPHA else Drift.NONE
+    return Drift.DRIFTED if p_holm <= ALPHA else Drift.NONE
 
 
 def _bare(half: Half) -> Half:

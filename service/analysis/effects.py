@@ -24,8 +24,8 @@ from sickbay.service.analysis.rows.pairs import (
     score,
 )
 from sickbay.service.analysis.rows.reference import DECLARED_CHOICE, Choice, Reference
+from sickbay.service.analysis.statistics import ALPHA, FEWEST_SEEDS
 from sickbay.service.analysis.statistics.estimates import (
-    ALPHA,
     NO_INTERVAL,
     NOTHING,
     Estimate,
@@ -55,10 +55,6 @@ from sickbay.service.analysis.verdicts import (
 from sickbay.service.query.outcomes import CANCELLED, CUT_SHORT, HEALTHY
 from sickbay.trials.contract import Goal, Scalar
 from sickbay.trials.evidence.statistics import holm_adjusted
-
-# With two seeds the interval is 13 standard errors wide to each side, and normality is all there is
-# to say for it.
-FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True)

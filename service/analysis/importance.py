@@ -5,15 +5,19 @@
 Targets: the objective of the healthy trials; `pathological`, among all labelled trials; and each
 pathology by its name. Two of Optuna's evaluators stand side by side, as they answer two questions:
 
-    fanova      how much of the variance between configurations a factor accounts for (Hutter, Hoos,
-                Leyton-Brown 2014), by a forest over each configuration's mean over its seeds
+    fanova      how much of the variance between configurations a factor accounts for by itself
+                (Hutter, Hoos, Leyton-Brown 2014). Over a full grid it is exact, the analysis of
+                variance of the configurations' means, and pairs of factors have their shares, too;
+                else a forest estimates it
     ped_anova   how much a factor decides whether a trial is among the best tenth, or is
                 pathological (Watanabe, Bansal, Hutter 2023), over all trials
 
 Where configurations repeat over seeds, the objective is taken less its seed's mean: seeds are
-drawn, not chosen. Shares of a target add up to one whatever the noise. So `explained` stands beside
-them: the share of the variance that lies between configurations at all. Where it is near zero the
-shares rank noise. Pure, and repeatable to the last bit: rows in, a table out.
+drawn, not chosen. fANOVA's shares are not scaled: main effects, pairs and the rest add up to one,
+so that an exclusive-or is seen as a pair and crowns no factor. PED-ANOVA's add up to one whatever
+the noise. `explained` stands beside them: the share of the variance that lies between
+configurations at all. Where it is near zero the shares rank noise. Pure, and repeatable to the last
+bit: rows in, a table out.
 """
 
 import contextlib
@@ -21,7 +25,8 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -56,12 +61,14 @@ class Space:
 class Studies:
     """Optuna's studies of all trials, and of one trial a drawn configuration.
 
+    `first` is the number of each configuration's first trial.
     Made once, as that is what takes time. Values are handed in by trial number.
     """
 
     trials: Any
     means: Any
     drawn: IntArray
+    first: IntArray
     configurations: int
 
 
@@ -102,9 +109,8 @@ def studies_of(space: Space) -> Studies:
     drawn = np.arange(len(first))
     if len(first) > MOST_CONFIGURATIONS:
         drawn = np.random.default_rng(SEED).permutation(len(first))[:MOST_CONFIGURATIONS]
-    return Studies(
-        _study(space, space.values), _study(space, space.values[first[drawn]]), drawn, len(first)
-    )
+    means = _study(space, space.values[first[drawn]])
+    return Studies(_study(space, space.values), means, drawn, first, len(first))
 
 
 def _study(space: Space, settings: FloatArray) -> Any:
@@ -153,11 +159,11 @@ def ped_anova_by(share: float) -> Evaluate:
 
 
 def shares_of(
-    study: Any, names: Sequence[str], values: FloatArray, evaluate: Evaluate
+    study: Any, names: Sequence[str], values: FloatArray, evaluate: Evaluate, *, scaled: bool
 ) -> dict[str, float]:
-    """Let an evaluator of Optuna weigh the factors; shares add up to one, {} if all are zero.
+    """Let an evaluator of Optuna weigh the factors; {} if all shares are zero.
 
-    Trials whose value is NaN are left out.
+    Trials whose value is NaN are left out. `scaled` shares add up to one.
     """
     targets = values.tolist()
     try:
@@ -167,7 +173,35 @@ def shares_of(
     whole = float(sum(found.values()))
     if not whole > 0.0 or not math.isfinite(whole):
         return {}
-    return {name: float(found.get(name, 0.0)) / whole for name in names}
+    return {name: float(found.get(name, 0.0)) / (whole if scaled else 1.0) for name in names}
+
+
+def exact_shares(
+    codes: IntArray, means: FloatArray, names: Sequence[str]
+) -> tuple[dict[str, float], dict[str, float]] | None:
+    """Split the variance of a full grid's means into main effects and pairs of factors.
+
+    `codes` are the levels, (configurations, factors), `means` (configurations,). Main effect: the
+    variance of a factor's level means; pair: that of the two factors' means less both main effects
+    (Fisher 1925). None where some combination of levels is missing or there twice.
+    """
+    places = [np.unique(column, return_inverse=True)[1] for column in codes.T]
+    shape = tuple(int(column.max(initial=-1)) + 1 for column in places)
+    cells = np.full(shape, np.nan)
+    cells[tuple(places)] = means
+    if len(means) != cells.size or np.isnan(cells).any() or not cells.var() > 0.0:
+        return None
+    off = cells - cells.mean()
+    main = [
+        off.mean(axis=tuple(k for k in range(off.ndim) if k != axis), keepdims=True)
+        for axis in range(off.ndim)
+    ]
+    pairs = {}
+    for a, b in combinations(range(off.ndim), 2):
+        joint = off.mean(axis=tuple(k for k in range(off.ndim) if k not in (a, b)), keepdims=True)
+        pairs[f"{names[a]} x {names[b]}"] = float(np.var(joint - main[a] - main[b]) / off.var())
+    shares = {name: float(np.var(one) / off.var()) for name, one in zip(names, main, strict=True)}
+    return shares, pairs
 
 
 @contextlib.contextmanager
@@ -196,8 +230,11 @@ BEST_SHARE = 0.1  # of the objective's values: PED-ANOVA's default
 
 @dataclass(frozen=True)
 class Importance:
-    """The factors' shares of one target, each method's adding up to one; {} where unknown.
+    """The factors' shares of one target; {} where unknown.
 
+    `fanova` are main effects' shares of the variance between configurations, `pairs` those of two
+    factors together, known where the shares are `exact`, and `rest` what neither accounts for (NaN
+    where unknown). `ped_anova` adds up to one.
     `trials` could be used, by `within_seeds` less the mean of their seed; `positives` of them are
     the target (None for the objective). `configurations` went into fANOVA, of
     `of_configurations`. `explained` is the share of the variance between configurations (the
@@ -215,6 +252,9 @@ class Importance:
     fanova: Mapping[str, float]
     ped_anova: Mapping[str, float]
     note: str
+    pairs: Mapping[str, float] = field(default_factory=dict)
+    rest: float = math.nan
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -294,21 +334,38 @@ def _importance(target: str, values: FloatArray, space: Space, studies: Studies)
     # PED-ANOVA looks at the lowest values: the pathological are to be those.
     all_values = np.full(len(values), np.nan)
     all_values[there] = y if positives is None else -y
-    ped = shares_of(studies.trials, space.names, all_values, ped_anova_by(share))
+    ped = shares_of(studies.trials, space.names, all_values, ped_anova_by(share), scaled=True)
     counts = np.bincount(configuration, minlength=studies.configurations)
     sums = np.bincount(configuration, weights=y, minlength=studies.configurations)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     drawn_means = means[studies.drawn]
     fanova: Mapping[str, float] = {}
-    if np.unique(drawn_means[np.isfinite(drawn_means)]).size > 1:
-        fanova = shares_of(studies.means, space.names, drawn_means, fanova_by())
+    pairs: Mapping[str, float] = {}
+    exact = exact_shares(space.values[studies.first], means, space.names)
+    if exact is not None:
+        fanova, pairs = exact
+    elif np.unique(drawn_means[np.isfinite(drawn_means)]).size > 1:
+        fanova = shares_of(studies.means, space.names, drawn_means, fanova_by(), scaled=False)
     notes = []
     if explained <= 0.0:
         notes.append("configurations differ no more than their seeds do: the shares rank noise")
     if not (ped and fanova):
         notes.append("no factor stands out at all")
     found = int(np.isfinite(drawn_means).sum()), int((counts > 0).sum()), explained
-    return Importance(target, len(y), positives, within, *found, fanova, ped, "; ".join(notes))
+    rest = max(0.0, 1.0 - sum(fanova.values()) - sum(pairs.values())) if fanova else math.nan
+    return Importance(
+        target,
+        len(y),
+        positives,
+        within,
+        *found,
+        fanova,
+        ped,
+        "; ".join(notes),
+        pairs,
+        rest,
+        exact is not None,
+    )
 
 
 def _seed_means(values: FloatArray, seeds: IntArray) -> FloatArray:

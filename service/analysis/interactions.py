@@ -19,7 +19,6 @@ from enum import StrEnum
 
 import numpy as np
 
-from sickbay.service.analysis.effects import FEWEST_SEEDS
 from sickbay.service.analysis.rows.pairs import (
     BoolArray,
     Coded,
@@ -30,7 +29,8 @@ from sickbay.service.analysis.rows.pairs import (
     coded,
     groups,
 )
-from sickbay.service.analysis.statistics.estimates import ALPHA, NOTHING, Estimate, paired_effect
+from sickbay.service.analysis.statistics import ALPHA, FEWEST_SEEDS
+from sickbay.service.analysis.statistics.estimates import NOTHING, Estimate, paired_effect
 from sickbay.service.analysis.statistics.shares import clustered_wilson, sign_flip
 from sickbay.trials.contract import Goal, Scalar
 from sickbay.trials.evidence.statistics import holm_adjusted

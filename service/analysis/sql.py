@@ -14,7 +14,7 @@ from scipy.stats import t as student
 from sickbay.service.analysis.effects import EffectTable, LevelEffect
 from sickbay.service.analysis.rows.comparable import column, literal
 from sickbay.service.analysis.rows.pairs import level_key
-from sickbay.service.analysis.statistics.estimates import ALPHA
+from sickbay.service.analysis.statistics import ALPHA
 from sickbay.service.query.outcomes import COUNTS, RANKS_LAST
 from sickbay.service.query.sqltext import text
 from sickbay.trials.contract import Goal, Scalar

@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping
 from enum import StrEnum
 
-from sickbay.service.analysis.statistics.estimates import ALPHA, Estimate
+from sickbay.service.analysis.statistics import ALPHA
+from sickbay.service.analysis.statistics.estimates import Estimate
 from sickbay.service.query.outcomes import FAILED, INCONCLUSIVE, NOT_FINITE, UNLABELLED
 from sickbay.trials.contract import Goal
 

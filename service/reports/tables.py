@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sickbay.service.analysis.comparison import ArmPair, ArmSide, Comparison
-from sickbay.service.analysis.effects import FEWEST_SEEDS, EffectTable, LevelEffect, Side
+from sickbay.service.analysis.effects import EffectTable, LevelEffect, Side
 from sickbay.service.analysis.fixes import Fixes, sweep_fixes, words
-from sickbay.service.analysis.importance import ImportanceTable
+from sickbay.service.analysis.importance import Importance, ImportanceTable
 from sickbay.service.analysis.interactions import Interaction, InteractionTable, InteractionVerdict
 from sickbay.service.analysis.main_effects import MainEffectTable
+from sickbay.service.analysis.statistics import FEWEST_SEEDS
 from sickbay.service.analysis.statistics.estimates import Estimate
 from sickbay.service.analysis.study import EffectStudy, SweepEffects, load_study
 from sickbay.service.analysis.verdicts import Verdict
@@ -56,9 +57,10 @@ MAIN_EFFECTS_LEGEND = """\
 difference, rank: what a level changes on average over the design, in additive models; rank is in
   shares of the trials of a seed (+0.25: behind a quarter more of them), all failures tied last."""
 IMPORTANCE_LEGEND = """\
-The shares of a row add up to 1 whatever the noise; `explained` is the share of the variance that
-  lies between configurations, and not between their seeds. fANOVA splits that variance; PED-ANOVA
-  splits what distinguishes the best tenth, or the pathological trials, from all trials."""
+`explained` is the share of the variance that lies between configurations, and not between their
+  seeds. fANOVA splits that variance: factors by themselves, pairs of factors, and the rest add up
+  to 1; over a full grid exactly. PED-ANOVA splits what distinguishes the best tenth, or the
+  pathological trials, from all trials; its shares add up to 1 whatever the noise."""
 COMPARISON_LEGEND = """\
 B - A: paired by seed among trials healthy in both, or, marked with *, Welch's where fewer than
   three such seeds are shared. "no drift seen" is not "none": the interval says what could hide."""
@@ -211,7 +213,7 @@ def importance_table(table: ImportanceTable, sql: Mapping[str, str]) -> Table:
         if one.configurations < one.of_configurations
     ]
     return Table(
-        columns=("target", "trials", "explained", "by", *table.factors),
+        columns=("target", "trials", "explained", "by", *table.factors, "pairs, rest"),
         rows=tuple(
             (
                 one.target,
@@ -219,6 +221,7 @@ def importance_table(table: ImportanceTable, sql: Mapping[str, str]) -> Table:
                 "none" if math.isnan(one.explained) else f"{100 * one.explained:.0f} %",
                 "fANOVA\nPED-ANOVA",
                 *(f"{_part(one.fanova, f)}\n{_part(one.ped_anova, f)}" for f in table.factors),
+                _pairs_and_rest(one),
             )
             for one in table.targets
         ),
@@ -227,6 +230,18 @@ def importance_table(table: ImportanceTable, sql: Mapping[str, str]) -> Table:
         legend=IMPORTANCE_LEGEND,
         sql={name: text for name, text in sql.items() if name.startswith("importance ")},
     )
+
+
+MOST_PAIRS = 3  # of a row of importance
+
+
+def _pairs_and_rest(one: Importance) -> str:
+    """The largest pairs of factors by their shares, and what no main effect or pair explains."""
+    if math.isnan(one.rest):
+        return ""
+    largest = sorted(one.pairs.items(), key=lambda pair: -pair[1])[:MOST_PAIRS]
+    lines = [f"{names} {share:.2f}" for names, share in largest if share >= 0.005]
+    return "\n".join([*lines, f"rest {one.rest:.2f}"])
 
 
 def _part(shares: Mapping[str, float], factor: str) -> str:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from sickbay.service.query.engine import query
 from sickbay.service.summary.formatting import shown
+from sickbay.service.summary.plan_power import PlannedPower, planned_power, power_line
 from sickbay.service.sweeps.prepare import Prepared
 from sickbay.trials.spec import plan as design
 from sickbay.trials.spec.model import RangeSpec
@@ -74,7 +75,45 @@ def describe_plan(prepared: Prepared) -> dict[str, Any]:
         "estimated_core_hours": estimate.core_hours if estimate else None,
         "estimate": vars(estimate) if estimate else None,
         "budget_holds": budget_holds(prepared, estimate),
+        "remarks": design_remarks(prepared),
+        "power": vars(found) if (found := power_of(prepared)) else None,
     }
+
+
+def design_remarks(prepared: Prepared) -> list[str]:
+    """Say what the planned trials cannot tell: joint factors, and levels that no trial has."""
+    spec, arms = prepared.spec, prepared.plan.arms
+    if prepared.searches or not arms:
+        return []
+    levels = {name: values for name, values in spec.factors.items() if isinstance(values, tuple)}
+    partitions: dict[tuple[int, ...], list[str]] = {}
+    remarks = []
+    for name, values in levels.items():
+        met = [arm.config[name] for arm in arms]
+        places = list(dict.fromkeys(met))
+        if len(places) > 1:
+            partitions.setdefault(tuple(places.index(level) for level in met), []).append(name)
+        missing = [level for level in values if level not in places]
+        if missing:
+            remarks.append(
+                f"{name}: no trial has {', '.join(map(shown, missing))}"
+                + (f"; {spec.design} uses the first and the last level" if len(values) > 2 else "")
+            )
+    joint = [" = ".join(names) for names in partitions.values() if len(names) > 1]
+    return [f"aliasing: {names} (always change together)" for names in joint] + remarks
+
+
+def power_of(prepared: Prepared) -> PlannedPower | None:
+    """What the design can detect; None where nothing is compared."""
+    spec = prepared.spec
+    levels = sum(len(some) - 1 for some in spec.factors.values() if isinstance(some, tuple))
+    if levels < 1:
+        return None
+    signal = design.objective_of(spec, prepared.workload).signal
+    seeds = len(prepared.plan.seeds) or len(spec.seeds)
+    return planned_power(
+        prepared.store, spec.workload, signal, (seeds, levels), spec.smallest_effect
+    )
 
 
 def estimated(prepared: Prepared) -> Estimate | None:
@@ -155,8 +194,13 @@ def print_plan(console: Console, prepared: Prepared) -> None:
     for name, holds in budget_holds(prepared, estimate).items():
         verdict = {True: "holds it", False: "does NOT hold it", None: "cannot be judged yet"}[holds]
         console.print(f"budget.{name} {getattr(prepared.spec.budget, name):g}: {verdict}")
-    if not prepared.searches:
+    remarks = design_remarks(prepared)
+    joint = any(line.startswith("aliasing") for line in remarks)
+    if not prepared.searches and not joint:
         _print_aliases(console, made)
+    found = power_of(prepared)
+    for line in (*remarks, *([power_line(found)] if found else [])):
+        console.print(line, markup=False, emoji=False, highlight=False)
 
 
 def print_described(console: Console, found: Mapping[str, Any]) -> None:
@@ -234,10 +278,13 @@ def _print_aliases(console: Console, made: design.Plan) -> None:
         return
     aliasing = made.aliasing
     words = ", ".join(aliasing.words[:ALIASES_SHOWN])
-    console.print(f"resolution {aliasing.resolution}: I = {words}", highlight=False)
+    console.print(
+        f"resolution {aliasing.resolution}: I = {words}", highlight=False, emoji=False, markup=False
+    )
     lines = list(aliasing.aliases.items())
     for name, others in lines[:ALIASES_SHOWN]:
-        console.print(f"  {name} = {' = '.join(others)}", highlight=False)
+        line = f"  {name} = {' = '.join(others)}"
+        console.print(line, highlight=False, emoji=False, markup=False)
     if len(lines) > ALIASES_SHOWN:
         rest = len(lines) - ALIASES_SHOWN
         console.print(f"  … and {rest} more (--json lists all)", style="dim")

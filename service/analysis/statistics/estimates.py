@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from sickbay.service.analysis.statistics import ALPHA
+
 FloatArray = NDArray[np.float64]
 
-ALPHA = 0.05
 ROUNDING = 1e-12  # a spread below this share of the values is what rounding makes of none
 TRIMMED = 0.25  # from each end: what is left between the quartiles
 

@@ -20,10 +20,9 @@ from itertools import combinations
 
 import numpy as np
 
+from sickbay.service.analysis.statistics import LEAST_CORRELATION, OWN
 from sickbay.service.analysis.statistics.estimates import Estimate, student_estimate
 
-OWN = 0.25  # share of a level's own variance; chosen by simulation (decision 69)
-LEAST_CORRELATION = 0.25  # squared, of two differences to one baseline under equal noise
 FEWEST_SHARED = 3  # seeds that two levels must share for their correlation to be estimated
 
 

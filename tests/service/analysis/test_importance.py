@@ -55,7 +55,9 @@ def test_each_target_names_the_factor_that_decides_it(table):
         one = target(table, name)
         for shares in (one.fanova, one.ped_anova):
             assert max(shares, key=shares.get) == factor, (name, shares)
-            assert sum(shares.values()) == pytest.approx(1.0)
+        assert sum(one.ped_anova.values()) == pytest.approx(1.0)
+        whole = sum(one.fanova.values()) + sum(one.pairs.values()) + one.rest
+        assert whole == pytest.approx(1.0)
     assert target(table, "no_skill").fanova["b"] > 0.8
 
 
@@ -73,14 +75,34 @@ def test_counts_are_those_of_the_trials(table):
     assert (one.configurations, one.of_configurations) == (18, 18)
 
 
-def test_fanova_agrees_with_the_analysis_of_variance_of_a_full_grid():
-    rows = grid(lambda a, b, c, seed: 2.0 * a + b + a * b, lambda *_: "healthy")
+def test_the_shares_of_a_full_grid_are_its_analysis_of_variance():
+    """y = 2 a + b + a b over 0, 1, 2: main effects 3 a and 2 b, and (a - 1) (b - 1)."""
+    rows = grid(lambda a, b, c, seed: 2.0 * a + b + a * b - 0.1, lambda *_: "healthy", seeds=400)
     one = target(importance_table(rows, FACTORS, Goal.MINIMIZE), OBJECTIVE)
-    means = np.array([[2.0 * a + b + a * b for b in range(3)] for a in range(3)])
-    of_a, of_b = means.mean(axis=1).var(), means.mean(axis=0).var()
-    # Optuna's shares are of the main effects alone.
-    assert one.fanova["a"] == pytest.approx(of_a / (of_a + of_b), abs=0.12)
-    assert one.fanova["c"] < 0.05
+    of_a, of_b, of_both = 9 * 2 / 3, 4 * 2 / 3, 4 / 9
+    total = of_a + of_b + of_both
+    assert one.exact
+    assert one.fanova["a"] == pytest.approx(of_a / total, abs=0.01)
+    assert one.fanova["b"] == pytest.approx(of_b / total, abs=0.01)
+    assert one.pairs["a x b"] == pytest.approx(of_both / total, abs=0.01)
+    assert one.fanova["c"] == pytest.approx(0.0, abs=0.01)
+
+
+def test_an_exclusive_or_of_health_crowns_no_factor():
+    rows = grid(lambda *_: 1.0, lambda a, b, c, seed: "no_skill" if (a == 2) ^ c else "healthy")
+    one = target(importance_table(rows, FACTORS, Goal.MINIMIZE), PATHOLOGICAL)
+    assert one.fanova["b"] == pytest.approx(0.0, abs=1e-12)
+    assert max(one.pairs, key=one.pairs.get) == "a x c"
+    assert one.pairs["a x c"] > 0.8
+
+
+def test_without_a_full_grid_a_forest_estimates_the_shares():
+    rows = grid(lambda a, b, c, seed: 3.0 * a + b, lambda *_: "healthy")
+    some = [row for row in rows if (row.levels["a"], row.levels["b"]) != (2, 2)]
+    one = target(importance_table(some, FACTORS, Goal.MINIMIZE), OBJECTIVE)
+    assert (one.exact, one.pairs) == (False, {})
+    assert max(one.fanova, key=one.fanova.get) == "a"
+    assert one.rest == pytest.approx(1.0 - sum(one.fanova.values()))
 
 
 def test_the_explained_share_is_the_adjusted_r_squared():
