@@ -74,10 +74,13 @@ def test_the_options_of_the_command_line_are_frozen():
         "export": ["--format", "--json", "--out", "--store", "--to"],
         "effects": [
             "--all",
+            "--all-pairs",
             "--importance",
             "--interactions",
             "--json",
             "--main-effects",
+            "--reference",
+            "--smallest-effect",
             "--sql",
             "--store",
         ],

@@ -177,7 +177,7 @@ def shares_of(
 
 
 def exact_shares(
-    codes: IntArray, means: FloatArray, names: Sequence[str]
+    codes: FloatArray, means: FloatArray, names: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, float]] | None:
     """Split the variance of a full grid's means into main effects and pairs of factors.
 
