@@ -60,7 +60,7 @@ ARROWS = {
     "service/analysis": SERVICE + " service/analysis/* service/query trials/*",
     "service/summary": SERVICE + " service/query service/analysis* trials/*",
     "service/sweeps": SERVICE
-    + " service/client service/query service/summary service/export trials/*",
+    + " service/client service/query service/analysis* service/summary service/export trials/*",
     "service/charts": SERVICE + " service/query service/analysis* service/summary trials/*",
     "service/reports": SERVICE
     + " service/query service/analysis* service/summary service/charts trials/*",

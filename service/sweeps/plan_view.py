@@ -12,9 +12,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from sickbay.service.analysis.plan_power import PlannedPower, planned_power, power_line
 from sickbay.service.query.engine import query
 from sickbay.service.summary.formatting import shown
-from sickbay.service.summary.plan_power import PlannedPower, planned_power, power_line
 from sickbay.service.sweeps.prepare import Prepared
 from sickbay.trials.spec import plan as design
 from sickbay.trials.spec.model import RangeSpec

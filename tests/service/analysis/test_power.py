@@ -7,6 +7,7 @@ from effect_samples import sample
 from report_samples import Told
 from scipy import stats
 
+from sickbay.service.analysis.plan_power import planned_power, power_line, stored_noise
 from sickbay.service.analysis.statistics.power import (
     power,
     seeds_needed,
@@ -14,7 +15,6 @@ from sickbay.service.analysis.statistics.power import (
     smallest_detectable,
 )
 from sickbay.service.query.engine import query
-from sickbay.service.summary.plan_power import planned_power, power_line, stored_noise
 
 
 @pytest.mark.parametrize(("seeds", "levels"), [(3, 1), (5, 1), (5, 3), (10, 6), (60, 2)])

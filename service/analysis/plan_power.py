@@ -11,7 +11,6 @@ import numpy as np
 from sickbay.service.analysis.statistics import FEWEST_SEEDS
 from sickbay.service.analysis.statistics.power import power, seeds_needed, smallest_detectable
 from sickbay.service.query.engine import query
-from sickbay.service.summary.formatting import number
 from sickbay.trials.store import Store
 
 USUAL = math.sqrt(2.0)  # two standard deviations of a trial, in noise of paired differences
@@ -95,12 +94,12 @@ def power_line(found: PlannedPower) -> str:
         return f"seeds: {seeds} with a healthy pair{more}"
     unit = "" if found.noise else " times the noise of a paired difference"
     known = (
-        f" (noise {number(found.noise)}, from {found.pairs} stored pairs of this workload)"
+        f" (noise {found.noise:.3g}, from {found.pairs} stored pairs of this workload)"
         if found.noise
         else ""
     )
     needed = f"{found.seeds_needed} seeds" if found.seeds_needed else "more than 200 seeds"
-    smallest, difference = number(found.smallest_detectable), number(found.difference)
+    smallest, difference = f"{found.smallest_detectable:.3g}", f"{found.difference:.3g}"
     return (
         f"power: {found.seeds} seeds and {found.levels} compared levels find a true difference of "
         f"{smallest}{unit} with 80 % probability{known}; one of {difference} with "
