@@ -11,7 +11,7 @@ ROOMS := trials models datasets service
 CODE := $(ROOMS) tests docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow browser wheel lint fix types bench reports corpus judge benchmark-detectors lock clean
+.PHONY: help demo test slow chaos browser wheel lint fix types bench reports corpus judge benchmark-detectors lock clean
 
 help:  ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -39,6 +39,10 @@ test: $(INSTALLED)  ## the default test suite: CPU, offline
 slow: $(INSTALLED)  ## what takes minutes or kills processes
 	$(BIN)/python -m pytest $(PARALLEL) -m 'slow and not chaos and not gpu and not browser'
 	$(BIN)/python -m pytest -m 'chaos and not gpu and not browser'
+
+KILLS ?= 300
+chaos: $(INSTALLED)  ## kill what runs sweeps at random, KILLS=300 times, and look for lost or doubled rows
+	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python tests/support/soak.py
 
 browser: $(INSTALLED)  ## the page in a real Chromium, where one is installed
 	$(BIN)/python -m pytest -m browser

@@ -30,11 +30,14 @@ def update_standings(store: Store, sweep_id: str) -> Standings:
     Call it under the sweep's lease, after its parts are merged.
     """
     record = read_sweep(store, sweep_id)
-    stored = [one for one in iter_histories(store, sweep_id) if one.row["label"] is not None]
     objective = json.loads(record.spec).get("objective") if record and record.spec else None
     if isinstance(objective, list):  # of several objectives the first ranks
         objective = objective[0] if objective else None
-    found = standings(scores_of(stored, objective), BASELINE_ARM) if objective else Standings()
+    found = Standings()
+    if objective:
+        stored = iter_histories(store, sweep_id, (objective["signal"], *JUDGED_BY))
+        judged = [one for one in stored if one.row["label"] is not None]
+        found = standings(scores_of(judged, objective), BASELINE_ARM)
     write_standings(store, sweep_id, found.of, found.reference_arm)
     return found
 
