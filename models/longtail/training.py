@@ -57,6 +57,7 @@ class StrategyOptions:
     warm: int
     generate_from: int
     ddim_steps: int
+    decay: float = 0.0  # of all weights, by Adam
 
     def __post_init__(self) -> None:
         """Raise ValueError for an unknown mode."""
@@ -84,6 +85,7 @@ class StrategyOptions:
             warm=round(float(config["warmup"]) * steps),
             generate_from=round(GENERATE_FROM * steps),
             ddim_steps=int(config["ddim_steps"]),
+            decay=float(config["weight_decay"]),
         )
 
 
@@ -100,7 +102,9 @@ class Strategy:
         apart = options.mode == "decoupled"
         parts = [[encoder, head], [dict(encoder), diffusion]] if apart else None
         parts = parts or [[encoder, head, diffusion]]
-        self.optimizers = [torch.optim.Adam(part, fused=True) for part in parts]
+        self.optimizers = [
+            torch.optim.Adam(part, weight_decay=options.decay, fused=True) for part in parts
+        ]
         self.taken = 0  # steps
         self._frozen: bool | None = None
         self.moved = False  # whether the encoder may have changed since this was last set back

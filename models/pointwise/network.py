@@ -7,14 +7,15 @@ attention layer without a residual: what the head sees of a point is only a mixt
 and of the point itself nothing but where it looked. `full_residual` adds the point's own feature.
 
 At full size the image goes through a ResNet-18 (He et al., 2016) that is never trained, at small
-size through three convolutions that are, and there is no dropout. Without published weights the
-frozen one keeps its random start; its parameters bear the usual names, so that a state dict of the
-usual layout fits.
+size through three convolutions that are, and there is no dropout. Without a file of weights the
+frozen one keeps its random start.
 """
 
 import math
+import pickle
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,10 @@ from torch.nn import functional
 FUSIONS = ("full", "full_residual", "points")
 SCALE = (30.0, 30.0, 3.0, 1.0)  # metres and intensity to about one
 FULL_PICTURE = 224  # pixels across, at full size
+CHANNELS = 512  # of the frozen image net
+TOGETHER = 16  # images that go through it at once
+# Of ImageNet, by channel, as published weights expect it.
+MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,12 @@ ARCHITECTURES = {
 class PointAnomalyNet(nn.Module):
     """Points (B, N, 4) and image (B, 3, rows, columns) -> a feature, then a score, per point."""
 
-    def __init__(self, size: str, fusion: str) -> None:
-        """Build by size name. Raises ValueError for an unknown size or fusion."""
+    def __init__(self, size: str, fusion: str, weights: str = "") -> None:
+        """Build by size name; `weights` is a file for the frozen image net, as torchvision has it.
+
+        Raises ValueError for an unknown size or fusion, for a file that does not fit, and for one
+        where no frozen image net would take it.
+        """
         super().__init__()
         _require("size", size, tuple(ARCHITECTURES))
         _require("fusion", fusion, FUSIONS)
@@ -63,16 +72,33 @@ class PointAnomalyNet(nn.Module):
         if fusion != "points":
             self.image = FrozenResNet18() if architecture.frozen_image else _small_image(width)
             self.attention = Attention(width, architecture.heads, architecture.dropout[-1])
+        if weights:
+            if not isinstance(self.image, FrozenResNet18):
+                only = "only the full size has a frozen image net, and only with an image"
+                raise ValueError(f"image_weights: {weights}: {only}; leave it empty")
+            self.image.load(Path(weights))
         self.head = _rows((width, *architecture.head), architecture.dropout[:-1])
         self.head.append(nn.Linear(architecture.head[-1], 1))
 
+    def seen(self, images_S3HW: Tensor) -> Tensor:
+        """Return what a frozen image net makes of images, (S, 512, 7, 7); else the images."""
+        image = self.image
+        if not isinstance(image, FrozenResNet18):
+            return images_S3HW
+        return torch.cat([image(some) for some in images_S3HW.split(TOGETHER)])  # type: ignore[no-untyped-call]
+
     def encode(self, points_BN4: Tensor, image_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return features (B, N, C), and the attention (B, H, N, T) if there is any."""
+        """Return features (B, N, C), and the attention (B, H, N, T) if there is any.
+
+        Images may also be given as what `seen` has made of them.
+        """
         scaled = points_BN4 / self.get_buffer("scale")
         point_BNC = self.points(scaled.flatten(0, 1)).reshape(*points_BN4.shape[:2], -1)
         if self.image is None or self.attention is None:
             return point_BNC, None
-        token_BTC = self.image(image_B3HW).flatten(2).transpose(1, 2)
+        ready = image_B3HW.shape[1] == CHANNELS
+        map_BCHW = image_B3HW if ready else self.image(image_B3HW)
+        token_BTC = map_BCHW.flatten(2).transpose(1, 2)
         found_BNC, weight_BHNT = self.attention(point_BNC, token_BTC)
         if self.fusion == "full_residual":
             found_BNC = found_BNC + point_BNC
@@ -151,7 +177,25 @@ class FrozenResNet18(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for name, values in (("mean", MEAN), ("spread", SPREAD)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
         self.requires_grad_(requires_grad=False)
+        self.eval()
+
+    def load(self, path: Path) -> None:
+        """Take weights from a state dict in torchvision's layout; its classifier is left out.
+
+        Nothing in the file is executed. Raises ValueError for a file that cannot be read, and for
+        one that lacks a weight or has one of another shape.
+        """
+        try:
+            kept = torch.load(path, map_location="cpu", weights_only=True)
+            weights = {key: kept[key] for key in kept if not key.startswith("fc.")}
+            self.load_state_dict(weights)
+        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, TypeError) as error:
+            wanted = "expected the state dict of torchvision's resnet18"
+            why = " ".join(str(error).split())
+            raise ValueError(f"image_weights: {path}: {wanted}: {why}") from error
 
     def train(self, mode: bool = True) -> "FrozenResNet18":  # noqa: FBT001, FBT002 - torch's signature
         """Stay in evaluation mode: its statistics are frozen as well."""
@@ -160,9 +204,10 @@ class FrozenResNet18(nn.Module):
 
     @torch.no_grad()
     def forward(self, image_B3HW: Tensor) -> Tensor:
-        """Stretch to 224 × 224, then see."""
+        """Normalise images in [0, 1] by ImageNet's, stretch to 224 × 224, then see."""
         square = (FULL_PICTURE, FULL_PICTURE)
-        x = functional.interpolate(image_B3HW, square, mode="nearest")
+        x = (image_B3HW - self.get_buffer("mean")) / self.get_buffer("spread")
+        x = functional.interpolate(x, square, mode="nearest")
         x = functional.relu(self.bn1(self.conv1(x)))
         x = functional.max_pool2d(x, 3, stride=2, padding=1)
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):

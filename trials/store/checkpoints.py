@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
 @dataclass
@@ -18,10 +19,13 @@ class Progress:
     optimizer: torch.optim.Optimizer
     epoch: int = 0
     step: int = 0
+    schedule: ReduceLROnPlateau | None = None  # the one schedule that remembers what it saw
 
     def pack(self) -> bytes:
         """Return a checkpoint."""
         modules = {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+        if self.schedule is not None:
+            modules["schedule"] = self.schedule.state_dict()
         return pack(modules | {"epoch": self.epoch, "step": self.step})
 
     def resume(self, kept: bytes | None, device: str) -> None:
@@ -31,6 +35,8 @@ class Progress:
         state = unpack(kept, device)
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
         self.epoch, self.step = state["epoch"], state["step"]
 
 

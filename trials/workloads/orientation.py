@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import torch
 from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sickbay.datasets.orientation.synthetic import (
     Batch,
@@ -38,6 +39,8 @@ from sickbay.trials.seeding import dropout_stream, epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress
 
 CLIP = 1.0
+HALF, STEP_AT = 0.5, 29 / 50  # of the learning rate; share of the epochs
+PATIENCE = 10  # epochs
 EVAL_POINTS = 8_192  # points that go through the net at once in evaluation
 
 
@@ -49,12 +52,13 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     torch.manual_seed(epoch_stream(context.seed, 0))
     net = _build(config).to(context.device)
     progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
+    if config["lr_schedule"] == "plateau":
+        progress.schedule = ReduceLROnPlateau(progress.optimizer, factor=HALF, patience=PATIENCE)
     progress.resume(context.restore(), context.device)
     groups = net.groups()
     probe = StepProbe({name: groups[name] for name in _trained(config)}, CLIP)
     for epoch in range(progress.epoch + 1, context.epochs + 1):
-        for group in progress.optimizer.param_groups:
-            group["lr"] = _rate(config, (epoch - 1) / context.epochs)
+        _set_rate(progress, config, (epoch - 1) / context.epochs)
         targets = _train_epoch(progress, clouds, config, probe, epoch_stream(context.seed, epoch))
         progress.epoch = epoch
         signals = {
@@ -63,6 +67,9 @@ def train(config: Config, context: Context) -> Iterator[Row]:
             "supervised_targets": float(targets),
             "component_gradient_cosine": gradient_cosine(net.component_gradients()),
         }
+        loss = signals["val_loss"]
+        if progress.schedule is not None and isinstance(loss, float):
+            progress.schedule.step(loss)
         context.save(progress.pack)
         yield Row(epoch, progress.step, signals)
 
@@ -103,15 +110,25 @@ def _build(config: Config) -> OrientationNet:
     return OrientationNet(str(config["size"]), options, float(config["dropout"]))
 
 
-def _rate(config: Config, done: float) -> float:
-    """Return the learning rate when a share of the epochs is done."""
-    schedules = {"constant": 1.0, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}
+def _set_rate(progress: Progress, config: Config, done: float) -> None:
+    """Set the learning rate for when a share of the epochs is done; `plateau` sets its own.
+
+    `step` is the report's: half from epoch 30 of 50 on. `plateau` is upstream's: half after more
+    than ten epochs in which the validation loss did not fall.
+    """
+    schedules = {
+        "constant": 1.0,
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
+        "step": HALF if done >= STEP_AT else 1.0,
+    }
     name = str(config["lr_schedule"])
-    if name not in schedules:
-        raise ValueError(
-            f"lr_schedule: {name!r} is not known; choose one of {', '.join(schedules)}"
-        )
-    return float(config["lr"]) * schedules[name]
+    if name not in (*schedules, "plateau"):
+        known = ", ".join((*schedules, "plateau"))
+        raise ValueError(f"lr_schedule: {name!r} is not known; choose one of {known}")
+    if name == "plateau":
+        return
+    for group in progress.optimizer.param_groups:
+        group["lr"] = float(config["lr"]) * schedules[name]
 
 
 def _train_epoch(

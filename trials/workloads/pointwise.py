@@ -68,13 +68,15 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     task = _task(config, context)
     scenes, val = (part.to(context.device) for part in point_scenes(_spec(config, context)))
     torch.manual_seed(epoch_stream(context.seed, 0))
-    net = PointAnomalyNet(str(config["size"]), str(config["fusion"])).to(context.device)
+    net = PointAnomalyNet(
+        str(config["size"]), str(config["fusion"]), str(config["image_weights"])
+    ).to(context.device)
     progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
     progress.resume(context.restore(), context.device)
     probe = StepProbe(net.groups())
     inputs = str(config["inputs"])
     views, val_views = (
-        (shown(inputs, part.points), shown(inputs, part.images)) for part in (scenes, val)
+        (shown(inputs, part.points), net.seen(shown(inputs, part.images))) for part in (scenes, val)
     )
     before = targets(scenes, task.of_train, progress.epoch) if progress.epoch else None
     val_target = None

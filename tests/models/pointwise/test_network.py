@@ -171,3 +171,38 @@ def test_unknown_words_are_refused():
         PointAnomalyNet("small", "late")
     with pytest.raises(ValueError, match="size: 'huge' is not known; choose one of small, full"):
         group_names("huge", "full")
+
+
+def test_the_frozen_image_net_takes_weights_as_torchvision_keeps_them(tmp_path):
+    source = net(size="full").image
+    with torch.no_grad():
+        source.bn1.running_mean.normal_()
+    kept = {**source.state_dict(), "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(9)}
+    path = tmp_path / "resnet18.pth"
+    torch.save(kept, path)
+    full = PointAnomalyNet("full", "full", str(path))
+    picture = torch.rand(2, 3, 56, 56)
+    assert torch.equal(full.image(picture), source(picture))
+    grey = torch.tensor([0.485, 0.456, 0.406])[:, None, None].expand(1, 3, 8, 8)
+    first = full.image.conv1.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    seen = []
+    full.image(grey)
+    first.remove()
+    assert float(seen[0].abs().max()) < 1e-6  # the mean of ImageNet becomes zero
+    maps = full.seen(picture)
+    points = torch.rand(2, 8, 4)
+    full.eval()
+    assert torch.equal(full.encode(points, maps)[0], full.encode(points, picture)[0])
+
+
+def test_weights_that_do_not_fit_are_refused_by_file_and_key(tmp_path):
+    kept = net(size="full").image.state_dict()
+    path = tmp_path / "weights.pth"
+    torch.save({key: kept[key] for key in kept if key != "layer3.0.conv1.weight"}, path)
+    with pytest.raises(ValueError, match=r"image_weights: .*weights.pth.*layer3.0.conv1.weight"):
+        PointAnomalyNet("full", "full", str(path))
+    path.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"weights.pth: expected the state dict of torchvision"):
+        PointAnomalyNet("full", "full", str(path))
+    with pytest.raises(ValueError, match="only the full size has a frozen image net"):
+        PointAnomalyNet("small", "full", str(path))

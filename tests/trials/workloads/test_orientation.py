@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from workload_runs import SYSTEMS
 
+from sickbay.trials.store.checkpoints import Progress
+from sickbay.trials.workloads import orientation
 from sickbay.trials.workloads.declarations.orientation import WORKLOAD
 
 DATA = os.environ.get("SICKBAY_DATA")
@@ -107,6 +110,8 @@ def test_facts_are_measured_through_the_trained_loss():
 SCRIPT = """
 import json, sys
 from sickbay.trials.contract import Context
+from sickbay.trials.store.checkpoints import Progress
+from sickbay.trials.workloads import orientation
 from sickbay.trials.workloads.declarations.orientation import WORKLOAD
 context = Context(4, 2, "cpu", ".", lambda: None, lambda make: None)
 for row in WORKLOAD.train(json.loads(sys.argv[1]), context):
@@ -183,3 +188,19 @@ def test_the_dense_loss_ends_at_no_direction_at_all():
     last = whole_trial(0, initialization="random", loss="dense")[-1].signals
     assert last["val_loss"] == pytest.approx(0.1306, abs=5e-3)
     assert last["output_variance_ratio"] < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("step", {1: 1.0, 29: 1.0, 30: 0.5, 50: 0.5}),  # the report's: half from epoch 30 of 50
+        ("constant", {1: 1.0, 50: 1.0}),
+        ("cosine", {1: 1.0, 26: 0.5}),
+    ],
+)
+def test_schedules_of_the_learning_rate(name, rates):
+    net = torch.nn.Linear(1, 1)
+    progress = Progress(net, torch.optim.Adam(net.parameters()))
+    for epoch, share in rates.items():
+        orientation._set_rate(progress, {"lr_schedule": name, "lr": 4e-4}, (epoch - 1) / 50)
+        assert progress.optimizer.param_groups[0]["lr"] == pytest.approx(4e-4 * share)

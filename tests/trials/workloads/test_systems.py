@@ -56,7 +56,7 @@ WRONG = {
         ("atan2_guard", "eps_shift", "is not known"),
         ("size", "huge", "is not known; choose one of small, full"),
         ("kfold", 5, "has no generated shape"),
-        ("lr_schedule", "step", "is not known; choose one of constant, cos"),
+        ("lr_schedule", "linear", "is not known; choose one of constant, cos"),
         ("dataset", "/no/such/folder", "is not a folder"),
     ],
     "pointwise": [
@@ -142,6 +142,7 @@ def test_interleaved_trials_do_not_disturb_each_other(system, runs):
     ("system", "changes"),
     [
         ("orientation", {"initialization": "random"}),
+        ("orientation", {"initialization": "random", "lr_schedule": "plateau"}),
         ("crossmodal", {"label_source": "random10", "fusion": "full_residual_pos"}),
         ("pointwise", {"label_source": "random15"}),
         ("pointwise", {"label_source": "transform"}),

@@ -62,6 +62,7 @@ WORKLOAD = Workload(
         "warmup": 0.25,
         "wcdas_g": 0.0,
         "wcdas_s_init": 0.0,
+        "weight_decay": 0.0,
         "width": 16,
     },
     # Where WCDAS is the head, `wcdas_s_init` (0, 30) and `wcdas_g` (0, -1, 1) may be swept, too;
@@ -95,6 +96,6 @@ WORKLOAD = Workload(
     sizes={
         "full": {"augment": True, "batch_size": 256, "ddim_steps": 50, "epochs": 400}
         | {"n_max": 5000, "pretrain_batch": 128, "pretrain_images": 5000, "pretrain_steps": 20_000}
-        | {"val_images": 1000, "width": 32}
+        | {"head_lr": 1e-3, "val_images": 1000, "weight_decay": 1e-5, "width": 32}
     },
 )

@@ -27,6 +27,16 @@ def _facts(config: Config, context: Context) -> TaskFacts:
     return orientation.facts(config, context)
 
 
+_FULL: Config = {
+    "batch_size": 8,
+    "epochs": 50,
+    "lr": 5e-4,
+    "lr_schedule": "step",
+    "points": 10_000,
+    "train_shapes": 217,
+    "val_shapes": 54,
+}
+
 WORKLOAD = Workload(
     name="mvm_orientation",
     version="2",
@@ -70,8 +80,5 @@ WORKLOAD = Workload(
     train=_train,
     facts=_facts,
     data_identity=data_identity,
-    sizes={
-        "full": {"batch_size": 8, "epochs": 50, "lr": 5e-4, "points": 10_000}
-        | {"train_shapes": 217, "val_shapes": 54}
-    },
+    sizes={"full": _FULL},
 )

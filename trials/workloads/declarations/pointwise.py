@@ -12,7 +12,7 @@ from sickbay.trials.contract import (
     TaskFacts,
     Workload,
 )
-from sickbay.trials.workloads.declarations.dataset import SYNTHETIC, data_identity
+from sickbay.trials.workloads.declarations.dataset import SYNTHETIC, data_identity, file_identity
 
 
 def _train(config: Config, context: Context) -> Iterator[Row]:
@@ -27,6 +27,12 @@ def _facts(config: Config, context: Context) -> TaskFacts:
     return pointwise.facts(config, context)
 
 
+def _data_identity(config: Config) -> str:
+    """Join the identities of the scenes and of the image net's weights, where there are any."""
+    weights = file_identity(str(config.get("image_weights", "")))
+    return data_identity(config) + (f" weights {weights}" if weights else "")
+
+
 WORKLOAD = Workload(
     name="pointwise_anomaly",
     version="2",
@@ -38,6 +44,7 @@ WORKLOAD = Workload(
         "focal_alpha": 0.1,
         "focal_gamma": 3.0,
         "fusion": "full",
+        "image_weights": "",
         "inputs": "as_is",
         "label_source": "random15",
         "loss": "focal",
@@ -79,8 +86,8 @@ WORKLOAD = Workload(
     objective=Objective("val_truth_auroc", Goal.MAXIMIZE),
     train=_train,
     facts=_facts,
-    data_identity=data_identity,
+    data_identity=_data_identity,
     sizes={
-        "full": {"batch_size": 4, "epochs": 30, "lr": 1e-3, "points": 2048, "train_scenes": 800}
+        "full": {"batch_size": 4, "epochs": 30, "lr": 1e-3, "points": 2048, "train_scenes": 4200}
     },
 )

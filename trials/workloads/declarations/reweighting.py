@@ -29,7 +29,7 @@ def _facts(config: Config, context: Context) -> TaskFacts:
 
 WORKLOAD = Workload(
     name="query_reweighting",
-    version="1",
+    version="2",
     doc="A detector of boxes from lidar and cameras whose queries weight what they look at.",
     defaults={
         "batch_size": 8,
