@@ -31,9 +31,11 @@ from sickbay.trials.evidence.statistics import holm
 from sickbay.trials.evidence.thresholds import MARGINS_VERSION, margin
 from sickbay.trials.history import History
 
-DIAGNOSE_VERSION = "5"
-UNNAMED_SHARE = 0.5  # of the plan, before the judge alone stops a trial without a cause
+DIAGNOSE_VERSION = "6"
+UNNAMED_SHARE = 0.5  # of the plan: so long the judge alone waits for a detector to name the cause
 JUDGED = (FindingState.FIRED, FindingState.SUSPECT, FindingState.CLEAR)
+UNDECIDED = (FindingState.SUSPECT, FindingState.INSUFFICIENT_EVIDENCE)
+SLOW = ("mixture_collapse", "catastrophic_forgetting")  # come on late: clear so far says little
 SKILL_SIGNALS = {"val_loss": "validation loss", "val_density_kl": "divergence of the density"}
 # What needs no weighing: a fatal finding of these is a fact, or has measured its own harm.
 HARD_EVIDENCE = (
@@ -62,12 +64,14 @@ REMEDIES = {
 class Diagnosis:
     """The verdict on a history, and what each detector said in their order, the judge last.
 
-    `done` is the share of the planned epochs that the history covers.
+    `done` is the share of the planned epochs that the history covers; `judgement` is None where
+    there was nothing to weigh.
     """
 
     label: Label
     findings: tuple[Finding, ...]
     done: float = 1.0
+    judgement: Judgement | None = None
 
 
 def diagnose(history: History, detectors: Sequence[Detector]) -> Diagnosis:
@@ -99,7 +103,7 @@ def look(history: History, detectors: Sequence[Detector]) -> Diagnosis:
     judgement = judge(history)
     label = _label(history, findings, detectors, judgement)
     done = share_done(history) if len(history) else 0.0
-    return Diagnosis(label, (*findings, judge_finding(history, judgement)), done)
+    return Diagnosis(label, (*findings, judge_finding(history, judgement)), done, judgement)
 
 
 def labeller_version(detectors: Sequence[Detector]) -> str:
@@ -112,9 +116,9 @@ def labeller_version(detectors: Sequence[Detector]) -> str:
 def online_stop(diagnosis: Diagnosis, detectors: Sequence[Detector]) -> bool:
     """Whether a running trial may be stopped: by hard evidence that may stop, or by the judge.
 
-    The judge often knows that nothing comes of a trial before any detector can say why. A trial
-    that is stopped without a cause is of no use, so the judge alone waits until half of
-    the plan is done; where a detector names the cause it stops at once.
+    The judge often knows that nothing comes of a trial before any detector can say why, and a trial
+    that is stopped without a cause is of little use. So the judge alone waits while a detector of
+    hard evidence may still name one, for half of the plan at most.
     """
     if diagnosis.label.health is not Health.PATHOLOGICAL:
         return False
@@ -124,7 +128,16 @@ def online_stop(diagnosis: Diagnosis, detectors: Sequence[Detector]) -> bool:
         return True
     judged = any(one.detector == JUDGE for one in fatal)
     named = any(one.detector != JUDGE for one in fatal)
-    return judged and (named or diagnosis.done >= UNNAMED_SHARE)
+    waits = diagnosis.done < UNNAMED_SHARE and any(
+        _may_name(one) for one in diagnosis.findings if one.detector in online
+    )
+    return judged and (named or not waits)
+
+
+def _may_name(finding: Finding) -> bool:
+    """Whether a detector of hard evidence lacks evaluations, is suspicious, or comes on late."""
+    slow = finding.detector in SLOW and finding.state is FindingState.CLEAR
+    return slow or (finding.detector in HARD_EVIDENCE and finding.state in UNDECIDED)
 
 
 def under_suspicion(diagnosis: Diagnosis) -> bool:

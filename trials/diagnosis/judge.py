@@ -26,6 +26,7 @@ from sickbay.trials.diagnosis.judge_statistics import (
     SKILL,
     Statistic,
     knows_chance,
+    share_done,
     values_of,
 )
 from sickbay.trials.evidence.statistics import FloatArray
@@ -34,7 +35,8 @@ from sickbay.trials.history import History
 JUDGE = "judge"  # the name under which its judgement is filed among the findings
 HARD_CONFIDENCE = 0.99  # of a label by hard evidence: on the corpus none was wrong
 FEWEST_RUNNING = 3  # evaluations before a running trial is weighed
-STORED = Path(__file__).with_name("judge-1.json")
+FEWEST_CURVE = 5  # before a course of losses is, that nothing compares with chance
+STORED = Path(__file__).with_name("judge-2.json")
 STATISTICS: Mapping[str, tuple[Statistic, ...]] = {"skill": SKILL, "curve": CURVE}
 
 
@@ -58,15 +60,21 @@ class Curve:
 class Table:
     """A fitted model with its thresholds, all in log odds.
 
-    At or above `pathological` a history is called so, at or below `healthy` it may be called
-    healthy.
+    At or over `threshold` a history is called pathological, at or under `healthy` it may be called
+    healthy. The threshold of a running trial falls with the share of the plan that is done:
+    `pathological[i]` holds up to and with `shares[i]`, the last one beyond.
     """
 
     name: str
     curves: tuple[Curve, ...]
     bias: float
-    pathological: float
+    shares: FloatArray
+    pathological: FloatArray
     healthy: float
+
+    def threshold(self, done: float) -> float:
+        """Log odds from which a history is called pathological."""
+        return float(self.pathological[np.searchsorted(self.shares, done, side="left")])
 
 
 @dataclass(frozen=True)
@@ -85,16 +93,20 @@ class Contribution:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Log odds that a history is pathological, and the contributions, the weightiest first."""
+    """Log odds that a history is pathological, and the contributions, the weightiest first.
+
+    `threshold` is the table's, at the share of the plan that is done.
+    """
 
     table: Table
+    threshold: float
     log_odds: float
     contributions: tuple[Contribution, ...]
 
     @property
     def pathological(self) -> bool:
         """Whether the log odds reach the threshold of calling it so."""
-        return self.log_odds >= self.table.pathological
+        return self.log_odds >= self.threshold
 
     @property
     def healthy(self) -> bool:
@@ -108,10 +120,14 @@ class Judgement:
 
 
 def judge(history: History) -> Judgement | None:
-    """Weigh a history; None if it has too few evaluations, or nothing that tells of learning."""
-    if len(history) < (1 if history.finished else FEWEST_RUNNING):
-        return None
+    """Weigh a history; None if it has too few evaluations, or nothing that tells of learning.
+
+    A few losses without a floor are a beginning, not a course: they may fall as well as not.
+    """
     kind = "skill" if knows_chance(history) else "curve"
+    fewest = FEWEST_CURVE if kind == "curve" else 1 if history.finished else FEWEST_RUNNING
+    if len(history) < fewest:
+        return None
     table = tables().get(kind if history.finished else f"{kind}_running")
     if table is None:
         return None
@@ -130,7 +146,7 @@ def judge(history: History) -> Judgement | None:
             Contribution(statistic.name, statistic.say(float(value)), float(value), part)
         )
     contributions.sort(key=lambda one: -abs(one.log_odds))
-    return Judgement(table, total, tuple(contributions))
+    return Judgement(table, table.threshold(share_done(history)), total, tuple(contributions))
 
 
 def logistic(log_odds: float) -> float:
@@ -162,5 +178,12 @@ def _table(name: str, stored: Mapping[str, object]) -> Table:
         )
         for one in stored["curves"]  # type: ignore[attr-defined]
     )
-    bias, high, low = (float(stored[key]) for key in ("bias", "pathological", "healthy"))  # type: ignore[arg-type]
-    return Table(name, curves, bias, high, low)
+    high: Mapping[str, list[float]] = stored["pathological"]  # type: ignore[assignment]
+    return Table(
+        name,
+        curves,
+        bias=float(stored["bias"]),  # type: ignore[arg-type]
+        shares=np.array(high["shares"], dtype=np.float64),
+        pathological=np.array(high["log_odds"], dtype=np.float64),
+        healthy=float(stored["healthy"]),  # type: ignore[arg-type]
+    )

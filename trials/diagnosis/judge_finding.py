@@ -42,7 +42,7 @@ def judge_finding(history: History, judgement: Judgement | None) -> Finding:
         reason=weighed(judgement),
         onset_epoch=int(history.epochs[0]) if judgement.pathological else None,
         statistic=logistic(judgement.log_odds),
-        threshold=logistic(judgement.table.pathological),
+        threshold=logistic(judgement.threshold),
         confidence=max(judgement.probability, 1.0 - judgement.probability),
         evidence={one.words: round(one.log_odds, 4) for one in judgement.contributions},
     )

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from docs.tools.corpus import corpus
+from docs.tools.corpus.faults import TASKS
 from docs.tools.corpus.report import freezing
 from docs.tools.corpus.report.evaluate import half, results_of, table_of
 from docs.tools.corpus.report.figures import Judged, headline, of_faults
@@ -33,13 +34,14 @@ def main() -> None:
     parser.add_argument("--half", default="calibration", choices=["calibration", "held_out"])
     parser.add_argument("--tasks", nargs="*", default=None, help="only these")
     parser.add_argument("--level", type=Level, default=Level.ORDINARY, choices=list(Level))
+    parser.add_argument("--minutes", type=float, default=None, help="end to generate after these")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--keep", type=Path, default=None, help="keeps verdicts between calls")
     asked = parser.parse_args()
     if asked.verb == "generate":
         from docs.tools.corpus.generate import generate
 
-        generate(asked.store)
+        generate(asked.store, tuple(asked.tasks or TASKS), asked.minutes)
     elif asked.verb == "collect":
         count = corpus.collect(asked.store, asked.corpus)
         print(f"{count} runs, {asked.corpus.stat().st_size / 1e6:.1f} MB")

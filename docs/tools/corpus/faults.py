@@ -31,13 +31,23 @@ FURTHER_TASKS = (
     "faint",
     "graphs",
 )
-TASKS = FIRST_TASKS + FURTHER_TASKS
+LATEST_TASKS = (
+    "counts",
+    "heavy_tails",
+    "hinge",
+    "distilled",
+    "long_tail",
+    "denoising",
+    "fine_tuned",
+)
+TASKS = FIRST_TASKS + FURTHER_TASKS + LATEST_TASKS
 # Nobody chooses anything on these: no threshold, no statistic, no weight of a model.
 HELD_OUT = ("sequence", "shared", "tagging", "segmentation", "likelihood", "graphs")
 CALIBRATION = tuple(task for task in TASKS if task not in HELD_OUT)
 STEPS = (0, 2, 5, 7, 3, 1)  # through the first tasks, from an operator's place in the list
 FURTHER_STEPS = (0, 4, 9, 2, 7, 11)
-FURTHER_STRENGTHS = (2, 3)
+LATEST_STEPS = (0, 3, 1, 5, 2, 6, 4)
+FEWER_STRENGTHS = (2, 3)  # of the tasks after the first
 
 
 def _spread(tasks: tuple[str, ...], place: int, steps: tuple[int, ...], count: int) -> list[str]:
@@ -53,14 +63,15 @@ def operators() -> tuple[tuple[Operator, tuple[str, ...]], ...]:
     for place, one in enumerate(GENERIC):
         first = one.tasks or _spread(FIRST_TASKS, place, STEPS, 4)
         further = one.further or _spread(FURTHER_TASKS, place, FURTHER_STEPS, 3)
-        found.append((one, (*first, *further)))
+        latest = _spread(LATEST_TASKS, place, LATEST_STEPS, 4)
+        found.append((one, (*first, *further, *latest)))
     return (*found, *((one, (*one.tasks, *one.further)) for one in (*SINGLE, *WRITTEN)))
 
 
 def strengths_of(operator: Operator, task: str) -> tuple[int, ...]:
     """The strengths at which a task has an operator; 1 is the mildest."""
     whole = tuple(range(1, len(operator.levels) + 1))
-    return FURTHER_STRENGTHS if task in FURTHER_TASKS and len(whole) > 2 else whole
+    return whole if task in FIRST_TASKS or len(whole) < 3 else FEWER_STRENGTHS
 
 
 def level_name(operator: str, strength: int) -> str:

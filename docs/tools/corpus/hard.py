@@ -89,4 +89,18 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "parity": {"late_jump": {"lr": 1.5e-3}, "label_smoothing": {"smoothing": 0.1}},
     "faint": {"fainter": {"signal": 0.17}, "tiny_val": {"n_val": 300}},
     "graphs": {"tiny_val": {"n_val": 50}, "heavy_dropout": {"dropout": 0.3}},
+    "counts": {"low_signal": {"signal": 0.4}, "late_bloomer": {"schedule": "late"}},
+    "heavy_tails": {"low_signal": {"signal": 0.5}, "tiny_val": {"n_val": 60}},
+    "hinge": {"tiny_val": {"n_val": 60}, "heavy_dropout": {"dropout": 0.3}},
+    "distilled": {"warmup": {"schedule": "warmup"}, "heavy_dropout": {"dropout": 0.3}},
+    "long_tail": {"tiny_val": {"n_val": 80}, "label_smoothing": {"smoothing": 0.2}},
+    "denoising": {
+        "late_bloomer": {"schedule": "late"},
+        "cyclic_rate": {"schedule": "cyclic", "lr": 5e-3},
+    },
+    "fine_tuned": {
+        "frozen_on_purpose": {"frozen_on_purpose": 1},
+        "warmup": {"schedule": "warmup"},
+        "tiny_val": {"n_val": 60},
+    },
 }

@@ -12,12 +12,14 @@ from docs.tools.corpus.tasks import (
     graphs,
     images,
     language,
+    losses,
     numbers,
     pairs,
     series,
     shared,
     tables,
     text,
+    tuning,
 )
 from docs.tools.corpus.training.loop import facts_of, run
 from docs.tools.corpus.training.settings import Settings, replaced
@@ -93,6 +95,13 @@ TASKS: Mapping[str, Task] = {
         tables.PARITY,
         tables.FAINT,
         graphs.GRAPHS,
+        losses.COUNTS,
+        losses.HEAVY_TAILS,
+        losses.HINGE,
+        losses.DISTILLED,
+        losses.LONG_TAIL,
+        losses.DENOISING,
+        tuning.FINE_TUNED,
     )
 }
 

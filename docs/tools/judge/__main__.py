@@ -26,7 +26,7 @@ def main() -> None:
     for name, examples in sorted(kept_examples(asked.keep).items()):
         tables[name], report = train(examples)
         print(f"{name}\n{report}\n")
-    asked.out.write_text(json.dumps({"version": 1, "tables": tables}, indent=1) + "\n")
+    asked.out.write_text(json.dumps({"version": 2, "tables": tables}, indent=1) + "\n")
 
 
 def kept_examples(keep: Path | None) -> dict[str, Examples]:

@@ -20,6 +20,7 @@ THINNED = (1, 2, 4)  # every evaluation, every second, every fourth: corpus runs
 FEWEST = 5  # evaluations of a thinned run
 EARLIEST = 3  # evaluations at the first look at a running trial
 WATCHED_CONTROLS = 12  # of a task: the others are much alike
+FITTED_LOOKS = 7  # of a running trial, evenly spread: thresholds are chosen over all of them
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Examples:
     """Rows of one table of the judge: statistics (m, p), and where each row comes from.
 
     `why` is the criterion by which the run is pathological, empty for healthy ones. `whole` marks
-    the rows that show every evaluation: they are the ones that figures are counted over.
+    the rows that show every evaluation: they are the ones that figures are counted over. `fitted`
+    marks those that the model is fitted to.
     """
 
     table: str
@@ -39,6 +41,7 @@ class Examples:
     level: NDArray[np.str_]
     done: NDArray[np.float64]
     whole: NDArray[np.bool_]
+    fitted: NDArray[np.bool_]
 
     def select(self, rows: NDArray[np.bool_]) -> "Examples":
         """Keep some rows."""
@@ -57,22 +60,27 @@ def examples_of(tasks: Iterable[str]) -> dict[str, Examples]:
             run += 1
             why = truth[case.key].why
             for level in Level:
-                for table, values, done, whole in _shown(case, level):
-                    row = (values, run, task, case.kind, why, str(level), done, whole)
+                for table, values, *others in _shown(case, level):
+                    row = (values, run, task, case.kind, why, str(level), *others)
                     rows.setdefault(table, []).append(row)
     return {table: _examples(table, found) for table, found in rows.items()}
 
 
-def _shown(case: Case, level: Level) -> Iterable[tuple[str, NDArray[np.float64], float, bool]]:
+def _shown(
+    case: Case, level: Level
+) -> Iterable[tuple[str, NDArray[np.float64], float, bool, bool]]:
+    """Yield table, statistics, share of the plan, whether it is whole, whether it is fitted."""
     history = at_level(case.history, level)
     for step in THINNED:
         if step == 1 or len(history) // step >= FEWEST:
-            yield (*_seen(_thinned(history, step)), 1.0, step == 1)
+            yield (*_seen(_thinned(history, step)), 1.0, step == 1, True)
     if level is Level.ORDINARY and (case.kind != "control" or case.seed < WATCHED_CONTROLS):
-        for n in range(EARLIEST, len(history)):
-            if looks_online(n) and knows_chance(history.prefix(n)):
-                done = float(history.epochs[n - 1]) / history.epochs_planned
-                yield (*_seen(history.prefix(n)), done, True)
+        looks = [n for n in range(EARLIEST, len(history)) if looks_online(n)]
+        looks = [n for n in looks if knows_chance(history.prefix(n))]
+        fitted = {looks[int(i)] for i in np.linspace(0, len(looks) - 1, FITTED_LOOKS) if looks}
+        for n in looks:
+            done = float(history.epochs[n - 1]) / history.epochs_planned
+            yield (*_seen(history.prefix(n)), done, True, n in fitted)
 
 
 def _seen(history: History) -> tuple[str, NDArray[np.float64]]:
@@ -87,7 +95,7 @@ def _thinned(history: History, step: int) -> History:
 
 
 def _examples(table: str, rows: list[tuple[object, ...]]) -> Examples:
-    values, run, task, kind, why, level, done, whole = map(list, zip(*rows, strict=True))
+    values, run, task, kind, why, level, done, whole, fitted = map(list, zip(*rows, strict=True))
     return Examples(
         table,
         np.array(values, dtype=np.float64),
@@ -98,4 +106,5 @@ def _examples(table: str, rows: list[tuple[object, ...]]) -> Examples:
         np.array(level),
         np.array(done, dtype=np.float64),
         np.array(whole, dtype=np.bool_),
+        np.array(fitted, dtype=np.bool_),
     )

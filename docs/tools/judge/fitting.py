@@ -78,7 +78,7 @@ class Additive:
 
 def fit(examples: Examples, used: Sequence[str]) -> Additive:
     """Fit to runs without skill against healthy ones; those that are merely worse take no part."""
-    rows = examples.select(np.isin(examples.why, ("", "no_skill")))
+    rows = examples.select(examples.fitted & np.isin(examples.why, ("", "no_skill")))
     target = rows.why == "no_skill"
     weight = balance(rows, target)
     statistics = STATISTICS[examples.table.removesuffix("_running")]

@@ -1,6 +1,7 @@
 """From examples to a stored table: which statistics, which thresholds, and how well it does."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +10,14 @@ from docs.tools.judge.examples import Examples
 from docs.tools.judge.fitting import Flags, Floats, as_table, balance, fit, line, out_of_task
 from sickbay.trials.diagnosis.judge_statistics import CURVE
 
-FALSE_ALARMS = 0.015  # of healthy runs: under the goal of 2 %, as unseen tasks are harder
-UNDECIDED = 0.045  # of healthy runs that are not under the threshold of health
+FALSE_ALARMS = 0.018  # of healthy runs that are not hard: under the goal of 2 %
+HARD_ALARMS = 0.03  # of hard but healthy runs
+UNDECIDED = 0.06  # of healthy runs that are not under the threshold of health
 FALSE_STOPS = 0.004  # of healthy runs, over all looks at each
+SHARES = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8)  # of the plan, at which the online threshold may fall
+BANDS = len(SHARES) + 1
+SLACK = 1e-3  # over the score of a healthy run
+TRIED = 4  # next lower scores at which a threshold may be put
 FINISHED = (
     "skill_best",
     "skill_late",
@@ -22,12 +28,27 @@ FINISHED = (
     "gradient_ratio",
     "log_n_val",
 )
-MOVING = ("skill_slope", "train_slope", "train_trend", "log_evaluations", "done")
+MOVING = ("skill_slope", "train_slope", "train_trend")
+# how many samples or evaluations there are says nothing more: the threshold knows the share done
+RUNNING = tuple(name for name in FINISHED if name != "log_n_val") + MOVING
 USED: Mapping[str, tuple[str, ...]] = {
     "skill": FINISHED,
-    "skill_running": (*FINISHED, *MOVING),
+    "skill_running": RUNNING,
     "curve": tuple(statistic.name for statistic in CURVE),
 }
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Log odds that part the verdicts; `pathological` holds a value up to each share, one more."""
+
+    shares: tuple[float, ...]
+    pathological: Floats
+    healthy: float
+
+    def at(self, done: Floats) -> Floats:
+        """Threshold of being pathological at shares of the plan, (m,)."""
+        return self.pathological[np.searchsorted(self.shares, done, side="left")]
 
 
 def train(examples: Examples) -> tuple[dict[str, object], str]:
@@ -39,28 +60,91 @@ def train(examples: Examples) -> tuple[dict[str, object], str]:
     weight = balance(examples.select(weighed), target[weighed])
     slope, intercept = line(scores[weighed], target[weighed], weight)
     scores = slope * scores + intercept
-    high, low = thresholds(examples, scores)
+    chosen = thresholds(examples, scores)
     model = fit(examples, used).scaled(slope, intercept)
     table = as_table(
         model,
         {
-            "pathological": round(high, 4),
-            "healthy": round(low, 4),
+            "pathological": {
+                "shares": list(chosen.shares),
+                "log_odds": [round(float(one), 4) for one in chosen.pathological],
+            },
+            "healthy": round(chosen.healthy, 4),
         },
     )
-    return table, report(examples, scores, high, low)
+    return table, report(examples, scores, chosen)
 
 
-def thresholds(examples: Examples, scores: Floats) -> tuple[float, float]:
+def thresholds(examples: Examples, scores: Floats) -> Thresholds:
     """Log odds over which at most so many healthy runs lie, at whichever level is the worst."""
     if examples.table.endswith("_running"):
-        healthy = examples.why == ""
-        highest = np.array([scores[rows].max() for rows in looks(examples, healthy)])
-        return over(highest, FALSE_STOPS), over(scores[healthy], UNDECIDED)
-    rows = examples.whole & (examples.why == "")
-    levels = [scores[rows & (examples.level == level)] for level in main_levels(examples)]
-    high = max(over(found, FALSE_ALARMS) for found in levels)
-    return high, min(high, max(over(found, UNDECIDED) for found in levels))
+        healthy = scores[examples.why == ""]
+        return Thresholds(SHARES, falling(examples, scores), over(healthy, UNDECIDED))
+    well, hard = examples.whole & (examples.why == ""), examples.kind == "hard"
+    found = []
+    for level in main_levels(examples):
+        rows = well & (examples.level == level)
+        found.append(
+            (
+                max(
+                    over(scores[rows & ~hard], FALSE_ALARMS), over(scores[rows & hard], HARD_ALARMS)
+                ),
+                over(scores[rows], UNDECIDED),
+            )
+        )
+    high, low = (max(column) for column in zip(*found, strict=True))
+    return Thresholds((), np.array([high]), min(high, low))
+
+
+def falling(examples: Examples, scores: Floats) -> Floats:
+    """Thresholds that fall with the share of the plan, and stop few healthy runs, (shares + 1,).
+
+    Greedy: from thresholds that stop no healthy run, lower whichever saves most epochs of the runs
+    without skill, as long as at most `FALSE_STOPS` of the healthy runs would be stopped.
+    """
+    place = np.searchsorted(SHARES, examples.done, side="left")
+    healthy = np.array(
+        [
+            [scores[rows[place[rows] == part]].max(initial=-np.inf) for part in range(BANDS)]
+            for rows in looks(examples, examples.why == "")
+        ]
+    )
+    lost = looks(examples, examples.why == "no_skill")
+
+    def saved(limits: Floats) -> float:
+        return float(np.mean([_saved(examples, scores >= limits[place], rows) for rows in lost]))
+
+    limits = np.maximum.accumulate(healthy.max(axis=0)[::-1])[::-1] + SLACK
+    allowed, best = int(FALSE_STOPS * len(healthy)), saved(limits)
+    while True:
+        lowered = [
+            one
+            for one in _lowered(limits, healthy)
+            if (healthy >= one).any(axis=1).sum() <= allowed
+        ]
+        gains = [saved(one) for one in lowered]
+        if not gains or max(gains) <= best:
+            return limits
+        best = max(gains)
+        limits = lowered[gains.index(best)]
+
+
+def _lowered(limits: Floats, healthy: Floats) -> Iterator[Floats]:
+    """Yield limits of which one is put just over a next lower score of a healthy run."""
+    for band in range(BANDS):
+        least = limits[band + 1] if band + 1 < BANDS else -np.inf
+        scores = np.unique(healthy[:, band])[::-1]
+        for score in scores[scores < limits[band] - SLACK][:TRIED]:
+            if max(score + SLACK, least) < limits[band]:
+                changed = limits.copy()
+                changed[band] = max(score + SLACK, least)
+                yield changed
+
+
+def _saved(examples: Examples, called: Flags, rows: NDArray[np.intp]) -> float:
+    """Share of a run's plan that the first stop spares."""
+    hit = np.flatnonzero(called[rows])
+    return float(1.0 - examples.done[rows[hit[0]]]) if len(hit) else 0.0
 
 
 def looks(examples: Examples, rows: Flags) -> list[NDArray[np.intp]]:
@@ -86,22 +170,20 @@ def over(values: Floats, share: float) -> float:
     return float(ordered[int(share * len(ordered))]) + 1e-4
 
 
-def report(examples: Examples, scores: Floats, high: float, low: float) -> str:
+def report(examples: Examples, scores: Floats, chosen: Thresholds) -> str:
     """Leave-one-task-out figures, a line a level and a task."""
     lines = []
     if examples.table.endswith("_running"):
-        return running_report(examples, scores, high)
+        return running_report(examples, scores >= chosen.at(examples.done))
     for level in main_levels(examples):
         for task in ("", *np.unique(examples.task)):
             rows = examples.whole & (examples.level == level)
             rows &= (examples.task == task) | (task == "")
-            lines.append(
-                f"{level:9s}{task or 'all':14s}" + figures(examples, scores, high, low, rows)
-            )
+            lines.append(f"{level:9s}{task or 'all':14s}" + figures(examples, scores, chosen, rows))
     return "\n".join(lines)
 
 
-def figures(examples: Examples, scores: Floats, high: float, low: float, rows: Flags) -> str:
+def figures(examples: Examples, scores: Floats, chosen: Thresholds, rows: Flags) -> str:
     """Shares in per cent over some rows."""
 
     def share(hit: Flags, of: Flags) -> str:
@@ -109,7 +191,7 @@ def figures(examples: Examples, scores: Floats, high: float, low: float, rows: F
 
     well, ill = rows & (examples.why == ""), rows & (examples.why == "no_skill")
     worse, hard = rows & (examples.why == "worse"), rows & (examples.kind == "hard")
-    called, cleared = scores >= high, scores <= low
+    called, cleared = scores >= chosen.pathological[-1], scores <= chosen.healthy
     return (
         f"recall {share(called, ill)} false alarms {share(called, well)} "
         f"hard {share(called, well & hard)} open {share(~called & ~cleared, well)} "
@@ -118,21 +200,15 @@ def figures(examples: Examples, scores: Floats, high: float, low: float, rows: F
     )
 
 
-def running_report(examples: Examples, scores: Floats, high: float) -> str:
+def running_report(examples: Examples, called: Flags) -> str:
     """False stops, and the share of the plans of pathological runs that stops save."""
     lines = []
     for level in main_levels(examples):
         for task in ("", *np.unique(examples.task)):
-            stops, saved = [], []
-            for rows in looks(
-                examples, (examples.level == level) & ((examples.task == task) | (task == ""))
-            ):
-                hit = np.flatnonzero(scores[rows] >= high)
-                why = examples.why[rows[0]]
-                if why == "":
-                    stops.append(len(hit) > 0)
-                elif why == "no_skill":
-                    saved.append(1.0 - examples.done[rows[hit[0]]] if len(hit) else 0.0)
+            rows = (examples.level == level) & ((examples.task == task) | (task == ""))
+            stops = [called[run].any() for run in looks(examples, rows & (examples.why == ""))]
+            lost = looks(examples, rows & (examples.why == "no_skill"))
+            saved = [_saved(examples, called, run) for run in lost]
             lines.append(
                 f"{level:9s}{task or 'all':14s}false stops {100 * np.mean(stops):.2f} "
                 f"({len(stops)}) saved {100 * np.mean(saved):.1f} ({len(saved)})"

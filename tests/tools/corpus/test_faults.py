@@ -9,13 +9,14 @@ from docs.tools.corpus.faults import (
     CALIBRATION,
     FURTHER_TASKS,
     HELD_OUT,
+    LATEST_TASKS,
     TASKS,
     faults_of,
     operator_of,
     operators,
     strengths_of,
 )
-from docs.tools.corpus.generate import planned, seeds_of, specs
+from docs.tools.corpus.generate import ROUNDS, planned, seeds_of, specs
 from docs.tools.corpus.training.nets import perceptron, spoil_start
 from docs.tools.corpus.training.settings import Settings, replaced
 from docs.tools.corpus.training.spoil import reordered, spoil_gradients, spoiled
@@ -74,15 +75,31 @@ def test_a_level_leads_back_to_its_operator():
 def test_further_tasks_are_spread_over_families_and_halves():
     assert len(FURTHER_TASKS) >= 8
     assert len(set(FURTHER_TASKS) & set(HELD_OUT)) >= 4
-    assert all(len(faults_of(task)) >= 15 for task in FURTHER_TASKS)
+    assert all(len(faults_of(task)) >= 15 for task in (*FURTHER_TASKS, *LATEST_TASKS))
 
 
-def test_specs_are_sweeps_of_ordinary_workloads():
-    found = list(specs("cnn", {"control": 2, "fault": 1, "hard": 0}))
-    assert [one["name"] for one in found] == ["corpus-control-cnn", "corpus-fault-cnn"]
-    assert found[1]["workload"].endswith("workloads:CNN")
-    assert found[1]["factors"]["fault"] == list(faults_of("cnn"))
+def test_specs_are_sweeps_of_ordinary_workloads_a_round_at_a_time():
+    found = list(specs("cnn", 0))
+    assert [one["name"] for one in found[:2]] == ["corpus-control-cnn-0", "corpus-control-cnn-1"]
+    of_faults = [one for one in found if "fault" in one["factors"]]
+    assert [one["seeds"] for one in of_faults] == [[0]]
+    assert of_faults[0]["factors"]["fault"] == list(faults_of("cnn"))
+    assert of_faults[0]["workload"].endswith("workloads:CNN")
+    assert [one["seeds"] for one in specs("cnn", 1) if "fault" in one["factors"]] == [[1]]
     assert all(one["early_stop"] == {"pathology": False} for one in found)
+
+
+def test_rounds_cover_the_plan_and_leave_out_what_is_known():
+    runs = [
+        (task, seed, len(one["factors"].get("fault", one["factors"].get("variant", [""]))))
+        for task in TASKS
+        for number in range(ROUNDS)
+        for one in specs(task, number)
+        for seed in one["seeds"]
+    ]
+    assert sum(count for *_, count in runs) == sum(map(planned, ("control", "fault", "hard")))
+    first = [("cnn", fault, "none", 0) for fault in faults_of("cnn")]
+    assert not [one for one in specs("cnn", 0, first) if "fault" in one["factors"]]
 
 
 def numbers(n=40):

@@ -138,6 +138,24 @@ def test_nan_inputs_reach_the_parameters():
     assert signal("nonfinite_params", "tabular_20", "nan_inputs-3") > 0
 
 
+def test_gradients_that_are_not_cleared_are_seen():
+    assert signal("uncleared_grad_share", "hinge") == 0.0
+    assert signal("uncleared_grad_share", "tabular_20", "no_zero_grad-3") == 1.0
+
+
+def test_what_enters_the_loss_is_watched():
+    assert signal("logit_row_sum_deviation", "long_tail") > 0.1
+    assert signal("logit_row_sum_deviation", "long_tail", "double_activation-1") < 1e-4
+    assert signal("logit_min", "hinge", "double_activation-1") >= 0.0
+    assert signal("logit_max", "hinge", "double_activation-1") <= 1.0
+
+
+def test_features_are_compared_with_their_start():
+    spread, start = (signal(name, "cnn") for name in ("feature_std", "feature_std_start"))
+    assert start == signal("feature_std_start", "cnn", epoch=0)
+    assert spread > start > 0.0
+
+
 def test_redrawn_labels_flip():
     assert signal("label_flip_rate", "sequence", "redrawn_labels-3") > 0.5
     assert signal("label_flip_rate", "sequence") == 0.0

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from docs.tools.corpus.tasks import graphs, images, language, pairs, series, tables, text
+from docs.tools.corpus.tasks import graphs, images, language, losses, pairs, series, tables, text
 from docs.tools.corpus.training.settings import Settings, replaced
 from docs.tools.corpus.training.task import trained_losses
 
@@ -93,3 +93,38 @@ def test_a_loss_may_be_spoiled_in_form():
         assert found.tolist() == pytest.approx(wanted)
     twice = trained_losses(task, output, y, Settings(activated=1))  # softmax of (1/4, 3/4)
     assert twice.tolist() == pytest.approx([math.log(2.0), math.log(1.0 + math.exp(-0.5))])
+
+
+def test_counts_are_judged_by_their_deviance():
+    y = torch.tensor([0.0, 1.0, 4.0, 3.0])
+    flat = y.mean().log().expand(4, 1)
+    perfect = y.clamp_min(1e-9).log()[:, None]
+    assert losses.count_truth(perfect, y, flat).score == pytest.approx(1.0, abs=1e-6)
+    assert losses.count_truth(flat, y, flat).score == pytest.approx(0.0, abs=1e-6)
+    # exp(o) - y o: at a log rate of 0 it is 1 for every count
+    assert losses.count_losses(torch.zeros(4, 1), y, Settings()).tolist() == [1.0] * 4
+
+
+def test_a_hinge_is_the_distance_to_the_own_side_of_the_margin():
+    y = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    output = torch.tensor([[2.0], [0.5], [0.5], [-3.0]])
+    assert losses.hinge(output, y, Settings()).tolist() == [0.0, 0.5, 1.5, 0.0]
+
+
+def test_soft_targets_are_met_by_their_own_logarithm():
+    y = losses.answers(losses.DISTILLED.settings, 0).val.y
+    assert y.sum(1).allclose(torch.ones(len(y)))
+    assert losses.distances(y.log(), y, Settings()).abs().max() < 1e-5
+
+
+def test_a_long_tail_halves_from_class_to_class():
+    counts = torch.bincount(losses.long_tail(losses.LONG_TAIL.settings, 0).train.y).double()
+    assert (counts[:4] / counts[1:5]).tolist() == pytest.approx([2.0] * 4, rel=0.35)
+
+
+def test_a_floor_stands_beside_the_loss_of_each_label():
+    y = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    found = text.label_measure(torch.zeros(4, 2), y, Settings())
+    entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    assert found["task_losses"] == pytest.approx([math.log(2.0)] * 2)
+    assert found["task_floors"] == pytest.approx([math.log(2.0), entropy])

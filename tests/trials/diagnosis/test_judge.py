@@ -43,7 +43,17 @@ def test_curves_go_one_way_where_sense_demands_it(table):
         steps = np.diff(curve.log_odds) * curve.statistic.monotone
         assert (steps >= 0.0).all(), curve.statistic.name
         assert len(curve.log_odds) == len(curve.cuts) + 1
-    assert table.healthy <= table.pathological
+    assert len(table.pathological) == len(table.shares) + 1
+    assert (np.diff(table.pathological) <= 0.0).all()  # the more is done, the less it takes
+    assert table.name.endswith("_running") or table.healthy <= table.pathological[0]
+
+
+def test_the_threshold_of_a_running_trial_is_that_of_its_share_of_the_plan():
+    table = replace(
+        tables()["skill"], shares=np.array([0.2, 0.6]), pathological=np.array([4.0, 3.0, 1.0])
+    )
+    shares = (0.0, 0.2, 0.21, 0.6, 0.61, 1.0)
+    assert [table.threshold(done) for done in shares] == [4.0, 4.0, 3.0, 3.0, 1.0, 1.0]
 
 
 def test_more_gain_is_never_more_pathological():
@@ -85,6 +95,8 @@ def test_nothing_to_weigh_is_no_judgement(built_in):
     empty = History([Row(1, 1, {"val_n": 5.0})], FACTS, 3, finished=True)
     assert judge(empty) is None
     assert judge(run(0.0, n=2, finished=False)) is None
+    few = [Row(i + 1, 1, {"val_loss": 0.6, "train_loss": 0.6}) for i in range(4)]
+    assert judge(History(few, TaskFacts(), 4, finished=True)) is None  # and no floor
     finding = diagnose(empty, built_in).findings[-1]
     assert (finding.detector, finding.state) == ("judge", "insufficient_evidence")
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from docs.tools.corpus.report.figures import Judged, Table, grouped
 from docs.tools.corpus.report.measures import Figure, share_of
 from docs.tools.corpus.telemetry import Level, at_level
+from sickbay.trials.contract import Health
 from sickbay.trials.diagnosis.standing import Score, Standing, standings
 from sickbay.trials.execution.standings import skill
 
@@ -19,14 +20,24 @@ FLAGGED = (Standing.BEHIND, Standing.FAR_BEHIND)
 
 
 def found_by_standing(table: Table, level: Level) -> dict[str, Figure]:
-    """Of the merely worse runs and of the healthy ones: how many stand behind their siblings."""
+    """Of the merely worse runs and of the healthy ones: how many stand behind their siblings.
+
+    And how many of the labels `healthy` are wrong that no sibling contradicts.
+    """
     flags = [flag for sweep in _sweeps(table) for flag in _behind(sweep, level)]
+    behind = {one.case.key for one, flagged in flags if flagged and one.case.kind == "fault"}
+    believed = [
+        one for one in table if one.verdict.health == Health.HEALTHY and one.case.key not in behind
+    ]
     return {
         "recall, worse than its controls, by `standing`": share_of(
-            [behind for one, behind in flags if one.worse]
+            [flagged for one, flagged in flags if one.worse]
         ),
         "healthy, and behind by `standing`": share_of(
-            [behind for one, behind in flags if not one.pathological]
+            [flagged for one, flagged in flags if not one.pathological]
+        ),
+        "`healthy` that is wrong, those behind by `standing` left out": share_of(
+            [one.pathological for one in believed]
         ),
     }
 

@@ -118,6 +118,11 @@ def hidden_reference(net: Net, memory: dict[str, Any]) -> float:
 
 def shared_watch(net: Net, data: Data, settings: Settings, memory: dict[str, Any]) -> Signals:
     """What is left of the reference skill, and how the two losses' gradients meet."""
+    return reference_signals(net, memory) | _gradients(net, data, settings)
+
+
+def reference_signals(net: Net, memory: dict[str, Any]) -> Signals:
+    """What is left of the reference skill, and how far the features have moved."""
     hits, start = reference_hits(net, memory), memory["hits"]
     _, error = mean_and_error(start.double() - hits.double())
     return {
@@ -126,7 +131,6 @@ def shared_watch(net: Net, data: Data, settings: Settings, memory: dict[str, Any
         "encoder_reference_n": float(REFERENCES),
         "encoder_reference_drop_se": max(error, 1.0 / REFERENCES),
         "encoder_cka": alignment(net.features(memory["x"][:256]).detach(), memory["features"]),
-        **_gradients(net, data, settings),
     }
 
 
@@ -148,7 +152,13 @@ def _gradients(net: Net, data: Data, settings: Settings) -> Signals:
         cosines.append(float(functional.cosine_similarity(first.sum(0), second.sum(0), dim=0)))
     norms = [float(grad.norm()) for grad in grads]
     losses = each.tolist()
-    return {"loss_gradient_cosine": cosines, "loss_gradient_norms": norms, "task_losses": losses}
+    constant = SHARED.constant(data.train.y, settings).expand(len(y), 2)
+    return {
+        "loss_gradient_cosine": cosines,
+        "loss_gradient_norms": norms,
+        "task_losses": losses,
+        "task_floors": parts(constant, y, settings).mean(0).tolist(),
+    }
 
 
 def placed_bars(settings: Settings, seed: int) -> Data:

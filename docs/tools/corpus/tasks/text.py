@@ -75,11 +75,15 @@ def label_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
 
 
 def label_measure(output: Tensor, y: Tensor, settings: Settings) -> Signals:
-    """The mean AUROC, and the loss of each label."""
+    """The mean AUROC, and the loss of each label beside its entropy, the best constant's loss."""
     losses = functional.binary_cross_entropy_with_logits(output, y, reduction="none").mean(0)
+    share = y.mean(0)
     return {
         "val_auroc": float(label_areas(output, y)[:, 0].mean()),
         "task_losses": losses.tolist(),
+        "task_floors": functional.binary_cross_entropy(share.expand_as(y), y, reduction="none")
+        .mean(0)
+        .tolist(),
     }
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from docs.tools.corpus.training.nets import effective_rank, layer_signals, spoil_start
+from docs.tools.corpus.training.nets import effective_rank, layer_signals, spoil_start, spread
 from docs.tools.corpus.training.optimizers import ScheduleFree
 from docs.tools.corpus.training.settings import Settings
 from docs.tools.corpus.training.spoil import reordered, spoil_gradients, spoiled
@@ -22,6 +22,7 @@ from docs.tools.corpus.training.task import (
     Data,
     Signals,
     Task,
+    entering,
     facts,
     floor_losses,
     mean_and_error,
@@ -30,6 +31,7 @@ from docs.tools.corpus.training.task import (
 from sickbay.models.shared.classification_metrics import auroc_with_error, class_gradient_share
 from sickbay.trials.contract import Context, Row, TaskFacts, TaskKind
 from sickbay.trials.probes import StepProbe
+from sickbay.trials.probes.targets import LogitProbe
 from sickbay.trials.seeding import epoch_stream, seed_everything
 
 WATCHED = 256  # training labels that are compared between epochs
@@ -70,7 +72,8 @@ def run(task: Task, settings: Settings, context: Context) -> Iterator[Row]:
     probe = StepProbe(trained, settings.clip)
     training.memory["probe"] = data.train.x[: PROBED[not is_table(data.train.x)]]
     with torch.no_grad():
-        training.memory["rank"] = effective_rank(net.eval().features(training.memory["probe"]))
+        features = net.eval().features(training.memory["probe"])
+        training.memory |= {"rank": effective_rank(features), "spread": spread(features)}
     for epoch in range(1, context.epochs + 1):
         learnt = _train_epoch(training, optimizer, probe, epoch)
         with evaluated(training, optimizer):
@@ -161,7 +164,7 @@ def _train_epoch(
     x, y = _epoch_data(training, generator, done)
     order = torch.randperm(len(y), generator=generator)
     parameters = [one for group in net.groups().values() for one in group if one.requires_grad]
-    supervised = 0.0
+    supervised, logits = 0.0, LogitProbe()
     step_losses: list[Tensor] = []
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
     for rows in order.split(settings.batch):
@@ -171,6 +174,7 @@ def _train_epoch(
             group["lr"] = rate(settings, done) * group["scale"]
         output = net(x[rows])
         output.retain_grad()
+        _watch_logits(training, logits, output, y[rows])
         counted = torch.rand(len(rows), generator=generator) >= settings.masked
         losses = trained_losses(training.task, output, y[rows], settings)
         loss = losses[counted].sum() / (1 if settings.summed else max(int(counted.sum()), 1))
@@ -194,7 +198,18 @@ def _train_epoch(
         step_losses.append(loss.detach())
     signals: Signals = {"supervised_targets": supervised, **_label_signals(training, y)}
     signals["train_loss_steps"] = torch.stack(step_losses).tolist() if step_losses else [math.nan]
-    return signals | _class_signals(training.task, seen)
+    # the share of gradients by class is that of `_class_signals`, of each sample's own class
+    ranges = {name: value for name, value in logits.finish().items() if name.startswith("logit_")}
+    return signals | ranges | _class_signals(training.task, seen)
+
+
+@torch.no_grad()
+def _watch_logits(training: Training, probe: LogitProbe, output: Tensor, y: Tensor) -> None:
+    """Show the probe what enters the loss as logits."""
+    task = training.task
+    if task.kind in (TaskKind.BINARY, TaskKind.MULTICLASS):
+        logits, labels = task.flat(entering(task, output.detach(), training.settings), y)
+        probe.add(logits.requires_grad_(), labels)
 
 
 def _epoch_data(training: Training, generator, done: float) -> tuple[Tensor, Tensor]:
@@ -260,6 +275,8 @@ def _evaluate(training: Training) -> Signals:
         signals |= measured | layer_signals(hidden, settings.activation)
         signals["feature_rank"] = effective_rank(hidden[-1].flatten(1))
         signals["feature_rank_start"] = training.memory["rank"]
+        signals["feature_std"] = spread(hidden[-1].flatten(1))
+        signals["feature_std_start"] = training.memory["spread"]
         signals |= _same_batch(training)
     return signals | task.watch(net, data, settings, training.memory)
 

@@ -114,6 +114,12 @@ def layer_signals(hidden: Sequence[Tensor], activation: str) -> dict[str, float 
 
 
 @torch.no_grad()
+def spread(features: Tensor) -> float:
+    """Return the root of the mean variance of (B, D) features; NaN if one is not finite."""
+    return float(features.double().var(dim=0).mean().sqrt())
+
+
+@torch.no_grad()
 def effective_rank(features: Tensor) -> float:
     """Return RankMe, exp of the entropy of the normalised singular values; NaN if not finite."""
     features = features.double()

@@ -141,10 +141,16 @@ def facts(task: Task, data: Data, settings: Settings, groups: tuple[str, ...]) -
     )
 
 
-def trained_losses(task: Task, output: Tensor, y: Tensor, settings: Settings) -> Tensor:
-    """Return the loss of each sample as it is trained and logged, (N,): with the loss's faults."""
+def entering(task: Task, output: Tensor, settings: Settings) -> Tensor:
+    """Return what enters the loss where logits belong: a fault applies an activation first."""
     for _ in range(settings.activated):
         output = output.softmax(-1) if task.kind is TaskKind.MULTICLASS else output.sigmoid()
+    return output
+
+
+def trained_losses(task: Task, output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """Return the loss of each sample as it is trained and logged, (N,): with the loss's faults."""
+    output = entering(task, output, settings)
     if settings.loss_form == "unsquared":
         return (output.reshape(len(y), -1) - y.reshape(len(y), -1)).mean(1)
     losses = task.losses(output, y, settings)
