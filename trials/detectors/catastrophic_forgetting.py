@@ -34,7 +34,7 @@ def no_reference(history: History) -> str | None:
 
 @detector(
     name="catastrophic_forgetting",
-    version="2.0",
+    version="2.1",
     title="Catastrophic forgetting",
     severity=Severity.FATAL,
     online=True,
@@ -54,8 +54,8 @@ def no_reference(history: History) -> str | None:
     "5 points, or by more than a quarter of what it was at the start, and has not come back: three "
     "times in a row, at weights that are numbers. A running trial is stopped only by a drop within "
     "a tenth of the plan. A slow drop that the new task outweighs (its accuracy or AUROC rose by "
-    "more since the drop began) is a warning; so is a linear CKA to the features at the start "
-    "under 0.5 alone (representation drift).",
+    "more since its first evaluation) is a warning; so is a linear CKA to the features at the "
+    "start under 0.5 alone (representation drift).",
     formula="S_0 - S - z SE > min(0.05, 0.25 S_0), k = 3; running: the same drop within 10 % of "
     "the epochs; CKA < 0.5, k = 3",
     source="Forgetting is a loss of skill; drift alone may be adaptation. Unpaired error of the "
@@ -101,7 +101,7 @@ def detect(history: History) -> RuleResult:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=now, threshold=limit)
     sudden = _sudden(history, skill, error, limit, start if begun else None)[index:].any()
     manner = "it was lost at once" if sudden else "it faded slowly"
-    paid = None if sudden else _outweighed(history, index, drop)
+    paid = None if sudden else _outweighed(history, drop)
     fatal = sudden or (history.finished and paid is None)
     return fired(
         f"{reason}; {manner}{'' if paid is None else f', but {paid}'}.",
@@ -154,13 +154,14 @@ def _sudden(
     return found
 
 
-def _outweighed(history: History, index: int, drop: float) -> str | None:
-    """Say that the new task won more since the loss began than the reference task lost."""
+def _outweighed(history: History, drop: float) -> str | None:
+    """Say that the new task won more than the reference task lost, both since the start."""
     for signal, name in (("val_accuracy", "accuracy"), ("val_auroc", "AUROC")):
         metric = history.column(signal)
-        won = lasting(metric) - lasting(metric[: index + 1], 1)
+        known = metric[~np.isnan(metric)]
+        won = lasting(metric) - known[0] if len(known) else 0.0
         if won > drop:
-            return f"the new task's {name} rose by {won:.3f} in that time"
+            return f"the new task's {name} rose by {won:.3f}"
     return None
 
 

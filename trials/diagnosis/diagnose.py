@@ -50,6 +50,8 @@ HARD_EVIDENCE = (
     "feature_energy_loss",
     "weight_map_attenuation",
     "dead_part",
+    "accumulated_gradient",
+    "double_activation",
 )
 UNDERFITTING = "underfitting"
 REMEDIES = {
