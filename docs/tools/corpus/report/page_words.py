@@ -44,5 +44,5 @@ def earlier(frozen: Mapping[str, Any]) -> str:
     return (
         f"\n\nIt is not the first freeze. Earlier labellers were judged on held-out tasks of their "
         f"own, whose figures were known when the rules were changed since: {', '.join(before)}. "
-        f"Held-out tasks that none of them had judged have a table of their own."
+        f"Held-out tasks that the last of them alone had judged have a table of their own."
     )
