@@ -9,7 +9,7 @@ inconclusive  neither; the reason says what is missing
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Diagnosis:
     label: Label
     findings: tuple[Finding, ...]
     done: float = 1.0
-    judgement: Judgement | None = None
+    judgement: Judgement | None = field(default=None, compare=False)  # its finding says the same
 
 
 def diagnose(history: History, detectors: Sequence[Detector]) -> Diagnosis:
