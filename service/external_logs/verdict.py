@@ -50,8 +50,7 @@ def in_log_terms(diagnosis: Diagnosis, made: Evaluations) -> tuple[Diagnosis, Pl
     findings = tuple(
         replace(finding, reason=_in_places(finding.reason, made)) for finding in diagnosis.findings
     )
-    label = replace(label, reason=_in_places(label.reason, made))
-    return replace(diagnosis, label=label, findings=findings), onset
+    return Diagnosis(replace(label, reason=_in_places(label.reason, made)), findings), onset
 
 
 def with_log_findings(
@@ -66,8 +65,7 @@ def with_log_findings(
     finding of the records decides, or names the cause, where the detectors found nothing fatal.
     """
     label = diagnosis.label
-    findings = diagnosis.findings + tuple(one.finding for one in found)
-    made = replace(diagnosis, label=label, findings=findings)
+    made = Diagnosis(label, diagnosis.findings + tuple(one.finding for one in found))
     fatal = next((one for one in found if one.finding.severity is Severity.FATAL), None)
     if label.pathology == NON_FINITE and broken is not None:
         name, onset = broken

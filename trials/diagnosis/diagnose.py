@@ -9,7 +9,7 @@ inconclusive  neither; the reason says what is missing
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,14 +66,12 @@ REMEDIES = {
 class Diagnosis:
     """The verdict on a history, and what each detector said in their order, the judge last.
 
-    `done` is the share of the planned epochs that the history covers; `judgement` is None where
-    there was nothing to weigh.
+    `done` is the share of the planned epochs that the history covers.
     """
 
     label: Label
     findings: tuple[Finding, ...]
     done: float = 1.0
-    judgement: Judgement | None = field(default=None, compare=False)  # its finding says the same
 
 
 def diagnose(history: History, detectors: Sequence[Detector]) -> Diagnosis:
@@ -105,7 +103,7 @@ def look(history: History, detectors: Sequence[Detector]) -> Diagnosis:
     judgement = judge(history)
     label = _label(history, findings, detectors, judgement)
     done = share_done(history) if len(history) else 0.0
-    return Diagnosis(label, (*findings, judge_finding(history, judgement)), done, judgement)
+    return Diagnosis(label, (*findings, judge_finding(history, judgement)), done)
 
 
 def labeller_version(detectors: Sequence[Detector]) -> str:
