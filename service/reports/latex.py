@@ -5,7 +5,7 @@ tables of more than a page. Every text from outside is escaped.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ _SPECIAL = {
     "−": "$-$",
     "×": r"$\times$",
     "±": r"$\pm$",
+    "✓": "$+$",  # signs of verdicts, which Computer Modern does not have
+    "✗": "$-$",
+    "≈": r"$\approx$",
+    "→": r"$\to$",
+    "⚠": "!",
+    "✂": "",
     "≤": r"$\leq$",
     "≥": r"$\geq$",
     "∞": r"$\infty$",
@@ -63,27 +69,19 @@ def latex(values: Values, effects: EffectSection, provenance: str, sql: Mapping[
     caption = _caption(values, "the arms and their health")
     parts = [
         (
-            f"% {provenance}\n% Needs \\usepackage{{booktabs}}, and longtable for long tables. For"
-            " scripts other than Latin use XeLaTeX or LuaLaTeX."
+            f"% {provenance}\n% Needs \\usepackage{{booktabs}} and \\usepackage{{array}}, and"
+            " longtable for long tables. For scripts other than Latin use XeLaTeX or LuaLaTeX. The"
+            " table of effects is as wide as its column; in two columns, table* takes both."
         ),
         _comment(sql["arms"]),
         latex_table(arms, caption, below, letters),
     ]
     if effects.table is not None and effects.table.rows:
-        table = effects.table.pick(
-            "factor",
-            "level",
-            "baseline",
-            "healthy pairs",
-            "difference [95 %]",
-            "verdict",
-            "P(better) [95 %]",
-            "healthy [95 %]",
-        )
+        table = effects.table.pick(*EFFECT_COLUMNS)
         caption = _caption(values, f"differences of {effects.signal} to the baseline")
         parts += [
             *map(_comment, table.sql.values()),
-            latex_table(table, caption, [_LEGEND, *below], letters),
+            latex_table(table, caption, [_LEGEND, *below], letters, EFFECT_WIDTHS),
         ]
     elif effects.missing:
         parts.append("% " + " ".join(printable(effects.missing).split()))
@@ -92,33 +90,48 @@ def latex(values: Values, effects: EffectSection, provenance: str, sql: Mapping[
 
 _LEGEND = (
     "Differences between pairs of healthy trials that share the seed and all other factors, with"
-    " paired 95\\,\\% intervals over the seeds; P(better) over all pairs, pathological trials"
-    " ranked last; health with Wilson's 95\\,\\% interval."
+    " paired 95\\,\\% intervals over the seeds; healthy trials of the level and of its baseline;"
+    " exact p-values of health. All p-values and verdicts: Holm's correction over the table."
 )
+# Factor and level, numbers, verdict; and their shares of the page's (or column's) width.
+EFFECT_COLUMNS = (
+    ("factor", "level", "baseline"),
+    ("difference [95 %]", "p, Holm"),
+    ("healthy, level and baseline", "p, Holm of healthy"),
+    "verdict",
+)
+EFFECT_WIDTHS = (0.20, 0.29, 0.24, 0.27)
 
 
 def latex_table(
-    table: Table, caption: str, notes: Iterable[str] = (), letters: Mapping[str, str] | None = None
+    table: Table,
+    caption: str,
+    notes: Iterable[str] = (),
+    letters: Mapping[str, str] | None = None,
+    widths: Sequence[float] = (),
 ) -> str:
     """Write a table with booktabs; one of more than MOST_ROWS runs over pages.
 
-    `caption` and `notes` are LaTeX already; `letters` are those of the footnotes by pathology.
+    `caption` and `notes` are LaTeX already; `letters` are those of the footnotes by pathology. With
+    `widths`, shares of the line that add up to one, cells are broken into lines so that the table
+    is never wider than the line, in one column or two.
     """
     from pandas import DataFrame  # noqa: PLC0415 - half a second that other formats need not wait
 
     rows = [
         [
-            (escape(cell) if column in table.words else maths(cell))
+            _lines(cell, escape if column in table.words else maths, broken=bool(widths))
             + _raised(table.marks.get((k, column), ()), letters or {})
             for column, cell in zip(table.columns, row, strict=True)
         ]
         for k, row in enumerate(table.rows)
     ]
-    frame = DataFrame(rows, columns=[escape(column) for column in table.columns])
+    heads = [_lines(column, escape, broken=bool(widths)) for column in table.columns]
+    frame = DataFrame(rows, columns=heads)
     long = len(rows) > MOST_ROWS
     text = frame.style.hide(axis="index").to_latex(
         hrules=True,
-        column_format="".join("l" if column in table.words else "r" for column in table.columns),
+        column_format=_column_format(table, widths),
         caption=caption,
         environment="longtable" if long else None,
         position=None if long else "t",
@@ -126,9 +139,27 @@ def latex_table(
     )
     lines = "\n".join(rf"\par\footnotesize {note}" for note in notes)
     below = f"\\begingroup\\raggedright\n{lines}\n\\par\\endgroup\n" if lines else ""
+    if widths:
+        text = text.replace("\\begin{tabular}", "\\footnotesize\n\\begin{tabular}", 1)
     if long:
         return f"{text.rstrip()}\n{below}".rstrip()
     return text.replace("\\end{table}", f"\n{below}\\end{{table}}").rstrip()
+
+
+def _column_format(table: Table, widths: Sequence[float]) -> str:
+    """Columns as wide as their words, or of shares of the line, the space between them included."""
+    if not widths:
+        return "".join("l" if column in table.words else "r" for column in table.columns)
+    column = r">{\raggedright\arraybackslash}p{\dimexpr %.2f\linewidth-2\tabcolsep\relax}"
+    return "@{}" + "".join(column % share for share in widths) + "@{}"
+
+
+def _lines(cell: str, write: Callable[[str], str], *, broken: bool) -> str:
+    """Write a cell; where it may be broken its lines are kept, and words break at underscores."""
+    if not broken:
+        return write(cell)
+    lines = [write(line).replace(r"\_", r"\_\allowbreak{}") for line in cell.split("\n")]
+    return r" \newline ".join(lines)
 
 
 def escape(text: str) -> str:

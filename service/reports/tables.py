@@ -77,13 +77,15 @@ def effects_table(table: EffectTable, sql: Mapping[str, str] | None = None) -> T
             *("healthy [95 %]", "baseline healthy [95 %]", "causes of the level"),
             *("healthy, difference [95 %]", "p of healthy", "Holm of healthy"),
             *("p, Holm", "p, Holm of P(better)", "p, Holm of healthy"),
+            "healthy, level and baseline",
         ),
         rows=tuple(rows),
         words=frozenset({"factor", "level", "baseline", "verdict", "causes of the level"}),
         marks={
-            (row, "healthy [95 %]"): tuple(one.of_level.causes)
+            (row, column): tuple(one.of_level.causes)
             for row, one in enumerate(table.effects)
             if one.of_level.causes
+            for column in ("healthy [95 %]", "healthy, level and baseline")
         },
         notes=(
             *table.notes,
@@ -122,7 +124,12 @@ def _effect_row(nr: int, one: LevelEffect) -> tuple[str, ...]:
         _both_p(one.difference.p_value, one.p_holm),
         _both_p(better.p_value, one.improvement_p_holm),
         _both_p(one.health.p_value, one.health_p_holm),
+        f"{_counts(one.of_level)}, {_counts(one.of_baseline)}",
     )
+
+
+def _counts(side: Side) -> str:
+    return f"{side.healthy} of {side.trials}"
 
 
 def _both_p(plain: float, adjusted: float) -> str:

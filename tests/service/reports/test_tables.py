@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from latex_reader import check_latex
+from latex_reader import check_latex, widest_cells
 from report_samples import EVIL, Told, large, small, uneven, write_compared, write_sample
 
 from sickbay.service.analysis.sql import effects_sql
@@ -120,6 +120,9 @@ def test_markdown_names_the_pathologies_in_footnotes(store):
 def test_latex_is_sound_and_has_provenance_and_footnotes(store, tmp_path):
     text = render_latex(store, SWEEP)
     check_latex(text)
+    for line in (345.0, 229.5):  # one column of `article`, and one of two, in points
+        assert widest_cells(text, line) <= 0.0
+    assert "Holm's correction" in text
     assert "\\toprule" in text
     assert "code c0de" in text
     assert "Sickbay 0.1.0" in text
