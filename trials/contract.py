@@ -212,6 +212,18 @@ class TaskFacts:
     loss_minimum: float | None = None
     reference_lines: tuple[ReferenceLine, ...] = ()
 
+    @classmethod
+    def of(cls, loss: object, targets: object, **options: object) -> "TaskFacts":
+        """Facts from a loss and the validation targets: its kind, class counts, and the floor.
+
+        `loss` is a torch module, a name ("cross_entropy", "bce", "focal", "mse", "l1", "huber",
+        "nll") or a function; the `options` (`weights`, `smoothing`, `gamma`, `delta`, `classes`,
+        `train_targets`) are those of `sickbay.trials.probes.facts.facts_of`, which needs torch.
+        """
+        from sickbay.trials.probes.facts import facts_of  # noqa: PLC0415  torch, only if called
+
+        return facts_of(loss, targets, **options)  # type: ignore[arg-type]
+
     @property
     def floor_loss(self) -> float | None:
         """H0: the validation loss of the best constant predictor, or None if it is not known."""

@@ -313,8 +313,14 @@ def compare(a: Half, b: Half, ignore: Sequence[str] = ()) -> Comparison:
     """Match the arms of both sides and compare each; settings of `ignore` do not matter.
 
     Settings that only one side knows do not matter either, and a note names them. Arms that would
-    then be the same as another of their own side are matched with none.
+    then be the same as another of their own side are matched with none. Raises SweepError where the
+    two have no workload in common.
     """
+    if a.signals and b.signals and not set(a.signals) & set(b.signals):
+        raise SweepError(
+            f"A ({a.name}) trains {', '.join(sorted(a.signals))} and B ({b.name}) trains "
+            f"{', '.join(sorted(b.signals))}: a comparison needs the same workload on both sides"
+        )
     ours, theirs, notes = arms_of(a, b, ignore)
     same_signal = a.signals == b.signals
     if not same_signal:

@@ -47,6 +47,7 @@ SweepArgument = Annotated[
 ]
 
 
+NARROWEST = 9  # columns of a terminal that a column of a table needs, to be read
 _CHOSEN: dict[str, str | None] = {"address": None}  # what stands before the verb
 
 
@@ -101,11 +102,12 @@ def chosen_service(option: str | None = None) -> "Client | None":
 def console(*, stderr: bool = False) -> "Console":
     """A Rich console as wide as the terminal; wide in a pipe, which should carry all.
 
-    What users write is text, never markup: a level may be called `[/b]`.
+    What users write is text, never markup or a command to the terminal: a level may be called
+    `[/b]`, or hold escape sequences, which are shown as pictures of their characters.
     """
-    from rich.console import Console
+    from sickbay.service.reports.text_console import TextConsole
 
-    made = Console(stderr=stderr, markup=False, emoji=False)
+    made = TextConsole(stderr=stderr, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = 160
     return made
@@ -137,21 +139,55 @@ def warn_of(problems: Sequence[object]) -> None:
         typer.echo(f"sickbay: left out {problem}", err=True)
 
 
+def warn_of_namesakes(store: "Store", word: str) -> None:
+    """Say on stderr where a name means several sweeps, and which one was taken: the latest."""
+    from sickbay.trials.store.reader import list_sweeps
+
+    named = [one.sweep_id for one in list_sweeps(store) if one.name == word]
+    if len(named) > 1:
+        others = ", ".join(named[1:])
+        typer.echo(
+            f"sickbay: {len(named)} sweeps are called {word!r}: this is the latest, {named[0]}; "
+            f"there are also {others}",
+            err=True,
+        )
+
+
 def _print_table(result: "QueryResult") -> None:
     from rich import box
     from rich.table import Table
 
     from sickbay.service.summary.formatting import cell
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in result.columns:
-        table.add_column(name, overflow="fold")
-    for row in result.rows:
-        table.add_row(*map(cell, row))
     out = console()
-    out.print(table)
+    if out.is_terminal and len(result.columns) * NARROWEST > out.width:
+        _print_records(out, result)
+    else:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in result.columns:
+            table.add_column(name, overflow="fold")
+        for row in result.rows:
+            table.add_row(*map(cell, row))
+        out.print(table)
     cut = " (there are more)" if result.truncated else ""
     out.print(f"{len(result.rows)} rows{cut}", style="dim")
+
+
+def _print_records(out: "Console", result: "QueryResult") -> None:
+    """Print more columns than the terminal is wide for: a row after the other, a line a column."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from sickbay.service.summary.formatting import cell
+
+    for number, row in enumerate(result.rows, 1):
+        out.rule(f"row {number}", align="left", characters="─", style="dim")
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in zip(result.columns, row, strict=True):
+            grid.add_row(Text(name), Text(cell(value)))
+        out.print(grid)
 
 
 def _print_csv(result: "QueryResult") -> None:

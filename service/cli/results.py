@@ -15,6 +15,7 @@ from sickbay.service.cli.options import (
     print_json,
     print_result,
     warn_of,
+    warn_of_namesakes,
 )
 
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the rows.")]
@@ -62,6 +63,7 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
 
     opened = existing_store(store)
     found = describe(opened, sweep)
+    warn_of_namesakes(opened, sweep)
     if as_json:
         print_json(found)
         return
@@ -97,6 +99,7 @@ def results(
     from sickbay.service.reports.verdicts import (
         arm_table,
         in_spec_order,
+        print_failures,
         print_trials,
         with_sweep_findings,
     )
@@ -104,6 +107,7 @@ def results(
 
     opened = existing_store(store)
     record = find_sweep(opened, sweep)
+    warn_of_namesakes(opened, sweep)
     found = trials(opened, record.sweep_id, label=label, where=where)
     if as_json or style is Format.JSON:
         warn_of(found.problems)
@@ -123,6 +127,7 @@ def results(
         out.print(more, style="dim")
         out.print(arm_table(rows))
     out.print(f"{len(rows)} trials", style="dim")
+    print_failures(out, rows)
     goal = stored_spec(opened, record.sweep_id).get("objective")
     for line in (*best_lines(rows, goal), *code_lines(rows)):
         out.print(line, highlight=False, soft_wrap=True)
@@ -150,14 +155,13 @@ def _print_sweeps(sweeps: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("sweep", "state", "workload", "design", "ended", "labels"):
-        table.add_column(name)
+    for name in ("sweep", "state", "workload, design", "ended", "labels"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("state", "ended"))
     for one in sweeps:
         table.add_row(
             one["sweep_id"],
             one["state"],
-            one["workload"],
-            one["design"],
+            f"{one['workload']}, {one['design']}",
             f"{one['ended']} of {one['planned']}",
             _counted(one["labels"]),
         )

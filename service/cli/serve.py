@@ -76,10 +76,29 @@ def serve(
     roots = tuple(data_root or ())
     service = Service(host, port, address or settings().address, cpus, code_role, roots)
     opened = open_store(store_uri(store))
+    _check_port(host, port)
     try:
         serve(opened, service)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--host") from error
+
+
+def _check_port(host: str, port: int) -> None:
+    """Refuse a port that another program listens on, before anything is started."""
+    import errno
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return  # the server says what else is wrong with it
+        raise typer.BadParameter(
+            f"{port} of {host} is in use by another program: stop it (`ss -ltnp 'sport = :{port}'` "
+            "names it), or choose another port; 0 takes any that is free",
+            param_hint="--port",
+        ) from error
 
 
 def create(

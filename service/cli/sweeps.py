@@ -23,6 +23,7 @@ from sickbay.service.cli.options import (
     existing_store,
     print_json,
     store_uri,
+    warn_of_namesakes,
 )
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def resume(
 
     opened = existing_store(store)
     record = find_sweep(opened, sweep)
+    warn_of_namesakes(opened, sweep)
     spec = stored_spec(opened, record.sweep_id)
     prepared = prepare(spec, opened.uri, resumed=True, trust_code=trust_code)
     _run_somewhere(prepared, address, cpus, in_process=in_process)
@@ -211,6 +213,7 @@ def _ask(sweep: str, store: str | None, what: str) -> None:
 
     opened = existing_store(store)
     record = find_sweep(opened, sweep)
+    warn_of_namesakes(opened, sweep)
     address = chosen_address()
     if what == "cancel" and jobs_api(address):
         cancel_job(opened, record, str(address))
@@ -311,11 +314,7 @@ def _tell(out: Any, prepared: "Prepared", result: "SweepResult") -> None:
 def print_next(out: Any, store: "Store", sweep_id: str) -> None:
     """The next three commands to try, to be typed as they stand."""
     out.print("next:")
-    for command in (
-        f"explain {_interesting(store, sweep_id)}",
-        'query "SELECT arm, label, pathology, count(*) FROM trials GROUP BY ALL"',
-        f"results {sweep_id} --label pathological",
-    ):
+    for command in _helpful(store, sweep_id):
         words = f"  {_program()} {command}{_store_words(store)}"
         out.print(words, soft_wrap=True, highlight=False)
 
@@ -330,10 +329,17 @@ def _store_words(store: "Store") -> str:
     return "" if store.uri == store_uri(None) else f" --store {shlex.quote(store.shown)}"
 
 
-def _interesting(store: "Store", sweep_id: str) -> str:
-    """A pathological trial's short id, or any trial's."""
+def _helpful(store: "Store", sweep_id: str) -> list[str]:
+    """Three commands: what a failed trial printed, why another got its label, then the arms."""
     from sickbay.service.query.engine import trials
 
     rows = trials(store, sweep_id).records()
-    pathological = [row for row in rows if row["pathology"]]
-    return str((pathological or rows)[0]["trial_id"])[:8] if rows else "TRIAL"
+    failed = [row["trial_id"][:8] for row in rows if row["state"] == "failed"]
+    labelled = sorted(
+        (row for row in rows if row["label"]), key=lambda row: row["pathology"] is None
+    )
+    commands = [f"logs {sweep_id} {failed[0]}"] if failed else []
+    commands += [f"explain {labelled[0]['trial_id'][:8]}"] if labelled else []
+    counts = "SELECT arm, label, pathology, failure, count(*) FROM trials"
+    commands.append(f"query \"{counts} WHERE sweep_id = '{sweep_id}' GROUP BY ALL\"")
+    return [*commands, f"effects {sweep_id}", f"report {sweep_id}"][:3]

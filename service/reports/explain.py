@@ -15,6 +15,7 @@ from sickbay.service.reports.verdicts import print_advice, stands, verdict
 from sickbay.service.summary.formatting import recorded
 from sickbay.service.summary.trial_book import read_book
 from sickbay.trials.contract import FindingState
+from sickbay.trials.diagnosis.failures import REMEDIES
 from sickbay.trials.diagnosis.judge import JUDGE
 from sickbay.trials.store import Store
 
@@ -81,6 +82,9 @@ def _print_judgement(console: Console, trial: Row) -> None:
         console.print(f"  {trial['reason']}", highlight=False)
     if trial["contributing"]:
         console.print(f"  with    {', '.join(trial['contributing'])}", highlight=False)
+    if trial.get("failure"):
+        console.print(Text("\n").append(trial["failure"], style="bold"))
+        console.print(Text(f"  change  {REMEDIES.get(trial['failure'], '')}"))
     if trial["error"]:
         console.print(Text(trial["error"].rstrip(), style="magenta"))
 

@@ -147,9 +147,8 @@ def print_comparison(console: Console, found: Comparison, *, sql: bool = False) 
         "arm",
         ("healthy A", "healthy B"),
         ("mean A", "mean B"),
-        "pairs",
         "B - A [95 %]",
-        ("p", "Holm"),
+        ("pairs", "p", "Holm"),
         "drift",
     )
     if table.rows:

@@ -14,7 +14,8 @@ from sickbay.service.query.engine import trials
 from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
 from sickbay.service.reports.best import best_lines, code_lines
 from sickbay.service.summary.formatting import COLOURS, SIGNS, as_float, recorded, shown
-from sickbay.trials.contract import Health
+from sickbay.trials.contract import Health, TrialState
+from sickbay.trials.diagnosis.failures import REMEDIES, Failure
 from sickbay.trials.diagnosis.sweep_findings import SweepFinding, shown_findings
 from sickbay.trials.spec.command import COMMAND
 from sickbay.trials.store import Store
@@ -107,7 +108,7 @@ def trial_table(rows: Sequence[Row], factors: Iterable[str]) -> Table:
             str(row["seed"]),
             recorded(row["objective"]),
             verdict(row),
-            row["pathology"] or "",
+            cause(row),
             "" if row["onset_epoch"] is None else f"epoch {row['onset_epoch']}",
             *([stands(row)] if compared else []),
         )
@@ -132,8 +133,8 @@ def _narrow_table(rows: Sequence[Row]) -> Table:
     table.add_column("label and cause", overflow="fold", min_width=14)
     for row in rows:
         since = "" if row["onset_epoch"] is None else f" since epoch {row['onset_epoch']}"
-        cause = f"\n{row['pathology']}{since}" if row["pathology"] else ""
-        words = (verdict(row), Text(cause), Text(f"\n{stands(row)}" if stands(row) else ""))
+        why = f"\n{cause(row)}{since}" if cause(row) else ""
+        words = (verdict(row), Text(why), Text(f"\n{stands(row)}" if stands(row) else ""))
         table.add_row(
             row["trial_id"][:8],
             row["arm"],
@@ -142,6 +143,11 @@ def _narrow_table(rows: Sequence[Row]) -> Table:
             Text.assemble(*words),
         )
     return table
+
+
+def cause(row: Row) -> str:
+    """What is wrong with a trial: its pathology, or the class of its failure; "" if nothing is."""
+    return str(row["pathology"] or row.get("failure") or "")
 
 
 def stands(row: Row) -> str:
@@ -175,10 +181,18 @@ def print_causes(console: Console, rows: Sequence[Row]) -> None:
         console.print(Text(f"{cause}: {len(mine)} of {len(rows)} trials", style="bold"))
         print_advice(console, example)
     _print_open(console, [row for row in rows if row["label"] == Health.INCONCLUSIVE], len(rows))
-    for row in rows:
-        if row["state"] == "failed":
-            last = (row["error"] or "").strip().splitlines()[-1:]
-            console.print(f"failed: {row['trial_id'][:8]} ({row['arm']}) {' '.join(last)}")
+    print_failures(console, rows)
+
+
+def print_failures(console: Console, rows: Sequence[Row]) -> None:
+    """Print each class of failure once: how many trials, the line that says it, what to do."""
+    failed = [row for row in rows if row["state"] == TrialState.FAILED]
+    for failure in dict.fromkeys(row.get("failure") for row in failed):
+        mine = [row for row in failed if row.get("failure") == failure]
+        known = failure or Failure.UNKNOWN
+        console.print(Text(f"failed, {known}: {len(mine)} of {len(rows)} trials", style="bold"))
+        last = (mine[0]["error"] or "").strip().splitlines()[-1:]
+        _print_pairs(console, why=" ".join(last), change=REMEDIES.get(known, ""))
 
 
 def _print_open(console: Console, rows: Sequence[Row], total: int) -> None:
@@ -205,7 +219,7 @@ def _lacking(row: Row) -> list[str]:
             "in the spec, what is known: facts: {task: multiclass, classes: [50, 50], "
             "floor: cross_entropy, val_n: 100}"
             if script
-            else "in the workload, what is known: facts_of(loss, targets) of sickbay.trials.probes"
+            else "in the workload, what is known: TaskFacts.of(loss, targets)"
         )
     if (row["coverage"] or 0.0) < WELL_COVERED:
         lines.append(
@@ -218,16 +232,20 @@ def _lacking(row: Row) -> list[str]:
 
 def print_advice(console: Console, row: Row) -> None:
     """Print why a trial is pathological, and what to change, with a hanging indent."""
+    _print_pairs(console, why=row["reason"], change=row["remedy"])
+
+
+def _print_pairs(console: Console, **texts: str) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column()
     grid.add_column(overflow="fold")
-    grid.add_row("  why", Text(row["reason"]))
-    grid.add_row("  change", Text(row["remedy"]))
+    for name, text in texts.items():
+        grid.add_row(f"  {name}", Text(text))
     console.print(grid)
 
 
 def verdict(row: Row) -> Text:
-    """A trial's label with its sign, or its state where it has no label."""
+    """A trial's label with its sign, or its state where it has none."""
     if row["label"] is None:
         return Text(f"! {row['state']}", style="magenta")
     sign = SIGNS[row["label"]]

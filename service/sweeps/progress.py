@@ -1,5 +1,10 @@
-"""Live progress of a sweep: a Rich display on a terminal, plain lines anywhere else."""
+"""Live progress of a sweep: a Rich display on a terminal, plain lines anywhere else.
 
+Plain lines are written by a thread at its own pace: one on each event would say "1 running" while
+the second trial is about to start, and then nothing until a trial ends.
+"""
+
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -70,7 +75,7 @@ class Tally:
         seconds = (time.monotonic() - self.began) / self.ended * left
         return timedelta(seconds=round(seconds))
 
-    def line(self) -> str:
+    def counts(self) -> str:
         """All that there is in one line of plain text: what is none is left out."""
         counts = {
             "running": len(self.running),
@@ -82,10 +87,12 @@ class Tally:
         }
         parts = [f"{self.done}/{self.planned} done"]
         parts += [f"{n} {what}" for what, n in counts.items() if n]
-        eta = self.eta()
-        if eta is not None:
-            parts.append(f"ETA {eta}")
         return " · ".join(parts)
+
+    def line(self) -> str:
+        """The counts and how long the rest takes."""
+        eta = self.eta()
+        return self.counts() + (f" · ETA {eta}" if eta is not None else "")
 
     def why(self) -> str:
         """The pathologies so far, the commonest first; empty while there are none."""
@@ -101,7 +108,9 @@ class ProgressView:
         self._console = console
         self._live: Live | None = None
         self._said = ""
-        self._next = 0.0
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._lines = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> Self:
         """Begin to display."""
@@ -110,6 +119,8 @@ class ProgressView:
                 get_renderable=self._render, console=self._console, refresh_per_second=4
             )
             self._live.start()
+        else:
+            self._lines.start()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -117,22 +128,27 @@ class ProgressView:
         if self._live is not None:
             self._live.stop()
         else:
+            self._over.set()
+            self._lines.join()
             self._say()
 
     def see(self, event: Event) -> None:
-        """Take in one event; without a terminal, print a line every few seconds."""
-        self.tally.see(event)
-        now = time.monotonic()
-        if self._live is None and now >= self._next:
-            self._next = now + PLAIN_SECONDS
+        """Take in one event."""
+        with self._lock:
+            self.tally.see(event)
+
+    def _follow(self) -> None:
+        """Without a terminal, print a line every few seconds if anything has changed."""
+        while not self._over.wait(PLAIN_SECONDS):
             self._say()
 
     def _say(self) -> None:
-        why = self.tally.why()
-        line = self.tally.line() + (f" ({why})" if why else "")
-        if line != self._said:
-            self._said = line
-            self._console.print(line, highlight=False, soft_wrap=True)
+        with self._lock:
+            counts, line, why = self.tally.counts(), self.tally.line(), self.tally.why()
+        if f"{counts} {why}" != self._said:  # that the rest takes less by now is no news
+            self._said = f"{counts} {why}"
+            words = line + (f" ({why})" if why else "")
+            self._console.print(words, highlight=False, soft_wrap=True)
 
     def _render(self) -> RenderableType:
         bar = ProgressBar(total=max(1, self.tally.planned), completed=self.tally.done, width=60)

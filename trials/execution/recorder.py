@@ -179,10 +179,10 @@ def check_row(row: object, last_epoch: int | None) -> Row:
 
 def _check_names(row: Row) -> None:
     for name in row.signals:
-        if not isinstance(name, str) or name.lower() in EPOCH_COLUMNS:
+        if not isinstance(name, str) or not name.strip() or name.lower() in EPOCH_COLUMNS:
             raise RowError(
-                f"epoch {row.epoch} has a signal called {name!r}; a signal's name is a text, and "
-                f"none of {', '.join(EPOCH_COLUMNS)}, which are columns of their own"
+                f"epoch {row.epoch} has a signal called {name!r}; a signal's name is a text, not "
+                f"empty, and none of {', '.join(EPOCH_COLUMNS)}, which are columns of their own"
             )
     if len({name.lower() for name in row.signals}) < len(row.signals):
         raise RowError(

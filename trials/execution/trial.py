@@ -40,7 +40,7 @@ from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.diagnose import diagnose, look, online_stop, under_suspicion
 from sickbay.trials.diagnosis.failures import Failure, classify
 from sickbay.trials.errors import ends_worker
-from sickbay.trials.execution.command import Output, Restart, printed, script_workload
+from sickbay.trials.execution.command import Output, Restart, ScriptError, printed, script_workload
 from sickbay.trials.execution.lease import check_lease
 from sickbay.trials.execution.machine.gpu import visible_gpu
 from sickbay.trials.execution.machine.watchdog import Limits, TrialTimeout, Watchdog
@@ -184,7 +184,9 @@ def run_trial(job: TrialJob, on_evaluation: OnEvaluation | None = None) -> Trial
         if out_of_memory(error):
             raise
         progress.state = TrialState.FAILED
-        progress.error = traceback.format_exc()
+        # of a script its own words say why, not the frames that started it
+        by_script = isinstance(error, ScriptError)
+        progress.error = f"ScriptError: {error}" if by_script else traceback.format_exc()
         late = isinstance(error, TrialTimeout)
         progress.failure = Failure.TIMEOUT if late else classify(error)
         label, findings = None, ()

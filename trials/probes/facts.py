@@ -1,6 +1,7 @@
 """Facts of a task from its loss and its targets: above all the loss of the best constant predictor.
 
-    facts = facts_of(torch.nn.CrossEntropyLoss(weight=w, label_smoothing=0.1), y_val)
+    facts = TaskFacts.of(torch.nn.CrossEntropyLoss(weight=w, label_smoothing=0.1), y_val)
+    facts = TaskFacts.of("bce", y_val, weights=9.0)              # the weight of the positives
 
 Every floor is that of the very loss that is trained, weights and smoothing included, in the mean
 over the samples as torch's `reduction="mean"` takes it.
@@ -8,6 +9,7 @@ over the samples as torch's `reduction="mean"` takes it.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,22 +27,36 @@ def facts_of(
     loss: "nn.Module | Loss | str",
     targets: Any,
     *,
-    weights: "Sequence[float] | Tensor | None" = None,
+    weights: "Sequence[float] | Tensor | float | None" = None,
     train_targets: Any = None,
     classes: int | None = None,
+    smoothing: float = 0.0,
+    gamma: float = 2.0,
+    delta: float = 1.0,
 ) -> TaskFacts:
     """Facts from a loss and the validation targets, (n,) classes or numbers, or (n, k).
 
     `loss` is a torch module (cross-entropy, NLL, BCE with or without logits, MSE, L1, Huber,
-    smooth L1), the name of one ("cross_entropy", "bce", "mse", "l1", "huber"; with `weights` by
-    class, or the weight of the positives), or any function of predictions and targets, such as a
-    focal loss on logits: then the best constant is searched for, over `classes` outputs if the
-    targets are classes. `train_targets` are counted instead of the targets where given.
+    smooth L1), the name of one, or any function of predictions and targets: then the best constant
+    is searched for, over `classes` outputs if the targets are classes. Names are "cross_entropy"
+    and "nll" (with `weights` by class, `smoothing`), "bce" on logits (with the weight of the
+    positives), "focal" on logits (with `gamma`; `weights` is alpha, the positives' share of the
+    weight, or one weight a class), "mse", "l1" and "huber" (with `delta`). `train_targets` are
+    counted instead of the targets where given.
 
-    Raises ValueError for an unknown name, and for empty targets.
+    Raises ValueError for an unknown name, for weights beside a loss that has its own, and for empty
+    targets.
     """
-    made = _named(loss, weights) if isinstance(loss, str) else loss
     values = torch.as_tensor(targets)
+    if isinstance(loss, str):
+        options = _Options(weights, smoothing, gamma, delta)
+        made = _named(loss, options)
+    elif weights is not None:
+        raise ValueError("weights: are for a loss by its name; this loss holds its own")
+    else:
+        made = loss
+    if loss == "focal" and not values.is_floating_point() and classes is None:
+        classes = max(2, int(values.max()) + 1) if len(values) else None
     if len(values) == 0:
         raise ValueError("targets: there are none, so no floor can be known")
     counted = values if train_targets is None else torch.as_tensor(train_targets)
@@ -169,16 +185,48 @@ def _counts(targets: Tensor, kind: TaskKind, classes: int | None) -> tuple[int, 
     return tuple(torch.bincount(known, minlength=classes or 2).tolist())
 
 
-def _named(name: str, weights: "Sequence[float] | Tensor | None") -> nn.Module:
-    weight = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
-    known: dict[str, Callable[[], nn.Module]] = {
-        "cross_entropy": lambda: nn.CrossEntropyLoss(weight=weight),
+@dataclass(frozen=True)
+class _Options:
+    weights: "Sequence[float] | Tensor | float | None"
+    smoothing: float
+    gamma: float
+    delta: float
+
+
+def _named(name: str, options: _Options) -> "nn.Module | Loss":
+    given = options.weights
+    weight = None if given is None else torch.as_tensor(given, dtype=torch.float64)
+    smoothing = options.smoothing
+    known: dict[str, Callable[[], nn.Module | Loss]] = {
+        "cross_entropy": lambda: nn.CrossEntropyLoss(weight, label_smoothing=smoothing),
         "nll": lambda: nn.NLLLoss(weight=weight),
         "bce": lambda: nn.BCEWithLogitsLoss(pos_weight=weight),
+        "focal": lambda: _focal(weight, options.gamma),
         "mse": nn.MSELoss,
         "l1": nn.L1Loss,
-        "huber": nn.HuberLoss,
+        "huber": lambda: nn.HuberLoss(delta=options.delta),
     }
     if name not in known:
         raise ValueError(f"loss: {name!r} is none of {', '.join(known)}; or hand in the module")
     return known[name]()
+
+
+def _focal(weight: Tensor | None, gamma: float) -> Loss:
+    """Focal loss on logits (Lin et al. 2017): -w (1 - p)^gamma log p of the true class's p.
+
+    Of two classes with one logit the positive's w is alpha, the negative's 1 - alpha.
+    """
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        if logits.dim() > 1 and logits.shape[1] > 1:
+            logs = torch.log_softmax(logits, dim=1)
+            log_p = logs.gather(1, targets.reshape(-1, 1)).flatten()
+            w = torch.ones(()) if weight is None else weight[targets.flatten()]
+        else:
+            sign = 2.0 * targets.double().reshape(logits.shape) - 1.0
+            log_p = nn.functional.logsigmoid(sign * logits)
+            alpha = torch.ones(()) if weight is None else weight
+            w = alpha if weight is None else torch.where(sign > 0.0, alpha, 1.0 - alpha)
+        return (-w * (1.0 - log_p.exp()) ** gamma * log_p).mean()
+
+    return loss

@@ -10,6 +10,7 @@ import yaml
 
 from sickbay.service.cli.app import main
 
+ESCAPES = "\x1b[31mred \x1b]0;title\x07"
 LEVELS = ["plain", "[/b]", "[red]x[/INST]", "<script>alert(1)</script>", ":smile: \\d $x_1$ & %"]
 SCRIPT = """
 import sys
@@ -42,7 +43,7 @@ def hostile(tmp_path_factory):
     spec = {
         "name": "hostile",
         "command": [sys.executable, "train.py", "{level}", "{seed}"],
-        "factors": {"level": LEVELS},
+        "factors": {"level": [*LEVELS, ESCAPES]},
         "fixed": {"epochs": 8},
         "seeds": 2,
         "working_dir": str(folder),
@@ -65,7 +66,7 @@ def test_a_run_prints_levels_and_errors_as_they_are(hostile):
 @pytest.mark.parametrize(
     ("words", "shows"),
     [
-        ("validate {spec}", "10 trials"),
+        ("validate {spec}", "12 trials"),
         ("plan {spec} --store {store}", "[red]x[/INST]"),
         ("list --store {store}", "hostile"),
         ("status hostile --store {store}", "failed"),
@@ -107,6 +108,8 @@ def test_every_verb_prints_text_as_text(hostile, words, shows):
     assert code in (0, 2 if "compare" in words else 0), told
     assert "Traceback" not in told or "no such level" in told
     assert shows in told
+    table = "--format csv" not in words and not words.startswith("logs")
+    assert not table or ("\x1b" not in told and "\x07" not in told)
 
 
 def _split(words):
@@ -125,3 +128,4 @@ def test_the_report_is_a_page_without_the_users_scripts(hostile):
     assert "<script>alert(1)</script>" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "[red]x[/INST]" in page
+    assert "\x1b" not in page

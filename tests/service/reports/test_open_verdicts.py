@@ -14,5 +14,5 @@ def test_an_inconclusive_trial_is_told_what_it_lacks(tmp_path):
     print_verdicts(console, open_store(str(tmp_path / "store")), swept.sweep_id, spec)
     said = console.export_text()
     assert "inconclusive" in said
-    assert "facts_of(loss, targets)" in said
+    assert "TaskFacts.of(loss, targets)" in said
     assert "Probe(model)" in said

@@ -35,6 +35,8 @@ from sickbay.trials.store.reader import read_epoch_records
         (Row(1, 1, {"loss": np.array("0.1")}), None, "holds a ndarray"),
         (Row(1, 1, {"loss": np.ones((2, 2))}), None, "holds a ndarray"),
         (Row(1, 1, {"loss": [1.0, torch.ones(3)]}), None, "holds a Tensor"),
+        (Row(1, 1, {"": 1.0}), None, "a signal called ''"),
+        (Row(1, 1, {" ": 1.0}), None, "a signal called ' '"),
         (Row(1, 1, {"loss": 10**400}), None, "must be a number"),
         (Row(1, 1, {"Epoch": 1.0}), None, "none of sweep_id"),
         (Row(1, 1, {7: 1.0}), None, "a signal's name is a text"),

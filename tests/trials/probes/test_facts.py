@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sickbay.trials.contract import TaskKind
+from sickbay.trials.contract import TaskFacts, TaskKind
 from sickbay.trials.probes.facts import facts_of
 
 torch.manual_seed(0)
@@ -111,3 +111,61 @@ def test_what_else_is_known():
         facts_of("hinge", LABELS)
     with pytest.raises(ValueError, match="there are none"):
         facts_of("mse", [])
+
+
+def focal_by_hand(share, alpha, gamma):
+    """The least of the focal loss over p, on a fine grid, without torch."""
+    grid = (i / 100_000 for i in range(1, 100_000))
+    return min(
+        -alpha * share * (1 - p) ** gamma * math.log(p)
+        - (1 - alpha) * (1 - share) * p**gamma * math.log(1 - p)
+        for p in grid
+    )
+
+
+def huber_by_hand(values, delta):
+    def loss(c):
+        gaps = [abs(v - c) for v in values]
+        return sum(g * g / 2 if g <= delta else delta * (g - delta / 2) for g in gaps) / len(gaps)
+
+    return min(loss(i / 1000) for i in range(-3000, 3001))
+
+
+def entropy(*masses):
+    """The cross-entropy of the best constant: -sum a log(a / sum a)."""
+    return -sum(a * math.log(a / sum(masses)) for a in masses)
+
+
+NAMED = {
+    # 60, 30 and 10 samples; torch divides by the summed weights
+    "cross_entropy": ({}, LABELS, entropy(0.6, 0.3, 0.1)),
+    "cross_entropy weighted": ({"weights": [1, 2, 5]}, LABELS, entropy(0.6, 0.6, 0.5) / 1.7),
+    "cross_entropy smoothed": ({"smoothing": 0.3}, LABELS, entropy(0.52, 0.31, 0.17)),
+    "nll": ({}, LABELS, entropy(0.6, 0.3, 0.1)),
+    "bce": ({}, BITS, entropy(0.2, 0.8)),
+    "bce weighted": ({"weights": 9.0}, BITS, entropy(1.8, 0.8)),
+    "focal": ({"weights": 0.25, "gamma": 2.0}, BITS, focal_by_hand(0.2, 0.25, 2.0)),
+    "focal of bits": ({"gamma": 3.0}, BITS, 2 * focal_by_hand(0.2, 0.5, 3.0)),
+    "mse": ({}, [0.0, 2.0, 4.0], 8 / 3),
+    "l1": ({}, [0.0, 1.0, 5.0], 5 / 3),
+    "huber": ({"delta": 0.5}, NUMBERS, huber_by_hand(NUMBERS.tolist(), 0.5)),
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_facts_by_the_name_of_a_loss_against_its_formula(case):
+    options, targets, floor = NAMED[case]
+    facts = TaskFacts.of(case.split()[0], targets, **options)
+    assert facts.floors["val_loss"] == pytest.approx(floor, rel=1e-4)
+
+
+def test_focal_of_several_classes_without_gamma_is_the_weighted_cross_entropy():
+    """Which divides by the number of samples, not by their weights."""
+    facts = TaskFacts.of("focal", LABELS, weights=[1.0, 2.0, 5.0], gamma=0.0)
+    assert facts.floors["val_loss"] == pytest.approx(entropy(0.6, 0.6, 0.5), rel=1e-6)
+    assert (facts.kind, facts.class_counts) == (TaskKind.MULTICLASS, (60, 30, 10))
+
+
+def test_weights_beside_a_loss_that_has_its_own_are_refused():
+    with pytest.raises(ValueError, match="this loss holds its own"):
+        TaskFacts.of(nn.CrossEntropyLoss(), LABELS, weights=[1.0, 2.0, 5.0])

@@ -1,0 +1,27 @@
+"""A Rich console on which text is only ever text: its control characters are shown, not obeyed."""
+
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+# Pictures of the control characters (U+2400 and following), of DEL, and one sign for the C1 set.
+PICTURES = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
+
+
+class TextConsole(Console):
+    """What is printed styles nothing but by its own styles: a level may hold escape sequences."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render as Rich does, with control characters in texts as pictures."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(segment.text.translate(PICTURES), segment.style)
