@@ -83,8 +83,9 @@ def start(
 ) -> "Run":
     """Begin to report; `known` is what is known about the task: task, classes, floor, val_n, ….
 
-    `facts` says the same as a value, as `TaskFacts.of` makes it. `config` are the run's settings, which
-    become columns; `epochs` is how many are planned; `name` and `store` count for a run alone.
+    `facts` says the same as a value, as `TaskFacts.of` makes it. `config` are the run's settings,
+    which become columns; `epochs` is how many are planned; `name` and `store` count for a run
+    alone.
     Raises TypeError for an unknown fact.
     """
     wrong = sorted(set(known) - set(FACTS))
