@@ -51,6 +51,7 @@ ARROWS = {
     "trials/conformance": DOMAIN + " spec detector diagnosis registry",
     "trials/adapters": DOMAIN + " diagnosis probes registry",
     "service/settings": "",
+    "service/console": "",
     "service/formats": "",
     "service/client": "service/settings",
     "service/doctor": "service/settings trials/*",

@@ -105,7 +105,7 @@ def console(*, stderr: bool = False) -> "Console":
     What users write is text, never markup or a command to the terminal: a level may be called
     `[/b]`, or hold escape sequences, which are shown as pictures of their characters.
     """
-    from sickbay.service.reports.text_console import TextConsole
+    from sickbay.service.console import TextConsole
 
     made = TextConsole(stderr=stderr, markup=False, emoji=False)
     if not made.is_terminal:

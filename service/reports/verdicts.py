@@ -214,6 +214,10 @@ def _lacking(row: Row) -> list[str]:
     floors = json.loads(row["facts"] or "{}").get("floors", {})
     script = row["workload"] == COMMAND
     lines = []
+    if script and row["objective"] is None:
+        lines.append(
+            "in the spec, what to compare: objective: {signal: train_loss, goal: minimize}"
+        )
     if "val_loss" not in floors:
         lines.append(
             "in the spec, what is known: facts: {task: multiclass, classes: [50, 50], "

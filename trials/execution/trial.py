@@ -47,7 +47,7 @@ from sickbay.trials.execution.machine.watchdog import Limits, TrialTimeout, Watc
 from sickbay.trials.execution.process_state import restored
 from sickbay.trials.execution.recorder import TrialLog
 from sickbay.trials.seeding import pick_device, seed_everything
-from sickbay.trials.spec.command import Command
+from sickbay.trials.spec.command import DEFAULT_OBJECTIVE, Command
 from sickbay.trials.store import (
     Store,
     StoreError,
@@ -415,10 +415,11 @@ def _cancellation(store: Store, job: TrialJob) -> Callable[[], bool]:
 
 def _check_ending(log: TrialLog, job: TrialJob) -> None:
     signal = job.objective.signal
+    assumed = job.command is not None and job.objective == DEFAULT_OBJECTIVE
     if not log.records:
         raise ValueError(f"the workload {job.trial.workload!r} yielded no row")
-    if all(signal not in row.signals for row in log.rows):
-        recorded = ", ".join(sorted(log.rows[-1].signals))
+    if not assumed and all(signal not in row.signals for row in log.rows):
+        recorded = ", ".join(sorted(log.records[-1].row.signals))
         raise ValueError(
             f"the objective {signal!r} was never recorded by {job.trial.workload!r}; "
             f"its rows hold: {recorded}. Set `objective` in the spec, or yield that signal."

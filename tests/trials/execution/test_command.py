@@ -161,7 +161,6 @@ def test_a_file_that_comes_late_and_says_more_replaces_what_was_read(tmp_path):
         ("os.kill(os.getpid(), signal.SIGSEGV)", ["signal SIGSEGV"]),
         ("sys.exit(137)", ["exit status 137 (signal SIGKILL)"]),
         ("print('hello')", ["could be read as evaluations", "SICKBAY_TRIAL_DIR"]),
-        ("print('epoch=1 train_loss=1')", ["the objective 'val_loss' was never recorded"]),
     ],
 )
 def test_a_script_that_fails_says_how(tmp_path, body, words):
@@ -170,6 +169,24 @@ def test_a_script_that_fails_says_how(tmp_path, body, words):
     assert record.label is None
     for word in words:
         assert word in record.error
+
+
+def test_an_objective_that_the_spec_names_must_be_recorded(tmp_path):
+    objective = {"signal": "val_accuracy", "goal": "maximize"}
+    record = run_to_end(job(tmp_path, "print('epoch=1 train_loss=1')", objective=objective))
+    assert record.state is TrialState.FAILED
+    assert "'val_accuracy' was never recorded" in record.error
+    assert "its rows hold: train_loss." in record.error  # not what the runner has measured
+
+
+def test_without_one_a_script_that_logs_training_alone_is_labelled_all_the_same(tmp_path):
+    body = """
+    for epoch in range(1, 9):
+        print(f"epoch={epoch} train_loss={1 / epoch if epoch < 5 else float('nan')}")
+    """
+    record = run_to_end(job(tmp_path, body))
+    assert (record.label.health, record.label.pathology) == (Health.PATHOLOGICAL, "non_finite")
+    assert record.objective is None
 
 
 def test_a_command_that_is_not_there_is_named(tmp_path):
