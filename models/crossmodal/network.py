@@ -93,7 +93,7 @@ class SceneNet(nn.Module):
         return few_keys(self.attention, points_BND, tokens_BTD)
 
     def _judge(self, joined: Tensor) -> Tensor:
-        logits_B1: Tensor = self.head(joined)
+        logits_B1: Tensor = self.head(joined).float()
         return logits_B1[:, 0]
 
 

@@ -161,7 +161,7 @@ class Diffusion(nn.Module):
 
     def predict(self, x_ND: Tensor, t_N: Tensor, label_N: Tensor) -> Tensor:
         """Predict x0 from x_t."""
-        x0_ND: Tensor = self.denoiser(x_ND, t_N.float(), label_N)
+        x0_ND: Tensor = self.denoiser(x_ND, t_N.float(), label_N).float()
         return x0_ND
 
     def weight(self, t_N: Tensor, largest: float) -> Tensor:

@@ -79,7 +79,7 @@ def evaluate(net: LongtailNet, views: Views, start: Start, counts: Sequence[int]
     """
     net.eval()
     seen = views.val
-    logits_NC = net.head(seen.features)
+    logits_NC = net.head(seen.features).float()
     loss_N = nn.functional.cross_entropy(logits_NC.double(), seen.labels, reduction="none")
     signals, _ = accuracy_signals(logits_NC, seen.labels, counts)
     signals |= {

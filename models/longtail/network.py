@@ -87,7 +87,7 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the features."""
         maps: Tensor = self.layers(images.contiguous(memory_format=torch.channels_last))
-        return maps.mean(dim=(2, 3))
+        return maps.mean(dim=(2, 3)).float()
 
 
 class WcdasHead(nn.Module):

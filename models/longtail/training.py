@@ -144,7 +144,7 @@ class Strategy:
         options = self.options
         frozen = self._settle()
         features = images if encoded else self._encode(images, frozen=frozen)
-        logits = self.net.head(features)
+        logits = self.net.head(features).float()
         logits.retain_grad()
         real = functional.cross_entropy(logits, labels)
         loss = real + self._generated(labels, generator)
@@ -204,7 +204,7 @@ class Strategy:
         classes = len(self.net.get_buffer("radius_C"))
         drawn = torch.randint(classes, (len(labels),), generator=generator).to(labels.device)
         latents = self.net.diffusion.sample(drawn, self.options.ddim_steps, generator)
-        logits = self.net.head(self.net.features_of(latents))
+        logits = self.net.head(self.net.features_of(latents)).float()
         return GENERATED * functional.cross_entropy(logits, drawn)
 
     def _compare(

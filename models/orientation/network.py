@@ -120,13 +120,13 @@ class OrientationNet(nn.Module):
 
     def _mixture(self, feature_BC: Tensor) -> Mixture:
         components = self.head.components
-        raw_BK2 = self.head_mu(feature_BC).reshape(-1, components, 2)
-        kappa_BK = functional.softplus(self.head_kappa(feature_BC)) + 1e-6
+        raw_BK2 = self.head_mu(feature_BC).float().reshape(-1, components, 2)
+        kappa_BK = functional.softplus(self.head_kappa(feature_BC).float()) + 1e-6
         if components == 1:
             # One weight is always 1. Leaving the head out gives it no gradient, instead of a zero.
             log_weight_BK = torch.zeros_like(kappa_BK)
         else:
-            logits_BK = self.head_pi(feature_BC) / self.head.temperature
+            logits_BK = self.head_pi(feature_BC).float() / self.head.temperature
             log_weight_BK = functional.log_softmax(logits_BK, dim=-1)
         mu_BK = angle(raw_BK2, self.head.guard)
         return Mixture(mu_BK, kappa_BK.clamp(max=KAPPA_MAX), log_weight_BK)

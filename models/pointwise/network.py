@@ -106,7 +106,7 @@ class PointAnomalyNet(nn.Module):
 
     def score(self, feature: Tensor) -> Tensor:
         """Return the logits of features: (…, C) -> (…)."""
-        logit: Tensor = self.head(feature.flatten(0, -2))
+        logit: Tensor = self.head(feature.flatten(0, -2)).float()
         return logit.reshape(feature.shape[:-1])
 
     def decide(self, feature_BNC: Tensor, plan: str) -> Tensor:

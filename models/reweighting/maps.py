@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sickbay.models.shared.arithmetic import exact
+
 KERNELS = ("sum", "peak")
 NORMS = ("max_global", "none", "max_view", "clamp1.5", "clamp2.5")
 LEAST_WEIGHT = 0.01  # a map's values below are nil
@@ -72,7 +74,8 @@ def place_in_views(points_BQ3: Tensor, lidar2img_BV44: Tensor, height: int, widt
     A point that none sees is not valid and stands at view 0, row 0, column 0.
     """
     flat_BQ4 = torch.cat([points_BQ3, torch.ones_like(points_BQ3[..., :1])], dim=-1)
-    seen_BVQ4 = torch.einsum("bvij,bqj->bvqi", lidar2img_BV44, flat_BQ4)
+    with exact(flat_BQ4.device):
+        seen_BVQ4 = torch.einsum("bvij,bqj->bvqi", lidar2img_BV44, flat_BQ4)
     depth_BVQ = seen_BVQ4[..., 2]
     safe_BVQ = depth_BVQ.clamp(min=1e-5)
     column_BVQ = (seen_BVQ4[..., 0] / safe_BVQ).floor()

@@ -38,6 +38,7 @@ from sickbay.models.reweighting.parts import (
     rays,
     window,
 )
+from sickbay.models.shared.arithmetic import exact
 
 CLASS_BIAS = -2.19  # a probability of a tenth
 BOX_CODE = 10  # x, y, log width, log length, z, log height, sin and cos of the yaw, vx, vy
@@ -230,7 +231,7 @@ class QueryDetector(nn.Module):
         content = self.begin(features, points_BQ3[0]) + self.positions(points_BQ3[..., :2])
         flat = [bev, views.transpose(1, 2).flatten(2, 3)]
         pixels = [torch.stack([p.row + p.view * height, p.column], dim=-1) for p in places]
-        weights = self.generator(content, flat, pixels)
+        weights = self.generator(content, flat, pixels).float()
         used = weights.detach() if detach else weights
         shapes = ((1, bev.shape[-2], bev.shape[-1]), (count, height, width))
         raw, maps, hottest = [], [], []
@@ -274,10 +275,10 @@ class QueryDetector(nn.Module):
         logits, codes = [], []
         for layer, classify, locate in zip(self.decoder, self.classify, self.locate, strict=True):
             content = layer(content, self.positions(centre_BQ2), memory_BTD, place_BTD)
-            code = locate(content)
+            code = locate(content).float()
             shifted = centre_BQ2 + REACH * code[..., :2]
             codes.append(torch.cat([shifted, code[..., 2:]], dim=-1))
-            logits.append(classify(content))
+            logits.append(classify(content).float())
             centre_BQ2 = shifted.detach()
         return Predicted(torch.stack(logits), torch.stack(codes), content)
 
@@ -291,7 +292,8 @@ class QueryDetector(nn.Module):
             return self._rig[1]
         seen = features.lidar2img if rig is None else rig
         height, width = features.views.shape[-2:]
-        along = rays(seen, height, width, self.get_buffer("depths"))
+        with exact(seen.device):
+            along = rays(seen, height, width, self.get_buffer("depths"))
         places: Tensor = self.positions(along).flatten(-2)
         if rig is not None:
             self._rig = (rig, places)

@@ -31,6 +31,7 @@ from sickbay.models.crossmodal.metrics import (
     truth_signals,
 )
 from sickbay.models.crossmodal.network import GRID, SceneNet, Scored, group_names
+from sickbay.models.shared.arithmetic import arithmetic
 from sickbay.models.shared.classification_metrics import Metrics, label_flip_rate
 from sickbay.models.shared.inputs import shown
 from sickbay.models.shared.reference_lines import flip_line
@@ -66,14 +67,17 @@ def train(config: Config, context: Context) -> Iterator[Row]:
         labels = _labels(scenes, config, context, epoch, TRAIN)
         # mean_std drives gradients below 1e-38, where arithmetic is several times as slow.
         torch.set_flush_denormal(True)
-        learnt = _train_epoch(progress, scenes, labels, config, probe, stream)
-        torch.set_flush_denormal(False)
+        with arithmetic(str(config["precision"]), context.device):
+            learnt = _train_epoch(progress, scenes, labels, config, probe, stream)
+            torch.set_flush_denormal(False)
+            val_labels = _labels(val, config, context, epoch, VAL)
+            scores = _evaluate(net, val, val_labels, config)
         progress.epoch = epoch
         signals = {
             **probe.finish_epoch(),
             **learnt,
             **_label_signals(scenes, labels, config, context, epoch),
-            **_evaluate(net, val, _labels(val, config, context, epoch, VAL), config),
+            **scores,
         }
         context.save(progress.pack)
         yield Row(epoch, progress.step, signals)

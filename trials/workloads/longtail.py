@@ -34,6 +34,7 @@ from sickbay.models.longtail.network import Encoder, HeadOptions, LongtailNet, g
 from sickbay.models.longtail.pretraining import pretrain
 from sickbay.models.longtail.steps import Steps
 from sickbay.models.longtail.training import Strategy, StrategyOptions
+from sickbay.models.shared.arithmetic import arithmetic
 from sickbay.models.shared.inputs import shown
 from sickbay.trials.contract import (
     Config,
@@ -75,14 +76,16 @@ def train(config: Config, context: Context) -> Iterator[Row]:
         if encoded and seen is None:
             seen = Images(_encoded(net.encoder, data.train), data.train.labels)
         images = seen if encoded and seen is not None else data.train
-        for batch in batches(images, size, generator, augment=augment):
-            strategy.step(batch, generator, probe, steps, encoded=encoded)
-        if strategy.moved:
-            views, strategy.moved = _views(net.encoder, data), False
+        with arithmetic(str(config["precision"]), context.device):
+            for batch in batches(images, size, generator, augment=augment):
+                strategy.step(batch, generator, probe, steps, encoded=encoded)
+            if strategy.moved:
+                views, strategy.moved = _views(net.encoder, data), False
+            scores = evaluate(net, views, start, counts)
         signals = {
             **probe.finish_epoch(),
             **steps.signals(data.classes),
-            **evaluate(net, views, start, counts),
+            **scores,
         }
         context.save(functools.partial(_packed, strategy, epoch))
         yield Row(epoch, strategy.taken, signals)

@@ -25,6 +25,7 @@ from sickbay.models.orientation.lines import mixture_lines
 from sickbay.models.orientation.metrics import Metrics, gradient_cosine, mixture_metrics
 from sickbay.models.orientation.mixture import Mixture, mixture_loss
 from sickbay.models.orientation.network import HeadOptions, OrientationNet, group_names
+from sickbay.models.shared.arithmetic import arithmetic
 from sickbay.models.shared.inputs import shown
 from sickbay.trials.contract import (
     Config,
@@ -59,11 +60,14 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     probe = StepProbe({name: groups[name] for name in _trained(config)}, CLIP)
     for epoch in range(progress.epoch + 1, context.epochs + 1):
         _set_rate(progress, config, (epoch - 1) / context.epochs)
-        targets = _train_epoch(progress, clouds, config, probe, epoch_stream(context.seed, epoch))
+        stream = epoch_stream(context.seed, epoch)
+        with arithmetic(str(config["precision"]), context.device):
+            targets = _train_epoch(progress, clouds, config, probe, stream)
+            scores = _evaluate(net, val, config)
         progress.epoch = epoch
         signals = {
             **probe.finish_epoch(),
-            **_evaluate(net, val, config),
+            **scores,
             "supervised_targets": float(targets),
             "component_gradient_cosine": gradient_cosine(net.component_gradients()),
         }

@@ -37,6 +37,7 @@ from sickbay.models.pointwise.metrics import (
     unit_of,
 )
 from sickbay.models.pointwise.network import PointAnomalyNet, group_names
+from sickbay.models.shared.arithmetic import arithmetic
 from sickbay.models.shared.inputs import shown
 from sickbay.models.shared.reference_lines import flip_line
 from sickbay.trials.contract import (
@@ -85,7 +86,9 @@ def train(config: Config, context: Context) -> Iterator[Row]:
         target = targets(scenes, task.of_train, epoch, before)
         val_target = targets(val, task.of_val, epoch, val_target)
         batches = _batches(len(scenes), int(config["batch_size"]), context.seed, epoch)
-        seen = _train_epoch(progress, views, target, task, batches, probe)
+        with arithmetic(str(config["precision"]), context.device):
+            seen = _train_epoch(progress, views, target, task, batches, probe)
+            scores = evaluate(net, val_views, val.truth, val_target, task.plan, task.loss)
         progress.epoch = epoch
         signals = {
             **probe.finish_epoch(),
@@ -93,7 +96,7 @@ def train(config: Config, context: Context) -> Iterator[Row]:
             **label_signals(target, true_targets(scenes, task.of_train), before),
             "supervised_targets": float(seen.target.numel()),
             "branch_gradient_norm": [gradient_norm(net.points), gradient_norm(net.image)],
-            **evaluate(net, val_views, val.truth, val_target, task.plan, task.loss),
+            **scores,
         }
         before = target
         context.save(progress.pack)

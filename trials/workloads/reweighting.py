@@ -45,6 +45,7 @@ from sickbay.models.reweighting.metrics import ScoreRules
 from sickbay.models.reweighting.network import GROUPS, SIZES, Batch, NetOptions, QueryDetector
 from sickbay.models.reweighting.probes import Signals, gradient_signals
 from sickbay.models.reweighting.training import CLIP, Rates, clear_gradients, part_optimizer
+from sickbay.models.shared.arithmetic import arithmetic
 from sickbay.models.shared.inputs import shown
 from sickbay.trials.contract import (
     Config,
@@ -83,12 +84,15 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     probe = StepProbe({name: net.groups()[name] for name in _trained(config)}, CLIP)
     for epoch in range(progress.epoch + 1, context.epochs + 1):
         stream = epoch_stream(context.seed, epoch)
-        learnt = _train_epoch(progress, data, config, probe, stream)
+        plain = measures_plain(epoch, context.epochs)
+        with arithmetic(str(config["precision"]), context.device):
+            learnt = _train_epoch(progress, data, config, probe, stream)
+            scores = assess(net, val, modulation, floor, plain=plain)
         progress.epoch = epoch
         signals = {
             **probe.finish_epoch(),
             **learnt,
-            **assess(net, val, modulation, floor, plain=measures_plain(epoch, context.epochs)),
+            **scores,
             **before.signals,
             **compare_encoders(net, fixed, val, before),
         }

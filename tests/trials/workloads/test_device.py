@@ -1,5 +1,6 @@
 """What a GPU would wait for, and what it cannot do deterministically, counted on the CPU."""
 
+import math
 import sys
 
 import pytest
@@ -84,3 +85,21 @@ def test_no_step_waits_for_the_device(system):
         assert many.get(name, 0) == few.get(name, 0), name
     for name in UNSTEADY:
         assert name not in many, name
+
+
+@pytest.mark.parametrize("system", STEPS)
+def test_coarser_arithmetic_is_a_setting_that_leaves_nothing_behind(system):
+    runs = SYSTEMS[system]
+    alive = ALIVE.get(system, {})
+    exact, coarse = (
+        runs.run(epochs=2, precision=precision, **alive) for precision in ("float32", "bf16")
+    )
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert not torch.is_autocast_enabled("cpu")
+    for row in coarse:
+        assert math.isfinite(row.signals["val_loss"])
+    name = "val_loss" if system == "orientation" else "train_loss"
+    assert coarse[-1].signals[name] != exact[-1].signals[name]
+    assert coarse[-1].signals[name] == pytest.approx(exact[-1].signals[name], rel=0.5, abs=0.05)
+    with pytest.raises(ValueError, match="precision: 'half' is not known; choose one of float32"):
+        runs.run(epochs=1, precision="half")

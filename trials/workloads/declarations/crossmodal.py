@@ -45,6 +45,7 @@ WORKLOAD = Workload(
         "point_select": "random",
         "points": 256,
         "pos_weight": 1.0,
+        "precision": "float32",
         "size": "small",
         "train_scenes": 600,
         "val_scenes": 400,

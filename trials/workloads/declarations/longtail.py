@@ -51,6 +51,7 @@ WORKLOAD = Workload(
         "loss_cap": "none",
         "lr": 1e-3,
         "n_max": 400,
+        "precision": "float32",
         "pretrain_batch": 64,
         "pretrain_images": 500,
         "pretrain_split": "balanced",

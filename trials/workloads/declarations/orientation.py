@@ -57,6 +57,7 @@ WORKLOAD = Workload(
         "lr_schedule": "cosine",
         "pi_temp": 0.7,
         "points": 128,
+        "precision": "float32",
         "rotations": 12,
         "size": "small",
         "train_shapes": 64,

@@ -52,6 +52,7 @@ WORKLOAD = Workload(
         "plan": "A",
         "points": 256,
         "pos_weight": 1.0,
+        "precision": "float32",
         "size": "small",
         "train_scenes": 300,
         "transform": "anovox",

@@ -50,6 +50,7 @@ WORKLOAD = Workload(
         "map_norm": "max_global",
         "modulator_minmax": False,
         "perspective_norm": "present",
+        "precision": "float32",
         "pretrain_batch": 16,
         "pretrain_lr": 4e-3,
         "pretrain_samples": 2048,
