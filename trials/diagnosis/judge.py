@@ -27,6 +27,7 @@ from sickbay.trials.diagnosis.judge_statistics import (
     Statistic,
     knows_chance,
     share_done,
+    tells_too_little,
     values_of,
 )
 from sickbay.trials.evidence.statistics import FloatArray
@@ -126,7 +127,7 @@ def judge(history: History) -> Judgement | None:
     """
     kind = "skill" if knows_chance(history) else "curve"
     fewest = FEWEST_CURVE if kind == "curve" else 1 if history.finished else FEWEST_RUNNING
-    if len(history) < fewest:
+    if len(history) < fewest or tells_too_little(history):
         return None
     table = tables().get(kind if history.finished else f"{kind}_running")
     if table is None:

@@ -64,6 +64,18 @@ def knows_chance(history: History) -> bool:
     return len(_skill(history, "val")) > 0 or len(_skill(history, "train")) > 0
 
 
+def tells_too_little(history: History) -> bool:
+    """Whether chance is known for the training data alone, and the trial runs or fits them.
+
+    Each run that the judge has learnt from has a validation; what fits its training data may be
+    good or not.
+    """
+    train = _skill(history, "train")
+    if len(_skill(history, "val")) or not len(train):
+        return False
+    return not history.finished or lasting(train) > MARGIN
+
+
 def has_skill(history: History) -> bool:
     """Whether the validation has more skill at the end than the margin; no proof."""
     return lasting(_skill(history, "val")) > MARGIN

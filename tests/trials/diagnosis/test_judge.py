@@ -108,3 +108,14 @@ def test_a_label_says_what_weighed_and_how_sure_it_is(built_in):
     assert "best validation skill" in " ".join(judged.evidence)
     assert 0.9 < diagnosis.label.confidence <= 1.0
     assert diagnose(run(0.0), built_in).label.confidence > 0.9
+
+
+@pytest.mark.parametrize(
+    ("gain", "n", "weighed"), [(0.6, 48, False), (0.6, 30, False), (0.0, 48, True)]
+)
+def test_a_training_loss_that_falls_alone_is_not_weighed(gain, n, weighed):
+    rows = [
+        Row(row.epoch, row.step, {"train_loss": row.signals["train_loss"]})
+        for row in run(gain, n).rows()
+    ]
+    assert (judge(History(rows, FACTS, 48, finished=n == 48)) is not None) is weighed
