@@ -2,8 +2,11 @@
 
     table = main_effect_table(rows, levels, Goal.MINIMIZE)
 
-Two additive models over all factors at once. `difference`: the objective of the healthy trials by a
-mixed model with a random intercept for each seed (statsmodels' MixedLM, restricted likelihood).
+Additive models over all factors at once. `difference`: the objective of the healthy trials, fitted
+within each seed by itself; the seeds' coefficients are averaged, with a t-interval over the seeds,
+which holds where a factor does not do the same in every seed. With fewer than three seeds that can
+be fitted alone it is a mixed model with a random intercept for each seed (statsmodels' MixedLM,
+restricted likelihood), which takes a factor to do the same in every seed.
 `rank`: the place of a trial among those of its seed, 0 best, 1 worst, all that went wrong tied
 last, by least squares (the rank transform of Conover, Iman 1981). Both say what a level changes on
 average over the design; that effects add up is the models' assumption, which `interactions` looks
@@ -27,6 +30,7 @@ from sickbay.service.analysis.rows.pairs import (
     coded,
     shares_of_places,
 )
+from sickbay.service.analysis.statistics import FEWEST_SEEDS
 from sickbay.service.analysis.statistics.estimates import (
     NOTHING,
     ROUNDING,
@@ -39,6 +43,7 @@ from sickbay.trials.evidence.statistics import holm_adjusted
 
 FEWEST_DEGREES = 3  # of freedom that must be left for the noise
 
+CONTRASTS = "contrasts within each seed, a t-test over the seeds"
 MIXED = "mixed model, a random intercept for each seed"
 FIXED = "least squares, a constant for each seed"
 
@@ -155,22 +160,17 @@ def _fit(
     if spread == 0.0:
         return _Fit({}, notes=("all values are the very same: there is nothing to explain",))
     kept = _independent(columns)
+    estimable = _estimable(names, columns, kept)
     design = np.column_stack([np.ones(len(y)), *(columns[index] for index in kept)])
     degrees = len(y) - design.shape[1] - (len(np.unique(seeds)) - 1)
     if degrees < FEWEST_DEGREES:
         few = f"{len(y)} trials leave {degrees} degrees of freedom, and {FEWEST_DEGREES} are needed"
         return _Fit({}, notes=(few,))
     scaled = (y - y.mean()) / spread
-    solved = _mixed(scaled, design, seeds) if mixed and len(np.unique(seeds)) > 1 else None
-    notes: tuple[str, ...] = ()
-    if solved is None:
-        if mixed and len(np.unique(seeds)) > 1:
-            notes = ("the mixed model did not converge: least squares instead",)
-        solved = _least_squares(scaled, design, seeds, degrees)
+    solved, degrees, notes = _solve(scaled, design, seeds, degrees, by_seed=mixed)
     coefficients, errors, seed_share, method = solved
     if not float(errors.min()) > ROUNDING:
         return _Fit({}, notes=("the factors explain every value to the last digit: no noise",))
-    estimable = _estimable(names, columns, kept)
     found = {
         names[index]: student_estimate(
             float(coefficients[1 + place] * spread), float(errors[1 + place] * spread), degrees
@@ -222,6 +222,56 @@ def _estimable(
         if len(kept) - without == len(own):
             found.add(factor)
     return found
+
+
+def _solve(
+    y: FloatArray, design: FloatArray, seeds: IntArray, degrees: int, *, by_seed: bool
+) -> "tuple[_Solved, int, tuple[str, ...]]":
+    """Fit seed by seed where three seeds have the trials, else one model; least squares if not."""
+    several = len(np.unique(seeds))
+    if not by_seed or several < 2:
+        return _least_squares(y, design, seeds, degrees), degrees, ()
+    fitted = _coefficients(y, design, seeds)
+    if len(fitted) >= FEWEST_SEEDS:
+        few = f"{len(fitted)} of {several} seeds have the trials to be fitted alone"
+        notes = (few,) if len(fitted) < several else ()
+        return _contrasts(fitted, y, design, seeds), len(fitted) - 1, notes
+    note = f"under {FEWEST_SEEDS} seeds can be fitted alone: {_SAME_IN_EVERY_SEED}"
+    solved = _mixed(y, design, seeds)
+    if solved is not None:
+        return solved, degrees, (note,)
+    failed = "the mixed model did not converge: least squares instead"
+    return _least_squares(y, design, seeds, degrees), degrees, (note, failed)
+
+
+_SAME_IN_EVERY_SEED = "the model takes a factor to do the same in every seed"
+
+
+def _coefficients(y: FloatArray, design: FloatArray, seeds: IntArray) -> FloatArray:
+    """Fit each seed by itself, (seeds, columns); seeds that lack trials for it are left out."""
+    found = []
+    for seed in np.unique(seeds):
+        mine = seeds == seed
+        if np.linalg.matrix_rank(design[mine]) == design.shape[1]:
+            found.append(np.linalg.lstsq(design[mine], y[mine], rcond=None)[0])
+    return np.array(found, dtype=np.float64).reshape(len(found), design.shape[1])
+
+
+def _contrasts(fitted: FloatArray, y: FloatArray, design: FloatArray, seeds: IntArray) -> "_Solved":
+    """Average the seeds' own coefficients, (seeds, columns)."""
+    errors = fitted.std(axis=0, ddof=1) / np.sqrt(len(fitted))
+    mean = fitted.mean(axis=0)
+    return mean, errors, _seed_share(y - design @ mean, seeds), CONTRASTS
+
+
+def _seed_share(residuals: FloatArray, seeds: IntArray) -> float:
+    """The seeds' share of the variance that the factors leave, by the analysis of variance."""
+    _, place = np.unique(seeds, return_inverse=True)
+    sizes = np.bincount(place)
+    means = np.bincount(place, weights=residuals) / sizes
+    within = float(((residuals - means[place]) ** 2).sum()) / max(1, len(residuals) - len(sizes))
+    between = max(0.0, float(means.var(ddof=1)) - within / float(sizes.mean()))
+    return between / (between + within) if between + within > 0.0 else math.nan
 
 
 _Solved = tuple[FloatArray, FloatArray, float, str]  # coefficients, errors, seeds' share, method
