@@ -47,8 +47,9 @@ def pairs_sql(sweep_id: str, levels: Levels, others: Sequence[str] = ()) -> str:
 def seeds_sql(sweep_id: str, levels: Levels, others: Sequence[str] = ()) -> str:
     """Recompute IQM and standard error of every level from one value a seed.
 
-    `plain_error` is the error where one context, or every pair, is there; where pairs are missing
-    in several contexts it is corrected beyond what SQL can say.
+    `plain_error` is a level's own error where one context, or every pair, is there; where pairs are
+    missing in several contexts it is corrected beyond what SQL can say. The error that decides
+    shares the noise of the table's levels, see `effects_sql`.
     """
     if not _compared(levels):
         return ""

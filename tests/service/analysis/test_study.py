@@ -1,6 +1,7 @@
 """All of a sweep's effects in one value: every group of numbers is the answer to its SQL."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -60,7 +61,8 @@ def test_the_error_is_the_answer_to_its_sql_where_no_pair_is_missing(tmp_path):
     rows = answers(clean, study.sql["seeds"], "factor", "level")
     for one in study.effects.table.effects:
         row = rows[one.factor, level(one.level)]
-        assert row["plain_error"] == pytest.approx(one.difference.error)
+        shared = math.sqrt(one.own * row["plain_error"] ** 2 + one.borrowed)
+        assert shared == pytest.approx(one.difference.error)
 
 
 def test_causes_are_the_answer_to_their_sql(store, study):
