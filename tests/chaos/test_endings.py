@@ -1,5 +1,6 @@
 """Signals, hung trials, crashed workers and a Ray that dies: the command ends, and says why."""
 
+import json
 import os
 import re
 import signal
@@ -99,6 +100,27 @@ def test_sigterm_ends_as_ctrl_c_does(sweep):
     assert found.end()[0] == 0
     rows = pd.read_parquet(found.store / "epochs")
     assert rows.groupby("trial_id")["epoch"].apply(list).tolist() == [[1, 2, 3, 4, 5]] * 12
+
+
+def test_a_driver_that_slept_too_long_ends_and_the_second_loses_nothing(sweep):
+    first = sweep(["none"], seeds=12, fixed={"seconds": 0.5}).start()
+    first.wait_until_running()
+    first.child.send_signal(signal.SIGSTOP)
+    [heartbeat] = first.store.glob("_parts/*/driver.json")
+    said = json.loads(heartbeat.read_text())
+    heartbeat.write_text(json.dumps({**said, "at": said["at"] - 100.0}))  # as after a longer sleep
+    second = sweep(["none"], seeds=12, fixed={"seconds": 0.5}).start()
+    wait_for(lambda: json.loads(heartbeat.read_text())["lease"] != said["lease"])
+    first.child.send_signal(signal.SIGCONT)
+    code, words = first.end(240.0)
+    assert code == 1
+    assert re.search("was taken over by process|another driver has taken it over", words)
+    assert second.end(240.0)[0] == 0
+    rows = pd.read_parquet(first.store / "epochs")
+    assert rows.groupby("trial_id")["epoch"].apply(list).tolist() == [[1, 2, 3, 4, 5]] * 12
+    trials = pd.read_parquet(first.store / "trials")
+    assert trials["trial_id"].is_unique
+    assert set(trials["state"]) == {"completed"}
 
 
 def test_a_second_ctrl_c_ends_at_once(sweep):

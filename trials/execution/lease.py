@@ -82,10 +82,15 @@ class LeaseKeeper:
     def __init__(self, store: Store, sweep_id: str, lease: str) -> None:
         """Begin without a claim: a private Ray is not shared."""
         self._store, self._sweep_id, self.lease = store, sweep_id, lease
-        self.lost = False  # whether another driver has taken over
+        self._loss: LeaseLostError | None = None  # how another driver has taken over
         self._claim: Claim | None = None
         self._written: Claim | None = None
         self._others: Mapping[str, Claim] = {}
+
+    @property
+    def lost(self) -> bool:
+        """Whether another driver has taken over, as far as this one has noticed."""
+        return self._loss is not None
 
     def claim(self, claim: Claim) -> None:
         """Say from the next beat on what this driver could use."""
@@ -107,12 +112,26 @@ class LeaseKeeper:
         return self._others
 
     def check(self) -> None:
-        """Raise LeaseLostError if another driver has taken over: to be asked before writing."""
+        """Raise LeaseLostError if another driver has taken over: to be asked before writing.
+
+        A lease that was lost once stays so, also when the other driver has come to its end.
+        """
+        if self._loss is None:
+            self._loss = self._find_loss()
+        if self._loss is not None:
+            raise self._loss
+
+    def _find_loss(self) -> LeaseLostError | None:
         try:
             check_lease(self._store, self._sweep_id, self.lease)
-        except LeaseLostError:
-            self.lost = True
-            raise
+        except LeaseLostError as error:
+            return error
+        if driver(self._store, self._sweep_id) is not None:
+            return None
+        return LeaseLostError(
+            f"the heartbeat of the sweep {self._sweep_id} is gone: another driver has taken it "
+            "over and come to its end, as this one was silent for too long"
+        )
 
     def beat(self) -> None:
         """Write the heartbeat; raises LeaseLostError if another driver's stands there."""

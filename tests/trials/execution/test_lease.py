@@ -18,7 +18,7 @@ from sickbay.trials.execution.lease import (
 )
 from sickbay.trials.execution.trial import RunPolicy, run_trial
 from sickbay.trials.store import open_store, request, requested
-from sickbay.trials.store.files import sweep_parts, write_file
+from sickbay.trials.store.files import remove_file, sweep_parts, write_file
 from sickbay.trials.store.reader import trial_states
 
 
@@ -40,6 +40,19 @@ def test_a_driver_that_was_taken_for_dead_notices_and_leaves_the_other_alone(sto
             mine.beat()
         assert mine.lost
     assert driver(store, "s").lease == "another"
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_a_driver_that_was_followed_writes_nothing_when_the_other_has_ended(store, noticed):
+    with driving(store, "s") as mine:
+        LeaseKeeper(store, "s", "another").begin()
+        if noticed:
+            with pytest.raises(LeaseLostError, match="was taken over by process"):
+                mine.beat()
+        remove_file(store, f"{sweep_parts(store, 's')}/driver.json")
+        with pytest.raises(LeaseLostError, match="taken"):
+            mine.beat()
+    assert driver(store, "s") is None
 
 
 def test_its_workers_begin_nothing(store, tmp_path):
