@@ -1,7 +1,7 @@
 """Where a sweep over ranges turns pathological: the estimated frontier, as numbers and in words."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sickbay.service.analysis.rows.pairs import Span
@@ -68,5 +68,7 @@ def as_plain(one: SweepFrontier) -> dict[str, Any]:
         "pathological": found.pathological,
         "unsure": found.unsure,
         "fitted": found.fitted,
+        "left_out": None if found.errors is None else asdict(found.errors),
+        "warning": found.warning,
         "sql": one.sql,
     }

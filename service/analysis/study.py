@@ -35,18 +35,24 @@ side by side: `compare(open_half(opener, a), open_half(opener, b))` in `comparis
 A part that was not asked for is None. Importance takes seconds; the others far less.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sickbay.service.analysis.effects import EffectTable, effect_table
+from sickbay.service.analysis.effects import EffectTable, LevelEffect, effect_table
 from sickbay.service.analysis.importance import ImportanceTable, importance_table
 from sickbay.service.analysis.interactions import InteractionTable, interaction_table
 from sickbay.service.analysis.main_effects import MainEffectTable, main_effect_table
 from sickbay.service.analysis.rows.comparable import comparable, over
 from sickbay.service.analysis.rows.load import SweepRows, load_rows, trials_sql
 from sickbay.service.analysis.rows.pairs import Span
-from sickbay.service.analysis.rows.reference import Reference, with_reference
+from sickbay.service.analysis.rows.reference import (
+    BASELINE,
+    DECLARED,
+    Reference,
+    with_reference,
+)
 from sickbay.service.analysis.sql import (
     better_sql,
     causes_sql,
@@ -57,7 +63,12 @@ from sickbay.service.analysis.sql import (
     pairs_sql,
     seeds_sql,
 )
+from sickbay.service.analysis.statistics.estimates import NOTHING, Estimate
+from sickbay.service.analysis.verdicts import HealthVerdict, Verdict, conclusion
 from sickbay.service.query.lookup import SweepError
+from sickbay.trials.evidence.statistics import holm_adjusted
+from sickbay.trials.search.sequential import ArmVerdict, Effect, HealthEffect, Progress
+from sickbay.trials.spec.plan import arm_name
 from sickbay.trials.store import Store
 
 
@@ -114,8 +125,9 @@ def load_effects(
 
 
 def _prepared(found: SweepRows, options: EffectOptions) -> tuple[SweepRows, Reference]:
-    """Make rows comparable and choose the reference arm."""
-    return with_reference(comparable(found), options.reference)
+    """Make rows comparable and choose the reference arm: of a sequential sweep, the baseline."""
+    wanted = options.reference or (BASELINE if found.progress is not None else None)
+    return with_reference(comparable(found), wanted)
 
 
 def sweep_effects(store: Store, sweep_id: str) -> tuple[SweepEffects | None, str]:
@@ -141,6 +153,8 @@ def _effects_of(found: SweepRows, reference: Reference, options: EffectOptions) 
     table = replace(
         table, skipped={**table.skipped, **found.skipped}, reference=reference, notes=notes
     )
+    if found.progress is not None:
+        table = with_sequential_verdicts(table, found.progress, scaled=bool(found.source))
     sweep_id, (levels, others) = found.sweep_id, found.stored
     sql = {"effects": effects_sql(sweep_id, table, [*levels, *others])}
     if not options.all_pairs:
@@ -157,6 +171,92 @@ def _effects_of(found: SweepRows, reference: Reference, options: EffectOptions) 
         sql={"trials": trials_sql(sweep_id)}
         | {what: over(found.source, text) for what, text in sql.items()},
         problems=found.problems,
+    )
+
+
+def with_sequential_verdicts(
+    table: EffectTable, progress: Progress, *, scaled: bool = False
+) -> EffectTable:
+    """Put the verdicts of the sequential test in place of those for a number of seeds set before.
+
+    A level's verdict is that of the arm that changes this level alone; a level without such an arm
+    has none, since a plain test does not hold where seeds were added until it was settled; nor has
+    a table whose reference is not the baseline. Where the table's values are `scaled` to another
+    unit, it shows no interval: that of the test is in the objective's.
+    """
+    if table.reference is not None and table.reference.origin != DECLARED:
+        return replace(table, notes=(*table.notes, OTHER_REFERENCE_NOTE))
+    arms = {one.arm: one for one in progress.verdicts}
+    found = [arms.get(arm_name({one.factor: one.level}, (one.factor,))) for one in table.effects]
+    of_means = holm_adjusted([one.p_value if one else math.nan for one in found])
+    of_health = holm_adjusted([one.health_p_value if one else math.nan for one in found])
+    effects = [
+        _sequential(effect, one, p_holm, health_p_holm)
+        for effect, one, p_holm, health_p_holm in zip(
+            table.effects, found, of_means, of_health, strict=True
+        )
+    ]
+    if scaled:
+        effects = [replace(one, difference=_without_interval(one.difference)) for one in effects]
+    return replace(table, effects=tuple(effects), notes=(*table.notes, SEQUENTIAL_NOTE))
+
+
+SEQUENTIAL_NOTE = (
+    "a sequential sweep: seeds were added until each arm was settled. Verdicts, intervals and "
+    "p-values of objective and health are those of the sequential test, which holds however often "
+    "it is looked at (any false claim: 5 %); the other columns, interactions and main effects only "
+    "describe"
+)
+OTHER_REFERENCE_NOTE = (
+    "a sequential sweep, whose seeds were added until each arm was settled against the baseline: "
+    "against another reference, p-values and intervals are too good; see `--reference baseline`"
+)
+_SEQUENTIAL_VERDICTS = {
+    Effect.BETTER: Verdict.BETTER,
+    Effect.WORSE: Verdict.WORSE,
+    Effect.EQUIVALENT: Verdict.EQUIVALENT,
+    Effect.IDENTICAL: Verdict.SAME,
+    Effect.UNCLEAR: Verdict.UNCLEAR,
+    Effect.OPEN: Verdict.UNCLEAR,
+}
+_SEQUENTIAL_HEALTH = {
+    HealthEffect.HEALTHIER: HealthVerdict.HEALTHIER,
+    HealthEffect.LESS_HEALTHY: HealthVerdict.LESS_HEALTHY,
+}
+
+
+def _without_interval(difference: Estimate) -> Estimate:
+    return replace(difference, low=math.nan, high=math.nan)
+
+
+def _sequential(
+    effect: LevelEffect, arm: ArmVerdict | None, p_holm: float, health_p_holm: float
+) -> LevelEffect:
+    if arm is None:
+        nothing = replace(NOTHING, mean=effect.difference.mean)
+        return replace(
+            effect, difference=nothing, p_holm=math.nan, verdict=Verdict.UNKNOWN, conclusion=""
+        )
+    verdict = _SEQUENTIAL_VERDICTS.get(arm.effect, Verdict.UNKNOWN)
+    health = _SEQUENTIAL_HEALTH.get(arm.health, HealthVerdict.UNCLEAR)
+    low, high = (value if math.isfinite(value) else math.nan for value in (arm.low, arm.high))
+    level, baseline = effect.of_level, effect.of_baseline
+    words = conclusion(
+        verdict,
+        (level.healthy, level.trials),
+        (baseline.healthy, baseline.trials),
+        level.causes,
+        health,
+    )
+    return replace(
+        effect,
+        difference=replace(effect.difference, low=low, high=high, p_value=arm.p_value),
+        p_holm=p_holm,
+        verdict=verdict,
+        health=replace(effect.health, p_value=arm.health_p_value),
+        health_p_holm=health_p_holm,
+        health_verdict=health,
+        conclusion=f"{words}; open" if not arm.settled else f"{words}, after {arm.seeds} seeds",
     )
 
 

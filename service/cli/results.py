@@ -57,8 +57,9 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
     from sickbay.service.query.engine import trials
     from sickbay.service.query.lookup import stored_spec
     from sickbay.service.query.status import describe
-    from sickbay.service.reports.best import best_lines, code_lines
+    from sickbay.service.reports.best import best_lines, code_lines, selection_lines
     from sickbay.service.summary.sweep_findings import print_advice_lines, sweep_advice
+    from sickbay.service.sweeps.plan_view import sequential_lines
     from sickbay.trials.diagnosis.failures import REMEDIES
 
     opened = existing_store(store)
@@ -75,8 +76,10 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
             words = value if isinstance(value, int) else _counted(value)
             print(f"  {key:<12} {words}")
     rows = trials(opened, found["sweep_id"]).records()
-    goal = stored_spec(opened, found["sweep_id"]).get("objective")
-    for line in (*best_lines(rows, goal), *code_lines(rows)):
+    spec = stored_spec(opened, found["sweep_id"])
+    arms = sequential_lines(opened, found["sweep_id"], spec)
+    best = (*best_lines(rows, spec.get("objective")), *selection_lines(rows, spec))
+    for line in (*best, *code_lines(rows), *arms):
         print(f"  {line}")
     if 0 < len(rows) <= MOST_COMPARED:
         print_advice_lines(console(), sweep_advice(opened, found["sweep_id"]))
@@ -95,7 +98,7 @@ def results(
     """The trials of a sweep; every setting is a column in the formats other than the table."""
     from sickbay.service.query.engine import trials
     from sickbay.service.query.lookup import find_sweep, stored_spec
-    from sickbay.service.reports.best import best_lines, code_lines
+    from sickbay.service.reports.best import best_lines, code_lines, selection_lines
     from sickbay.service.reports.verdicts import (
         arm_table,
         in_spec_order,
@@ -128,8 +131,9 @@ def results(
         out.print(arm_table(rows))
     out.print(f"{len(rows)} trials", style="dim")
     print_failures(out, rows)
-    goal = stored_spec(opened, record.sweep_id).get("objective")
-    for line in (*best_lines(rows, goal), *code_lines(rows)):
+    spec = stored_spec(opened, record.sweep_id)
+    best = (*best_lines(rows, spec.get("objective")), *selection_lines(rows, spec))
+    for line in (*best, *code_lines(rows)):
         out.print(line, highlight=False, soft_wrap=True)
     print_advice_lines(out, sweep_advice(opened, record.sweep_id, list(factors)))
 

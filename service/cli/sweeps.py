@@ -96,7 +96,7 @@ def validate(spec: SpecArgument, as_json: JsonOption = False) -> None:
             print_json({"valid": False, "problems": [vars(one) for one in error.problems]})
             raise typer.Exit(2) from error
         raise
-    n = len(checked.seeds)  # of a search the plan is empty: it runs whole configurations
+    n = len(checked.seed_list)  # of a search the plan is empty: it runs whole configurations
     count = len(design.plan(checked, workload).trials) or (checked.budget.trials or 0) // n * n
     if as_json:
         print_json({"valid": True, "problems": [], "trials": count})

@@ -72,6 +72,33 @@ def best_words(one: Best, signal: str) -> str:
     return f"{one.trial_id[:8]} ({one.arm}, seed {one.seed}): {value}{label}"
 
 
+def selection_lines(rows: Sequence[Row], spec: Mapping[str, Any]) -> list[str]:
+    """How the winners of a search were chosen, and what fresh seeds say of them.
+
+    Nothing for a sweep without `seeds: {search, confirm, top}`, or before anything is confirmed.
+    """
+    seeds, objective = spec.get("seeds"), spec.get("objective")
+    if not isinstance(seeds, Mapping) or "confirm" not in seeds or not objective:
+        return []
+    fresh = [row for row in rows if row["seed"] >= seeds["search"] and row["state"] in ENDED]
+    arms = dict.fromkeys(row["arm"] for row in fresh)
+    tried = len({row["arm"] for row in rows})
+    if not arms:
+        return [f"{'selection':<13}the best {seeds['top']} are confirmed when the search is over"]
+    how = f"chosen among {tried} configurations by {seeds['search']} of their seeds"
+    lines = [f"{'selection':<13}{how}; these {seeds['confirm']} chose nothing:"]
+    for arm in arms:
+        mine = [row for row in fresh if row["arm"] == arm]
+        chosen_by = [_value(r) for r in rows if r["arm"] == arm and r["seed"] < seeds["search"]]
+        healthy = [_value(row) for row in mine if row["label"] == Health.HEALTHY]
+        value = number(median(healthy)) if healthy else "none"
+        lines.append(
+            f"{'':<13}{arm}: median {objective['signal']} {value} over {len(healthy)} of "
+            f"{len(mine)} healthy (searching: {number(median(chosen_by))})"
+        )
+    return lines
+
+
 def code_lines(rows: Sequence[Row]) -> list[str]:
     """Which training code made how many trials: one line, or one for each of several codes."""
     counts = Counter((row.get("code"), row.get("git_commit")) for row in rows if row.get("code"))

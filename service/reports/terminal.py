@@ -213,6 +213,8 @@ def print_frontier(console: Console, one: SweepFrontier) -> None:
     if not found.fitted:
         console.print("all labels are alike: there is no frontier within these ranges")
         return
+    if found.warning:
+        console.print(f"warning: {found.warning}", style="yellow", highlight=False)
     table = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
     across = _places(found.axes[0])
     table.add_column("" if len(names) == 1 else f"{names[1]} \\ {names[0]}", no_wrap=True)

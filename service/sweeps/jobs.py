@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sickbay.service.query.lookup import SweepError
 from sickbay.service.sweeps.prepare import Prepared, code_version, search_task
@@ -22,8 +22,11 @@ from sickbay.trials.execution.lease import LeaseKeeper
 from sickbay.trials.execution.trial import RunPolicy, TrialJob
 from sickbay.trials.spec import plan
 from sickbay.trials.spec.command import command_of
-from sickbay.trials.spec.model import RangeSpec
+from sickbay.trials.spec.model import ConfirmedSeeds, RangeSpec, SequentialSeeds
 from sickbay.trials.store.reader import trial_states
+
+if TYPE_CHECKING:
+    from sickbay.trials.search.loop import Search, TrialSource
 
 
 @dataclass(frozen=True)
@@ -48,28 +51,28 @@ def check_scheduler(prepared: Prepared, *, in_process: bool) -> None:
 
 
 def run_here(prepared: Prepared, running: Running) -> bool:
-    """Run what is missing one by one; says whether a search is complete."""
+    """Run what is missing one by one; says whether a source of trials is complete."""
     from sickbay.trials.execution import inline  # noqa: PLC0415  Optuna is slow
 
     make_job = _job_maker(prepared, running.lease, cpu=cpu_of(prepared), gpu=0.0)
     retries, stopping = prepared.spec.retries, running.stopping
-    if not prepared.searches:
+    source = _source(prepared, inline.open_search)
+    if source is None:
         jobs = [make_job(trial) for trial in prepared.missing]
         inline.run_jobs(jobs, running.watch, retries=retries, stopping=stopping)
         return False
-    search = inline.open_search(search_task(prepared), _done(prepared))
-    inline.run_search(search, make_job, running.watch, retries=retries, stopping=stopping)
-    return bool(search.complete)
+    inline.run_source(source, make_job, running.watch, retries=retries, stopping=stopping)
+    return source.complete
 
 
 def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
-    """Run what is missing on the connected Ray; says whether a search is complete."""
+    """Run what is missing on the connected Ray; says whether a source of trials is complete."""
     from sickbay.trials.execution import ray_tune as tune  # noqa: PLC0415  Ray is slow
 
     spec = prepared.spec
     make_job = _job_maker(prepared, running.lease, cpu=share.cpu, gpu=share.gpu)
     fair = _fair(prepared, running.heart, share) if running.heart else None
-    manner = tune.RunOptions(
+    options = tune.RunOptions(
         share=share,
         watch=both(fair.see, running.watch) if fair else running.watch,
         retries=spec.retries,
@@ -81,14 +84,43 @@ def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
         overdue=running.overdue,
     )
     try:
-        if not prepared.searches:
-            tune.run_jobs([make_job(trial) for trial in prepared.missing], manner)
+        source = _source(prepared, tune.open_search)
+        if source is None:
+            tune.run_jobs([make_job(trial) for trial in prepared.missing], options)
             return False
-        search = tune.run_search(search_task(prepared), make_job, _done(prepared), manner)
-        return bool(search.complete)
+        tune.run_source(source, make_job, options)
+        return source.complete
     finally:
         if running.heart:
             running.heart.release()  # the others need not wait until the results are merged
+
+
+def _source(
+    prepared: Prepared, open_search: "Callable[[Any, Callable[[str], bool]], Search]"
+) -> "TrialSource | None":
+    """What decides while it runs which trials come next; None where all are planned."""
+    if prepared.searches:
+        search = open_search(search_task(prepared), _done(prepared))
+        if not isinstance(prepared.spec.seeds, ConfirmedSeeds):
+            return search
+        from sickbay.trials.search.confirm import ConfirmedSearch  # noqa: PLC0415  Optuna is slow
+
+        return ConfirmedSearch(search, _done(prepared))
+    rule = prepared.spec.seeds
+    if not isinstance(rule, SequentialSeeds):
+        return None
+    from sickbay.trials.search import outcomes, sequential  # noqa: PLC0415  scipy is slow
+
+    store = prepared.store
+    objective = plan.objective_of(prepared.spec, prepared.workload)
+    everything = plan.plan(prepared.spec, prepared.workload).trials
+    return sequential.SequentialSweep(
+        rule,
+        sequential.by_arm_and_seed(everything),
+        objective,
+        lambda one: outcomes.read_outcome(store, prepared.sweep_id, one, [objective.signal]),
+        _done(prepared),
+    )
 
 
 def _fair(prepared: Prepared, heart: LeaseKeeper, share: Any) -> FairShare:

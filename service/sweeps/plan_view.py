@@ -1,10 +1,10 @@
-"""What a plan looks like to a person, before anything runs."""
+"""What a plan looks like to a person, before anything runs, and how far a sequential sweep is."""
 
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
@@ -14,10 +14,18 @@ from rich.table import Table
 
 from sickbay.service.analysis.plan_power import PlannedPower, planned_power, power_line
 from sickbay.service.query.engine import query
-from sickbay.service.summary.formatting import shown
+from sickbay.service.summary.formatting import shown, signed, with_sign
 from sickbay.service.sweeps.prepare import Prepared
+from sickbay.trials.search.sequential import (
+    ArmVerdict,
+    Effect,
+    HealthEffect,
+    Progress,
+    progress_of_sweep,
+)
 from sickbay.trials.spec import plan as design
 from sickbay.trials.spec.model import RangeSpec
+from sickbay.trials.store import Store
 
 TRIALS_SHOWN = 30
 ALIASES_SHOWN = 30
@@ -71,6 +79,7 @@ def describe_plan(prepared: Prepared) -> dict[str, Any]:
         "resolution": made.aliasing.resolution if made.aliasing else None,
         "defining_words": list(made.aliasing.words) if made.aliasing else [],
         "aliases": {k: list(v) for k, v in made.aliasing.aliases.items()} if made.aliasing else {},
+        "sequential": asdict(prepared.progress) if prepared.progress else None,
         "search": _search(prepared) if prepared.searches else None,
         "estimated_core_hours": estimate.core_hours if estimate else None,
         "estimate": vars(estimate) if estimate else None,
@@ -107,10 +116,10 @@ def power_of(prepared: Prepared) -> PlannedPower | None:
     """What the design can detect; None where nothing is compared."""
     spec = prepared.spec
     levels = sum(len(some) - 1 for some in spec.factors.values() if isinstance(some, tuple))
-    if levels < 1:
+    if levels < 1 or prepared.sequential:  # which has no number of seeds to say it of
         return None
     signal = design.objective_of(spec, prepared.workload).signal
-    seeds = len(prepared.plan.seeds) or len(spec.seeds)
+    seeds = len(prepared.plan.seeds) or len(spec.seed_list)
     return planned_power(
         prepared.store, spec.workload, signal, (seeds, levels), spec.smallest_effect
     )
@@ -178,6 +187,7 @@ def print_plan(console: Console, prepared: Prepared) -> None:
             f"{len(made.seeds)} seeds, {prepared.spec.design}; {len(prepared.missing)} to run, "
             f"{counts.total - len(prepared.missing)} stored"
         )
+    _print_progress(console, prepared)
     if made.trials:
         console.print(_trial_table(prepared))
         if counts.total > TRIALS_SHOWN:
@@ -233,9 +243,9 @@ def _search(prepared: Prepared) -> dict[str, Any]:
         for name, levels in spec.factors.items()
     }
     return {
-        "configurations": spec.budget.trials // len(spec.seeds),
+        "configurations": spec.budget.trials // len(spec.seed_list),
         "suggested": len(prepared.plan.arms),
-        "seeds": len(spec.seeds),
+        "seeds": len(spec.seed_list),
         "space": space,
         "baseline": design.baseline_choice(spec, prepared.workload),
     }
@@ -319,3 +329,49 @@ def _arm_table(per_arm: Mapping[str, int]) -> Table:
     for arm, n in list(arms.items())[:TRIALS_SHOWN]:
         table.add_row(arm, str(n))
     return table
+
+
+def _print_progress(console: Console, prepared: Prepared) -> None:
+    """Print how far a sequential sweep is; nothing for any other."""
+    if prepared.progress is None:
+        return
+    console.print(
+        "seeds until resolved: three for every arm, then one at a time for those whose verdict "
+        "is open; so the trials are as many as it may take at most",
+        style="dim",
+    )
+    for line in progress_lines(prepared.progress, len(prepared.spec.seed_list)):
+        console.print(line, highlight=False)
+
+
+def sequential_lines(store: Store, sweep_id: str, spec: Mapping[str, Any]) -> list[str]:
+    """Tell which arms of a stored sequential sweep are settled; nothing for any other sweep."""
+    if not isinstance(spec.get("seeds"), Mapping):
+        return []
+    progress = progress_of_sweep(store, sweep_id, spec)
+    return [] if progress is None else list(progress_lines(progress, spec["seeds"]["at_most"]))
+
+
+def progress_lines(progress: Progress, at_most: int) -> Iterator[str]:
+    """Tell how many arms are settled, and of each its verdict so far."""
+    settled = sum(one.settled for one in progress.verdicts)
+    yield (
+        f"sequential: {settled} of {len(progress.verdicts)} arms are settled against the "
+        f"reference, with at most {at_most} seeds each"
+    )
+    for one in progress.verdicts:
+        yield f"  {one.arm}: {_verdict(one)}"
+
+
+def _verdict(one: ArmVerdict) -> str:
+    parts = ["open" if one.effect is Effect.OPEN else with_sign(one.effect.value)]
+    if one.pairs:
+        parts.append(f"{signed(one.mean)} [{signed(one.low)}, {signed(one.high)}]")
+    if one.health in (HealthEffect.HEALTHIER, HealthEffect.LESS_HEALTHY):
+        parts.append(one.health.value)
+    if one.pathological or one.reference_pathological:
+        parts.append(
+            f"{one.pathological} of {one.judged} pathological, reference "
+            f"{one.reference_pathological}"
+        )
+    return f"{', '.join(parts)} ({one.seeds} seeds, {one.pairs} healthy pairs)"

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sickbay.service.query.lookup import SweepError
 from sickbay.trials import registry
@@ -14,10 +14,20 @@ from sickbay.trials.contract import TrialConfig, TrialState, Workload
 from sickbay.trials.errors import SpecError, SpecProblem
 from sickbay.trials.spec import plan as design
 from sickbay.trials.spec.check import load_spec
-from sickbay.trials.spec.model import SEARCHES, ObjectiveSpec, SweepSpec, spec_to_json
+from sickbay.trials.spec.model import (
+    SEARCHES,
+    ConfirmedSeeds,
+    ObjectiveSpec,
+    SequentialSeeds,
+    SweepSpec,
+    spec_to_json,
+)
 from sickbay.trials.store import Store, SweepRecord, open_store, write_sweep
 from sickbay.trials.store.files import locate_store
 from sickbay.trials.store.reader import list_sweeps, read_sweep, trial_states
+
+if TYPE_CHECKING:
+    from sickbay.trials.search.sequential import Progress
 
 FINAL = (TrialState.COMPLETED, TrialState.STOPPED)  # other trials are run again
 
@@ -37,6 +47,7 @@ class Prepared:
     plan: design.Plan
     missing: tuple[TrialConfig, ...]
     unsuggested: int = 0
+    progress: "Progress | None" = None  # of a sequential sweep
 
     @property
     def planned(self) -> int:
@@ -52,6 +63,11 @@ class Prepared:
     def searches(self) -> bool:
         """Whether it draws its configurations instead of listing them."""
         return self.spec.design in SEARCHES
+
+    @property
+    def sequential(self) -> bool:
+        """Whether it adds seeds until every arm is settled."""
+        return isinstance(self.spec.seeds, SequentialSeeds)
 
     def done(self, state: str | None) -> bool:
         """Whether a trial in this state is not run again.
@@ -91,6 +107,8 @@ def prepare(
         raise SpecError([problem]) from error
     if planned.searches:
         planned = _with_suggestions(planned)
+    elif planned.sequential:
+        planned = _without_settled(planned)
     states = trial_states(store, sweep_id)
     missing = [one for one in planned.plan.trials if not planned.done(states.get(one.trial_id))]
     return replace(planned, missing=tuple(missing))
@@ -134,16 +152,41 @@ def _with_suggestions(prepared: Prepared) -> Prepared:
     """Add what a search has suggested so far, in seed blocks, and how many trials are to come."""
     from sickbay.trials.search import study  # noqa: PLC0415  Optuna is slow
 
-    task, seeds = search_task(prepared), prepared.spec.seeds
+    task, seeds = search_task(prepared), prepared.spec.seed_list
     file = study.study_file(prepared.store, prepared.sweep_id)
-    known = [task.trials(one) for one in study.stored_choices(file, task.study_name)]
+    suggested = study.stored_configurations(file, task.study_name)
+    known = [task.trials(one.params) for one in suggested]
     arms = tuple(
         design.Arm(design.arm_name(one.config, one.changed), one.config, one.changed)
         for one, *_ in known
     )
     blocks = tuple(trial for block in zip(*known, strict=True) for trial in block)
     unknown = max(0, task.configurations - len(known)) * len(seeds)
+    if isinstance(prepared.spec.seeds, ConfirmedSeeds):
+        from sickbay.trials.search.confirm import confirmation  # noqa: PLC0415  Optuna is slow
+
+        if unknown or not all(one.state.is_finished() for one in suggested):
+            unknown += prepared.spec.seeds.most_trials
+        else:
+            blocks += tuple(confirmation(task, suggested))
     return replace(prepared, plan=design.Plan(blocks, arms, seeds), unsuggested=unknown)
+
+
+def _without_settled(prepared: Prepared) -> Prepared:
+    """Leave out the seeds that settled arms no longer need, by what the store holds."""
+    from sickbay.trials.search import outcomes, sequential  # noqa: PLC0415  scipy is slow
+
+    rule, made = prepared.spec.seeds, prepared.plan
+    assert isinstance(rule, SequentialSeeds)
+    trials = sequential.by_arm_and_seed(made.trials)
+    goal = design.objective_of(prepared.spec, prepared.workload)
+    found = outcomes.read_outcomes(prepared.store, prepared.sweep_id)
+    final = {key: one for key, one in found.items() if prepared.done(one.state)}
+    progress = sequential.stored_progress(rule, trials, goal, final)
+    may = sequential.reachable(rule, progress, design.BASELINE_ARM)
+    wanted = {one.trial_id for place, one in trials.items() if may(*place)}
+    kept = tuple(one for one in made.trials if one.trial_id in wanted or one.trial_id in final)
+    return replace(prepared, plan=replace(made, trials=kept), progress=progress)
 
 
 def _source(source: "str | bytes | Path | dict[str, Any]") -> "str | bytes | Path | dict[str, Any]":

@@ -155,9 +155,11 @@ def run_prepared(
         if not problems:
             update_standings(store, prepared.sweep_id)
         state = "failed" if error else ender.state()
-        write_sweep(store, replace(record, state=state, finished_at=time.time()))
-    planned = prepared.planned
-    states = trial_states(store, prepared.sweep_id)
+        states = trial_states(store, prepared.sweep_id)
+        # a sequential sweep or an exhausted search is complete with fewer trials than it might have
+        planned = len(states) if ender.complete else prepared.planned
+        record = replace(record, state=state, finished_at=time.time(), trials_planned=planned)
+        write_sweep(store, record)
     notifier.end(state, dict(Counter(states.values())), error)
     messages = [*([error] if error else []), *map(str, problems), *notifier.troubles]
     if prepared.spec.sinks:

@@ -42,6 +42,9 @@ TRUTHS: Mapping[str, Callable[[], Truth]] = {
     "circle": lambda: Truth(2, lambda x: ((x - 0.5) ** 2).sum(axis=1) < 0.09),
     "diagonal, log-log": lambda: Truth(2, lambda x: log_log(x) > 0.0),
     "band": lambda: Truth(2, lambda x: np.abs(x[:, 1] - 0.3 - 0.4 * x[:, 0]) < 0.12),
+    "annulus": lambda: Truth(
+        2, lambda x: np.abs(np.hypot(x[:, 0] - 0.5, x[:, 1] - 0.5) - 0.29) < 0.09
+    ),
     "sphere": lambda: Truth(3, lambda x: ((x - 0.45) ** 2).sum(axis=1) < 0.12),
     "plane": lambda: Truth(3, lambda x: x @ np.array([1.0, 0.6, 0.3]) > 0.9),
     "toy, stored trials": toy_truth,
@@ -91,11 +94,32 @@ def sampled(truth: Truth, sampler: optuna.samplers.BaseSampler, trials: int, bat
     return np.array(points)
 
 
+class Straddle(BoundarySampler):
+    """Bryan et al. (2005): the latent function's uncertainty, less how far it is from zero.
+
+    With three standard deviations in place of 1.96 it is the ambiguity that LSE samples by
+    (Gotovos et al. 2013).
+    """
+
+    def __init__(self, seed: int, width: float) -> None:
+        """`width` standard deviations."""
+        super().__init__(seed)
+        self._width = width
+
+    def score(self, model, units, data):
+        """How ambiguous each point is."""
+        del data
+        mean, sd = model.latent(units)
+        return self._width * sd - np.abs(mean)
+
+
 def race(truth: Truth, seed: int) -> dict[str, float]:
     """The error of each way of spending the trials; the grid has five times as many."""
     n = TRIALS[truth.dimensions]
     ways = {
         "boundary": BoundarySampler(seed=seed),
+        "straddle": Straddle(seed, 1.96),
+        "LSE": Straddle(seed, 3.0),
         "random": optuna.samplers.RandomSampler(seed=seed),
         "tpe": optuna.samplers.TPESampler(seed=seed),
     }

@@ -12,7 +12,7 @@ import optuna
 from sickbay.trials.contract import TrialConfig
 from sickbay.trials.events import Retried, Started, StormWatch, TrialEnded, Watch
 from sickbay.trials.execution.trial import TrialJob, out_of_memory, record_loss, run_trial
-from sickbay.trials.search.loop import Search, SearchTask, StudyPort
+from sickbay.trials.search.loop import Search, SearchTask, StudyPort, TrialSource
 from sickbay.trials.search.study import open_storage, sampler, study_file
 from sickbay.trials.store import TrialRecord
 
@@ -54,24 +54,24 @@ def open_search(task: SearchTask, done: Callable[[str], bool]) -> Search:
     return Search(task, StudyPort(study, task.space), done)
 
 
-def run_search(
-    search: Search,
+def run_source(
+    source: TrialSource,
     make_job: Callable[[TrialConfig], TrialJob],
     watch: Watch,
     *,
     retries: int,
     stopping: Callable[[], bool],
 ) -> None:
-    """Run a search one trial after another, as `run_jobs` does."""
+    """Run what a search or a sequential sweep gives out, one by one, as `run_jobs` does."""
     storms = StormWatch()
     while not stopping():
-        trial = search.next()
+        trial = source.next()
         if trial is None:
             return
         watch(Started(trial.trial_id))
         ended = _run_with_retries(make_job(trial), watch, retries)
         watch(ended)
-        search.ended(ended)
+        source.ended(ended)
         storm = storms.see(ended)
         if storm is not None:
             raise storm

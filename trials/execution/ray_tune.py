@@ -54,7 +54,7 @@ from sickbay.trials.execution.trial import (
     record_loss,
     run_trial,
 )
-from sickbay.trials.search.loop import Search, SearchTask
+from sickbay.trials.search.loop import Search, SearchTask, TrialSource
 from sickbay.trials.spec.model import EarlyStopSpec
 from sickbay.trials.store import StoreError, open_store, pruning_noted, requested
 
@@ -156,23 +156,23 @@ def run_jobs(jobs: Sequence[TrialJob], options: RunOptions) -> None:
         _fit(_Feed(jobs, options), options)
 
 
-def run_search(
-    task: SearchTask,
-    make_job: Callable[[TrialConfig], TrialJob],
-    done: Callable[[str], bool],
-    options: RunOptions,
-) -> Search:
-    """Run a search as `run_jobs` runs jobs, through Ray Tune's OptunaSearch; gives it back ended.
+def open_search(task: SearchTask, done: Callable[[str], bool]) -> Search:
+    """Open the study of a search through Ray Tune's OptunaSearch, or make it.
 
     `done(trial_id)` says which trials of it need not be run. Raises StoreError for a store that no
     study can lie beside.
     """
-    search = Search(task, OptunaPort(task), done)
-    _fit(_SearchFeed(search, make_job, options), options)
-    return search
+    return Search(task, OptunaPort(task), done)
 
 
-def _fit(feed: "_Feed | _SearchFeed", options: RunOptions) -> None:
+def run_source(
+    source: TrialSource, make_job: Callable[[TrialConfig], TrialJob], options: RunOptions
+) -> None:
+    """Run what a search or a sequential sweep gives out, as `run_jobs` runs jobs."""
+    _fit(_SourceFeed(source, make_job, options), options)
+
+
+def _fit(feed: "_Feed | _SourceFeed", options: RunOptions) -> None:
     share = options.share
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is an event of ours
     follower = _Follower(feed, options)
@@ -253,14 +253,14 @@ class _Feed(NotPickled, Searcher):  # type: ignore[misc]
         """Nothing to restore."""
 
 
-class _SearchFeed(_Feed):
-    """Hands Tune what a search suggests; a further suggestion waits until a slot is free."""
+class _SourceFeed(_Feed):
+    """Hands Tune what a source gives; a further suggestion waits until a slot is free."""
 
     def __init__(
-        self, search: Search, make_job: Callable[[TrialConfig], TrialJob], options: RunOptions
+        self, source: TrialSource, make_job: Callable[[TrialConfig], TrialJob], options: RunOptions
     ) -> None:
         super().__init__([], options)
-        self._search = search
+        self._source = source
         self._make_job = make_job
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -269,15 +269,15 @@ class _SearchFeed(_Feed):
             return FINISHED
         if self._waits():
             return None
-        trial = self._search.next(may_ask=len(self._running) < _slots(self._options.share))
+        trial = self._source.next(may_ask=len(self._running) < _slots(self._options.share))
         if trial is None:
-            return FINISHED if self._search.finished else None
+            return FINISHED if self._source.finished else None
         self.jobs[trial.trial_id] = self._make_job(trial)
         return self._hand_out(self.jobs[trial.trial_id])
 
     def ended(self, event: TrialEnded) -> None:
         super().ended(event)
-        self._search.ended(event)
+        self._source.ended(event)
 
 
 class _Follower(NotPickled, Callback):  # type: ignore[misc]

@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 HEALTHY, PATHOLOGICAL, INCONCLUSIVE = "healthy", "pathological", "inconclusive"
 GRID_CELLS = 4096  # of the grid that is estimated, in all dimensions together
 NEAR = 0.08  # how far an inconclusive trial reaches, as a share of a range
+FOLDS, FEWEST_LEFT_OUT = 5, 10  # of the cross-validation; trials of both kinds together
+WORSE = 0.05  # how much worse than the nearest trial a classifier may be
+STARTS = (0.5, 0.25, 1.0)  # lengths, as shares of a range, from which the fit begins
 WIDTH = 1.96  # standard deviations of a 95 % band
 
 
@@ -47,7 +50,8 @@ class Frontier:
     `inconclusive` (the share of inconclusive trials nearby, 0 where there are none) have the shape
     (g, …, g). `healthy`, `pathological`, `unsure` count the trials. With trials of one kind only
     there is no frontier: `fitted` is false, the probability is Laplace's (k + 1) / (n + 2)
-    everywhere, and the band is the whole interval.
+    everywhere, and the band is the whole interval. `errors` are shares of trials put on the wrong
+    side while they were left out of the fit, None where too few could be.
     """
 
     axes: tuple[Array, ...]
@@ -59,6 +63,36 @@ class Frontier:
     pathological: int
     unsure: int
     fitted: bool
+    errors: "LeftOut | None" = None
+
+    @property
+    def warning(self) -> str:
+        """Why the frontier should not be believed; empty if nothing speaks against it."""
+        return "" if self.errors is None else self.errors.warning
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Shares of trials on the wrong side when left out, by the classifier and by two simpler ones.
+
+    `constant` takes the commoner side everywhere, `nearest` that of the nearest trial.
+    """
+
+    classifier: float
+    constant: float
+    nearest: float
+
+    @property
+    def warning(self) -> str:
+        """Why the classifier should not be believed; empty if it is better than both."""
+        beaten = self.classifier >= self.constant or self.classifier > self.nearest + WORSE
+        if not beaten:
+            return ""
+        return (
+            f"the frontier misses what the trials show: of trials left out of the fit it puts "
+            f"{self.classifier:.0%} on the wrong side, a constant {self.constant:.0%}, the nearest "
+            f"trial {self.nearest:.0%}; more trials, or look at the trials themselves"
+        )
 
 
 def estimate_frontier(
@@ -100,7 +134,29 @@ def estimate_frontier(
         pathological=int(pathological.sum()),
         unsure=int(unsure.sum()),
         fitted=model is not None,
+        errors=None if model is None else left_out(scaled[sure], pathological[sure], model.kernel),
     )
+
+
+def left_out(units: Array, pathological: NDArray[np.bool_], kernel: Any) -> LeftOut | None:
+    """Cross-validate a kernel, beside a constant and the nearest trial; None for too few trials.
+
+    Every fifth trial is left out in turn; the kernel's hyperparameters stay those of all.
+    """
+    n = len(units)
+    if n < FEWEST_LEFT_OUT:
+        return None
+    wrong = np.zeros(3)
+    for fold in range(FOLDS):
+        out = np.arange(n) % FOLDS == fold
+        truth, kept = pathological[out], pathological[~out]
+        common = kept.mean() >= 0.5
+        model = fit(units[~out], kept, kernel)
+        guess = np.full(out.sum(), common) if model is None else model.latent(units[out])[0] > 0
+        distance = ((units[out][:, None] - units[~out][None]) ** 2).sum(axis=2)
+        nearest = kept[distance.argmin(axis=1)]
+        wrong += [(truth != one).sum() for one in (guess, np.full(out.sum(), common), nearest)]
+    return LeftOut(*(float(share) for share in wrong / n))
 
 
 class Model:
@@ -134,16 +190,24 @@ def fit(units: Array, pathological: NDArray[np.bool_], kernel: Any = None) -> Mo
     from sklearn.gaussian_process import GaussianProcessClassifier  # noqa: PLC0415
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel  # noqa: PLC0415
 
+    def fitted(start: Any, optimizer: str | None) -> Any:
+        classifier = GaussianProcessClassifier(start, optimizer=optimizer, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return classifier.fit(units, pathological)
+
+    if kernel is not None:
+        return Model(fitted(kernel, None))
     # Bounds, because trials that crowd on both sides of a frontier make a flat latent function of
-    # short lengths likely, which knows nothing of the rest of the space.
-    own = ConstantKernel(100.0, (50.0, 1e3)) * RBF(np.full(units.shape[1], 0.5), (0.2, 3.0))
-    optimizer = "fmin_l_bfgs_b" if kernel is None else None
-    classifier = GaussianProcessClassifier(kernel or own, optimizer=optimizer, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)
-        classifier.fit(units, pathological)
-    return Model(classifier)
+    # short lengths likely, which knows nothing of the rest of the space. Several starts, because
+    # from a long length a closed frontier (an annulus) looks like noise.
+    starts = [
+        ConstantKernel(100.0, (50.0, 1e3)) * RBF(np.full(units.shape[1], length), (0.2, 3.0))
+        for length in STARTS
+    ]
+    made = [fitted(start, "fmin_l_bfgs_b") for start in starts]
+    return Model(max(made, key=lambda one: float(one.log_marginal_likelihood_value_)))
 
 
 def inconclusive_near(units: Array, unsure: Array, sure: Array) -> Array:

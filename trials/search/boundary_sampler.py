@@ -9,7 +9,7 @@ are taken for what they are expected to become, so that a batch spreads out. Whe
 trials lie, further ones are put off: they say nothing about the frontier.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from sickbay.trials.search.boundary_model import (
 )
 
 CANDIDATES = 1024
+UNFINISHED = "unfinished"  # the attribute of a suggestion in whose middle a driver was killed
 EXPLORE_EVERY = 6
 DOUBT = 0.5  # a place full of inconclusive trials counts less than one that is decided
 
@@ -62,17 +63,32 @@ class BoundarySampler(BaseSampler):  # type: ignore[misc]
         if not names:
             return {}
         ranges: list[Any] = [search_space[name] for name in names]
-        rng = np.random.default_rng([self._seed, trial.number])
-        others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
-        data = observed(others, names, ranges)
-        unit = next_point(data, len(names), rng, explore=trial.number % EXPLORE_EVERY == 0)
+        known = study.get_trials(deepcopy=False)
+        place = suggestion_number(known, trial)
+        rng = np.random.default_rng([self._seed, place])
+        data = observed([one for one in known if one.number != trial.number], names, ranges)
+        explore = place % EXPLORE_EVERY == 0
+        unit = next_point(data, len(names), rng, explore=explore, score=self.score)
         return {name: _value(unit[i], ranges[i]) for i, name in enumerate(names)}
+
+    def score(self, model: Model, units: Array, data: "Observed") -> Array:
+        """Say how much each point (n, d) is worth looking at; the best is suggested."""
+        return wrong_side(model, units, data)
 
     def sample_independent(
         self, study: Any, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Draw at random: only before the space is known."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+
+def suggestion_number(known: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
+    """Number a suggestion without those before it that a killed driver left unfinished.
+
+    So what a search suggests does not depend on where its driver was killed.
+    """
+    unfinished = sum(UNFINISHED in one.user_attrs for one in known if one.number < trial.number)
+    return int(trial.number) - unfinished
 
 
 class Observed:
@@ -118,8 +134,18 @@ def observed(
     return Observed(decided, is_pathological, units["unsure"], units["running"])
 
 
-def next_point(data: Observed, d: int, rng: np.random.Generator, *, explore: bool) -> Array:
-    """Choose where to look next, a point of the unit cube (d,)."""
+Score = Callable[[Model, Array, Observed], Array]
+
+
+def next_point(
+    data: Observed,
+    d: int,
+    rng: np.random.Generator,
+    *,
+    explore: bool,
+    score: Score,
+) -> Array:
+    """Choose where to look next, a point of the unit cube (d,): where `score` is highest."""
     candidates = rng.random((CANDIDATES, d))
     model = None if explore else fit(data.decided, data.pathological)
     if model is None or len(data.all) < d + 3:
@@ -140,7 +166,7 @@ def next_point(data: Observed, d: int, rng: np.random.Generator, *, explore: boo
     return best
 
 
-def score(model: Model, units: Array, data: Observed) -> Array:
+def wrong_side(model: Model, units: Array, data: Observed) -> Array:
     """P(wrong side) at each point (n, d), up to 1/2; less where trials decide nothing."""
     mean, sd = model.latent(units)
     doubt = inconclusive_near(units, data.unsure, data.decided)

@@ -24,10 +24,11 @@ from typing import Any, Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sickbay.trials.contract import Goal, Objective, Scalar, TrialConfig, Workload
 from sickbay.trials.events import TrialEnded
+from sickbay.trials.search.boundary_sampler import UNFINISHED
 from sickbay.trials.search.outcomes import TrialOutcome, read_outcome
 from sickbay.trials.search.study import (
     CONFIGURATION,
@@ -38,7 +39,7 @@ from sickbay.trials.search.study import (
     study_name,
 )
 from sickbay.trials.spec.arms import settled
-from sickbay.trials.spec.model import SweepSpec
+from sickbay.trials.spec.model import ConfirmedSeeds, SweepSpec
 from sickbay.trials.spec.plan import baseline_choice, expressions, trials_of
 from sickbay.trials.store.files import Store
 
@@ -61,6 +62,24 @@ class Port(Protocol):
         """Say how a suggestion ended: with values, pruned (None), or failed."""
 
 
+class TrialSource(Protocol):
+    """Gives out trials one by one, and decides by how they end which come next."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether no further trial will begin."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is finished and every trial of it has ended."""
+
+    def next(self, *, may_ask: bool = True) -> TrialConfig | None:
+        """The next trial; None where there is none now. Without `may_ask` nothing new is begun."""
+
+    def ended(self, event: TrialEnded) -> None:
+        """Take in the end of a trial."""
+
+
 @dataclass(frozen=True)
 class SearchTask:
     """What is searched, where: a valid spec of a search, its workload, its sweep and store."""
@@ -73,8 +92,11 @@ class SearchTask:
     @property
     def configurations(self) -> int:
         """How many configurations the budget holds."""
-        assert self.spec.budget.trials is not None
-        return self.spec.budget.trials // len(self.spec.seeds)
+        trials = self.spec.budget.trials
+        assert trials is not None
+        if isinstance(self.spec.seeds, ConfirmedSeeds):
+            trials -= self.spec.seeds.most_trials
+        return trials // len(self.spec.seed_list)
 
     @property
     def space(self) -> dict[str, BaseDistribution]:
@@ -96,9 +118,11 @@ class SearchTask:
         baseline = baseline_choice(self.spec, self.workload)
         return settled({**baseline, **params}, baseline, self.spec.conditions)
 
-    def trials(self, params: Mapping[str, Scalar]) -> tuple[TrialConfig, ...]:
+    def trials(
+        self, params: Mapping[str, Scalar], seeds: Sequence[int] | None = None
+    ) -> tuple[TrialConfig, ...]:
         """Give the trials of these parameters, one a seed."""
-        return trials_of(self.spec, self.workload, self.choice(params))
+        return trials_of(self.spec, self.workload, self.choice(params), seeds)
 
 
 @dataclass
@@ -114,7 +138,7 @@ class Search:
 
     def __init__(self, task: SearchTask, port: Port, done: Callable[[str], bool]) -> None:
         """Go on where the study and the store stand; `done(trial_id)` says what need not run."""
-        self._task = task
+        self.task = task
         self._port = port
         self._done = done
         self._rules = expressions(task.spec)
@@ -125,9 +149,15 @@ class Search:
         self._resume()
 
     @property
+    def known(self) -> list[FrozenTrial]:
+        """All trials of the study."""
+        found: list[FrozenTrial] = self._port.study.get_trials(deepcopy=False)
+        return found
+
+    @property
     def finished(self) -> bool:
         """Whether no further trial will begin."""
-        full = len(self._suggestions) >= self._task.configurations
+        full = len(self._suggestions) >= self.task.configurations
         return not self._queue and (full or self.exhausted)
 
     @property
@@ -154,10 +184,13 @@ class Search:
             self._tell(suggestion)
 
     def _resume(self) -> None:
-        study, space = self._port.study, self._task.space
+        study, space = self._port.study, self.task.space
         known = study.get_trials(deepcopy=False)
+        baseline = baseline_choice(self.task.spec, self.task.workload)
         if not known:
-            study.enqueue_trial(baseline_choice(self._task.spec, self._task.workload))
+            study.enqueue_trial(baseline)
+        for point in self.task.spec.enqueue:
+            study.enqueue_trial({**baseline, **point}, skip_if_exists=True)
         for frozen in known:
             is_open = frozen.state == TrialState.RUNNING
             whole = set(frozen.params) == set(space)
@@ -166,8 +199,9 @@ class Search:
             trial = Trial(study, frozen._trial_id)  # noqa: SLF001 - Optuna has no other way back
             if is_open:
                 self._port.adopt(trial)
-            if not whole:
-                self._port.tell(trial, None, failed=True)  # killed in the middle of a suggestion
+            if not whole:  # a driver was killed in the middle of a suggestion: it is made anew
+                trial.set_user_attr(UNFINISHED, True)  # noqa: FBT003 - Optuna's own signature
+                self._port.tell(trial, None, failed=True)
             elif is_configuration(frozen) or self._judge(trial):
                 self._take(trial, reported=not is_open)
 
@@ -193,7 +227,7 @@ class Search:
         return False
 
     def _kind(self, params: Mapping[str, Scalar]) -> str:
-        trials = self._task.trials(params)
+        trials = self.task.trials(params)
         if trials[0].trial_id in self._of:
             return "known already"
         config = trials[0].config
@@ -202,8 +236,8 @@ class Search:
 
     def _draw(self) -> dict[str, Scalar] | None:
         """Draw a configuration that is new and allowed; None if there seems to be none left."""
-        rng = random.Random(f"{self._task.study_name} {len(self._suggestions)}")  # noqa: S311
-        space = self._task.space
+        rng = random.Random(f"{self.task.study_name} {len(self._suggestions)}")  # noqa: S311
+        space = self.task.space
         for _ in range(DRAWS):
             params = {name: _drawn(one, rng) for name, one in space.items()}
             if self._kind(params) == CONFIGURATION:
@@ -211,7 +245,7 @@ class Search:
         return None
 
     def _take(self, trial: Trial, *, reported: bool) -> None:
-        trials = self._task.trials(trial.params)
+        trials = self.task.trials(trial.params)
         missing = [one for one in trials if not self._done(one.trial_id)]
         suggestion = _Suggestion(trial, trials, {one.trial_id for one in missing}, reported)
         self._suggestions.append(suggestion)
@@ -222,7 +256,7 @@ class Search:
 
     def _tell(self, suggestion: _Suggestion) -> None:
         suggestion.reported = True
-        task, trial = self._task, suggestion.trial
+        task, trial = self.task, suggestion.trial
         signals = [goal.signal for goal in task.goals]
         read = (
             read_outcome(task.store, task.sweep_id, one.trial_id, signals)
@@ -261,13 +295,13 @@ class Search:
         usable = [one for one in outcomes if not one.unusable]
         stand_in = not usable
         trial.set_user_attr("stand_in", stand_in)
-        goals = self._task.goals
+        goals = self.task.goals
         if stand_in:
             values = [self._worst(i, goal, outcomes) for i, goal in enumerate(goals)]
         else:
             values = [median(one.values[i] for one in usable) for i in range(len(goals))]
         pruned = any(one.state == "pruned" for one in usable)
-        if pruned and len(goals) == 1 and self._task.spec.design in ("random", "tpe"):
+        if pruned and len(goals) == 1 and self.task.spec.design in ("random", "tpe"):
             trial.report(values[0], min(one.epochs_run for one in usable))
             self._port.tell(trial, None, failed=False)
         else:

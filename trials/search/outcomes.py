@@ -3,12 +3,19 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from sickbay.trials.contract import Goal, Objective
 from sickbay.trials.store.columns import rows_of_table
 from sickbay.trials.store.files import Store, trial_parts
-from sickbay.trials.store.parts import EndedTrial, current_folder, read_ended
+from sickbay.trials.store.parts import (
+    EndedTrial,
+    current_folder,
+    list_parts,
+    read_all,
+    read_ended,
+)
 from sickbay.trials.store.reader import read_epoch_records
 from sickbay.trials.store.tables import consolidated
 
@@ -34,6 +41,36 @@ class TrialOutcome:
         """Whether its numbers must not be believed: pathological, or not finite."""
         return self.label == "pathological" or not all(map(math.isfinite, self.values))
 
+    @property
+    def decided(self) -> bool:
+        """Whether it ended with a verdict: it is sound, or must not be believed."""
+        return self.judged and (self.sound or self.unusable)
+
+    @property
+    def sound(self) -> bool:
+        """Whether it is healthy, came to its end, and gave finite numbers."""
+        return (
+            self.judged and self.state != "pruned" and self.label == "healthy" and not self.unusable
+        )
+
+
+SAME_FLOOR = 0.01  # relative difference up to which two floors are of one loss
+
+
+def in_reference_units(mine: TrialOutcome, theirs: TrialOutcome, goal: Objective) -> float:
+    """Give the first objective as if it had the other trial's floor.
+
+    A loss whose floor differs, by its weights say, is scaled by the ratio of the floors: in this
+    unit the order of losses is that of the gains over each trial's own floor. Any other value, and
+    a loss without two positive floors, stays as it is.
+    """
+    value = mine.values[0]
+    own, other = (one.floors.get(goal.signal, 0.0) for one in (mine, theirs))
+    scalable = goal.goal is Goal.MINIMIZE and min(own, other) > 0.0
+    if not scalable or abs(own - other) <= SAME_FLOOR * max(own, other):
+        return value
+    return value * other / own
+
 
 def read_outcome(
     store: Store, sweep_id: str, trial_id: str, signals: Sequence[str]
@@ -42,16 +79,35 @@ def read_outcome(
     row = _row(store, sweep_id, trial_id)
     if row is None:
         return None
-    values = [math.nan if row["objective"] is None else float(row["objective"])]
+    found = outcome_of(row)
     if len(signals) > 1:
         rows = [one.row.signals for one in read_epoch_records(store, sweep_id, trial_id)]
-        values = [_last(rows, signal) for signal in signals]
+        found = replace(found, values=tuple(_last(rows, signal) for signal in signals))
+    return found
+
+
+def read_outcomes(store: Store, sweep_id: str) -> dict[str, TrialOutcome]:
+    """Read what became of every ended trial, by its id; `values` has the first objective alone."""
+    return {str(row["trial_id"]): outcome_of(row) for row in ended_rows(store, sweep_id)}
+
+
+def ended_rows(store: Store, sweep_id: str) -> list[Mapping[str, Any]]:
+    """Read the rows of `trials` of a sweep, those of its parts, too; each trial's latest."""
+    table = consolidated(store, "trials", sweep_id)
+    rows: list[Mapping[str, Any]] = [] if table is None else [*rows_of_table(table)]
+    ended = read_all(store, read_ended, list_parts(store, sweep_id))
+    rows += [one.row for one in ended if isinstance(one, EndedTrial)]
+    return list({str(row["trial_id"]): row for row in rows}.values())
+
+
+def outcome_of(row: Mapping[str, Any]) -> TrialOutcome:
+    """Read a row of `trials`."""
     floors = json.loads(row["facts"] or "{}").get("floors", {})
     return TrialOutcome(
         state=str(row["state"]),
         label=row["label"],
         pathology=row["pathology"],
-        values=tuple(values),
+        values=(math.nan if row["objective"] is None else float(row["objective"]),),
         floors={name: float(value) for name, value in floors.items()},
         epochs_run=int(row["epochs_run"]),
     )

@@ -25,7 +25,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
 from sickbay.trials.contract import Objective, Workload
-from sickbay.trials.search.boundary_sampler import BoundarySampler
+from sickbay.trials.search.boundary_sampler import BoundarySampler, suggestion_number
 from sickbay.trials.spec.model import RangeSpec, SweepSpec
 from sickbay.trials.spec.plan import level_table, objectives_of
 from sickbay.trials.store.files import Store, StoreError
@@ -62,8 +62,8 @@ def open_storage(path: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path)))
 
 
-def stored_choices(path: Path, name: str) -> list[dict[str, Any]]:
-    """Give the parameters of every configuration that a study has suggested so far."""
+def stored_configurations(path: Path, name: str) -> list[FrozenTrial]:
+    """Give every configuration that a study has suggested so far."""
     if not path.exists():
         return []
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -72,7 +72,7 @@ def stored_choices(path: Path, name: str) -> list[dict[str, Any]]:
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return []
-    return [one.params for one in study.get_trials(deepcopy=False) if is_configuration(one)]
+    return [one for one in study.get_trials(deepcopy=False) if is_configuration(one)]
 
 
 def is_configuration(trial: FrozenTrial) -> bool:
@@ -131,35 +131,38 @@ class Reseeded(BaseSampler):  # type: ignore[misc]
         self._number = -1
         self._inner = make(0)
 
-    def _of(self, trial: FrozenTrial) -> BaseSampler:
+    def _of(self, study: Any, trial: FrozenTrial) -> BaseSampler:
         if trial.number != self._number:
-            digest = hashlib.sha256(f"{self._seed} {trial.number}".encode()).digest()
+            place = suggestion_number(study.get_trials(deepcopy=False), trial)
+            digest = hashlib.sha256(f"{self._seed} {place}".encode()).digest()
             self._number, self._inner = trial.number, self._make(int.from_bytes(digest[:4], "big"))
         return self._inner
 
     def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> Any:
         """As the inner sampler."""
-        return self._of(trial).infer_relative_search_space(study, trial)
+        return self._of(study, trial).infer_relative_search_space(study, trial)
 
     def sample_relative(self, study: Any, trial: FrozenTrial, search_space: Any) -> Any:
         """As the inner sampler."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of optimisers that stop at their last iteration
-            return self._of(trial).sample_relative(study, trial, search_space)
+            return self._of(study, trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Any, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
         """As the inner sampler."""
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+        return self._of(study, trial).sample_independent(
+            study, trial, param_name, param_distribution
+        )
 
     def before_trial(self, study: Any, trial: FrozenTrial) -> None:
         """As the inner sampler."""
-        self._of(trial).before_trial(study, trial)
+        self._of(study, trial).before_trial(study, trial)
 
     def after_trial(self, study: Any, trial: FrozenTrial, state: Any, values: Any) -> None:
         """As the inner sampler."""
-        self._of(trial).after_trial(study, trial, state, values)
+        self._of(study, trial).after_trial(study, trial, state, values)
 
 
 def sampler(design: str, configurations: int, seed: str) -> BaseSampler:

@@ -77,6 +77,10 @@ def _compare(spec: SweepSpec, workload: Workload, *, sound: bool) -> tuple[Sweep
             "baseline": _fitted_map("baseline", spec.baseline, workload, problems),
             "reference": _fitted_map("reference", spec.reference, workload, problems),
             "fixed": _fitted_map("fixed", spec.fixed, workload, problems),
+            "enqueue": tuple(
+                _fitted_map(f"enqueue[{place}]", point, workload, problems)
+                for place, point in enumerate(spec.enqueue)
+            ),
             "conditions": fitted_conditions(spec, factors),
         }
     )

@@ -69,6 +69,14 @@ def _is_list(value: object) -> str:
     return "several" if isinstance(value, list | tuple) else "one"
 
 
+def _kind_of_seeds(value: object) -> str:
+    if isinstance(value, SequentialSeeds):
+        return "sequential"
+    if isinstance(value, Mapping) and {"until", "at_most", "smallest_effect"} & value.keys():
+        return "sequential"
+    return "confirmed" if isinstance(value, Mapping | ConfirmedSeeds) else "listed"
+
+
 def _is_range(value: object) -> str:
     return "range" if isinstance(value, Mapping | BaseModel) else "levels"
 
@@ -129,6 +137,48 @@ class _OneOrSeveral:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
         return handler.generate_schema(_Objectives)
+
+
+class SequentialSeeds(_Model):
+    """Seeds that are added until the verdict on every arm is settled."""
+
+    until: Literal["resolved"] = Field(description="resolved")
+    at_most: int = Field(
+        ge=3, le=100, description="a whole number from 3 to 100: the most seeds of an arm"
+    )
+    smallest_effect: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="the smallest difference of the objective that matters, above 0, or null",
+    )
+    block: int = Field(
+        default=1, ge=1, le=100, description="a whole number from 1 to 100: seeds added at a time"
+    )
+
+
+class ConfirmedSeeds(_Model):
+    """Few seeds for each configuration of a search, fresh ones for the best."""
+
+    search: int = Field(
+        default=1, ge=1, le=1000, description="a whole number of seeds from 1 on, while searching"
+    )
+    confirm: int = Field(
+        ge=1, le=1000, description="a whole number from 1 on: fresh seeds for each of the best"
+    )
+    top: int = Field(
+        default=3, ge=1, le=100, description="a whole number from 1 on: how many are confirmed"
+    )
+
+    @property
+    def fresh(self) -> tuple[int, ...]:
+        """The seeds of the confirmation, none of which chose a winner."""
+        return tuple(range(self.search, self.search + self.confirm))
+
+    @property
+    def most_trials(self) -> int:
+        """How many trials the confirmation takes: the winners', and the baseline's beside them."""
+        return self.confirm * (self.top + 1)
 
 
 class EarlyStopSpec(_Model):
@@ -271,9 +321,20 @@ class SweepSpec(_Model):
         description="a number above 0, in the objective's unit, or null: smaller differences count "
         "as equivalent",
     )
-    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds)] = Field(
+    seeds: Annotated[
+        Annotated[Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds)], Tag("listed")]
+        | Annotated[SequentialSeeds, Tag("sequential")]
+        | Annotated[ConfirmedSeeds, Tag("confirmed")],
+        Discriminator(_kind_of_seeds),
+    ] = Field(
         default=(0, 1, 2),
-        description=f"how many (1 to {MAX_SEEDS}), or a list of whole numbers from 0 to 2^32 - 1",
+        description=f"how many (1 to {MAX_SEEDS}), a list of whole numbers from 0 to 2^32 - 1, "
+        "{until: resolved, at_most, smallest_effect}, or for a search {search, confirm, top}",
+    )
+    enqueue: Annotated[tuple[dict[str, Level], ...], BeforeValidator(_as_tuple)] = Field(
+        default=(),
+        description="a list of configurations, each a mapping of factors to a level, that a search "
+        "tries first",
     )
     fixed: dict[str, Level] = Field(
         default_factory=dict, description="a mapping of settings to the value they keep"
@@ -321,6 +382,15 @@ class SweepSpec(_Model):
     retries: int = Field(
         default=2, ge=0, le=100, description="a whole number from 0 to 100: retries of a lost trial"
     )
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds that an arm may have; those of a search before anything is confirmed."""
+        if isinstance(self.seeds, SequentialSeeds):
+            return tuple(range(self.seeds.at_most))
+        if isinstance(self.seeds, ConfirmedSeeds):
+            return tuple(range(self.seeds.search))
+        return self.seeds
 
 
 def spec_to_json(spec: SweepSpec) -> str:

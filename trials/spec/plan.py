@@ -22,7 +22,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sickbay.trials.contract import Config, Goal, Objective, Scalar, TrialConfig, Workload
@@ -82,7 +82,7 @@ def plan(spec: SweepSpec, workload: Workload) -> Plan:
     Raises ValueError when the sweep has more than a million trials.
     """
     if spec.design in SEARCHES:
-        return Plan((), (), spec.seeds)
+        return Plan((), (), spec.seed_list)
     count = trial_count(spec, workload)
     if count > MAX_TRIALS:
         raise ValueError(
@@ -92,34 +92,38 @@ def plan(spec: SweepSpec, workload: Workload) -> Plan:
     by_text, excluded = _arms(spec, workload, space)
     arms = tuple(by_text.values())
     stems = [_id_stem(workload, arm.config, text) for text, arm in by_text.items()]
-    keep, fair = _room(len(arms), len(spec.seeds), spec.budget.trials)
-    pairs = itertools.product(spec.seeds, zip(arms, stems, strict=True))
+    keep, fair = _room(len(arms), len(spec.seed_list), spec.budget.trials)
+    pairs = itertools.product(spec.seed_list, zip(arms, stems, strict=True))
     trials = tuple(
         _trial(spec, arm, stem, seed) for seed, (arm, stem) in itertools.islice(pairs, keep)
     )
-    seeds = spec.seeds[: math.ceil(keep / len(arms))]
+    seeds = spec.seed_list[: math.ceil(keep / len(arms))]
     aliases = None
     if spec.design == "fractional":
         aliases = aliasing([axis.name for axis in space.axes], space.runs(spec.resolution))
-    dropped = len(arms) * len(spec.seeds) - keep
+    dropped = len(arms) * len(spec.seed_list) - keep
     return Plan(trials, arms, seeds, dropped, fair, excluded, aliases)
 
 
-def trials_of(spec: SweepSpec, workload: Workload, choice: Config) -> tuple[TrialConfig, ...]:
+def trials_of(
+    spec: SweepSpec, workload: Workload, choice: Config, seeds: Sequence[int] | None = None
+) -> tuple[TrialConfig, ...]:
     """Make the trials of one configuration, one a seed: what a search runs for a suggestion.
 
-    `choice` gives every factor of the sweep its level; the baseline is `baseline_choice`.
+    The seeds are the spec's unless given. `choice` gives every factor of the sweep its level; the
+    baseline is `baseline_choice`.
     """
     baseline = baseline_choice(spec, workload)
     arm, text = _arm(spec, workload, choice, baseline)
     stem = _id_stem(workload, arm.config, text)
-    return tuple(_trial(spec, arm, stem, seed) for seed in spec.seeds)
+    chosen = spec.seed_list if seeds is None else seeds
+    return tuple(_trial(spec, arm, stem, seed) for seed in chosen)
 
 
 def trial_count(spec: SweepSpec, workload: Workload) -> int:
     """Count the trials before any budget without listing them; arms that coincide count twice."""
     space = space_of(spec, level_table(spec, workload))
-    return arm_count(spec.design, space, spec.k, spec.resolution) * len(spec.seeds)
+    return arm_count(spec.design, space, spec.k, spec.resolution) * len(spec.seed_list)
 
 
 def level_table(spec: SweepSpec, workload: Workload) -> Levels:
@@ -143,10 +147,10 @@ def factor_order(spec: SweepSpec, workload: Workload) -> list[str]:
 
 def summary(made: Plan) -> PlanSummary:
     """Count a plan's trials by arm and by seed."""
-    blocks, rest = divmod(len(made.trials), max(1, len(made.arms)))
+    counts = Counter(arm_name(trial.config, trial.changed) for trial in made.trials)
     return PlanSummary(
         total=len(made.trials),
-        per_arm={arm.name: blocks + (index < rest) for index, arm in enumerate(made.arms)},
+        per_arm={arm.name: counts[arm.name] for arm in made.arms},
         per_seed=dict(Counter(trial.seed for trial in made.trials)),
         dropped=made.dropped,
         fair=made.fair,

@@ -13,9 +13,16 @@ from sickbay.trials.errors import SpecProblem, listed, nearest, shown
 from sickbay.trials.spec.arms import same, zipped_rows
 from sickbay.trials.spec.expression import Expression, ExpressionError, parse_expression
 from sickbay.trials.spec.fractional import MOST_FACTORS
-from sickbay.trials.spec.model import SEARCHES, RangeSpec, SweepSpec
+from sickbay.trials.spec.model import (
+    SEARCHES,
+    ConfirmedSeeds,
+    RangeSpec,
+    SequentialSeeds,
+    SweepSpec,
+)
 from sickbay.trials.spec.plan import baseline_choice, expressions, level_table, settings_of
 
+CONFIRMABLE = ("random", "tpe", "gp")
 MOST_RANGES = 4  # of a boundary search: a frontier in more dimensions takes too many trials
 
 Levels = tuple[Scalar, ...] | RangeSpec
@@ -28,6 +35,8 @@ def design_problems(spec: SweepSpec) -> Problems:
     yield from _condition_problems(spec)
     yield from _constraint_problems(spec)
     yield from _objective_problems(spec)
+    yield from _seed_problems(spec)
+    yield from _enqueue_problems(spec)
     if spec.design in SEARCHES:
         yield from _search_problems(spec)
     elif spec.design == "leave_k_out":
@@ -228,21 +237,84 @@ def _objective_problems(spec: SweepSpec) -> Problems:
         yield SpecProblem("early_stop.scheduler", message, shown(spec.early_stop.scheduler))
 
 
+def _seed_problems(spec: SweepSpec) -> Problems:
+    sequential = isinstance(spec.seeds, SequentialSeeds)
+    if sequential and spec.design in (*SEARCHES, "fractional"):
+        message = (
+            "{until: resolved} settles arm after arm, which a search or a fraction has none of: "
+            "use grid, one_factor, leave_one_out, leave_k_out or add_one_in"
+        )
+        yield SpecProblem("seeds.until", message, shown("resolved"))
+    elif sequential and spec.early_stop.scheduler != "none":
+        message = "a sequential sweep compares trials that came to their end: `scheduler: none`"
+        yield SpecProblem("early_stop.scheduler", message, shown(spec.early_stop.scheduler))
+    elif sequential and spec.reference:
+        message = "a sequential sweep compares with the baseline: name it in `baseline` instead"
+        yield SpecProblem("reference", message, shown(dict(spec.reference)))
+    elif sequential and spec.smallest_effect is not None:
+        message = "a sequential sweep has it among its seeds: seeds.smallest_effect"
+        yield SpecProblem("smallest_effect", message, shown(spec.smallest_effect))
+    elif sequential and spec.budget.trials is not None:
+        message = "seeds.at_most limits a sequential sweep: leave out one of the two"
+        yield SpecProblem("budget.trials", message, shown(spec.budget.trials))
+    elif isinstance(spec.seeds, ConfirmedSeeds) and spec.design not in CONFIRMABLE:
+        message = (
+            "{search, confirm, top} confirms the best of a search: for other designs give the "
+            f"number of seeds. Searches that have a best: {listed(CONFIRMABLE)}"
+        )
+        yield SpecProblem("seeds.confirm", message, shown(spec.seeds.confirm))
+    elif isinstance(spec.seeds, ConfirmedSeeds) and spec.objective and spec.objective.also:
+        message = "several objectives have no order to take the best from: give one objective"
+        yield SpecProblem("seeds.confirm", message, shown(spec.seeds.confirm))
+
+
+def _enqueue_problems(spec: SweepSpec) -> Problems:
+    if spec.enqueue and spec.design not in SEARCHES:
+        message = f"is for the searches {listed(SEARCHES)}: {spec.design} lists its configurations"
+        yield SpecProblem("enqueue", message, shown([dict(one) for one in spec.enqueue]))
+        return
+    for place, point in enumerate(spec.enqueue):
+        for name, level in point.items():
+            key = f"enqueue[{place}].{name}"
+            levels = spec.factors.get(name)
+            if levels is None:
+                message = f"not a factor of this sweep. Its factors: {listed(spec.factors)}"
+                yield SpecProblem(key, message, meant=nearest(name, spec.factors))
+            elif isinstance(levels, RangeSpec):
+                if not isinstance(level, int | float) or not levels.low <= level <= levels.high:
+                    message = f"outside the range {levels.low:g} to {levels.high:g} of the search"
+                    yield SpecProblem(key, message, shown(level))
+            elif not any(str(level) == str(one) or same(level, one) for one in levels):
+                message = f"no level of {name} in this sweep. Allowed: {listed(map(shown, levels))}"
+                yield SpecProblem(key, message, shown(level))
+
+
 def _search_problems(spec: SweepSpec) -> Problems:
     if not spec.factors:
         yield SpecProblem("factors", f"{spec.design} needs a factor to search over", "{}")
     if spec.budget.trials is None:
         message = (
             f"{spec.design} needs to know when to end: give the number of trials in all, "
-            f"{len(spec.seeds)} (one a seed) for every configuration that is tried"
+            f"{len(spec.seed_list)} (one a seed) for every configuration that is tried"
         )
         yield SpecProblem("budget.trials", message, "null")
-    elif spec.budget.trials < len(spec.seeds):
-        message = f"not even one configuration with its {len(spec.seeds)} seeds: give more"
+    elif isinstance(spec.seeds, ConfirmedSeeds) and spec.budget.trials < _fewest(spec.seeds):
+        message = (
+            f"too few: {spec.seeds.most_trials} trials confirm the best {spec.seeds.top} and the "
+            f"baseline, and the search needs {spec.seeds.search} for each of at least "
+            f"{spec.seeds.top + 1} configurations: give {_fewest(spec.seeds)} or more"
+        )
+        yield SpecProblem("budget.trials", message, shown(spec.budget.trials))
+    elif spec.budget.trials < len(spec.seed_list):
+        message = f"not even one configuration with its {len(spec.seed_list)} seeds: give more"
         yield SpecProblem("budget.trials", message, shown(spec.budget.trials))
     yield from _start_problems(spec)
     if spec.design == "boundary":
         yield from _boundary_problems(spec)
+
+
+def _fewest(seeds: ConfirmedSeeds) -> int:
+    return seeds.most_trials + seeds.search * (seeds.top + 1)
 
 
 def _start_problems(spec: SweepSpec) -> Problems:

@@ -20,8 +20,10 @@ from sickbay.trials.spec.model import (
     LEVELS_OR_RANGE,
     PLANNED,
     SCHEDULERS,
+    ConfirmedSeeds,
     ObjectiveSpec,
     RangeSpec,
+    SequentialSeeds,
     Source,
     SweepSpec,
 )
@@ -113,7 +115,7 @@ def _translate(details: list[ErrorDetails], raw: Mapping[str, Any]) -> list[Spec
 def _problem(detail: ErrorDetails, path: Path_) -> SpecProblem:
     key, word = _dotted(path), path[-1]
     if detail["type"] == "extra_forbidden":
-        model = _model_at(path[:-1])
+        model = _seeds_model(detail) or _model_at(path[:-1])
         known = model.model_fields if model else {}
         where = f"`{_dotted(path[:-1])}`" if path[:-1] else "a spec"
         return SpecProblem(
@@ -121,7 +123,7 @@ def _problem(detail: ErrorDetails, path: Path_) -> SpecProblem:
             f"unknown key. {where} has: {listed(known)}.",
             meant=nearest(word, known),
         )
-    allowed = _allowed(path)
+    allowed = _allowed(path, _seeds_model(detail))
     if detail["type"] == "missing":
         return SpecProblem(key, f"this key is required: {allowed}.")
     value = detail["input"]
@@ -130,7 +132,7 @@ def _problem(detail: ErrorDetails, path: Path_) -> SpecProblem:
         hint = " (write it without quotes)" if _is_number(value) or value == "true" else ""
     if path == ("objective",) and value == []:
         hint = " (no objective: leave the key out for the workload's own)"
-    if path[0] == "seeds" and value in (0, (), []):
+    if path == ("seeds",) and value in (0, (), []):
         hint = " (at least one seed is needed)"
     meant = nearest(value, ("minimize", "maximize")) if word == "goal" else None
     return SpecProblem(key, f"allowed is {allowed}{hint}.", shown(value), meant)
@@ -142,10 +144,10 @@ def _beyond_types(spec: SweepSpec, raw: Mapping[str, Any]) -> list[SpecProblem]:
         *_known_word("design", spec.design, DESIGNS),
         *_known_word("early_stop.scheduler", spec.early_stop.scheduler, SCHEDULERS),
         *_factor_problems(spec, raw.get("factors") or {}),
-        *_duplicates("seeds", spec.seeds),
+        *_duplicates("seeds", spec.seed_list),
         *design_problems(spec),
         *command_problems(spec),
-        *([] if spec.seeds else [SpecProblem("seeds", "at least one seed is needed", "[]")]),
+        *([] if spec.seed_list else [SpecProblem("seeds", "at least one seed is needed", "[]")]),
     ]
 
 
@@ -243,17 +245,25 @@ def _model_at(path: Path_) -> type[BaseModel] | None:
     return next((m for m in models if isinstance(m, type) and issubclass(m, BaseModel)), None)
 
 
-def _allowed(path: Path_) -> str:
-    """Say what is allowed at a path."""
+def _seeds_model(detail: ErrorDetails) -> type[BaseModel] | None:
+    """The model of `seeds` that an error is about, by the tag that pydantic chose; else None."""
+    top, tag = [*detail["loc"], "", ""][:2]
+    models: Mapping[str, type[BaseModel]]
+    models = {"sequential": SequentialSeeds, "confirmed": ConfirmedSeeds}
+    return models.get(str(tag)) if top == "seeds" else None
+
+
+def _allowed(path: Path_, model: type[BaseModel] | None = None) -> str:
+    """Say what is allowed at a path; `model` has its last key where the path alone cannot tell."""
     top = str(path[0])
     if top in {"factors", "baseline", "reference", "fixed"} and len(path) > 1:
-        model = RangeSpec.model_fields.get(str(path[2])) if len(path) > 2 else None
-        if model is not None:
-            return str(model.description)
+        field = RangeSpec.model_fields.get(str(path[2])) if len(path) > 2 else None
+        if field is not None:
+            return str(field.description)
         return LEVELS_OR_RANGE if top == "factors" and len(path) == 2 else LEVEL
     if top == "conditions" and len(path) > 2:
         return LEVEL if len(path) > 3 else "a list of the levels with which it matters"
-    model_at = _model_at(path[:-1]) if len(path) > 1 else None
+    model_at = (model or _model_at(path[:-1])) if len(path) > 1 else None
     if model_at is not None and path[-1] in model_at.model_fields:
         return str(model_at.model_fields[str(path[-1])].description)
     return str(SweepSpec.model_fields[top].description)
@@ -265,7 +275,7 @@ def _without(raw: Mapping[str, Any], paths: list[Path_]) -> dict[str, Any]:
     pruned = copy.deepcopy(pruned)
     for path in sorted(paths, key=_dotted, reverse=True):
         parent = pruned.get(str(path[0]))
-        if len(path) == 1 or path[0] == "objective" or not isinstance(parent, dict):
+        if len(path) == 1 or path[0] in ("objective", "seeds") or not isinstance(parent, dict):
             pruned.pop(str(path[0]), None)
         elif path[0] == "factors" and isinstance(path[1], str):
             bad = {levels[2] for levels in paths if levels[:2] == path[:2] and len(levels) > 2}

@@ -10,6 +10,7 @@ from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError, stored_spec
 from sickbay.service.query.sqltext import text
 from sickbay.trials.contract import Goal, Scalar
+from sickbay.trials.search.sequential import Progress, progress_of_sweep
 from sickbay.trials.store import Store
 
 
@@ -21,7 +22,7 @@ class SweepRows:
     why; `ranges` those of them that are ranges, as the spec has them. `columns` are the factors
     that are columns of `trials`: all but those that no stored trial has. `spec` is the stored one.
     `source` is the query that SQL about these rows selects from, empty for the view `outcomes`.
-    `notes` say what was done to make the rows comparable.
+    `notes` say what was done to make the rows comparable; `progress` is that of a sequential sweep.
     """
 
     sweep_id: str
@@ -36,6 +37,7 @@ class SweepRows:
     spec: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     notes: tuple[str, ...] = ()
+    progress: Progress | None = None
 
     @property
     def contexts(self) -> Levels:
@@ -97,6 +99,7 @@ def load_rows(store: Store, sweep_id: str) -> SweepRows:
         columns=frozenset(factor for config in configs for factor in config),
         problems=tuple(map(str, found.problems)),
         spec=spec,
+        progress=progress_of_sweep(store, sweep_id, spec),
     )
 
 

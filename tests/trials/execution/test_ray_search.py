@@ -88,6 +88,22 @@ def test_a_scheduler_ends_a_suspect_trial_and_no_healthy_one_before_its_grace(tm
     assert min(epochs for _, _, epochs in ended.values()) >= 4
 
 
+def test_a_sequential_sweep_on_ray_runs_the_trials_that_it_runs_without(tmp_path):
+    sequential = {"until": "resolved", "at_most": 8}
+    spec = toy_sweeps.spec(
+        design="one_factor",
+        factors={"lr": [0.1, 0.02, 0.0]},
+        fixed={"epochs": 6},
+        seeds=sequential,
+    )
+    ran = []
+    for folder, options in (("ray", Options(cpus=2)), ("here", Options(in_process=True))):
+        assert run(spec, str(tmp_path / folder), options).state == "finished"
+        ran.append({(row["arm"], row["seed"]) for row in table(tmp_path / folder)})
+    assert ran[0] == ran[1]
+    assert len(ran[0]) < 24
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])
 def test_a_scheduler_prunes_what_falls_behind_and_never_the_baseline(tmp_path, kind):

@@ -16,7 +16,7 @@ from sickbay.trials.search.boundary_sampler import (
     Observed,
     next_point,
     observed,
-    score,
+    wrong_side,
 )
 from sickbay.trials.spec.model import RangeSpec
 
@@ -57,6 +57,25 @@ def test_a_batch_spreads_out_and_costs_little():
     assert races.error(points, truth) < 0.08
 
 
+def test_an_annulus_is_seen_and_left_out_trials_say_what_a_frontier_is_worth():
+    """A fit from one long length took it for noise: P = .33 everywhere."""
+    truth = races.TRUTHS["annulus"]()
+    points = np.random.default_rng(0).random((90, 2))
+    labels = np.where(truth.sick(points), "pathological", "healthy")
+    unit = [RangeSpec(low=0.0, high=1.0)] * 2
+    found = estimate_frontier(points, labels, unit)
+    cells = np.stack(np.meshgrid(*found.axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    wrong = (found.probability.ravel() > 0.5) != truth.sick(cells)
+    assert wrong.mean() < 0.1
+    assert (found.errors.classifier < found.errors.constant, found.warning) == (True, "")
+    shuffled = np.random.default_rng(1).permutation(labels)
+    noise = estimate_frontier(points, shuffled, unit)
+    assert noise.errors.classifier >= min(noise.errors.constant, noise.errors.nearest - 0.05)
+    assert "of trials left out of the fit" in noise.warning
+    few = estimate_frontier(points[:9], labels[:9], unit)
+    assert (few.errors, few.warning) == (None, "")
+
+
 def test_points_lie_in_their_ranges_whole_numbers_where_they_are_whole():
     study = optuna.create_study(sampler=BoundarySampler(seed=0))
     space = {
@@ -79,11 +98,13 @@ def test_inconclusive_trials_are_evidence_for_neither_side_and_are_put_off():
     unsure = np.array([[0.5, y] for y in np.linspace(0.0, 0.4, 12)])
     model = fit(points, sick)
     line = np.array([[0.5, 0.2], [0.5, 0.9]])
-    without = score(model, line, Observed(points, sick, NOTHING, NOTHING))
-    beside = score(model, line, Observed(points, sick, unsure, NOTHING))
+    without = wrong_side(model, line, Observed(points, sick, NOTHING, NOTHING))
+    beside = wrong_side(model, line, Observed(points, sick, unsure, NOTHING))
     assert beside[0] < without[0] - 0.3
     assert abs(beside[1] - without[1]) < 0.1
-    chosen = next_point(Observed(points, sick, unsure, NOTHING), 2, rng, explore=False)
+    chosen = next_point(
+        Observed(points, sick, unsure, NOTHING), 2, rng, explore=False, score=wrong_side
+    )
     assert chosen[1] > 0.4
 
 

@@ -10,6 +10,7 @@ import toy_sweeps
 from sickbay.service.sweeps.runner import Options, prepare, run
 from sickbay.trials import registry
 from sickbay.trials.contract import TrialState
+from sickbay.trials.errors import SpecError
 from sickbay.trials.events import TrialEnded
 from sickbay.trials.execution.inline import open_search
 from sickbay.trials.execution.trial import TrialJob
@@ -228,3 +229,45 @@ def test_a_pruned_trial_has_its_own_state_and_no_label_unless_it_is_pathological
         assert record.state is TrialState.PRUNED
         assert record.epochs_run == 6
         assert (record.label and str(record.label.health)) == label
+
+
+@pytest.mark.parametrize("design", ["gp", "boundary"])
+def test_a_driver_killed_inside_a_suggestion_changes_no_suggestion(tmp_path, design):
+    factors = {"lr": RANGES["lr"], "momentum": {"low": 0.0, "high": 0.9}}
+    keys = {"design": design, "factors": factors, "seeds": 1, "fixed": {"epochs": 4}}
+    keys["budget"] = {"trials": 14}  # a gp draws the first ten at random
+    run(raw(**keys), str(tmp_path / "straight"), HERE)
+    killed = str(tmp_path / "killed")
+    for trials in (3, 12):
+        run(raw(**keys | {"budget": {"trials": trials}}), killed, HERE)
+        study_of(killed, **keys).ask()  # and no parameter was drawn before the kill
+    assert run(raw(**keys), killed, HERE).state == "finished"
+    params = [
+        [one.params for one in study_of(store, **keys).trials if is_configuration(one)]
+        for store in (tmp_path / "straight", killed)
+    ]
+    assert params[0] == params[1]
+
+
+def test_enqueued_configurations_are_tried_first_and_once(tmp_path):
+    points = [{"lr": 0.05, "init": "zeros"}, {"lr": 0.02}]
+    keys = {"seeds": 1, "budget": {"trials": 4}, "enqueue": points, "fixed": {"epochs": 4}}
+    assert run(raw(**keys), str(tmp_path), HERE).ran == 4
+    assert run(raw(**keys | {"budget": {"trials": 5}}), str(tmp_path), HERE).ran == 1
+    tried = [one.params for one in study_of(tmp_path, **keys).trials if is_configuration(one)]
+    assert tried[:3] == [
+        {"lr": 0.1, "init": "random"},
+        {"lr": 0.05, "init": "zeros"},
+        {"lr": 0.02, "init": "random"},
+    ]
+    assert len({tuple(one.items()) for one in tried}) == 5
+
+
+@pytest.mark.parametrize(
+    ("point", "key"),
+    [({"lr": 99.0}, "lr"), ({"init": "ones"}, "init"), ({"momentun": 0.5}, "momentun")],
+)
+def test_a_point_outside_of_the_search_is_named(point, key, tmp_path):
+    with pytest.raises(SpecError) as caught:
+        prepare(raw(enqueue=[{"lr": 0.2}, point]), str(tmp_path))
+    assert {one.key for one in caught.value.problems} == {f"enqueue[1].{key}"}

@@ -1,0 +1,93 @@
+"""Confirm cheaply: few seeds for each configuration of a search, fresh ones for the winners.
+
+    seeds: {search: 1, confirm: 5, top: 3}
+
+The best of many is best by luck, too, so the seeds that chose it cannot say how good it is. When
+the search is over, its best configurations and the baseline are run with seeds that chose nothing.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from sickbay.trials.contract import Goal, Scalar, TrialConfig
+from sickbay.trials.events import TrialEnded
+from sickbay.trials.search.loop import Search, SearchTask
+from sickbay.trials.search.study import is_configuration
+from sickbay.trials.spec.model import ConfirmedSeeds
+from sickbay.trials.spec.plan import baseline_choice
+
+
+def winners(task: SearchTask, known: Sequence[FrozenTrial]) -> list[Mapping[str, Scalar]]:
+    """The parameters of the best configurations of a study, the best first, without the baseline.
+
+    Those count that came to an end with a value of their own, and those without a pathological seed
+    come first; fewer than `top` if there are not as many.
+    """
+    assert isinstance(task.spec.seeds, ConfirmedSeeds)
+    baseline = task.choice(baseline_choice(task.spec, task.workload))
+    sign = 1.0 if task.goals[0].goal is Goal.MINIMIZE else -1.0
+    found = [
+        one
+        for one in known
+        if is_configuration(one)
+        and one.state == TrialState.COMPLETE
+        and one.user_attrs.get("stand_in") is False
+        and task.choice(one.params) != baseline
+    ]
+    found.sort(key=lambda one: (one.user_attrs["pathological"], sign * one.values[0], one.number))
+    return [one.params for one in found[: task.spec.seeds.top]]
+
+
+def confirmation(task: SearchTask, known: Sequence[FrozenTrial]) -> list[TrialConfig]:
+    """The trials that confirm: the baseline and the winners, seed after seed."""
+    seeds = task.spec.seeds
+    assert isinstance(seeds, ConfirmedSeeds)
+    chosen = [baseline_choice(task.spec, task.workload), *winners(task, known)]
+    return [one for seed in seeds.fresh for params in chosen for one in task.trials(params, [seed])]
+
+
+class ConfirmedSearch:
+    """A search, and then the confirmation of its best; a `TrialSource`."""
+
+    def __init__(self, search: Search, done: Callable[[str], bool]) -> None:
+        """`done(trial_id)` says which trials of the confirmation need not be run."""
+        self._search, self._done = search, done
+        self._queue: deque[TrialConfig] | None = None  # None: nothing was chosen yet
+        self._waiting: set[str] = set()
+        self._choose()
+
+    @property
+    def finished(self) -> bool:
+        """Whether no further trial will begin."""
+        return self._queue is not None and not self._queue
+
+    @property
+    def complete(self) -> bool:
+        """Whether the best are confirmed."""
+        return self.finished and not self._waiting
+
+    def next(self, *, may_ask: bool = True) -> TrialConfig | None:
+        """The next trial of the search, then of the confirmation."""
+        trial = self._search.next(may_ask=may_ask)
+        if trial is None:
+            self._choose()  # an exhausted space is seen only when one more was asked for
+        if trial is None and self._queue:
+            return self._queue.popleft()
+        return trial
+
+    def ended(self, event: TrialEnded) -> None:
+        """Take in the end of a trial; after the search's last, choose what is confirmed."""
+        self._search.ended(event)
+        if event.state != "cancelled":
+            self._waiting.discard(event.trial_id)
+        self._choose()
+
+    def _choose(self) -> None:
+        if self._queue is not None or not self._search.complete:
+            return
+        trials = confirmation(self._search.task, self._search.known)
+        missing = [one for one in trials if not self._done(one.trial_id)]
+        self._queue = deque(missing)
+        self._waiting = {one.trial_id for one in missing}
