@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from sickbay.service.analysis.statistics import FEWEST_SEEDS
+from sickbay.service.query.engine import query
 from sickbay.service.summary.values import Values
 from sickbay.trials.store import Store
 
@@ -19,6 +21,12 @@ def provenance_line(store: Store, values: Values) -> str:
         f" workload {values.record.workload} {known['workload version'] or 'unknown'},"
         f" seeds {seeds_in_words(values.seeds)}, labels {known['labeller version'] or 'none'},"
         f" Sickbay {known['Sickbay version']}."
+        + (
+            f" Hardware {known['hardware'] or 'unknown'}, {known['compute']}; by arm"
+            f" {known['budget by arm']}."
+            if "compute" in known
+            else ""
+        )
     )
 
 
@@ -36,7 +44,39 @@ def provenance(store: Store, values: Values) -> dict[str, str]:
         "labeller version": ", ".join(labellers),
         "seeds": ", ".join(map(str, values.seeds)),
         "store": _place(store),
+        **compute(store, values),
     }
+
+
+def compute(store: Store, values: Values) -> dict[str, str]:
+    """Hardware, hours, budget and seeds, as the NeurIPS checklist and REFORMS ask for them."""
+    rows = query(
+        store,
+        "SELECT arm, count(*) AS trials, sum(wall_seconds) AS wall, sum(gpu_seconds) AS gpu,\n"
+        "  sum(epochs_run) AS epochs, list_sort(list(DISTINCT device)) AS devices\n"
+        "FROM trials WHERE sweep_id = ? GROUP BY arm ORDER BY arm",
+        [values.record.sweep_id],
+        sweep_ids=[values.record.sweep_id],
+    ).records()
+    if not rows:
+        return {}
+    devices = sorted({device for row in rows for device in row["devices"] or () if device})
+    trials, epochs = ([int(row[name] or 0) for row in rows] for name in ("trials", "epochs"))
+    hours = {name: sum(row[name] or 0.0 for row in rows) / 3600 for name in ("wall", "gpu")}
+    seeds = len(values.seeds)
+    enough = "the same for all arms" if seeds >= FEWEST_SEEDS else "a verdict takes 3"
+    return {
+        "hardware": ", ".join(devices),
+        "compute": f"{hours['wall']:.3g} hours of trials, {hours['gpu']:.3g} GPU hours",
+        "budget by arm": f"{_span(trials)} trials, {_span(epochs)} epochs",
+        "selection": "the objective of the last evaluation; the best one stands beside it",
+        "number of seeds": f"{seeds}; {enough}",
+    }
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:

@@ -123,6 +123,7 @@ def test_latex_is_sound_and_has_provenance_and_footnotes(store, tmp_path):
     for line in (345.0, 229.5):  # one column of `article`, and one of two, in points
         assert widest_cells(text, line) <= 0.0
     assert "Holm's correction" in text
+    assert re.search(r"Hardware cpu, .* GPU hours; by arm", text)
     assert "\\toprule" in text
     assert "code c0de" in text
     assert "Sickbay 0.1.0" in text
