@@ -12,6 +12,8 @@ import pytest
 import toy_sweeps
 import yaml
 
+from sickbay.service.sweeps.runner import Options, run
+
 SICKBAY = Path(sys.executable).parent / "sickbay"
 
 
@@ -21,14 +23,17 @@ def sickbay(*words, **options):
     )
 
 
+def run_here(folder, **changes):
+    """Run a sweep of the toy into the folder's store, in this process."""
+    run(toy_sweeps.spec(**changes), str(folder / "store"), Options(in_process=True))
+
+
 @pytest.fixture(scope="module")
 def once(tmp_path_factory):
     """A spec, and the store of its sweep: run once, and copied for every test."""
     folder = tmp_path_factory.mktemp("faults")
-    spec = folder / "spec.yaml"
-    spec.write_text(yaml.safe_dump(toy_sweeps.spec()))
-    done = sickbay("run", spec, "--store", folder / "store", "--in-process")
-    assert done.returncode == 0, done.stderr
+    (folder / "spec.yaml").write_text(yaml.safe_dump(toy_sweeps.spec()))
+    run_here(folder)
     return folder
 
 
@@ -52,7 +57,7 @@ def test_a_full_disk_is_a_clear_error_and_harms_nothing_stored(swept):
     assert str(store) in full.stderr
     assert "free some space" in full.stderr or "too large" in full.stderr.lower()
     pd.testing.assert_frame_equal(before, pd.read_parquet(store / "trials"))
-    assert sickbay("run", more, "--store", store, "--in-process").returncode == 0
+    run_here(store.parent, seeds=6)
     after = pd.read_parquet(store / "trials")
     assert len(after) == 12
     assert after["trial_id"].is_unique
@@ -66,22 +71,20 @@ def test_a_file_in_the_store_s_place_is_named(swept, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("damage", ["foreign", "cut", "empty"])
-def test_a_damaged_sweep_is_named_and_the_others_stay_readable(swept, tmp_path, damage):
+def test_damaged_sweeps_are_named_and_the_others_stay_readable(swept, tmp_path):
     _, store = swept
-    other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump(toy_sweeps.spec(name="other")))
-    assert sickbay("run", other, "--store", store, "--in-process").returncode == 0
-    [victim] = store.glob("trials/other-*/data.parquet")
-    if damage == "foreign":
-        pd.DataFrame({"x": [1]}).to_parquet(victim)
-    elif damage == "cut":
-        victim.write_bytes(victim.read_bytes()[:-100])
-    else:
-        victim.write_bytes(b"")
+    victims = []
+    for damage in ("foreign", "cut", "empty"):
+        run_here(tmp_path, name=damage)
+        [victim] = store.glob(f"trials/{damage}-*/data.parquet")
+        victims.append(victim)
+    foreign, cut, empty = victims
+    pd.DataFrame({"x": [1]}).to_parquet(foreign)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    empty.write_bytes(b"")
     done = sickbay("query", "SELECT count(*) AS n FROM trials", "--store", store, "--json")
     assert json.loads(done.stdout) == [{"n": 4}]
-    assert str(victim) in done.stderr
+    assert all(str(victim) in done.stderr for victim in victims)
     listed = sickbay("list", "--store", store)
     assert listed.returncode == 0
     assert "toy-" in listed.stdout
