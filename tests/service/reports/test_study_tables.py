@@ -21,9 +21,8 @@ def together():
     """Two factors that are well alone and, in the last levels, better or ill only together."""
     told = []
     for a, b, seed in itertools.product((1, 2, 3), ("x", "y"), range(6)):
-        value = (
-            1.0 + 0.1 * a + 0.2 * (b == "y") + (a == 2 and b == "y") * 0.7 + 0.01 * (seed * a % 5)
-        )
+        noise = 0.01 * (seed * (a + 2 * (b == "y")) % 7)
+        value = 1.0 + 0.1 * a + 0.2 * (b == "y") + (a == 2 and b == "y") * 0.7 + noise
         ill = a == 3 and b == "y"
         kind = {"label": Health.PATHOLOGICAL, "pathology": "no_skill", "onset": 2} if ill else {}
         told.append(Told({"a": a, "b": b}, seed, (2.0, value), **kind))
@@ -57,7 +56,7 @@ def test_interactions_are_what_their_sql_answers(store, values):
 def test_importance_names_how_many_trials_went_into_it(store, values):
     study, _ = sweep_study(store, values)
     table = study_section(study).importance
-    assert table.columns[-2:] == ("a", "b")
+    assert table.columns[-3:] == ("a", "b", "pairs, rest")
     for target, trials, *_ in table.rows:
         [row] = query(store, table.sql[f"importance {target}"]).rows
         counts = f"{row[0]:.0f}" if target == "objective" else f"{row[1]:.0f} of {row[0]:.0f}"
