@@ -26,7 +26,6 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
 
 EFFECT_ALPHA, HEALTH_ALPHA = 0.04, 0.01  # that any claim of a sweep is false: 5 % together
 FEWEST_PAIRS, MOST_PAIRS = 3, 100
@@ -47,7 +46,7 @@ class EffectTest:
         self.differences.append(difference)
         n = len(self.differences)
         if FEWEST_PAIRS <= n <= MOST_PAIRS and self.error > 0.0:
-            nominal = 2.0 * float(stdtr(n - 1, -abs(self.mean) / self.error))
+            nominal = 2.0 * _below(-abs(self.mean) / self.error, n - 1)
             self._least = min(self._least, nominal / _weight(n))
 
     @property
@@ -92,7 +91,7 @@ class EffectTest:
         needed = _quantile(min(n, MOST_PAIRS), alpha) * sd / math.sqrt(n)
 
         def below(value: float) -> float:
-            return float(stdtr(k - 1, (value - self.mean) / spread))
+            return _below((value - self.mean) / spread, k - 1)
 
         chance = below(-needed) + 1.0 - below(needed)
         inside = 0.0 if margin is None else margin - needed
@@ -157,7 +156,16 @@ def nominal_level(alpha: float) -> float:
 
 def _quantile(n: int, alpha: float) -> float:
     """How many standard errors a mean of n pairs must lie from zero for a claim at `alpha`."""
+    from scipy.special import stdtrit  # noqa: PLC0415 - slow, and reading a sweep needs none
+
     return -float(stdtrit(n - 1, nominal_level(alpha) * _weight(n) / 2))
+
+
+def _below(value: float, degrees: int) -> float:
+    """The chance that Student's t is below a value."""
+    from scipy.special import stdtr  # noqa: PLC0415 - slow, and reading a sweep needs none
+
+    return float(stdtr(degrees, value))
 
 
 def _weight(n: int) -> float:
