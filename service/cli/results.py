@@ -58,7 +58,6 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
     from sickbay.service.query.lookup import stored_spec
     from sickbay.service.query.status import describe
     from sickbay.service.reports.best import best_lines, code_lines, selection_lines
-    from sickbay.service.summary.sweep_findings import print_advice_lines, sweep_advice
     from sickbay.service.sweeps.plan_view import sequential_lines
     from sickbay.trials.diagnosis.failures import REMEDIES
 
@@ -81,8 +80,6 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
     best = (*best_lines(rows, spec.get("objective")), *selection_lines(rows, spec))
     for line in (*best, *code_lines(rows), *arms):
         print(f"  {line}")
-    if 0 < len(rows) <= MOST_COMPARED:
-        print_advice_lines(console(), sweep_advice(opened, found["sweep_id"]))
     for failure in found["failures"]:
         print(f"  {failure}: {REMEDIES.get(failure, 'see `sickbay logs SWEEP TRIAL`')}")
 
@@ -138,7 +135,6 @@ def results(
     print_advice_lines(out, sweep_advice(opened, record.sweep_id, list(factors)))
 
 
-MOST_COMPARED = 1000  # trials of a sweep that `status` compares with one another
 MOST_ROWS = 200  # of a table that a person reads
 
 
