@@ -31,6 +31,7 @@ from sickbay.trials.search.boundary_model import (
 CANDIDATES = 1024
 UNFINISHED = "unfinished"  # the attribute of a suggestion in whose middle a driver was killed
 EXPLORE_EVERY = 6
+NEAREST = 1e-3  # that a suggestion may come to an earlier one, as a share of the ranges
 DOUBT = 0.5  # a place full of inconclusive trials counts less than one that is decided
 
 
@@ -162,6 +163,8 @@ def next_point(
             near = found[np.argsort(-score(model, found, data))[:8]]
             steps = rng.normal(scale=width, size=(32, *near.shape))
             found = np.concatenate([near, np.clip(near + steps, 0, 1).reshape(-1, d)])
+    distance = np.linalg.norm(found[:, None] - data.all[None], axis=2).min(axis=1)
+    found = found[distance >= NEAREST] if (distance >= NEAREST).any() else found
     best: Array = found[int(np.argmax(score(model, found, data)))]
     return best
 
