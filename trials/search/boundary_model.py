@@ -115,7 +115,7 @@ def estimate_frontier(
     cells = np.stack(np.meshgrid(*[units] * len(ranges), indexing="ij"), axis=-1)
     flat = cells.reshape(-1, len(ranges))
     shape = cells.shape[:-1]
-    model = fit(scaled[sure], pathological[sure])
+    model = fit(scaled[sure], pathological[sure], starts=STARTS)
     if model is None:
         share = (pathological[sure].sum() + 1) / (sure.sum() + 2)
         probability, lower, upper = (np.full(len(flat), value) for value in (share, 0.0, 1.0))
@@ -182,7 +182,12 @@ class Model:
         return found
 
 
-def fit(units: Array, pathological: NDArray[np.bool_], kernel: Any = None) -> Model | None:
+def fit(
+    units: Array,
+    pathological: NDArray[np.bool_],
+    kernel: Any = None,
+    starts: Sequence[float] = STARTS[:1],
+) -> Model | None:
     """Fit a classifier; None if there are not trials of both kinds. A kernel is kept as it is."""
     if len(units) == 0 or pathological.all() or not pathological.any():
         return None
@@ -202,11 +207,11 @@ def fit(units: Array, pathological: NDArray[np.bool_], kernel: Any = None) -> Mo
     # Bounds, because trials that crowd on both sides of a frontier make a flat latent function of
     # short lengths likely, which knows nothing of the rest of the space. Several starts, because
     # from a long length a closed frontier (an annulus) looks like noise.
-    starts = [
+    kernels = [
         ConstantKernel(100.0, (50.0, 1e3)) * RBF(np.full(units.shape[1], length), (0.2, 3.0))
-        for length in STARTS
+        for length in starts
     ]
-    made = [fitted(start, "fmin_l_bfgs_b") for start in starts]
+    made = [fitted(start, "fmin_l_bfgs_b") for start in kernels]
     return Model(max(made, key=lambda one: float(one.log_marginal_likelihood_value_)))
 
 
