@@ -69,8 +69,8 @@ class Client:
 
     def sweep(self, sweep: str) -> dict[str, Any]:
         """One sweep with its counts and its spec."""
-        found: dict[str, Any] = self.call("GET", f"/api/sweeps/{_quoted(sweep)}")
-        return found
+        answer: dict[str, Any] = self.call("GET", f"/api/sweeps/{_quoted(sweep)}")
+        return answer
 
     def wait(
         self, sweep: str, *, poll: float = 1.0, timeout: float | None = None
@@ -78,11 +78,11 @@ class Client:
         """Wait until a sweep is over and give it; TimeoutError after `timeout` seconds."""
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
-            found = self.sweep(sweep)
-            if found["state"] in OVER:
-                return found
+            record = self.sweep(sweep)
+            if record["state"] in OVER:
+                return record
             if ends is not None and time.monotonic() > ends:
-                raise TimeoutError(f"{sweep} is still {found['state']} after {timeout:g} s")
+                raise TimeoutError(f"{sweep} is still {record['state']} after {timeout:g} s")
             time.sleep(poll)
 
     def trials(self, sweep: str, **filters: str) -> "pd.DataFrame":
@@ -96,21 +96,21 @@ class Client:
 
     def trial(self, sweep: str, trial: str) -> dict[str, Any]:
         """One trial with findings, labels and known fixes."""
-        found: dict[str, Any] = _numbers(
+        answer: dict[str, Any] = _numbers(
             self.call("GET", f"/api/sweeps/{_quoted(sweep)}/trials/{_quoted(trial)}")
         )
-        return found
+        return answer
 
     def effects(self, sweep: str) -> dict[str, Any]:
         """What the factors do: as `sickbay effects --json`."""
-        found: dict[str, Any] = _numbers(self.call("GET", f"/api/sweeps/{_quoted(sweep)}/effects"))
-        return found
+        answer: dict[str, Any] = _numbers(self.call("GET", f"/api/sweeps/{_quoted(sweep)}/effects"))
+        return answer
 
     def query(self, sql: str) -> "pd.DataFrame":
         """The answer to one SELECT; raises ServiceError for a mistake in it."""
-        found = self.call("POST", "/api/query", json={"sql": sql})
-        rows = [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
-        return _frame(rows, found["columns"])
+        answer = self.call("POST", "/api/query", json={"sql": sql})
+        rows = [dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]]
+        return _frame(rows, answer["columns"])
 
     def table(self, sweep: str, table: str) -> bytes:
         """One table of a sweep as a Parquet file: trials, epochs, findings, labels or sweeps."""
@@ -121,22 +121,22 @@ class Client:
         text, trials = _spec_text(spec), list[dict[str, Any]]()
         while True:
             page = {"offset": str(len(trials)), "limit": str(PAGE)}
-            found: dict[str, Any] = self.call("POST", "/api/plan", content=text, params=page)
-            trials += found["trials"]
-            if len(found["trials"]) < PAGE:
-                return found | {"trials": trials}
+            answer: dict[str, Any] = self.call("POST", "/api/plan", content=text, params=page)
+            trials += answer["trials"]
+            if len(answer["trials"]) < PAGE:
+                return answer | {"trials": trials}
 
     def relabel(self, sweep: str, *, dry_run: bool = False) -> dict[str, Any]:
         """Judge a sweep's stored histories with the service's detectors; gives what changed."""
         path = f"/api/sweeps/{_quoted(sweep)}/relabel"
-        found: dict[str, Any] = self.call("POST", path, params={"dry_run": str(dry_run).lower()})
-        return found
+        answer: dict[str, Any] = self.call("POST", path, params={"dry_run": str(dry_run).lower()})
+        return answer
 
     def diagnose(self, log: "str | Path", **options: Any) -> dict[str, Any]:
         """Label an external training log: a path, or its text; `options` as on the command line."""
         text = log.read_text() if isinstance(log, Path) else log
-        found: dict[str, Any] = self.call("POST", "/api/diagnose", json={"log": text, **options})
-        return found
+        answer: dict[str, Any] = self.call("POST", "/api/diagnose", json={"log": text, **options})
+        return answer
 
     def stop(self, sweep: str) -> None:
         """Begin no further trial; those that run come to their end."""
@@ -182,9 +182,9 @@ class Client:
         offset, total = 0, 1
         while offset < total:
             parameters = {**(filters or {}), "offset": str(offset), "limit": str(PAGE)}
-            found = self.call("GET", path, params=parameters)
-            yield from found[name]
-            offset, total = offset + PAGE, found["total"]
+            page = self.call("GET", path, params=parameters)
+            yield from page[name]
+            offset, total = offset + PAGE, page["total"]
 
 
 def _check(answer: httpx2.Response) -> None:
@@ -218,9 +218,9 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, str):
         return WORDS.get(value, value)
     if isinstance(value, list):
-        return [_numbers(one) for one in value]
+        return [_numbers(entry) for entry in value]
     if isinstance(value, dict):
-        return {key: _numbers(one) for key, one in value.items()}
+        return {key: _numbers(entry) for key, entry in value.items()}
     return value
 
 

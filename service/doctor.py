@@ -41,14 +41,14 @@ def examine(store_uri: str) -> tuple[Check, ...]:
 
 
 def _python() -> Check:
-    found = ".".join(map(str, sys.version_info[:3]))
+    current = ".".join(map(str, sys.version_info[:3]))
     wanted = ".".join(map(str, OLDEST_PYTHON))
-    return Check("Python", sys.version_info >= OLDEST_PYTHON, found, f"install {wanted} or newer")
+    return Check("Python", sys.version_info >= OLDEST_PYTHON, current, f"install {wanted} or newer")
 
 
 def _package(name: str) -> Check:
     try:
-        found = version(name)
+        installed = version(name)
         if name != "sickbay":
             importlib.import_module(name)
     except PackageNotFoundError:
@@ -57,7 +57,7 @@ def _package(name: str) -> Check:
         )
     except Exception as error:  # noqa: BLE001 - a broken native library raises whatever it likes
         return Check(name, ok=False, found=f"cannot be imported: {error}", advice="reinstall it")
-    return Check(name, ok=True, found=found)
+    return Check(name, ok=True, found=installed)
 
 
 def _gpu() -> Check:
@@ -76,7 +76,7 @@ def _plugins() -> Check:
         *registry.workload_entries(load=True),
         *registry.detector_entries(load=True),
     )
-    broken = [f"{one.name} ({one.package}): {one.error}" for one in entries if one.error]
+    broken = [f"{entry.name} ({entry.package}): {entry.error}" for entry in entries if entry.error]
     return Check(
         "workloads and detectors",
         not broken,
@@ -115,7 +115,7 @@ def _store(uri: str) -> Check:
 
 
 def _place_for(root: Path, uri: str) -> Check:
-    parent = next(one for one in root.absolute().parents if one.is_dir())
+    parent = next(folder for folder in root.absolute().parents if folder.is_dir())
     try:
         with tempfile.TemporaryFile(dir=parent):
             return Check("store", ok=True, found=f"{uri} does not exist yet and can be made")

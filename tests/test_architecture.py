@@ -176,16 +176,19 @@ def allowed(home: str) -> list[str]:
     patterns = next((ARROWS[key] for key in ARROWS if fnmatch(home, key)), None)
     assert patterns is not None, f"{home} has no line in the table of arrows"
     room = home.split("/", maxsplit=1)[0]
-    return [home, *(one if "/" in one else f"{room}/{one}" for one in patterns.split())]
+    return [
+        home,
+        *(pattern if "/" in pattern else f"{room}/{pattern}" for pattern in patterns.split()),
+    ]
 
 
 def arrows() -> dict[str, set[str]]:
     """For every folder the folders that its files import."""
-    found: dict[str, set[str]] = {}
+    by_folder: dict[str, set[str]] = {}
     for file in FILES:
         ours = {folder_of(name) for name in imports(file) if name.startswith("sickbay.")}
-        found.setdefault(home_of(file), set()).update(ours - {home_of(file)})
-    return found
+        by_folder.setdefault(home_of(file), set()).update(ours - {home_of(file)})
+    return by_folder
 
 
 def test_folders_import_along_the_arrows():
@@ -206,10 +209,10 @@ def test_no_folder_imports_itself_through_others():
         seen: set[str] = set()
         rest = list(graph.get(start, ()))
         while rest:
-            one = rest.pop()
-            if one not in seen:
-                seen.add(one)
-                rest += graph.get(one, ())
+            folder = rest.pop()
+            if folder not in seen:
+                seen.add(folder)
+                rest += graph.get(folder, ())
         return seen
 
     assert [home for home in graph if home not in ROOMS and home in reach(home)] == []
@@ -258,7 +261,9 @@ def test_files_and_folders_are_small():
     long = [file for file in FILES if (ROOT / file).read_text().count("\n") > LONGEST_FILE]
     assert long == []
     folders = [str(Path(file).parent) for file in FILES if Path(file).name != "__init__.py"]
-    full = {one for one in folders if folders.count(one) > MOST_FILES} - {"trials/detectors"}
+    full = {folder for folder in folders if folders.count(folder) > MOST_FILES} - {
+        "trials/detectors"
+    }
     assert full == set()
 
 

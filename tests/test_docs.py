@@ -26,8 +26,8 @@ README = (ROOT / "README.md").read_text()
 
 
 def verbs():
-    alone = [one.name or one.callback.__name__ for one in app.registered_commands]
-    return alone + [one.typer_instance.info.name for one in app.registered_groups]
+    alone = [command.name or command.callback.__name__ for command in app.registered_commands]
+    return alone + [group.typer_instance.info.name for group in app.registered_groups]
 
 
 def test_the_verbs_that_exist_are_documented_and_no_others():
@@ -40,8 +40,8 @@ def test_the_options_of_the_command_line_are_frozen():
 
     group = typer.main.get_command(app)
     tokens = group.commands.pop("token").commands
-    commands = {**group.commands, **{f"token {name}": one for name, one in tokens.items()}}
-    found = {
+    commands = {**group.commands, **{f"token {name}": command for name, command in tokens.items()}}
+    options = {
         name: sorted(
             option
             for parameter in command.params
@@ -51,7 +51,7 @@ def test_the_options_of_the_command_line_are_frozen():
         for name, command in commands.items()
     }
     running = ["--address", "--cpus", "--in-process", "--store", "--trust-code"]
-    assert found == {
+    assert options == {
         "init": ["--lines", "--out", "--yes"],
         "validate": ["--json"],
         "plan": ["--json", "--store"],
@@ -123,7 +123,7 @@ def test_the_options_of_the_command_line_are_frozen():
 
 def test_every_setting_is_documented():
     others = {"mlflow": "MLFLOW_TRACKING_URI", "rank": "RANK"}
-    for name in (one.name for one in fields(Settings)):
+    for name in (field.name for field in fields(Settings)):
         assert f"`{others.get(name, f'SICKBAY_{name.upper()}')}`" in COMMANDS
     assert f"`{DEFAULT_STORE}`" in COMMANDS
 
@@ -153,7 +153,9 @@ def test_examples_are_sound_specs(path, monkeypatch):
 
 
 def test_the_readme_s_first_sweep_is_a_sound_spec():
-    [text] = [one for one in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "name:" in one]
+    [text] = [
+        block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "name:" in block
+    ]
     spec, workload = load_spec(text, registry.workload)
     assert workload.name == "mvm_orientation"
     assert len(design.plan(spec, workload).trials) > 1

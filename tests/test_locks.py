@@ -91,5 +91,11 @@ def test_every_import_is_installed_with_the_runtime_lock():
 
 def test_every_requirement_is_imported():
     distributions = packages_distributions()
-    used = {canonicalize_name(one) for name in imported() for one in distributions.get(name, [])}
-    assert {canonicalize_name(one.name) for one in requirements("dependencies")} <= used
+    used = {
+        canonicalize_name(distribution)
+        for name in imported()
+        for distribution in distributions.get(name, [])
+    }
+    assert {
+        canonicalize_name(requirement.name) for requirement in requirements("dependencies")
+    } <= used

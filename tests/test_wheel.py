@@ -19,9 +19,9 @@ SYSTEMS = {  # the word of its folders and files, the name that it is registered
 }
 
 
-def run(*words, cwd=None):
+def run(*arguments, cwd=None):
     done = subprocess.run(
-        [*map(str, words)], cwd=cwd, capture_output=True, text=True, check=False, timeout=200
+        [*map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False, timeout=200
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -104,8 +104,8 @@ print(json.dumps({
     "entries": sorted(one.name for one in entry_points(group="sickbay.workloads")),
 }))
 """
-    found = json.loads(run(python, "-c", code, cwd=tmp_path))
-    assert found == {
+    answer = json.loads(run(python, "-c", code, cwd=tmp_path))
+    assert answer == {
         "whose": ["the well-known datasets", "the well-known models"],
         "ours": ["sickbay.datasets", "sickbay.models", "TaskFacts"],
         "factor": 1,

@@ -98,10 +98,10 @@ class Detector:
         return None
 
     def _readable(self, history: History, alternatives: str) -> bool:
-        found = [name for name in alternatives.split("|") if history.has(name)]
+        recorded = [name for name in alternatives.split("|") if history.has(name)]
         if self.reads_nan:
-            return bool(found)
-        return any(not np.isnan(history.vectors(name)).all() for name in found)
+            return bool(recorded)
+        return any(not np.isnan(history.vectors(name)).all() for name in recorded)
 
     def _sign(self, outcome: RuleResult) -> Finding:
         evidence = {name: _plain(value) for name, value in outcome.evidence.items()}
@@ -135,9 +135,9 @@ def detector(
     severity: Severity,
     online: bool,
     signals: tuple[str, ...],
-    **words: object,
+    **fields: object,
 ) -> Callable[[Rule], Detector]:
-    """Turn a rule into a detector; `words` are its other fields, texts may be left out."""
+    """Turn a rule into a detector; `fields` are its others, texts may be left out."""
     texts = dict.fromkeys(("title", "rule", "formula", "source", "remedy", "false_alarms"), "")
     texts["title"] = name.replace("_", " ")
 
@@ -149,7 +149,7 @@ def detector(
             online=online,
             signals=signals,
             function=function,
-            **{**texts, **words},  # type: ignore[arg-type]  # a wrong word is a TypeError at once
+            **{**texts, **fields},  # type: ignore[arg-type]  # a wrong word is a TypeError at once
         )
 
     return wrap
@@ -162,8 +162,8 @@ def signals_read(detectors: Iterable[Detector]) -> frozenset[str]:
     """
     return frozenset(
         name
-        for one in detectors
-        for entry in (*one.signals, *one.optional_signals)
+        for reader in detectors
+        for entry in (*reader.signals, *reader.optional_signals)
         for name in entry.split("|")
     )
 
@@ -270,8 +270,10 @@ BEST_CONSTANT = (
 
 def missing(*names: str) -> RuleResult:
     """Say that these signals were never recorded as numbers."""
-    words = [" or ".join(f"`{part}`" for part in name.split("|")) for name in names]
-    return RuleResult(FindingState.MISSING_SIGNAL, f"Not recorded as numbers: {', '.join(words)}.")
+    alternatives = [" or ".join(f"`{part}`" for part in name.split("|")) for name in names]
+    return RuleResult(
+        FindingState.MISSING_SIGNAL, f"Not recorded as numbers: {', '.join(alternatives)}."
+    )
 
 
 def missing_fact(what: str) -> RuleResult:

@@ -56,9 +56,9 @@ def nearest(word: object, known: Iterable[object]) -> str | None:
     """Find the known word that was probably meant, or None."""
     names = {str(name).casefold(): str(name) for name in known}
     text = str(word).casefold()
-    found = difflib.get_close_matches(text, names, n=3, cutoff=0.6)
-    found.sort(key=lambda name: sorted(name) != sorted(text))  # swapped letters first
-    return names[found[0]] if found else None
+    matches = difflib.get_close_matches(text, names, n=3, cutoff=0.6)
+    matches.sort(key=lambda name: sorted(name) != sorted(text))  # swapped letters first
+    return names[matches[0]] if matches else None
 
 
 def shown(value: object) -> str:
@@ -69,9 +69,9 @@ def shown(value: object) -> str:
 
 def listed(names: Iterable[object]) -> str:
     """Join names with commas, cut short."""
-    words = [str(name) for name in names]
-    more = f", … ({len(words) - LISTED} more)" if len(words) > LISTED else ""
-    return (", ".join(words[:LISTED]) or "nothing") + more
+    texts = [str(name) for name in names]
+    more = f", … ({len(texts) - LISTED} more)" if len(texts) > LISTED else ""
+    return (", ".join(texts[:LISTED]) or "nothing") + more
 
 
 def parse_python(source: str | bytes, mode: str = "exec") -> Any:

@@ -103,8 +103,8 @@ class History:
         """
         if key not in self._known:
             self._known[key] = work()
-        found: T = self._known[key]
-        return found
+        answer: T = self._known[key]
+        return answer
 
     def prefix(self, n: int) -> "History":
         """The first n evaluations, as they looked while the trial still ran."""

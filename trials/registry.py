@@ -47,28 +47,28 @@ def workload(name: str) -> Workload:
     if ":" in name:
         return _as_workload(name, name)
     entry = _find(WORKLOADS, name, "workload")
-    found = _as_workload(name, entry.target)
-    if found.name != name:
+    loaded = _as_workload(name, entry.target)
+    if loaded.name != name:
         raise RegistryError(
             f"{entry.package} registers {entry.target} as {name!r}, but the workload calls itself "
-            f"{found.name!r}: give both one name"
+            f"{loaded.name!r}: give both one name"
         )
-    return found
+    return loaded
 
 
 def detector(name: str) -> Detector:
     """Load a detector by its registered name; raises RegistryError as `workload` does."""
     entry = _find(DETECTORS, name, "detector")
     try:
-        found = as_detector(name, _load(name, entry.target))  # type: ignore[arg-type]
+        loaded = as_detector(name, _load(name, entry.target))  # type: ignore[arg-type]
     except ValueError as error:
         raise RegistryError(str(error)) from error
-    if found.name != name:
+    if loaded.name != name:
         raise RegistryError(
             f"{entry.package} registers {entry.target} as {name!r}, but the detector calls itself "
-            f"{found.name!r}: give both one name"
+            f"{loaded.name!r}: give both one name"
         )
-    return found
+    return loaded
 
 
 def workload_entries(*, load: bool = False) -> tuple[Entry, ...]:
@@ -119,16 +119,16 @@ def _load_error(group: str, name: str) -> str | None:
 
 def _find(group: str, name: str, kind: str) -> Entry:
     entries = _entries(group)
-    found = [entry for entry in entries if entry.name == name]
-    if len(found) > 1:
-        raise RegistryError(_twice(name, [entry.package for entry in found]))
-    if not found:
+    matches = [entry for entry in entries if entry.name == name]
+    if len(matches) > 1:
+        raise RegistryError(_twice(name, [entry.package for entry in matches]))
+    if not matches:
         names = [entry.name for entry in entries]
         close = nearest(name, names)
         hint = f" Did you mean {close!r}?" if close else ""
         door = ' (or name it as "module:ATTRIBUTE")' if kind == "workload" else ""
         raise RegistryError(f"no {kind} {name!r}.{hint} Installed: {listed(names)}{door}.")
-    return found[0]
+    return matches[0]
 
 
 def _twice(name: str, packages: list[str]) -> str:
@@ -144,11 +144,11 @@ def _entries_on(group: str, path: tuple[str, ...]) -> tuple[Entry, ...]:
     """Read the entry points of the packages on `path`, which is `sys.path`; reads many files."""
     del path  # the key of the memory: another path, other packages
     points = entry_points(group=group)
-    found = {
+    entries = {
         Entry(point.name, point.value, point.dist.name if point.dist else "an unnamed package")
         for point in points
     }
-    return tuple(sorted(found, key=lambda entry: (entry.name, entry.package)))
+    return tuple(sorted(entries, key=lambda entry: (entry.name, entry.package)))
 
 
 def _seen_from_outside(target: str) -> str | None:
@@ -174,7 +174,9 @@ def _load(name: str, target: str) -> object:
         raise RegistryError(f'{target!r} is not of the form "module:ATTRIBUTE"')
     try:
         with _exit_raises():
-            found = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+            loaded = functools.reduce(
+                getattr, attribute.split("."), importlib.import_module(module)
+            )
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
             raise RegistryError(
@@ -187,7 +189,7 @@ def _load(name: str, target: str) -> object:
         raise RegistryError(
             f"{name!r} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
-    return cast("object", found)
+    return cast("object", loaded)
 
 
 @contextlib.contextmanager
@@ -211,14 +213,14 @@ def _exit_raises() -> Iterator[None]:
 
 
 def _as_workload(name: str, target: str) -> Workload:
-    found = _load(name, target)
-    if not isinstance(found, Workload):
+    value = _load(name, target)
+    if not isinstance(value, Workload):
         raise RegistryError(
-            f"{name!r} leads to a {type(found).__name__}, not to a sickbay.trials.contract.Workload"
+            f"{name!r} leads to a {type(value).__name__}, not to a sickbay.trials.contract.Workload"
         )
     module = target.partition(":")[0]
     in_notebook = module == "__main__"
-    return replace(found, code=function_code(found.train) if in_notebook else _code(module))
+    return replace(value, code=function_code(value.train) if in_notebook else _code(module))
 
 
 @functools.cache

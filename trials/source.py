@@ -27,43 +27,48 @@ def module_code(module: str) -> str:
     return _digest(_walk([module], ()))
 
 
-def command_code(words: Sequence[str], folder: Path) -> str:
+def command_code(command: Sequence[str], folder: Path) -> str:
     """Hash the files that a command names, and the modules that its Python scripts import.
 
     Relative names are looked up in `folder`, where the command runs.
     """
-    files = [path for word in words for path in _files_named(word, folder)]
+    files = [path for word in command for path in _files_named(word, folder)]
     scripts = [path for path in files if path.suffix == ".py"]
-    modules = [words[i + 1] for i, word in enumerate(words[:-1]) if word == "-m"]
+    modules = [command[i + 1] for i, word in enumerate(command[:-1]) if word == "-m"]
     imported = [name for script in scripts for name in _imports(script, "")]
     search = tuple(dict.fromkeys([*(str(script.parent) for script in scripts), str(folder)]))
-    found = dict(_walk([*modules, *imported], search))
-    found |= {f"file {path.name}": _content(path) for path in files}
-    return _digest(found.items())
+    contents = dict(_walk([*modules, *imported], search))
+    contents |= {f"file {path.name}": _content(path) for path in files}
+    return _digest(contents.items())
 
 
 def function_code(function: Callable[..., object]) -> str:
     """Hash a function that stands in no file (in a notebook), and those that it calls there."""
     rest, seen = [function], dict[str, str]()
     while rest:
-        one = rest.pop()
-        code = getattr(one, "__code__", None)
-        if code is None or one.__name__ in seen:
+        candidate = rest.pop()
+        code = getattr(candidate, "__code__", None)
+        if code is None or candidate.__name__ in seen:
             continue
-        seen[one.__name__] = hashlib.sha256(repr(_compiled(code)).encode()).hexdigest()
-        names = vars(sys.modules[one.__module__]) if one.__module__ in sys.modules else {}
+        seen[candidate.__name__] = hashlib.sha256(repr(_compiled(code)).encode()).hexdigest()
+        names = (
+            vars(sys.modules[candidate.__module__]) if candidate.__module__ in sys.modules else {}
+        )
         called = (names.get(name) for name in code.co_names)
         rest += [
             each
             for each in called
-            if callable(each) and getattr(each, "__module__", "") == one.__module__
+            if callable(each) and getattr(each, "__module__", "") == candidate.__module__
         ]
     return _digest(seen.items())
 
 
 def _compiled(code: CodeType) -> tuple[object, ...]:
     """What a function does: its instructions, names and constants, those within it included."""
-    parts = (_compiled(one) if isinstance(one, CodeType) else one for one in code.co_consts)
+    parts = (
+        _compiled(constant) if isinstance(constant, CodeType) else constant
+        for constant in code.co_consts
+    )
     return code.co_code, code.co_names, tuple(parts)
 
 
@@ -75,8 +80,8 @@ def locate(module: str, search: Sequence[str] = ()) -> ModuleSpec | None:
         name = ".".join(parts[:depth])
         spec = PathFinder.find_spec(name, list(search)) if depth == 1 and search else None
         if spec is None:
-            found = (finder.find_spec(name, path) for finder in sys.meta_path)
-            spec = next((each for each in found if each is not None), None)
+            specs = (finder.find_spec(name, path) for finder in sys.meta_path)
+            spec = next((each for each in specs if each is not None), None)
         if spec is None or (spec.submodule_search_locations is None and depth < len(parts)):
             return None
         path = spec.submodule_search_locations

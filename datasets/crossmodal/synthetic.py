@@ -184,10 +184,10 @@ def two_counts_auroc(p: float = P_CLUTTER) -> float:
 
 def counting_lines() -> tuple[tuple[str, float, str, str, str], ...]:
     """Return what counting reaches, as lines: signal, value, meaning, name, formula."""
-    one = "counting what one sensor shows", "one_sensor", "1 − c/2, c = 0.4 × 0.6"
+    single = "counting what one sensor shows", "one_sensor", "1 − c/2, c = 0.4 × 0.6"
     both = "counting what each sensor shows", "two_counts", "1 − c²/2, c = 0.4 × 0.6"
     return (
-        ("val_auroc", one_sensor_auroc(), *one),
+        ("val_auroc", one_sensor_auroc(), *single),
         ("val_auroc", two_counts_auroc(), *both),
     )
 
@@ -230,7 +230,7 @@ def _from_frames(frames: Iterable[Frame], rng: np.random.Generator) -> SceneSet:
         truth.append(frame.anomalous)
         voxel.append(frame.anomalous_voxel)
     returns = np.array([len(cloud) for cloud in clouds])
-    rows = [np.pad(one, ((0, returns.max() - len(one)), (0, 0))) for one in clouds]
+    rows = [np.pad(cloud, ((0, returns.max() - len(cloud)), (0, 0))) for cloud in clouds]
     return SceneSet(
         torch.from_numpy(np.stack(images)),
         torch.from_numpy(np.stack(rows)),

@@ -157,8 +157,8 @@ def _files(scenario: Path, name: str) -> dict[int, Path]:
     folders = [path for path in folders if path.is_dir()]
     ahead = [path for path in folders if AHEAD in path.name.partition(")")[2]]
     for folder in (ahead or folders)[:1]:
-        found = ((pattern.fullmatch(path.name), path) for path in folder.iterdir())
-        return {int(match[1]): path for match, path in found if match}
+        matches = ((pattern.fullmatch(path.name), path) for path in folder.iterdir())
+        return {int(match[1]): path for match, path in matches if match}
     return {}
 
 

@@ -78,7 +78,7 @@ def read_frames(
     if not val:
         raise ValueError(f"dataset: {root}: no kind and town has two scenarios to tell apart")
     chosen = [_choose(part, count, rng) for part, count in zip((train, val), counts, strict=True)]
-    first, second = ((_read(*one, picture) for one in part) for part in chosen)
+    first, second = ((_read(*frame, picture) for frame in part) for part in chosen)
     return first, second
 
 
@@ -87,8 +87,8 @@ def split(
 ) -> tuple[list[Scenario], list[Scenario]]:
     """Put scenarios of each kind and town aside, drawn by `rng`."""
     train, val = [], []
-    for group in sorted({(one.kind, one.town) for one in scenarios}):
-        members = [one for one in scenarios if (one.kind, one.town) == group]
+    for group in sorted({(scenario.kind, scenario.town) for scenario in scenarios}):
+        members = [scenario for scenario in scenarios if (scenario.kind, scenario.town) == group]
         aside = max(1, round(len(members) / ASIDE)) if len(members) > 1 else 0
         order = rng.permutation(len(members)).tolist()
         val += [members[index] for index in sorted(order[:aside])]
@@ -107,8 +107,8 @@ def voxel_ids(points_N3: Floats, grid_M4: Ints) -> Ints:
     """Return the id of each point's voxel, (N,), by AnoVox's own transform, or 0 without one."""
     index_N3, inside_N = indices(points_N3, TRANSFORMS["anovox"])
     by_voxel = {tuple(row[:3]): row[3] for row in grid_M4.tolist()}
-    found = [by_voxel.get(tuple(row), UNKNOWN) for row in index_N3.tolist()]
-    return np.where(inside_N, np.array(found, dtype=np.int64), UNKNOWN)
+    ids = [by_voxel.get(tuple(row), UNKNOWN) for row in index_N3.tolist()]
+    return np.where(inside_N, np.array(ids, dtype=np.int64), UNKNOWN)
 
 
 def _choose(

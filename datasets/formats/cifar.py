@@ -71,9 +71,9 @@ def find_cifar(root: Path) -> tuple[Split, Split, int] | None:
     around = sorted(path for path in root.iterdir() if path.is_dir() and "cifar" in path.name)
     for folder in (root, *around):
         for read in (_binary10, _binary100, _pickled10, _pickled100):
-            found = read(folder)
-            if found is not None:
-                return found
+            splits = read(folder)
+            if splits is not None:
+                return splits
     return None
 
 
@@ -150,7 +150,10 @@ def _both(
         raise ValueError(f"{folder / test}: it is missing beside {parts[0].name}; {_NAMES[kind]}")
     read = read_pickled if pickled else read_binary
     splits = [read(path, kind) for path in parts]
-    whole = (np.concatenate([one[0] for one in splits]), np.concatenate([one[1] for one in splits]))
+    whole = (
+        np.concatenate([split[0] for split in splits]),
+        np.concatenate([split[1] for split in splits]),
+    )
     return whole, read(folder / test, kind), CLASSES[kind]
 
 

@@ -63,5 +63,5 @@ def _read(folder: Path, names: list[str]) -> Split:
             if images[-1].shape != images[0].shape:
                 sizes = f"{images[-1].shape[1:]}, the first of {folder} {images[0].shape[1:]}"
                 raise ValueError(f"{path}: images must be of one size: this one is {sizes}")
-    found: Labels = np.array(labels, dtype=np.int64)
-    return np.stack(images), found
+    label_N: Labels = np.array(labels, dtype=np.int64)
+    return np.stack(images), label_N

@@ -165,8 +165,8 @@ def _view(
     intrinsic = np.asarray(calibrated["camera_intrinsic"], np.float64)
     if intrinsic.shape != (3, 3):
         path = tables.root / tables.version / "calibrated_sensor.json"
-        found = f"the camera {calibrated['token']!r} has an intrinsic of shape {intrinsic.shape}"
-        raise ValueError(f"{path}: {found}, not 3 x 3")
+        problem = f"the camera {calibrated['token']!r} has an intrinsic of shape {intrinsic.shape}"
+        raise ValueError(f"{path}: {problem}, not 3 x 3")
     tall, wide = pixels.shape[1:]
     height, width = picture or (tall, wide)
     padded = np.eye(4)

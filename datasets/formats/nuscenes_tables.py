@@ -98,11 +98,11 @@ class Tables:
         unknown = sorted(set(scenes) - set(names.values()))
         if unknown:
             raise ValueError(f"{self.root}: {self.version} has no scene {unknown[0]!r}")
-        found = [
+        timeline = [
             (names.get(sample["scene_token"], ""), sample["timestamp"], token)
             for token, sample in self.records["sample"].items()
         ]
-        return [token for name, _, token in sorted(found) if not scenes or name in scenes]
+        return [token for name, _, token in sorted(timeline) if not scenes or name in scenes]
 
 
 def read_tables(root: str, version: str = "") -> Tables:

@@ -117,8 +117,8 @@ def read_orientation(path: Path) -> float:
 def read_peaks(path: Path) -> tuple[Peak, ...]:
     """Read `<id>_multi_peak_vM_gt.txt`: comments, `K n`, a header, n rows `mu kappa weight`."""
     lines = [line for line in _lines(path) if line.text and not line.text.startswith("#")]
-    words = lines[0].text.split() if lines else []
-    count = _integers(" ".join(words[1:2])) if words[:1] == ["K"] else None
+    tokens = lines[0].text.split() if lines else []
+    count = _integers(" ".join(tokens[1:2])) if tokens[:1] == ["K"] else None
     if not count or count[0] < 1:
         _fail(path, lines[0].number if lines else 1, "expected a line `K n` with n of at least 1")
     rows = lines[2:]
@@ -145,18 +145,18 @@ def _lines(path: Path) -> list[_Line]:
 def _ply_elements(path: Path, header: Sequence[_Line]) -> list[_Element]:
     elements: list[_Element] = []
     for number, text in header:
-        words = text.split()
-        if words[:1] == ["format"] and words[1:2] != ["ascii"]:
+        tokens = text.split()
+        if tokens[:1] == ["format"] and tokens[1:2] != ["ascii"]:
             _fail(path, number, f"only `format ascii` is read, not `{text}`; convert the file")
-        if words[:1] == ["element"]:
-            count = _integers(" ".join(words[2:]))
+        if tokens[:1] == ["element"]:
+            count = _integers(" ".join(tokens[2:]))
             if count is None or len(count) != 1 or count[0] < 0:
                 _fail(path, number, f"expected `element NAME COUNT`, found {text[:60]!r}")
-            elements.append(_Element(words[1], count[0], []))
-        elif words[:1] == ["property"]:
-            if not elements or (elements[-1].name == "vertex" and words[1:2] == ["list"]):
+            elements.append(_Element(tokens[1], count[0], []))
+        elif tokens[:1] == ["property"]:
+            if not elements or (elements[-1].name == "vertex" and tokens[1:2] == ["list"]):
                 _fail(path, number, f"a vertex has no such property: {text[:60]!r}")
-            elements[-1].properties.append(words[-1])
+            elements[-1].properties.append(tokens[-1])
     return elements
 
 
@@ -175,9 +175,9 @@ def _table(path: Path, lines: Sequence[_Line], columns: int) -> FloatArray:
     return np.asarray(table, dtype=np.float64)
 
 
-def _is_row(words: Sequence[str], columns: int) -> bool:
+def _is_row(tokens: Sequence[str], columns: int) -> bool:
     try:
-        return len(words) == columns and all(math.isfinite(float(word)) for word in words)
+        return len(tokens) == columns and all(math.isfinite(float(word)) for word in tokens)
     except ValueError:
         return False
 
@@ -190,9 +190,9 @@ def _integers(text: str) -> list[int] | None:
 
 
 def _face(path: Path, line: _Line, vertex_count: int) -> list[int]:
-    words = line.text.split()
-    size = _integers(" ".join(words[:1]))
-    corners = _integers(" ".join(words[1 : 1 + size[0]])) if size else None
+    tokens = line.text.split()
+    size = _integers(" ".join(tokens[:1]))
+    corners = _integers(" ".join(tokens[1 : 1 + size[0]])) if size else None
     if not size or corners is None or len(corners) != size[0]:
         _fail(path, line.number, f"expected a face `n i1 … in`, found {line.text[:60]!r}")
     if corners and not (min(corners) >= 0 and max(corners) < vertex_count):

@@ -208,10 +208,10 @@ def _read(spec: LongtailSpec) -> LongtailData:
             f"dataset: {root} is not a folder. Use 'synthetic' for generated images, or download "
             f"CIFAR-10 or CIFAR-100 (or make folders of PNG images) and give its root; {LAYOUTS}"
         )
-    found = find_cifar(root) or find_folders(root)
-    if found is None:
+    splits = find_cifar(root) or find_folders(root)
+    if splits is None:
         raise ValueError(f"dataset: {root} holds no images that are known here; {LAYOUTS}")
-    (pixels, labels), test, classes = found
+    (pixels, labels), test, classes = splits
     kept = _kept(spec, labels, classes)
     train = _images((pixels[kept], labels[kept]))
     even = _first(_images((pixels, labels)), spec.pretrain_images, classes)

@@ -101,8 +101,8 @@ def look(street: Street, rays_R3: Floats) -> Hits:
 
 def of_hit(values_CK: Ints | Floats, hits: Hits, ground: float) -> Floats:
     """Look up a value of the box that each ray meets, (C, R), or that of the ground."""
-    found = np.take_along_axis(values_CK, np.maximum(hits.owner, 0), axis=1)
-    return np.where(hits.owner < 0, ground, found).astype(np.float32)
+    value_CR = np.take_along_axis(values_CK, np.maximum(hits.owner, 0), axis=1)
+    return np.where(hits.owner < 0, ground, value_CR).astype(np.float32)
 
 
 def picture(street: Street, rows: int, columns: int, rng: np.random.Generator) -> Floats:

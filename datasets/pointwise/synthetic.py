@@ -157,11 +157,11 @@ def point_labels(scenes: PointScenes, labelling: Labelling, epoch: int) -> Tenso
         return scenes.truth.cpu().float()
     if source == "transform":
         points = scenes.points.cpu().numpy()
-        found = [
+        cloud_labels = [
             labels_from_grid(cloud[:, :3], grid, transform)
             for cloud, grid in zip(points, scenes.grids, strict=True)
         ]
-        return torch.from_numpy(np.stack(found)).float()
+        return torch.from_numpy(np.stack(cloud_labels)).float()
     drawn = 0 if source == "random_fixed" else epoch
     rng = np.random.default_rng([labelling.seed, labelling.split, drawn, 15])
     count = scenes.truth.numel()
@@ -220,11 +220,11 @@ def _returns(
     distance_CR = hits.distance + rng.normal(0.0, DISTANCE_STD, shape)
     bright_CR = of_hit(street.intensity, hits, 0.15) + rng.normal(0.0, INTENSITY_STD, shape)
     ids_CR = of_hit(street.ids, hits, ROAD).astype(np.int64)
-    found = []
+    clouds = []
     for scene in range(len(distance_CR)):
         seen_R = np.isfinite(distance_CR[scene])
         place_R3 = rays_R3[seen_R] * distance_CR[scene, seen_R, None]
         bright_R1 = bright_CR[scene, seen_R, None].clip(0.0, 1.0)
         cloud_R4 = np.concatenate([place_R3, bright_R1], axis=1).astype(np.float32)
-        found.append((cloud_R4, ids_CR[scene, seen_R]))
-    return found
+        clouds.append((cloud_R4, ids_CR[scene, seen_R]))
+    return clouds

@@ -96,10 +96,10 @@ def load_claims(path: Path) -> tuple[Report, ...]:
     """Read the claims. Raises ValueError for a claim that lacks something or says it twice."""
     reports = []
     for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
-        claims = tuple(_claim(path, one) for one in entry["claims"])
+        claims = tuple(_claim(path, fields) for fields in entry["claims"])
         reports.append(Report(entry["report"], entry["title"], entry["workload"], claims))
     ids = [claim.id for report in reports for claim in report.claims]
-    twice = sorted({one for one in ids if ids.count(one) > 1})
+    twice = sorted({claim_id for claim_id in ids if ids.count(claim_id) > 1})
     if twice:
         raise ValueError(f"{path}: the claim {twice[0]} is there twice")
     return tuple(reports)
@@ -121,8 +121,8 @@ def results_text(results: Results) -> str:
     lines = []
     for claim in sorted(results):
         rows = [
-            f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(asdict(one))}"
-            for name, one in sorted(results[claim].items())
+            f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(asdict(measured))}"
+            for name, measured in sorted(results[claim].items())
         ]
         lines.append(f"{json.dumps(claim)}: {{\n" + ",\n".join(rows) + "\n}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
@@ -136,40 +136,46 @@ def measure(store: Store, claim: Claim, sweep_name: str) -> dict[str, Measured]:
     sql = """
         SELECT sweep_id FROM sweeps WHERE name = ? AND state = 'finished'
         ORDER BY submitted_at DESC, sweep_id LIMIT 1"""
-    found = query(store, sql, [sweep_name]).rows
-    if not found:
+    rows = query(store, sql, [sweep_name]).rows
+    if not rows:
         return {}
-    sweep = str(found[0][0])
-    return {one.name: _measured(store, sweep, claim, one) for one in claim.measures}
+    sweep = str(rows[0][0])
+    return {quantity.name: _measured(store, sweep, claim, quantity) for quantity in claim.measures}
 
 
-def _measured(store: Store, sweep: str, claim: Claim, one: Measure) -> Measured:
-    by_seed = _by_seed(store, sweep, one, one.where)
+def _measured(store: Store, sweep: str, claim: Claim, quantity: Measure) -> Measured:
+    by_seed = _by_seed(store, sweep, quantity, quantity.where)
     if not by_seed:
-        raise ValueError(f"claim {claim.id}, {one.name}: no trial of {sweep} where {one.where}")
-    if one.minus:
-        other = _by_seed(store, sweep, one, one.minus)
+        raise ValueError(
+            f"claim {claim.id}, {quantity.name}: no trial of {sweep} where {quantity.where}"
+        )
+    if quantity.minus:
+        other = _by_seed(store, sweep, quantity, quantity.minus)
         shared = sorted(by_seed.keys() & other.keys())
         by_seed = {seed: by_seed[seed] - other[seed] for seed in shared}
     values = list(by_seed.values())
     mean, error = _mean_and_error(values)
-    if one.count or not error > 0.0:
+    if quantity.count or not error > 0.0:
         return Measured(mean, None, None, len(values), sweep)
     estimate = student_estimate(mean, error, len(values) - 1)
     return Measured(mean, estimate.low, estimate.high, len(values), sweep)
 
 
-def _by_seed(store: Store, sweep: str, one: Measure, where: str) -> dict[int, float]:
+def _by_seed(store: Store, sweep: str, quantity: Measure, where: str) -> dict[int, float]:
     """Return the value of each seed's trial; ValueError where a seed has several."""
-    value = f"CAST(({one.count}) AS DOUBLE)" if one.count else f"CAST({one.value} AS DOUBLE)"
-    which = "true" if one.epoch is None else f"epoch = {int(one.epoch)}"
+    value = (
+        f"CAST(({quantity.count}) AS DOUBLE)"
+        if quantity.count
+        else f"CAST({quantity.value} AS DOUBLE)"
+    )
+    which = "true" if quantity.epoch is None else f"epoch = {int(quantity.epoch)}"
     sql = f"""
         SELECT seed, {value} FROM epochs JOIN trials USING (sweep_id, trial_id)
         WHERE ({where}) AND {which}
         QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY epoch DESC) = 1
         ORDER BY seed"""
     rows = query(store, sql, sweep_ids=[sweep]).rows
-    by_seed = {int(seed): math.nan if found is None else float(found) for seed, found in rows}
+    by_seed = {int(seed): math.nan if reading is None else float(reading) for seed, reading in rows}
     if len(by_seed) < len(rows):
         raise ValueError(f"{sweep}: several trials of one seed where {where}: say more")
     return by_seed
@@ -180,14 +186,14 @@ def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     mean = sum(values) / n
     if n < 2:
         return mean, math.nan
-    return mean, math.sqrt(sum((one - mean) ** 2 for one in values) / (n - 1) / n)
+    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
 
 
 def _claim(path: Path, entry: Mapping[str, Any]) -> Claim:
     try:
         measures = tuple(
-            Measure(**{**one, "expect": tuple(one["expect"]) if "expect" in one else None})
-            for one in entry.get("measures", ())
+            Measure(**{**fields, "expect": tuple(fields["expect"]) if "expect" in fields else None})
+            for fields in entry.get("measures", ())
         )
         claim = Claim(**{**entry, "id": str(entry["id"]), "measures": measures})
     except (TypeError, KeyError) as error:
@@ -196,9 +202,9 @@ def _claim(path: Path, entry: Mapping[str, Any]) -> Claim:
         allowed = "; ".join(VERDICTS)
         problem = f"verdict {claim.verdict!r} is not known; choose one of {allowed}"
         raise ValueError(f"{path}: claim {claim.id}: {problem}")
-    for one in claim.measures:
-        if bool(one.value) == bool(one.count):
-            raise ValueError(f"{path}: claim {claim.id}, {one.name}: give a value or a count")
+    for quantity in claim.measures:
+        if bool(quantity.value) == bool(quantity.count):
+            raise ValueError(f"{path}: claim {claim.id}, {quantity.name}: give a value or a count")
     if claim.measures and not claim.spec:
         raise ValueError(f"{path}: claim {claim.id} has measures and no spec that makes them")
     return claim

@@ -51,15 +51,15 @@ def page(reports: Sequence[Report], results: Results) -> str:
     return "\n".join([HEAD, *(_section(report, results) for report in reports)])
 
 
-def figure(one: Measure, found: Measured) -> str:
+def figure(quantity: Measure, measured: Measured) -> str:
     """Say a measured value: 0.726 [0.718, 0.734], 5 seeds; or 5 of 5."""
-    if one.count:
-        return f"{round(found.mean * found.n)} of {found.n}"
-    seeds = f"{found.n} seed" + ("s" if found.n > 1 else "")
-    if found.low is None or found.high is None:
-        same = ", all the same" if found.n > 1 else ""
-        return f"{number(found.mean)}, {seeds}{same}"
-    return f"{number(found.mean)} [{number(found.low)}, {number(found.high)}], {seeds}"
+    if quantity.count:
+        return f"{round(measured.mean * measured.n)} of {measured.n}"
+    seeds = f"{measured.n} seed" + ("s" if measured.n > 1 else "")
+    if measured.low is None or measured.high is None:
+        same = ", all the same" if measured.n > 1 else ""
+        return f"{number(measured.mean)}, {seeds}{same}"
+    return f"{number(measured.mean)} [{number(measured.low)}, {number(measured.high)}], {seeds}"
 
 
 def number(value: float) -> str:
@@ -71,15 +71,15 @@ def number(value: float) -> str:
 
 def verdict(claim: Claim, results: Results) -> str:
     """Return the verdict, or what speaks against it: a measured value outside of its bounds."""
-    found = results.get(claim.id, {})
-    for one in claim.measures:
-        if one.expect is None or one.name not in found:
+    measured = results.get(claim.id, {})
+    for quantity in claim.measures:
+        if quantity.expect is None or quantity.name not in measured:
             continue
-        low, high = one.expect
-        if not low <= found[one.name].mean <= high:
+        low, high = quantity.expect
+        if not low <= measured[quantity.name].mean <= high:
             bounds = f"{number(low)} to {number(high)}"
-            return f"**to be judged anew**: {one.name} is not within {bounds}"
-    if claim.measures and not found:
+            return f"**to be judged anew**: {quantity.name} is not within {bounds}"
+    if claim.measures and not measured:
         return f"{claim.verdict} ({NOT_YET})"
     return claim.verdict
 
@@ -95,8 +95,8 @@ def _section(report: Report, results: Results) -> str:
     ]
     for claim in report.claims:
         cells = (claim.claim, claim.figure, claim.truth, _measured(claim, results))
-        words = " | ".join(cell.replace("|", "\\|").replace("\n", " ").strip() for cell in cells)
-        lines.append(f"| {claim.id} | {words} | {verdict(claim, results)} |")
+        row = " | ".join(cell.replace("|", "\\|").replace("\n", " ").strip() for cell in cells)
+        lines.append(f"| {claim.id} | {row} | {verdict(claim, results)} |")
     return "\n".join([*lines, ""])
 
 
@@ -104,9 +104,11 @@ def _measured(claim: Claim, results: Results) -> str:
     if not claim.spec:
         return "–"
     link = f"[{claim.spec.removesuffix('.yaml')}](../{SPECS}/{claim.spec})"
-    found = results.get(claim.id, {})
+    measured = results.get(claim.id, {})
     rows = [
-        f"{one.name}: {figure(one, found[one.name])}" for one in claim.measures if one.name in found
+        f"{quantity.name}: {figure(quantity, measured[quantity.name])}"
+        for quantity in claim.measures
+        if quantity.name in measured
     ]
     return "<br>".join([*(rows or [NOT_YET]), f"({link})"])
 
@@ -124,10 +126,10 @@ def main(arguments: Sequence[str]) -> int:
         for claim in (claim for report in reports for claim in report.claims if claim.spec):
             spec = yaml.safe_load(Path(SPECS, claim.spec).read_text(encoding="utf-8"))
             names = [spec["name"], *filter(None, [claim.sweep])]
-            found = next(filter(None, (measure(store, claim, name) for name in names)), None)
-            if found:
-                results[claim.id] = found
-                print(f"{claim.id}: {len(found)} measured")
+            measured = next(filter(None, (measure(store, claim, name) for name in names)), None)
+            if measured:
+                results[claim.id] = measured
+                print(f"{claim.id}: {len(measured)} measured")
     Path(RESULTS).write_text(results_text(results), encoding="utf-8")
     Path(PAGE).write_text(page(reports, results), encoding="utf-8")
     return 0

@@ -47,7 +47,8 @@ class Steps:
 def branch_norms(groups: Mapping[str, Sequence[Parameter]]) -> Tensor:
     """Return the norms of the gradients of the points' and of the image's encoder, (2,)."""
     gradients = [
-        [one.grad for one in groups.get(name, []) if one.grad is not None] for name in BRANCHES
+        [parameter.grad for parameter in groups.get(name, []) if parameter.grad is not None]
+        for name in BRANCHES
     ]
     there = next(one for some in groups.values() for one in some)
     missing = there.new_full((), math.nan)

@@ -24,8 +24,8 @@ def pretrain(
     head = nn.Linear(encoder.dimensions, classes).to(next(encoder.parameters()).device)
     every = [*encoder.parameters(), *head.parameters()]
     groups: list[dict[str, Any]] = [
-        {"params": [one for one in every if one.ndim > 1], "weight_decay": DECAY},
-        {"params": [one for one in every if one.ndim <= 1]},
+        {"params": [parameter for parameter in every if parameter.ndim > 1], "weight_decay": DECAY},
+        {"params": [parameter for parameter in every if parameter.ndim <= 1]},
     ]
     optimizer = torch.optim.SGD(groups, lr=RATE, momentum=MOMENTUM)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2.0 * RATE, steps)

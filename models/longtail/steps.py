@@ -58,11 +58,11 @@ class Steps:
         if not self.semantic:
             return {}
         return {
-            "task_losses": [_mean(self.losses), _mean([one.loss for one in self.semantic])],
-            "diffusion_loss": _mean([one.diffusion for one in self.semantic]),
-            "prototype_loss": _mean([one.prototype for one in self.semantic]),
-            "radius_loss": _mean([one.radius for one in self.semantic]),
-            "semantic_capped_share": _mean([one.capped for one in self.semantic]),
+            "task_losses": [_mean(self.losses), _mean([step.loss for step in self.semantic])],
+            "diffusion_loss": _mean([step.diffusion for step in self.semantic]),
+            "prototype_loss": _mean([step.prototype for step in self.semantic]),
+            "radius_loss": _mean([step.radius for step in self.semantic]),
+            "semantic_capped_share": _mean([step.capped for step in self.semantic]),
             "diffusion_gradient_norm": _mean(self.diffusion_norms),
         }
 
@@ -71,10 +71,12 @@ class Steps:
             return {}
         cosines, norms = [], []
         for real, pulled in self.pairs:
-            one, other = real.double().flatten(), pulled.double().flatten()
-            sizes = one.norm(), other.norm()
+            gradient, other = real.double().flatten(), pulled.double().flatten()
+            sizes = gradient.norm(), other.norm()
             norms.append(torch.stack(sizes))
-            cosines.append(one @ other / (sizes[0] * sizes[1]))  # 0 / 0 is NaN, as it should be
+            cosines.append(
+                gradient @ other / (sizes[0] * sizes[1])
+            )  # 0 / 0 is NaN, as it should be
         cosine = torch.stack(cosines)
         n = len(cosine)
         return {

@@ -170,7 +170,7 @@ def judged_signals(judged: Judged) -> Metrics:
 def gradient_norm(module: torch.nn.Module | None) -> float:
     """Return the norm of all gradients a module holds; NaN if it holds none."""
     parameters = [] if module is None else list(module.parameters())
-    norms = [one.grad.norm() for one in parameters if one.grad is not None]
+    norms = [parameter.grad.norm() for parameter in parameters if parameter.grad is not None]
     return float(torch.stack(norms).norm()) if norms else math.nan
 
 

@@ -121,12 +121,12 @@ class PointAnomalyNet(nn.Module):
             "attention": self.attention,
             "head": self.head,
         }
-        found = {}
+        parameters = {}
         for name in group_names(self.size, self.fusion):
             module = modules[name]
             assert module is not None
-            found[name] = list(module.parameters())
-        return found
+            parameters[name] = list(module.parameters())
+        return parameters
 
 
 class Attention(nn.Module):
@@ -151,8 +151,8 @@ class Attention(nn.Module):
         query, key = self._split(self.query(point_BNC)), self._split(self.key(token_BTC))
         score_BHNT = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
         weight_BHNT = score_BHNT.softmax(dim=-1)
-        found = self.dropout(weight_BHNT) @ self._split(self.value(token_BTC))
-        return self.out(found.transpose(1, 2).flatten(2)), weight_BHNT
+        attended = self.dropout(weight_BHNT) @ self._split(self.value(token_BTC))
+        return self.out(attended.transpose(1, 2).flatten(2)), weight_BHNT
 
     def _split(self, values_BTC: Tensor) -> Tensor:
         return values_BTC.reshape(*values_BTC.shape[:2], self.heads, -1).transpose(1, 2)
@@ -232,8 +232,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, before, rows, columns) -> (B, width, rows / stride, columns / stride)."""
-        found = functional.relu(self.bn1(self.conv1(x)))
-        return functional.relu(self.bn2(self.conv2(found)) + self.downsample(x))
+        hidden = functional.relu(self.bn1(self.conv1(x)))
+        return functional.relu(self.bn2(self.conv2(hidden)) + self.downsample(x))
 
 
 def group_names(size: str, fusion: str) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def assess(
         "output_variance_ratio": output_variance_ratio(answer, val, net.options.extent),
     }
     if kept:
-        signals |= map_signals([one for _, one in kept], [seen for seen, _ in kept])
+        signals |= map_signals([weighted for _, weighted in kept], [seen for seen, _ in kept])
     return signals
 
 
@@ -108,7 +108,10 @@ def encoded(net: QueryDetector, data: Batch) -> Batch:
         return data
     chunks = torch.split(torch.arange(len(data.bev), device=data.bev.device), CHUNK)
     seen = [net.encode(data.pick(index)) for index in chunks]
-    bev, views = torch.cat([one.bev for one in seen]), torch.cat([one.views for one in seen])
+    bev, views = (
+        torch.cat([features.bev for features in seen]),
+        torch.cat([features.views for features in seen]),
+    )
     return replace(data, encoded=(bev, views))
 
 

@@ -60,11 +60,11 @@ def detection_losses(
     count_B = (classes_BM >= 0).sum(dim=1).clamp(min=1).to(codes_BM10.dtype)
     weights = code_weights(codes_BM10.device)
     matches = match(logits_LBQK, codes_LBQ10, codes_BM10, classes_BM)
-    one = torch.ones((), device=codes_BM10.device)
+    unit = torch.ones((), device=codes_BM10.device)
     by_layer = []
     for logits, codes, (sample, query, box) in zip(logits_LBQK, codes_LBQ10, matches, strict=True):
         target = torch.zeros_like(logits)
-        target[sample, query, classes_BM[sample, box]] = one
+        target[sample, query, classes_BM[sample, box]] = unit
         classified_B = focal(logits, target).sum(dim=(1, 2))
         apart_N = ((codes[sample, query] - codes_BM10[sample, box]).abs() * weights).sum(dim=-1)
         # One-hot times values: a sum by sample with a deterministic gradient on any device.
@@ -107,8 +107,8 @@ def match(
             boxes = np.flatnonzero(there)
             rows, column = linear_sum_assignment(total[layer, index][:, boxes])
             triples.append((np.full(len(rows), index), rows, boxes[column]))
-        lengths.append(sum(len(one[0]) for one in triples[-len(codes_BM10) :]))
-    columns = np.stack([np.concatenate([one[side] for one in triples]) for side in range(3)])
+        lengths.append(sum(len(triple[0]) for triple in triples[-len(codes_BM10) :]))
+    columns = np.stack([np.concatenate([triple[side] for triple in triples]) for side in range(3)])
     placed = torch.from_numpy(columns).to(logits_LBQK.device, non_blocking=True)
     return [(part[0], part[1], part[2]) for part in torch.split(placed, lengths, dim=1)]
 

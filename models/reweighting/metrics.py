@@ -80,14 +80,14 @@ def detection_score(
     for kind in range(classes):
         if not bool((truth.classes == kind).any()):
             continue
-        found = {distance: _match(predicted, truth, kind, distance) for distance in DISTANCES}
+        matches = {distance: _match(predicted, truth, kind, distance) for distance in DISTANCES}
         total = int((truth.classes == kind).sum())
-        precisions.append([_average_precision(found[d], total) for d in DISTANCES])
+        precisions.append([_average_precision(matches[d], total) for d in DISTANCES])
         period = np.pi if kind in rules.half_turn else 2.0 * np.pi
-        mine = _errors(found[ERROR_DISTANCE], predicted, truth, total, period)
+        mine = _errors(matches[ERROR_DISTANCE], predicted, truth, total, period)
         none = dict(rules.undefined).get(kind, frozenset())
         errors.append([math.nan if n in none else e for n, e in zip(ERRORS, mine, strict=True)])
-    by_class = tuple(float(np.mean(one)) for one in precisions)
+    by_class = tuple(float(np.mean(by_distance)) for by_distance in precisions)
     mean_ap = float(np.mean(by_class)) if by_class else float("nan")
     mean = _mean_by_error(np.array(errors).reshape(-1, len(ERRORS)))
     nds = (5.0 * mean_ap + float((1.0 - np.minimum(1.0, mean)).sum())) / 10.0
@@ -148,38 +148,38 @@ def _match(predicted: Boxes, truth: Boxes, kind: int, distance: float) -> _Match
     )
 
 
-def _recall(found: _Matches, total: int) -> tuple[Array, Array]:
-    right = np.cumsum(found.box >= 0).astype(np.float64)
+def _recall(matches: _Matches, total: int) -> tuple[Array, Array]:
+    right = np.cumsum(matches.box >= 0).astype(np.float64)
     return right / total, right / np.arange(1, len(right) + 1)
 
 
-def _average_precision(found: _Matches, total: int) -> float:
-    if not bool((found.box >= 0).any()):
+def _average_precision(matches: _Matches, total: int) -> float:
+    if not bool((matches.box >= 0).any()):
         return 0.0
-    recall, precision = _recall(found, total)
+    recall, precision = _recall(matches, total)
     over = np.interp(RECALLS, recall, precision, right=0.0)[round(100 * LEAST) + 1 :] - LEAST
     return float(np.maximum(over, 0.0).mean() / (1.0 - LEAST))
 
 
 def _errors(
-    found: _Matches, predicted: Boxes, truth: Boxes, total: int, period: float
+    matches: _Matches, predicted: Boxes, truth: Boxes, total: int, period: float
 ) -> list[float]:
     """Return the mean errors of matches, over recalls from a tenth to the largest; 1 if none."""
-    hit = found.box >= 0
+    hit = matches.box >= 0
     if not bool(hit.any()):
         return [1.0] * len(ERRORS)
-    recall, _ = _recall(found, total)
-    confidence = np.interp(RECALLS, recall, found.score, right=0.0)
+    recall, _ = _recall(matches, total)
+    confidence = np.interp(RECALLS, recall, matches.score, right=0.0)
     first, last = round(100 * LEAST) + 1, int(np.max(np.flatnonzero(confidence), initial=0))
     if last < first:
         return [1.0] * len(ERRORS)
-    mine = predicted.boxes[found.sample[hit], found.index[hit]]
-    theirs = truth.boxes[found.sample[hit], found.box[hit]]
+    mine = predicted.boxes[matches.sample[hit], matches.index[hit]]
+    theirs = truth.boxes[matches.sample[hit], matches.box[hit]]
     results = []
     for error in _of_boxes(mine, theirs, period):
         running = np.cumsum(error) / np.arange(1, len(error) + 1)
         # over falling scores: `interp` wants them rising
-        at = np.interp(confidence[::-1], found.score[hit][::-1], running[::-1])[::-1]
+        at = np.interp(confidence[::-1], matches.score[hit][::-1], running[::-1])[::-1]
         results.append(float(at[first : last + 1].mean()))
     return results
 

@@ -243,7 +243,7 @@ class QueryDetector(nn.Module):
             maps.append(drawn if skip else normalise(drawn, options.norm))
             hottest.append(_most_on_a_pixel(place, shape, options))
         if options.stretch:
-            maps = [stretch(one) for one in maps]
+            maps = [stretch(weight_map) for weight_map in maps]
         return Weighted(
             weights[:, :-1],
             (raw[0], raw[1]),

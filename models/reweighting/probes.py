@@ -64,10 +64,10 @@ def score_of(answer: Answer, truth: Batch, rules: ScoreRules) -> Score:
     )
     # A net that blew up finds nothing; it must not break the sorting.
     probability = np.nan_to_num(probability, nan=0.0)
-    found = top_predictions(probability, np.nan_to_num(boxes, nan=1e6), rules.kept)
+    detections = top_predictions(probability, np.nan_to_num(boxes, nan=1e6), rules.kept)
     classes = truth.classes.cpu().numpy()
     wanted = Boxes(real, classes, np.ones(classes.shape))
-    return detection_score(found, wanted, probability.shape[-1], rules)
+    return detection_score(detections, wanted, probability.shape[-1], rules)
 
 
 def score_signals(score: Score) -> Signals:
@@ -122,9 +122,9 @@ def map_signals(weighted: Sequence[Weighted], features: Sequence[Features]) -> S
     sides: list[dict[str, float]] = []
     errors: list[float] = []
     for side in (0, 1):
-        weight = torch.cat([one.weights[..., side] for one in weighted])
-        raw = torch.cat([one.raw[side] for one in weighted]).flatten(1)
-        drawn = torch.cat([one.maps[side] for one in weighted]).flatten(1)
+        weight = torch.cat([batch.weights[..., side] for batch in weighted])
+        raw = torch.cat([batch.raw[side] for batch in weighted]).flatten(1)
+        drawn = torch.cat([batch.maps[side] for batch in weighted]).flatten(1)
         kept, change, mean, std = _modulated(weighted, features, side)
         square = drawn.square().sum(dim=1)
         support = torch.where(square > 0.0, drawn.sum(dim=1).square() / square, 0.0)
@@ -139,7 +139,7 @@ def map_signals(weighted: Sequence[Weighted], features: Sequence[Features]) -> S
                 "map_zero_share": float((drawn == 0.0).double().mean()),
                 "map_effective_support": float(support.mean()) / drawn.shape[1],
                 "map_hottest_queries": float(
-                    torch.cat([one.hottest[side] for one in weighted]).max()
+                    torch.cat([batch.hottest[side] for batch in weighted]).max()
                 ),
                 "feature_energy_ratio": float(kept.mean()),
                 "feature_relative_change": float(change.mean()),
@@ -149,16 +149,16 @@ def map_signals(weighted: Sequence[Weighted], features: Sequence[Features]) -> S
         )
         errors.append(_error(kept))
     worst = 0 if sides[0]["feature_energy_ratio"] <= sides[1]["feature_energy_ratio"] else 1
-    pairs: Signals = {name: [one[name] for one in sides] for name in sides[0]}
+    pairs: Signals = {name: [signals[name] for signals in sides] for name in sides[0]}
     return {**pairs, "feature_energy_ratio_se": errors[worst]}
 
 
 def gradient_signals(compared: Sequence[tuple[Tensor, Tensor]]) -> Signals:
     """Compare the gradients of the class loss and of the box loss, batch by batch of an epoch."""
     cosines, norms = [], []
-    for one, other in compared:
-        cosines.append(torch.nn.functional.cosine_similarity(one, other, dim=0, eps=0.0))
-        norms.append(torch.stack([one.norm(), other.norm()]))
+    for gradient, other in compared:
+        cosines.append(torch.nn.functional.cosine_similarity(gradient, other, dim=0, eps=0.0))
+        norms.append(torch.stack([gradient.norm(), other.norm()]))
     return {
         "loss_gradient_cosine": torch.stack(cosines).double().tolist(),
         "loss_gradient_batches": float(len(cosines)),
@@ -206,10 +206,10 @@ def reference_signals(now: Reference, start: Reference) -> Signals:
 
 def linear_cka(one_ND: Tensor, other_ND: Tensor) -> float:
     """Return the linear CKA of two sets of features, 1 for equal ones; NaN if one is constant."""
-    one = one_ND.double() - one_ND.double().mean(dim=0)
+    centred = one_ND.double() - one_ND.double().mean(dim=0)
     other = other_ND.double() - other_ND.double().mean(dim=0)
-    cross = (one.T @ other).square().sum()
-    return float(cross / ((one.T @ one).norm() * (other.T @ other).norm()))
+    cross = (centred.T @ other).square().sum()
+    return float(cross / ((centred.T @ centred).norm() * (other.T @ other).norm()))
 
 
 def _modulated(
@@ -217,11 +217,14 @@ def _modulated(
 ) -> tuple[Tensor, Tensor, float, float]:
     """Energy kept and relative change of each sample (B,); mean and deviation of the product."""
     kept, change, total, square, count = [], [], 0.0, 0.0, 0
-    for one, seen in zip(weighted, features, strict=True):
+    for batch, seen in zip(weighted, features, strict=True):
         if side == 0:
-            plain, factor = seen.bev.flatten(1), one.factors[0].expand_as(seen.bev)
+            plain, factor = seen.bev.flatten(1), batch.factors[0].expand_as(seen.bev)
         else:
-            plain, factor = seen.views.flatten(1), one.factors[1][:, :, None].expand_as(seen.views)
+            plain, factor = (
+                seen.views.flatten(1),
+                batch.factors[1][:, :, None].expand_as(seen.views),
+            )
         product = plain * factor.flatten(1)
         energy = plain.double().square().sum(dim=1)
         kept.append(product.double().square().sum(dim=1) / energy)

@@ -78,7 +78,7 @@ def clear_gradients(groups: Mapping[str, list[Parameter]]) -> None:
     A part that is cut off from the loss then shows a gradient of exactly zero: None would say that
     it was never meant to train.
     """
-    for parameter in (one for group in groups.values() for one in group):
+    for parameter in (member for group in groups.values() for member in group):
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         else:

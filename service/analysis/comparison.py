@@ -104,31 +104,33 @@ def open_half(store: Callable[[], Store], word: str) -> Half:
 
 def read_half(store: Store, sweep_id: str | None) -> Half:
     """Read the trials of a sweep, or of a whole store: of several sweeps each trial once."""
-    records = [one for one in list_sweeps(store) if sweep_id in (None, one.sweep_id)]
+    records = [sweep for sweep in list_sweeps(store) if sweep_id in (None, sweep.sweep_id)]
     chosen = None if sweep_id is None else [sweep_id]
-    found = query(store, _trials_sql(sweep_id), sweep_ids=chosen)
+    result = query(store, _trials_sql(sweep_id), sweep_ids=chosen)
     trials = []
-    for row in found.rows:
-        trial = dict(zip(found.columns, row, strict=True))
+    for row in result.rows:
+        trial = dict(zip(result.columns, row, strict=True))
         changed, arm, workload = trial.pop("changed"), trial.pop("arm"), trial.pop("workload")
         config = json.loads(trial.pop("config") or "{}")
         trials.append(HalfTrial(TrialRow(levels=config, **trial), workload, arm, not changed))
     signals = {}
-    for one in records:
-        objective = json.loads(one.spec).get("objective")
+    for record in records:
+        objective = json.loads(record.spec).get("objective")
         if objective:
-            signals[one.workload] = f"{objective['goal']} {objective['signal']}"
+            signals[record.workload] = f"{objective['goal']} {objective['signal']}"
     return Half(
         name=sweep_id or store.uri,
         store=store.uri,
-        sweeps=tuple(one.sweep_id for one in records),
-        versions=tuple(sorted({one.code_version or "unknown" for one in records})),
+        sweeps=tuple(sweep.sweep_id for sweep in records),
+        versions=tuple(sorted({sweep.code_version or "unknown" for sweep in records})),
         signals=signals,
-        states=dict(sorted(Counter(one.row.state for one in trials).items())),
-        labels=dict(sorted(Counter(one.row.label or "none" for one in trials).items())),
+        states=dict(sorted(Counter(half_trial.row.state for half_trial in trials).items())),
+        labels=dict(
+            sorted(Counter(half_trial.row.label or "none" for half_trial in trials).items())
+        ),
         trials=tuple(trials),
         sql=arms_sql(sweep_id),
-        problems=tuple(map(str, found.problems)),
+        problems=tuple(map(str, result.problems)),
     )
 
 
@@ -138,9 +140,14 @@ def arms_of(
     """Sort the trials of both sides into arms by the settings that both know, but the ignored."""
     notes: list[str] = []
     common: dict[str, list[str]] = {}
-    for workload in sorted({one.workload for one in (*a.trials, *b.trials)}):
+    for workload in sorted({trial.workload for trial in (*a.trials, *b.trials)}):
         ours, theirs = (
-            {name for one in half.trials if one.workload == workload for name in one.row.levels}
+            {
+                name
+                for trial in half.trials
+                if trial.workload == workload
+                for name in trial.row.levels
+            }
             for half in (a, b)
         )
         common[workload] = sorted((ours & theirs) - set(ignore))
@@ -186,28 +193,30 @@ def _source(sweep_id: str | None, alias: str = "") -> str:
 
 def _arms(half: Half, common: Mapping[str, Sequence[str]], notes: list[str]) -> dict[_Key, Arm]:
     groups: dict[_Key, list[HalfTrial]] = {}
-    for one in half.trials:
-        known = tuple((name, level_key(one.row.levels.get(name))) for name in common[one.workload])
-        groups.setdefault((one.workload, known), []).append(one)
-    found: dict[_Key, Arm] = {}
+    for trial in half.trials:
+        known = tuple(
+            (name, level_key(trial.row.levels.get(name))) for name in common[trial.workload]
+        )
+        groups.setdefault((trial.workload, known), []).append(trial)
+    arms: dict[_Key, Arm] = {}
     for key, mine in groups.items():
-        seeds = [one.row.seed for one in mine]
+        seeds = [member.row.seed for member in mine]
         if len(set(seeds)) < len(seeds):
             notes.append(
                 f"{mine[0].arm}: {half.name} has several trials of one seed that differ only in "
                 "settings that are not compared; the arm is left out"
             )
             continue
-        rows = tuple(one.row for one in mine)
-        baseline = all(one.baseline for one in mine)
-        found[key] = Arm(mine[0].arm, mine[0].row.levels, baseline, rows)
-    return found
+        rows = tuple(member.row for member in mine)
+        baseline = all(member.baseline for member in mine)
+        arms[key] = Arm(mine[0].arm, mine[0].row.levels, baseline, rows)
+    return arms
 
 
 def _constant(half: Half) -> dict[str, Scalar | None]:
     seen: dict[str, dict[Hashable, Scalar | None]] = {}
-    for one in half.trials:
-        for name, level in one.row.levels.items():
+    for trial in half.trials:
+        for name, level in trial.row.levels.items():
             seen.setdefault(name, {})[level_key(level)] = level
     return {name: next(iter(levels.values())) for name, levels in seen.items() if len(levels) == 1}
 
@@ -295,16 +304,16 @@ class Comparison:
     def drifted(self) -> tuple[ArmPair, ...]:
         """The baselines that drifted, or whose health is not what it was."""
         return tuple(
-            one
-            for one in self.arms
-            if one.baseline and (one.drift is Drift.DRIFTED or one.label_changes)
+            pair
+            for pair in self.arms
+            if pair.baseline and (pair.drift is Drift.DRIFTED or pair.label_changes)
         )
 
     def as_data(self) -> dict[str, Any]:
         """Give all of it as dictionaries, lists and scalars, without the single trials."""
         made = asdict(replace(self, a=_bare(self.a), b=_bare(self.b)))
-        made["drifted"] = [one.arm for one in self.drifted]
-        made["labels_changed"] = sum(len(one.label_changes) for one in self.arms)
+        made["drifted"] = [pair.arm for pair in self.drifted]
+        made["labels_changed"] = sum(len(pair.label_changes) for pair in self.arms)
         return made
 
 
@@ -331,7 +340,7 @@ def compare(a: Half, b: Half, ignore: Sequence[str] = ()) -> Comparison:
     pairs = [_pair(ours[key], theirs[key], same_signal) for key in ours if key in theirs]
     if not pairs:
         notes.append("no configuration is on both sides")
-    pairs.sort(key=lambda one: (not one.baseline, one.arm))
+    pairs.sort(key=lambda pair: (not pair.baseline, pair.arm))
     return Comparison(
         a=a,
         b=b,
@@ -389,23 +398,23 @@ def _welch(before: Sequence[float], after: Sequence[float]) -> Estimate:
             return NOTHING
         return replace(NOTHING, mean=float(np.mean(after) - np.mean(before)))
     mean = float(np.mean(after) - np.mean(before))
-    parts = [float(np.var(one, ddof=1)) / len(one) for one in (before, after)]
+    parts = [float(np.var(values, ddof=1)) / len(values) for values in (before, after)]
     whole = sum(parts)
     if whole == 0.0:
         return Estimate(mean, 0.0, *[math.nan] * 4)
     weights = zip(parts, (before, after), strict=True)
-    degrees = whole**2 / sum(part**2 / (len(one) - 1) for part, one in weights)
+    degrees = whole**2 / sum(part**2 / (len(values) - 1) for part, values in weights)
     return student_estimate(mean, math.sqrt(whole), degrees)
 
 
 def _side(arm: Arm) -> ArmSide:
-    words = [word for row in arm.rows if (word := row.outcome) not in CUT_SHORT]
-    healthy = words.count(HEALTHY)
-    low, high = wilson(healthy / len(words) if words else 0.0, len(words))
-    causes = Counter(word for word in words if word != HEALTHY)
+    outcomes = [word for row in arm.rows if (word := row.outcome) not in CUT_SHORT]
+    healthy = outcomes.count(HEALTHY)
+    low, high = wilson(healthy / len(outcomes) if outcomes else 0.0, len(outcomes))
+    causes = Counter(word for word in outcomes if word != HEALTHY)
     values = _healthy(arm)
     mean = float(np.mean(values)) if values else None
-    return ArmSide(len(words), healthy, low, high, dict(sorted(causes.items())), mean)
+    return ArmSide(len(outcomes), healthy, low, high, dict(sorted(causes.items())), mean)
 
 
 def _healthy(arm: Arm) -> list[float]:
@@ -417,17 +426,17 @@ def _value(row: TrialRow) -> float:
 
 
 def _adjusted(pairs: Sequence[ArmPair]) -> tuple[ArmPair, ...]:
-    holm = holm_adjusted([one.difference.p_value for one in pairs])
+    holm = holm_adjusted([pair.difference.p_value for pair in pairs])
     return tuple(
-        replace(one, p_holm=p, drift=_drift(one, p)) for one, p in zip(pairs, holm, strict=True)
+        replace(pair, p_holm=p, drift=_drift(pair, p)) for pair, p in zip(pairs, holm, strict=True)
     )
 
 
-def _drift(one: ArmPair, p_holm: float) -> Drift:
-    if one.paired and one.identical == one.pairs:
+def _drift(pair: ArmPair, p_holm: float) -> Drift:
+    if pair.paired and pair.identical == pair.pairs:
         return Drift.IDENTICAL
-    if one.difference.error == 0.0:  # the same shift in every pair, to the last digit
-        return Drift.DRIFTED if one.difference.mean else Drift.IDENTICAL
+    if pair.difference.error == 0.0:  # the same shift in every pair, to the last digit
+        return Drift.DRIFTED if pair.difference.mean else Drift.IDENTICAL
     if math.isnan(p_holm):
         return Drift.UNKNOWN
     return Drift.DRIFTED if p_holm <= ALPHA else Drift.NONE

@@ -287,33 +287,33 @@ def _differences(sound: Sequence[Pair]) -> tuple[Estimate, Estimate, Interval]:
 
 
 def _left_out(pairs: Sequence[Pair]) -> dict[str, int]:
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for pair in pairs:
         if not pair.sound:
             level, baseline = pair.level.outcome != HEALTHY, pair.baseline.outcome != HEALTHY
             both = "both" if level and baseline else ""
-            found[both or (level and "level") or (baseline and "baseline") or "overflow"] += 1
-    return dict(sorted(found.items()))
+            counts[both or (level and "level") or (baseline and "baseline") or "overflow"] += 1
+    return dict(sorted(counts.items()))
 
 
 def _side(level: Scalar, trials: Sequence[TrialRow], sound: Sequence[Pair], which: int) -> Side:
     ended = [(row.seed, word) for row in trials if (word := row.outcome) not in CUT_SHORT]
-    words = [word for _, word in ended]
+    outcomes = [word for _, word in ended]
     low, high = clustered_wilson(
-        [float(word == HEALTHY) for word in words], [seed for seed, _ in ended]
+        [float(word == HEALTHY) for word in outcomes], [seed for seed, _ in ended]
     )
-    causes = Counter(word for word in words if word != HEALTHY)
+    causes = Counter(word for word in outcomes if word != HEALTHY)
     values = [(pair.level, pair.baseline)[which].objective or 0.0 for pair in sound]
     mean = paired_effect(
         values, [pair.seed for pair in sound], [pair.context for pair in sound]
     ).mean
     return Side(
         level,
-        len(words),
-        words.count(HEALTHY),
+        len(outcomes),
+        outcomes.count(HEALTHY),
         low,
         high,
-        dict(sorted(causes.items(), key=lambda one: (-one[1], one[0]))),
+        dict(sorted(causes.items(), key=lambda entry: (-entry[1], entry[0]))),
         mean if sound else None,
     )
 
@@ -325,16 +325,16 @@ def _adjusted(
     families = [
         holm_adjusted([times * p for p in p_values])
         for times, p_values in (
-            (choice.of_differences, [one.difference.p_value for one in effects]),
-            (choice.of_differences, [one.improvement.p_value for one in effects]),
-            (choice.of_health, [one.health.p_value for one in effects]),
-            (choice.of_differences, [one.equivalence_p_value for one in effects]),
+            (choice.of_differences, [effect.difference.p_value for effect in effects]),
+            (choice.of_differences, [effect.improvement.p_value for effect in effects]),
+            (choice.of_health, [effect.health.p_value for effect in effects]),
+            (choice.of_differences, [effect.equivalence_p_value for effect in effects]),
         )
     ]
     return tuple(
         _concluded(
             replace(
-                one,
+                effect,
                 p_holm=mean,
                 improvement_p_holm=rank,
                 health_p_holm=health,
@@ -343,22 +343,22 @@ def _adjusted(
             goal,
             smallest,
         )
-        for one, mean, rank, health, equivalent in zip(effects, *families, strict=True)
+        for effect, mean, rank, health, equivalent in zip(effects, *families, strict=True)
     )
 
 
-def _concluded(one: LevelEffect, goal: Goal, smallest: float | None) -> LevelEffect:
-    verdict = verdict_of(one.difference, one.p_holm, goal)
-    if one.equivalence_p_holm <= ALPHA:
+def _concluded(effect: LevelEffect, goal: Goal, smallest: float | None) -> LevelEffect:
+    verdict = verdict_of(effect.difference, effect.p_holm, goal)
+    if effect.equivalence_p_holm <= ALPHA:
         verdict = Verdict.EQUIVALENT
-    if one.identical:
+    if effect.identical:
         verdict = Verdict.SAME
-    health = health_verdict_of(one.health.value, one.health_p_holm)
-    words = conclusion(
+    health = health_verdict_of(effect.health.value, effect.health_p_holm)
+    sentence = conclusion(
         f"{verdict} within ±{smallest:g}" if verdict is Verdict.EQUIVALENT else verdict,
-        (one.of_level.healthy, one.of_level.trials),
-        (one.of_baseline.healthy, one.of_baseline.trials),
-        one.of_level.causes,
+        (effect.of_level.healthy, effect.of_level.trials),
+        (effect.of_baseline.healthy, effect.of_baseline.trials),
+        effect.of_level.causes,
         health,
     )
-    return replace(one, verdict=verdict, health_verdict=health, conclusion=words)
+    return replace(effect, verdict=verdict, health_verdict=health, conclusion=sentence)

@@ -111,7 +111,7 @@ class StoredTrial:
 def words(changes: Sequence[LevelChange]) -> str:
     """Write changes as a person reads them: `initialization zeros -> random and lr 0.1 -> 0.01`."""
     return " and ".join(
-        f"{one.setting} {shown(one.before)} -> {shown(one.after)}" for one in changes
+        f"{change.setting} {shown(change.before)} -> {shown(change.after)}" for change in changes
     )
 
 
@@ -164,8 +164,8 @@ def evidence(arms: Mapping[str, Sequence[StoredTrial]]) -> Evidence:
     well: Counter[_Place] = Counter()
     levels: dict[str, dict[Hashable, Scalar]] = {}
     for mine in arms.values():
-        ended = sum(not one.cut_short for one in mine)
-        healthy = sum(one.well for one in mine)
+        ended = sum(not trial.cut_short for trial in mine)
+        healthy = sum(trial.well for trial in mine)
         for setting, level in mine[0].config.items():
             key = level_key(level)
             levels.setdefault(setting, {}).setdefault(key, level)
@@ -175,7 +175,7 @@ def evidence(arms: Mapping[str, Sequence[StoredTrial]]) -> Evidence:
         seen,
         well,
         {setting: tuple(some.values()) for setting, some in levels.items()},
-        frozenset(key for key, mine in arms.items() if not all(one.cut_short for one in mine)),
+        frozenset(key for key, mine in arms.items() if not all(trial.cut_short for trial in mine)),
     )
 
 
@@ -187,23 +187,23 @@ def next_candidates(
     `levels` are those to try besides the store's, as the sweep's spec has them.
     """
     single = list(_single(trial, known, levels))
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     for size in (1, 2):
         made = [
             _candidate(changes, known)
             for changes in itertools.combinations(single, size)
-            if len({one.setting for one in changes}) == size
+            if len({change.setting for change in changes}) == size
             and config_key(_changed(trial, changes)) not in known.tried
         ]
-        made.sort(key=lambda one: (-one.chance, words(one.changes)))
-        found.extend(made)
-        if len(found) >= MOST_CANDIDATES:
+        made.sort(key=lambda candidate: (-candidate.chance, words(candidate.changes)))
+        candidates.extend(made)
+        if len(candidates) >= MOST_CANDIDATES:
             break
-    return tuple(found[:MOST_CANDIDATES])
+    return tuple(candidates[:MOST_CANDIDATES])
 
 
 def _changed(trial: StoredTrial, changes: Sequence[LevelChange]) -> dict[str, Scalar]:
-    after = {one.setting: one.after for one in changes if one.after is not None}
+    after = {change.setting: change.after for change in changes if change.after is not None}
     return {**trial.config, **after}
 
 
@@ -221,15 +221,17 @@ def _single(trial: StoredTrial, known: Evidence, levels: Sequence[Levels]) -> It
 
 
 def _candidate(changes: tuple[LevelChange, ...], known: Evidence) -> Candidate:
-    places = [(one.setting, level_key(one.after)) for one in changes]
+    places = [(change.setting, level_key(change.after)) for change in changes]
     evidence = [
-        f"{known.well[place]} of {known.seen[place]} trials with {one.setting} "
-        f"{shown(one.after)} are healthy"
+        f"{known.well[place]} of {known.seen[place]} trials with {change.setting} "
+        f"{shown(change.after)} are healthy"
         if known.seen.get(place)
-        else f"{one.setting} {shown(one.after)} has not been tried"
-        for one, place in zip(changes, places, strict=True)
+        else f"{change.setting} {shown(change.after)} has not been tried"
+        for change, place in zip(changes, places, strict=True)
     ]
-    return Candidate(changes, math.prod(_chance(one, known) for one in places), "; ".join(evidence))
+    return Candidate(
+        changes, math.prod(_chance(place, known) for place in places), "; ".join(evidence)
+    )
 
 
 def _chance(place: _Place, known: Evidence) -> float:
@@ -303,28 +305,31 @@ def sweep_fixes(store: Store, sweep_id: str) -> tuple[Fixes, ...]:
     levels = [_listed_levels(store, sweep_id)]
     kinds = dict.fromkeys((workload, version) for _, workload, version in unhealthy)
     stores = {kind: _read(store, *kind) for kind in kinds}
-    found: dict[str, Fixes] = {}
+    fixes: dict[str, Fixes] = {}
     for trial_id, *kind in unhealthy:
         stored = stores[tuple(kind)]
         trial = stored.trials[trial_id]
         key = config_key(trial.config)
-        if not trial.well and key not in found:
-            found[key] = _fixes(stored, trial, levels, sweep_id)
-    return tuple(found.values())
+        if not trial.well and key not in fixes:
+            fixes[key] = _fixes(stored, trial, levels, sweep_id)
+    return tuple(fixes.values())
 
 
 def _read(store: Store, workload: str, version: str | None) -> _Stored:
     rows = query(store, _trials_sql(), [workload, version]).rows
-    trials = [StoredTrial(one, seed, json.loads(c or "{}"), end) for one, seed, c, end in rows]
+    trials = [
+        StoredTrial(trial_id, seed, json.loads(c or "{}"), end) for trial_id, seed, c, end in rows
+    ]
     arms: dict[str, list[StoredTrial]] = {}
-    for one in trials:
-        arms.setdefault(config_key(one.config), []).append(one)
+    for stored in trials:
+        arms.setdefault(config_key(stored.config), []).append(stored)
     whole = [
         mine
         for mine in arms.values()
-        if any(one.well for one in mine) and all(one.well or one.cut_short for one in mine)
+        if any(trial.well for trial in mine)
+        and all(trial.well or trial.cut_short for trial in mine)
     ]
-    by_id = {one.trial_id: one for one in trials}
+    by_id = {trial.trial_id: trial for trial in trials}
     return _Stored(workload, version, by_id, arms, tuple(whole), evidence(arms))
 
 
@@ -355,9 +360,10 @@ def _fixes(stored: _Stored, trial: StoredTrial, levels: Sequence[Levels], sweep_
 
 def fixes_sql(trial_id: str, workload: str, version: str | None, settings: Sequence[str]) -> str:
     """List the nearest configurations whose trials are all healthy, with their counts."""
-    columns = "".join(f", {name(one)}" for one in settings)
+    columns = "".join(f", {name(setting)}" for setting in settings)
     changes = " + ".join(
-        f"CAST(t.{name(one)} IS DISTINCT FROM o.{name(one)} AS INTEGER)" for one in settings
+        f"CAST(t.{name(setting)} IS DISTINCT FROM o.{name(setting)} AS INTEGER)"
+        for setting in settings
     )
     known = "NULL" if version is None else text(version)
     return (
@@ -388,13 +394,13 @@ def _known(trial: StoredTrial, whole: Sequence[Sequence[StoredTrial]]) -> tuple[
     """Take of the arms that are healthy in all seeds those with the fewest changes."""
     changed = [(changes_between(trial.config, mine[0].config), mine) for mine in whole]
     fewest = min((len(changes) for changes, _ in changed), default=0)
-    found = [_fix(changes, mine, trial.seed) for changes, mine in changed if len(changes) == fewest]
-    found.sort(key=lambda fix: (-fix.of, not fix.own_seed, words(fix.changes)))
-    return tuple(found)
+    fixes = [_fix(changes, mine, trial.seed) for changes, mine in changed if len(changes) == fewest]
+    fixes.sort(key=lambda fix: (-fix.of, not fix.own_seed, words(fix.changes)))
+    return tuple(fixes)
 
 
 def _fix(changes: tuple[LevelChange, ...], mine: Sequence[StoredTrial], seed: int) -> Fix:
-    seeds = tuple(sorted(one.seed for one in mine if not one.cut_short))
+    seeds = tuple(sorted(trial.seed for trial in mine if not trial.cut_short))
     n = len(seeds)
     return Fix(changes, n, n, _lower_end(n), seeds, seed in seeds, len(mine) - n)
 
@@ -404,26 +410,26 @@ def _lower_end(n: int) -> float:
     return n / (n + NormalDist().inv_cdf(0.975) ** 2)
 
 
-def fix_lines(found: Fixes) -> Iterator[str]:
+def fix_lines(fixes: Fixes) -> Iterator[str]:
     """Say the smallest changes that are healthy in the store, or what to try next; none if well."""
-    if found.healthy:
+    if fixes.healthy:
         return
-    if found.known:
+    if fixes.known:
         yield "the smallest change that is healthy in this store, in all of its seeds:"
-        for fix in found.known:
-            weak = "" if fix.own_seed else f"; seed {found.seed} is not among them"
+        for fix in fixes.known:
+            weak = "" if fix.own_seed else f"; seed {fixes.seed} is not among them"
             yield (
                 f"  {words(fix.changes)}: healthy in {fix.healthy}/{fix.of}"
                 f" (95 %: at least {100 * fix.low:.0f} %{weak})"
             )
         return
     yield (
-        f"none of {found.configurations} configurations of this workload in the store is healthy "
+        f"none of {fixes.configurations} configurations of this workload in the store is healthy "
         "in all of its trials: no fix is known yet"
     )
-    if not found.next:
+    if not fixes.next:
         yield "every change of one or two settings to a level known here has been tried"
         return
-    yield f"worth trying next (sickbay fix {found.trial_id[:8]} writes the spec):"
-    for one in found.next:
-        yield f"  {words(one.changes)}: {one.reason}"
+    yield f"worth trying next (sickbay fix {fixes.trial_id[:8]} writes the spec):"
+    for candidate in fixes.next:
+        yield f"  {words(candidate.changes)}: {candidate.reason}"

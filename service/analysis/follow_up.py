@@ -45,7 +45,7 @@ def follow_up(store: Store, fixes: Fixes) -> FollowUp:
     """
     if fixes.healthy:
         raise SweepError(f"trial {fixes.trial_id} is healthy: there is nothing to fix")
-    options = [one.changes for one in fixes.known or fixes.next]
+    options = [fix.changes for fix in fixes.known or fixes.next]
     if not options:
         raise SweepError(
             f"no fix of {fixes.trial_id} is known, and every change of one or two settings that "
@@ -122,12 +122,13 @@ def _shape(
         shape = "grid" if len(options[0]) <= WHOLE_GRID else "leave_one_out"
     factors: dict[str, list[Scalar]] = {}
     for changes in used:
-        for one in changes:
-            if one.before is None or one.after is None:
+        for change in changes:
+            if change.before is None or change.after is None:
                 raise SweepError(
-                    f"{one.setting} is a setting of only one of the trials: a spec cannot remove it"
+                    f"{change.setting} is a setting of only one of the trials: a spec cannot "
+                    "remove it"
                 )
-            factors.setdefault(one.setting, [one.before]).append(one.after)
+            factors.setdefault(change.setting, [change.before]).append(change.after)
     return shape, factors, used
 
 
@@ -160,7 +161,7 @@ def _planned(made: Mapping[str, Any], fixes: Fixes) -> tuple[int, bool]:
     """Check a spec against its workload; count its trials, and look for the original one."""
     spec, workload = load_spec(made, registry.workload)
     trials = plan.plan(spec, workload).trials
-    return len(trials), any(one.trial_id == fixes.trial_id for one in trials)
+    return len(trials), any(trial.trial_id == fixes.trial_id for trial in trials)
 
 
 def _listed(options: Sequence[tuple[LevelChange, ...]]) -> str:

@@ -31,7 +31,7 @@ def load_frontier(store: Store, sweep_id: str) -> SweepFrontier:
     Raises SweepError if the spec has no range, or more than four.
     """
     factors = stored_spec(store, sweep_id).get("factors", {})
-    ranges = {one: value for one, value in factors.items() if isinstance(value, Mapping)}
+    ranges = {factor: value for factor, value in factors.items() if isinstance(value, Mapping)}
     if not 1 <= len(ranges) <= MOST_RANGES:
         raise SweepError(
             f"{sweep_id} has {len(ranges)} ranges; a frontier is drawn over 1 to {MOST_RANGES}, "
@@ -48,27 +48,29 @@ def load_frontier(store: Store, sweep_id: str) -> SweepFrontier:
     if not rows:
         raise SweepError(f"no trial of {sweep_id} has a label yet")
     rows = rows[:: -(-len(rows) // MOST_FITTED)]
-    spans = {one: Span(value["low"], value["high"], value["log"]) for one, value in ranges.items()}
+    spans = {
+        factor: Span(value["low"], value["high"], value["log"]) for factor, value in ranges.items()
+    }
     points = [[float(value) for value in row[:-1]] for row in rows]
-    found = estimate_frontier(points, [row[-1] for row in rows], list(spans.values()))
-    return SweepFrontier(sweep_id, spans, found, sql)
+    frontier = estimate_frontier(points, [row[-1] for row in rows], list(spans.values()))
+    return SweepFrontier(sweep_id, spans, frontier, sql)
 
 
-def as_plain(one: SweepFrontier) -> dict[str, Any]:
+def as_plain(swept: SweepFrontier) -> dict[str, Any]:
     """A frontier as plain data: axes, P(pathological) with its band, counts."""
-    found = one.found
+    frontier = swept.found
     return {
-        "sweep_id": one.sweep_id,
-        "axes": {key: found.axes[place].tolist() for place, key in enumerate(one.spans)},
-        "probability": found.probability.tolist(),
-        "lower": found.lower.tolist(),
-        "upper": found.upper.tolist(),
-        "inconclusive": found.inconclusive.tolist(),
-        "healthy": found.healthy,
-        "pathological": found.pathological,
-        "unsure": found.unsure,
-        "fitted": found.fitted,
-        "left_out": None if found.errors is None else asdict(found.errors),
-        "warning": found.warning,
-        "sql": one.sql,
+        "sweep_id": swept.sweep_id,
+        "axes": {key: frontier.axes[place].tolist() for place, key in enumerate(swept.spans)},
+        "probability": frontier.probability.tolist(),
+        "lower": frontier.lower.tolist(),
+        "upper": frontier.upper.tolist(),
+        "inconclusive": frontier.inconclusive.tolist(),
+        "healthy": frontier.healthy,
+        "pathological": frontier.pathological,
+        "unsure": frontier.unsure,
+        "fitted": frontier.fitted,
+        "left_out": None if frontier.errors is None else asdict(frontier.errors),
+        "warning": frontier.warning,
+        "sql": swept.sql,
     }

@@ -83,10 +83,10 @@ def space_of(rows: Sequence[TrialRow], factors: Sequence[str], spans: Mapping[st
     columns, codes = [], []
     for factor in factors:
         settings = [row.levels.get(factor) for row in rows]
-        numbers = [float(one) for one in settings if isinstance(one, int | float)]
+        numbers = [float(setting) for setting in settings if isinstance(setting, int | float)]
         span = spans.get(factor)
         places: dict[object, int] = {}
-        code = [places.setdefault(level_key(one), len(places)) for one in settings]
+        code = [places.setdefault(level_key(setting), len(places)) for setting in settings]
         if len(places) < 2:
             continue
         if span and len(numbers) == len(rows):
@@ -95,7 +95,7 @@ def space_of(rows: Sequence[TrialRow], factors: Sequence[str], spans: Mapping[st
             columns.append(numbers)
         else:
             distributions[factor] = CategoricalDistribution(tuple(range(len(places))))
-            columns.append([float(one) for one in code])
+            columns.append([float(place) for place in code])
         codes.append(np.array(code, dtype=np.int64))
     n = len(rows)
     values = np.array(columns).T if columns else np.zeros((n, 0))
@@ -145,8 +145,8 @@ def fanova_by() -> Evaluate:
     from optuna.importance import FanovaImportanceEvaluator  # noqa: PLC0415 - as above
 
     made = FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=SEED)
-    found: Evaluate = made.evaluate
-    return found
+    evaluate: Evaluate = made.evaluate
+    return evaluate
 
 
 def ped_anova_by(share: float) -> Evaluate:
@@ -154,8 +154,8 @@ def ped_anova_by(share: float) -> Evaluate:
     from optuna.importance import PedAnovaImportanceEvaluator  # noqa: PLC0415 - as above
 
     made = PedAnovaImportanceEvaluator(target_quantile=share)
-    found: Evaluate = made.evaluate
-    return found
+    evaluate: Evaluate = made.evaluate
+    return evaluate
 
 
 def shares_of(
@@ -167,13 +167,13 @@ def shares_of(
     """
     targets = values.tolist()
     try:
-        found = evaluate(study, params=list(names), target=lambda trial: targets[trial.number])
+        shares = evaluate(study, params=list(names), target=lambda trial: targets[trial.number])
     except (RuntimeError, ValueError, ZeroDivisionError):
         return {}
-    whole = float(sum(found.values()))
+    whole = float(sum(shares.values()))
     if not whole > 0.0 or not math.isfinite(whole):
         return {}
-    return {name: float(found.get(name, 0.0)) / (whole if scaled else 1.0) for name in names}
+    return {name: float(shares.get(name, 0.0)) / (whole if scaled else 1.0) for name in names}
 
 
 def exact_shares(
@@ -290,7 +290,7 @@ def importance_table(
             for row, word in zip(kept, outcomes, strict=True)
         ]
     )
-    named = sorted(pathologies.items(), key=lambda one: (-one[1], one[0]))
+    named = sorted(pathologies.items(), key=lambda entry: (-entry[1], entry[0]))
     targets = {
         OBJECTIVE: values if goal is Goal.MINIMIZE else -values,
         PATHOLOGICAL: np.array([float(row.label == Health.PATHOLOGICAL) for row in kept]),
@@ -298,8 +298,8 @@ def importance_table(
     }
     with quiet():
         studies = studies_of(space)
-        found = tuple(_importance(name, y, space, studies) for name, y in targets.items())
-    return ImportanceTable(goal, space.names, found)
+        importances = tuple(_importance(name, y, space, studies) for name, y in targets.items())
+    return ImportanceTable(goal, space.names, importances)
 
 
 def explained_share(values: FloatArray, configuration: IntArray) -> float:
@@ -351,14 +351,14 @@ def _importance(target: str, values: FloatArray, space: Space, studies: Studies)
         notes.append("configurations differ no more than their seeds do: the shares rank noise")
     if not (ped and fanova):
         notes.append("no factor stands out at all")
-    found = int(np.isfinite(drawn_means).sum()), int((counts > 0).sum()), explained
+    fit = int(np.isfinite(drawn_means).sum()), int((counts > 0).sum()), explained
     rest = max(0.0, 1.0 - sum(fanova.values()) - sum(pairs.values())) if fanova else math.nan
     return Importance(
         target,
         len(y),
         positives,
         within,
-        *found,
+        *fit,
         fanova,
         ped,
         "; ".join(notes),

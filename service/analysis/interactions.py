@@ -110,33 +110,33 @@ def interaction_table(rows: Sequence[TrialRow], levels: Levels, goal: Goal) -> I
     made of them. Two factors of which no seed has all four combinations are in `skipped`.
     """
     trials = coded(rows, levels)
-    found: list[Interaction] = []
+    interactions: list[Interaction] = []
     skipped: dict[str, str] = {}
     several = [factor for factor, known in levels.items() if len(known) > 1]
     for pair in itertools.combinations(several, 2):
         made = list(_of_factors(trials, pair, levels))
-        if any(one.quads or one.cut_short for one in made):
-            found.extend(made)
+        if any(interaction.quads or interaction.cut_short for interaction in made):
+            interactions.extend(made)
         else:
             skipped[f"{pair[0]} x {pair[1]}"] = (
                 "no seed has all four combinations of any two levels: a grid, or a fractional "
                 "design with these two factors crossed, would have them"
             )
-    return InteractionTable(goal, _adjusted(found), skipped)
+    return InteractionTable(goal, _adjusted(interactions), skipped)
 
 
 def _of_factors(trials: Coded, pair: tuple[str, str], levels: Levels) -> Iterator[Interaction]:
-    one, other = pair
+    factor, other = pair
     contexts, seeds, table = _table(trials, pair, levels)
-    for a, b in itertools.product(range(1, len(levels[one])), range(1, len(levels[other]))):
+    for a, b in itertools.product(range(1, len(levels[factor])), range(1, len(levels[other]))):
         cells = np.stack([table[:, 0, 0], table[:, a, 0], table[:, 0, b], table[:, a, b]], axis=1)
         there = (cells >= 0).all(axis=1)
         made = _interaction(trials, cells[there], seeds[there], contexts[there])
         yield replace(
             made,
-            factor_a=one,
-            level_a=levels[one][a],
-            baseline_a=levels[one][0],
+            factor_a=factor,
+            level_a=levels[factor][a],
+            baseline_a=levels[factor][0],
             factor_b=other,
             level_b=levels[other][b],
             baseline_b=levels[other][0],
@@ -207,10 +207,10 @@ def _interaction(
 
 
 def _estimate(values: FloatArray, seeds: IntArray, contexts: IntArray) -> Estimate:
-    found = paired_effect(values.tolist(), seeds.tolist(), contexts.tolist())
+    estimate = paired_effect(values.tolist(), seeds.tolist(), contexts.tolist())
     if len(np.unique(seeds)) < FEWEST_SEEDS:
-        return replace(NOTHING, mean=found.mean)
-    return found
+        return replace(NOTHING, mean=estimate.mean)
+    return estimate
 
 
 def _cells(
@@ -232,21 +232,21 @@ def _mean_of_contexts(values: FloatArray, contexts: IntArray) -> float:
     return float((np.bincount(place, weights=values) / np.bincount(place)).mean())
 
 
-def _adjusted(found: Sequence[Interaction]) -> tuple[Interaction, ...]:
-    of_means = holm_adjusted([one.difference.p_value for one in found])
-    of_health = holm_adjusted([one.health.p_value for one in found])
+def _adjusted(interactions: Sequence[Interaction]) -> tuple[Interaction, ...]:
+    of_means = holm_adjusted([interaction.difference.p_value for interaction in interactions])
+    of_health = holm_adjusted([interaction.health.p_value for interaction in interactions])
     return tuple(
-        _concluded(replace(one, p_holm=mean, health_p_holm=health))
-        for one, mean, health in zip(found, of_means, of_health, strict=True)
+        _concluded(replace(interaction, p_holm=mean, health_p_holm=health))
+        for interaction, mean, health in zip(interactions, of_means, of_health, strict=True)
     )
 
 
-def _concluded(one: Interaction) -> Interaction:
-    verdict, of_health = _verdict(one.p_holm), _verdict(one.health_p_holm)
-    words = str(verdict)
+def _concluded(interaction: Interaction) -> Interaction:
+    verdict, of_health = _verdict(interaction.p_holm), _verdict(interaction.health_p_holm)
+    sentence = str(verdict)
     if of_health is InteractionVerdict.INTERACTS:
-        words += f", health interacts ({one.health.mean:+.2g})"
-    return replace(one, verdict=verdict, health_verdict=of_health, conclusion=words)
+        sentence += f", health interacts ({interaction.health.mean:+.2g})"
+    return replace(interaction, verdict=verdict, health_verdict=of_health, conclusion=sentence)
 
 
 def _verdict(p_holm: float) -> InteractionVerdict:

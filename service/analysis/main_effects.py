@@ -171,7 +171,7 @@ def _fit(
     coefficients, errors, seed_share, method = solved
     if not float(errors.min()) > ROUNDING:
         return _Fit({}, notes=("the factors explain every value to the last digit: no noise",))
-    found = {
+    estimates = {
         names[index]: student_estimate(
             float(coefficients[1 + place] * spread), float(errors[1 + place] * spread), degrees
         )
@@ -182,7 +182,7 @@ def _fit(
     if confounded:
         listed = ", ".join(confounded)
         notes += (f"{listed}: confounded with other factors in these trials",)
-    return _Fit(found, method, seed_share, notes)
+    return _Fit(estimates, method, seed_share, notes)
 
 
 def _columns(levels: Mapping[str, IntArray]) -> tuple[list[FloatArray], list[tuple[str, int]]]:
@@ -201,8 +201,8 @@ def _independent(columns: Sequence[FloatArray]) -> list[int]:
     basis: list[FloatArray] = []
     for index, column in enumerate(columns):
         rest = column - column.mean()
-        for one in basis:
-            rest = rest - (rest @ one) * one
+        for vector in basis:
+            rest = rest - (rest @ vector) * vector
         length = float(np.sqrt(rest @ rest))
         if length > 1e-8 * np.sqrt(len(column)):
             basis.append(rest / length)
@@ -214,14 +214,14 @@ def _estimable(
     names: Sequence[tuple[str, int]], columns: Sequence[FloatArray], kept: Sequence[int]
 ) -> set[str]:
     """Name the factors whose columns are independent of all other factors' columns."""
-    found = set()
+    factors = set()
     for factor in {name for name, _ in names}:
         own = [index for index, name in enumerate(names) if name[0] == factor]
         others = [columns[index] for index in range(len(columns)) if index not in own]
         without = len(_independent(others))
         if len(kept) - without == len(own):
-            found.add(factor)
-    return found
+            factors.add(factor)
+    return factors
 
 
 def _solve(
@@ -302,7 +302,10 @@ def _least_squares(y: FloatArray, design: FloatArray, seeds: IntArray, degrees: 
 
     _, place = np.unique(seeds, return_inverse=True)
     sizes = np.bincount(place)
-    within = [one - (np.bincount(place, weights=one) / sizes)[place] for one in (y, *design.T[1:])]
+    within = [
+        column - (np.bincount(place, weights=column) / sizes)[place]
+        for column in (y, *design.T[1:])
+    ]
     result = OLS(within[0], np.column_stack(within[1:])).fit(method="qr")
     errors = np.asarray(result.bse) * np.sqrt(result.df_resid / degrees)
     coefficients = np.asarray(result.params, dtype=np.float64)
@@ -334,9 +337,11 @@ def _main_effect(
 
 
 def _adjusted(effects: Sequence[MainEffect], goal: Goal) -> tuple[MainEffect, ...]:
-    of_means = holm_adjusted([one.difference.p_value for one in effects])
-    of_ranks = holm_adjusted([one.rank.p_value for one in effects])
+    of_means = holm_adjusted([effect.difference.p_value for effect in effects])
+    of_ranks = holm_adjusted([effect.rank.p_value for effect in effects])
     return tuple(
-        replace(one, p_holm=mean, rank_p_holm=rank, verdict=verdict_of(one.difference, mean, goal))
-        for one, mean, rank in zip(effects, of_means, of_ranks, strict=True)
+        replace(
+            effect, p_holm=mean, rank_p_holm=rank, verdict=verdict_of(effect.difference, mean, goal)
+        )
+        for effect, mean, rank in zip(effects, of_means, of_ranks, strict=True)
     )

@@ -116,8 +116,8 @@ def interactions_sql(sweep_id: str, levels: Levels, others: Sequence[str] = ()) 
     """Recompute quads, sound quads and the difference of differences of every two levels."""
     every = [*levels, *others]
     parts = [
-        _crossed(sweep_id, one, other, [f for f in every if f not in (one[0], other[0])])
-        for one, other in itertools.combinations(_compared(levels).items(), 2)
+        _crossed(sweep_id, factor, other, [f for f in every if f not in (factor[0], other[0])])
+        for factor, other in itertools.combinations(_compared(levels).items(), 2)
     ]
     return "\nUNION ALL\n".join(parts) + "\nORDER BY ALL" if parts else ""
 
@@ -165,31 +165,33 @@ def _compared(levels: Levels) -> Levels:
 
 def _differ(levels: Levels, others: Sequence[str]) -> dict[str, str]:
     return {
-        one: f"(l.{column(one)} IS DISTINCT FROM b.{column(one)})" for one in [*levels, *others]
+        factor: f"(l.{column(factor)} IS DISTINCT FROM b.{column(factor)})"
+        for factor in [*levels, *others]
     }
 
 
 def _which(levels: Levels, others: Sequence[str]) -> str:
     """Tell in which factor a pair differs, and at which level."""
     differ = _differ(levels, others)
-    which = " ".join(f"WHEN {differ[one]} THEN {text(one)}" for one in _compared(levels))
+    which = " ".join(f"WHEN {differ[factor]} THEN {text(factor)}" for factor in _compared(levels))
     level = " ".join(
-        f"WHEN {differ[one]} THEN CAST(l.{column(one)} AS VARCHAR)" for one in _compared(levels)
+        f"WHEN {differ[factor]} THEN CAST(l.{column(factor)} AS VARCHAR)"
+        for factor in _compared(levels)
     )
     return f"CASE {which} END AS factor,\n    CASE {level} END AS level"
 
 
 def _context(levels: Levels, others: Sequence[str]) -> str:
-    return ", ".join(f"b.{column(one)}" for one in [*levels, *others])
+    return ", ".join(f"b.{column(factor)}" for factor in [*levels, *others])
 
 
 def _joined(sweep_id: str, levels: Levels, others: Sequence[str]) -> str:
     """Pair trials of one seed that differ in one compared factor, from its baseline."""
     differ = _differ(levels, others)
-    count = " + ".join(f"CAST({one} AS INTEGER)" for one in differ.values())
+    count = " + ".join(f"CAST({condition} AS INTEGER)" for condition in differ.values())
     baselines = "".join(
-        f"\n    AND (NOT {differ[one]} OR b.{column(one)} = {literal(known[0], known)})"
-        for one, known in _compared(levels).items()
+        f"\n    AND (NOT {differ[factor]} OR b.{column(factor)} = {literal(known[0], known)})"
+        for factor, known in _compared(levels).items()
     )
     return (
         "FROM outcomes l JOIN outcomes b USING (sweep_id, seed)\n"
@@ -199,12 +201,12 @@ def _joined(sweep_id: str, levels: Levels, others: Sequence[str]) -> str:
 
 def _crossed(
     sweep_id: str,
-    one: tuple[str, Sequence[Scalar]],
+    factor: tuple[str, Sequence[Scalar]],
     other: tuple[str, Sequence[Scalar]],
     rest: Sequence[str],
 ) -> str:
     """Recompute the interactions of two factors: neither, a alone, b alone, both."""
-    a, b = column(one[0]), column(other[0])
+    a, b = column(factor[0]), column(other[0])
     all_equal = "".join(f" AND n.{column(f)} IS NOT DISTINCT FROM {{0}}.{column(f)}" for f in rest)
     same = "n.sweep_id = {0}.sweep_id AND n.seed = {0}.seed" + all_equal
     sound = " AND ".join(SOUND.format(side) for side in ("n", "a", "b", "c"))
@@ -213,7 +215,7 @@ def _crossed(
     return (
         "SELECT factor_a, level_a, factor_b, level_b, sum(quads) AS quads,\n"  # noqa: S608
         "  sum(sound) AS sound_quads, avg(difference) AS difference\n"
-        f"FROM (SELECT {text(one[0])} AS factor_a, CAST(a.{a} AS VARCHAR) AS level_a,\n"
+        f"FROM (SELECT {text(factor[0])} AS factor_a, CAST(a.{a} AS VARCHAR) AS level_a,\n"
         f"    {text(other[0])} AS factor_b, CAST(b.{b} AS VARCHAR) AS level_b,\n"
         f"    count(*) AS quads, count(*) FILTER ({sound}) AS sound,\n"
         "    avg((c.objective - b.objective) - (a.objective - n.objective))\n"
@@ -221,7 +223,7 @@ def _crossed(
         f"  FROM outcomes n JOIN outcomes a ON {same.format('a')}\n"
         f"    JOIN outcomes b ON {same.format('b')}\n    JOIN outcomes c ON {same.format('c')}\n"
         f"  WHERE n.sweep_id = {text(sweep_id)}\n"
-        f"    AND n.{a} = {literal(one[1][0], one[1])}\n"
+        f"    AND n.{a} = {literal(factor[1][0], factor[1])}\n"
         f"    AND n.{b} = {literal(other[1][0], other[1])}\n"
         f"    AND a.{a} <> n.{a} AND a.{b} = n.{b} AND b.{a} = n.{a} AND b.{b} <> n.{b}\n"
         f"    AND c.{a} = a.{a} AND c.{b} = b.{b}\n    AND {there}\n"
@@ -266,10 +268,11 @@ def _group(one: LevelEffect) -> tuple[str, Hashable]:
 
 def _branch(factor: str, effects: Sequence[tuple[int, LevelEffect]], factors: Sequence[str]) -> str:
     """Pair the trials of every level of one factor with those of its baseline."""
-    known = [one.level for _, one in effects] + [effects[0][1].baseline]
+    known = [effect.level for _, effect in effects] + [effects[0][1].baseline]
     rows = ", ".join(
-        f"({nr}, {literal(one.level, known)}, {_quantile(one)}, {one.own!r}, {one.borrowed!r})"
-        for nr, one in effects
+        f"({nr}, {literal(effect.level, known)}, {_quantile(effect)}, "
+        f"{effect.own!r}, {effect.borrowed!r})"
+        for nr, effect in effects
     )
     others = [one for one in factors if one != factor]
     same = "".join(f" AND l.{column(one)} IS NOT DISTINCT FROM b.{column(one)}" for one in others)
@@ -288,9 +291,9 @@ def _branch(factor: str, effects: Sequence[tuple[int, LevelEffect]], factors: Se
     )
 
 
-def _quantile(one: LevelEffect) -> str:
-    degrees = one.difference.degrees
-    if math.isnan(one.difference.low) or math.isnan(degrees):
+def _quantile(effect: LevelEffect) -> str:
+    degrees = effect.difference.degrees
+    if math.isnan(effect.difference.low) or math.isnan(degrees):
         return "CAST(NULL AS DOUBLE)"
     return f"CAST({float(student.isf(ALPHA / 2, degrees))!r} AS DOUBLE)"
 

@@ -306,30 +306,32 @@ def study_of(
     """
     unknown = set(parts) - set(ALL_PARTS)
     assert not unknown, unknown
-    found, reference = _prepared(loaded, options)
-    effects = _effects_of(found, reference, options)
-    levels, others = found.stored
+    sweep_rows, reference = _prepared(loaded, options)
+    effects = _effects_of(sweep_rows, reference, options)
+    levels, others = sweep_rows.stored
     sql = dict(effects.sql)
     made: dict[str, str] = {}
     interactions = main_effects = importance = None
     if "interactions" in parts:
-        interactions = interaction_table(found.rows, found.contexts, found.goal)
-        made["interactions"] = interactions_sql(found.sweep_id, levels, others)
+        interactions = interaction_table(sweep_rows.rows, sweep_rows.contexts, sweep_rows.goal)
+        made["interactions"] = interactions_sql(sweep_rows.sweep_id, levels, others)
     unpaired = bool(effects.table.effects) and not any(one.pairs for one in effects.table.effects)
     if "main_effects" in parts or unpaired:
-        main_effects = main_effect_table(found.rows, found.contexts, found.goal)
-        made["main_effects"] = main_effects_sql(found.sweep_id, levels)
+        main_effects = main_effect_table(sweep_rows.rows, sweep_rows.contexts, sweep_rows.goal)
+        made["main_effects"] = main_effects_sql(sweep_rows.sweep_id, levels)
     if "importance" in parts:
-        spans = {name: _span(ends) for name, ends in found.ranges.items()}
-        importance = importance_table(found.rows, list(found.contexts), found.goal, spans)
+        spans = {name: _span(ends) for name, ends in sweep_rows.ranges.items()}
+        importance = importance_table(
+            sweep_rows.rows, list(sweep_rows.contexts), sweep_rows.goal, spans
+        )
         for target in importance.targets:
             made[f"importance {target.target}"] = importance_sql(
-                found.sweep_id,
+                sweep_rows.sweep_id,
                 importance.factors,
                 target.target,
                 within_seeds=target.within_seeds,
             )
-    sql |= {what: over(found.source, text) for what, text in made.items()}
+    sql |= {what: over(sweep_rows.source, text) for what, text in made.items()}
     return EffectStudy(effects, interactions, main_effects, importance, sql)
 
 

@@ -207,10 +207,10 @@ class Shelf:
 
     def sweeps(self) -> list[dict[str, Any]]:
         """Every sweep with its counts, the latest first."""
-        found: list[dict[str, Any]] = self._memo.answer(
+        sweeps: list[dict[str, Any]] = self._memo.answer(
             "sweeps", time.monotonic, lambda: overview(self.store)
         )
-        return found
+        return sweeps
 
     def trials(self, sweep_id: str) -> TrialPages:
         """The ended trials of a sweep."""
@@ -279,6 +279,8 @@ class Shelf:
         file = self.store.filesystem.get_file_info(table_file(self.store, "trials", sweep_id))
         parts = list_folder(self.store, sweep_parts(self.store, sweep_id), recursive=True)
         ended = [
-            (one.path, one.mtime_ns) for one in parts if rows or one.path.endswith("/trial.json")
+            (part.path, part.mtime_ns)
+            for part in parts
+            if rows or part.path.endswith("/trial.json")
         ]
         return (file.mtime_ns, file.size, hash(tuple(ended)))

@@ -167,9 +167,9 @@ def _values(shelf: Shelf, sweep_id: str) -> Values:
 
 def _signals(store: Store, sweep_id: str) -> list[str]:
     """The scalar signals that were recorded."""
-    found = query(store, "SELECT * FROM epochs LIMIT 0", sweep_ids=[sweep_id])
-    kinds = zip(found.columns, found.types, strict=True)
-    return sorted(one for one, kind in kinds if kind == "DOUBLE" and one not in FIXED)
+    result = query(store, "SELECT * FROM epochs LIMIT 0", sweep_ids=[sweep_id])
+    kinds = zip(result.columns, result.types, strict=True)
+    return sorted(column for column, kind in kinds if kind == "DOUBLE" and column not in FIXED)
 
 
 def _summary(values: Values) -> dict[str, Any]:
@@ -254,19 +254,19 @@ def _curves(store: Store, values: Values, signal: str, only: Sequence[str]) -> d
     about those trials, by their ids.
     """
     sweep_id, signals = values.record.sweep_id, {signal: f"CAST({name(signal)} AS DOUBLE)"}
-    found = read_curves(store, sweep_id, signals, only)[signal]
-    running = [one for one in running_trials(store, sweep_id) if one.trial_id in found]
-    ended = [one for one in values.trials if one.trial_id in found]
+    by_trial = read_curves(store, sweep_id, signals, only)[signal]
+    running = [one for one in running_trials(store, sweep_id) if one.trial_id in by_trial]
+    ended = [one for one in values.trials if one.trial_id in by_trial]
     of_arm: dict[str, list[Curve]] = {arm.arm: [] for arm in values.arms}
     both: list[TrialLine | RunningTrial] = [*ended, *running]
     for trial in both:
-        of_arm.setdefault(trial.arm, []).append(found[trial.trial_id])
+        of_arm.setdefault(trial.arm, []).append(by_trial[trial.trial_id])
     arms = {arm: curves for arm, curves in of_arm.items() if curves}
     lines = [
         *(_ended_line(one) for one in sample(ended, MOST_LINES)),
         *(_open_line(one, values.state) for one in running[:MOST_LINES]),
     ]
-    drawn = [(line["verdict"], *found[line["trial_id"]]) for line in lines]
+    drawn = [(line["verdict"], *by_trial[line["trial_id"]]) for line in lines]
     references = references_of(values.trials, signal)[:MOST_REFERENCES]
     worst = worst_value(values, signal)
     return {
@@ -331,13 +331,13 @@ def _map(store: Store, values: Values, asked: Sequence[str | None]) -> dict[str,
         health_maps,
     )
 
-    known = [one for one in asked if one is not None]
-    for one in known:
-        if one not in values.factors:
-            raise ApiError(404, f"no factor {one!r}: there are {', '.join(values.factors)}")
+    known = [factor for factor in asked if factor is not None]
+    for factor in known:
+        if factor not in values.factors:
+            raise ApiError(404, f"no factor {factor!r}: there are {', '.join(values.factors)}")
     if len(known) == 2:
-        axes = [axis_of(values, one) for one in known]
-        flat = [one for one, axis in zip(known, axes, strict=True) if axis is None]
+        axes = [axis_of(values, factor) for factor in known]
+        flat = [factor for factor, axis in zip(known, axes, strict=True) if axis is None]
         if flat or known[0] == known[1]:
             raise ApiError(422, f"these are no two factors with levels to tell apart: {known}")
         maps: tuple[HealthMap, ...] = (
@@ -349,12 +349,12 @@ def _map(store: Store, values: Values, asked: Sequence[str | None]) -> dict[str,
         "factors": list(values.factors),
         "maps": [
             {
-                "x": _axis(one.x),
-                "y": _axis(one.y),
-                "cells": [[a, b, *counts] for (a, b), counts in sorted(one.cells.items())],
-                "sql": one.sql,
+                "x": _axis(pair_map.x),
+                "y": _axis(pair_map.y),
+                "cells": [[a, b, *counts] for (a, b), counts in sorted(pair_map.cells.items())],
+                "sql": pair_map.sql,
             }
-            for one in maps
+            for pair_map in maps
         ],
     }
 
@@ -365,21 +365,23 @@ def _axis(axis: FactorAxis) -> dict[str, Any]:
 
 def _parallel(values: Values) -> dict[str, Any]:
     drawn = sample(values.trials, MOST_PARALLEL)
-    axes = [axis for axis in (axis_of(values, one) for one in values.factors) if axis is not None]
+    axes = [
+        axis for axis in (axis_of(values, factor) for factor in values.factors) if axis is not None
+    ]
     columns = {axis.factor: 1 + values.factors.index(axis.factor) for axis in axes}
     return {
         "axes": [_axis(axis) for axis in axes],
         "objective": values.objective.signal if values.objective else None,
         "trials": [
             {
-                "trial_id": one.trial_id,
-                "seed": one.seed,
-                "places": [axis.find(one.key[columns[axis.factor]]) for axis in axes],
-                "objective": one.objective,
-                "verdict": one.verdict,
-                "pathology": one.pathology,
+                "trial_id": trial.trial_id,
+                "seed": trial.seed,
+                "places": [axis.find(trial.key[columns[axis.factor]]) for axis in axes],
+                "objective": trial.objective,
+                "verdict": trial.verdict,
+                "pathology": trial.pathology,
             }
-            for one in drawn
+            for trial in drawn
         ],
         "trials_in_all": len(values.trials),
     }
@@ -387,13 +389,15 @@ def _parallel(values: Values) -> dict[str, Any]:
 
 def _causes(values: Values) -> dict[str, Any]:
     counts: dict[tuple[str, str], dict[str, int]] = {}
-    axes = [axis for axis in (axis_of(values, one) for one in values.factors) if axis is not None]
+    axes = [
+        axis for axis in (axis_of(values, factor) for factor in values.factors) if axis is not None
+    ]
     for axis in axes:
         column = 1 + values.factors.index(axis.factor)
         counts |= {(axis.factor, level): {} for level in axis.names}
-        for one in values.trials:
-            mine = counts[axis.factor, axis.names[axis.find(one.key[column])]]
-            outcome = one.pathology or one.verdict
+        for trial in values.trials:
+            mine = counts[axis.factor, axis.names[axis.find(trial.key[column])]]
+            outcome = trial.pathology or trial.verdict
             mine[outcome] = mine.get(outcome, 0) + 1
     return {
         "levels": [

@@ -104,14 +104,14 @@ class Feed:
                 try:
                     # not all at the same moment, though all may have come at one
                     patience = PING_SECONDS * random.uniform(0.6, 1.0)  # noqa: S311  no secret
-                    found = await asyncio.wait_for(queue.get(), patience)
+                    event = await asyncio.wait_for(queue.get(), patience)
                 except TimeoutError:
                     yield ": still here\n\n"
                     continue
-                if found is None:
+                if event is None:
                     return
-                if sweep_id in {None, found.sweep_id}:
-                    yield found.text()
+                if sweep_id in {None, event.sweep_id}:
+                    yield event.text()
         finally:
             self._listeners.discard(queue)
 

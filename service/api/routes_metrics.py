@@ -121,6 +121,6 @@ def _added(sweeps: list[dict[str, Any]], name: str) -> dict[str, float]:
 @router.get("/metrics", dependencies=[Depends(need(Role.READ))], response_class=Response)
 async def metrics(request: Request) -> Response:
     """Metrics in Prometheus' text format."""
-    found: Metrics = request.app.state.metrics
-    text = await in_pool(Work.READ, found.text)
+    counters: Metrics = request.app.state.metrics
+    text = await in_pool(Work.READ, counters.text)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

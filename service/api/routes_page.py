@@ -54,7 +54,7 @@ async def workloads(request: Request) -> Response:
     def work() -> dict[str, Any]:
         from sickbay.trials import registry  # noqa: PLC0415  reads the installed packages
 
-        return {"workloads": [vars(one) for one in registry.workload_entries()]}
+        return {"workloads": [vars(entry) for entry in registry.workload_entries()]}
 
     shelf = shelf_of(request)
     return json_answer(await in_thread(lambda: shelf.once("workloads", work)))
@@ -68,7 +68,7 @@ async def workload(name: str) -> Response:
         from sickbay.service.summary.catalogue import describe_workload  # noqa: PLC0415
         from sickbay.trials import registry  # noqa: PLC0415
 
-        if name not in {one.name for one in registry.workload_entries()}:
+        if name not in {entry.name for entry in registry.workload_entries()}:
             raise ApiError(404, f"no workload {name!r} is registered: see /api/workloads")
         return describe_workload(registry.workload(name))
 
@@ -83,7 +83,7 @@ async def detectors(request: Request) -> Response:
         from sickbay.service.summary.catalogue import describe_detector  # noqa: PLC0415
         from sickbay.trials.registry import all_detectors  # noqa: PLC0415
 
-        return {"detectors": [describe_detector(one) for one in all_detectors()]}
+        return {"detectors": [describe_detector(detector) for detector in all_detectors()]}
 
     shelf = shelf_of(request)
     return json_answer(await in_thread(lambda: shelf.once("detectors", work)))
@@ -91,10 +91,10 @@ async def detectors(request: Request) -> Response:
 
 async def _file(request: Request, path: str) -> Response:
     """A file with its ETag, so that a browser that has it gets a 304."""
-    found = await in_pool(Work.FILES, lambda: _read(path))
-    if found is None:
+    content = await in_pool(Work.FILES, lambda: _read(path))
+    if content is None:
         raise ApiError(404, f"the page has no file {path!r}")
-    data, tag = found
+    data, tag = content
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
@@ -106,8 +106,8 @@ def _read(path: str) -> tuple[bytes, str] | None:
     """A file by one of the names that the page has; a path that leads elsewhere is none of them."""
     names = {"index.html", "docs.html", "app.css", "icon.svg"}
     folder = resources.files("sickbay.service") / "web"
-    names |= {one.name for one in folder.iterdir() if one.name.endswith(".js")}
-    names |= {f"vendor/{one.name}" for one in (folder / "vendor").iterdir()}
+    names |= {entry.name for entry in folder.iterdir() if entry.name.endswith(".js")}
+    names |= {f"vendor/{entry.name}" for entry in (folder / "vendor").iterdir()}
     if path not in names or path.rpartition(".")[2] not in TYPES:
         return None
     data = folder.joinpath(path).read_bytes()

@@ -60,9 +60,9 @@ def shelf_of(request: Request) -> Shelf:
 @router.get("/sweeps", response_model=Sweeps)
 async def sweeps(request: Request, offset: Page = 0, limit: PerPage = PAGE) -> Response:
     """Every sweep of the store with its counts, the latest first."""
-    found = await soon(shelf_of(request).sweeps)
+    summaries = await soon(shelf_of(request).sweeps)
     return json_answer(
-        {"sweeps": found[offset : offset + limit], "total": len(found), "offset": offset}
+        {"sweeps": summaries[offset : offset + limit], "total": len(summaries), "offset": offset}
     )
 
 
@@ -164,13 +164,13 @@ async def epochs(
         sweep_id = find_known(shelf, sweep)
         ended = _ended(shelf, sweep_id, trial)
         known = shelf.epochs(sweep_id) if len(ended) == 1 else None
-        found = known.records(ended[0]) if known is not None else []
-        if not found:  # it runs, or has ended since
-            found = asking.epochs(shelf.store, sweep_id, trial).whole().records()
-        if not found:
+        evaluations = known.records(ended[0]) if known is not None else []
+        if not evaluations:  # it runs, or has ended since
+            evaluations = asking.epochs(shelf.store, sweep_id, trial).whole().records()
+        if not evaluations:
             trial_id = _trial_id(shelf, sweep_id, trial)
-            found = asking.epochs(shelf.store, sweep_id, trial_id).whole().records()
-        return found
+            evaluations = asking.epochs(shelf.store, sweep_id, trial_id).whole().records()
+        return evaluations
 
     rows = await in_thread(work)
     body = {"epochs": rows[offset : offset + limit], "total": len(rows), "offset": offset}
@@ -185,8 +185,8 @@ async def findings(request: Request, sweep: SweepName, trial: str) -> Response:
     def work() -> list[dict[str, Any]]:
         sweep_id = find_known(shelf, sweep)
         trial_id = _trial_id(shelf, sweep_id, trial)
-        found = shelf.book(sweep_id).findings.records(trial_id)
-        return found or asking.findings(shelf.store, sweep_id, trial_id).whole().records()
+        records = shelf.book(sweep_id).findings.records(trial_id)
+        return records or asking.findings(shelf.store, sweep_id, trial_id).whole().records()
 
     rows = await in_thread(work)
     return json_answer({"findings": rows, "total": len(rows), "offset": 0})
@@ -259,11 +259,11 @@ async def sql(request: Request, body: SqlBody) -> Response:
     watching = asyncio.ensure_future(watch())
     store = shelf_of(request).store
     try:
-        found = await in_pool(Work.SQL, lambda: pool.ask(store, body.sql, SQL_LIMITS, cancel))
+        answer = await in_pool(Work.SQL, lambda: pool.ask(store, body.sql, SQL_LIMITS, cancel))
     finally:
         watching.cancel()
         cancel.now()  # also where this request is ended before its query
-    return Response(found, media_type="application/json")
+    return Response(answer, media_type="application/json")
 
 
 @router.post("/diagnose", response_model=Judged)
@@ -288,8 +288,8 @@ async def diagnose(request: Request, body: DiagnoseBody) -> Response:
 
 def find_known(shelf: Shelf, word: str) -> str:
     """The id of a sweep that is meant; raises SweepError (404) for none."""
-    for one in shelf.sweeps():
-        if one["sweep_id"] == word:
+    for summary in shelf.sweeps():
+        if summary["sweep_id"] == word:
             return word
     reading()
     return find_sweep(shelf.store, word).sweep_id
@@ -300,14 +300,14 @@ def _ended(shelf: Shelf, sweep_id: str, word: str) -> Sequence[str]:
     ids = shelf.trials(sweep_id).ids
     if word in ids:
         return [word]
-    return [one for one in ids if one.startswith(word)] if word else []
+    return [trial_id for trial_id in ids if trial_id.startswith(word)] if word else []
 
 
 def _trial_id(shelf: Shelf, sweep_id: str, word: str) -> str:
-    found = _ended(shelf, sweep_id, word)
-    if len(found) == 1:
-        return found[0]
-    what = f"{len(found)} ended trials begin" if found else "no ended trial begins"
+    trial_ids = _ended(shelf, sweep_id, word)
+    if len(trial_ids) == 1:
+        return trial_ids[0]
+    what = f"{len(trial_ids)} ended trials begin" if trial_ids else "no ended trial begins"
     raise ApiError(404, f"{what} with {word!r} in the sweep {sweep_id}")
 
 

@@ -107,9 +107,9 @@ async def plan(
     def work() -> str:
         from sickbay.service.sweeps.plan_view import describe_plan  # noqa: PLC0415  Rich is not needed before
 
-        found = describe_plan(_prepared(request, token, text))
-        found |= {"offset": offset, "trials": found["trials"][offset : offset + limit]}
-        return json.dumps(plain(found), default=str)
+        described = describe_plan(_prepared(request, token, text))
+        described |= {"offset": offset, "trials": described["trials"][offset : offset + limit]}
+        return json.dumps(plain(described), default=str)
 
     return Response(await in_pool(Work.PLAN, work), media_type="application/json")
 
@@ -132,8 +132,8 @@ async def cancel(request: Request, sweep: SweepName, token: Submitter) -> dict[s
     sweep_id, running = await _ask(request, sweep, "cancel", "cancelled")
     if running:
         state = request.app.state
-        words = (state.shelf.store, sweep_id, state.launcher)
-        waiting = anyio.to_thread.run_sync(launching.insist, *words, abandon_on_cancel=True)
+        arguments = (state.shelf.store, sweep_id, state.launcher)
+        waiting = anyio.to_thread.run_sync(launching.insist, *arguments, abandon_on_cancel=True)
         chore = asyncio.ensure_future(waiting)
         state.chores.add(chore)
         chore.add_done_callback(state.chores.discard)
@@ -179,8 +179,8 @@ async def relabel(
         from sickbay.trials.registry import all_detectors  # noqa: PLC0415  scipy is slow
 
         sweep_id = find_known(shelf, sweep)
-        found = judge_again(shelf.store, sweep_id, all_detectors(), write=not dry_run)
-        return json.dumps(plain({**vars(found), "changes": [vars(c) for c in found.changes]}))
+        report = judge_again(shelf.store, sweep_id, all_detectors(), write=not dry_run)
+        return json.dumps(plain({**vars(report), "changes": [vars(c) for c in report.changes]}))
 
     return Response(await in_pool(Work.REPORT, work), media_type="application/json")
 

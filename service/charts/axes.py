@@ -58,14 +58,14 @@ def axis_of(values: Values, factor: str) -> FactorAxis | None:
     if len(seen) < 2:
         return None
     levels = [key[1] for key in seen]  # type: ignore[index]
-    plain = all(isinstance(one, int | float) and not isinstance(one, bool) for one in levels)
+    plain = all(isinstance(value, int | float) and not isinstance(value, bool) for value in levels)
     span = _range_of(values, factor)
     if span is not None and plain:
         return _binned(factor, *span, len(values.trials))
     if len(levels) <= MOST_LEVELS:
         ordered = sorted(levels) if plain else _in_order(levels, _listed(values, factor))
-        places = {level_key(one): place for place, one in enumerate(ordered)}
-        return FactorAxis(factor, name(factor), tuple(level(one) for one in ordered), places)
+        places = {level_key(value): place for place, value in enumerate(ordered)}
+        return FactorAxis(factor, name(factor), tuple(level(value) for value in ordered), places)
     if not plain:
         return None
     low, high = float(min(levels)), float(max(levels))
@@ -83,7 +83,7 @@ def telling_axes(values: Values, most: int) -> tuple[FactorAxis, ...]:
         axis = axis_of(values, factor)
         if axis is not None:
             ranked.append((-_contrast(values.trials, 1 + index, axis), index, axis))
-    return tuple(axis for _, _, axis in sorted(ranked, key=lambda one: one[:2])[:most])
+    return tuple(axis for _, _, axis in sorted(ranked, key=lambda entry: entry[:2])[:most])
 
 
 def _listed(values: Values, factor: str) -> list[object]:
@@ -98,10 +98,10 @@ def _listed(values: Values, factor: str) -> list[object]:
 
 def _in_order(levels: Sequence[object], listed: Sequence[object]) -> list[object]:
     """Sort levels of any kind as they are listed, then by their text; a missing one comes last."""
-    places = {level_key(one): k for k, one in reversed(list(enumerate(listed)))}  # type: ignore[arg-type]
+    places = {level_key(value): k for k, value in reversed(list(enumerate(listed)))}  # type: ignore[arg-type]
 
-    def rank(one: object) -> tuple[bool, int, str]:
-        return one is None, places.get(level_key(one), len(places)), str(one)  # type: ignore[arg-type]
+    def rank(value: object) -> tuple[bool, int, str]:
+        return value is None, places.get(level_key(value), len(places)), str(value)  # type: ignore[arg-type]
 
     return sorted(levels, key=rank)
 

@@ -115,23 +115,26 @@ def curve_rows(store: Store, values: Values) -> Curves:
     shown = shown_signals(values, types)
     if not shown:
         return Curves((), None)
-    every = read_curves(store, sweep, {one.signal: one.expression for one in shown})
+    every = read_curves(store, sweep, {signal.signal: signal.expression for signal in shown})
     groups = _groups(values)
     rows, by_seed = [], None
-    for one in shown:
-        curves = every[one.signal]
-        main = one.is_objective
-        chosen = groups if main else _telling(_recorded(groups, curves), one.causes)
+    for shown_signal in shown:
+        curves = every[shown_signal.signal]
+        main = shown_signal.is_objective
+        chosen = groups if main else _telling(_recorded(groups, curves), shown_signal.causes)
         limit = MOST_PANELS if main else MOST_SIDE_PANELS
-        panels = tuple(_panel(values, one, title, some, curves) for title, some in chosen[:limit])
-        alone = ask.curves(sweep, {one.signal: one.expression})
-        rows.append(CurveRow(one, panels, len(chosen) - len(panels), alone))
+        panels = tuple(
+            _panel(values, shown_signal, title, some, curves) for title, some in chosen[:limit]
+        )
+        alone = ask.curves(sweep, {shown_signal.signal: shown_signal.expression})
+        rows.append(CurveRow(shown_signal, panels, len(chosen) - len(panels), alone))
         if main:
             seeds = _seed_groups(values)
             panels = tuple(
-                _panel(values, one, *some, curves, one_arm=False) for some in seeds[:MOST_SEEDS]
+                _panel(values, shown_signal, *some, curves, one_arm=False)
+                for some in seeds[:MOST_SEEDS]
             )
-            by_seed = CurveRow(one, panels, max(0, len(seeds) - MOST_SEEDS), alone)
+            by_seed = CurveRow(shown_signal, panels, max(0, len(seeds) - MOST_SEEDS), alone)
     return Curves(tuple(rows), by_seed)
 
 
@@ -145,17 +148,17 @@ def read_curves(
     table = query(store, ask.curves(sweep_id, signals, only), sweep_ids=[sweep_id]).table
     epochs = table["epoch"].to_numpy().astype(np.float64)
     spans = _spans(table["trial_id"].to_pylist())
-    found: dict[str, dict[str, Curve]] = {}
+    by_signal: dict[str, dict[str, Curve]] = {}
     for index, signal in enumerate(signals):
         column = table.column(2 + index)
         recorded = column.is_valid().to_numpy(zero_copy_only=False)
         numbers = column.fill_null(np.nan).to_numpy().astype(np.float64)
-        found[signal] = {
+        by_signal[signal] = {
             trial: (epochs[span][recorded[span]], numbers[span][recorded[span]])
             for trial, span in spans.items()
             if recorded[span].any()
         }
-    return found
+    return by_signal
 
 
 def spread_of(curves: Sequence[Curve], worst: float) -> Spread:
@@ -190,14 +193,14 @@ def _seed_groups(values: Values) -> tuple["Group", ...]:
 
 def verdicts_of(panels: Sequence[Panel]) -> set[str]:
     """Name the verdicts that any of these panels draws."""
-    return {one.verdict for panel in panels for one in panel.lines} | {
-        one.verdict for panel in panels for one in panel.bands
+    return {line.verdict for panel in panels for line in panel.lines} | {
+        band.verdict for panel in panels for band in panel.bands
     }
 
 
 def _spans(ids: Sequence[str]) -> dict[str, slice]:
     """Find each trial's rows in a column that is sorted by trial."""
-    starts = [k for k, one in enumerate(ids) if k == 0 or ids[k - 1] != one]
+    starts = [k for k, trial_id in enumerate(ids) if k == 0 or ids[k - 1] != trial_id]
     return {
         ids[start]: slice(start, end)
         for start, end in zip(starts, [*starts[1:], len(ids)], strict=True)
@@ -220,13 +223,15 @@ def _groups(values: Values) -> tuple[Group, ...]:
         for trial in values.trials:
             by_level.setdefault(level(trial.key[1 + index]), []).append(trial)
         if len(by_level) <= MOST_LEVELS:
-            groups += [(f"{factor}={one}", tuple(some)) for one, some in by_level.items()]
+            groups += [
+                (f"{factor}={level_name}", tuple(some)) for level_name, some in by_level.items()
+            ]
     return tuple(groups) or (("all trials", values.trials),)
 
 
 def _recorded(groups: Sequence[Group], curves: Mapping[str, Curve]) -> tuple[Group, ...]:
     """Leave out the panels in which no trial recorded the signal."""
-    return tuple(group for group in groups if any(one.trial_id in curves for one in group[1]))
+    return tuple(group for group in groups if any(trial.trial_id in curves for trial in group[1]))
 
 
 def _telling(groups: Sequence[Group], causes: Sequence[str]) -> tuple[Group, ...]:
@@ -239,10 +244,10 @@ def _telling(groups: Sequence[Group], causes: Sequence[str]) -> tuple[Group, ...
         return (-pathological, -healthy)
 
     order = sorted(groups, key=rank)
-    sound = [one for one in order if any(trial.outcome == HEALTHY for trial in one[1])]
+    sound = [group for group in order if any(trial.outcome == HEALTHY for trial in group[1])]
     if len(order) > MOST_SIDE_PANELS and sound:  # whatever else is cut, one sound panel stays
-        best = max(sound, key=lambda one: -rank(one)[1])
-        order = [one for one in order if one is not best]
+        best = max(sound, key=lambda group: -rank(group)[1])
+        order = [group for group in order if group is not best]
         order.insert(MOST_SIDE_PANELS - 1, best)
     return tuple(order)
 
@@ -265,7 +270,7 @@ def _panel(
     return Panel(
         title=title,
         note=_note(trials, len(drawn)),
-        group=next((one for one in (TRAP, DISBELIEVE) if group == {one}), ""),
+        group=next((arm_group for arm_group in (TRAP, DISBELIEVE) if group == {arm_group}), ""),
         lines=()
         if as_bands
         else tuple(CurveLine(trial.verdict, _onset(trial), *curve) for trial, curve in drawn),
@@ -284,9 +289,9 @@ def _onset(trial: TrialLine) -> int | None:
 
 def _note(trials: Sequence[TrialLine], drawn: int) -> str:
     counts = Counter(trial.verdict for trial in trials)
-    words = ", ".join(f"{counts[verdict]} {verdict}" for verdict in SIGNS if counts[verdict])
+    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in SIGNS if counts[verdict])
     lacking = len(trials) - drawn
-    return f"{words}; {lacking} recorded no value" if lacking else words
+    return f"{verdicts}; {lacking} recorded no value" if lacking else verdicts
 
 
 def _band(verdict: str, pairs: Sequence[tuple[TrialLine, Curve]], worst: float) -> Band:

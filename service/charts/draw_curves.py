@@ -23,13 +23,13 @@ _WRAP = 36
 def curves(row: CurveRow) -> Figure | None:
     """Draw the panels on shared axes; None if no trial recorded the signal."""
     frame = row_frame(row)
-    panels = [one for one in row.panels if one.lines or one.bands][:MOST_PANELS]
+    panels = [plot for plot in row.panels if plot.lines or plot.bands][:MOST_PANELS]
     if frame is None or not panels:
         return None
     marks = letters(row)
     columns = min(COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
-    key, titles = _key(panels, frame), [_title(one) for one in panels]
+    key, titles = _key(panels, frame), [_title(plot) for plot in panels]
     width = max(columns * _WIDE + 0.35, 5.4)
     columns_of_key = min(len(key), int(width / _KEY))
     lines_of_key = math.ceil(len(key) / columns_of_key)
@@ -54,8 +54,8 @@ def curves(row: CurveRow) -> Figure | None:
         figure.text(left / width, top, title, fontsize=7.5, va="bottom", linespacing=1.15)
     log = ", logarithmic" if frame.log else ""
     zero = " with 0 at its foot" if frame.zero is not None else ""
-    words = f"{row.shown.signal}{log}{zero}"
-    figure.text(0.008, 1 - 0.06 / height, words, fontsize=8, weight="bold", va="top")
+    heading = f"{row.shown.signal}{log}{zero}"
+    figure.text(0.008, 1 - 0.06 / height, heading, fontsize=8, weight="bold", va="top")
     _references(figure, row, marks, (height, 0.06 + 0.16 * lines_of_key))
     figure.legend(
         handles=key,
@@ -81,20 +81,27 @@ def _title(panel: Panel) -> list[str]:
 def _key(panels: list[Panel], frame: Frame) -> list[Line2D]:
     drawn = verdicts_of(panels)
     key = [
-        Line2D([], [], color=STYLES[one][0], ls=STYLES[one][1], lw=1.6, label=f"{SIGNS[one]} {one}")
-        for one in STYLES
-        if one in drawn
+        Line2D(
+            [],
+            [],
+            color=STYLES[verdict][0],
+            ls=STYLES[verdict][1],
+            lw=1.6,
+            label=f"{SIGNS[verdict]} {verdict}",
+        )
+        for verdict in STYLES
+        if verdict in drawn
     ]
     lines = [line for panel in panels for line in panel.lines]
     lost = any(not np.isfinite(line.values).all() for line in lines)
     out = any(_leaves(line.values, frame) for line in lines)
-    for marker, words, shown in (
+    for marker, caption, shown in (
         ("v", "onset of the cause", True),
         ("x", "no number from here", lost),
         ("^", "out of the picture", out),
     ):
         if shown:
-            key.append(Line2D([], [], color=note(), marker=marker, ls="none", ms=5, label=words))
+            key.append(Line2D([], [], color=note(), marker=marker, ls="none", ms=5, label=caption))
     if any(panel.bands for panel in panels):
         label = "thick: median, area: 10 – 90 %"
         key.append(Line2D([], [], color=note(), lw=5, alpha=0.35, label=label))
@@ -111,8 +118,16 @@ def _references(
 ) -> None:
     height, bottom = place
     for k, (text, letter) in enumerate(marks.items()):
-        found = [one for panel in row.panels for one in panel.references if one.text == text]
-        low, high = min(one.low for one in found), max(one.high for one in found)
+        references = [
+            reference
+            for panel in row.panels
+            for reference in panel.references
+            if reference.text == text
+        ]
+        low, high = (
+            min(reference.low for reference in references),
+            max(reference.high for reference in references),
+        )
         span = number(low) if number(low) == number(high) else f"{number(low)} – {number(high)}"
         figure.text(
             0.03 + 0.5 * (k % 2),

@@ -33,7 +33,7 @@ _ROW, _HEAD, _FOOT = 0.27, 0.62, 0.55  # inches
 def forest(table: EffectTable, signal: str) -> Figure:
     """Draw every level as a row; the rows of one factor stand together below its baseline."""
     effects = table.effects[:MOST_ROWS]
-    factors = list(dict.fromkeys(one.factor for one in effects))
+    factors = list(dict.fromkeys(effect.factor for effect in effects))
     rows = len(effects) + len(factors)
     height = _HEAD + _FOOT + _ROW * rows
     figure = Figure(figsize=(9.6, height))
@@ -46,7 +46,7 @@ def forest(table: EffectTable, signal: str) -> Figure:
     left.set_xlim(low, high)
     right.set_xlim(-0.04, 1.04)
     right.set_xticks([0.0, 0.5, 1.0], ["0", "50 %", "100 %"])
-    if any(math.isfinite(one.difference.mean) for one in effects):
+    if any(math.isfinite(effect.difference.mean) for effect in effects):
         left.xaxis.set_major_locator(MaxNLocator(5))
         left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     else:
@@ -58,49 +58,53 @@ def forest(table: EffectTable, signal: str) -> Figure:
     _head(left, right)
     place = 0
     for factor in factors:
-        some = [one for one in effects if one.factor == factor]
+        some = [effect for effect in effects if effect.factor == factor]
         baseline = f"(baseline {level(some[0].baseline)})"
         _words(left, -0.665, place, short(factor, 26), weight="bold")
         _words(left, 0.0, place, short(baseline, 44), colour=note())
         if place:
             for axes in (left, right):
                 axes.axhline(place - 0.5, color=grid(), lw=0.8)
-        for offset, one in enumerate(some, start=1):
-            _row(left, right, one, place + offset)
+        for offset, effect in enumerate(some, start=1):
+            _row(left, right, effect, place + offset)
         place += 1 + len(some)
     return figure
 
 
-def _row(left: Axes, right: Axes, one: LevelEffect, place: int) -> None:
-    colour = _COLOURS.get(one.verdict, note())
+def _row(left: Axes, right: Axes, effect: LevelEffect, place: int) -> None:
+    colour = _COLOURS.get(effect.verdict, note())
     low, high = left.get_xlim()
-    _words(left, -0.63, place, short(level(one.level), 30))
-    mean, marker = one.difference.mean, _MARKERS[one.verdict]
+    _words(left, -0.63, place, short(level(effect.level), 30))
+    mean, marker = effect.difference.mean, _MARKERS[effect.verdict]
     if math.isfinite(mean):
-        if math.isfinite(one.difference.low):
-            ends = np.clip([one.difference.low, one.difference.high], low, high)
+        if math.isfinite(effect.difference.low):
+            ends = np.clip([effect.difference.low, effect.difference.high], low, high)
             left.plot(ends, [place, place], color=colour, lw=1.8, solid_capstyle="butt")
         beyond = not low <= mean <= high
         at = min(max(mean, low), high)
         shape = (">" if mean > high else "<") if beyond else marker
         left.plot([at], [place], shape, color=colour, ms=5.5, mew=1.6, clip_on=False)
-    _words(left, 1.03, place, _difference(one))
+    _words(left, 1.03, place, _difference(effect))
     _words(
-        left, 1.535, place, f"{one.verdict}", colour=colour if one.verdict in _COLOURS else ink()
+        left,
+        1.535,
+        place,
+        f"{effect.verdict}",
+        colour=colour if effect.verdict in _COLOURS else ink(),
     )
-    for side, shift, tint in ((one.of_baseline, -0.17, note()), (one.of_level, 0.17, ink())):
+    for side, shift, tint in ((effect.of_baseline, -0.17, note()), (effect.of_level, 0.17, ink())):
         if side.trials:
             share, y = side.healthy / side.trials, place + shift
             right.plot([side.low, side.high], [y, y], color=tint, lw=1.3, solid_capstyle="butt")
-            filled = tint if side is one.of_level else "none"
+            filled = tint if side is effect.of_level else "none"
             right.plot([share], [y], "o", ms=4, mec=tint, mfc=filled, mew=1.1, clip_on=False)
-    words = f"{one.of_level.healthy}/{one.of_level.trials}"
-    base = f" ({one.of_baseline.healthy}/{one.of_baseline.trials})"
-    _words(right, 1.07, place, words + base)
+    fraction = f"{effect.of_level.healthy}/{effect.of_level.trials}"
+    base = f" ({effect.of_baseline.healthy}/{effect.of_baseline.trials})"
+    _words(right, 1.07, place, fraction + base)
 
 
 def _head(left: Axes, right: Axes) -> None:
-    for axes, x, words in (
+    for axes, x, caption in (
         (left, -0.665, "factor, level"),
         (left, 0.0, "difference, 95 % interval"),
         (left, 1.03, "n pairs: difference"),
@@ -108,16 +112,18 @@ def _head(left: Axes, right: Axes) -> None:
         (right, 0.0, "● level  ○ baseline"),
         (right, 1.07, "healthy (baseline)"),
     ):
-        _words(axes, x, -1.05, words, colour=note())
+        _words(axes, x, -1.05, caption, colour=note())
 
 
-def _difference(one: LevelEffect) -> str:
-    if not math.isfinite(one.difference.mean):
-        return f"0 of {one.pairs}: none"
+def _difference(effect: LevelEffect) -> str:
+    if not math.isfinite(effect.difference.mean):
+        return f"0 of {effect.pairs}: none"
     pairs = (
-        f"{one.sound_pairs} of {one.pairs}: " if one.sound_pairs < one.pairs else f"{one.pairs}: "
+        f"{effect.sound_pairs} of {effect.pairs}: "
+        if effect.sound_pairs < effect.pairs
+        else f"{effect.pairs}: "
     )
-    return f"{pairs}{'+' if one.difference.mean > 0 else ''}{number(one.difference.mean)}"
+    return f"{pairs}{'+' if effect.difference.mean > 0 else ''}{number(effect.difference.mean)}"
 
 
 def _dress(axes: Axes, rows: int) -> None:
@@ -131,13 +137,13 @@ def _dress(axes: Axes, rows: int) -> None:
 
 
 def _words(
-    axes: Axes, x: float, place: float, words: str, *, colour: str = "", weight: str = "normal"
+    axes: Axes, x: float, place: float, text: str, *, colour: str = "", weight: str = "normal"
 ) -> None:
     """Write beside a row: `x` in widths of the axes, `place` in rows."""
     axes.text(
         x,
         place,
-        words,
+        text,
         transform=axes.get_yaxis_transform(),
         va="center",
         fontsize=7.5,

@@ -27,7 +27,7 @@ def health_map(data: HealthMap) -> Figure:
     columns, rows = len(data.x.names), len(data.y.names)
     names, side = _names(data.x), _names(data.y)
     counted = [f"{healthy}/{trials}" for healthy, trials in data.cells.values()]
-    letters = max((len(one) for one in counted), default=3)
+    letters = max((len(fraction) for fraction in counted), default=3)
     cell = max(0.5, 0.075 * letters + 0.12)
     turned = not data.x.edges and max(map(len, names)) * 0.068 > cell
     below = 0.5 + (max(map(len, names)) * 0.068 * 0.75 if turned else 0.12)
@@ -88,8 +88,8 @@ def _cell(axes: Axes, where: tuple[int, int], healthy: int, trials: int) -> None
 def _names(axis: FactorAxis) -> list[str]:
     """The words at an axis: its levels, or the edges of its bins."""
     if axis.edges:
-        return [f"{one:.2g}" for one in axis.edges]
-    return [short(one, _MOST_LETTERS) for one in axis.names]
+        return [f"{edge:.2g}" for edge in axis.edges]
+    return [short(name, _MOST_LETTERS) for name in axis.names]
 
 
 def _ticks(axes: Axes, data: HealthMap, *, turned: bool) -> None:
@@ -106,8 +106,8 @@ def _ticks(axes: Axes, data: HealthMap, *, turned: bool) -> None:
             set_ticks(range(len(axis.names)), _names(axis))
     if turned and not data.x.edges:
         axes.tick_params(axis="x", labelrotation=45)
-        for one in axes.get_xticklabels():
-            one.set(ha="right", rotation_mode="anchor")
+        for tick_label in axes.get_xticklabels():
+            tick_label.set(ha="right", rotation_mode="anchor")
     axes.set_xlabel(short(data.x.factor, 50))
     axes.set_ylabel(short(data.y.factor, 24))
     for spine in axes.spines.values():
@@ -116,15 +116,15 @@ def _ticks(axes: Axes, data: HealthMap, *, turned: bool) -> None:
 
 def _frontier(axes: Axes, data: HealthMap) -> None:
     """Draw where the estimate says that half of the trials are pathological, and its 95 % band."""
-    found = data.frontier
-    if found is None:
+    frontier = data.frontier
+    if frontier is None:
         return
-    x = [_at(data.x, float(one)) for one in found.axes[0]]
-    y = [_at(data.y, float(one)) for one in found.axes[1]]
+    x = [_at(data.x, float(value)) for value in frontier.axes[0]]
+    y = [_at(data.y, float(value)) for value in frontier.axes[1]]
     for surface, width, dashes in (
-        (found.probability, 1.8, "dashed"),
-        (found.lower, 1.0, "dotted"),
-        (found.upper, 1.0, "dotted"),
+        (frontier.probability, 1.8, "dashed"),
+        (frontier.lower, 1.0, "dotted"),
+        (frontier.upper, 1.0, "dotted"),
     ):
         if surface.min() < 0.5 < surface.max():
             below = [("#ffffff", width + 1.8, "solid")] if dashes == "dashed" else []
@@ -157,8 +157,12 @@ _ROOM = 0.17  # inches that a label takes, whatever its node
 def flow(data: Flow) -> Figure:
     """Draw the levels at the left, the outcomes at the right, widths by the number of trials."""
     places = range(len(data.axis.names))
-    starts = [sum(data.counts.get((place, one), 0) for one in data.outcomes) for place in places]
-    ends = [sum(data.counts.get((place, one), 0) for place in places) for one in data.outcomes]
+    starts = [
+        sum(data.counts.get((place, outcome), 0) for outcome in data.outcomes) for place in places
+    ]
+    ends = [
+        sum(data.counts.get((place, outcome), 0) for place in places) for outcome in data.outcomes
+    ]
     nodes = max(len(starts), len(ends))
     height = max(1.4, 0.4 * nodes + 0.4)
     figure = Figure(figsize=(6.5, height))
@@ -168,12 +172,12 @@ def flow(data: Flow) -> Figure:
     left, right = _stack(starts, scale, room), _stack(ends, scale, room)
     colours = outcome_colours(data.outcomes)
     _ribbons(axes, data, (left, right), scale, colours)
-    for top, n, words in zip(left, starts, data.axis.names, strict=True):
+    for top, n, label in zip(left, starts, data.axis.names, strict=True):
         _node(axes, -_BAR, top, n * scale, note())
-        _words(axes, -0.05, top - n * scale / 2, f"{short(words, 22)}  {n}", "right")
-    for top, n, words in zip(right, ends, data.outcomes, strict=True):
-        _node(axes, 1.0, top, n * scale, colours[words])
-        _words(axes, 1.05, top - n * scale / 2, f"{short(words, 28)}  {n}", "left")
+        _words(axes, -0.05, top - n * scale / 2, f"{short(label, 22)}  {n}", "right")
+    for top, n, label in zip(right, ends, data.outcomes, strict=True):
+        _node(axes, 1.0, top, n * scale, colours[label])
+        _words(axes, 1.05, top - n * scale / 2, f"{short(label, 28)}  {n}", "left")
     _words(axes, -0.05, 1.03, short(data.axis.factor, 24), "right", weight="bold")
     _words(axes, 1.05, 1.03, "how its trials ended", "left", colour=note())
     axes.set_xlim(-0.03, 1.03)
@@ -184,9 +188,9 @@ def flow(data: Flow) -> Figure:
 
 def outcome_colours(outcomes: Sequence[str]) -> dict[str, str]:
     """Give every outcome its colour: a verdict its own, every cause one of warm shades."""
-    causes = [one for one in outcomes if one not in STYLES]
-    named = {one: _CAUSES[k % len(_CAUSES)] for k, one in enumerate(causes)}
-    return {one: named.get(one) or STYLES[one][0] for one in outcomes}
+    causes = [outcome for outcome in outcomes if outcome not in STYLES]
+    named = {cause: _CAUSES[k % len(_CAUSES)] for k, cause in enumerate(causes)}
+    return {outcome: named.get(outcome) or STYLES[outcome][0] for outcome in outcomes}
 
 
 def _stack(sizes: Sequence[int], scale: float, room: float) -> list[float]:
@@ -230,10 +234,10 @@ def _words(
     axes: Axes,
     x: float,
     y: float,
-    words: str,
+    text: str,
     side: str,
     *,
     colour: str = "",
     weight: str = "normal",
 ) -> None:
-    axes.text(x, y, words, ha=side, va="center", fontsize=7.5, color=colour or ink(), weight=weight)
+    axes.text(x, y, text, ha=side, va="center", fontsize=7.5, color=colour or ink(), weight=weight)

@@ -33,11 +33,11 @@ _SPREAD = 0.32  # of the room between two levels
 
 def parallel(values: Values) -> Figure | None:
     """Draw about MOST_LINES trials at most; None if no factor varies or nothing has ended."""
-    found = [axis for one in values.factors if (axis := axis_of(values, one)) is not None]
+    varying = [axis for factor in values.factors if (axis := axis_of(values, factor)) is not None]
     drawn = sample([trial for trial in values.trials if trial.verdict in _ORDER], MOST_LINES)
-    if not found or not drawn:
+    if not varying or not drawn:
         return None
-    axes_shown = found[: MOST_AXES - 1]
+    axes_shown = varying[: MOST_AXES - 1]
     signal = values.objective.signal if values.objective else "objective"
     figure = Figure(figsize=(max(5.0, 1.25 * (len(axes_shown) + 1) + 1.2), 3.4))
     axes = figure.add_axes((0.05, 0.12, 0.9, 0.78))
@@ -57,9 +57,15 @@ def parallel(values: Values) -> Figure | None:
 class _Scale:
     """Where an objective lies from 0 to 1: in the logarithm where it spans over two decades."""
 
-    def __init__(self, found: Sequence[float | None], limit: float) -> None:
-        values = np.array([one for one in found if one is not None and abs(one) <= limit])
-        self.odd = len(values) < len(found)
+    def __init__(self, objectives: Sequence[float | None], limit: float) -> None:
+        values = np.array(
+            [
+                objective
+                for objective in objectives
+                if objective is not None and abs(objective) <= limit
+            ]
+        )
+        self.odd = len(values) < len(objectives)
         self.empty = not len(values)
         self.limit = limit
         low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
@@ -87,7 +93,7 @@ class _Scale:
 
 def _scale(drawn: Sequence[TrialLine]) -> _Scale:
     """Span all finite values, but those far beyond every healthy one."""
-    found = [trial.objective for trial in drawn]
+    objectives = [trial.objective for trial in drawn]
     sound = [
         abs(trial.objective)
         for trial in drawn
@@ -96,7 +102,7 @@ def _scale(drawn: Sequence[TrialLine]) -> _Scale:
         and math.isfinite(trial.objective)
     ]
     largest = max(sound, default=0.0)
-    return _Scale(found, _FAR * largest if 0.0 < largest < 1e300 else sys.float_info.max)
+    return _Scale(objectives, _FAR * largest if 0.0 < largest < 1e300 else sys.float_info.max)
 
 
 def _heights(
@@ -148,20 +154,20 @@ def _vertical(axes: Axes, k: int, axis: FactorAxis) -> None:
         room = 1.0 / len(axis.names)
         every = max(1, math.ceil(len(axis.names) / 12))
         named = [
-            ((place + 0.5) * room, short(one, _LETTERS))
-            for place, one in enumerate(axis.names)
+            ((place + 0.5) * room, short(name, _LETTERS))
+            for place, name in enumerate(axis.names)
             if place % every == 0
         ]
-    for at, words in named:
-        _mark(axes, k, at, words)
+    for at, text in named:
+        _mark(axes, k, at, text)
 
 
-def _mark(axes: Axes, k: int, at: float, words: str) -> None:
+def _mark(axes: Axes, k: int, at: float, text: str) -> None:
     axes.plot([k - 0.025, k + 0.025], [at, at], color=note(), lw=1.0)
     axes.text(
         k + 0.05,
         at,
-        words,
+        text,
         va="center",
         fontsize=7,
         color=ink(),
@@ -180,10 +186,18 @@ def _objective(axes: Axes, k: int, signal: str, scale: _Scale) -> None:
 
 
 def _key(figure: Figure, drawn: Sequence[TrialLine]) -> None:
-    counts = {one: sum(trial.verdict == one for trial in drawn) for one in reversed(_ORDER)}
+    counts = {
+        verdict: sum(trial.verdict == verdict for trial in drawn) for verdict in reversed(_ORDER)
+    }
     handles = [
-        Line2D([], [], color=STYLES[one][0], ls=STYLES[one][1], label=f"{SIGNS[one]} {one} ({n})")
-        for one, n in counts.items()
+        Line2D(
+            [],
+            [],
+            color=STYLES[verdict][0],
+            ls=STYLES[verdict][1],
+            label=f"{SIGNS[verdict]} {verdict} ({n})",
+        )
+        for verdict, n in counts.items()
         if n
     ]
     figure.legend(handles=handles, loc="upper center", ncols=len(handles), fontsize=7.5)

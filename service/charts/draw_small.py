@@ -76,19 +76,19 @@ def _dress(axes: Axes, frame: Frame) -> None:
 def _ticks(frame: Frame) -> tuple[list[float], list[str]]:
     if not frame.log:
         places = [
-            float(one)
-            for one in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(frame.low, frame.high)
-            if frame.low <= one <= frame.high
+            float(tick)
+            for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(frame.low, frame.high)
+            if frame.low <= tick <= frame.high
         ]
-        return places, [f"{one:.4g}" for one in places]
+        return places, [f"{place:.4g}" for place in places]
     bottom = frame.low if frame.zero is None else frame.zero * 9.9
     least, most = math.ceil(math.log10(bottom)), math.floor(math.log10(frame.high))
     step = max(1, math.ceil((most - least) / 4))
     powers = list(range(least, most + 1, step))
     places, names = [10.0**power for power in powers], [f"{10.0**power:g}" for power in powers]
     if len(places) < 2:
-        places = [float(one) for one in np.geomspace(bottom, frame.high, 4)]
-        names = [f"{one:.2g}" for one in places]
+        places = [float(tick) for tick in np.geomspace(bottom, frame.high, 4)]
+        names = [f"{place:.2g}" for place in places]
     return ([frame.zero, *places], ["0", *names]) if frame.zero is not None else (places, names)
 
 
@@ -114,10 +114,10 @@ def _draw_beyond(axes: Axes, line: CurveLine, frame: Frame, colour: str) -> None
     above = ~lost & (line.values > frame.high)
     below = ~lost & (line.values < bottom_of(frame))
     for where, marker, height in ((lost, "x", 0.975), (above, "^", 0.975), (below, "^", 0.025)):
-        found = np.flatnonzero(where)
-        if len(found):
+        indices = np.flatnonzero(where)
+        if len(indices):
             axes.plot(
-                [line.epochs[found[0]]],
+                [line.epochs[indices[0]]],
                 [height],
                 marker,
                 color=colour,
@@ -145,8 +145,12 @@ def _draw_band(axes: Axes, band: Band, frame: Frame, *, onsets: bool) -> None:
 
 def _draw_references(axes: Axes, panel: Panel, frame: Frame, marks: Mapping[str, str]) -> None:
     taken: list[float] = []
-    shown = [one for one in panel.references if frame.low <= one.high and one.low <= frame.high]
-    for line in sorted(shown, key=lambda one: one.low):
+    shown = [
+        reference
+        for reference in panel.references
+        if frame.low <= reference.high and reference.low <= frame.high
+    ]
+    for line in sorted(shown, key=lambda reference: reference.low):
         middle = (line.low + line.high) / 2
         axes.axhspan(line.low, line.high, color=note(), alpha=0.2, lw=0)
         axes.axhline(middle, color=note(), lw=1.0, dashes=(1, 2))

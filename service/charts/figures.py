@@ -45,32 +45,32 @@ def wide_pictures(
     store: Store, values: Values, effects: SweepEffects | None
 ) -> dict[str, tuple[Picture, ...]]:
     """The pictures over the whole sweep by their kind: forest, map, flow, parallel."""
-    found: dict[str, tuple[Picture, ...]] = {"forest": (), "parallel": ()}
+    pictures: dict[str, tuple[Picture, ...]] = {"forest": (), "parallel": ()}
     if effects is not None and effects.table.effects:
-        found["forest"] = (_forest(effects),)
-    found["map"] = tuple(
+        pictures["forest"] = (_forest(effects),)
+    pictures["map"] = tuple(
         Picture(
-            f"health-map-{_file(one.x.factor)}-{_file(one.y.factor)}",
-            one.title,
-            one.sql,
-            lambda one=one: health_map(one),  # type: ignore[misc]
+            f"health-map-{_file(grid.x.factor)}-{_file(grid.y.factor)}",
+            grid.title,
+            grid.sql,
+            lambda grid=grid: health_map(grid),  # type: ignore[misc]
         )
-        for one in health_maps(store, values)
+        for grid in health_maps(store, values)
     )
-    found["flow"] = tuple(
+    pictures["flow"] = tuple(
         Picture(
-            f"cause-flow-{_file(one.axis.factor)}",
-            one.axis.factor,
-            one.sql,
-            lambda one=one: flow(one),  # type: ignore[misc]
+            f"cause-flow-{_file(level_flow.axis.factor)}",
+            level_flow.axis.factor,
+            level_flow.sql,
+            lambda level_flow=level_flow: flow(level_flow),  # type: ignore[misc]
         )
-        for one in flows(store, values)
+        for level_flow in flows(store, values)
     )
     sql = trials_sql(values.record.sweep_id, values.factors)
     if values.trials:
         over = len(values.trials) - MOST_LINES
         few = f"A sample of {MOST_LINES} of {len(values.trials)} trials, every cause in proportion."
-        found["parallel"] = (
+        pictures["parallel"] = (
             Picture(
                 "parallel-coordinates",
                 "Parallel coordinates",
@@ -79,7 +79,7 @@ def wide_pictures(
                 few if over > 0 else "",
             ),
         )
-    return found
+    return pictures
 
 
 def write_figures(
@@ -94,7 +94,7 @@ def write_figures(
     Raises StoreError if a file cannot be written.
     """
     kinds = wide_pictures(store, values, effects).values()
-    pictures = [one for some in kinds for one in some]
+    pictures = [wide_picture for some in kinds for wide_picture in some]
     pictures += _curve_pictures(curve_rows(store, values))
     written = []
     try:
@@ -129,15 +129,15 @@ def _forest(effects: SweepEffects) -> Picture:
     )
 
 
-def _curve_pictures(found: Curves) -> Iterator[Picture]:
-    for row in found.rows:
+def _curve_pictures(all_curves: Curves) -> Iterator[Picture]:
+    for row in all_curves.rows:
         yield Picture(
             f"curves-{_file(row.shown.signal)}",
             row.shown.signal,
             row.sql,
             lambda row=row: curves(row),  # type: ignore[misc]
         )
-    by_seed = found.by_seed
+    by_seed = all_curves.by_seed
     if by_seed is not None:
         yield Picture("seeds", "By seed", by_seed.sql, lambda: curves(by_seed))
 

@@ -95,18 +95,18 @@ def _frontier(values: Values, x: FactorAxis, y: FactorAxis) -> Frontier | None:
     """Estimate where half of the trials are pathological, over all other factors."""
     if not (x.edges and y.edges):
         return None
-    a, b = (1 + values.factors.index(one.factor) for one in (x, y))
-    known = [one for one in values.trials if None not in (one.key[a], one.key[b])]
-    chosen = sample([one for one in known if one.label is not None], MOST_FITTED)
+    a, b = (1 + values.factors.index(axis.factor) for axis in (x, y))
+    known = [trial for trial in values.trials if None not in (trial.key[a], trial.key[b])]
+    chosen = sample([trial for trial in known if trial.label is not None], MOST_FITTED)
     if not chosen:
         return None
     # scikit-learn takes seconds, which only a sweep of ranges shall wait for
     from sickbay.trials.search.boundary_model import estimate_frontier  # noqa: PLC0415
 
-    spans = [Span(one.edges[0], one.edges[-1], one.log) for one in (x, y)]
-    points = [(float(one.key[a]), float(one.key[b])) for one in chosen]
-    found = estimate_frontier(points, [one.label for one in chosen], spans)
-    return found if found.fitted else None
+    spans = [Span(axis.edges[0], axis.edges[-1], axis.log) for axis in (x, y)]
+    points = [(float(trial.key[a]), float(trial.key[b])) for trial in chosen]
+    frontier = estimate_frontier(points, [trial.label for trial in chosen], spans)
+    return frontier if frontier.fitted else None
 
 
 def flows(store: Store, values: Values) -> tuple[Flow, ...]:
@@ -133,11 +133,11 @@ def _ordered(totals: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(
         sorted(
             totals,
-            key=lambda one: (
-                one != HEALTHY,
-                last.index(one) + 1 if one in last else 0,
-                -totals[one],
-                one,
+            key=lambda outcome: (
+                outcome != HEALTHY,
+                last.index(outcome) + 1 if outcome in last else 0,
+                -totals[outcome],
+                outcome,
             ),
         )
     )

@@ -172,9 +172,9 @@ def as_page(figure: Figure, number: int) -> str:
     return page_svg(buffer.getvalue(), number)
 
 
-def short(words: str, most: int = 28) -> str:
+def short(text: str, most: int = 28) -> str:
     """Fit words into `most` letters: the middle goes, as both ends tell levels apart."""
-    line = " ".join(printable(words).split())
+    line = " ".join(printable(text).split())
     if len(line) <= most:
         return line
     tail = (most - 1) // 2

@@ -71,12 +71,12 @@ def effects(  # noqa: PLR0913, PLR0917  each is an option of the verb
     parts = [name for name, wanted in asked.items() if wanted or everything]
     opened = existing_store(store)
     options = EffectOptions(reference, smallest_effect, all_pairs)
-    found = load_study(opened, find_sweep(opened, sweep).sweep_id, parts, options)
-    warn_of(found.effects.problems)
+    study = load_study(opened, find_sweep(opened, sweep).sweep_id, parts, options)
+    warn_of(study.effects.problems)
     if as_json:
-        print_json(found.as_data())
+        print_json(study.as_data())
     else:
-        print_study(console(), found, sql=sql)
+        print_study(console(), study, sql=sql)
 
 
 def frontier(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
@@ -86,11 +86,11 @@ def frontier(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOptio
     from sickbay.service.reports.terminal import print_frontier
 
     opened = existing_store(store)
-    found = load_frontier(opened, find_sweep(opened, sweep).sweep_id)
+    estimate = load_frontier(opened, find_sweep(opened, sweep).sweep_id)
     if as_json:
-        print_json(as_plain(found))
+        print_json(as_plain(estimate))
     else:
-        print_frontier(console(), found)
+        print_frontier(console(), estimate)
 
 
 HalfArgument = Annotated[
@@ -121,11 +121,11 @@ def compare(
     opened = cache(lambda: existing_store(store))  # once, also over HTTP
     before, after = open_half(opened, a), open_half(opened, b)
     warn_of([*before.problems, *after.problems])
-    found = side_by_side(before, after, ignore or [])
+    comparison = side_by_side(before, after, ignore or [])
     if as_json:
-        print_json(found.as_data())
+        print_json(comparison.as_data())
     else:
-        print_comparison(console(), found, sql=sql)
+        print_comparison(console(), comparison, sql=sql)
 
 
 def fix(
@@ -149,22 +149,22 @@ def fix(
     from sickbay.service.analysis.follow_up import follow_up, spec_text, workload_levels, write_spec
 
     opened = existing_store(store)
-    found = fixes_for(opened, trial)
-    if not found.known and not found.healthy:
-        found = fixes_for(opened, trial, workload_levels(found.workload))
-    made = follow_up(opened, found)
-    path = out or Path(f"fix-{found.trial_id[:8]}.yaml")
+    fixes = fixes_for(opened, trial)
+    if not fixes.known and not fixes.healthy:
+        fixes = fixes_for(opened, trial, workload_levels(fixes.workload))
+    made = follow_up(opened, fixes)
+    path = out or Path(f"fix-{fixes.trial_id[:8]}.yaml")
     if str(path) != "-":
         write_spec(made, path, replace=yes)
     if as_json:
         print_json(
-            {**asdict(found), "path": str(path), "planned": made.trials, "spec": dict(made.spec)}
+            {**asdict(fixes), "path": str(path), "planned": made.trials, "spec": dict(made.spec)}
         )
         return
     if str(path) == "-":
         print(spec_text(made), end="")
         return
-    for line in fix_lines(found):
+    for line in fix_lines(fixes):
         print(line)
     print(f"wrote {path}: {made.trials} trials. Run it with: sickbay run {path}")
     if not made.has_trial:

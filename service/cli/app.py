@@ -74,16 +74,16 @@ def main() -> None:
         sys.exit(code)
 
 
-def _address_first(words: list[str]) -> list[str]:
+def _address_first(arguments: list[str]) -> list[str]:
     """Let `--address` stand after any verb as well: it means the same before it."""
-    for place, word in enumerate(words):
+    for place, word in enumerate(arguments):
         if word == "--":
-            return words
-        if word == "--address" and place + 1 < len(words):
-            return [*words[place : place + 2], *words[:place], *words[place + 2 :]]
+            return arguments
+        if word == "--address" and place + 1 < len(arguments):
+            return [*arguments[place : place + 2], *arguments[:place], *arguments[place + 2 :]]
         if word.startswith("--address="):
-            return [word, *words[:place], *words[place + 1 :]]
-    return words
+            return [word, *arguments[:place], *arguments[place + 1 :]]
+    return arguments
 
 
 def exit_code(error: Exception) -> int | None:

@@ -36,11 +36,11 @@ def workloads(name: WorkloadArgument = None, as_json: JsonOption = False) -> Non
         return
     from sickbay.service.summary.catalogue import describe_workload, print_workload
 
-    found = registry.workload(name)
+    workload = registry.workload(name)
     if as_json:
-        print_json(describe_workload(found))
+        print_json(describe_workload(workload))
     else:
-        print_workload(console(), found)
+        print_workload(console(), workload)
 
 
 def detectors(name: DetectorArgument = None, as_json: JsonOption = False) -> None:
@@ -48,9 +48,12 @@ def detectors(name: DetectorArgument = None, as_json: JsonOption = False) -> Non
     from sickbay.trials import registry
     from sickbay.trials.diagnosis.sweep_detectors import SWEEP_DETECTORS
 
-    over_sweeps = {one.name: one for one in SWEEP_DETECTORS}
+    over_sweeps = {sweep_detector.name: sweep_detector for sweep_detector in SWEEP_DETECTORS}
     if name is None:
-        listed = [registry.Entry(one, "over a whole sweep", "sickbay") for one in over_sweeps]
+        listed = [
+            registry.Entry(detector_name, "over a whole sweep", "sickbay")
+            for detector_name in over_sweeps
+        ]
         _print_entries([*registry.detector_entries(), *listed], as_json=as_json)
         return
     from sickbay.service.summary.catalogue import describe_detector, print_detector
@@ -61,17 +64,17 @@ def detectors(name: DetectorArgument = None, as_json: JsonOption = False) -> Non
             print_sweep_detector,
         )
 
-        one = over_sweeps[name]
+        over_sweep = over_sweeps[name]
         if as_json:
-            print_json(describe_sweep_detector(one))
+            print_json(describe_sweep_detector(over_sweep))
         else:
-            print_sweep_detector(console(), one)
+            print_sweep_detector(console(), over_sweep)
         return
-    found = registry.detector(name)
+    detector = registry.detector(name)
     if as_json:
-        print_json(describe_detector(found))
+        print_json(describe_detector(detector))
     else:
-        print_detector(console(), found)
+        print_detector(console(), detector)
 
 
 def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
@@ -80,21 +83,21 @@ def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
     checks = examine(store_uri(store))
     if as_json:
-        print_json([vars(one) for one in checks])
+        print_json([vars(check) for check in checks])
     else:
-        for one in checks:
-            print(f"{'ok  ' if one.ok else 'FIX '} {one.what}: {one.found}")
-            if not one.ok:
-                print(f"       {one.advice}")
-    if not all(one.ok for one in checks):
+        for check in checks:
+            print(f"{'ok  ' if check.ok else 'FIX '} {check.what}: {check.found}")
+            if not check.ok:
+                print(f"       {check.advice}")
+    if not all(check.ok for check in checks):
         raise typer.Exit(1)
 
 
 def _print_entries(entries: Any, *, as_json: bool) -> None:
     if as_json:
-        print_json([vars(one) for one in entries])
+        print_json([vars(entry) for entry in entries])
         return
-    width = max((len(one.name) for one in entries), default=0)
-    for one in entries:
-        broken = f"  BROKEN: {one.error}" if one.error else ""
-        print(f"{one.name:<{width}}  {one.package}  {one.target}{broken}")
+    width = max((len(entry.name) for entry in entries), default=0)
+    for entry in entries:
+        broken = f"  BROKEN: {entry.error}" if entry.error else ""
+        print(f"{entry.name:<{width}}  {entry.package}  {entry.target}{broken}")

@@ -119,13 +119,13 @@ def _print_many(outcomes: "Iterable[Outcome]", *, as_json: bool) -> None:
     from sickbay.service.query.engine import plain
 
     known = list(outcomes)
-    failures = [one for one in known if isinstance(one, Failure)]
+    failures = [outcome for outcome in known if isinstance(outcome, Failure)]
     if as_json:
-        for one in known:
+        for outcome in known:
             values: dict[str, Any] = (
-                {"file": one.file, "label": None, "error": one.error}
-                if isinstance(one, Failure)
-                else one
+                {"file": outcome.file, "label": None, "error": outcome.error}
+                if isinstance(outcome, Failure)
+                else outcome
             )
             print(json.dumps(plain(values), allow_nan=False, default=str))
     else:

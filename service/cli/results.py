@@ -62,25 +62,27 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
     from sickbay.trials.diagnosis.failures import REMEDIES
 
     opened = existing_store(store)
-    found = describe(opened, sweep)
+    record = describe(opened, sweep)
     warn_of_namesakes(opened, sweep)
     if as_json:
-        print_json(found)
+        print_json(record)
         return
-    print(f"{found['sweep_id']}: {found['state']}, {found['ended']} of {found['planned']} ended")
-    warn_of(found["problems"])
+    print(
+        f"{record['sweep_id']}: {record['state']}, {record['ended']} of {record['planned']} ended"
+    )
+    warn_of(record["problems"])
     for key in ("running", "states", "labels", "pathologies", "failures"):
-        value = found[key]
+        value = record[key]
         if value:
-            words = value if isinstance(value, int) else _counted(value)
-            print(f"  {key:<12} {words}")
-    rows = trials(opened, found["sweep_id"]).records()
-    spec = stored_spec(opened, found["sweep_id"])
-    arms = sequential_lines(opened, found["sweep_id"], spec)
+            text = value if isinstance(value, int) else _counted(value)
+            print(f"  {key:<12} {text}")
+    rows = trials(opened, record["sweep_id"]).records()
+    spec = stored_spec(opened, record["sweep_id"])
+    arms = sequential_lines(opened, record["sweep_id"], spec)
     best = (*best_lines(rows, spec.get("objective")), *selection_lines(rows, spec))
     for line in (*best, *code_lines(rows), *arms):
         print(f"  {line}")
-    for failure in found["failures"]:
+    for failure in record["failures"]:
         print(f"  {failure}: {REMEDIES.get(failure, 'see `sickbay logs SWEEP TRIAL`')}")
 
 
@@ -108,18 +110,18 @@ def results(
     opened = existing_store(store)
     record = find_sweep(opened, sweep)
     warn_of_namesakes(opened, sweep)
-    found = trials(opened, record.sweep_id, label=label, where=where)
+    result = trials(opened, record.sweep_id, label=label, where=where)
     if as_json or style is Format.JSON:
-        warn_of(found.problems)
+        warn_of(result.problems)
         advice = sweep_advice(opened, record.sweep_id)
-        print_json(with_sweep_findings(found.records(), advice))
+        print_json(with_sweep_findings(result.records(), advice))
         return
     if style is not Format.TABLE:
-        print_result(found, style)
+        print_result(result, style)
         return
-    warn_of(found.problems)
+    warn_of(result.problems)
     factors = stored_spec(opened, record.sweep_id).get("factors", {})
-    rows = in_spec_order(found.records(), factors)
+    rows = in_spec_order(result.records(), factors)
     out = console()
     print_trials(out, rows[:MOST_ROWS], factors)
     if len(rows) > MOST_ROWS:
@@ -157,13 +159,13 @@ def _print_sweeps(sweeps: list[dict[str, Any]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("sweep", "state", "workload, design", "ended", "labels"):
         table.add_column(name, overflow="fold", no_wrap=name in ("state", "ended"))
-    for one in sweeps:
+    for sweep in sweeps:
         table.add_row(
-            one["sweep_id"],
-            one["state"],
-            f"{one['workload']}, {one['design']}",
-            f"{one['ended']} of {one['planned']}",
-            _counted(one["labels"]),
+            sweep["sweep_id"],
+            sweep["state"],
+            f"{sweep['workload']}, {sweep['design']}",
+            f"{sweep['ended']} of {sweep['planned']}",
+            _counted(sweep["labels"]),
         )
     console().print(table)
 
@@ -183,11 +185,11 @@ def explain(
     """Why a trial got its label: its findings with evidence, and what would make it healthy."""
     from sickbay.service.reports.explain import explanation, print_explanation
 
-    found = explanation(existing_store(store), trial)
+    explained = explanation(existing_store(store), trial)
     if as_json:
-        print_json(found)
+        print_json(explained)
     else:
-        print_explanation(console(), found, everything=everything)
+        print_explanation(console(), explained, everything=everything)
 
 
 def relabel(
@@ -211,19 +213,25 @@ def relabel(
     opened = existing_store(store)
     chosen = [find_sweep(opened, sweep)] if sweep else list(list_sweeps(opened))
     detectors = all_detectors()
-    reports = [judge_again(opened, one.sweep_id, detectors, write=not dry_run) for one in chosen]
+    reports = [
+        judge_again(opened, record.sweep_id, detectors, write=not dry_run) for record in chosen
+    ]
     if as_json:
         print_json(
             [
-                {**vars(one), "counts": counted([one]), "changes": [vars(c) for c in one.changes]}
-                for one in reports
+                {
+                    **vars(judged),
+                    "counts": counted([judged]),
+                    "changes": [vars(c) for c in judged.changes],
+                }
+                for judged in reports
             ]
         )
         return
     for report in reports:
         _print_report(report)
-    for words, count in counted(reports).items():
-        print(f"{count:>6}  {words}")
+    for change, count in counted(reports).items():
+        print(f"{count:>6}  {change}")
 
 
 def _print_report(report: Any) -> None:

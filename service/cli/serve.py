@@ -119,14 +119,14 @@ def listing(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
     from sickbay.service.server.tokens import list_tokens
 
-    found = list_tokens(existing_store(store))
+    stored = list_tokens(existing_store(store))
     if as_json:
-        print_json([{"name": t.name, "role": t.role, "created_at": t.created_at} for t in found])
+        print_json([{"name": t.name, "role": t.role, "created_at": t.created_at} for t in stored])
         return
-    for token in found:
+    for token in stored:
         days = (time.time() - token.created_at) / 86400
         print(f"{token.name:<24} {token.role:<8} made {days:.0f} days ago")
-    if not found:
+    if not stored:
         print(
             "no token is set: the service is open to every user of this machine, and only to them"
         )

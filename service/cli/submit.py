@@ -135,9 +135,9 @@ def follow_remote(service: "Client", sweep: str) -> int:
         for piece in service.logs(sweep, follow=True):
             sys.stdout.write(piece)
             sys.stdout.flush()
-        found = service.sweep(sweep)
-        if found["state"] not in LIVE:
-            return _ending(found)
+        record = service.sweep(sweep)
+        if record["state"] not in LIVE:
+            return _ending(record)
         time.sleep(POLL_SECONDS)  # still queued: its driver has not begun
 
 
@@ -153,16 +153,16 @@ def _follow(
 
     lasts, lost = 0, False
     while True:
-        found = describe(store, sweep_id)
-        over = found["state"] not in LIVE
+        record = describe(store, sweep_id)
+        over = record["state"] not in LIVE
         lasts += over
-        waits = found["state"] == "queued" or (over and rest)
+        waits = record["state"] == "queued" or (over and rest)
         gone, piece = None, b""
         try:
             gone = launcher.gone(store, sweep_id) if waits else None
             piece = launcher.log(store, sweep_id, offset)
         except ConnectionError as error:
-            if found["state"] == "queued" or (over and not rest and not lost):
+            if record["state"] == "queued" or (over and not rest and not lost):
                 raise
             if not lost:
                 typer.echo(f"sickbay: {error}", err=True)
@@ -171,7 +171,7 @@ def _follow(
         sys.stdout.write(piece.decode(errors="replace"))
         sys.stdout.flush()
         if over and (gone is not None or not rest or lasts > LAST_POLLS):
-            return _ending(found)
+            return _ending(record)
         if not over and gone is not None and describe(store, sweep_id)["state"] == "queued":
             _interrupt(store, sweep_id)
             typer.echo(f"sickbay: {sweep_id} never started: {gone}", err=True)
@@ -192,10 +192,12 @@ def _interrupt(store: "Store", sweep_id: str) -> None:
         write_sweep(store, replace(record, state="interrupted"))
 
 
-def _ending(found: dict[str, Any]) -> int:
-    failed = found["states"].get("failed", 0)
-    print(f"{found['sweep_id']} is {found['state']}: {found['ended']} of {found['planned']} ended")
-    return 1 if failed or found["state"] in {"failed", "interrupted"} else 0
+def _ending(record: dict[str, Any]) -> int:
+    failed = record["states"].get("failed", 0)
+    print(
+        f"{record['sweep_id']} is {record['state']}: {record['ended']} of {record['planned']} ended"
+    )
+    return 1 if failed or record["state"] in {"failed", "interrupted"} else 0
 
 
 def _launcher(address: str | None, runtime_env: Path | None) -> "Launcher":
@@ -215,14 +217,14 @@ def _environment(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(file.read_text())
+        environment = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = f"cannot read {file}: {error}"
         raise typer.BadParameter(reason, param_hint="--runtime-env") from error
-    if not isinstance(found, dict):
+    if not isinstance(environment, dict):
         reason = f"{file} holds no mapping: it takes Ray's keys, like `working_dir: .`"
         raise typer.BadParameter(reason, param_hint="--runtime-env")
-    return found
+    return environment
 
 
 def _print_trial(store: "Store", sweep: str, trial: str) -> None:

@@ -93,7 +93,7 @@ def validate(spec: SpecArgument, as_json: JsonOption = False) -> None:
         checked, workload = load_spec(source(spec), registry.workload)
     except SpecError as error:
         if as_json:
-            print_json({"valid": False, "problems": [vars(one) for one in error.problems]})
+            print_json({"valid": False, "problems": [vars(problem) for problem in error.problems]})
             raise typer.Exit(2) from error
         raise
     n = len(checked.seed_list)  # of a search the plan is empty: it runs whole configurations
@@ -190,14 +190,14 @@ def source(spec: Path) -> Path | str:
     return spec
 
 
-def _print_plan_of(found: dict[str, Any], *, as_json: bool) -> None:
+def _print_plan_of(described: dict[str, Any], *, as_json: bool) -> None:
     """Print what a service would run."""
     if as_json:
-        print_json(found)
+        print_json(described)
         return
     from sickbay.service.sweeps.plan_view import print_described
 
-    print_described(console(), found)
+    print_described(console(), described)
 
 
 def _ask(sweep: str, store: str | None, what: str) -> None:
@@ -302,8 +302,8 @@ def _tell(out: Any, prepared: "Prepared", result: "SweepResult") -> None:
     print_advice_lines(out, sweep_advice(store, result.sweep_id))
     report = write_report(store, result.sweep_id)
     states = Counter(result.states.values())
-    words = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
-    out.print(f"\n{result.sweep_id} {result.state}: {result.ran} trials ran; stored: {words}")
+    counts = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+    out.print(f"\n{result.sweep_id} {result.state}: {result.ran} trials ran; stored: {counts}")
     out.print(f"  results  {store.shown}/trials/{result.sweep_id}", soft_wrap=True, highlight=False)
     out.print(f"  report   {report}", soft_wrap=True, highlight=False)
     print_next(out, store, result.sweep_id)
@@ -315,8 +315,8 @@ def print_next(out: Any, store: "Store", sweep_id: str) -> None:
     """The next three commands to try, to be typed as they stand."""
     out.print("next:")
     for command in _helpful(store, sweep_id):
-        words = f"  {_program()} {command}{_store_words(store)}"
-        out.print(words, soft_wrap=True, highlight=False)
+        line = f"  {_program()} {command}{_store_words(store)}"
+        out.print(line, soft_wrap=True, highlight=False)
 
 
 def _program() -> str:

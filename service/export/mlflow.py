@@ -24,8 +24,8 @@ def write_runs(sweep_id: str, name: str, runs: Iterator[RunData], target: str) -
     uri = target if "://" in target else f"sqlite:///{folder_of(target).resolve()}/mlflow.db"
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # tells of its tables
     client = MlflowClient(uri)
-    found = client.get_experiment_by_name(sweep_id)
-    experiment = found.experiment_id if found else client.create_experiment(sweep_id)
+    existing = client.get_experiment_by_name(sweep_id)
+    experiment = existing.experiment_id if existing else client.create_experiment(sweep_id)
     known = _known(client, experiment)
     number = 0
     for run in runs:
@@ -41,15 +41,15 @@ def write_runs(sweep_id: str, name: str, runs: Iterator[RunData], target: str) -
 
 def _known(client: Any, experiment: str) -> dict[tuple[str, str], str]:
     """Find the runs that are there: (trial, attempt) -> run."""
-    found, token = {}, None
+    runs, token = {}, None
     while True:
         page = client.search_runs([experiment], max_results=1000, page_token=token)
         for run in page:
             key = run.data.tags.get(_TRIAL, ""), run.data.tags.get("sickbay.attempt", "")
-            found[key] = run.info.run_id
+            runs[key] = run.info.run_id
         token = page.token
         if not token:
-            return found
+            return runs
 
 
 def _write(client: Any, experiment: str, run: RunData) -> str:
@@ -57,7 +57,9 @@ def _write(client: Any, experiment: str, run: RunData) -> str:
     run_id = str(made.info.run_id)
     params = [Param(key, str(value)[:_TEXT]) for key, value in run.settings.items()]
     client.log_batch(run_id, params=[*params, Param("seed", str(run.facts["seed"]))])
-    metrics = [Metric(one.name, one.value, int(1000 * one.time), one.step) for one in run.points]
+    metrics = [
+        Metric(point.name, point.value, int(1000 * point.time), point.step) for point in run.points
+    ]
     last = int(1000 * run.finished)
     for key, value in (("objective", run.objective), ("best_objective", run.best_objective)):
         if value is not None:
@@ -72,8 +74,8 @@ def _write(client: Any, experiment: str, run: RunData) -> str:
 def _not_finite(run: RunData) -> str:
     """Count the NaN and infinite values, by signal: `val_loss inf 2, train_loss nan 1`."""
     counts: dict[str, int] = {}
-    for one in run.points:
-        if not math.isfinite(one.value):
-            key = f"{one.name} {one.value}"
+    for point in run.points:
+        if not math.isfinite(point.value):
+            key = f"{point.name} {point.value}"
             counts[key] = counts.get(key, 0) + 1
     return ", ".join(f"{key} {n}" for key, n in counts.items())

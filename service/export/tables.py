@@ -45,7 +45,7 @@ def export_tables(
 
 def effects_table(effects: Sequence[LevelEffect]) -> pa.Table:
     """Lay the effects out as one row a level; NaN where nothing can be said."""
-    rows = [flat_row(one) for one in effects]
+    rows = [flat_row(effect) for effect in effects]
     return pa.table({name: [row[name] for row in rows] for name in _FLAT}, pa.schema(_FLAT.items()))
 
 
@@ -93,6 +93,9 @@ def _without_lists(table: pa.Table) -> pa.Table:
     """Write vectors as JSON arrays: CSV has no lists."""
     for index, field in enumerate(table.schema):
         if pa.types.is_list(field.type):
-            texts = [None if one is None else json.dumps(one) for one in table[index].to_pylist()]
+            texts = [
+                None if vector is None else json.dumps(vector)
+                for vector in table[index].to_pylist()
+            ]
             table = table.set_column(index, field.name, pa.array(texts, pa.string()))
     return table

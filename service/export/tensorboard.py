@@ -30,10 +30,10 @@ def write_runs(sweep_id: str, name: str, runs: Iterator[RunData], target: str) -
 
 
 def _write(writer: SummaryWriter, run: RunData, name: str) -> None:
-    for one in run.points:
-        writer.add_scalar(one.name, one.value, one.step, walltime=one.time)
-    words = "\n".join(f"- **{key}**: {value}" for key, value in run.facts.items())
-    writer.add_text("sickbay", f"- **sweep**: {name}\n{words}", 0, walltime=run.finished)
+    for point in run.points:
+        writer.add_scalar(point.name, point.value, point.step, walltime=point.time)
+    facts = "\n".join(f"- **{key}**: {value}" for key, value in run.facts.items())
+    writer.add_text("sickbay", f"- **sweep**: {name}\n{facts}", 0, walltime=run.finished)
     results = {"objective": run.objective, "best_objective": run.best_objective}
     known = {key: value for key, value in results.items() if value is not None}
     for key, value in known.items():

@@ -128,9 +128,9 @@ def runs(store: Store, sweep_id: str) -> Iterator[RunData]:
 
 def _spans(ids: Sequence[str]) -> dict[str, slice]:
     spans: dict[str, slice] = {}
-    for index, one in enumerate(ids):
-        start = spans[one].start if one in spans else index
-        spans[one] = slice(start, index + 1)
+    for index, trial_id in enumerate(ids):
+        start = spans[trial_id].start if trial_id in spans else index
+        spans[trial_id] = slice(start, index + 1)
     return spans
 
 

@@ -54,13 +54,17 @@ def _write(files: Path, run: RunData, where: dict[str, str]) -> None:
 def _history(run: RunData) -> Iterator[dict[str, Any]]:
     """Give one row a step, as `run.log` would have written it."""
     row: dict[str, Any] = {}
-    for one in run.points:
-        if row and row["_step"] != one.step:
+    for point in run.points:
+        if row and row["_step"] != point.step:
             yield row
             row = {}
         if not row:
-            row = {"_step": one.step, "_timestamp": one.time, "_runtime": one.time - run.started}
-        row[one.name] = one.value
+            row = {
+                "_step": point.step,
+                "_timestamp": point.time,
+                "_runtime": point.time - run.started,
+            }
+        row[point.name] = point.value
     if row:
         yield row
 

@@ -98,17 +98,17 @@ def facts_of(own: TaskFacts, options: LogOptions, rows: Sequence[Row]) -> Known:
 
 def unused(options: LogOptions, signals: set[str]) -> list[str]:
     """Flags that nothing reads on this log, each with the reason."""
-    found = [
+    unread = [
         f"--floor {signal}: the log has no {signal}; it is not used"
         for signal in options.floors
         if signal not in signals
     ]
     validation = any(name.startswith("val_") for name in signals)
     if options.val_n is not None and not validation:
-        found.append("--val-n: the log has no validation; it is not used")
+        unread.append("--val-n: the log has no validation; it is not used")
     if options.components is not None and "mixture_weights" not in signals:
-        found.append("--components: the log has no mixture_weights; it is not used")
-    return found
+        unread.append("--components: the log has no mixture_weights; it is not used")
+    return unread
 
 
 def with_training_floor(rows: Sequence[Row], known: Known) -> tuple[tuple[Row, ...], Known]:

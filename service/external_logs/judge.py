@@ -71,11 +71,15 @@ def judge_log(path: Path, options: LogOptions, detectors: Sequence[Detector]) ->
     Raises LogError for a log that cannot be read, in which nothing is recognised, or that holds
     several runs of which `options.run` chooses none; ValueError for options that make no sense.
     """
-    found = [one for source in find_logs(path) for one in judge_source(source, options, detectors)]
-    if len(found) > 1:
-        runs = ", ".join(str(one.log.run) for one in found)
-        raise LogError(f"{path} holds {len(found)} runs ({runs}): choose one by --run")
-    return found[0]
+    judgements = [
+        judgement
+        for source in find_logs(path)
+        for judgement in judge_source(source, options, detectors)
+    ]
+    if len(judgements) > 1:
+        runs = ", ".join(str(judgement.log.run) for judgement in judgements)
+        raise LogError(f"{path} holds {len(judgements)} runs ({runs}): choose one by --run")
+    return judgements[0]
 
 
 def judge_source(
@@ -86,7 +90,7 @@ def judge_source(
     Of runs that were appended to one another the last one is judged, with the others beside it.
     """
     options = options.over(read_sidecar(source.path))
-    logs = [one for raw in read_raw(source.path, None) for one in logs_of(raw, str(source.path))]
+    logs = [log for raw in read_raw(source.path, None) for log in logs_of(raw, str(source.path))]
     if len(logs) == 1 and logs[0].run is None:
         logs = [replace(logs[0], run=source.run)]
     return [_judge_appended(log, options, detectors) for log in _chosen(logs, options, source)]
@@ -121,7 +125,9 @@ def _judge_appended(
         return _judge(chosen[0], options, detectors)
     judged = [_judge(run, options, detectors) for run in runs]
     last, earlier = judged[-1], tuple(judged[:-1])
-    verdicts = "; ".join(f"run {one.log.run}: {verdict_words(one)}" for one in earlier)
+    verdicts = "; ".join(
+        f"run {judgement.log.run}: {verdict_words(judgement)}" for judgement in earlier
+    )
     remark = (
         f"{len(runs)} runs were appended to this log: its epochs or steps begin anew. The last one "
         f"is judged ({verdicts}; --run 1 judges the first)"
@@ -146,9 +152,9 @@ def _judge(log: ExternalLog, options: LogOptions, detectors: Sequence[Detector])
     if known.assumed_floor:
         diagnosis = without_belief(diagnosis, history, detectors)
     diagnosis, onset = in_log_terms(with_detectors_word(diagnosis, history), made)
-    found = log_findings(read.records, read.used, known.facts.floors)
+    from_log = log_findings(read.records, read.used, known.facts.floors)
     diagnosis, onset = with_log_findings(
-        diagnosis, onset, found, first_broken(read.records, read.used)
+        diagnosis, onset, from_log, first_broken(read.records, read.used)
     )
     return Judgement(
         log=log,
@@ -239,7 +245,8 @@ def as_plain(judgement: Judgement) -> dict[str, Any]:
         "contributions": judged["contributions"] if judged else [],
         "findings": findings,
         "earlier_runs": [
-            {"run": one.log.run, "label": verdict_words(one)} for one in judgement.earlier
+            {"run": earlier_run.log.run, "label": verdict_words(earlier_run)}
+            for earlier_run in judgement.earlier
         ],
         "labeller_version": label.labeller_version,
         "label_hash": label.label_hash,

@@ -52,7 +52,7 @@ def log_findings(
     records: Sequence[Record], matched: Matched, floors: Mapping[str, float]
 ) -> list[LogFinding]:
     """All that the losses' own numbers show; `floors` are those of the task's facts."""
-    found = []
+    findings = []
     for name in matched.losses:
         values = [
             (place_of(record, matched, number), value)
@@ -62,10 +62,10 @@ def log_findings(
         if len(values) < FEWEST:
             continue
         floor = floors.get("train_loss" if is_training(name) else "val_loss")
-        one = _at_limit(name, values) or _frozen(name, values, floor) or _constant(name, values)
-        if one is not None:
-            found.append(one)
-    return found
+        finding = _at_limit(name, values) or _frozen(name, values, floor) or _constant(name, values)
+        if finding is not None:
+            findings.append(finding)
+    return findings
 
 
 def first_broken(records: Sequence[Record], matched: Matched) -> tuple[str, Place] | None:
@@ -106,8 +106,8 @@ def _frozen(name: str, values: Sequence[Logged], floor: float | None) -> LogFind
         return None
     chance = round(math.exp(value)) if value < 10.0 else 0
     at_chance = chance > 1 and abs(math.log(chance) - value) < 1e-4
-    words = f", which is log {chance}: every class has the same probability" if at_chance else ""
-    reason = f"{name!r} is the same in every record, {value:.6g}, in the last {len(tail)}{words}"
+    remark = f", which is log {chance}: every class has the same probability" if at_chance else ""
+    reason = f"{name!r} is the same in every record, {value:.6g}, in the last {len(tail)}{remark}"
     cause = "constant_output" if is_training(name) else "no_parameter_update"
     if floor is not None and value >= NO_LOWER * floor:
         cause = "no_skill"

@@ -31,15 +31,15 @@ Outcome = dict[str, Any] | Failure
 
 def sources_of(paths: Sequence[Path], run: str | None = None) -> tuple[list[Source], list[Failure]]:
     """The runs that lie at these paths, and the paths at which none lies; `run` chooses one."""
-    found: list[Source] = []
+    sources: list[Source] = []
     failures = []
     for path in paths:
         try:
-            found += find_logs(path)
+            sources += find_logs(path)
         except ValueError as error:
             failures.append(Failure(str(path), str(error)))
-    named = [source for source in found if run is not None and source.run == run]
-    return named or found, failures
+    named = [source for source in sources if run is not None and source.run == run]
+    return named or sources, failures
 
 
 def judge_many(sources: Sequence[Source], options: LogOptions) -> Iterator[Outcome]:
@@ -62,7 +62,9 @@ def _judge_one(source: Source, options: LogOptions) -> list[Outcome]:
         judged = judge_source(source, options, _detectors())
     except ValueError as error:
         return [Failure(str(source.path), str(error))]
-    return [{k: v for k, v in as_plain(one).items() if k != "findings"} for one in judged]
+    return [
+        {k: v for k, v in as_plain(judgement).items() if k != "findings"} for judgement in judged
+    ]
 
 
 @cache

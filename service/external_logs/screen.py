@@ -48,44 +48,48 @@ def print_judgement(console: Console, path: str, judgement: Judgement) -> None:
 
 def print_table(console: Console, outcomes: Sequence[Outcome]) -> None:
     """Print many judgements as a table, one line a run, and what could not be read below it."""
-    judged = [one for one in outcomes if not isinstance(one, Failure)]
-    common = os.path.commonpath([one["file"] for one in judged]) if len(judged) > 1 else ""
+    judged = [outcome for outcome in outcomes if not isinstance(outcome, Failure)]
+    common = os.path.commonpath([outcome["file"] for outcome in judged]) if len(judged) > 1 else ""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("log", "label", "cause", "since", "why"):
         table.add_column(name, overflow="fold", max_width=72 if name == "why" else None)
-    for one in judged:
-        sign = SIGNS[one["label"]]
+    for judgement in judged:
+        sign = SIGNS[judgement["label"]]
         colour = COLOURS[sign]
         table.add_row(
-            Text(_short(one, common)),
-            Text(f"{sign} {one['label']}", style=colour),
-            Text(one["pathology"] or ""),
-            Text(one["onset"] or ""),
-            Text(FIRST_SENTENCE.split(one["reason"], maxsplit=1)[0]),
+            Text(_short(judgement, common)),
+            Text(f"{sign} {judgement['label']}", style=colour),
+            Text(judgement["pathology"] or ""),
+            Text(judgement["onset"] or ""),
+            Text(FIRST_SENTENCE.split(judgement["reason"], maxsplit=1)[0]),
         )
     if judged:
         console.print(table)
-    counts = {h: sum(one["label"] == h for one in judged) for h in Health}
+    counts = {h: sum(outcome["label"] == h for outcome in judged) for h in Health}
     listed = ", ".join(f"{n} {health}" for health, n in counts.items() if n)
     failed = len(outcomes) - len(judged)
     rest = f"; {failed} could not be judged" if failed else ""
     console.print(f"{len(judged)} runs: {listed or 'none judged'}{rest}", markup=False)
     if judged:
-        one = judged[0]
-        run = ["--run", str(one["run"])] if _inside(one, judged) else []
-        hint = f"one of them in full: {shlex.join(['sickbay', 'diagnose', one['file'], *run])}"
+        judgement = judged[0]
+        run = ["--run", str(judgement["run"])] if _inside(judgement, judged) else []
+        hint = (
+            f"one of them in full: {shlex.join(['sickbay', 'diagnose', judgement['file'], *run])}"
+        )
         console.print(hint, markup=False, highlight=False, soft_wrap=True)
 
 
-def _inside(one: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> bool:
-    return bool(one["run"]) and sum(other["file"] == one["file"] for other in judged) > 1
+def _inside(judgement: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> bool:
+    return (
+        bool(judgement["run"]) and sum(other["file"] == judgement["file"] for other in judged) > 1
+    )
 
 
-def _short(one: Mapping[str, Any], common: str) -> str:
-    path = os.path.relpath(one["file"], common) if common else one["file"]
-    path = one["file"] if path == "." else path
-    inside = one["run"] and str(one["run"]) not in path
-    return f"{path} [{one['run']}]" if inside else path
+def _short(judgement: Mapping[str, Any], common: str) -> str:
+    path = os.path.relpath(judgement["file"], common) if common else judgement["file"]
+    path = judgement["file"] if path == "." else path
+    inside = judgement["run"] and str(judgement["run"]) not in path
+    return f"{path} [{judgement['run']}]" if inside else path
 
 
 def _print_reading(console: Console, path: str, judgement: Judgement) -> None:

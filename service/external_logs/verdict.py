@@ -56,7 +56,7 @@ def in_log_terms(diagnosis: Diagnosis, made: Evaluations) -> tuple[Diagnosis, Pl
 def with_log_findings(
     diagnosis: Diagnosis,
     onset: Place | None,
-    found: Sequence[LogFinding],
+    from_log: Sequence[LogFinding],
     broken: tuple[str, Place] | None,
 ) -> tuple[Diagnosis, Place | None]:
     """The diagnosis with what the records show, and where the pathology begins by them.
@@ -65,13 +65,22 @@ def with_log_findings(
     finding of the records decides, or names the cause, where the detectors found nothing fatal.
     """
     label = diagnosis.label
-    made = Diagnosis(label, diagnosis.findings + tuple(one.finding for one in found))
-    fatal = next((one for one in found if one.finding.severity is Severity.FATAL), None)
+    made = Diagnosis(
+        label, diagnosis.findings + tuple(log_finding.finding for log_finding in from_log)
+    )
+    fatal = next(
+        (log_finding for log_finding in from_log if log_finding.finding.severity is Severity.FATAL),
+        None,
+    )
     if label.pathology == NON_FINITE and broken is not None:
         name, onset = broken
         reason = f"{label.reason} First seen in {name!r}, at {onset}."
         return replace(made, label=replace(label, reason=reason)), onset
-    named = any(one.detector == label.pathology for one in diagnosis.findings if is_fatal(one))
+    named = any(
+        diagnosed.detector == label.pathology
+        for diagnosed in diagnosis.findings
+        if is_fatal(diagnosed)
+    )
     if fatal is None or (label.health is Health.PATHOLOGICAL and named):
         return made, onset
     weighed = label.reason if label.health is Health.PATHOLOGICAL else ""  # by the judge alone
@@ -96,8 +105,12 @@ def with_detectors_word(diagnosis: Diagnosis, history: History) -> Diagnosis:
         if (finding.detector in PARTS_LOST and finding.state is FindingState.FIRED)
         or (is_fatal(finding) and (unweighed or finding.detector in OF_CLASSES))
     ]
-    one = lost[0] if lost else _one_ranking(history, diagnosis.findings)
-    return diagnosis if one is None else replace(diagnosis, label=_decided(diagnosis.label, one))
+    deciding = lost[0] if lost else _one_ranking(history, diagnosis.findings)
+    return (
+        diagnosis
+        if deciding is None
+        else replace(diagnosis, label=_decided(diagnosis.label, deciding))
+    )
 
 
 def _decided(label: Label, finding: Finding) -> Label:
@@ -115,21 +128,21 @@ def _decided(label: Label, finding: Finding) -> Label:
 def _one_ranking(history: History, findings: Sequence[Finding]) -> Finding | None:
     """A worthless ranking that was measured once or twice: the detector asks for three in a row."""
     looks = history.recorded("val_auroc")
-    found = ranking(history)
-    if found is None or not 0 < looks.sum() <= FEW_LOOKS:
+    rankings = ranking(history)
+    if rankings is None or not 0 < looks.sum() <= FEW_LOOKS:
         return None
-    near, ratio = lasting(found.near), lasting(found.precision_ratio)
+    near, ratio = lasting(rankings.near), lasting(rankings.precision_ratio)
     limit = 0.5 + margin("ranking_margin")
-    few = lasting(found.positives) < margin("ranking_positives")
+    few = lasting(rankings.positives) < margin("ranking_positives")
     if few or not near <= limit or ratio > margin("ranking_precision"):
         return None
-    asked = next(one for one in findings if one.detector == CHANCE)
+    asked = next(finding for finding in findings if finding.detector == CHANCE)
     where = int(np.flatnonzero(looks)[-1])
     return replace(
         asked,
         state=FindingState.FIRED,
-        reason=f"The AUROC is {lasting(found.auroc):.3f}, at most {near:.3f} (limit {limit:g}) "
-        f"with {lasting(found.positives):.0f} positives: the scores rank no better than chance.",
+        reason=f"The AUROC is {lasting(rankings.auroc):.3f}, at most {near:.3f} (limit {limit:g}) "
+        f"with {lasting(rankings.positives):.0f} positives: the scores rank no better than chance.",
         onset_epoch=epoch_at(history, where),
         statistic=near,
         threshold=limit,
@@ -173,21 +186,21 @@ def coverage_of(diagnosis: Diagnosis, detectors: Sequence[Detector]) -> Coverage
     fatal = {detector.name for detector in detectors if detector.severity is Severity.FATAL}
     findings = [finding for finding in diagnosis.findings if finding.detector in fatal]
     lacking = (FindingState.MISSING_SIGNAL, FindingState.INSUFFICIENT_EVIDENCE)
-    fired = {one.detector for one in findings if one.state is FindingState.FIRED}
+    fired = {finding.detector for finding in findings if finding.state is FindingState.FIRED}
     return Coverage(
         judged=tuple(
             dict.fromkeys(
-                one.detector
-                for one in findings
-                if one.state not in {*lacking, FindingState.NOT_APPLICABLE}
+                finding.detector
+                for finding in findings
+                if finding.state not in {*lacking, FindingState.NOT_APPLICABLE}
             )
         ),
         open={
-            one.detector: one.reason
-            for one in findings
-            if one.state in lacking and one.detector not in fired
+            finding.detector: finding.reason
+            for finding in findings
+            if finding.state in lacking and finding.detector not in fired
         },
         not_applicable=tuple(
-            one.detector for one in findings if one.state is FindingState.NOT_APPLICABLE
+            finding.detector for finding in findings if finding.state is FindingState.NOT_APPLICABLE
         ),
     )

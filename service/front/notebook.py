@@ -99,28 +99,28 @@ class Sweep:
 
         from sickbay.service.analysis.study import load_effects  # noqa: PLC0415  scipy is slow
 
-        found = load_effects(self.store, self.id).table.effects
+        effects = load_effects(self.store, self.id).table.effects
         rows = [
             {
-                "factor": one.factor,
-                "level": one.level,
-                "baseline": one.baseline,
-                "pairs": one.pairs,
-                "sound_pairs": one.sound_pairs,
-                "difference": one.difference.mean,
-                "low": one.difference.low,
-                "high": one.difference.high,
-                "p_holm": one.p_holm,
-                "verdict": str(one.verdict),
-                "health_p_holm": one.health_p_holm,
-                "health_verdict": str(one.health_verdict),
-                "conclusion": one.conclusion,
-                "healthy": one.of_level.healthy,
-                "trials": one.of_level.trials,
-                "baseline_healthy": one.of_baseline.healthy,
-                "baseline_trials": one.of_baseline.trials,
+                "factor": effect.factor,
+                "level": effect.level,
+                "baseline": effect.baseline,
+                "pairs": effect.pairs,
+                "sound_pairs": effect.sound_pairs,
+                "difference": effect.difference.mean,
+                "low": effect.difference.low,
+                "high": effect.difference.high,
+                "p_holm": effect.p_holm,
+                "verdict": str(effect.verdict),
+                "health_p_holm": effect.health_p_holm,
+                "health_verdict": str(effect.health_verdict),
+                "conclusion": effect.conclusion,
+                "healthy": effect.of_level.healthy,
+                "trials": effect.of_level.trials,
+                "baseline_healthy": effect.of_baseline.healthy,
+                "baseline_trials": effect.of_baseline.trials,
             }
-            for one in found
+            for effect in effects
         ]
         return pd.DataFrame(rows)
 
@@ -139,8 +139,8 @@ class Sweep:
         return head + str(table[kept].to_html(index=False, escape=True, na_rep=""))
 
 
-def _frame(found: Any) -> "pd.DataFrame":
-    frame: pd.DataFrame = found.table.to_pandas()
+def _frame(result: Any) -> "pd.DataFrame":
+    frame: pd.DataFrame = result.table.to_pandas()
     return frame
 
 

@@ -145,15 +145,15 @@ class Run:
         for what is no number, with its type.
         """
         number = epoch if epoch is not None else (self.rows[-1].epoch + 1 if self.rows else 1)
-        found: dict[str, SignalValue] = dict(self._watch.signals()) if self._watch else {}
-        found |= self._loader.finish()
+        measured: dict[str, SignalValue] = dict(self._watch.signals()) if self._watch else {}
+        measured |= self._loader.finish()
         if outputs is not None and targets is not None:
             from sickbay.trials.probes.watch import class_signals  # noqa: PLC0415
 
-            found |= class_signals(outputs, targets)
-        found |= {SPELLINGS.get(name, name): value for name, value in signals.items()}
+            measured |= class_signals(outputs, targets)
+        measured |= {SPELLINGS.get(name, name): value for name, value in signals.items()}
         last = self.rows[-1].epoch if self.rows else None
-        row = check_row(Row(number, number if step is None else step, found), last)
+        row = check_row(Row(number, number if step is None else step, measured), last)
         self.rows.append(self._sink.row(row))
 
     def finish(self) -> Label:

@@ -58,7 +58,9 @@ def answer(
                 connection.execute(f"CREATE TEMP VIEW {name} AS {view}")
         _relation(connection, sql, parameters)  # mistakes show here
         wanted = _scanned_columns(connection, sql, parameters)
-        if wanted and not wanted.issubset(name for one in schemas.values() for name in one.names):
+        if wanted and not wanted.issubset(
+            name for table_schema in schemas.values() for name in table_schema.names
+        ):
             wanted = None  # DuckDB calls it otherwise, as beside `lr` there is also `LR`
         problems = _hand_in(connection, scans, wanted)
         if wanted is not None and not wanted.issuperset(

@@ -34,36 +34,36 @@ def frame(kind: Kind, payload: bytes, *, worn: bool = False) -> bytes:
     return HEAD.pack(kind.value, worn, len(payload)) + payload
 
 
-def answer_bytes(found: QueryResult, most: int) -> bytes:
+def answer_bytes(result: QueryResult, most: int) -> bytes:
     """The answer as the JSON that the API gives. QueryError if it is larger than `most` bytes."""
-    _check_size(found.table.nbytes, most)
+    _check_size(result.table.nbytes, most)
     try:
-        rows = [[plain(value) for value in row] for row in found.rows]
+        rows = [[plain(value) for value in row] for row in result.rows]
     except (ValueError, OverflowError) as error:  # a year beyond 9999, text that is no UTF-8
         raise QueryError(f"a value of the answer has no form in JSON: {error}") from error
     body = {
-        "columns": list(found.columns),
-        "types": list(found.types),
+        "columns": list(result.columns),
+        "types": list(result.types),
         "rows": rows,
-        "truncated": found.truncated,
-        "problems": [str(one) for one in found.problems],
+        "truncated": result.truncated,
+        "problems": [str(problem) for problem in result.problems],
     }
     text = json.dumps(body, allow_nan=False, default=str).encode()
     _check_size(len(text), most)
     return text
 
 
-def arrow_bytes(found: QueryResult, most: int) -> bytes:
+def arrow_bytes(result: QueryResult, most: int) -> bytes:
     """The answer as `read_arrow` reads it. QueryError if it is larger than `most` bytes."""
-    _check_size(found.table.nbytes, most)
+    _check_size(result.table.nbytes, most)
     about = {
-        "types": found.types,
-        "problems": [[one.path, one.message] for one in found.problems],
-        "truncated": found.truncated,
+        "types": result.types,
+        "problems": [[problem.path, problem.message] for problem in result.problems],
+        "truncated": result.truncated,
     }
     head, sink = json.dumps(about).encode(), pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, found.table.schema) as stream:
-        stream.write_table(found.table)
+    with pa.ipc.new_stream(sink, result.table.schema) as stream:
+        stream.write_table(result.table)
     data: bytes = LENGTH.pack(len(head)) + head + sink.getvalue().to_pybytes()
     _check_size(len(data), most)
     return data

@@ -19,20 +19,20 @@ def find_sweep(store: Store, word: str) -> SweepRecord:
     Raises SweepError if there is none, or if the beginning fits several names.
     """
     records = list_sweeps(store)  # latest first
-    exact = [one for one in records if word in (one.sweep_id, one.name)]
+    exact = [record for record in records if word in (record.sweep_id, record.name)]
     if exact:
         return exact[0]
-    found = [one for one in records if one.sweep_id.startswith(word)] if word else []
-    if len({one.name for one in found}) == 1:
-        return found[0]
-    names = [one.sweep_id for one in records]
-    close = nearest(word, [*names, *(one.name for one in records)])
-    some = ", ".join(one.sweep_id for one in found) if found else ", ".join(names[:10])
-    problems = "".join(f" Damaged: {one}." for one in sweep_problems(store))
+    matches = [record for record in records if record.sweep_id.startswith(word)] if word else []
+    if len({record.name for record in matches}) == 1:
+        return matches[0]
+    names = [record.sweep_id for record in records]
+    close = nearest(word, [*names, *(record.name for record in records)])
+    some = ", ".join(record.sweep_id for record in matches) if matches else ", ".join(names[:10])
+    problems = "".join(f" Damaged: {problem}." for problem in sweep_problems(store))
     raise SweepError(
-        (f"{len(found)} sweeps begin with {word!r}: " if found else f"no sweep {word!r}. ")
-        + (f"Did you mean {close!r}? " if close and not found else "")
-        + (some if found else f"In {store.shown}: {some or 'none yet'}.")
+        (f"{len(matches)} sweeps begin with {word!r}: " if matches else f"no sweep {word!r}. ")
+        + (f"Did you mean {close!r}? " if close and not matches else "")
+        + (some if matches else f"In {store.shown}: {some or 'none yet'}.")
         + problems
     )
 

@@ -141,11 +141,11 @@ class QueryPool:
             self._closed = True
             idle, busy = list(self._idle), self._living.difference(self._idle)
             self._idle.clear()
-        for one in idle:
-            self._end(one)
-        for one in busy:
-            one.kill()  # the thread that waits for it lets go of the rest
-            one.why()
+        for process in idle:
+            self._end(process)
+        for process in busy:
+            process.kill()  # the thread that waits for it lets go of the rest
+            process.why()
 
     def ask(self, store: Store, sql: str, limits: Limits, cancel: Cancel | None = None) -> bytes:
         """The answer to one SELECT as JSON: columns, types, rows, truncated, problems.
@@ -180,7 +180,7 @@ class QueryPool:
         limits: Limits,
         cancel: Cancel,
     ) -> bytes:
-        words = {
+        request = {
             "form": form,
             "store": store.absolute,
             "sql": sql,
@@ -194,13 +194,13 @@ class QueryPool:
             process = self._take()
             try:
                 process.ready()
-                return self._answer(process, json.dumps(words).encode(), limits, cancel)
+                return self._answer(process, json.dumps(request).encode(), limits, cancel)
             finally:
                 self._give_back(process)
         finally:
             self._line.leave()
 
-    def _answer(self, process: Process, words: bytes, limits: Limits, cancel: Cancel) -> bytes:
+    def _answer(self, process: Process, request: bytes, limits: Limits, cancel: Cancel) -> bytes:
         late = threading.Event()
 
         def end_late() -> None:
@@ -212,7 +212,7 @@ class QueryPool:
         try:
             cancel.watch(process.kill)
             timer.start()
-            kind, payload = process.exchange(words, self.rules.answer)
+            kind, payload = process.exchange(request, self.rules.answer)
         except EOFError as error:
             if cancel.asked:
                 raise left() from error
@@ -294,5 +294,5 @@ def _broken(process: Process, limits: Limits) -> QueryError:
 
 
 def _end_all(living: set[Process]) -> None:
-    for one in list(living):
-        one.end()
+    for process in list(living):
+        process.end()

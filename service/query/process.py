@@ -46,11 +46,11 @@ class Process:
             timer.cancel()
         self._begun = True
 
-    def exchange(self, words: bytes, most: int) -> tuple[Kind, bytes]:
+    def exchange(self, request: bytes, most: int) -> tuple[Kind, bytes]:
         """Ask and wait. Raises EOFError when the process ends, or is killed, before it answers."""
         assert self._child.stdin is not None
         try:
-            self._child.stdin.write(frame(Kind.QUERY, words))
+            self._child.stdin.write(frame(Kind.QUERY, request))
             self._child.stdin.flush()
         except OSError as error:
             self.kill()

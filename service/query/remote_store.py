@@ -51,10 +51,10 @@ class _Tables(fs.FileSystemHandler):  # type: ignore[misc]
         if parts == [ROOT]:
             return [self._info(f"{ROOT}/{table}") for table in TABLES]
         if len(parts) == 2 and parts[1] in TABLES:
-            found = [self._info(f"{selector.base_dir}/{sweep}") for sweep in self._known()]
+            infos = [self._info(f"{selector.base_dir}/{sweep}") for sweep in self._known()]
             if selector.recursive:
-                found += [self._info(f"{one.path}/data.parquet") for one in list(found)]
-            return found
+                infos += [self._info(f"{info.path}/data.parquet") for info in list(infos)]
+            return infos
         if len(parts) == 3 and parts[1] in TABLES and parts[2] in self._known():
             return [self._info(f"{selector.base_dir}/data.parquet")]
         if selector.allow_not_found:
@@ -93,7 +93,7 @@ class _Tables(fs.FileSystemHandler):  # type: ignore[misc]
 
     def _known(self) -> dict[str, str]:
         if self._sweeps is None:
-            self._sweeps = {one["sweep_id"]: one["state"] for one in self._client.sweeps()}
+            self._sweeps = {sweep["sweep_id"]: sweep["state"] for sweep in self._client.sweeps()}
         return self._sweeps
 
     def _refuse(self, *anything: object) -> None:

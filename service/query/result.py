@@ -77,7 +77,9 @@ class QueryResult:
 
     def whole(self) -> "QueryResult":
         """This result. Raises StoreError where a table's file is damaged, so that none is here."""
-        damaged = [str(one) for one in self.problems if one.path.endswith("/data.parquet")]
+        damaged = [
+            str(problem) for problem in self.problems if problem.path.endswith("/data.parquet")
+        ]
         if damaged:
             raise StoreError("; ".join(damaged))
         return self

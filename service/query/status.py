@@ -28,13 +28,13 @@ def describe(store: Store, word: str) -> dict[str, Any]:
     """One sweep with its counts, those of running trials included; raises SweepError if unknown."""
     record = find_sweep(store, word)
     counted = query(store, COUNTS, sweep_ids=[record.sweep_id])
-    found = _summary(store, record, counted.rows)
-    found["problems"] = [str(one) for one in (*counted.problems, *_damage(store, record))]
+    summary = _summary(store, record, counted.rows)
+    summary["problems"] = [str(problem) for problem in (*counted.problems, *_damage(store, record))]
     states = Counter(trial_states(store, record.sweep_id).values())
-    alive = found["state"] == "running"
-    found["running"] = states["running"] if alive else 0
-    found["interrupted"] = 0 if alive else states["running"]
-    return found
+    alive = summary["state"] == "running"
+    summary["running"] = states["running"] if alive else 0
+    summary["interrupted"] = 0 if alive else states["running"]
+    return summary
 
 
 def running(store: Store, record: SweepRecord) -> list[dict[str, Any]]:
@@ -66,7 +66,9 @@ def running(store: Store, record: SweepRecord) -> list[dict[str, Any]]:
 def _damage(store: Store, record: SweepRecord) -> list[Problem]:
     """The damaged files among those of a sweep that were not read for the counts."""
     names = ("epochs", "findings", "labels")
-    return [one for name in names for one in open_files(store, name, [record.sweep_id], {})[1]]
+    return [
+        problem for name in names for problem in open_files(store, name, [record.sweep_id], {})[1]
+    ]
 
 
 def _summary(store: Store, record: SweepRecord, rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:

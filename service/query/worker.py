@@ -78,8 +78,8 @@ def _answered(asked: dict[str, Any]) -> bytes:
         sql.encode()  # a lone surrogate is reported here: DuckDB cannot handle it
         _limit_work(limits)
         store, parameters, sweep_ids = asked["store"], asked["parameters"], asked["sweep_ids"]
-        found = answer(_store(store), sql, parameters, sweep_ids, limits, Cancel())
-        return write(found, asked["most"])
+        result = answer(_store(store), sql, parameters, sweep_ids, limits, Cancel())
+        return write(result, asked["most"])
     except MemoryError as error:
         raise out_of_memory(limits) from error
     except RecursionError as error:

@@ -40,10 +40,10 @@ def explanation(store: Store, prefix: str) -> dict[str, Any]:
 
 
 def print_explanation(
-    console: Console, found: Mapping[str, Any], *, everything: bool = False
+    console: Console, explained: Mapping[str, Any], *, everything: bool = False
 ) -> None:
     """Print an explanation for a person: what fired or is open, or with `everything` all of it."""
-    trial = found["trial"]
+    trial = explained["trial"]
     head = Text(f"{trial['trial_id']}  {trial['arm']}, seed {trial['seed']}: ", style="bold")
     console.print(head + verdict(trial))
     console.print(
@@ -56,21 +56,26 @@ def print_explanation(
             Text(f"standing: {stands(trial)}, compared with the arm {trial['reference_arm']}.")
         )
     _print_judgement(console, trial)
-    _print_judge(console, found["judgement"])
-    findings = [one for one in found["findings"] if one["detector"] != JUDGE]
-    kept = [one for one in findings if everything or one["state"] not in SILENT]
+    _print_judge(console, explained["judgement"])
+    findings = [finding for finding in explained["findings"] if finding["detector"] != JUDGE]
+    kept = [finding for finding in findings if everything or finding["state"] not in SILENT]
     if kept:
         console.print(_finding_table(kept))
     if len(kept) < len(findings):
         console.print(_silent_words(findings), style="dim")
-    for line in found["healing"]["says"]:
+    for line in explained["healing"]["says"]:
         console.print(Text(line), soft_wrap=True)
-    for one in found["sweep_findings"]:
-        if one["state"] == FindingState.FIRED:
-            words = f"sweep {one['severity']}: {one['detector']}: {one['reason']} {one['remedy']}"
-            console.print(words, markup=False, highlight=False)
-    if len(found["labels"]) > 1:
-        console.print("labels it had: " + ", ".join(_label_words(one) for one in found["labels"]))
+    for sweep_finding in explained["sweep_findings"]:
+        if sweep_finding["state"] == FindingState.FIRED:
+            sentence = (
+                f"sweep {sweep_finding['severity']}: {sweep_finding['detector']}: "
+                f"{sweep_finding['reason']} {sweep_finding['remedy']}"
+            )
+            console.print(sentence, markup=False, highlight=False)
+    if len(explained["labels"]) > 1:
+        console.print(
+            "labels it had: " + ", ".join(_label_words(label) for label in explained["labels"])
+        )
 
 
 def _print_judgement(console: Console, trial: Row) -> None:
@@ -111,7 +116,7 @@ def _finding_table(rows: Sequence[Row]) -> Table:
     table.add_column("reason and evidence", overflow="fold")
     for row in rows:
         evidence = json.loads(row["evidence"] or "{}")
-        words = ", ".join(f"{name} {recorded(value)}" for name, value in evidence.items())
+        evidence_text = ", ".join(f"{name} {recorded(value)}" for name, value in evidence.items())
         table.add_row(
             row["detector"],
             row["state"],
@@ -119,15 +124,15 @@ def _finding_table(rows: Sequence[Row]) -> Table:
             "" if row["onset_epoch"] is None else str(row["onset_epoch"]),
             recorded(row["statistic"]),
             recorded(row["threshold"]),
-            f"{row['reason']}" + (f" ({words})" if words else ""),
+            f"{row['reason']}" + (f" ({evidence_text})" if evidence_text else ""),
         )
     return table
 
 
 def _silent_words(findings: Sequence[Row]) -> str:
-    counts = [sum(one["state"] == state for one in findings) for state in SILENT]
-    words = (f"{n} {words}" for n, words in zip(counts, SILENT.values(), strict=True) if n)
-    return f"of {len(findings)} detectors {', '.join(words)}: --all lists them"
+    counts = [sum(finding["state"] == state for finding in findings) for state in SILENT]
+    parts = (f"{n} {phrase}" for n, phrase in zip(counts, SILENT.values(), strict=True) if n)
+    return f"of {len(findings)} detectors {', '.join(parts)}: --all lists them"
 
 
 def _label_words(label: Row) -> str:

@@ -64,7 +64,7 @@ def write_latex_tables(store: Store, sweep_id: str, folder: Path) -> tuple[Path,
     if values.problems:
         raise StoreError(f"nothing was exported, because {'; '.join(values.problems)}")
     effects, _ = sweep_effects(store, sweep_id)
-    flat = [flat_row(one) for one in effects.table.effects] if effects else []
+    flat = [flat_row(effect) for effect in effects.table.effects] if effects else []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return latex_tables(store, values, flat, folder)

@@ -173,10 +173,10 @@ def listed_trials(values: Values) -> tuple[TrialLine, ...]:
     The example of every cause is among them, as the page leads to it.
     """
     chosen = sample(values.trials, MOST_TRIAL_ROWS)
-    named = {one.trial_id for one in chosen}
+    named = {trial.trial_id for trial in chosen}
     more = [cause.example for cause in values.causes if cause.example.trial_id not in named]
-    order = {one.trial_id: place for place, one in enumerate(values.trials)}
-    return tuple(sorted((*chosen, *more), key=lambda one: order[one.trial_id]))
+    order = {trial.trial_id: place for place, trial in enumerate(values.trials)}
+    return tuple(sorted((*chosen, *more), key=lambda trial: order[trial.trial_id]))
 
 
 def questions(values: Values) -> dict[str, str]:
@@ -232,8 +232,8 @@ def _judgements(store: Store, values: Values) -> dict[str, dict[str, Any] | None
 
 def _words(store: Store, values: Values) -> dict[str, Any]:
     record = values.record
-    bar = [(one, values.verdicts[one]) for one in SIGNS if one in values.verdicts]
-    bar += [(one, n) for one, n in values.verdicts.items() if one not in SIGNS]
+    bar = [(verdict, values.verdicts[verdict]) for verdict in SIGNS if verdict in values.verdicts]
+    bar += [(verdict, n) for verdict, n in values.verdicts.items() if verdict not in SIGNS]
     pending = record.trials_planned - len(values.trials)
     bar += [("pending", pending)] if pending > 0 else []
     return {

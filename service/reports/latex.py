@@ -166,24 +166,24 @@ def escape(text: str) -> str:
     """Write a text so that LaTeX prints it as it is."""
     line = " ".join(printable(text).split())
     # A bracket at the beginning of a row would be an option of the line break before it.
-    words = "".join(_SPECIAL.get(one, one) for one in line)
-    return f"{{}}{words}" if words.startswith("[") else words
+    escaped = "".join(_SPECIAL.get(character, character) for character in line)
+    return f"{{}}{escaped}" if escaped.startswith("[") else escaped
 
 
 def maths(text: str) -> str:
     """Write the numbers of one of our own texts in mathematics: 1e-05 becomes a power of ten."""
     parts, end = [], 0
-    for found in _NUMBER.finditer(text):
-        sign, digits, way, power = found.groups()
+    for match in _NUMBER.finditer(text):
+        sign, digits, way, power = match.groups()
         ten = "" if power is None else rf"\cdot10^{{{'-' if way == '-' else ''}{power}}}"
-        parts += [escape_words(text[end : found.start()]), f"${sign}{digits}{ten}$"]
-        end = found.end()
+        parts += [escape_words(text[end : match.start()]), f"${sign}{digits}{ten}$"]
+        end = match.end()
     return "".join([*parts, escape_words(text[end:])])
 
 
 def escape_words(text: str) -> str:
     """Escape without touching the spaces at the ends."""
-    return "".join(_SPECIAL.get(one, one) for one in text)
+    return "".join(_SPECIAL.get(character, character) for character in text)
 
 
 def _raised(names: Iterable[str], letters: Mapping[str, str]) -> str:
@@ -235,7 +235,7 @@ def latex_tables(
 ) -> tuple[Path, ...]:
     """Write `trials.tex`, `findings.tex` (fired and suspected) and `effects.tex` into a folder."""
     sweep = values.record.sweep_id
-    found = query(
+    result = query(
         store,
         "SELECT trial_id, detector, state, onset_epoch, statistic, threshold, reason\n"
         f"FROM findings WHERE sweep_id = {text(sweep)} AND state IN ('fired', 'suspect')\n"
@@ -247,7 +247,7 @@ def latex_tables(
         "trials": trials_table(values.trials).pick(
             "trial", "arm", "seed", "verdict", "cause", "onset", "objective", "epochs"
         ),
-        "findings": _plain_table(found.columns, found.rows),
+        "findings": _plain_table(result.columns, result.rows),
         "effects": _plain_table(_EFFECT, [[row[name] for name in _EFFECT] for row in effects]),
     }
     written = []
@@ -261,16 +261,16 @@ def latex_tables(
 
 def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     """Lay out values; a column of numbers alone is one of numbers."""
-    words = {
+    text_columns = {
         column
         for k, column in enumerate(columns)
         if any(isinstance(row[k], str | bool) for row in rows)
     }
     cells = tuple(
         tuple(
-            level(cell) if column in words else number(cell)
+            level(cell) if column in text_columns else number(cell)
             for column, cell in zip(columns, row, strict=True)
         )
         for row in rows
     )
-    return Table(tuple(columns), cells, frozenset(words))
+    return Table(tuple(columns), cells, frozenset(text_columns))

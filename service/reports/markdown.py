@@ -22,7 +22,9 @@ def markdown(
     record, objective = values.record, values.objective
     goal = f"{objective.signal}, {objective.goal}" if objective else "unknown"
     arms = arms_table(values)
-    counts = ", ".join(f"{SIGNS.get(one, '')} {n} {one}" for one, n in values.verdicts.items())
+    counts = ", ".join(
+        f"{SIGNS.get(verdict, '')} {n} {verdict}" for verdict, n in values.verdicts.items()
+    )
     parts = [
         f"# {_text(record.name)}",
         (
@@ -50,8 +52,9 @@ def markdown(
 
 def _advice(values: Values) -> list[str]:
     lines = [
-        f"- **{one.detector}** ({one.severity}): {_text(one.reason)} {_text(one.remedy)}"
-        for one in values.advice
+        f"- **{finding.detector}** ({finding.severity}): {_text(finding.reason)} "
+        f"{_text(finding.remedy)}"
+        for finding in values.advice
     ]
     return ["\n".join(["Over the whole sweep:", "", *lines])] if lines else []
 
@@ -119,4 +122,4 @@ def _sql(sql: str) -> str:
 def _text(value: str) -> str:
     """Write a text so that no Markdown and no HTML comes of it."""
     line = " ".join(value.split())
-    return "".join(f"\\{one}" if one in _SPECIAL else one for one in line)
+    return "".join(f"\\{character}" if character in _SPECIAL else character for character in line)

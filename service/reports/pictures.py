@@ -29,30 +29,30 @@ class Drawn:
 
 def pictures(store: Store, values: Values, effects: SweepEffects | None) -> dict[str, Any]:
     """Draw everything: `curves` and `by_seed` are rows of panels, the others lists of pictures."""
-    found = curve_rows(store, values)
+    all_curves = curve_rows(store, values)
     rows, count = [], 0
-    for row in (*found.rows, *([found.by_seed] if found.by_seed else [])):
+    for row in (*all_curves.rows, *([all_curves.by_seed] if all_curves.by_seed else [])):
         rows.append(_row(row, count))
         count += len(row.panels)
-    verdicts = verdicts_of([panel for row in found.rows for panel in row.panels])
+    verdicts = verdicts_of([panel for row in all_curves.rows for panel in row.panels])
     wide: dict[str, list[Drawn]] = {}
     for kind, some in wide_pictures(store, values, effects).items():
         wide[kind] = []
-        for one in some:
-            svg = Markup(on_page(one, count))  # noqa: S704 - matplotlib escapes its words
+        for picture in some:
+            svg = Markup(on_page(picture, count))  # noqa: S704 - matplotlib escapes its words
             count += 1
-            wide[kind] += [Drawn(one.title, svg, one.sql, one.note)] if svg else []
+            wide[kind] += [Drawn(picture.title, svg, picture.sql, picture.note)] if svg else []
     return {
-        "curves": rows[: len(found.rows)],
-        "by_seed": rows[-1] if found.by_seed else None,
+        "curves": rows[: len(all_curves.rows)],
+        "by_seed": rows[-1] if all_curves.by_seed else None,
         "by_level": len(values.arms) > MOST_ARMS,
-        "drawn": [one for one in STYLES if one in verdicts],
+        "drawn": [verdict for verdict in STYLES if verdict in verdicts],
         "wide": wide,
     }
 
 
 def _row(row: CurveRow, start: int) -> dict[str, Any]:
-    drawn = [Markup(one) for one in row_pictures(row, start)]  # noqa: S704 - numbers only
+    drawn = [Markup(svg) for svg in row_pictures(row, start)]  # noqa: S704 - numbers only
     return {
         "shown": row.shown,
         "frame": row_frame(row),
@@ -69,8 +69,16 @@ def _references(panels: Sequence[Any], marks: Mapping[str, str]) -> list[dict[st
     """Explain the letters: what each reference is, and its value, or its span over the panels."""
     listed = []
     for text, letter in marks.items():
-        found = [one for panel in panels for one in panel.references if one.text == text]
-        low, high = min(one.low for one in found), max(one.high for one in found)
-        words = number(low) if number(low) == number(high) else f"{number(low)} – {number(high)}"
-        listed.append({"letter": letter, "text": text, "span": words})
+        references = [
+            reference
+            for panel in panels
+            for reference in panel.references
+            if reference.text == text
+        ]
+        low, high = (
+            min(reference.low for reference in references),
+            max(reference.high for reference in references),
+        )
+        span = number(low) if number(low) == number(high) else f"{number(low)} – {number(high)}"
+        listed.append({"letter": letter, "text": text, "span": span})
     return listed

@@ -68,7 +68,7 @@ B - A: paired by seed among trials healthy in both, or, marked with *, Welch's w
 
 def effects_table(table: EffectTable, sql: Mapping[str, str] | None = None) -> Table:
     """One row a level, numbered as in its SQL; `healthy` is marked with the level's pathologies."""
-    rows = [_effect_row(nr, one) for nr, one in enumerate(table.effects, start=1)]
+    rows = [_effect_row(nr, effect) for nr, effect in enumerate(table.effects, start=1)]
     return Table(
         columns=(
             *("nr", "factor", "level", "baseline", "healthy pairs"),
@@ -82,9 +82,9 @@ def effects_table(table: EffectTable, sql: Mapping[str, str] | None = None) -> T
         rows=tuple(rows),
         words=frozenset({"factor", "level", "baseline", "verdict", "causes of the level"}),
         marks={
-            (row, column): tuple(one.of_level.causes)
-            for row, one in enumerate(table.effects)
-            if one.of_level.causes
+            (row, column): tuple(effect.of_level.causes)
+            for row, effect in enumerate(table.effects)
+            if effect.of_level.causes
             for column in ("healthy [95 %]", "healthy, level and baseline")
         },
         notes=(
@@ -97,34 +97,34 @@ def effects_table(table: EffectTable, sql: Mapping[str, str] | None = None) -> T
     )
 
 
-def _effect_row(nr: int, one: LevelEffect) -> tuple[str, ...]:
-    bootstrap, better = one.bootstrap, one.improvement
+def _effect_row(nr: int, effect: LevelEffect) -> tuple[str, ...]:
+    bootstrap, better = effect.bootstrap, effect.improvement
     return (
         str(nr),
-        one.factor,
-        level(one.level),
-        level(one.baseline),
-        f"{one.sound_pairs} of {one.pairs}",
-        _estimate(one.difference),
+        effect.factor,
+        level(effect.level),
+        level(effect.baseline),
+        f"{effect.sound_pairs} of {effect.pairs}",
+        _estimate(effect.difference),
         "" if math.isnan(bootstrap.low) else _interval(bootstrap.low, bootstrap.high),
-        f"IQM {_estimate(one.iqm)}",
-        p_value(one.difference.p_value),
-        p_value(one.p_holm),
-        with_sign(one.conclusion),
+        f"IQM {_estimate(effect.iqm)}",
+        p_value(effect.difference.p_value),
+        p_value(effect.p_holm),
+        with_sign(effect.conclusion),
         probability(better.value, better.low, better.high),
-        f"{one.ranked_pairs} pairs",
+        f"{effect.ranked_pairs} pairs",
         p_value(better.p_value),
-        p_value(one.improvement_p_holm),
-        _health(one.of_level),
-        _health(one.of_baseline),
-        counted(one.of_level.causes),
-        risk(one.health.value, one.health.low, one.health.high),
-        p_value(one.health.p_value),
-        p_value(one.health_p_holm),
-        _both_p(one.difference.p_value, one.p_holm),
-        _both_p(better.p_value, one.improvement_p_holm),
-        _both_p(one.health.p_value, one.health_p_holm),
-        f"{_counts(one.of_level)}, {_counts(one.of_baseline)}",
+        p_value(effect.improvement_p_holm),
+        _health(effect.of_level),
+        _health(effect.of_baseline),
+        counted(effect.of_level.causes),
+        risk(effect.health.value, effect.health.low, effect.health.high),
+        p_value(effect.health.p_value),
+        p_value(effect.health_p_holm),
+        _both_p(effect.difference.p_value, effect.p_holm),
+        _both_p(better.p_value, effect.improvement_p_holm),
+        _both_p(effect.health.p_value, effect.health_p_holm),
+        f"{_counts(effect.of_level)}, {_counts(effect.of_baseline)}",
     )
 
 
@@ -139,14 +139,16 @@ def _both_p(plain: float, adjusted: float) -> str:
 def interactions_table(table: InteractionTable, sql: str = "") -> Table:
     """One row for two levels of two factors; those that interact first."""
     order = list(InteractionVerdict)
-    found = sorted(table.interactions, key=lambda one: order.index(one.verdict))
+    interactions = sorted(
+        table.interactions, key=lambda interaction: order.index(interaction.verdict)
+    )
     return Table(
         columns=(
             *("first", "second", "all four healthy", "difference of differences [95 %]"),
             *("p", "Holm", "healthy: neither, first", "healthy: second, both"),
             *("difference of healthy [95 %]", "p of healthy", "Holm of healthy", "verdict"),
         ),
-        rows=tuple(map(_interaction_row, found)),
+        rows=tuple(map(_interaction_row, interactions)),
         words=frozenset({"first", "second", "verdict"}),
         notes=tuple(f"{pair}: {why}" for pair, why in table.skipped.items()),
         legend=INTERACTIONS_LEGEND,
@@ -154,21 +156,21 @@ def interactions_table(table: InteractionTable, sql: str = "") -> Table:
     )
 
 
-def _interaction_row(one: Interaction) -> tuple[str, ...]:
-    neither, first, second, both = (f"{cell.healthy}/{cell.trials}" for cell in one.cells)
+def _interaction_row(interaction: Interaction) -> tuple[str, ...]:
+    neither, first, second, both = (f"{cell.healthy}/{cell.trials}" for cell in interaction.cells)
     return (
-        f"{one.factor_a}: {level(one.baseline_a)} → {level(one.level_a)}",
-        f"{one.factor_b}: {level(one.baseline_b)} → {level(one.level_b)}",
-        f"{one.sound_quads} of {one.quads}",
-        _estimate(one.difference, 3),
-        p_value(one.difference.p_value),
-        p_value(one.p_holm),
+        f"{interaction.factor_a}: {level(interaction.baseline_a)} → {level(interaction.level_a)}",
+        f"{interaction.factor_b}: {level(interaction.baseline_b)} → {level(interaction.level_b)}",
+        f"{interaction.sound_quads} of {interaction.quads}",
+        _estimate(interaction.difference, 3),
+        p_value(interaction.difference.p_value),
+        p_value(interaction.p_holm),
         f"{neither}, {first}",
         f"{second}, {both}",
-        _estimate(one.health, 3),
-        p_value(one.health.p_value),
-        p_value(one.health_p_holm),
-        with_sign(one.conclusion),
+        _estimate(interaction.health, 3),
+        p_value(interaction.health.p_value),
+        p_value(interaction.health_p_holm),
+        with_sign(interaction.conclusion),
     )
 
 
@@ -189,19 +191,19 @@ def main_effects_table(table: MainEffectTable, sql: str = "") -> Table:
         ),
         rows=tuple(
             (
-                one.factor,
-                level(one.level),
-                level(one.baseline),
-                f"{one.healthy} of {one.trials}",
-                _estimate(one.difference, 3),
-                p_value(one.difference.p_value),
-                p_value(one.p_holm),
-                _estimate(one.rank, 3),
-                p_value(one.rank.p_value),
-                p_value(one.rank_p_holm),
-                with_sign(one.verdict),
+                effect.factor,
+                level(effect.level),
+                level(effect.baseline),
+                f"{effect.healthy} of {effect.trials}",
+                _estimate(effect.difference, 3),
+                p_value(effect.difference.p_value),
+                p_value(effect.p_holm),
+                _estimate(effect.rank, 3),
+                p_value(effect.rank.p_value),
+                p_value(effect.rank_p_holm),
+                with_sign(effect.verdict),
             )
-            for one in table.effects
+            for effect in table.effects
         ),
         words=frozenset({"factor", "level", "baseline", "verdict"}),
         notes=(*([model] if table.effects else []), *table.notes, *skipped),
@@ -212,25 +214,30 @@ def main_effects_table(table: MainEffectTable, sql: str = "") -> Table:
 
 def importance_table(table: ImportanceTable, sql: Mapping[str, str]) -> Table:
     """One row a target: the factors' shares by fANOVA, and below them by PED-ANOVA."""
-    notes_of = [f"{one.target}: {one.note}" for one in table.targets if one.note]
+    notes_of = [f"{target.target}: {target.note}" for target in table.targets if target.note]
     notes_of += [
-        f"{one.target}: fANOVA over {one.configurations} of {one.of_configurations} "
+        f"{target.target}: fANOVA over {target.configurations} of {target.of_configurations} "
         "configurations, drawn by a fixed seed"
-        for one in table.targets
-        if one.configurations < one.of_configurations
+        for target in table.targets
+        if target.configurations < target.of_configurations
     ]
     return Table(
         columns=("target", "trials", "explained", "by", *table.factors, "pairs, rest"),
         rows=tuple(
             (
-                one.target,
-                f"{one.trials}" if one.positives is None else f"{one.positives} of {one.trials}",
-                "none" if math.isnan(one.explained) else f"{100 * one.explained:.0f} %",
+                target.target,
+                f"{target.trials}"
+                if target.positives is None
+                else f"{target.positives} of {target.trials}",
+                "none" if math.isnan(target.explained) else f"{100 * target.explained:.0f} %",
                 "fANOVA\nPED-ANOVA",
-                *(f"{_part(one.fanova, f)}\n{_part(one.ped_anova, f)}" for f in table.factors),
-                _pairs_and_rest(one),
+                *(
+                    f"{_part(target.fanova, f)}\n{_part(target.ped_anova, f)}"
+                    for f in table.factors
+                ),
+                _pairs_and_rest(target),
             )
-            for one in table.targets
+            for target in table.targets
         ),
         words=frozenset({"target", "by"}),
         notes=tuple(notes_of),
@@ -255,7 +262,7 @@ def _part(shares: Mapping[str, float], factor: str) -> str:
     return f"{shares[factor]:.2f}" if factor in shares else "–"
 
 
-def comparison_table(found: Comparison) -> Table:
+def comparison_table(comparison: Comparison) -> Table:
     """One row for each arm that both sides have."""
     return Table(
         columns=(
@@ -264,32 +271,32 @@ def comparison_table(found: Comparison) -> Table:
         ),
         rows=tuple(
             (
-                one.arm,
-                _side_health(one.a),
-                _side_health(one.b),
-                "none" if one.a.mean is None else number(one.a.mean),
-                "none" if one.b.mean is None else number(one.b.mean),
-                f"{one.pairs} of {one.shared_seeds}",
-                arm_difference(one) + ("" if one.paired else " *"),
-                p_value(one.difference.p_value),
-                p_value(one.p_holm),
-                with_sign(one.drift),
+                pair.arm,
+                _side_health(pair.a),
+                _side_health(pair.b),
+                "none" if pair.a.mean is None else number(pair.a.mean),
+                "none" if pair.b.mean is None else number(pair.b.mean),
+                f"{pair.pairs} of {pair.shared_seeds}",
+                arm_difference(pair) + ("" if pair.paired else " *"),
+                p_value(pair.difference.p_value),
+                p_value(pair.p_holm),
+                with_sign(pair.drift),
             )
-            for one in found.arms
+            for pair in comparison.arms
         ),
         words=frozenset({"arm", "drift"}),
         legend=COMPARISON_LEGEND,
     )
 
 
-def arm_difference(one: ArmPair) -> str:
+def arm_difference(pair: ArmPair) -> str:
     """Write the difference of an arm between two sides with its interval."""
-    missing = "no noise" if one.difference.error == 0.0 else "unknown"
-    return _estimate(one.difference, missing=missing)
+    missing = "no noise" if pair.difference.error == 0.0 else "unknown"
+    return _estimate(pair.difference, missing=missing)
 
 
-def _estimate(one: Estimate, digits: int = 4, missing: str = "unknown") -> str:
-    return estimate(one.mean, one.low, one.high, digits, missing)
+def _estimate(interval: Estimate, digits: int = 4, missing: str = "unknown") -> str:
+    return estimate(interval.mean, interval.low, interval.high, digits, missing)
 
 
 def _interval(low: float, high: float) -> str:
@@ -307,52 +314,52 @@ def _side_health(side: ArmSide) -> str:
 
 def notes(table: EffectTable) -> Iterator[str]:
     """Say in sentences what the numbers of each level leave out, and where they disagree."""
-    for one in table.effects:
-        head = f"{one.factor} {shown(one.level)}: "
-        for line in _notes(one):
+    for effect in table.effects:
+        head = f"{effect.factor} {shown(effect.level)}: "
+        for line in _notes(effect):
             yield head + line
 
 
-def _notes(one: LevelEffect) -> Iterator[str]:
-    if one.left_out:
-        sides = ", ".join(f"{_LEFT_OUT[side]} {n}" for side, n in one.left_out.items())
+def _notes(row: LevelEffect) -> Iterator[str]:
+    if row.left_out:
+        sides = ", ".join(f"{_LEFT_OUT[side]} {n}" for side, n in row.left_out.items())
         causes = [
             f"{side} had {counted(trials.causes)}"
-            for side, trials in (("the level", one.of_level), ("the baseline", one.of_baseline))
+            for side, trials in (("the level", row.of_level), ("the baseline", row.of_baseline))
             if trials.causes
         ]
         yield (
-            f"{one.pairs - one.sound_pairs} of {one.pairs} pairs are not in the difference "
+            f"{row.pairs - row.sound_pairs} of {row.pairs} pairs are not in the difference "
             f"({sides}): {'; '.join(causes) or 'see the trials'}"
         )
-    if one.verdict is Verdict.UNKNOWN and not one.pairs:
+    if row.verdict is Verdict.UNKNOWN and not row.pairs:
         yield (
             "no two trials differ in this factor alone between these levels: see the main effects"
-            if one.unpaired
+            if row.unpaired
             else "no trial has this level"
         )
-    elif one.verdict is Verdict.UNKNOWN:
+    elif row.verdict is Verdict.UNKNOWN:
         yield (
             f"unknown, not 'no effect': an interval needs {FEWEST_SEEDS} seeds with a healthy "
-            f"pair, and there {'is' if one.seeds == 1 else 'are'} {one.seeds}"
-            if one.seeds < FEWEST_SEEDS
+            f"pair, and there {'is' if row.seeds == 1 else 'are'} {row.seeds}"
+            if row.seeds < FEWEST_SEEDS
             else "unknown, not 'no effect': no comparison is repeated by two healthy pairs"
         )
-    if one.verdict is Verdict.BETTER and one.improvement.value < 0.5:
+    if row.verdict is Verdict.BETTER and row.improvement.value < 0.5:
         yield "better only where both are healthy: over all pairs it loses more often than it wins"
-    if one.verdict is Verdict.WORSE and one.improvement.value > 0.5:
+    if row.verdict is Verdict.WORSE and row.improvement.value > 0.5:
         yield "worse only where both are healthy: over all pairs it wins more often than it loses"
-    if one.identical:
+    if row.identical:
         yield "no difference: identical runs. Is this level wired to the training?"
-    elif one.difference.error == 0.0:
+    elif row.difference.error == 0.0:
         yield (
-            f"the difference is {one.difference.mean:+.4g} in all {one.seeds} seeds to the last "
+            f"the difference is {row.difference.mean:+.4g} in all {row.seeds} seeds to the last "
             "digit, so no noise can be measured and there is no interval"
         )
-    if one.unpaired:
-        yield f"{one.unpaired} trials have no partner that differs in this factor alone"
-    if one.ambiguous:
-        yield f"{one.ambiguous} trials share all levels and the seed with another trial: not paired"
+    if row.unpaired:
+        yield f"{row.unpaired} trials have no partner that differs in this factor alone"
+    if row.ambiguous:
+        yield f"{row.ambiguous} trials share all levels and the seed with another trial: not paired"
 
 
 _LEFT_OUT = {
@@ -373,13 +380,13 @@ class EffectSection:
     missing: str = ""
 
 
-def effect_section(found: SweepEffects | None, missing: str = "") -> EffectSection:
+def effect_section(effects: SweepEffects | None, missing: str = "") -> EffectSection:
     """Lay out a sweep's effects, or say why there are none."""
-    if found is None:
+    if effects is None:
         return EffectSection(missing=missing)
-    table = effects_table(found.table, {"effects": found.sql["effects"]})
+    table = effects_table(effects.table, {"effects": effects.sql["effects"]})
     none = "" if table.rows else "No factor has two levels, so there is nothing to compare."
-    return EffectSection(table, found.signal, found.table.goal.value, none)
+    return EffectSection(table, effects.signal, effects.table.goal.value, none)
 
 
 @dataclass(frozen=True)
@@ -432,7 +439,11 @@ def study_section(study: EffectStudy | None) -> StudySection:
     if study is None or study.interactions is None:
         return StudySection()
     every = study.interactions.interactions
-    known = tuple(one for one in every if one.verdict is not InteractionVerdict.UNKNOWN)
+    known = tuple(
+        interaction
+        for interaction in every
+        if interaction.verdict is not InteractionVerdict.UNKNOWN
+    )
     kept = replace(study.interactions, interactions=known, skipped={})
     table = interactions_table(kept, study.sql.get("interactions", ""))
     return StudySection(
@@ -449,27 +460,31 @@ def study_section(study: EffectStudy | None) -> StudySection:
 
 def fix_section(store: Store, values: Values) -> FixSection:
     """Look for the smallest stored changes that fix each configuration that is not healthy."""
-    unhealthy = {one.key for one in values.trials if one.outcome not in (HEALTHY, *CUT_SHORT)}
+    unhealthy = {trial.key for trial in values.trials if trial.outcome not in (HEALTHY, *CUT_SHORT)}
     if len(unhealthy) * len(values.arms) > _MOST_COMPARISONS:
         return FixSection(
             note=f"{len(unhealthy)} configurations are not healthy in all seeds, too many to look"
             " for a fix of each: `sickbay explain TRIAL` looks for one."
         )
-    arms = {one.trial_id: one.arm for one in values.trials}
-    found = sweep_fixes(store, values.record.sweep_id)
-    lines = tuple(_fix(one, arms.get(one.trial_id, "")) for one in found[:MOST_FIXES])
-    return FixSection(lines, max(0, len(found) - MOST_FIXES))
+    arms = {trial.trial_id: trial.arm for trial in values.trials}
+    fixes = sweep_fixes(store, values.record.sweep_id)
+    lines = tuple(
+        _fix(trial_fixes, arms.get(trial_fixes.trial_id, "")) for trial_fixes in fixes[:MOST_FIXES]
+    )
+    return FixSection(lines, max(0, len(fixes) - MOST_FIXES))
 
 
-def _fix(one: Fixes, arm: str) -> FixLine:
+def _fix(fixes: Fixes, arm: str) -> FixLine:
     return FixLine(
         arm=arm,
-        trial_id=one.trial_id,
+        trial_id=fixes.trial_id,
         known=tuple(
             (words(fix.changes), f"healthy in {fix.healthy} of {fix.of}")
-            for fix in one.known[:MOST_CHANGES]
+            for fix in fixes.known[:MOST_CHANGES]
         ),
-        more=max(0, len(one.known) - MOST_CHANGES),
-        candidates=tuple((words(other.changes), other.reason) for other in one.next[:MOST_CHANGES]),
-        sql=one.sql,
+        more=max(0, len(fixes.known) - MOST_CHANGES),
+        candidates=tuple(
+            (words(other.changes), other.reason) for other in fixes.next[:MOST_CHANGES]
+        ),
+        sql=fixes.sql,
     )

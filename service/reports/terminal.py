@@ -62,15 +62,17 @@ def print_study(console: Console, study: EffectStudy, *, sql: bool = False) -> N
         print_table(console, table, "Importance of the factors", sql=sql)
 
 
-def print_effects(console: Console, found: SweepEffects, *, sql: bool = False) -> None:
+def print_effects(console: Console, effects: SweepEffects, *, sql: bool = False) -> None:
     """Print the table, what was left out and why, how to read it; with `sql` what recomputes it."""
-    table = found.table
+    table = effects.table
     lower = "lower" if table.goal is Goal.MINIMIZE else "higher"
     cancelled = f", {table.cancelled} of them cancelled" if table.cancelled else ""
-    head = f"{found.sweep_id}: {found.signal}, {lower} is better; {table.trials} trials{cancelled}"
+    head = (
+        f"{effects.sweep_id}: {effects.signal}, {lower} is better; {table.trials} trials{cancelled}"
+    )
     console.print(head, highlight=False)
     shown = _WIDE if console.width >= WIDE else _NARROW
-    print_table(console, effects_table(table, found.sql).pick(*shown), sql=sql)
+    print_table(console, effects_table(table, effects.sql).pick(*shown), sql=sql)
     if shown is _NARROW and table.effects:
         console.print(Text(f"with {WIDE} columns also {_MORE}; so do --json and report", "dim"))
 
@@ -134,16 +136,16 @@ def _grid(table: Table) -> Grid:
     return made
 
 
-def print_comparison(console: Console, found: Comparison, *, sql: bool = False) -> None:
+def print_comparison(console: Console, comparison: Comparison, *, sql: bool = False) -> None:
     """Print a comparison; with `sql` also what recomputes either side."""
-    for letter, half in (("A", found.a), ("B", found.b)):
+    for letter, half in (("A", comparison.a), ("B", comparison.b)):
         console.print(Text(f"{letter}  {_half(half)}"), soft_wrap=True)
-    for name, (before, after) in found.settings.items():
+    for name, (before, after) in comparison.settings.items():
         console.print(Text(f"{name}: {before} in all of A, {after} in all of B"))
-    for one in found.arms:
-        if one.baseline:
-            console.print(_drift_line(one), soft_wrap=True)
-    table = comparison_table(found).pick(
+    for pair in comparison.arms:
+        if pair.baseline:
+            console.print(_drift_line(pair), soft_wrap=True)
+    table = comparison_table(comparison).pick(
         "arm",
         ("healthy A", "healthy B"),
         ("mean A", "mean B"),
@@ -153,36 +155,40 @@ def print_comparison(console: Console, found: Comparison, *, sql: bool = False) 
     )
     if table.rows:
         console.print(_grid(table))
-    for line in _remarks(found):
+    for line in _remarks(comparison):
         console.print(Text(line))
     console.print(Text(table.legend, style="dim"))
-    same = found.a.sql == found.b.sql
-    texts = {"either side": found.a.sql} if same else {"A": found.a.sql, "B": found.b.sql}
+    same = comparison.a.sql == comparison.b.sql
+    texts = (
+        {"either side": comparison.a.sql}
+        if same
+        else {"A": comparison.a.sql, "B": comparison.b.sql}
+    )
     if sql:
         print_sql(console, texts)
 
 
-def _remarks(found: Comparison) -> Iterator[str]:
+def _remarks(comparison: Comparison) -> Iterator[str]:
     """Say whose label changed, what only one side has, and what could not be compared."""
-    for one in found.arms:
-        for change in one.label_changes:
-            yield f"{one.arm}, seed {change.seed}: {change.before} in A, {change.after} in B"
-    for letter, names in (("A", found.only_a), ("B", found.only_b)):
+    for pair in comparison.arms:
+        for change in pair.label_changes:
+            yield f"{pair.arm}, seed {change.seed}: {change.before} in A, {change.after} in B"
+    for letter, names in (("A", comparison.only_a), ("B", comparison.only_b)):
         if names:
             more = f", and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-            words = "; ".join(names[:MOST_NAMES])
-            yield f"only in {letter}, {len(names)} arms: {words}{more}"
-    yield from found.notes
+            listed = "; ".join(names[:MOST_NAMES])
+            yield f"only in {letter}, {len(names)} arms: {listed}{more}"
+    yield from comparison.notes
 
 
-def _drift_line(one: ArmPair) -> Text:
-    sign, words = with_sign(one.drift).split(" ", 1)
-    line = f"{sign} baseline {words}: B - A {arm_difference(one)}"
-    if one.pairs:
-        line += f", {one.identical} of {one.pairs} pairs to the last bit"
-    if one.label_changes:
-        changed = len(one.label_changes)
-        line += f"; {changed} of {one.shared_seeds} shared seeds have another outcome"
+def _drift_line(pair: ArmPair) -> Text:
+    sign, drift = with_sign(pair.drift).split(" ", 1)
+    line = f"{sign} baseline {drift}: B - A {arm_difference(pair)}"
+    if pair.pairs:
+        line += f", {pair.identical} of {pair.pairs} pairs to the last bit"
+    if pair.label_changes:
+        changed = len(pair.label_changes)
+        line += f"; {changed} of {pair.shared_seeds} shared seeds have another outcome"
     return Text(line, style=f"bold {COLOURS[sign]}")
 
 
@@ -202,33 +208,33 @@ def _half(half: Half) -> str:
 SHOWN = 9  # places of an axis that are printed
 
 
-def print_frontier(console: Console, one: SweepFrontier) -> None:
+def print_frontier(console: Console, swept: SweepFrontier) -> None:
     """Print P(pathological) on a coarse grid over the first two ranges, from `.` (0) to `#` (1)."""
-    found, names = one.found, list(one.spans)
+    frontier, names = swept.found, list(swept.spans)
     console.print(
-        f"{one.sweep_id}: {found.pathological} pathological, {found.healthy} healthy, "
-        f"{found.unsure} inconclusive trials",
+        f"{swept.sweep_id}: {frontier.pathological} pathological, {frontier.healthy} healthy, "
+        f"{frontier.unsure} inconclusive trials",
         highlight=False,
     )
-    if not found.fitted:
+    if not frontier.fitted:
         console.print("all labels are alike: there is no frontier within these ranges")
         return
-    if found.warning:
-        console.print(f"warning: {found.warning}", style="yellow", highlight=False)
+    if frontier.warning:
+        console.print(f"warning: {frontier.warning}", style="yellow", highlight=False)
     table = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
-    across = _places(found.axes[0])
+    across = _places(frontier.axes[0])
     table.add_column("" if len(names) == 1 else f"{names[1]} \\ {names[0]}", no_wrap=True)
     for place in across:
-        table.add_column(number(found.axes[0][place]), justify="right", no_wrap=True)
+        table.add_column(number(frontier.axes[0][place]), justify="right", no_wrap=True)
     if len(names) == 1:
-        table.add_row("P(pathological)", *(f"{found.probability[i]:.2f}" for i in across))
-        table.add_row("95 %", *(f"{found.lower[i]:.2f}-{found.upper[i]:.2f}" for i in across))
+        table.add_row("P(pathological)", *(f"{frontier.probability[i]:.2f}" for i in across))
+        table.add_row("95 %", *(f"{frontier.lower[i]:.2f}-{frontier.upper[i]:.2f}" for i in across))
     else:
-        middle = tuple(len(axis) // 2 for axis in found.axes[2:])
-        for row in reversed(_places(found.axes[1])):
-            cells = [f"{found.probability[(i, row, *middle)]:.2f}" for i in across]
-            table.add_row(number(found.axes[1][row]), *cells)
-        for place, axis in enumerate(found.axes[2:], 2):
+        middle = tuple(len(axis) // 2 for axis in frontier.axes[2:])
+        for row in reversed(_places(frontier.axes[1])):
+            cells = [f"{frontier.probability[(i, row, *middle)]:.2f}" for i in across]
+            table.add_row(number(frontier.axes[1][row]), *cells)
+        for place, axis in enumerate(frontier.axes[2:], 2):
             at = number(axis[len(axis) // 2])
             console.print(f"at {names[place]} = {at}, the middle of its range", highlight=False)
     console.print(f"P(pathological) by {names[0]}:" if len(names) == 1 else "P(pathological):")

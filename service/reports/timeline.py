@@ -49,7 +49,7 @@ class TimeLine:
 
 def time_line(values: Values) -> TimeLine:
     """Put every fired or suspected finding at its onset."""
-    last = max((max(one.epochs_planned, one.epochs_run) for one in values.trials), default=1)
+    last = max((max(line.epochs_planned, line.epochs_run) for line in values.trials), default=1)
     by_arm = len(values.trials) > MOST_TRIALS
     groups = {arm.key: [] for arm in values.arms}  # type: dict[object, list[TrialLine]]
     for trial in values.trials:
@@ -63,14 +63,14 @@ def time_line(values: Values) -> TimeLine:
 
 
 def _row(values: Values, trials: Sequence[TrialLine], last: int, *, by_arm: bool) -> TimeRow:
-    marks = [mark for one in trials for mark in values.marks.get(one.trial_id, ())]
+    marks = [mark for trial in trials for mark in values.marks.get(trial.trial_id, ())]
     return TimeRow(
         name=trials[0].arm,
         seed=f"{len(trials)} trials" if by_arm else f"seed {trials[0].seed}",
-        planned=_percent(max(one.epochs_planned for one in trials), last),
-        ran=_percent(max(one.epochs_run for one in trials), last),
+        planned=_percent(max(trial.epochs_planned for trial in trials), last),
+        ran=_percent(max(trial.epochs_run for trial in trials), last),
         marks=_placed(marks, last),
-        verdicts=tuple(Counter(one.verdict for one in trials).most_common()),
+        verdicts=tuple(Counter(trial.verdict for trial in trials).most_common()),
         words=_words(marks, by_arm=by_arm),
     )
 
@@ -85,7 +85,7 @@ def _placed(marks: Sequence[Mark], last: int) -> tuple[Placed, ...]:
     at_epoch: Counter[int] = Counter()
     placed = []
     for (kind, detector, epoch), n in sorted(
-        counted.items(), key=lambda one: (one[0][2], KINDS.index(one[0][0]), one[0][1])
+        counted.items(), key=lambda entry: (entry[0][2], KINDS.index(entry[0][0]), entry[0][1])
     ):
         times = f" ({n} trials)" if n > 1 else ""
         title = f"{detector} ({kind}) since epoch {epoch}{times}"
@@ -96,20 +96,20 @@ def _placed(marks: Sequence[Mark], last: int) -> tuple[Placed, ...]:
 
 def _words(marks: Sequence[Mark], *, by_arm: bool) -> tuple[str, ...]:
     """Name the findings, the primary first, each with its span of onsets."""
-    found: dict[tuple[str, str], list[Mark]] = {}
-    for mark in sorted(marks, key=lambda one: KINDS.index(one.kind)):
-        found.setdefault((mark.detector, mark.kind), []).append(mark)
-    words = []
-    for (detector, kind), some in found.items():
+    by_finding: dict[tuple[str, str], list[Mark]] = {}
+    for mark in sorted(marks, key=lambda finding: KINDS.index(finding.kind)):
+        by_finding.setdefault((mark.detector, mark.kind), []).append(mark)
+    names = []
+    for (detector, kind), some in by_finding.items():
         onsets = [mark.onset_epoch for mark in some if mark.onset_epoch is not None]
         since = f" @{span(min(onsets), max(onsets))}" if onsets else ""
         times = f" ×{len(some)}" if by_arm else ""
-        words.append(f"{detector}{since}{times}" + (f" ({kind})" if kind != "primary" else ""))
-    return tuple(words)
+        names.append(f"{detector}{since}{times}" + (f" ({kind})" if kind != "primary" else ""))
+    return tuple(names)
 
 
 def _ticks(last: int) -> tuple[tuple[int, float], ...]:
     raw = max(last / 8, 1)
     power = 10 ** int(np.floor(np.log10(raw)))
-    step = next(power * one for one in (1, 2, 5, 10) if power * one >= raw)
+    step = next(power * multiple for multiple in (1, 2, 5, 10) if power * multiple >= raw)
     return tuple((epoch, _percent(epoch, last)) for epoch in range(0, last + 1, step))

@@ -63,21 +63,21 @@ def with_sweep_findings(
     """Trials with the findings of their sweep: those that name the trial, or no trial at all."""
     findings_of = [
         (
-            frozenset(one.trials),
+            frozenset(finding.trials),
             {
-                "detector": one.detector,
-                "severity": str(one.severity),
-                "reason": one.reason,
-                "remedy": one.remedy,
+                "detector": finding.detector,
+                "severity": str(finding.severity),
+                "reason": finding.reason,
+                "remedy": finding.remedy,
             },
         )
-        for one in shown_findings(findings)
+        for finding in shown_findings(findings)
     ]
     return [
         {
             **row,
             "sweep_findings": [
-                one for ids, one in findings_of if not ids or row["trial_id"] in ids
+                finding for ids, finding in findings_of if not ids or row["trial_id"] in ids
             ],
         }
         for row in rows
@@ -134,13 +134,13 @@ def _narrow_table(rows: Sequence[Row]) -> Table:
     for row in rows:
         since = "" if row["onset_epoch"] is None else f" since epoch {row['onset_epoch']}"
         why = f"\n{cause(row)}{since}" if cause(row) else ""
-        words = (verdict(row), Text(why), Text(f"\n{stands(row)}" if stands(row) else ""))
+        parts = (verdict(row), Text(why), Text(f"\n{stands(row)}" if stands(row) else ""))
         table.add_row(
             row["trial_id"][:8],
             row["arm"],
             str(row["seed"]),
             recorded(row["objective"]),
-            Text.assemble(*words),
+            Text.assemble(*parts),
         )
     return table
 
@@ -258,8 +258,8 @@ def verdict(row: Row) -> Text:
 
 def causes_of(rows: Sequence[Row]) -> str:
     """Count what is not healthy: `no_skill 3, inconclusive 1, failed 1`."""
-    words = [row["outcome"] for row in rows if row["outcome"] != HEALTHY]
-    return ", ".join(f"{word} {words.count(word)}" for word in dict.fromkeys(words))
+    outcomes = [row["outcome"] for row in rows if row["outcome"] != HEALTHY]
+    return ", ".join(f"{word} {outcomes.count(word)}" for word in dict.fromkeys(outcomes))
 
 
 def spread(rows: Sequence[Row]) -> str:

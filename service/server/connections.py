@@ -100,8 +100,10 @@ class BoundedProtocol(H11Protocol):
 
 def _oldest_silent(connections: Iterable[Any], other_than: Any) -> "BoundedProtocol | None":
     silent = [
-        one
-        for one in connections
-        if isinstance(one, BoundedProtocol) and one is not other_than and one.silent
+        connection
+        for connection in connections
+        if isinstance(connection, BoundedProtocol)
+        and connection is not other_than
+        and connection.silent
     ]
-    return min(silent, key=lambda one: one.since, default=None)
+    return min(silent, key=lambda connection: connection.since, default=None)

@@ -103,7 +103,7 @@ def _spec_error(request: Request, error: Exception) -> JSONResponse:
     """A bad spec: the same sentences as `sickbay validate`, one entry a problem."""
     del request
     assert isinstance(error, SpecError)
-    return error_answer(422, str(error), [vars(one) for one in error.problems])
+    return error_answer(422, str(error), [vars(problem) for problem in error.problems])
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -120,7 +120,8 @@ def _request_error(request: Request, error: Exception) -> JSONResponse:
     del request
     assert isinstance(error, RequestValidationError)
     detail = [
-        {"key": ".".join(map(str, one["loc"])), "message": one["msg"]} for one in error.errors()
+        {"key": ".".join(map(str, mistake["loc"])), "message": mistake["msg"]}
+        for mistake in error.errors()
     ]
-    words = "; ".join(f"{one['key']}: {one['message']}" for one in detail)
-    return error_answer(422, f"the request is not understood: {words}", detail)
+    mistakes = "; ".join(f"{mistake['key']}: {mistake['message']}" for mistake in detail)
+    return error_answer(422, f"the request is not understood: {mistakes}", detail)

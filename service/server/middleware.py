@@ -130,7 +130,7 @@ class Outer:
             return None
         host, origin = headers.get("host", ""), headers.get("origin")
         name = _host_name(host)
-        forwarded = [one for one in FORWARDED if one in headers]
+        forwarded = [header for header in FORWARDED if header in headers]
         address = (scope.get("client") or ("",))[0]
         remote = _is_address(address) and not is_loopback(address)
         if forwarded or remote:

@@ -53,7 +53,9 @@ def list_tokens(store: Store) -> tuple[Token, ...]:
     if data is None:
         return ()
     try:
-        return tuple(Token(**{**one, "role": Role(one["role"])}) for one in json.loads(data))
+        return tuple(
+            Token(**{**fields, "role": Role(fields["role"])}) for fields in json.loads(data)
+        )
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{_path(store)} holds no tokens ({error}): remove it and make new ones with `sickbay "
@@ -70,7 +72,7 @@ def create_token(store: Store, name: str, role: Role) -> str:
     secret = PREFIX + secrets.token_urlsafe(32)
     with _alone(store):
         tokens = list_tokens(store)
-        if any(one.name == name for one in tokens):
+        if any(token.name == name for token in tokens):
             raise ValueError(
                 f"there is a token {name!r} already: `sickbay token revoke {name}` ends it"
             )
@@ -82,9 +84,9 @@ def revoke_token(store: Store, name: str) -> None:
     """End a token. Raises ValueError if there is none of that name."""
     with _alone(store):
         tokens = list_tokens(store)
-        kept = [one for one in tokens if one.name != name]
+        kept = [token for token in tokens if token.name != name]
         if len(kept) == len(tokens):
-            names = ", ".join(one.name for one in tokens) or "none"
+            names = ", ".join(token.name for token in tokens) or "none"
             raise ValueError(f"there is no token {name!r}; there are: {names}")
         _write(store, kept)
 
@@ -92,8 +94,8 @@ def revoke_token(store: Store, name: str) -> None:
 def find_token(tokens: Sequence[Token], secret: str) -> Token | None:
     """The token that a secret belongs to, compared in constant time; None if no token has it."""
     mine = _hash(secret)
-    found = [one for one in tokens if hmac.compare_digest(one.sha256, mine)]
-    return found[0] if found else None
+    matches = [token for token in tokens if hmac.compare_digest(token.sha256, mine)]
+    return matches[0] if matches else None
 
 
 @contextlib.contextmanager
@@ -118,7 +120,7 @@ def _hash(secret: str) -> str:
 
 
 def _write(store: Store, tokens: Sequence[Token]) -> None:
-    text = json.dumps([asdict(one) for one in tokens], indent=1)
+    text = json.dumps([asdict(token) for token in tokens], indent=1)
     write_file(store, _path(store), text.encode(), durable=True)
 
 

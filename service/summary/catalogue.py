@@ -43,8 +43,8 @@ def print_workload(console: Console, workload: Workload) -> None:
             console.print(f"  {name}: {shown(value)}", highlight=False, markup=False)
     for size, values in workload.sizes.items():
         if values:
-            words = ", ".join(f"{name} {shown(value)}" for name, value in values.items())
-            console.print(f"size {size} sets: {words}", highlight=False, markup=False)
+            settings = ", ".join(f"{name} {shown(value)}" for name, value in values.items())
+            console.print(f"size {size} sets: {settings}", highlight=False, markup=False)
 
 
 def levels_of(factor: Factor) -> str:
@@ -65,7 +65,7 @@ def describe_detector(detector: Detector) -> dict[str, Any]:
 
 def print_detector(console: Console, detector: Detector) -> None:
     """Print a detector for a person who wants to know whether to believe it."""
-    found = describe_detector(detector)
+    described = describe_detector(detector)
     when = "may stop a running trial" if detector.online else "judges ended trials"
     console.print(
         Text.assemble(
@@ -74,10 +74,12 @@ def print_detector(console: Console, detector: Detector) -> None:
         )
     )
     for key in ("rule", "formula", "source", "remedy", "false_alarms"):
-        console.print(f"  {key:<13}{found[key]}", highlight=False, markup=False)
-    signals = ", ".join((*detector.signals, *(f"({one})" for one in detector.optional_signals)))
+        console.print(f"  {key:<13}{described[key]}", highlight=False, markup=False)
+    signals = ", ".join(
+        (*detector.signals, *(f"({signal})" for signal in detector.optional_signals))
+    )
     console.print(f"  {'signals':<13}{signals}", highlight=False, markup=False)
-    for name, margin in found["thresholds"].items():
+    for name, margin in described["thresholds"].items():
         console.print(
             f"  {'threshold':<13}{name} = {margin['value']:g} {margin['unit']}: {margin['reason']}",
             highlight=False,

@@ -124,7 +124,7 @@ def _objective(store: Store, record: SweepRecord, trials: Sequence[TrialLine]) -
     sweep = record.sweep_id
     known = query(store, "SELECT * FROM epochs LIMIT 0", sweep_ids=[sweep])
     types = dict(zip(known.columns, known.types, strict=True))
-    signals = [one for one in known.columns[6:] if types[one] == "DOUBLE"]
+    signals = [column for column in known.columns[6:] if types[column] == "DOUBLE"]
     for tried in (["val_loss"] if "val_loss" in signals else [], signals):
         if not tried:
             continue
@@ -144,13 +144,13 @@ def _arms(
     objective: Objective | None,
 ) -> tuple[ArmLine, ...]:
     width = 1 + len(factors)
-    found: dict[ArmKey, list[CauseCount]] = {}
+    by_arm: dict[ArmKey, list[CauseCount]] = {}
     for row in query(store, ask.arm_causes(sweep, factors), sweep_ids=[sweep]).rows:
-        found.setdefault(row[:width], []).append(CauseCount(*row[width:]))
+        by_arm.setdefault(row[:width], []).append(CauseCount(*row[width:]))
     lines = [
         ArmLine(
             row[:width],
-            tuple(sorted(found.get(row[:width], ()), key=lambda one: -one.trials)),
+            tuple(sorted(by_arm.get(row[:width], ()), key=lambda cause: -cause.trials)),
             NONE,
             *row[width:],
         )
@@ -163,9 +163,9 @@ def _causes(store: Store, sweep: str, trials: Sequence[TrialLine]) -> tuple[Caus
     lines = []
     for row in query(store, ask.causes(sweep), sweep_ids=[sweep]).rows:
         affected = [
-            one for one in trials if one.label == "pathological" and one.pathology == row[0]
+            trial for trial in trials if trial.label == "pathological" and trial.pathology == row[0]
         ]
-        remedies = most_common([one.remedy for one in affected])
+        remedies = most_common([trial.remedy for trial in affected])
         name = row[0] or "unnamed"
         lines.append(CauseLine(name, affected[0], remedies, *row[1:]))
     return tuple(lines)
@@ -238,9 +238,9 @@ def _looks_good(line: ArmLine, worse: float, sound: Sequence[float], floor: floa
 
 def _floors(trials: Sequence[TrialLine], objective: Objective | None) -> dict[ArmKey, float]:
     """Give the objective's floor by arm, the middle one of its seeds; empty if none is known."""
-    found: dict[ArmKey, list[float]] = {}
+    by_arm: dict[ArmKey, list[float]] = {}
     for trial in trials:
         floor = trial.facts.floors.get(objective.signal) if objective else None
         if floor is not None:
-            found.setdefault(trial.key, []).append(floor)
-    return {key: median(values) for key, values in found.items()}
+            by_arm.setdefault(trial.key, []).append(floor)
+    return {key: median(values) for key, values in by_arm.items()}

@@ -52,12 +52,13 @@ def catalogue_markdown(detectors: Iterable[Detector]) -> str:
     """Write the page: an overview, a section for each detector, and the table of margins."""
     known = sorted(detectors, key=lambda detector: detector.name)
     lines = [HEAD, "| detector | what it finds | worst | running |", "|---|---|---|---|"]
-    for one in known:
-        running = "yes" if one.online else "no"
+    for detector in known:
+        running = "yes" if detector.online else "no"
         lines.append(
-            f"| [`{one.name}`](#{one.name}) | {one.title} | {one.severity.value} | {running} |"
+            f"| [`{detector.name}`](#{detector.name}) | {detector.title} "
+            f"| {detector.severity.value} | {running} |"
         )
-    sections = [section_markdown(one) for one in known]
+    sections = [section_markdown(detector) for detector in known]
     return "\n".join(
         [*lines, "", *sections, _sweep_markdown(), _watched_markdown(known), _margins_markdown()]
     )
@@ -130,7 +131,7 @@ def _signal(alternatives: str) -> str:
 
 
 def _watched_markdown(detectors: Iterable[Detector]) -> str:
-    names = {one.name for one in detectors}
+    names = {detector.name for detector in detectors}
     rows = [
         f"| {signal} | {rule} | [`{name}`](#{name}) | {how} |"
         for signal, rule, name, how in WATCHED
@@ -149,7 +150,8 @@ def _watched_markdown(detectors: Iterable[Detector]) -> str:
 
 def _margins_markdown() -> str:
     rows = [
-        f"| `{name}` | {one.value:g} | {one.unit} | {one.reason} |" for name, one in MARGINS.items()
+        f"| `{name}` | {margin.value:g} | {margin.unit} | {margin.reason} |"
+        for name, margin in MARGINS.items()
     ]
     head = [
         f"## Margins, version {MARGINS_VERSION}",

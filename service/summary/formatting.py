@@ -92,10 +92,10 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in counts.items())
 
 
-def with_sign(words: str) -> str:
+def with_sign(conclusion: str) -> str:
     """Write a verdict, or a conclusion that begins with one, behind its sign."""
-    sign = next(sign for verdict, sign in VERDICT_SIGNS.items() if words.startswith(verdict))
-    return f"{sign} {words}"
+    sign = next(sign for verdict, sign in VERDICT_SIGNS.items() if conclusion.startswith(verdict))
+    return f"{sign} {conclusion}"
 
 
 def risk(value: float, low: float, high: float) -> str:
@@ -138,7 +138,7 @@ def printable(text: str) -> str:
 def most_common(values: Sequence[str]) -> tuple[str, ...]:
     """Give the distinct non-empty texts, the commonest first."""
     distinct = dict.fromkeys(value for value in values if value)
-    return tuple(sorted(distinct, key=lambda one: -values.count(one)))
+    return tuple(sorted(distinct, key=lambda value: -values.count(value)))
 
 
 def as_float(value: object) -> float | None:

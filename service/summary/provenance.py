@@ -33,8 +33,8 @@ def provenance_line(store: Store, values: Values) -> str:
 def provenance(store: Store, values: Values) -> dict[str, str]:
     """Versions, seeds and store behind a report, by their names."""
     record, trials = values.record, values.trials
-    labellers = sorted({one.labeller_version for one in trials if one.labeller_version})
-    versions = sorted({one.workload_version for one in trials if one.workload_version})
+    labellers = sorted({trial.labeller_version for trial in trials if trial.labeller_version})
+    versions = sorted({trial.workload_version for trial in trials if trial.workload_version})
     return {
         "sweep": record.sweep_id,
         "spec hash": hashlib.sha256(record.spec.encode()).hexdigest()[:16],

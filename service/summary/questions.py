@@ -124,10 +124,10 @@ def objective_signals(sweep_id: str, signals: Sequence[str]) -> str:
     One row: for each signal three columns: the same, `best_objective` is its least, its largest.
     """
     last = ", ".join(
-        f"arg_max({name(one)}, epoch) FILTER ({name(one)} IS NOT NULL) AS l{k},"
-        f" min({name(one)}) FILTER (isfinite({name(one)})) AS a{k},"
-        f" max({name(one)}) FILTER (isfinite({name(one)})) AS b{k}"
-        for k, one in enumerate(signals)
+        f"arg_max({name(signal)}, epoch) FILTER ({name(signal)} IS NOT NULL) AS l{k},"
+        f" min({name(signal)}) FILTER (isfinite({name(signal)})) AS a{k},"
+        f" max({name(signal)}) FILTER (isfinite({name(signal)})) AS b{k}"
+        for k, signal in enumerate(signals)
     )
     same = ", ".join(
         f"bool_and(l{k} IS NOT DISTINCT FROM objective),"

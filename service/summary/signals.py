@@ -74,14 +74,14 @@ def shown_signals(values: Values, types: Mapping[str, str]) -> tuple[Shown, ...]
             if place < len(signals) and (len(chosen) < MOST_SIGNALS or signals[place] in chosen):
                 chosen.setdefault(signals[place], []).append(cause)
     first = [_shown(objective, types, (), objective=True)] if objective in types else []
-    return (*first, *(_shown(one, types, tuple(some)) for one, some in chosen.items()))
+    return (*first, *(_shown(signal, types, tuple(some)) for signal, some in chosen.items()))
 
 
 def _signals_of(cause: str, types: Mapping[str, str], objective: str) -> tuple[str, ...]:
     """Name the recorded signals that show a cause; for a stranger's, those that it reads."""
     named = SIGNALS.get(cause) or _read_by(cause)
     numbers = ("DOUBLE", "DOUBLE[]", "BIGINT")
-    return tuple(one for one in named if types.get(one) in numbers and one != objective)
+    return tuple(signal for signal in named if types.get(signal) in numbers and signal != objective)
 
 
 def _read_by(cause: str) -> tuple[str, ...]:
@@ -90,23 +90,23 @@ def _read_by(cause: str) -> tuple[str, ...]:
     except RegistryError:
         return ()
     asked = (*detector.signals, *detector.optional_signals)
-    return tuple(part for one in asked for part in one.split("|"))
+    return tuple(part for alternatives in asked for part in alternatives.split("|"))
 
 
 def _shown(
     signal: str, types: Mapping[str, str], causes: tuple[str, ...], *, objective: bool = False
 ) -> Shown:
     vector, least = types[signal].endswith("[]"), signal in _LEAST
-    words = _WORDS.get(signal, "")
+    description = _WORDS.get(signal, "")
     column = name(signal)
     if vector:  # NaN in a vector is a gap (a frozen group), unless nothing else is there
         known = f"list_filter({column}, lambda v: NOT isnan(v))"
         reduce = "list_min" if least else "list_max"
         expression = f"coalesce({reduce}({known}), {reduce}({column}))"
-        words = words or "the largest entry"
+        description = description or "the largest entry"
     else:
         expression = f"CAST({column} AS DOUBLE)"
-    return Shown(signal, expression, words, causes, objective)
+    return Shown(signal, expression, description, causes, objective)
 
 
 H0_TEXT = "the best constant predictor (H0)"

@@ -52,20 +52,20 @@ def advice_records(
 ) -> list[dict[str, Any]]:
     """Findings as plain data; with a trial, those that speak of it and those that speak of none."""
     return [
-        {**vars(one), "state": str(one.state), "severity": str(one.severity)}
-        for one in findings
-        if trial_id is None or not one.trials or trial_id in one.trials
+        {**vars(finding), "state": str(finding.state), "severity": str(finding.severity)}
+        for finding in findings
+        if trial_id is None or not finding.trials or trial_id in finding.trials
     ]
 
 
 def print_advice_lines(console: Console, findings: Sequence[SweepFinding]) -> None:
     """Print the findings that fired, one line each with what to do about it."""
-    for one in shown_findings(findings):
+    for finding in shown_findings(findings):
         console.print(
-            f"sweep {one.severity}: {one.detector}: {one.reason} {one.remedy}",
+            f"sweep {finding.severity}: {finding.detector}: {finding.reason} {finding.remedy}",
             markup=False,
             highlight=False,
-            style="yellow" if one.severity == "warning" else "dim",
+            style="yellow" if finding.severity == "warning" else "dim",
         )
 
 
@@ -77,14 +77,14 @@ def describe_sweep_detector(detector: SweepDetector) -> dict[str, Any]:
 
 def print_sweep_detector(console: Console, detector: SweepDetector) -> None:
     """Print a detector over sweeps for a person who wants to know whether to believe it."""
-    found = describe_sweep_detector(detector)
+    described = describe_sweep_detector(detector)
     title = f"{detector.title} (over a sweep; at worst {detector.severity})"
     console.print(Text.assemble((detector.name, "bold"), f" {detector.version}: {title}"))
     for key in ("rule", "formula", "source", "remedy", "false_alarms"):
-        console.print(f"  {key:<13}{found[key]}", highlight=False, markup=False)
-    for name, one in found["thresholds"].items():
-        words = f"{name} = {one['value']:g} {one['unit']}: {one['reason']}"
-        console.print(f"  {'threshold':<13}{words}", highlight=False, markup=False)
+        console.print(f"  {key:<13}{described[key]}", highlight=False, markup=False)
+    for name, margin in described["thresholds"].items():
+        line = f"{name} = {margin['value']:g} {margin['unit']}: {margin['reason']}"
+        console.print(f"  {'threshold':<13}{line}", highlight=False, markup=False)
 
 
 def _trials(store: Store, sweep_id: str, factors: Sequence[str]) -> tuple[SweepTrial, ...]:
@@ -133,7 +133,7 @@ def _curves(store: Store, sweep_id: str) -> dict[str, Mapping[str, tuple[float, 
     asked = f"SELECT trial_id, {lists} FROM epochs GROUP BY trial_id"  # noqa: S608  fixed names
     rows = query(store, asked, sweep_ids=[sweep_id]).rows
     return {
-        row[0]: {name: tuple(one or ()) for name, one in zip(names, row[1:], strict=True)}
+        row[0]: {name: tuple(values or ()) for name, values in zip(names, row[1:], strict=True)}
         for row in rows
     }
 

@@ -31,7 +31,7 @@ class Table:
 
     def pick(self, *groups: str | tuple[str, ...]) -> "Table":
         """Choose columns; a tuple of several makes one column, their cells below each other."""
-        chosen = [(one,) if isinstance(one, str) else one for one in groups]
+        chosen = [(group,) if isinstance(group, str) else group for group in groups]
         places = [[self.columns.index(name) for name in group] for group in chosen]
         heads = tuple("\n".join(group) for group in chosen)
         return replace(
@@ -69,36 +69,36 @@ class Table:
         return tuple(dict.fromkeys(name for names in self.marks.values() for name in names))
 
 
-def flat_row(one: LevelEffect) -> dict[str, Any]:
+def flat_row(effect: LevelEffect) -> dict[str, Any]:
     """One level as a flat row of a table; counts by cause are JSON."""
     same = ("factor", "pairs", "sound_pairs", "seeds", "contexts", "ranked_pairs", "unpaired")
     return {
-        **{name: getattr(one, name) for name in (*same, "ambiguous", "p_holm")},
-        "level": level(one.level),
-        "baseline": level(one.baseline),
-        "verdict": one.verdict.value,
-        "health_difference": one.health.value,
-        "health_difference_low": one.health.low,
-        "health_difference_high": one.health.high,
-        "health_p_value": one.health.p_value,
-        "health_p_holm": one.health_p_holm,
-        "health_verdict": one.health_verdict.value,
-        "conclusion": one.conclusion,
-        "difference": one.difference.mean,
-        "difference_low": one.difference.low,
-        "difference_high": one.difference.high,
-        "p_value": one.difference.p_value,
-        "iqm": one.iqm.mean,
-        "iqm_low": one.iqm.low,
-        "iqm_high": one.iqm.high,
-        "improvement": one.improvement.value,
-        "improvement_low": one.improvement.low,
-        "improvement_high": one.improvement.high,
-        "improvement_p_value": one.improvement.p_value,
-        "improvement_p_holm": one.improvement_p_holm,
-        **_flat_side("", one.of_level),
-        **_flat_side("baseline_", one.of_baseline),
-        "left_out": json.dumps(dict(one.left_out)),
+        **{name: getattr(effect, name) for name in (*same, "ambiguous", "p_holm")},
+        "level": level(effect.level),
+        "baseline": level(effect.baseline),
+        "verdict": effect.verdict.value,
+        "health_difference": effect.health.value,
+        "health_difference_low": effect.health.low,
+        "health_difference_high": effect.health.high,
+        "health_p_value": effect.health.p_value,
+        "health_p_holm": effect.health_p_holm,
+        "health_verdict": effect.health_verdict.value,
+        "conclusion": effect.conclusion,
+        "difference": effect.difference.mean,
+        "difference_low": effect.difference.low,
+        "difference_high": effect.difference.high,
+        "p_value": effect.difference.p_value,
+        "iqm": effect.iqm.mean,
+        "iqm_low": effect.iqm.low,
+        "iqm_high": effect.iqm.high,
+        "improvement": effect.improvement.value,
+        "improvement_low": effect.improvement.low,
+        "improvement_high": effect.improvement.high,
+        "improvement_p_value": effect.improvement.p_value,
+        "improvement_p_holm": effect.improvement_p_holm,
+        **_flat_side("", effect.of_level),
+        **_flat_side("baseline_", effect.of_baseline),
+        "left_out": json.dumps(dict(effect.left_out)),
     }
 
 

@@ -70,7 +70,8 @@ class TrialBook:
             "fixes": [
                 {
                     "change": {
-                        one.setting: {"from": one.before, "to": one.after} for one in fix.changes
+                        change.setting: {"from": change.before, "to": change.after}
+                        for change in fix.changes
                     },
                     "healthy": fix.healthy,
                     "of": fix.of,
@@ -79,13 +80,15 @@ class TrialBook:
             ],
             "healing": {
                 **vars(healing),
-                "known": [_spelt(one) for one in healing.known],
-                "next": [_spelt(one) for one in healing.next],
+                "known": [_spelt(fix) for fix in healing.known],
+                "next": [_spelt(candidate) for candidate in healing.next],
                 "says": list(fix_lines(healing)),
             },
             "judgement": judgement_of(self.findings.records(trial_id)),
             "references": _references(trial),
-            "sweep_findings": [_shortened(one) for one in advice_records(self.advice, trial_id)],
+            "sweep_findings": [
+                _shortened(record) for record in advice_records(self.advice, trial_id)
+            ],
         }
 
 
@@ -111,16 +114,18 @@ def read_epochs(store: Store, sweep_id: str, most: int) -> ByTrial | None:
     return _by_trial(epochs(store, sweep_id)) if count <= most else None
 
 
-def _by_trial(found: QueryResult) -> ByTrial:
-    ids = found.whole().table["trial_id"].to_pylist()
-    begins = [place for place, one in enumerate(ids) if place == 0 or ids[place - 1] != one]
+def _by_trial(result: QueryResult) -> ByTrial:
+    ids = result.whole().table["trial_id"].to_pylist()
+    begins = [
+        place for place, trial_id in enumerate(ids) if place == 0 or ids[place - 1] != trial_id
+    ]
     ends = [*begins[1:], len(ids)]
-    return ByTrial(found, {ids[a]: (a, b) for a, b in zip(begins, ends, strict=False)})
+    return ByTrial(result, {ids[a]: (a, b) for a, b in zip(begins, ends, strict=False)})
 
 
-def _spelt(one: Fix | Candidate) -> dict[str, Any]:
+def _spelt(fix: Fix | Candidate) -> dict[str, Any]:
     """As `asdict`, which copies a thousand seeds one by one, but shares what cannot change."""
-    return {**vars(one), "changes": [dict(vars(change)) for change in one.changes]}
+    return {**vars(fix), "changes": [dict(vars(change)) for change in fix.changes]}
 
 
 def _references(trial: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -165,7 +165,7 @@ def _longest(prepared: Prepared) -> int:
     swept = (levels.high,) if isinstance(levels, RangeSpec) else levels
     settings = {**prepared.workload.defaults, **prepared.spec.fixed}
     planned = [trial.epochs for trial in prepared.missing]
-    return max(int(one) for one in (*swept, settings.get("epochs", 1), *planned))
+    return max(int(epochs) for epochs in (*swept, settings.get("epochs", 1), *planned))
 
 
 def _job_maker(

@@ -67,21 +67,21 @@ class LocalLauncher:
 
     def start(self, store: Store, sweep_id: str) -> None:
         """Start a driver in a session of its own, its output appended to the sweep's log."""
-        words = [sys.executable, "-c", MAIN, "resume", sweep_id, "--trust-code"]
-        words += ["--store", store.absolute]
+        command = [sys.executable, "-c", MAIN, "resume", sweep_id, "--trust-code"]
+        command += ["--store", store.absolute]
         if self.address:
-            words += ["--address", self.address]
+            command += ["--address", self.address]
         else:
-            words += ["--cpus", str(self.cpus)] if self.cpus else []
+            command += ["--cpus", str(self.cpus)] if self.cpus else []
             turn = [sys.executable, "-c", TURN, str(self._places()), store.absolute, sweep_id]
-            words = [*turn, *words]
+            command = [*turn, *command]
         path = log_file(store, sweep_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as log:
             log.write(f"-- {time.strftime('%F %T')} sickbay resume {sweep_id}\n".encode())
             log.flush()
             self._children[sweep_id] = subprocess.Popen(  # noqa: S603  our own command
-                words,
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -103,20 +103,20 @@ class LocalLauncher:
         So is one ended that is about to begin. A driver on another machine is that one's to end:
         it only hears what it is asked.
         """
-        found, child = driver(store, sweep_id), self._children.get(sweep_id)
-        if found is None or not found.alive:
+        process, child = driver(store, sweep_id), self._children.get(sweep_id)
+        if process is None or not process.alive:
             if child is not None and child.poll() is None:
                 _end(child)
             return
-        if found.host != socket.gethostname():
+        if process.host != socket.gethostname():
             return
         ends = time.monotonic() + KILL_SECONDS
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(found.pid, signal.SIGTERM)
+            os.kill(process.pid, signal.SIGTERM)
             while time.monotonic() < ends and driven(store, sweep_id):
                 time.sleep(0.5)
             if driven(store, sweep_id):
-                os.kill(found.pid, signal.SIGKILL)
+                os.kill(process.pid, signal.SIGKILL)
 
     def log(self, store: Store, sweep_id: str, offset: int) -> bytes:
         """Read the sweep's log from a byte on."""

@@ -137,23 +137,23 @@ def estimated(prepared: Prepared) -> Estimate | None:
     """
     size = design.settings_of(prepared.spec, prepared.workload, {}).get("size")
     rows = query(prepared.store, sql, [prepared.spec.workload]).rows
-    found = [
+    durations = [
         float(seconds)
         for seconds, config in rows
         if size is None or json.loads(config or "{}").get("size") == size
     ]
-    if not found or not prepared.left:
+    if not durations or not prepared.left:
         return None
     epochs, left = _epochs_left(prepared), prepared.left
     asked, own = prepared.spec.resources, prepared.workload.resources
     cores = own.cpu if asked.cpu is None else asked.cpu
     gpus = own.gpu if asked.gpu == "auto" else float(asked.gpu)
     slots = max(1, int((os.cpu_count() or 1) / max(cores, 0.01)))
-    seconds = float(median(found))
+    seconds = float(median(durations))
     work = seconds * epochs / 3600  # hours, one trial after another
     waves = -(-left // slots) / left  # the last wave may leave slots idle
     return Estimate(
-        n=len(found),
+        n=len(durations),
         seconds=seconds,
         trial_seconds=seconds * epochs / left,
         slots=slots,
@@ -213,22 +213,22 @@ def print_plan(console: Console, prepared: Prepared) -> None:
         console.print(line, markup=False, emoji=False, highlight=False)
 
 
-def print_described(console: Console, found: Mapping[str, Any]) -> None:
+def print_described(console: Console, plan: Mapping[str, Any]) -> None:
     """Print a plan that a service described: its size, the first trials, the arms."""
-    stored = found["total"] - found["missing"]
+    stored = plan["total"] - plan["missing"]
     console.print(
-        f"{found['sweep_id']}: {found['total']} trials, {found['design']}; {found['missing']} to "
+        f"{plan['sweep_id']}: {plan['total']} trials, {plan['design']}; {plan['missing']} to "
         f"run, {stored} stored"
     )
-    trials, arms = Table(box=box.SIMPLE_HEAD, pad_edge=False), found["per_arm"]
+    trials, arms = Table(box=box.SIMPLE_HEAD, pad_edge=False), plan["per_arm"]
     for name in ("trial", "seed", "arm", "epochs", ""):
         trials.add_column(name, no_wrap=True)
-    for trial in found["trials"][:TRIALS_SHOWN]:
-        words = (trial["trial_id"], str(trial["seed"]), trial["arm"], str(trial["epochs"]))
-        trials.add_row(*words, "stored" if trial["stored"] else "")
-    if found["trials"]:
+    for trial in plan["trials"][:TRIALS_SHOWN]:
+        cells = (trial["trial_id"], str(trial["seed"]), trial["arm"], str(trial["epochs"]))
+        trials.add_row(*cells, "stored" if trial["stored"] else "")
+    if plan["trials"]:
         console.print(trials)
-        more = len(found["trials"]) - TRIALS_SHOWN
+        more = len(plan["trials"]) - TRIALS_SHOWN
         if more > 0:
             console.print(f"… and {more} more (--json lists all)", style="dim")
         console.print(_arm_table(arms))
@@ -252,20 +252,20 @@ def _search(prepared: Prepared) -> dict[str, Any]:
 
 
 def _print_search(console: Console, prepared: Prepared) -> None:
-    found = _search(prepared)
+    plan = _search(prepared)
     console.print(
-        f"{prepared.sweep_id}: {prepared.spec.design}, {found['configurations']} configurations x "
-        f"{found['seeds']} seeds = {prepared.planned} trials; {found['suggested']} configurations "
+        f"{prepared.sweep_id}: {prepared.spec.design}, {plan['configurations']} configurations x "
+        f"{plan['seeds']} seeds = {prepared.planned} trials; {plan['suggested']} configurations "
         f"suggested so far, {prepared.left} trials to run"
     )
-    for name, space in found["space"].items():
-        words = (
+    for name, space in plan["space"].items():
+        choices = (
             f"{space['low']:g} to {space['high']:g}{', in the logarithm' if space['log'] else ''}"
             if isinstance(space, dict)
             else ", ".join(shown(level) for level in space)
         )
-        first = shown(found["baseline"][name])
-        console.print(f"  {name}: {words}; the first is {first}", highlight=False)
+        first = shown(plan["baseline"][name])
+        console.print(f"  {name}: {choices}; the first is {first}", highlight=False)
 
 
 def _hours(prepared: Prepared, estimate: Estimate | None) -> str:
@@ -287,9 +287,12 @@ def _print_aliases(console: Console, made: design.Plan) -> None:
         )
         return
     aliasing = made.aliasing
-    words = ", ".join(aliasing.words[:ALIASES_SHOWN])
+    relation = ", ".join(aliasing.words[:ALIASES_SHOWN])
     console.print(
-        f"resolution {aliasing.resolution}: I = {words}", highlight=False, emoji=False, markup=False
+        f"resolution {aliasing.resolution}: I = {relation}",
+        highlight=False,
+        emoji=False,
+        markup=False,
     )
     lines = list(aliasing.aliases.items())
     for name, others in lines[:ALIASES_SHOWN]:

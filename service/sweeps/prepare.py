@@ -110,7 +110,9 @@ def prepare(
     elif planned.sequential:
         planned = _without_settled(planned)
     states = trial_states(store, sweep_id)
-    missing = [one for one in planned.plan.trials if not planned.done(states.get(one.trial_id))]
+    missing = [
+        trial for trial in planned.plan.trials if not planned.done(states.get(trial.trial_id))
+    ]
     return replace(planned, missing=tuple(missing))
 
 
@@ -131,11 +133,11 @@ def _stored_code(spec: SweepSpec, workload: Workload, store: Store, *, resumed: 
     """
     if resumed:
         return spec.code or ""
-    named = [one for one in list_sweeps(store) if one.name == spec.name]
-    named = [one for one in named if one.workload == spec.workload]
+    named = [sweep for sweep in list_sweeps(store) if sweep.name == spec.name]
+    named = [sweep for sweep in named if sweep.workload == spec.workload]
     if not named:
         return workload.code
-    latest = max(named, key=lambda one: one.submitted_at or 0.0)
+    latest = max(named, key=lambda sweep: sweep.submitted_at or 0.0)
     return str(json.loads(latest.spec).get("code") or "")
 
 
@@ -157,8 +159,8 @@ def _with_suggestions(prepared: Prepared) -> Prepared:
     suggested = study.stored_configurations(file, task.study_name)
     known = [task.trials(one.params) for one in suggested]
     arms = tuple(
-        design.Arm(design.arm_name(one.config, one.changed), one.config, one.changed)
-        for one, *_ in known
+        design.Arm(design.arm_name(trial.config, trial.changed), trial.config, trial.changed)
+        for trial, *_ in known
     )
     blocks = tuple(trial for block in zip(*known, strict=True) for trial in block)
     unknown = max(0, task.configurations - len(known)) * len(seeds)

@@ -121,13 +121,13 @@ def entrypoint(store: Store, sweep_id: str) -> str:
     A head that was started outside its environment's shell has no `sickbay` on its path; where it
     shares this machine, or its file system, it finds the one that submits.
     """
-    words = ["resume", sweep_id, "--trust-code", "--store", store.absolute, "--address", "auto"]
+    arguments = ["resume", sweep_id, "--trust-code", "--store", store.absolute, "--address", "auto"]
     folder = shlex.quote(str(Path(sys.executable).parent))
     return (
         f'export PATH="$PATH":{folder}; python="$VIRTUAL_ENV/bin/python"; '
         'if [ -n "$VIRTUAL_ENV" ] && "$python" -c "import sickbay.service" 2>/dev/null; '
-        f'then exec "$python" -c {shlex.join([MAIN, *words])}; fi; '
-        f"exec {shlex.join(['sickbay', *words])}"
+        f'then exec "$python" -c {shlex.join([MAIN, *arguments])}; fi; '
+        f"exec {shlex.join(['sickbay', *arguments])}"
     )
 
 

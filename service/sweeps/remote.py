@@ -48,7 +48,7 @@ def _client(address: str, token: str | None) -> "Client | None":
 
     client = Client(address, token)
     try:
-        found = client.call("GET", "/healthz")
+        health = client.call("GET", "/healthz")
     except ServiceError:
         return None  # a Ray's dashboard has no such page
     except ValueError:
@@ -58,4 +58,4 @@ def _client(address: str, token: str | None) -> "Client | None":
             f"cannot reach {address}, neither as a Sickbay service nor as the Jobs API of a Ray "
             f"cluster: {error.__cause__ or error}"
         ) from error
-    return client if isinstance(found, dict) and found.get("service") == "sickbay" else None
+    return client if isinstance(health, dict) and health.get("service") == "sickbay" else None

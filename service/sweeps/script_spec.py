@@ -71,11 +71,11 @@ def _options(tree: ast.AST) -> Iterator[Option]:
         if not called or node.func.attr != "add_argument":  # type: ignore[attr-defined]
             continue
         assert isinstance(node, ast.Call)
-        flags = [_constant(one) for one in node.args]
-        long = next((str(one) for one in flags if str(one).startswith("--")), None)
+        flags = [_constant(argument) for argument in node.args]
+        long = next((str(flag) for flag in flags if str(flag).startswith("--")), None)
         if long is None:
             continue
-        keys = {one.arg: one.value for one in node.keywords}
+        keys = {keyword.arg: keyword.value for keyword in node.keywords}
         action = _constant(keys.get("action"))
         name = _constant(keys.get("dest")) or long.lstrip("-").replace("-", "_")
         yield Option(
@@ -102,7 +102,7 @@ def _scalar(node: ast.expr | None) -> Scalar | None:
 def _choices(node: ast.expr | None) -> tuple[Scalar, ...]:
     value = _constant(node)
     values = value if isinstance(value, list | tuple | set) else ()
-    return tuple(one for one in values if isinstance(one, bool | int | float | str))
+    return tuple(choice for choice in values if isinstance(choice, bool | int | float | str))
 
 
 def _metrics(tree: ast.AST) -> Iterator[str]:
@@ -113,26 +113,26 @@ def _metrics(tree: ast.AST) -> Iterator[str]:
 
 
 def _text(script: Path, options: Sequence[Option], names: Sequence[str]) -> str:
-    taken = {one.name: one for one in options}
-    words = ["python", script.name]
+    taken = {declared.name: declared for declared in options}
+    command = ["python", script.name]
     factors: dict[str, str] = {}
     left = []
     for option in options:
         if option.name in SEEDS:
-            words += [option.flag, "{seed}"]
+            command += [option.flag, "{seed}"]
         elif option.name in EPOCHS:
-            words += [option.flag, "{epochs}"]
+            command += [option.flag, "{epochs}"]
         elif levels := _levels(option):
             factors[option.name] = levels
-            words += [*([] if option.switch else [option.flag]), f"{{{option.name}}}"]
+            command += [*([] if option.switch else [option.flag]), f"{{{option.name}}}"]
         else:
             left.append(f"{option.flag} ({_written(option.default)})")
-    epochs = next((taken[one].default for one in EPOCHS if one in taken), None)
+    epochs = next((taken[name].default for name in EPOCHS if name in taken), None)
     lines = [
         f"# A first spec for {script.name}: strike what you do not want to vary, then",
         "#   sickbay plan SPEC     sickbay run SPEC",
         f"name: {_sweep_name(script)}",
-        f"command: {' '.join(words)}",
+        f"command: {' '.join(command)}",
         *(["factors:"] if factors else ["factors: {}"]),
         *(f"  {name}: {levels}" for name, levels in factors.items()),
         *([] if script.parent == Path() else [f"working_dir: {script.parent}"]),
@@ -152,7 +152,7 @@ def _levels(option: Option) -> str:
         return f'["", "{option.flag}"]'
     if option.choices:
         first = [option.default] if option.default in option.choices else []
-        rest = [one for one in option.choices if one not in first]
+        rest = [choice for choice in option.choices if choice not in first]
         return yaml.safe_dump([*first, *rest], default_flow_style=True, width=1000).strip()
     if option.name in RATES and isinstance(option.default, int | float):
         rate = float(option.default)
@@ -163,14 +163,14 @@ def _levels(option: Option) -> str:
 def _objective(names: Sequence[str]) -> list[str]:
     """The objective that the script's metric names allow; a comment where it is the usual one."""
     taken = match_names(list(names), {}, ()).taken
-    signal = next((one for one in OBJECTIVES if one in taken), None)
+    signal = next((candidate for candidate in OBJECTIVES if candidate in taken), None)
     if signal is None or signal == "val_loss":
         return []
     return [f"objective: {{signal: {signal}, goal: {OBJECTIVES[signal]}}}"]
 
 
 def _remarks(options: Sequence[Option], names: Sequence[str]) -> Iterator[str]:
-    known = {one.name for one in options}
+    known = {option.name for option in options}
     if not known & set(SEEDS):
         yield "the script has no --seed option: without one its seeds are all the same trial"
     if not known & set(EPOCHS):
@@ -182,8 +182,8 @@ def _remarks(options: Sequence[Option], names: Sequence[str]) -> Iterator[str]:
         yield f"no validation metric was seen in its texts: print val_loss=… each epoch{says}"
     else:
         pairs = (f"{name} as {signal}" for signal, name in taken.items() if signal != name)
-        if words := ", ".join(pairs):
-            yield f"metrics: {words}"
+        if renamed := ", ".join(pairs):
+            yield f"metrics: {renamed}"
 
 
 def _written(value: Scalar | None) -> str:

@@ -102,7 +102,7 @@ class Notifier:
     @property
     def troubles(self) -> list[str]:
         """A sentence for each message that could not be delivered."""
-        return [f"the webhook did not take {one}" for one in self.lost]
+        return [f"the webhook did not take {message}" for message in self.lost]
 
     def _tell(self, message: Message) -> None:
         if self._webhook is None:

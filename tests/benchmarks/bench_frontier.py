@@ -35,18 +35,18 @@ def main() -> int:
         truth, start = make(), time.perf_counter()
         points = races.grid(truth)
         read, nearest = (races.error(points, truth, nearest=near) for near in (False, True))
-        found = [races.race(truth, seed) for seed in range(seeds)]
-        words = []
-        for way in found[0]:
-            low, mid, high = statistics.quantiles((one[way] for one in found), n=4)
-            words.append(f"{way} {mid:.4f} [{low:.4f}, {high:.4f}]")
+        outcomes = [races.race(truth, seed) for seed in range(seeds)]
+        parts = []
+        for way in outcomes[0]:
+            low, mid, high = statistics.quantiles((outcome[way] for outcome in outcomes), n=4)
+            parts.append(f"{way} {mid:.4f} [{low:.4f}, {high:.4f}]")
             if way == "boundary" and mid > SLACK * nearest:
-                words[-1] += "*"
+                parts[-1] += "*"
                 worst = 1
         n, d = races.TRIALS[truth.dimensions], truth.dimensions
         print(
             f"{name} ({d}-D): grid of {len(points)} by classifier {read:.4f}, by nearest "
-            f"{nearest:.4f}; {n} trials ({n / len(points):.0%}): {', '.join(words)} "
+            f"{nearest:.4f}; {n} trials ({n / len(points):.0%}): {', '.join(parts)} "
             f"({time.perf_counter() - start:.0f} s)",
             flush=True,
         )

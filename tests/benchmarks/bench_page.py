@@ -60,13 +60,13 @@ def main() -> int:
     from playwright.sync_api import sync_playwright
 
     trials = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as one:
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as listener:
         store = str(write_large(Path(folder), trials).root)
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-        one.close()
-        words = [sys.executable, "-c", RUN, "serve", "--store", store, "--port", str(port)]
-        server = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=dict(os.environ))
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        listener.close()
+        command = [sys.executable, "-c", RUN, "serve", "--store", store, "--port", str(port)]
+        server = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=dict(os.environ))
         try:
             url = f"http://127.0.0.1:{port}"
             answering(url)
@@ -74,7 +74,7 @@ def main() -> int:
                 browser = playwright.chromium.launch(
                     executable_path=CHROMIUM, args=["--no-sandbox"]
                 )
-                found = {
+                timings = {
                     tab: {name: opened(browser, url, tab) for name in ("cold", "warm")}
                     for tab in TABS
                 }
@@ -82,9 +82,9 @@ def main() -> int:
         finally:
             server.terminate()
             server.wait()
-    print(json.dumps(found, indent=1))
-    first = max(one["cold"]["paint"] for one in found.values())
-    return 0 if first < LIMIT and found["trials"]["cold"]["data"] < LIMIT else 1
+    print(json.dumps(timings, indent=1))
+    first = max(timing["cold"]["paint"] for timing in timings.values())
+    return 0 if first < LIMIT and timings["trials"]["cold"]["data"] < LIMIT else 1
 
 
 def answering(url: str) -> None:

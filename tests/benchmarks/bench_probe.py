@@ -82,7 +82,7 @@ def main() -> int:
     torch.manual_seed(0)
     x, y = torch.randn(STEPS * BATCH, 256), torch.randint(0, 10, (STEPS * BATCH,))
     start = Net()
-    size = sum(one.numel() for one in start.parameters())
+    size = sum(parameter.numel() for parameter in start.parameters())
     loops = []
     for full in (False, True):
         model = copy.deepcopy(start)

@@ -52,7 +52,7 @@ def write_large(folder: Path, trials: int) -> Store:
 
 
 def _block(name: str, table: pa.Table, seed: int) -> pa.Table:
-    ids = pa.array([f"{seed:04x}{one[4:]}" for one in table["trial_id"].to_pylist()])
+    ids = pa.array([f"{seed:04x}{trial_id[4:]}" for trial_id in table["trial_id"].to_pylist()])
     table = table.set_column(
         table.column_names.index("trial_id"), table.schema.field("trial_id"), ids
     )

@@ -39,9 +39,11 @@ def main() -> int:
 
 def shown(streams: list[list[races.Trial]], kind: str, *, aware: bool) -> tuple[float, str]:
     """The median of the best gain over races, and all of it in words."""
-    found = [races.race(one, kind, aware=aware) for one in streams]
-    low, mid, high = statistics.quantiles((one.best for one in found), n=4)
-    begun, pruned = (statistics.median(getattr(one, it) for one in found) for it in COUNTS)
+    outcomes = [races.race(stream, kind, aware=aware) for stream in streams]
+    low, mid, high = statistics.quantiles((outcome.best for outcome in outcomes), n=4)
+    begun, pruned = (
+        statistics.median(getattr(outcome, it) for outcome in outcomes) for it in COUNTS
+    )
     return mid, f"{mid:.3f} [{low:.3f}, {high:.3f}] ({begun:g}, {pruned:g})"
 
 

@@ -44,7 +44,7 @@ async def ask(host: str, port: int, path: str, reader=None, writer=None):
     await writer.drain()
     head = await reader.readuntil(b"\r\n\r\n")
     lines = head.lower().split(b"\r\n")
-    length = next(int(one.split(b":")[1]) for one in lines if one.startswith(b"content-length"))
+    length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
     await reader.readexactly(length)
     return int(head.split()[1]), time.perf_counter() - began, path
 
@@ -103,12 +103,12 @@ def main() -> int:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     with tempfile.TemporaryDirectory() as folder:
         store = str(write_large(Path(folder), TRIALS).root)  # 50 epochs: the reports' sweep
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
         code = "from sickbay.service.cli.app import main; main()"
-        words = [sys.executable, "-c", code, "serve", "--store", store, "--port", str(port)]
-        server = subprocess.Popen([*words, "--allow-code", "submit"], stderr=subprocess.DEVNULL)
+        command = [sys.executable, "-c", code, "serve", "--store", store, "--port", str(port)]
+        server = subprocess.Popen([*command, "--allow-code", "submit"], stderr=subprocess.DEVNULL)
         try:
             return measure(server.pid, port, SWEEP, seconds)
         finally:
@@ -121,7 +121,9 @@ def paths_of(client: Client, sweep_id: str) -> list[str]:
     pages = [f"/api/sweeps/{sweep_id}/trials?offset={100 * i}" for i in range(TRIALS // 100)]
     ids = random.Random(0).sample(list(client.trials(sweep_id)["trial_id"]), 2000)
     trials = [
-        f"/api/sweeps/{sweep_id}/trials/{one}{more}" for one in ids for more in ("", "/epochs")
+        f"/api/sweeps/{sweep_id}/trials/{trial_id}{more}"
+        for trial_id in ids
+        for more in ("", "/epochs")
     ]
     # one kind of path is asked for as often as another, and every trial is another one
     return ["/api/sweeps"] * len(trials) + pages * (len(trials) // len(pages)) + trials
@@ -167,8 +169,8 @@ def measure(pid: int, port: int, sweep_id: str, seconds: float) -> int:
     good = alone["requests_per_second"] > RATE and alone["p99_ms"] < 1000 * P99
     good &= beside["requests_per_second"] > RATE and beside["listeners_open"] == LISTENERS
     good &= beside["submitted_meanwhile"] == "finished"
-    for found in (alone, beside):
-        good &= found["errors"] == 0 and found["memory_growth"] < GROWTH
+    for figures in (alone, beside):
+        good &= figures["errors"] == 0 and figures["memory_growth"] < GROWTH
     return 0 if good else 1
 
 
@@ -184,7 +186,7 @@ def under_load(pid: int, port: int, paths: list[str], seconds: float) -> dict[st
     asking.join()
     return {
         "requests_per_second": len(answers) / seconds,
-        "p99_ms": 1000 * np.quantile([one[1] for one in answers], 0.99),
+        "p99_ms": 1000 * np.quantile([answer[1] for answer in answers], 0.99),
         "errors": sum(status != 200 for status, _, _ in answers),
         **{f"ms of a {kind}": milliseconds(answers, kind) for kind in ("list", "page", "trial")},
         "memory_mb": sizes[-1],

@@ -45,11 +45,11 @@ def page(browser):
     troubles = []
     made.on("pageerror", lambda error: troubles.append(str(error)))
     made.on("console", lambda m: m.type == "error" and troubles.append(m.text))
-    made.on("request", lambda one: near(one.url) or troubles.append(one.url))
+    made.on("request", lambda request: near(request.url) or troubles.append(request.url))
     yield made
     made.close()
     refused = ("status of 401", "status of 422")  # Chromium logs what the page handles
-    assert [one for one in troubles if not any(word in one for word in refused)] == []
+    assert [trouble for trouble in troubles if not any(word in trouble for word in refused)] == []
 
 
 @pytest.fixture(scope="module")

@@ -58,22 +58,22 @@ def wait_for(question, seconds=100.0):
 
 def listed(store):
     """What `sickbay list` says, without the start of a process."""
-    return {one["name"]: one for one in overview(open_store(str(store)))}
+    return {sweep["name"]: sweep for sweep in overview(open_store(str(store)))}
 
 
 def begun_by(pids, store):
     """The trials that processes have begun and not ended, and when each began."""
-    found = {}
+    started = {}
     for marker in Path(store).glob("_parts/*/*/attempt-*.json"):
         try:
-            one = json.loads(marker.read_text())
+            attempt = json.loads(marker.read_text())
             ended = marker.with_name("trial.json")
             latest = json.loads(ended.read_text())["row"]["attempt"] if ended.exists() else 0
         except (OSError, ValueError):
             continue  # it has just been merged
-        if one["pid"] in pids and latest < one["attempt"]:
-            found[marker.parent.name] = one["started_at"]
-    return found
+        if attempt["pid"] in pids and latest < attempt["attempt"]:
+            started[marker.parent.name] = attempt["started_at"]
+    return started
 
 
 def running_on(node, store):
@@ -109,9 +109,9 @@ def test_a_worker_and_the_head_are_lost_and_nothing_else(cluster, store):
     head.kill()
     wait_for(lambda: listed(store)["toy"]["state"] == "interrupted")
     time.sleep(2.0)  # an orphaned worker may store what it had done, and begins nothing more
-    found, before = listed(store)["toy"], ends_of(store)
-    assert found["states"] == {"completed": len(before)}
-    assert 1 <= found["ended"] == len(before) < found["planned"] == n
+    toy, before = listed(store)["toy"], ends_of(store)
+    assert toy["states"] == {"completed": len(before)}
+    assert 1 <= toy["ended"] == len(before) < toy["planned"] == n
     status = json.loads(cluster.sickbay("status", "toy", "--store", store, "--json").stdout)
     assert (status["state"], status["running"], status["ended"]) == ("interrupted", 0, len(before))
     app = create_app(open_store(str(store)), launcher_at(head.dashboard))
@@ -147,7 +147,7 @@ def test_two_sweeps_share_a_cluster_and_the_last_has_all_of_it(
     submit(cluster, head, store, name="one", seeds=sizes[0], priority=priority)
     # longer ones, so that more workers come up before the next trial ends
     submit(cluster, head, store, name="two", seeds=sizes[1], fixed={"sleep_ms": 1000.0})
-    wait_for(lambda: {one["state"] for one in listed(store).values()} == {"finished"}, 220)
+    wait_for(lambda: {sweep["state"] for sweep in listed(store).values()} == {"finished"}, 220)
     one, two = spans(store, "one"), spans(store, "two")
     assert (len(one), len(two)) == sizes
     least = CORES // (priority + 1)  # trials: the second's part

@@ -49,9 +49,16 @@ class Sweep:
         self.spec.write_text(yaml.safe_dump(raw))
         self.child = None
 
-    def start(self, *words):
+    def start(self, *arguments):
         env = {**os.environ, "PYTHONPATH": str(SUPPORT)}
-        command = [SICKBAY, "run", self.spec, "--store", self.store, *(words or ("--cpus", "2"))]
+        command = [
+            SICKBAY,
+            "run",
+            self.spec,
+            "--store",
+            self.store,
+            *(arguments or ("--cpus", "2")),
+        ]
         self.child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
         )
@@ -83,22 +90,22 @@ def sweep(tmp_path):
         return made[-1]
 
     yield make
-    for one in made:
-        if one.child is not None and one.child.poll() is None:
-            one.child.kill()
-            one.child.wait()
+    for driver in made:
+        if driver.child is not None and driver.child.poll() is None:
+            driver.child.kill()
+            driver.child.wait()
 
 
 def test_sigterm_ends_as_ctrl_c_does(sweep):
-    found = sweep(["none"], seeds=12, fixed={"seconds": 0.5}).start()
-    found.wait_until_running()
-    found.child.send_signal(signal.SIGTERM)
-    code, said = found.end()
+    driver = sweep(["none"], seeds=12, fixed={"seconds": 0.5}).start()
+    driver.wait_until_running()
+    driver.child.send_signal(signal.SIGTERM)
+    code, said = driver.end()
     assert code == 130
     assert "sickbay resume endings-" in said
-    found.start()
-    assert found.end()[0] == 0
-    rows = pd.read_parquet(found.store / "epochs")
+    driver.start()
+    assert driver.end()[0] == 0
+    rows = pd.read_parquet(driver.store / "epochs")
     assert rows.groupby("trial_id")["epoch"].apply(list).tolist() == [[1, 2, 3, 4, 5]] * 12
 
 
@@ -124,41 +131,43 @@ def test_a_driver_that_slept_too_long_ends_and_the_second_loses_nothing(sweep):
 
 
 def test_a_second_ctrl_c_ends_at_once(sweep):
-    found = sweep(["hang"]).start()
-    found.wait_until_running()
-    found.child.send_signal(signal.SIGINT)
-    wait_for(lambda: list(found.store.glob("_parts/*/control.json")))
-    assert found.child.poll() is None
-    found.child.send_signal(signal.SIGINT)
-    code, said = found.end(20.0)
+    driver = sweep(["hang"]).start()
+    driver.wait_until_running()
+    driver.child.send_signal(signal.SIGINT)
+    wait_for(lambda: list(driver.store.glob("_parts/*/control.json")))
+    assert driver.child.poll() is None
+    driver.child.send_signal(signal.SIGINT)
+    code, said = driver.end(20.0)
     assert code == 130
     assert "sickbay resume endings-" in said
 
 
 def test_cancel_ends_a_hung_trial(sweep):
-    found = sweep(["hang", "none"]).start()
-    wait_for(lambda: sorted(found.states.values()) == ["completed", "running"])
-    (sweep_id,) = (one.name for one in (found.store / "sweeps").iterdir() if one.is_dir())
-    request(open_store(str(found.store)), sweep_id, "cancel")
-    code, said = found.end()
+    driver = sweep(["hang", "none"]).start()
+    wait_for(lambda: sorted(driver.states.values()) == ["completed", "running"])
+    (sweep_id,) = (folder.name for folder in (driver.store / "sweeps").iterdir() if folder.is_dir())
+    request(open_store(str(driver.store)), sweep_id, "cancel")
+    code, said = driver.end()
     assert code == 0
     assert "cancelled" in said
-    assert "completed" in found.states.values()
+    assert "completed" in driver.states.values()
 
 
 def test_hours_end_a_hung_trial(sweep):
-    found = sweep(["hang"], budget={"hours": 0.01}).start()  # 36 s, and 60 s more to come to an end
-    found.wait_until_running()
-    code, said = found.end(240.0)
+    driver = sweep(
+        ["hang"], budget={"hours": 0.01}
+    ).start()  # 36 s, and 60 s more to come to an end
+    driver.wait_until_running()
+    code, said = driver.end(240.0)
     assert code == 0
     assert "cancelled" in said
-    assert set(found.states.values()) == {"running"}  # begun, and ended by nothing but the kill
+    assert set(driver.states.values()) == {"running"}  # begun, and ended by nothing but the kill
 
 
 def test_crashed_workers_say_why(sweep):
-    found = sweep(["segfault", "exit", "kill", "raise", "none"], retries=0).start()
-    assert found.end()[0] == 1
-    trials = pd.read_parquet(found.store / "trials").set_index("ending")
+    driver = sweep(["segfault", "exit", "kill", "raise", "none"], retries=0).start()
+    assert driver.end()[0] == 1
+    trials = pd.read_parquet(driver.store / "trials").set_index("ending")
     assert trials.loc["none", "state"] == "completed"
     failures = trials.drop("none")["failure"].to_dict()
     assert failures["raise"] == "user_error"
@@ -193,9 +202,9 @@ def raylet_of(pid):
 
 
 def test_an_address_without_a_ray_is_said_within_seconds_and_leaves_nothing(sweep):
-    found = sweep(["none"]).start("--address", "127.0.0.1:1")
-    code, said = found.end(60.0)
+    driver = sweep(["none"]).start("--address", "127.0.0.1:1")
+    code, said = driver.end(60.0)
     assert code == 1
     assert "no Ray answers at '127.0.0.1:1'" in said
-    assert not list(found.store.glob("sweeps/*"))
-    assert found.states == {}
+    assert not list(driver.store.glob("sweeps/*"))
+    assert driver.states == {}

@@ -60,8 +60,8 @@ def wait_for(question, seconds=90.0):
 
 
 def ended(spec, store, n):
-    found = [state for state in states(spec, store).values() if state == "completed"]
-    return len(found) >= n
+    completed = [state for state in states(spec, store).values() if state == "completed"]
+    return len(completed) >= n
 
 
 def table(store, name):
@@ -69,7 +69,9 @@ def table(store, name):
 
 
 def workers_alive(store):
-    pids = {json.loads(one.read_text())["pid"] for one in store.glob("_parts/*/*/attempt-*.json")}
+    pids = {
+        json.loads(marker.read_text())["pid"] for marker in store.glob("_parts/*/*/attempt-*.json")
+    }
     return [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists() and command(pid)]
 
 
@@ -88,8 +90,8 @@ def check_whole(store):
     assert not epochs.duplicated(["trial_id", "epoch"]).any()
 
 
-def sickbay(*words):
-    return subprocess.run([SICKBAY, *words], capture_output=True, text=True, check=False)
+def sickbay(*arguments):
+    return subprocess.run([SICKBAY, *arguments], capture_output=True, text=True, check=False)
 
 
 def test_a_killed_driver_s_sweep_is_interrupted_and_resumed_without_loss_or_repetition(sweep):
@@ -102,7 +104,7 @@ def test_a_killed_driver_s_sweep_is_interrupted_and_resumed_without_loss_or_repe
     done = {trial for trial, state in states(spec, store).items() if state == "completed"}
     assert 3 <= len(done) < TRIALS
     listed = json.loads(sickbay("list", "--store", store, "--json").stdout)
-    assert [one["state"] for one in listed] == ["interrupted"]
+    assert [entry["state"] for entry in listed] == ["interrupted"]
     before = prepare(spec, str(store))
     assert len(before.missing) == TRIALS - len(done)
     resumed = sickbay("resume", "toy", "--store", store, "--cpus", "2")
@@ -139,8 +141,8 @@ def test_ctrl_c_ends_running_trials_cleanly_and_says_how_to_resume(sweep):
     sweep_id = prepare(spec, str(store)).sweep_id
     assert f"sickbay resume {sweep_id}" in errors
     assert driver(open_store(str(store)), sweep_id) is None
-    found = set(states(spec, store).values())
-    assert found == {"completed", "cancelled"}
+    outcomes = set(states(spec, store).values())
+    assert outcomes == {"completed", "cancelled"}
     status = json.loads(sickbay("status", "toy", "--store", store, "--json").stdout)
     assert status["state"] == "cancelled"
     resumed = sickbay("resume", "toy", "--store", store, "--cpus", "2")

@@ -28,9 +28,9 @@ BUCKET = "sweeps"
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ def server():
     port = free_port()
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     os.environ.update(keys, AWS_EC2_METADATA_DISABLED="true")
-    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(200):
-        with socket.socket() as one:
-            if one.connect_ex(("127.0.0.1", port)) == 0:
+        with socket.socket() as connection:
+            if connection.connect_ex(("127.0.0.1", port)) == 0:
                 break
         time.sleep(0.1)
     client(port).create_bucket(Bucket=BUCKET)
@@ -64,8 +64,8 @@ def uri(port, folder):
 
 
 def keys_below(port, folder):
-    found = client(port).list_objects_v2(Bucket=BUCKET, Prefix=folder).get("Contents", [])
-    return [one["Key"] for one in found]
+    objects = client(port).list_objects_v2(Bucket=BUCKET, Prefix=folder).get("Contents", [])
+    return [entry["Key"] for entry in objects]
 
 
 SPEC = toy_sweeps.spec(factors={"fault": ["none", "nan", "raise"]}, seeds=2)
@@ -85,8 +85,8 @@ def test_a_whole_sweep_and_every_reader(server):
     pool = QueryPool()
     text = "SELECT fault, count(*) FROM trials GROUP BY ALL ORDER BY ALL"
     for _ in range(2):  # started for this, and warm
-        found = json.loads(pool.ask(store, text, Limits()))
-        assert found["rows"] == [list(row) for row in rows]
+        answer = json.loads(pool.ask(store, text, Limits()))
+        assert answer["rows"] == [list(row) for row in rows]
     pool.close()
     again = run(SPEC, where, Options(in_process=True))
     assert again.ran == 2  # those that failed; nothing else
@@ -263,7 +263,7 @@ class proxy:  # noqa: N801  used in a `with`
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on  # noqa: N815
 
-            def log_message(self, *words):
+            def log_message(self, *arguments):
                 pass
 
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)

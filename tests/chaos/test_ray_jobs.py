@@ -160,9 +160,9 @@ def test_a_job_that_never_begins_is_told(cluster, tmp_path):
 
 def test_the_service_runs_its_sweeps_as_jobs(cluster, tmp_path):
     spec, store = spec_file(tmp_path), tmp_path / "store"
-    words = ["serve", "--port", str(port := free_port()), "--store", store]
-    words += ["--address", cluster.at, "--allow-code", "submit"]
-    with subprocess.Popen([BIN / "sickbay", *words], env=cluster.env) as service:
+    arguments = ["serve", "--port", str(port := free_port()), "--store", store]
+    arguments += ["--address", cluster.at, "--allow-code", "submit"]
+    with subprocess.Popen([BIN / "sickbay", *arguments], env=cluster.env) as service:
         try:
             at = ("--address", f"http://127.0.0.1:{port}")
             wait_for(lambda: cluster.sickbay("list", *at).returncode == 0)

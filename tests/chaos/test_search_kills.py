@@ -73,8 +73,8 @@ def suggestions(store):
         optuna.storages.journal.JournalFileBackend(str(journal))
     )
     [name] = optuna.get_all_study_names(storage)
-    found = optuna.load_study(study_name=name, storage=storage).get_trials()
-    return [one for one in found if is_configuration(one)]
+    trials = optuna.load_study(study_name=name, storage=storage).get_trials()
+    return [trial for trial in trials if is_configuration(trial)]
 
 
 def test_a_killed_search_is_resumed_with_all_that_it_had_learnt(sweep):
@@ -88,7 +88,11 @@ def test_a_killed_search_is_resumed_with_all_that_it_had_learnt(sweep):
     before = suggestions(store)
     done = ended(spec, store)
     assert 10 <= len(done) < TRIALS
-    told = {one.number: one.value for one in before if one.state.name == "COMPLETE"}
+    told = {
+        suggestion.number: suggestion.value
+        for suggestion in before
+        if suggestion.state.name == "COMPLETE"
+    }
     assert told
     resumed = subprocess.run(
         [BIN / "sickbay", "resume", "toy", "--store", store, "--cpus", "2"],
@@ -98,11 +102,15 @@ def test_a_killed_search_is_resumed_with_all_that_it_had_learnt(sweep):
     )
     assert resumed.returncode == 0, resumed.stderr
     after = suggestions(store)
-    assert [one.params for one in after[: len(before)]] == [one.params for one in before]
-    assert {one.number: one.value for one in after if one.number in told} == told
+    assert [suggestion.params for suggestion in after[: len(before)]] == [
+        suggestion.params for suggestion in before
+    ]
+    assert {
+        suggestion.number: suggestion.value for suggestion in after if suggestion.number in told
+    } == told
     assert len(after) == TRIALS // SEEDS
-    assert {one.state.name for one in after} == {"COMPLETE"}
-    assert len({tuple(one.params.items()) for one in after}) == len(after)
+    assert {suggestion.state.name for suggestion in after} == {"COMPLETE"}
+    assert len({tuple(suggestion.params.items()) for suggestion in after}) == len(after)
     trials = pd.read_parquet(store / "trials")
     assert len(trials) == TRIALS
     assert trials["trial_id"].is_unique

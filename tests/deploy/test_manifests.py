@@ -23,22 +23,22 @@ KUBE = sorted((DEPLOY / "kuberay").glob("*.yaml"))
 
 
 def documents(path):
-    return [one for one in yaml.safe_load_all(path.read_text()) if one]
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
 
 
 def kinds(kind):
-    return [one for path in KUBE for one in documents(path) if one["kind"] == kind]
+    return [document for path in KUBE for document in documents(path) if document["kind"] == kind]
 
 
 def pods():
     """Every pod template of the manifests."""
-    found = [one["spec"]["template"] for one in kinds("Deployment")]
-    clusters = [one["spec"] for one in kinds("RayCluster")]
-    clusters += [one["spec"]["rayClusterSpec"] for one in kinds("RayJob")]
+    templates = [document["spec"]["template"] for document in kinds("Deployment")]
+    clusters = [document["spec"] for document in kinds("RayCluster")]
+    clusters += [document["spec"]["rayClusterSpec"] for document in kinds("RayJob")]
     for cluster in clusters:
-        found.append(cluster["headGroupSpec"]["template"])
-        found += [group["template"] for group in cluster["workerGroupSpecs"]]
-    return found
+        templates.append(cluster["headGroupSpec"]["template"])
+        templates += [group["template"] for group in cluster["workerGroupSpecs"]]
+    return templates
 
 
 @pytest.mark.parametrize("path", RAY, ids=lambda path: path.name)
@@ -59,16 +59,16 @@ def test_a_cluster_file_passes_rays_own_schema(path):
 
 @pytest.mark.parametrize("path", KUBE, ids=lambda path: path.name)
 def test_every_object_has_what_all_objects_need(path):
-    for one in documents(path):
-        assert {"apiVersion", "kind", "metadata", "spec"} <= set(one)
-        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", one["metadata"]["name"])
+    for document in documents(path):
+        assert {"apiVersion", "kind", "metadata", "spec"} <= set(document)
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", document["metadata"]["name"])
 
 
 def test_ray_objects_have_what_kuberay_requires():
-    for one in [*kinds("RayCluster"), *kinds("RayJob")]:
-        assert one["apiVersion"] == "ray.io/v1"
-    for cluster in [one["spec"] for one in kinds("RayCluster")] + [
-        one["spec"]["rayClusterSpec"] for one in kinds("RayJob")
+    for document in [*kinds("RayCluster"), *kinds("RayJob")]:
+        assert document["apiVersion"] == "ray.io/v1"
+    for cluster in [document["spec"] for document in kinds("RayCluster")] + [
+        document["spec"]["rayClusterSpec"] for document in kinds("RayJob")
     ]:
         assert {"rayStartParams", "template"} <= set(cluster["headGroupSpec"])
         for group in cluster["workerGroupSpecs"]:
@@ -102,8 +102,8 @@ def test_rays_version_is_the_locked_one():
     locked = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     for path in (*KUBE, *RAY):
         pattern = r'rayVersion: "(.+)"|rayproject/ray:([0-9.]+)-py3'
-        for found in re.findall(pattern, path.read_text()):
-            assert "".join(found) == locked[1]
+        for version in re.findall(pattern, path.read_text()):
+            assert "".join(version) == locked[1]
 
 
 @pytest.mark.parametrize("path", RAY, ids=lambda path: path.name)
@@ -144,7 +144,7 @@ def test_pods_run_as_nobody_special_and_say_what_they_take():
 
 
 def test_claims_secrets_and_services_exist_by_the_names_they_are_called():
-    claims = {one["metadata"]["name"] for one in kinds("PersistentVolumeClaim")}
+    claims = {claim["metadata"]["name"] for claim in kinds("PersistentVolumeClaim")}
     texts = [path.read_text() for path in sorted((DEPLOY / "kuberay").iterdir())]
     for text in texts:
         assert set(re.findall(r'claimName"?: "?([a-z-]+)', text)) <= claims
@@ -193,15 +193,15 @@ def test_commands_use_verbs_and_options_that_exist():
     group = typer.main.get_command(app)
     seen = set()
     for line in commands():
-        verb, *words = line.replace("\\", " ").replace(",", " ").replace('"', " ").split()
+        verb, *arguments = line.replace("\\", " ").replace(",", " ").replace('"', " ").split()
         if verb not in group.commands:
             continue
         seen.add(verb)
         command = group.commands[verb]
-        if words and words[0] in getattr(command, "commands", {}):
-            command = command.commands[words[0]]
+        if arguments and arguments[0] in getattr(command, "commands", {}):
+            command = command.commands[arguments[0]]
         known = {option for parameter in command.params for option in parameter.opts}
-        options = {word.split("=")[0] for word in words if word.startswith("--")}
+        options = {word.split("=")[0] for word in arguments if word.startswith("--")}
         assert options <= known | {"--"}, line
     assert {"serve", "run", "submit", "token"} <= seen
 
@@ -298,8 +298,10 @@ def test_the_image_copies_what_is_there_and_runs_as_nobody_special():
         if word == "COPY":
             for source in rest.split()[:-1]:
                 assert (ROOT / source).exists(), source
-    words = [word for word, _ in steps]
-    assert words.index("USER") > max(i for i, word in enumerate(words) if word == "RUN")
+    instructions = [word for word, _ in steps]
+    assert instructions.index("USER") > max(
+        i for i, word in enumerate(instructions) if word == "RUN"
+    )
     copied = {source for word, rest in steps if word == "COPY" for source in rest.split()[:-1]}
     packaged = re.findall(r'= "(\w+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert {"trials", "models", "datasets", "service"} & set(packaged) <= copied

@@ -21,7 +21,7 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 def read(path: Path) -> ExternalLog:
     """The one log that a file or a run's folder holds."""
-    (log,) = [one for raw in read_raw(path) for one in logs_of(raw, str(path))]
+    (log,) = [external_log for raw in read_raw(path) for external_log in logs_of(raw, str(path))]
     return log
 
 

@@ -123,4 +123,4 @@ def race(truth: Truth, seed: int) -> dict[str, float]:
         "random": optuna.samplers.RandomSampler(seed=seed),
         "tpe": optuna.samplers.TPESampler(seed=seed),
     }
-    return {name: error(sampled(truth, one, n), truth) for name, one in ways.items()}
+    return {name: error(sampled(truth, sampler, n), truth) for name, sampler in ways.items()}

@@ -242,8 +242,8 @@ def hostile(source):
     if kind == ["soup"]:
         shape = source.choice(SOUP)
         holes = shape.count("{}")
-        words = (" ".join(source.choices(WORDS, k=source.randint(1, 6))) for _ in range(holes))
-        return shape.format(*words)
+        phrases = (" ".join(source.choices(WORDS, k=source.randint(1, 6))) for _ in range(holes))
+        return shape.format(*phrases)
     if kind == ["nest"]:
         before, inner, after = source.choice(NESTS)
         times = source.choice((5, 50, 500, 5000))

@@ -24,9 +24,9 @@ def check_latex(text):
         for line in rows.splitlines():
             if line.endswith("\\\\") and not line.startswith(("\\caption", "\\multicolumn")):
                 assert len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1, line
-    words = re.sub(r"\$[^$]*\$|\\begin\{\w+\}\{\w+\}", "", body.replace("\\$", ""))
-    assert re.findall(r"(?<!\\)[#^_~]", words) == []
-    assert "$" not in words
+    prose = re.sub(r"\$[^$]*\$|\\begin\{\w+\}\{\w+\}", "", body.replace("\\$", ""))
+    assert re.findall(r"(?<!\\)[#^_~]", prose) == []
+    assert "$" not in prose
 
 
 def widest_cells(text, line, size=8.0):

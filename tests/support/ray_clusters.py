@@ -23,9 +23,9 @@ NOTICE = {"health_check_initial_delay_ms": 5000, "health_check_period_ms": 1000}
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @dataclass
@@ -61,16 +61,16 @@ class RayCluster:
     def head(self, cpus):
         """Start a head; gives it when its Jobs API answers."""
         port, dashboard = free_port(), free_port()
-        words = ["--head", f"--port={port}", "--dashboard-host=127.0.0.1"]
-        words += [f"--dashboard-port={dashboard}", f"--temp-dir={self.folder}"]
-        words += [f"--ray-client-server-port={free_port()}", "--node-ip-address=127.0.0.1"]
-        words += [f"--system-config={json.dumps(NOTICE)}"]
-        return self._start(words, cpus, f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
+        options = ["--head", f"--port={port}", "--dashboard-host=127.0.0.1"]
+        options += [f"--dashboard-port={dashboard}", f"--temp-dir={self.folder}"]
+        options += [f"--ray-client-server-port={free_port()}", "--node-ip-address=127.0.0.1"]
+        options += [f"--system-config={json.dumps(NOTICE)}"]
+        return self._start(options, cpus, f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
 
     def worker(self, head, cpus):
         """Join a node to a head."""
-        words = [f"--address={head.address}", "--node-ip-address=127.0.0.1"]
-        return self._start(words, cpus, head.address, head.dashboard)
+        options = [f"--address={head.address}", "--node-ip-address=127.0.0.1"]
+        return self._start(options, cpus, head.address, head.dashboard)
 
     def stop(self):
         """Kill whatever is left."""
@@ -78,12 +78,12 @@ class RayCluster:
             node.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _start(self, words, cpus, address, dashboard):
+    def _start(self, options, cpus, address, dashboard):
         ports = [f"--dashboard-agent-listen-port={free_port()}"]
         ports += [f"--metrics-export-port={free_port()}", "--min-worker-port=0"]
         ports += ["--max-worker-port=0", "--object-store-memory=80000000", f"--num-cpus={cpus}"]
         process = subprocess.Popen(
-            [BIN / "ray", "start", "--block", "--disable-usage-stats", *words, *ports],
+            [BIN / "ray", "start", "--block", "--disable-usage-stats", *options, *ports],
             env=self.env,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -98,10 +98,10 @@ class RayCluster:
             time.sleep(0.2)
         return node
 
-    def sickbay(self, *words, **more):
+    def sickbay(self, *arguments, **more):
         """Run the command line as a user of this cluster; gives the ended process."""
         return subprocess.run(
-            [BIN / "sickbay", *map(str, words)],
+            [BIN / "sickbay", *map(str, arguments)],
             env=self.env | more.pop("env", {}),
             capture_output=True,
             text=True,
@@ -127,11 +127,11 @@ def descendants(pid):
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError):
             parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    found, fresh = [], [pid]
+    pids, fresh = [], [pid]
     while fresh:
-        fresh = [one for one, parent in parents.items() if parent in fresh]
-        found += fresh
-    return found
+        fresh = [child for child, parent in parents.items() if parent in fresh]
+        pids += fresh
+    return pids
 
 
 def is_raylet(pid):

@@ -61,8 +61,8 @@ def write_sample(
 ):
     """Write a sweep and merge it; gives back the store."""
     store = open_store(str(folder))
-    factors = sorted({name for one in told for name in one.levels})
-    levels = {name: sorted({one.levels[name] for one in told}, key=str) for name in factors}
+    factors = sorted({name for trial in told for name in trial.levels})
+    levels = {name: sorted({trial.levels[name] for trial in told}, key=str) for name in factors}
     spec = spec or {"factors": levels, "name": "sample", "objective": None}
     write_sweep(
         store,
@@ -80,13 +80,13 @@ def write_sample(
             "0.1.0",
         ),
     )
-    for number, one in enumerate(told):
-        _write_trial(store, sweep_id, f"{number:016x}", one, goal)
+    for number, trial in enumerate(told):
+        _write_trial(store, sweep_id, f"{number:016x}", trial, goal)
     assert consolidate(store, sweep_id) == ()
     return store
 
 
-def _write_trial(store, sweep_id, trial_id, one, goal):
+def _write_trial(store, sweep_id, trial_id, trial, goal):
     attempt = start_attempt(store, sweep_id, trial_id, device="cpu", started_at=START)
     records = [
         EpochRecord(
@@ -95,42 +95,47 @@ def _write_trial(store, sweep_id, trial_id, one, goal):
             Row(
                 epoch,
                 4 * epoch,
-                {"val_loss": value} | {key: some[epoch - 1] for key, some in one.signals.items()},
+                {"val_loss": value} | {key: some[epoch - 1] for key, some in trial.signals.items()},
             ),
         )
-        for epoch, value in enumerate(one.values, start=1)
+        for epoch, value in enumerate(trial.values, start=1)
     ]
     write_epochs(store, sweep_id, trial_id, records)
-    finite = [value for value in one.values if math.isfinite(value)]
-    arm = ", ".join(f"{name}={value}" for name, value in one.levels.items())
-    label = one.label and Label(
-        one.label, one.reason, one.pathology, one.onset, one.remedy, labeller_version="v1"
+    finite = [value for value in trial.values if math.isfinite(value)]
+    arm = ", ".join(f"{name}={value}" for name, value in trial.levels.items())
+    label = trial.label and Label(
+        trial.label, trial.reason, trial.pathology, trial.onset, trial.remedy, labeller_version="v1"
     )
     best = (min if goal == "minimize" else max)(finite, default=None)
     record = TrialRecord(
         sweep_id,
         TrialConfig(
-            trial_id, "toy_quadratic", one.levels, one.seed, max(4, len(records)), tuple(one.levels)
+            trial_id,
+            "toy_quadratic",
+            trial.levels,
+            trial.seed,
+            max(4, len(records)),
+            tuple(trial.levels),
         ),
         "1",
         arm,
-        one.state,
+        trial.state,
         attempt,
         label=label,
         facts=FACTS,
-        objective=one.values[-1] if one.values else None,
+        objective=trial.values[-1] if trial.values else None,
         best_objective=best,
         epochs_run=len(records),
         wall_seconds=1.5,
         device="cpu",
         started_at=START,
         finished_at=START + 2,
-        error=one.error,
+        error=trial.error,
     )
     findings = []
-    if one.pathology:
+    if trial.pathology:
         findings = [
-            _finding(one.pathology, FindingState.FIRED, one.onset),
+            _finding(trial.pathology, FindingState.FIRED, trial.onset),
             _finding("no_skill", FindingState.SUSPECT, 1),
             _finding("overfitting", FindingState.CLEAR, None),
         ]
@@ -208,8 +213,8 @@ def uneven():
 def write_compared(folder, told):
     """Write a sweep whose spec names its objective, so that its levels can be compared."""
     factors = {}
-    for one in told:
-        for name, level in one.levels.items():
+    for trial in told:
+        for name, level in trial.levels.items():
             factors.setdefault(name, {})[level] = None
     spec = {
         "name": "sample",

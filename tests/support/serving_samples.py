@@ -40,7 +40,7 @@ class InlineLauncher:
         del store, sweep_id
 
     def pending(self, sweep_id):
-        return sweep_id in self.started and any(one.is_alive() for one in self.threads)
+        return sweep_id in self.started and any(thread.is_alive() for thread in self.threads)
 
     def wait(self):
         for thread in self.threads:

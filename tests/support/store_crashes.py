@@ -31,9 +31,9 @@ def fill(store):
 
 
 def relabelled(trial_id, version, health=Health.PATHOLOGICAL):
-    one = finding("late_collapse", state=FindingState.FIRED)
+    fired = finding("late_collapse", state=FindingState.FIRED)
     verdict = label(version, health, pathology="late_collapse", onset_epoch=2)
-    return Relabelled(trial_id, verdict, (one,))
+    return Relabelled(trial_id, verdict, (fired,))
 
 
 def die_at(dying):
@@ -43,7 +43,9 @@ def die_at(dying):
     Path.unlink = dying(Path.unlink)
     for name in ("remove_file", "remove_folder", "write_file"):
         step = dying(getattr(store_files, name))
-        for module in [one for key, one in sys.modules.items() if key.startswith("sickbay.trials")]:
+        for module in [
+            loaded for key, loaded in sys.modules.items() if key.startswith("sickbay.trials")
+        ]:
             if hasattr(module, name):
                 setattr(module, name, step)
 

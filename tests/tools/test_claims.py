@@ -70,14 +70,17 @@ def test_a_claim_s_spec_exists_and_is_sound(claim, monkeypatch):
 def test_every_spec_of_a_report_measures_a_claim():
     there = {path.name for path in (ROOT / "examples/reports").glob("*.yaml")}
     assert there == {claim.spec for claim in MEASURED}
-    names = [yaml.safe_load((ROOT / "examples/reports" / one).read_text())["name"] for one in there]
+    names = [
+        yaml.safe_load((ROOT / "examples/reports" / spec_file).read_text())["name"]
+        for spec_file in there
+    ]
     assert len(set(names)) == len(names)
 
 
 def test_what_is_kept_belongs_to_a_measure():
     for claim, some in RESULTS.items():
-        (known,) = (one for one in CLAIMS if one.id == claim)
-        assert set(some) == {one.name for one in known.measures}
+        (known,) = (candidate for candidate in CLAIMS if candidate.id == claim)
+        assert set(some) == {quantity.name for quantity in known.measures}
 
 
 def test_every_measure_has_a_bound_within_which_its_verdict_holds():
@@ -139,33 +142,35 @@ def claim_of(*measures):
 
 
 def test_a_mean_comes_with_its_interval_over_seeds_of_the_latest_sweep(store):
-    one = Measure("m", "arm_name = 'a'", "score")
-    found = measure(store, claim_of(one), "study")["m"]
+    quantity = Measure("m", "arm_name = 'a'", "score")
+    measured = measure(store, claim_of(quantity), "study")["m"]
     low, high = stats.t.interval(0.95, 4, loc=sum(VALUES["a"]) / 5, scale=stats.sem(VALUES["a"]))
-    assert (found.mean, found.low, found.high) == pytest.approx((sum(VALUES["a"]) / 5, low, high))
-    assert (found.n, found.sweep) == (5, "new")
+    assert (measured.mean, measured.low, measured.high) == pytest.approx(
+        (sum(VALUES["a"]) / 5, low, high)
+    )
+    assert (measured.n, measured.sweep) == (5, "new")
 
 
 def test_differences_are_paired_by_seed(store):
-    one = Measure("m", "arm_name = 'b'", "score", minus="arm_name = 'a'")
-    found = measure(store, claim_of(one), "study")["m"]
+    quantity = Measure("m", "arm_name = 'b'", "score", minus="arm_name = 'a'")
+    measured = measure(store, claim_of(quantity), "study")["m"]
     pairs = [b - a for a, b in zip(VALUES["a"], VALUES["b"], strict=True)]
     low, _ = stats.t.interval(0.95, 4, loc=sum(pairs) / 5, scale=stats.sem(pairs))
-    assert (found.mean, found.low) == pytest.approx((sum(pairs) / 5, low))
+    assert (measured.mean, measured.low) == pytest.approx((sum(pairs) / 5, low))
 
 
 def test_counts_and_other_evaluations(store):
     many = Measure("n", "arm_name = 'a'", count="score > 0.705")
     first = Measure("e", "arm_name = 'a'", "score", epoch=1)
-    found = measure(store, claim_of(many, first), "study")
-    assert found["n"] == Measured(pytest.approx(0.6), None, None, 5, "new")
-    assert reports_page.figure(many, found["n"]) == "3 of 5"
-    assert found["e"].mean == pytest.approx(sum(VALUES["a"]) / 5 + 1.0)
+    measured = measure(store, claim_of(many, first), "study")
+    assert measured["n"] == Measured(pytest.approx(0.6), None, None, 5, "new")
+    assert reports_page.figure(many, measured["n"]) == "3 of 5"
+    assert measured["e"].mean == pytest.approx(sum(VALUES["a"]) / 5 + 1.0)
 
 
 def test_an_absent_sweep_gives_nothing_and_an_empty_or_loose_condition_is_an_error(store):
-    one = Measure("m", "arm_name = 'a'", "score")
-    assert measure(store, claim_of(one), "another") == {}
+    quantity = Measure("m", "arm_name = 'a'", "score")
+    assert measure(store, claim_of(quantity), "another") == {}
     with pytest.raises(ValueError, match="no trial of new where arm_name = 'z'"):
         measure(store, claim_of(Measure("m", "arm_name = 'z'", "score")), "study")
     with pytest.raises(ValueError, match="several trials of one seed where true"):
@@ -176,8 +181,8 @@ def test_an_absent_sweep_gives_nothing_and_an_empty_or_loose_condition_is_an_err
 
 
 def test_a_value_out_of_its_bounds_takes_the_verdict_back():
-    one = Measure("m", "true", "score", expect=(0.0, 0.5))
-    known = claim_of(one)
+    quantity = Measure("m", "true", "score", expect=(0.0, 0.5))
+    known = claim_of(quantity)
     inside = {"9.1": {"m": Measured(0.4, 0.3, 0.5, 5, "s")}}
     assert reports_page.verdict(known, inside) == "reproduced"
     outside = {"9.1": {"m": Measured(0.6, 0.3, 0.9, 5, "s")}}
@@ -204,12 +209,15 @@ def test_numbers_have_four_digits(value, words):
 
 
 def test_figures_say_how_many_seeds():
-    one = Measure("m", "true", "score")
-    assert reports_page.figure(one, Measured(0.5, 0.4, 0.6, 5, "s")) == (
+    quantity = Measure("m", "true", "score")
+    assert reports_page.figure(quantity, Measured(0.5, 0.4, 0.6, 5, "s")) == (
         "0.5000 [0.4000, 0.6000], 5 seeds"
     )
-    assert reports_page.figure(one, Measured(0.0, None, None, 5, "s")) == "0, 5 seeds, all the same"
-    assert reports_page.figure(one, Measured(1.5, None, None, 1, "s")) == "1.500, 1 seed"
+    assert (
+        reports_page.figure(quantity, Measured(0.0, None, None, 5, "s"))
+        == "0, 5 seeds, all the same"
+    )
+    assert reports_page.figure(quantity, Measured(1.5, None, None, 1, "s")) == "1.500, 1 seed"
 
 
 @pytest.mark.parametrize(

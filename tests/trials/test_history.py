@@ -31,50 +31,50 @@ def history(*rows, facts=None, planned=20, finished=False):
 
 
 def test_rows_are_sorted_and_of_one_epoch_the_later_counts():
-    found = history(Row(2, 20, {"x": 2.0}), Row(1, 10, {"x": 1.0}), Row(2, 21, {"x": 3.0}))
-    assert found.epochs.tolist() == [1, 2]
-    assert found.steps.tolist() == [10, 21]
-    assert found.column("x").tolist() == [1.0, 3.0]
+    curves = history(Row(2, 20, {"x": 2.0}), Row(1, 10, {"x": 1.0}), Row(2, 21, {"x": 3.0}))
+    assert curves.epochs.tolist() == [1, 2]
+    assert curves.steps.tolist() == [10, 21]
+    assert curves.column("x").tolist() == [1.0, 3.0]
 
 
 def test_a_gap_reads_as_nan_and_can_be_told_from_one():
-    found = history(Row(1, 1, {"x": math.nan}), Row(2, 2, {}))
-    assert np.isnan(found.column("x")).all()
-    assert found.recorded("x").tolist() == [True, False]
-    assert found.has("x")
-    assert not found.has("x", "y")
-    assert np.isnan(found.column("y")).all()
+    curves = history(Row(1, 1, {"x": math.nan}), Row(2, 2, {}))
+    assert np.isnan(curves.column("x")).all()
+    assert curves.recorded("x").tolist() == [True, False]
+    assert curves.has("x")
+    assert not curves.has("x", "y")
+    assert np.isnan(curves.column("y")).all()
 
 
 def test_vectors_are_filled_up_and_a_scalar_is_a_vector_of_one():
-    found = history(Row(1, 1, {"v": [1.0, 2.0], "x": 5}), Row(2, 2, {"v": (3.0,)}))
-    assert found.vectors("v").shape == (2, 2)
-    assert found.vectors("v")[1, 0] == 3.0
-    assert np.isnan(found.vectors("v")[1, 1])
-    assert found.vectors("x").shape == (2, 1)
+    curves = history(Row(1, 1, {"v": [1.0, 2.0], "x": 5}), Row(2, 2, {"v": (3.0,)}))
+    assert curves.vectors("v").shape == (2, 2)
+    assert curves.vectors("v")[1, 0] == 3.0
+    assert np.isnan(curves.vectors("v")[1, 1])
+    assert curves.vectors("x").shape == (2, 1)
     with pytest.raises(ValueError, match="'v' is a vector of 2: read it with `vectors`"):
-        found.column("v")
+        curves.column("v")
 
 
 def test_it_cannot_be_changed():
-    found = history(Row(1, 1, {"x": 1.0, "v": [1.0, 2.0]}))
-    for array in (found.column("x"), found.vectors("v"), found.epochs, found.steps):
+    curves = history(Row(1, 1, {"x": 1.0, "v": [1.0, 2.0]}))
+    for array in (curves.column("x"), curves.vectors("v"), curves.epochs, curves.steps):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 7
 
 
 def test_a_prefix_is_what_it_looked_like_then():
     rows = [Row(n, n, {"x": float(n)}) for n in (1, 2, 3)]
-    found = history(*rows, finished=True)
-    assert not found.prefix(2).finished
-    assert found.prefix(2).digest() == history(*rows[:2]).digest()
-    assert len(found.prefix(0)) == 0
+    curves = history(*rows, finished=True)
+    assert not curves.prefix(2).finished
+    assert curves.prefix(2).digest() == history(*rows[:2]).digest()
+    assert len(curves.prefix(0)) == 0
 
 
 def test_work_is_done_once_a_history():
-    found, done = history(Row(1, 1, {"x": 1.0})), []
+    curves, done = history(Row(1, 1, {"x": 1.0})), []
     for _ in range(3):
-        assert found.once(("k", 1), lambda: done.append(1) or len(done)) == 1
+        assert curves.once(("k", 1), lambda: done.append(1) or len(done)) == 1
     assert done == [1]
     assert history(Row(1, 1, {"x": 1.0})).once(("k", 1), lambda: 9) == 9
 

@@ -139,25 +139,25 @@ def test_a_broken_plugin_is_listed_with_its_error_and_blocks_nobody(install):
     )
     assert set(errors(registry.workload_entries())) == {"absent", "unparsable", "malformed"}
     assert "raising" not in sys.modules
-    found = errors(registry.workload_entries(load=True))
-    assert broken.keys() <= found.keys()
-    assert "there is no module 'absent_module'" in found["absent"]
-    assert "invalid syntax" in found["unparsable"]
-    assert "RuntimeError: no licence" in found["raising"]
-    assert "SystemExit: 3" in found["exiting"]
-    assert "its module calls os._exit(0) when it is imported" in found["leaving"]
-    assert "No module named 'a_library_that_is_not_there'" in found["wanting"]
-    assert "leads to a function" in found["wrong_type"]
-    assert "calls itself 'toy_quadratic': give both one name" in found["misnamed"]
-    assert "mine" not in found
+    reasons = errors(registry.workload_entries(load=True))
+    assert broken.keys() <= reasons.keys()
+    assert "there is no module 'absent_module'" in reasons["absent"]
+    assert "invalid syntax" in reasons["unparsable"]
+    assert "RuntimeError: no licence" in reasons["raising"]
+    assert "SystemExit: 3" in reasons["exiting"]
+    assert "its module calls os._exit(0) when it is imported" in reasons["leaving"]
+    assert "No module named 'a_library_that_is_not_there'" in reasons["wanting"]
+    assert "leads to a function" in reasons["wrong_type"]
+    assert "calls itself 'toy_quadratic': give both one name" in reasons["misnamed"]
+    assert "mine" not in reasons
     assert registry.workload("mine").name == "mine"
 
 
 def test_a_broken_detector_is_left_out_of_all(install):
     install("wrecks", {"sickbay.detectors": {"wreck": "json:no_such", "number": "math:pi"}})
-    found = errors(registry.detector_entries(load=True))
-    assert "has no attribute 'no_such'" in found["wreck"]
-    assert "is a float" in found["number"]
+    reasons = errors(registry.detector_entries(load=True))
+    assert "has no attribute 'no_such'" in reasons["wreck"]
+    assert "is a float" in reasons["number"]
     assert not {"wreck", "number"} & {each.name for each in registry.all_detectors()}
 
 

@@ -29,8 +29,8 @@ def project(tmp_path, monkeypatch):
 
 
 def codes(project):
-    words = ["python", "train.py", "--config=config.yaml", "--lr", "{lr}"]
-    return module_code("lab.task"), command_code(words, project)
+    command = ["python", "train.py", "--config=config.yaml", "--lr", "{lr}"]
+    return module_code("lab.task"), command_code(command, project)
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_two_scripts_of_one_name_differ(tmp_path):
     for name, text in (("a", "x = 1\n"), ("b", "x = 2\n")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "train.py").write_text(text)
-    words = [sys.executable, "train.py"]
-    assert command_code(words, tmp_path / "a") != command_code(words, tmp_path / "b")
+    command = [sys.executable, "train.py"]
+    assert command_code(command, tmp_path / "a") != command_code(command, tmp_path / "b")
 
 
 def test_where_a_project_lies_does_not_count(project, tmp_path):
-    words = ["python", "train.py"]
-    before = command_code(words, project)
+    command = ["python", "train.py"]
+    before = command_code(command, project)
     project.rename(tmp_path.with_name(tmp_path.name + "-moved"))
-    assert command_code(words, tmp_path.with_name(tmp_path.name + "-moved")) == before
+    assert command_code(command, tmp_path.with_name(tmp_path.name + "-moved")) == before

@@ -73,13 +73,13 @@ class Diary:
 
     def signals(self, metrics: Mapping[str, object]) -> dict[str, SignalValue]:
         """Give a library's metrics their names here; what is no number is left out."""
-        found: dict[str, SignalValue] = {}
+        signals: dict[str, SignalValue] = {}
         for name, value in metrics.items():
             try:
-                found[self._names.get(name, name)] = float(value)  # type: ignore[arg-type]
+                signals[self._names.get(name, name)] = float(value)  # type: ignore[arg-type]
             except (TypeError, ValueError, RuntimeError):
                 continue
-        return found
+        return signals
 
     def add(self, epoch: int, step: int, signals: Mapping[str, SignalValue]) -> Label:
         """Enter an evaluation and judge the run so far; `stopping` says whether to end it."""
@@ -106,8 +106,8 @@ class Diary:
         verdict = f"{diagnosis.label.health}{cause}"
         if self._tell is not None and self.rows and (verdict != self._told or finished):
             where = f"epoch {self.rows[-1].epoch}"
-            words = f"{diagnosis.label.reason} {diagnosis.label.remedy}".strip()
-            self._tell(f"sickbay, {where}: {verdict}. {words}")
+            advice = f"{diagnosis.label.reason} {diagnosis.label.remedy}".strip()
+            self._tell(f"sickbay, {where}: {verdict}. {advice}")
         self._told = verdict
         return diagnosis.label
 

@@ -31,12 +31,12 @@ def huggingface_callback(
     stop: bool = False,
     groups: Mapping[str, Sequence[Any]] | None = None,
     batch: Any = None,
-    **words: Any,
+    **diary_options: Any,
 ) -> Any:
     """Make a `transformers.TrainerCallback`; it needs the packages transformers and accelerate.
 
     `stop` ends the training once a pathology is certain. `groups` and `batch` go to the `Probe`,
-    `words` (tell, names, planned) to the `Diary`, which the callback holds as `diary`.
+    `diary_options` (tell, names, planned) to the `Diary`, which the callback holds as `diary`.
     """
     from transformers import TrainerCallback  # noqa: PLC0415  only who uses it must have it
 
@@ -46,7 +46,7 @@ def huggingface_callback(
         """Collects what the Trainer logs and what the probe measures, and judges it."""
 
         def __init__(self) -> None:
-            self.diary = Diary(facts, path=path, stop=stop, **words)
+            self.diary = Diary(facts, path=path, stop=stop, **diary_options)
             self._losses: list[float] = []
             self._norms: list[float] = []
 
@@ -93,16 +93,16 @@ def _of_losses(losses: Sequence[float]) -> dict[str, SignalValue]:
     """The training loss from the means that were logged since the last evaluation."""
     if not losses:
         return {}
-    found: dict[str, SignalValue] = {"train_loss": fmean(losses)}
+    signals: dict[str, SignalValue] = {"train_loss": fmean(losses)}
     if len(losses) > 1 and all(map(math.isfinite, losses)):
-        found["train_loss_se"] = stdev(losses) / math.sqrt(len(losses))
-    found["nonfinite_loss_steps"] = float(sum(not math.isfinite(one) for one in losses))
-    return found
+        signals["train_loss_se"] = stdev(losses) / math.sqrt(len(losses))
+    signals["nonfinite_loss_steps"] = float(sum(not math.isfinite(loss) for loss in losses))
+    return signals
 
 
 def _of_norms(norms: Sequence[float]) -> dict[str, SignalValue]:
     """Quantiles of the logged norms."""
-    finite = [one for one in norms if math.isfinite(one)]
+    finite = [norm for norm in norms if math.isfinite(norm)]
     if not finite:
         return {}
     tenths = quantiles(finite, n=10, method="inclusive") if len(finite) > 1 else finite * 9

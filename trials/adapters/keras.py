@@ -24,12 +24,12 @@ def keras_callback(
     *,
     path: str | Path | None = None,
     stop: bool = False,
-    **words: Any,
+    **diary_options: Any,
 ) -> Any:
     """Make a `keras.callbacks.Callback`; it needs the package keras and one of its backends.
 
-    `stop` ends the training once a pathology is certain. `words` (tell, names, planned) go to the
-    `Diary`, which the callback holds as `diary`.
+    `stop` ends the training once a pathology is certain. `diary_options` (tell, names, planned)
+    go to the `Diary`, which the callback holds as `diary`.
     """
     import keras  # noqa: PLC0415  only who uses it must have it
 
@@ -38,15 +38,15 @@ def keras_callback(
 
         def __init__(self) -> None:
             super().__init__()
-            self.diary = Diary(facts, path=path, stop=stop, **words)
+            self.diary = Diary(facts, path=path, stop=stop, **diary_options)
             self._steps = 0
             self._total = 0
 
         def on_train_begin(self, logs: Any = None) -> None:
             del logs
-            self._layers = [one for one in self.model.layers if one.trainable_weights]
+            self._layers = [layer for layer in self.model.layers if layer.trainable_weights]
             self._before = self._weights()
-            names = tuple(str(one.name) for one in self._layers)
+            names = tuple(str(layer.name) for layer in self._layers)
             self.diary.watch(names, int(self.params.get("epochs") or 0))
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -58,9 +58,9 @@ def keras_callback(
             moved: dict[str, SignalValue] = {
                 "train_steps": float(self._steps),
                 "group_update_norm": [_norm(b, a) for a, b in zip(self._before, now, strict=True)],
-                "group_weight_norm": [_norm(one) for one in now],
+                "group_weight_norm": [_norm(weights) for weights in now],
                 "nonfinite_params": float(
-                    sum(int((~np.isfinite(part)).sum()) for one in now for part in one)
+                    sum(int((~np.isfinite(part)).sum()) for weights in now for part in weights)
                 ),
             }
             self._total += self._steps
@@ -89,7 +89,7 @@ def _norm(
     old = [0.0] * len(parts) if before is None else before
     return math.sqrt(
         sum(
-            float(np.square(one - other, dtype=np.float64).sum())
-            for one, other in zip(parts, old, strict=True)
+            float(np.square(part - other, dtype=np.float64).sum())
+            for part, other in zip(parts, old, strict=True)
         )
     )

@@ -25,12 +25,12 @@ def lightning_callback(
     stop: bool = False,
     groups: Mapping[str, Sequence[Any]] | None = None,
     batch: Any = None,
-    **words: Any,
+    **diary_options: Any,
 ) -> Any:
     """Make a `pytorch_lightning.Callback`; it needs the package pytorch-lightning (or lightning).
 
     `stop` ends the training once a pathology is certain. `groups` and `batch` go to the `Probe`,
-    `words` (tell, names, planned) to the `Diary`, which the callback holds as `diary`.
+    `diary_options` (tell, names, planned) to the `Diary`, which the callback holds as `diary`.
     """
     try:
         from pytorch_lightning import Callback  # noqa: PLC0415  only who uses it must have it
@@ -44,7 +44,7 @@ def lightning_callback(
 
         def __init__(self) -> None:
             super().__init__()
-            self.diary = Diary(facts, path=path, stop=stop, **words)
+            self.diary = Diary(facts, path=path, stop=stop, **diary_options)
             self._validated = False
             self._loss: Any = float("nan")
 

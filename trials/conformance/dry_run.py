@@ -53,16 +53,16 @@ def context_for(
         yield Context(seed, int(config["epochs"]), "cpu", workdir, lambda: restored, save)
 
 
-def difference_of(one: Sequence[Row], other: Sequence[Row]) -> str:
+def difference_of(rows: Sequence[Row], other: Sequence[Row]) -> str:
     """Say where two runs first differ, bit by bit; empty if they do not. NaN equals NaN."""
-    for mine, theirs in zip(one, other, strict=False):
+    for mine, theirs in zip(rows, other, strict=False):
         if (mine.epoch, mine.step) != (theirs.epoch, theirs.step):
             return f"epoch {mine.epoch}, step {mine.step} against {theirs.epoch}, {theirs.step}"
         for key in sorted(mine.signals.keys() | theirs.signals.keys()):
             left, right = mine.signals.get(key), theirs.signals.get(key)
             if _bits(left) != _bits(right):
                 return f"{key} in epoch {mine.epoch}: {left} against {right}"
-    return "" if len(one) == len(other) else f"{len(one)} rows against {len(other)}"
+    return "" if len(rows) == len(other) else f"{len(rows)} rows against {len(other)}"
 
 
 def _bits(value: SignalValue | None) -> bytes | None:

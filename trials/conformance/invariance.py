@@ -55,9 +55,9 @@ def check_invariance(detector: Detector, histories: Iterable[History] = ()) -> s
     plausible = plausible_history(detector)
     _check_missing(detector, plausible)
     for number, history in enumerate([plausible, *histories]):
-        words = f"history {number} of yours" if number else "a plausible history"
+        description = f"history {number} of yours" if number else "a plausible history"
         for variant in [*variants(history), *_renamed(detector, history)]:
-            _compare(detector, history, variant, words)
+            _compare(detector, history, variant, description)
     return (
         "order of rows, unused or renamed columns, order of classes, unit of the loss and density "
         "of evaluations do not matter"
@@ -121,15 +121,15 @@ def _renamed(detector: Detector, history: History) -> Iterator[Variant]:
         yield Variant("the columns renamed that it does not declare", _with_rows(history, rows))
 
 
-def _compare(detector: Detector, history: History, variant: Variant, words: str) -> None:
-    one, other = detector(history), detector(variant.history)
-    before = (one.state, one.severity, one.onset_epoch)
+def _compare(detector: Detector, history: History, variant: Variant, description: str) -> None:
+    original, other = detector(history), detector(variant.history)
+    before = (original.state, original.severity, original.onset_epoch)
     after = (other.state, other.severity, other.onset_epoch)
     if before[:2] != after[:2] or (variant.same_onset and before != after):
-        said = f"{one.state} ({one.severity}, onset {one.onset_epoch})"
+        said = f"{original.state} ({original.severity}, onset {original.onset_epoch})"
         says = f"{other.state} ({other.severity}, onset {other.onset_epoch})"
         raise ConformanceError(
-            f"{detector.name} says {said} on {words}, but with {variant.words} {says}"
+            f"{detector.name} says {said} on {description}, but with {variant.words} {says}"
         )
 
 
@@ -158,7 +158,7 @@ def _scaled(history: History, scale: float) -> History:
                 scaled[name] = (
                     value * scale
                     if isinstance(value, (int, float))
-                    else [one * scale for one in value]
+                    else [entry * scale for entry in value]
                 )
         return scaled
 

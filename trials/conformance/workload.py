@@ -113,8 +113,8 @@ def _check_rows(workload: Workload, rows: list[Row], epochs: int) -> str:
     if rows[-1].epoch > epochs:
         raise ConformanceError(f"{name} runs to epoch {rows[-1].epoch}, though asked for {epochs}")
     if not any(signal in row.signals for row in rows):
-        found = ", ".join(sorted(rows[-1].signals))
-        raise ConformanceError(f"{name} never records its objective {signal!r} (but: {found})")
+        recorded = ", ".join(sorted(rows[-1].signals))
+        raise ConformanceError(f"{name} never records its objective {signal!r} (but: {recorded})")
     return f"{len(rows)} rows with ascending epochs record the objective {signal}"
 
 

@@ -45,18 +45,18 @@ def detect(history: History) -> RuleResult:
     k = 1 if history.finished and len(history) == 1 else whole("frozen_epochs")
     index = persistent(share >= limit, share < limit, k=k)
     now = lasting(share, 1)
-    words = (
+    claim = (
         f"In {percent(now)} of the watched steps the gradient of the step before was not cleared"
     )
     if index is None:
         if np.isnan(now):
             return insufficient("No two steps of an epoch were watched yet.")
-        return clear(f"{words}.", statistic=now, threshold=limit)
-    since, found = epoch_at(history, index), gain(history)
-    learns = found is not None and lasting(found.lower) > margin("skill_gain")
+        return clear(f"{claim}.", statistic=now, threshold=limit)
+    since, gains = epoch_at(history, index), gain(history)
+    learns = gains is not None and lasting(gains.lower) > margin("skill_gain")
     skilled = metric_skill(history) or ("the validation loss proves skill" if learns else None)
     return fired(
-        f"{words} (limit {limit:.0%}), since epoch {since}"
+        f"{claim} (limit {limit:.0%}), since epoch {since}"
         + (f"; {skilled} all the same." if skilled else ": each step adds up all before it."),
         onset=since,
         severity=Severity.WARNING if skilled else Severity.FATAL,

@@ -47,26 +47,26 @@ from sickbay.trials.history import History
 )
 def detect(history: History) -> RuleResult:
     """Warn when accuracy looks like success and the confusion table does not."""
-    found = confusion(history)
-    if found is None:
+    confusions = confusion(history)
+    if confusions is None:
         return insufficient(NO_TABLE)
-    if not found.minority.any():
+    if not confusions.minority.any():
         return insufficient("The validation split has samples of one class only.")
     high, limit = margin("paradox_accuracy"), margin("paradox_mcc")
-    mcc = np.where(np.isnan(found.total), np.nan, matthews(found.table))
-    rare = found.true[:, found.minority].sum(axis=1)
+    mcc = np.where(np.isnan(confusions.total), np.nan, matthews(confusions.table))
+    rare = confusions.true[:, confusions.minority].sum(axis=1)
     upper = mcc + normal_quantile(margin("ranking_alpha")) / np.sqrt(rare)
-    accuracy = found.accuracy
+    accuracy = confusions.accuracy
     leave = (accuracy < high) | (mcc > limit * margin("hysteresis"))
     index = persistent(
         (accuracy >= high) & (upper <= limit), leave, np.isnan(upper), whole("persistence")
     )
     right, relation, bound = lasting(accuracy), lasting(mcc), lasting(upper)
-    words = f"The accuracy is {right:.4f}, Matthews' correlation {relation:.3f}"
+    claim = f"The accuracy is {right:.4f}, Matthews' correlation {relation:.3f}"
     if index is not None:
         since = epoch_at(history, index)
         return fired(
-            f"{words}, at most {bound:.3f} (limit {limit:g}), since epoch {since}: the accuracy "
+            f"{claim}, at most {bound:.3f} (limit {limit:g}), since epoch {since}: the accuracy "
             f"shows nothing but the class shares.",
             onset=since,
             statistic=bound,
@@ -77,9 +77,9 @@ def detect(history: History) -> RuleResult:
         return short
     if right >= high and relation <= limit:
         return insufficient(
-            f"{words}, but it may be {bound:.3f}: about {(bound / limit) ** 2:.1f} times "
+            f"{claim}, but it may be {bound:.3f}: about {(bound / limit) ** 2:.1f} times "
             f"the {lasting(rare):.0f} minority samples would settle it.",
             statistic=bound,
             threshold=limit,
         )
-    return clear(f"{words}.", statistic=relation, threshold=limit)
+    return clear(f"{claim}.", statistic=relation, threshold=limit)

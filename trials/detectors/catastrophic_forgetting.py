@@ -90,12 +90,12 @@ def detect(history: History) -> RuleResult:
     gap = np.isnan(lower) & ~broken
     index = persistent(lower > limit, back, gap, whole("persistence"))
     drop, now = lasting(start - skill), lasting(lower)
-    words = f"The skill on the reference task was {start:.3f} and is {lasting(skill):.3f}"
+    claim = f"The skill on the reference task was {start:.3f} and is {lasting(skill):.3f}"
     if index is None:
         short = more_evaluations(history, whole("persistence"))
-        return short or _drift(history) or _kept(words, drop, now, limit)
+        return short or _drift(history) or _kept(claim, drop, now, limit)
     since = epoch_at(history, index)
-    reason = f"{words}, lower by at least {now:.3f} (limit {limit:.3f}), since epoch {since}"
+    reason = f"{claim}, lower by at least {now:.3f} (limit {limit:.3f}), since epoch {since}"
     again = may_recover(history, skill, recovery_rises=True)
     if again:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=now, threshold=limit)
@@ -143,15 +143,15 @@ def _sudden(
     """Where the skill fell over the limit within a tenth of the plan, or one evaluation, (n,)."""
     window = margin("forgotten_window") * history.epochs_planned
     bar = limit + normal_quantiles(alphas(history)) * error
-    found = np.zeros(len(skill), dtype=np.bool_)
+    sudden = np.zeros(len(skill), dtype=np.bool_)
     for index, epoch in enumerate(history.epochs):
         near = (history.epochs >= epoch - window) & (history.epochs < epoch)
         near[max(index - 1, 0) : index] = True
         before = list(skill[near & ~np.isnan(skill)])
         if start is not None and epoch <= max(window, history.epochs[0]):
             before.append(start)
-        found[index] = bool(before) and max(before) - skill[index] > bar[index]
-    return found
+        sudden[index] = bool(before) and max(before) - skill[index] > bar[index]
+    return sudden
 
 
 def _outweighed(history: History, drop: float) -> str | None:
@@ -181,12 +181,12 @@ def _drift(history: History) -> RuleResult | None:
     )
 
 
-def _kept(words: str, drop: float, lower: float, limit: float) -> RuleResult:
+def _kept(claim: str, drop: float, lower: float, limit: float) -> RuleResult:
     if drop > limit:
         return insufficient(
-            f"{words}, lower by {drop:.3f}, of which {max(lower, 0.0):.3f} is proven (limit "
+            f"{claim}, lower by {drop:.3f}, of which {max(lower, 0.0):.3f} is proven (limit "
             f"{limit:.3f}): more reference samples or evaluations would settle it.",
             statistic=lower,
             threshold=limit,
         )
-    return clear(f"{words}.", statistic=drop, threshold=limit)
+    return clear(f"{claim}.", statistic=drop, threshold=limit)

@@ -67,37 +67,37 @@ from sickbay.trials.history import History
 )
 def detect(history: History) -> RuleResult:
     """Fire when the ranking is provably worthless or upside down, clear when it is not."""
-    found = ranking(history)
-    if found is None or np.isnan(found.near).all():
+    rankings = ranking(history)
+    if rankings is None or np.isnan(rankings.near).all():
         return insufficient(
             "The standard error of the AUROC is unknown: record `val_auroc_se`, or the counts "
             "of the classes (`val_confusion`)."
         )
-    inverted = persistent(found.upper < 0.5, found.upper >= 0.5, k=whole("persistence"))
+    inverted = persistent(rankings.upper < 0.5, rankings.upper >= 0.5, k=whole("persistence"))
     index = chance_since(history) if inverted is None else inverted
-    value, lower = lasting(found.auroc), lasting(found.lower)
+    value, lower = lasting(rankings.auroc), lasting(rankings.lower)
     if index is None:
         if lower > 0.5:
             return clear(
                 f"The AUROC is {value:.3f}, at least {lower:.3f}.", statistic=lower, threshold=0.5
             )
-        return more_evaluations(history, whole("persistence")) or _open(found)
+        return more_evaluations(history, whole("persistence")) or _open(rankings)
     since, limit = epoch_at(history, index), 0.5 + margin("ranking_margin")
-    upper = lasting(found.near)
+    upper = lasting(rankings.near)
     reason = (
         f"The AUROC {value:.3f} is at most {upper:.3f} (limit {limit:g}) and the average precision "
-        f"at most {lasting(found.precision_ratio):.2f} times the base rate, since epoch {since}"
+        f"at most {lasting(rankings.precision_ratio):.2f} times the base rate, since epoch {since}"
     )
     remedy = None
     if inverted is not None:
-        limit, upper = 0.5, lasting(found.upper)
+        limit, upper = 0.5, lasting(rankings.upper)
         reason = f"The AUROC {value:.3f} is under one half (inverted_ranking), since epoch {since}"
         remedy = "The classes, or the sign of the score, are swapped: look at the label encoding."
     again = (
         _early(history)
-        or classes_may_recover(history, found.auroc)
+        or classes_may_recover(history, rankings.auroc)
         or skill_may_come(history, history.column("train_loss"))
-        or _few(history, found)
+        or _few(history, rankings)
     )
     if again:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=upper, threshold=limit)
@@ -121,19 +121,19 @@ def _early(history: History) -> str | None:
     return f"a ranking may jump late: a running trial has {share:.0%} of its plan"
 
 
-def _few(history: History, found: Ranking) -> str | None:
+def _few(history: History, rankings: Ranking) -> str | None:
     """Why a running trial is not judged yet: positives are too few or unknown."""
-    positives = lasting(found.positives)
+    positives = lasting(rankings.positives)
     if history.finished or positives >= margin("ranking_positives"):
         return None
     return f"{positives:.0f} positives are too few to stop a running trial"
 
 
-def _open(found: Ranking) -> RuleResult:
-    value, lower, near = lasting(found.auroc), lasting(found.lower), lasting(found.near)
+def _open(rankings: Ranking) -> RuleResult:
+    value, lower, near = lasting(rankings.auroc), lasting(rankings.lower), lasting(rankings.near)
     limit = 0.5 + margin("ranking_margin")
     if near <= limit:
-        ratio = lasting(found.precision_ratio)
+        ratio = lasting(rankings.precision_ratio)
         why = (
             "the average precision (`val_auprc`) is not known"
             if np.isnan(ratio)
@@ -149,7 +149,7 @@ def _open(found: Ranking) -> RuleResult:
     times = min(((near - lower) / 2.0 / distance) ** 2, 1e6)
     return insufficient(
         f"The AUROC lies between {lower:.3f} and {near:.3f}: about {max(times, 1.1):.1f} times "
-        f"the {lasting(found.positives):.0f} positives would settle it.",
+        f"the {lasting(rankings.positives):.0f} positives would settle it.",
         statistic=near,
         threshold=limit,
     )

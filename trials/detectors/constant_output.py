@@ -63,9 +63,9 @@ def detect(history: History) -> RuleResult:
         f"The prediction varies over inputs by at most {now:.2g} of the target's variance "
         f"(limit {limit:g}), since epoch {since}"
     )
-    found = gain(history)
+    gains = gain(history)
     skilled = metric_skill(history)
-    if found is not None and lasting(found.lower) > margin("skill_gain"):
+    if gains is not None and lasting(gains.lower) > margin("skill_gain"):
         skilled = "the validation loss proves skill"
     again = _undecided(history)
     if skilled or again:

@@ -107,17 +107,19 @@ def _floors(history: History, losses: FloatArray) -> FloatArray:
     if recorded.shape == losses.shape:
         return np.where(recorded > 0.0, recorded, np.nan)
     stated = [history.facts.floors.get(f"task_losses_{i}", np.nan) for i in range(losses.shape[1])]
-    return np.array([[one if one > 0.0 else np.nan for one in stated]])
+    return np.array([[floor if floor > 0.0 else np.nan for floor in stated]])
 
 
 def _classes(history: History) -> RuleResult | None:
-    found = confusion(history)
-    if found is None or found.true.shape[1] < 3:
+    confusions = confusion(history)
+    if confusions is None or confusions.true.shape[1] < 3:
         return None
     limit = margin("minority_recall")
-    lost = (found.class_recall_upper <= limit).sum(axis=1) / (found.true > 0.0).sum(axis=1)
-    share = np.where(np.isnan(found.total), np.nan, lost)
-    enter = (share >= margin("lost_classes")) & (found.recall > limit)
+    lost = (confusions.class_recall_upper <= limit).sum(axis=1) / (confusions.true > 0.0).sum(
+        axis=1
+    )
+    share = np.where(np.isnan(confusions.total), np.nan, lost)
+    enter = (share >= margin("lost_classes")) & (confusions.recall > limit)
     index = persistent(enter, ~enter, k=whole("persistence"))
     if index is None:
         return None

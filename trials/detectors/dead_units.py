@@ -87,13 +87,13 @@ def detect(history: History) -> RuleResult:
     index = held_since(worst, over, leave, history.recorded("dead_unit_share"), k)
     now, whole_net = lasting(worst, k), lasting(net, k)
     layer = _layer(shares)
-    words = f"{now:.0%} of the units of {layer} are active on no sample of the probe batch"
+    claim = f"{now:.0%} of the units of {layer} are active on no sample of the probe batch"
     if index is None:
-        return more_evaluations(history, k) or clear(f"{words}.", statistic=now, threshold=limit)
+        return more_evaluations(history, k) or clear(f"{claim}.", statistic=now, threshold=limit)
     bound = float(clopper_pearson_upper(0.0, _samples(history)))
     if bound > margin("dead_activity"):
         return insufficient(
-            f"{words}, but on {_samples(history):.0f} samples a unit that is active on "
+            f"{claim}, but on {_samples(history):.0f} samples a unit that is active on "
             f"{bound:.1%} of all inputs may look dead: the probe batch needs at least "
             f"{np.ceil(np.log(0.05) / np.log1p(-margin('dead_activity'))):.0f}.",
             statistic=now,
@@ -104,7 +104,7 @@ def detect(history: History) -> RuleResult:
     waits = may_recover(history, worst, recovery_rises=False)
     fatal = gone and waits is None and lasting_no_skill(history)
     return fired(
-        f"{words} (limit {limit:.0%}), {whole_net:.0%} of the whole net's, since epoch {since}"
+        f"{claim} (limit {limit:.0%}), {whole_net:.0%} of the whole net's, since epoch {since}"
         + ("; the model has no skill." if fatal else "; that it costs skill is not shown."),
         onset=since,
         severity=Severity.FATAL if fatal else Severity.WARNING,

@@ -51,12 +51,12 @@ from sickbay.trials.history import History
 )
 def detect(history: History) -> RuleResult:
     """Fire when the validation or the training loss has blown up and stays there."""
-    found = blowup(history, whole("persistence"))
-    fresh = blowup(history, 1) if found is None else found
+    explosion = blowup(history, whole("persistence"))
+    fresh = blowup(history, 1) if explosion is None else explosion
     if fresh is None:
         short = more_evaluations(history, whole("persistence"))
         return short or clear(f"No loss has blown up: {_lasts(history)}.")
-    if found is None:
+    if explosion is None:
         return suspect(
             f"The {LOSSES[fresh.signal]} is {fresh.statistic:.3g} {fresh.text}; not yet three in "
             f"a row.",
@@ -64,37 +64,39 @@ def detect(history: History) -> RuleResult:
             statistic=fresh.statistic,
             threshold=fresh.threshold,
         )
-    loss = history.column(found.signal)
-    since = epoch_at(history, found.index)
-    name = LOSSES[found.signal]
+    loss = history.column(explosion.signal)
+    since = epoch_at(history, explosion.index)
+    name = LOSSES[explosion.signal]
     last = loss[~np.isnan(loss)][-1]
-    reason = f"The {name} is {last:.4g}, {found.statistic:.3g} {found.text}, since epoch {since}"
+    reason = (
+        f"The {name} is {last:.4g}, {explosion.statistic:.3g} {explosion.text}, since epoch {since}"
+    )
     # a metric that proves skill: nothing is lost, the scores have only grown too large
     skilled = metric_skill(history)
-    again = may_pass(history, found) or (None if history.finished else skilled)
+    again = may_pass(history, explosion) or (None if history.finished else skilled)
     if again:
         return suspect(
             f"{reason}; but {again}.",
             onset=since,
-            statistic=found.statistic,
-            threshold=found.threshold,
+            statistic=explosion.statistic,
+            threshold=explosion.threshold,
         )
     return fired(
-        f"{reason} (limit {found.threshold:g})" + (f"; but {skilled}." if skilled else "."),
+        f"{reason} (limit {explosion.threshold:g})" + (f"; but {skilled}." if skilled else "."),
         onset=since,
         severity=Severity.WARNING if skilled else Severity.FATAL,
-        statistic=found.statistic,
-        threshold=found.threshold,
+        statistic=explosion.statistic,
+        threshold=explosion.threshold,
         evidence={"loss": float(last)},
     )
 
 
 def _lasts(history: History) -> str:
-    words = []
+    clauses = []
     for signal, name in LOSSES.items():
         values = history.column(signal)
         kept = values[~np.isnan(values)]
         if len(kept):
             lowest = float(kept.min())
-            words.append(f"the {name} is {kept[-1]:.4g}, its minimum {lowest:.4g}")
-    return ", ".join(words)
+            clauses.append(f"the {name} is {kept[-1]:.4g}, its minimum {lowest:.4g}")
+    return ", ".join(clauses)

@@ -100,8 +100,8 @@ def detect(history: History) -> RuleResult:
 
 
 def _blown_up(history: History) -> bool:
-    found = blowup(history, whole("persistence"))
-    return found is not None and not (may_pass(history, found) or metric_skill(history))
+    explosion = blowup(history, whole("persistence"))
+    return explosion is not None and not (may_pass(history, explosion) or metric_skill(history))
 
 
 def _clipping(history: History, severity: Severity) -> RuleResult | None:

@@ -88,12 +88,12 @@ def detect(history: History) -> RuleResult:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=bound, threshold=limit)
     gap, error = modulation_gap(history)
     if np.isnan(gap):
-        words = "what the model does without modulation was not measured"
+        harm = "what the model does without modulation was not measured"
     else:
         side = "worse" if gap > 0.0 else "no worse"
-        words = f"the model is {side} than without modulation by {abs(gap):.3g} of the floor"
+        harm = f"the model is {side} than without modulation by {abs(gap):.3g} of the floor"
     return fired(
-        f"{reason}; {words}.",
+        f"{reason}; {harm}.",
         onset=since,
         severity=Severity.FATAL if gap > margin("harm_se") * error else Severity.WARNING,
         statistic=bound,

@@ -76,12 +76,12 @@ def detect(history: History) -> RuleResult:
     limit, k = margin("conflict_cosine"), whole("persistence")
     index = persistent(upper < limit, upper > limit / margin("hysteresis"), np.isnan(upper), k)
     value, bound = lasting(mean), lasting(upper)
-    words = f"The gradients of the losses meet at a mean cosine of {value:.3f}"
+    claim = f"The gradients of the losses meet at a mean cosine of {value:.3f}"
     if index is None:
         short = more_evaluations(history, k)
-        return short or _domination(history) or _no_conflict(words, value, bound)
+        return short or _domination(history) or _no_conflict(claim, value, bound)
     since = epoch_at(history, index)
-    reason = f"{words}, at most {bound:.3f} (limit {limit:g}), since epoch {since}"
+    reason = f"{claim}, at most {bound:.3f} (limit {limit:g}), since epoch {since}"
     losses = history.vectors("task_losses")
     rises = [mann_kendall(losses[:, task], rising=True) for task in range(losses.shape[1])]
     rise, task = min(rises), int(np.argmin(rises))
@@ -151,12 +151,12 @@ def _domination(history: History) -> RuleResult | None:
     )
 
 
-def _no_conflict(words: str, value: float, bound: float) -> RuleResult:
+def _no_conflict(claim: str, value: float, bound: float) -> RuleResult:
     limit = margin("conflict_cosine")
     if value < limit <= bound:
         return insufficient(
-            f"{words}, but it may be {bound:.3f} (limit {limit:g}): more batches would settle it.",
+            f"{claim}, but it may be {bound:.3f} (limit {limit:g}): more batches would settle it.",
             statistic=bound,
             threshold=limit,
         )
-    return clear(f"{words}.", statistic=value, threshold=limit)
+    return clear(f"{claim}.", statistic=value, threshold=limit)

@@ -160,11 +160,11 @@ def _counts(history: History) -> Iterator[_Sign]:
         counts = history.vectors(signal)
         for index in _first(np.fmin.reduce(counts, axis=1) < 0.0):
             yield _Sign(index, f"`{signal}` counts fewer than no samples", counts.min(), 0.0)
-    found, slack = confusion(history), margin("count_slack")
-    if found is None or (not history.has("val_confusion") and not history.has(*COUNTS[1:])):
+    confusions, slack = confusion(history), margin("count_slack")
+    if confusions is None or (not history.has("val_confusion") and not history.has(*COUNTS[1:])):
         return
     n, accuracy = sample_counts(history), history.column("val_accuracy")
-    times = found.total / np.where(n > 0.0, n, np.nan)
+    times = confusions.total / np.where(n > 0.0, n, np.nan)
     # several labels a sample are counted several times
     apart = np.abs(times / np.maximum(np.round(times), 1.0) - 1.0)
     yield from _contradiction(
@@ -172,7 +172,7 @@ def _counts(history: History) -> Iterator[_Sign]:
     )
     top = np.where(np.nanmax(np.nan_to_num(accuracy), initial=0.0) > 2.0, 100.0, 1.0)
     yield from _contradiction(
-        np.abs(accuracy / top - found.accuracy),
+        np.abs(accuracy / top - confusions.accuracy),
         slack,
         "The accuracy contradicts the confusion table",
     )

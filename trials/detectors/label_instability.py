@@ -80,16 +80,16 @@ def detect(history: History) -> RuleResult:
     surely = float(lower[~np.isnan(lower)][-k:].min(initial=np.inf))  # in each of the last ones
     if index is not None:
         since = epoch_at(history, index)
-        words = (
+        claim = (
             f"{value:.1%} of the watched targets change between epochs, at least {now:.1%} (limit "
             f"{limit:.0%}), since epoch {since}"
         )
         again = _open(history, surely, counted=shown is flips)
         if again:
-            return suspect(f"{words}; but {again}.", onset=since, statistic=now, threshold=limit)
+            return suspect(f"{claim}; but {again}.", onset=since, statistic=now, threshold=limit)
         proof = _skill(history)
         return fired(
-            f"{words}; but {proof}." if proof else f"{words}: nothing can be learnt from them.",
+            f"{claim}; but {proof}." if proof else f"{claim}: nothing can be learnt from them.",
             onset=since,
             severity=Severity.WARNING if proof else Severity.FATAL,
             statistic=now,
@@ -118,9 +118,9 @@ def detect(history: History) -> RuleResult:
 
 def _skill(history: History) -> str | None:
     """Say what proves that something was learnt all the same."""
-    found = gain(history)
-    if found is not None and lasting(found.lower) > margin("skill_gain"):
-        return f"the validation loss gains at least {percent(lasting(found.lower))} all the same"
+    gains = gain(history)
+    if gains is not None and lasting(gains.lower) > margin("skill_gain"):
+        return f"the validation loss gains at least {percent(lasting(gains.lower))} all the same"
     return metric_skill(history)
 
 

@@ -49,20 +49,20 @@ from sickbay.trials.history import History
 )
 def detect(history: History) -> RuleResult:
     """Fire when skill that was there is provably gone."""
-    found = gain(history)
-    if found is None:
+    gains = gain(history)
+    if gains is None:
         return missing_fact(BEST_CONSTANT)
     short = more_evaluations(history, whole("persistence") + 1)
     limit, had = margin("skill_gain"), margin("had_skill_gain")
-    best = np.fmax.accumulate(np.nan_to_num(found.value, nan=-np.inf))
-    lost = (found.upper <= limit) & (best >= had)
-    back = found.upper > limit * margin("hysteresis")
-    index = persistent(lost, back, np.isnan(found.upper), whole("persistence"))
-    top, last = float(best[-1]), lasting(found.upper, 1)
+    best = np.fmax.accumulate(np.nan_to_num(gains.value, nan=-np.inf))
+    lost = (gains.upper <= limit) & (best >= had)
+    back = gains.upper > limit * margin("hysteresis")
+    index = persistent(lost, back, np.isnan(gains.upper), whole("persistence"))
+    top, last = float(best[-1]), lasting(gains.upper, 1)
     if index is None:
         if short is not None:
             return short
-        return _not_lost(top, last, lasting(found.lower))
+        return _not_lost(top, last, lasting(gains.lower))
     since = epoch_at(history, index)
     reason = (
         f"The gain over the best constant predictor was {top:.0%} and is now "
@@ -74,7 +74,7 @@ def detect(history: History) -> RuleResult:
     kept = metric_skill(history)
     if kept is None and _training_gain(history) >= had:
         kept = "the training loss keeps its gain: keep the best checkpoint"
-    p_value = no_gain_p(found)
+    p_value = no_gain_p(gains)
     return fired(
         f"{reason}; {kept}." if kept else f"{reason}.",
         onset=since,
@@ -109,5 +109,5 @@ def _not_lost(top: float, upper: float, lower: float) -> RuleResult:
 
 
 def _training_gain(history: History) -> float:
-    found = gain(history, "train_loss")
-    return -np.inf if found is None else lasting(found.value)
+    gains = gain(history, "train_loss")
+    return -np.inf if gains is None else lasting(gains.value)

@@ -48,13 +48,13 @@ def detect(history: History) -> RuleResult:
             f"recorded as numbers over their least value, and of some scatter."
         )
     limit, share = margin("spike_share"), count / steps
-    words = f"{count:g} of {steps:g} steps have a loss far over that of the steps before them"
+    claim = f"{count:g} of {steps:g} steps have a loss far over that of the steps before them"
     if count == 0.0:
-        return clear(f"{words}.", statistic=0.0, threshold=limit)
+        return clear(f"{claim}.", statistic=0.0, threshold=limit)
     lower = float(clopper_pearson_lower(min(count, steps), steps))
     many = lower > limit
     return fired(
-        f"{words} ({percent(share)}{f', limit {limit:.0%}' if many else ''}).",
+        f"{claim} ({percent(share)}{f', limit {limit:.0%}' if many else ''}).",
         onset=epoch_at(history, int(np.flatnonzero(spikes > 0.0)[0])),
         severity=Severity.WARNING if many else Severity.INFO,
         statistic=lower,

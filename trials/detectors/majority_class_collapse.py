@@ -68,20 +68,20 @@ ENOUGH = 29  # samples from which no hit at all puts the upper bound of a recall
 )
 def detect(history: History) -> RuleResult:
     """Fire when no minority class is found any more; a warning if only the threshold is wrong."""
-    found = confusion(history)
-    if found is None:
+    confusions = confusion(history)
+    if confusions is None:
         return insufficient(NO_TABLE)
-    if not found.minority.any():
+    if not confusions.minority.any():
         return insufficient("The validation split has samples of one class only.")
     index, limit = collapse_since(history), margin("minority_recall")
-    recall, upper = lasting(found.recall), lasting(found.recall_upper)
+    recall, upper = lasting(confusions.recall), lasting(confusions.recall_upper)
     if index is None:
-        return more_evaluations(history, whole("persistence")) or _not_collapsed(found)
+        return more_evaluations(history, whole("persistence")) or _not_collapsed(confusions)
     since = epoch_at(history, index)
     reason = (
         f"No minority class has a recall over {upper:.3f} (limit {limit:g}) and the accuracy "
-        f"{lasting(found.accuracy):.4f} is the share of the most frequent class, "
-        f"{lasting(found.majority_rate):.4f}, since epoch {since}"
+        f"{lasting(confusions.accuracy):.4f} is the share of the most frequent class, "
+        f"{lasting(confusions.majority_rate):.4f}, since epoch {since}"
     )
     proof = threshold_only(history)
     if proof is not None:
@@ -94,7 +94,7 @@ def detect(history: History) -> RuleResult:
             remedy="Choose the threshold on validation data, or weight the loss; the ranking is "
             "good.",
         )
-    again = classes_may_recover(history, found.recall)
+    again = classes_may_recover(history, confusions.recall)
     if again:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=upper, threshold=limit)
     return fired(
@@ -102,16 +102,16 @@ def detect(history: History) -> RuleResult:
         onset=since,
         statistic=upper,
         threshold=limit,
-        evidence={"recall": recall, "minority_predicted": lasting(found.minority_predicted)},
+        evidence={"recall": recall, "minority_predicted": lasting(confusions.minority_predicted)},
     )
 
 
-def _not_collapsed(found: Confusion) -> RuleResult:
+def _not_collapsed(confusions: Confusion) -> RuleResult:
     limit = margin("minority_recall")
-    recall, upper = lasting(found.recall), lasting(found.recall_upper)
-    predicted = lasting(found.minority_predicted)
+    recall, upper = lasting(confusions.recall), lasting(confusions.recall_upper)
+    predicted = lasting(confusions.minority_predicted)
     low = recall <= limit and predicted < margin("minority_predicted")
-    smallest = min(lasting(found.true[:, index]) for index in found.minority.nonzero()[0])
+    smallest = min(lasting(confusions.true[:, index]) for index in confusions.minority.nonzero()[0])
     if low and upper > limit:
         return insufficient(
             f"The minority is hardly found, but its recall may be up to {upper:.3f}: with "

@@ -118,17 +118,17 @@ def _early(history: History) -> str | None:
 def _open(train: Gain, val: Gain) -> RuleResult:
     known, lower, upper = lasting(train.value), lasting(val.lower), lasting(val.upper)
     limit = margin("memorised_gain")
-    words = f"The training loss gains {percent(known)} on the best constant predictor"
+    claim = f"The training loss gains {percent(known)} on the best constant predictor"
     open_gain = lower <= margin("skill_gain") < upper or np.isnan(upper)
     if known >= limit and open_gain:
         return insufficient(
-            f"{words}, the validation loss between {percent(lower)} and {percent(upper)}: more "
+            f"{claim}, the validation loss between {percent(lower)} and {percent(upper)}: more "
             f"validation samples would settle it.",
             statistic=known,
             threshold=limit,
         )
     return clear(
-        f"{words}, the validation loss {percent(lasting(val.value))}.",
+        f"{claim}, the validation loss {percent(lasting(val.value))}.",
         statistic=known,
         threshold=limit,
     )

@@ -79,7 +79,9 @@ def nothing_to_compare(history: History) -> str | None:
 def detect(history: History) -> RuleResult:
     """Warn when two computations of one loss, or loss and metric, do not go together."""
     twice = [_compared(history, *pair) for pair in PAIRS]
-    odd = next((one for one in twice if one is not None and one.state == "fired"), None)
+    odd = next(
+        (outcome for outcome in twice if outcome is not None and outcome.state == "fired"), None
+    )
     apart = odd or _apart(history)
     if apart is not None:
         return apart
@@ -87,7 +89,7 @@ def detect(history: History) -> RuleResult:
         needed = whole("persistence")
     else:
         needed = whole("trend_window")
-    compared = next((one for one in twice if one is not None), None)
+    compared = next((outcome for outcome in twice if outcome is not None), None)
     return (
         more_evaluations(history, needed)
         or compared
@@ -95,8 +97,10 @@ def detect(history: History) -> RuleResult:
     )
 
 
-def _compared(history: History, one: str, other: str, first: str, second: str) -> RuleResult | None:
-    left, right = history.column(one), history.column(other)
+def _compared(
+    history: History, signal: str, other: str, first: str, second: str
+) -> RuleResult | None:
+    left, right = history.column(signal), history.column(other)
     sound = (left > 0.0) & (right > 0.0) & np.isfinite(left) & np.isfinite(right)
     if not sound.any():
         return None
@@ -104,15 +108,15 @@ def _compared(history: History, one: str, other: str, first: str, second: str) -
     limit = margin("same_samples")
     far = np.maximum(ratio, 1.0 / ratio)
     index = persistent(far > limit, far <= limit, k=whole("persistence"))
-    words = (
+    claim = (
         f"The loss of the same samples is {lasting(left):.4g} {first} and {lasting(right):.4g} "
         f"{second}, a ratio of {lasting(ratio):.3g}"
     )
     if index is None:
-        return clear(f"{words}.", statistic=lasting(far), threshold=limit)
+        return clear(f"{claim}.", statistic=lasting(far), threshold=limit)
     since = epoch_at(history, index)
     return fired(
-        f"{words} (limit {limit:g}), since epoch {since}.",
+        f"{claim} (limit {limit:g}), since epoch {since}.",
         onset=since,
         statistic=lasting(far),
         threshold=limit,
@@ -156,8 +160,8 @@ def _explained(history: History, metric: FloatArray) -> bool:
 
 def _loss_alone_shows_skill(history: History, signal: str) -> bool:
     """Whether the loss proves skill that the metric does not show: only then do they disagree."""
-    found = gain(history)
-    if found is None or not lasting(found.lower) > margin("skill_gain"):
+    gains = gain(history)
+    if gains is None or not lasting(gains.lower) > margin("skill_gain"):
         return False
     if signal == "val_auroc":
         return (ranking_lower(history) or 0.0) <= 0.5

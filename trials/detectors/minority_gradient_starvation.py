@@ -66,9 +66,13 @@ from sickbay.trials.history import History
 )
 def detect(history: History) -> RuleResult:
     """Fire when a class that got little gradient at the start is not found later."""
-    found = confusion(history)
+    confusions = confusion(history)
     shares = history.vectors("class_gradient_share")
-    if found is None or not found.minority.any() or shares.shape[1] != found.true.shape[1]:
+    if (
+        confusions is None
+        or not confusions.minority.any()
+        or shares.shape[1] != confusions.true.shape[1]
+    ):
         return insufficient(
             "It needs the gradient share of each class, and validation samples of both classes."
         )
@@ -76,41 +80,41 @@ def detect(history: History) -> RuleResult:
     short = more_evaluations(history, window + k)
     if short is not None:
         return short
-    share = shares[:, found.minority].sum(axis=1)
+    share = shares[:, confusions.minority].sum(axis=1)
     known = share[~np.isnan(share)]
     first = float(known[:window].mean()) if len(known) else float("nan")
     limit, lost = margin("starved_share"), margin("minority_recall")
-    upper = found.recall_upper
-    index = persistent(upper <= lost, found.recall > lost * margin("hysteresis"), k=k)
-    words = f"The rare class had {first:.1%} of the gradient in the first epochs"
+    upper = confusions.recall_upper
+    index = persistent(upper <= lost, confusions.recall > lost * margin("hysteresis"), k=k)
+    claim = f"The rare class had {first:.1%} of the gradient in the first epochs"
     if np.isnan(first):
         return insufficient("The gradient shares are not numbers.")
     if first >= limit:
-        return clear(f"{words}.", statistic=first, threshold=limit)
+        return clear(f"{claim}.", statistic=first, threshold=limit)
     if index is None:
-        return _alive(found, words, first)
-    return _starved(history, found.recall, f"{words} (limit {limit:.0%})", (first, index))
+        return _alive(confusions, claim, first)
+    return _starved(history, confusions.recall, f"{claim} (limit {limit:.0%})", (first, index))
 
 
-def _alive(found: Confusion, words: str, first: float) -> RuleResult:
+def _alive(confusions: Confusion, claim: str, first: float) -> RuleResult:
     limit, lost = margin("starved_share"), margin("minority_recall")
-    recall, upper = lasting(found.recall), lasting(found.recall_upper)
+    recall, upper = lasting(confusions.recall), lasting(confusions.recall_upper)
     if recall <= lost:
         return insufficient(
-            f"{words}; its recall lies between {recall:.3f} and {upper:.3f}; more samples of it "
+            f"{claim}; its recall lies between {recall:.3f} and {upper:.3f}; more samples of it "
             f"would settle it.",
             statistic=upper,
             threshold=lost,
         )
-    return clear(f"{words}, and its recall is {recall:.3f}.", statistic=first, threshold=limit)
+    return clear(f"{claim}, and its recall is {recall:.3f}.", statistic=first, threshold=limit)
 
 
 def _starved(
-    history: History, recall: FloatArray, words: str, measured: tuple[float, int]
+    history: History, recall: FloatArray, claim: str, measured: tuple[float, int]
 ) -> RuleResult:
     first, index = measured
     limit, onset = margin("starved_share"), epoch_at(history, 0)
-    reason = f"{words}, and its recall is {lasting(recall):.3f} since epoch "
+    reason = f"{claim}, and its recall is {lasting(recall):.3f} since epoch "
     reason += f"{epoch_at(history, index)}"
     again = classes_may_recover(history, recall)
     if again:

@@ -115,14 +115,14 @@ def _harm(history: History, count: int) -> _Harm:
     divergence = lasting(history.column("val_density_kl"))
     covered = lasting(history.column("peak_coverage"))
     proofs: list[bool] = []
-    words: list[str] = []
+    clauses: list[str] = []
     evidence: dict[str, float] = {}
     if floor is not None and np.isfinite(divergence):
         error = float(np.nan_to_num(lasting(history.column("val_density_kl_se"))))
         bar = floor * (1.0 - margin("skill_gain")) - margin("harm_se") * error
         proofs.append(divergence >= bar)
         side = "no better than" if proofs[-1] else "better than"
-        words.append(
+        clauses.append(
             f"its divergence from the true density, {divergence:.4g}, is {side} the best single "
             f"component's {floor:.4g}"
         )
@@ -131,8 +131,8 @@ def _harm(history: History, count: int) -> _Harm:
         proofs.append(
             covered <= 1.0 / (history.facts.components or count) + margin("coverage_over_one")
         )
-        words.append(f"it covers {covered:.0%} of the true peaks")
+        clauses.append(f"it covers {covered:.0%} of the true peaks")
         evidence |= {"peak_coverage": covered}
     if not proofs:
         return _Harm(None, "whether that costs anything was not measured", {})
-    return _Harm(any(proofs), " and ".join(words), evidence)
+    return _Harm(any(proofs), " and ".join(clauses), evidence)

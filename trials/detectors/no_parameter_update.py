@@ -173,8 +173,8 @@ def _barely(history: History) -> RuleResult | None:
         return None
     if perfect_fit(history).any() or not (history.finished or stands_still(history)):
         return None
-    since, found = epoch_at(history, 0), gain(history)
-    skilled = metric_skill(history) or (found and lasting(found.lower) > margin("skill_gain"))
+    since, gains = epoch_at(history, 0), gain(history)
+    skilled = metric_skill(history) or (gains and lasting(gains.lower) > margin("skill_gain"))
     return fired(
         f"No parameter group moves by more than {largest:.2g} of its size per step: all "
         f"{taken:.0f} steps together cannot change any by {limit:g}, since epoch {since}"
@@ -220,10 +220,10 @@ def _odd(history: History, groups: _Groups, lasted: int) -> RuleResult | None:
 
 def _since(where: BoolArray, k: int) -> dict[int, int]:
     """Return the groups for which the state holds at the end, and where each began."""
-    found = {
+    starts = {
         group: persistent(where[:, group], ~where[:, group], k=k) for group in range(where.shape[1])
     }
-    return {group: index for group, index in found.items() if index is not None}
+    return {group: index for group, index in starts.items() if index is not None}
 
 
 def _widen(values: FloatArray, shape: tuple[int, int]) -> FloatArray:

@@ -80,27 +80,27 @@ from sickbay.trials.history import History
 )
 def detect(history: History) -> RuleResult:
     """Fire when there is provably no gain, clear when there is, else say what is missing."""
-    found = gain(history)
-    if found is None:
+    gains = gain(history)
+    if gains is None:
         return missing_fact(BEST_CONSTANT)
     limit = margin("skill_gain")
-    lower = lasting(found.lower)
+    lower = lasting(gains.lower)
     index = no_skill_since(history)
     if index is None:
         if lower > limit:
             return clear(
-                f"The gain over the best constant predictor is {percent(lasting(found.value))}, "
+                f"The gain over the best constant predictor is {percent(lasting(gains.value))}, "
                 f"at least {percent(lower)} (margin {limit:.0%}).",
                 statistic=lower,
                 threshold=limit,
             )
-        return more_evaluations(history, whole("online_evaluations")) or _open(found)
-    return _without(history, found, index)
+        return more_evaluations(history, whole("online_evaluations")) or _open(gains)
+    return _without(history, gains, index)
 
 
-def _without(history: History, found: Gain, index: int) -> RuleResult:
+def _without(history: History, gains: Gain, index: int) -> RuleResult:
     limit, since, loss = margin("skill_gain"), epoch_at(history, index), history.column("val_loss")
-    upper = lasting(found.upper)
+    upper = lasting(gains.upper)
     reason = (
         f"The validation loss {lasting(loss):.4g} is no better than the best constant predictor's "
         f"{history.facts.floor_loss:.4g}: the gain is at most {percent(upper)} "
@@ -121,23 +121,23 @@ def _without(history: History, found: Gain, index: int) -> RuleResult:
             severity=Severity.WARNING,
             statistic=upper,
             threshold=limit,
-            evidence={"gain": lasting(found.value)},
+            evidence={"gain": lasting(gains.value)},
             remedy="Calibrate the scores, or look at the weights of the classes in the loss.",
         )
-    p_value = no_gain_p(found)
+    p_value = no_gain_p(gains)
     return fired(
         f"{reason}.",
         onset=since,
         statistic=upper,
         threshold=limit,
         confidence=1.0 - p_value,
-        evidence={"p_value": p_value, "gain": lasting(found.value)},
+        evidence={"p_value": p_value, "gain": lasting(gains.value)},
     )
 
 
-def _open(found: Gain) -> RuleResult:
+def _open(gains: Gain) -> RuleResult:
     limit = margin("skill_gain")
-    lower, upper = lasting(found.lower), lasting(found.upper)
+    lower, upper = lasting(gains.lower), lasting(gains.upper)
     if np.isnan(upper):
         return insufficient("The standard error of the validation loss is not known.")
     if upper <= limit:
@@ -147,7 +147,7 @@ def _open(found: Gain) -> RuleResult:
             threshold=limit,
         )
     # the error shrinks with the root of the number of samples
-    half, value = (upper - lower) / 2.0, lasting(found.value)
+    half, value = (upper - lower) / 2.0, lasting(gains.value)
     times = min((half / max(abs(limit - value), 1e-9)) ** 2, 1e6)
     more = (
         f"about {times:.1f} times as many validation samples would settle it"

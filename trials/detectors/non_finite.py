@@ -53,12 +53,12 @@ def detect(history: History) -> RuleResult:
     seen["gradients"] = _gradients(history)
     first = {name: int(np.argmax(where)) for name, where in seen.items() if where.any()}
     if not first:
-        looked = [words for name, words in LOOKED_AT.items() if history.has(name)]
+        looked = [phrase for name, phrase in LOOKED_AT.items() if history.has(name)]
         return clear(f"None was NaN or infinite: {', '.join(looked)}.", statistic=0.0)
     index = min(first.values())
     names = ("nonfinite_loss_steps", "nonfinite_params", "nonfinite_grad_steps")
     counts = {name: history.column(name)[index] for name in names}
-    words = {
+    phrases = {
         "train_loss": f"the training loss is {history.column('train_loss')[index]:g}",
         "val_loss": f"the validation loss is {history.column('val_loss')[index]:g}",
         "nonfinite_loss_steps": f"{counts['nonfinite_loss_steps']:g} steps have a loss that is NaN "
@@ -68,7 +68,7 @@ def detect(history: History) -> RuleResult:
         "infinite",
     }
     epoch = epoch_at(history, index)
-    what = " and ".join(words[name] for name, at in first.items() if at == index)
+    what = " and ".join(phrases[name] for name, at in first.items() if at == index)
     count = float(sum(int(where.sum()) for where in seen.values()))
     return fired(
         f"At epoch {epoch} {what}.", onset=epoch, statistic=count, threshold=0.0, confidence=1.0
@@ -77,10 +77,10 @@ def detect(history: History) -> RuleResult:
 
 def _gradients(history: History) -> BoolArray:
     """Where gradients were non-finite for longer than a loss scaler explains, shape (n,)."""
-    found = history.column("nonfinite_grad_run") >= margin("nonfinite_grad_run")
+    too_long = history.column("nonfinite_grad_run") >= margin("nonfinite_grad_run")
     bad = np.nan_to_num(history.column("nonfinite_grad_steps"), nan=0.0)
     if not bad.any():
-        return found
+        return too_long
     steps = np.diff(history.steps, prepend=0).astype(np.float64)
     if history.has("train_steps"):
         steps = np.nan_to_num(history.column("train_steps"), nan=0.0)
@@ -88,5 +88,5 @@ def _gradients(history: History) -> BoolArray:
     for index in range(1, len(history)):
         counts = ((bad[index], steps[index]), (bad[: index + 1].sum(), steps[: index + 1].sum()))
         share = max(float(clopper_pearson_lower(hits, n)) for hits, n in counts)
-        found[index] |= bool(bad[index]) and share > margin("nonfinite_grad_share")
-    return found
+        too_long[index] |= bool(bad[index]) and share > margin("nonfinite_grad_share")
+    return too_long

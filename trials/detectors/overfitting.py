@@ -66,8 +66,8 @@ from sickbay.trials.history import History
 )
 def detect(history: History) -> RuleResult:
     """Warn while validation rises and training falls; fatal only if nothing was ever learnt."""
-    floor, found = history.facts.floor_loss, gain(history)
-    if floor is None or found is None:
+    floor, gains = history.facts.floor_loss, gain(history)
+    if floor is None or gains is None:
         return missing_fact(BEST_CONSTANT)
     window, k = whole("trend_window"), whole("persistence")
     short = more_evaluations(history, window + k - 1)
@@ -96,7 +96,7 @@ def detect(history: History) -> RuleResult:
             statistic=risen,
             threshold=allowed,
         )
-    useless = history.finished and found.upper[best] <= margin("skill_gain")
+    useless = history.finished and gains.upper[best] <= margin("skill_gain")
     useless = useless and metric_skill(history) is None
     onset = epoch_at(history, min(best + 1, last))
     return fired(

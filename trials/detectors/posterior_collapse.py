@@ -53,13 +53,13 @@ def detect(history: History) -> RuleResult:
     recorded = history.recorded("latent_variance") | history.recorded("latent_kl")
     index = held_since(active, active <= limit, leave, recorded, k)
     now = lasting(active)
-    words = f"{now * count:.0f} of {count} latent variables depend on the input"
+    claim = f"{now * count:.0f} of {count} latent variables depend on the input"
     if index is None:
-        return more_evaluations(history, k) or clear(f"{words}.", statistic=now, threshold=limit)
+        return more_evaluations(history, k) or clear(f"{claim}.", statistic=now, threshold=limit)
     since = epoch_at(history, index)
     lost = history.finished and lasting_no_skill(history)
     return fired(
-        f"Only {words} (limit {limit:.0%}), since epoch {since}"
+        f"Only {claim} (limit {limit:.0%}), since epoch {since}"
         + ("; the model is no better than a constant." if lost else "."),
         onset=since,
         severity=Severity.FATAL if lost else Severity.WARNING,

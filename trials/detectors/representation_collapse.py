@@ -80,16 +80,16 @@ def detect(history: History) -> RuleResult:
     low = persistent(rank < share * start, rank >= slack * share * start, np.isnan(rank), k)
     if low is not None and mann_kendall(rank, rising=False) >= margin("rising_p"):
         low = None
-    found = [index for index in (flat, low) if index is not None]
+    onsets = [index for index in (flat, low) if index is not None]
     now = lasting(rank)
-    words = f"The features span {now:.3g} directions, {start:.3g} at the start"
+    claim = f"The features span {now:.3g} directions, {start:.3g} at the start"
     limit = max(least, share * start)
-    if not found:
-        return more_evaluations(history, k) or clear(f"{words}.", statistic=now, threshold=limit)
-    since = epoch_at(history, min(found))
+    if not onsets:
+        return more_evaluations(history, k) or clear(f"{claim}.", statistic=now, threshold=limit)
+    since = epoch_at(history, min(onsets))
     if _enough_for_classes(history, now):
         return clear(
-            f"{words}: as many as {len(history.facts.class_counts)} classes take, and the model "
+            f"{claim}: as many as {len(history.facts.class_counts)} classes take, and the model "
             f"has skill.",
             statistic=now,
             threshold=limit,
@@ -98,7 +98,7 @@ def detect(history: History) -> RuleResult:
     again = may_recover(history, rank, recovery_rises=True)
     if again:
         return suspect(
-            f"{words}, since epoch {since}; but {again}.",
+            f"{claim}, since epoch {since}; but {again}.",
             onset=since,
             statistic=now,
             threshold=limit,
@@ -107,7 +107,7 @@ def detect(history: History) -> RuleResult:
     if born:
         harm = "they never spanned more: look at the inputs and the initialisation"
     return fired(
-        f"{words} (limit {limit:.3g}), since epoch {since}; {harm or 'the model may still serve'}.",
+        f"{claim} (limit {limit:.3g}), since epoch {since}; {harm or 'the model may still serve'}.",
         onset=since,
         severity=Severity.FATAL if harm and not born else Severity.WARNING,
         statistic=now,
@@ -123,8 +123,8 @@ def _start(history: History) -> float:
 
 
 def _enough_for_classes(history: History, rank: float) -> bool:
-    classes, found = len(history.facts.class_counts), gain(history)
-    skilled = found is not None and lasting(found.lower) > margin("skill_gain")
+    classes, gains = len(history.facts.class_counts), gain(history)
+    skilled = gains is not None and lasting(gains.lower) > margin("skill_gain")
     return skilled and classes >= 2 and rank >= 0.9 * (classes - 1)
 
 

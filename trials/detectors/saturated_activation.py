@@ -64,14 +64,14 @@ def detect(history: History) -> RuleResult:
     now = lasting(worst)
     known = shares[np.isfinite(shares).any(axis=1)]
     layer = layer_words(int(np.nanargmax(known[-1])) if len(known) else 0, shares.shape[1])
-    words = f"{now:.0%} of the outputs of {layer} are at an end of the activation's range"
+    claim = f"{now:.0%} of the outputs of {layer} are at an end of the activation's range"
     if index is None:
-        return more_evaluations(history, k) or clear(f"{words}.", statistic=now, threshold=limit)
+        return more_evaluations(history, k) or clear(f"{claim}.", statistic=now, threshold=limit)
     since = epoch_at(history, index)
     waits = may_recover(history, worst, recovery_rises=False)
     fatal = waits is None and lasting_no_skill(history)
     return fired(
-        f"{words} (limit {limit:.0%}), since epoch {since}"
+        f"{claim} (limit {limit:.0%}), since epoch {since}"
         + ("; the model has no skill." if fatal else "; that it costs skill is not shown."),
         onset=since,
         severity=Severity.FATAL if fatal else Severity.WARNING,

@@ -57,12 +57,12 @@ def detect(history: History) -> RuleResult:
     limit, k = margin("feature_shrunk"), whole("persistence")
     index = persistent(ratio < limit, ratio >= limit * margin("hysteresis"), np.isnan(ratio), k)
     now = lasting(ratio)
-    words = f"The features vary by {percent(now)} of what they did at the start"
+    claim = f"The features vary by {percent(now)} of what they did at the start"
     if index is None:
-        return more_evaluations(history, k) or clear(f"{words}.", statistic=now, threshold=limit)
+        return more_evaluations(history, k) or clear(f"{claim}.", statistic=now, threshold=limit)
     since, lost = epoch_at(history, index), lasting_no_skill(history)
     return fired(
-        f"{words} (limit {limit:.0%}), since epoch {since}"
+        f"{claim} (limit {limit:.0%}), since epoch {since}"
         + ("; the model has no skill." if lost else "; that it costs skill is not shown."),
         onset=since,
         severity=Severity.FATAL if lost else Severity.WARNING,

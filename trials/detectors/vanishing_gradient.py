@@ -76,8 +76,8 @@ def detect(history: History) -> RuleResult:
         f"(limit {limit:g}), the last group by {lasting(last):.2g}, since epoch {since}"
     )
     again = may_recover(history, first, recovery_rises=True)
-    found = gain(history)
-    skilled = found is not None and lasting(found.lower) > margin("skill_gain")
+    gains = gain(history)
+    skilled = gains is not None and lasting(gains.lower) > margin("skill_gain")
     if again or skilled or metric_skill(history):
         return suspect(
             f"{reason}; but {again or 'the model has skill'}.",

@@ -83,16 +83,16 @@ def detect(history: History) -> RuleResult:
     leave = ~(ratio < slack * limit) & ~(support < slack * least)
     index = persistent(faint | narrow, leave, np.isnan(ratio) & np.isnan(support), k)
     kept, seen = lasting(ratio), lasting(support)
-    words = _words(kept, seen)
+    claim = _words(kept, seen)
     if index is None:
         return more_evaluations(history, k) or clear(
-            f"{words}.", statistic=kept if np.isfinite(kept) else seen, threshold=limit
+            f"{claim}.", statistic=kept if np.isfinite(kept) else seen, threshold=limit
         )
     since = epoch_at(history, index)
     harm = _harm(history)
     by_mean = bool(faint[index:].any())
     return fired(
-        f"{words} (limits {limit:g} and {least:.0%}), since epoch {since}"
+        f"{claim} (limits {limit:g} and {least:.0%}), since epoch {since}"
         + (f"; {harm}." if harm else "; that it costs anything is not shown."),
         onset=since,
         severity=Severity.FATAL if harm else Severity.WARNING,

@@ -42,11 +42,11 @@ from sickbay.trials.history import History
 def detect(history: History) -> RuleResult:
     """Fire after one epoch without supervision that still lasts; a perfect fit is let pass."""
     counts = stepped(history) & ~perfect_fit(history)
-    for where, words in _signs(history):
+    for where, claim in _signs(history):
         index = persistent(where & counts, ~where & stepped(history), k=1)
         if index is not None:
             since = epoch_at(history, index)
-            reason = f"In a whole epoch {words}, since epoch {since}"
+            reason = f"In a whole epoch {claim}, since epoch {since}"
             return fired(
                 f"{reason}: nothing is learnt.", onset=since, statistic=0.0, confidence=1.0
             )
@@ -70,8 +70,8 @@ def _signs(history: History) -> Iterator[tuple[BoolArray, str]]:
     yield constant, "the training loss is the same bit for bit in every step"
     share = history.column("zero_grad_share")
     last = share[~np.isnan(share)]
-    words = f"{last[-1] if len(last) else 0.0:.0%} of the steps have a gradient of exactly zero"
-    yield share >= margin("zero_grad_share"), words
+    claim = f"{last[-1] if len(last) else 0.0:.0%} of the steps have a gradient of exactly zero"
+    yield share >= margin("zero_grad_share"), claim
     groups = history.vectors("group_grad_max")
     silent = np.all((groups == 0.0) | np.isnan(groups), axis=1) & np.any(groups == 0.0, axis=1)
     yield silent, "the gradient of every parameter group is exactly zero"

@@ -218,7 +218,9 @@ def consequences(history: History, findings: Iterable[Finding], primary: str) ->
         and finding.severity is not Severity.INFO
         and finding.detector != primary
     ]
-    others.sort(key=lambda one: (not is_fatal(one), _onset(history, one), rank(one)))
+    others.sort(
+        key=lambda finding: (not is_fatal(finding), _onset(history, finding), rank(finding))
+    )
     return tuple(finding.detector for finding in others)
 
 

@@ -123,13 +123,13 @@ def online_stop(diagnosis: Diagnosis, detectors: Sequence[Detector]) -> bool:
     if diagnosis.label.health is not Health.PATHOLOGICAL:
         return False
     online = {detector.name for detector in detectors if detector.online}
-    fatal = [one for one in diagnosis.findings if is_fatal(one)]
-    if any(is_hard(one) and one.detector in online for one in fatal):
+    fatal = [finding for finding in diagnosis.findings if is_fatal(finding)]
+    if any(is_hard(finding) and finding.detector in online for finding in fatal):
         return True
-    judged = any(one.detector == JUDGE for one in fatal)
-    named = any(one.detector != JUDGE for one in fatal)
+    judged = any(finding.detector == JUDGE for finding in fatal)
+    named = any(finding.detector != JUDGE for finding in fatal)
     waits = diagnosis.done < UNNAMED_SHARE and any(
-        _may_name(one) for one in diagnosis.findings if one.detector in online
+        _may_name(finding) for finding in diagnosis.findings if finding.detector in online
     )
     return judged and (named or not waits)
 
@@ -149,7 +149,9 @@ def under_suspicion(diagnosis: Diagnosis) -> bool:
     if diagnosis.label.health is Health.PATHOLOGICAL:
         return True
     clear = FindingState.CLEAR
-    cleared = any(one.detector == JUDGE and one.state is clear for one in diagnosis.findings)
+    cleared = any(
+        finding.detector == JUDGE and finding.state is clear for finding in diagnosis.findings
+    )
     return not cleared and any(map(is_fatal, diagnosis.findings))
 
 
@@ -185,18 +187,20 @@ def _failed(detector: Detector, reason: str) -> Finding:
 def _hold_jointly(history: History, findings: list[Finding]) -> tuple[Finding, ...]:
     """Take back fatal findings whose p-value does not stand beside the others' (Holm)."""
     tested = [
-        index for index, one in enumerate(findings) if "p_value" in one.evidence and is_fatal(one)
+        index
+        for index, finding in enumerate(findings)
+        if "p_value" in finding.evidence and is_fatal(finding)
     ]
     if tested:
         alpha = float(alphas(history)[-1])
         kept = holm([findings[index].evidence["p_value"] for index in tested], alpha)
         for index, stands in zip(tested, kept, strict=True):
             if not stands:
-                one = findings[index]
+                finding = findings[index]
                 reason = (
-                    f"{one.reason} Its p-value does not stand beside the other fatal findings'."
+                    f"{finding.reason} Its p-value does not stand beside the other fatal findings'."
                 )
-                findings[index] = replace(one, state=FindingState.SUSPECT, reason=reason)
+                findings[index] = replace(finding, state=FindingState.SUSPECT, reason=reason)
     return tuple(findings)
 
 
@@ -287,30 +291,30 @@ def _skill(history: History) -> tuple[str, list[str]]:
     """
     proof, limit = "", margin("skill_gain")
     lacking: list[str] = []
-    for signal, words in SKILL_SIGNALS.items():
+    for signal, measure in SKILL_SIGNALS.items():
         required = signal == "val_loss"
         if not history.has(signal):
             if required:
                 lacking.append("Skill is not proven: no validation loss (`val_loss`) was recorded.")
             continue
         with np.errstate(all="ignore"):
-            found = gain(history, signal)
-        if found is None:
+            gains = gain(history, signal)
+        if gains is None:
             if required:
                 lacking.append(
                     "Skill is not proven: the loss of the best constant predictor "
                     "(the floor of `val_loss`) is unknown."
                 )
             continue
-        lower, value = lasting(found.lower), lasting(found.value)
-        if lower > limit and lasting(found.value, 1) > limit:
+        lower, value = lasting(gains.lower), lasting(gains.value)
+        if lower > limit and lasting(gains.value, 1) > limit:
             proof = proof or (
-                f"The {words} gains {percent(value)} on the best constant predictor (at least "
+                f"The {measure} gains {percent(value)} on the best constant predictor (at least "
                 f"{percent(lower)})."
             )
         else:
             lacking.append(
-                f"Skill is not proven: the {words} gains {percent(value)} on the best constant "
+                f"Skill is not proven: the {measure} gains {percent(value)} on the best constant "
                 f"predictor, proven only {percent(lower)} (margin {limit:.0%})."
             )
     shown = _ranking_skill(history) or _accuracy_skill(history)

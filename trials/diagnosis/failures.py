@@ -147,5 +147,5 @@ def _of_exit(code: int) -> Failure | None:
 
 
 def _of_text(text: str) -> Failure:
-    found = (failure for pattern, failure in _TEXTS if re.search(pattern, text, re.IGNORECASE))
-    return next(found, Failure.UNKNOWN)
+    failures = (failure for pattern, failure in _TEXTS if re.search(pattern, text, re.IGNORECASE))
+    return next(failures, Failure.UNKNOWN)

@@ -135,7 +135,8 @@ def judge(history: History) -> Judgement | None:
     statistics = tuple(curve.statistic for curve in table.curves)
     values = values_of(statistics, history)
     if all(
-        np.isnan(value) or not one.monotone for one, value in zip(statistics, values, strict=True)
+        np.isnan(value) or not measure.monotone
+        for measure, value in zip(statistics, values, strict=True)
     ):
         return None
     total, contributions = table.bias, []
@@ -146,7 +147,7 @@ def judge(history: History) -> Judgement | None:
         contributions.append(
             Contribution(statistic.name, statistic.say(float(value)), float(value), part)
         )
-    contributions.sort(key=lambda one: -abs(one.log_odds))
+    contributions.sort(key=lambda contribution: -abs(contribution.log_odds))
     return Judgement(table, table.threshold(share_done(history)), total, tuple(contributions))
 
 
@@ -159,7 +160,7 @@ def logistic(log_odds: float) -> float:
 def tables() -> Mapping[str, Table]:
     """Read the stored tables, once a process."""
     stored = json.loads(STORED.read_text())
-    return {name: _table(name, one) for name, one in stored["tables"].items()}
+    return {name: _table(name, stored_table) for name, stored_table in stored["tables"].items()}
 
 
 @cache
@@ -169,15 +170,15 @@ def model_hash() -> str:
 
 
 def _table(name: str, stored: Mapping[str, object]) -> Table:
-    known = {one.name: one for one in STATISTICS[name.removesuffix("_running")]}
+    known = {statistic.name: statistic for statistic in STATISTICS[name.removesuffix("_running")]}
     curves = tuple(
         Curve(
-            known[one["statistic"]],
-            np.array(one["cuts"], dtype=np.float64),
-            np.array(one["log_odds"], dtype=np.float64),
-            float(one["missing"]),
+            known[curve["statistic"]],
+            np.array(curve["cuts"], dtype=np.float64),
+            np.array(curve["log_odds"], dtype=np.float64),
+            float(curve["missing"]),
         )
-        for one in stored["curves"]  # type: ignore[attr-defined]
+        for curve in stored["curves"]  # type: ignore[attr-defined]
     )
     high: Mapping[str, list[float]] = stored["pathological"]  # type: ignore[assignment]
     return Table(

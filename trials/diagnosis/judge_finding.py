@@ -10,7 +10,11 @@ LEAST_SAID = 0.1  # log odds below which a contribution is left out of a sentenc
 
 def weighed(judgement: Judgement) -> str:
     """Say how probable a pathology is and which statistics weigh most."""
-    parts = [str(one) for one in judgement.contributions if abs(one.log_odds) >= LEAST_SAID]
+    parts = [
+        str(contribution)
+        for contribution in judgement.contributions
+        if abs(contribution.log_odds) >= LEAST_SAID
+    ]
     return (
         f"The judge gives a pathology {judgement.probability:.0%} "
         f"({', '.join(parts[:SAID])} in log odds)."
@@ -44,5 +48,8 @@ def judge_finding(history: History, judgement: Judgement | None) -> Finding:
         statistic=logistic(judgement.log_odds),
         threshold=logistic(judgement.threshold),
         confidence=max(judgement.probability, 1.0 - judgement.probability),
-        evidence={one.words: round(one.log_odds, 4) for one in judgement.contributions},
+        evidence={
+            contribution.words: round(contribution.log_odds, 4)
+            for contribution in judgement.contributions
+        },
     )

@@ -55,7 +55,9 @@ class Statistic:
 def values_of(statistics: tuple[Statistic, ...], history: History) -> FloatArray:
     """Work out statistics of a history with rows, shape (p,); NaN where one cannot be known."""
     with np.errstate(all="ignore"):
-        values = np.array([one.function(history) for one in statistics], dtype=np.float64)
+        values = np.array(
+            [statistic.function(history) for statistic in statistics], dtype=np.float64
+        )
     return np.where(np.isfinite(values), np.round(values, DIGITS), np.nan)
 
 
@@ -110,7 +112,7 @@ def _skill_measures(history: History, split: str) -> dict[str, FloatArray]:
     measures: dict[str, FloatArray] = {}
     signals = ("val_loss", "val_density_kl") if split == "val" else ("train_loss",)
     gains = [gain(history, name) for name in signals if history.has(name)]
-    known = [one.value for one in gains if one is not None]
+    known = [loss_gain.value for loss_gain in gains if loss_gain is not None]
     if known:
         measures["gain"] = known[0] if len(known) == 1 else np.minimum(known[0], known[1])
     accuracy = _column(history, f"{split}_accuracy")

@@ -85,12 +85,12 @@ def standings(scores: Sequence[Score], baseline: str) -> Standings:
         return Standings({score.trial_id: Standing.UNKNOWN for score in scores})
     others = [score for score in scores if score.arm != reference.arm]
     differs = _rejected([_p_value(score, reference) for score in others])
-    found = {
-        score.trial_id: _standing(score, reference, differs=one)
-        for score, one in zip(others, differs, strict=True)
+    by_trial = {
+        score.trial_id: _standing(score, reference, differs=rejected)
+        for score, rejected in zip(others, differs, strict=True)
     }
-    found |= {one.trial_id: Standing.LEVEL for one in scores if one.arm == reference.arm}
-    return Standings(found, reference.arm, reference.chosen)
+    by_trial |= {score.trial_id: Standing.LEVEL for score in scores if score.arm == reference.arm}
+    return Standings(by_trial, reference.arm, reference.chosen)
 
 
 def reference_of(scores: Sequence[Score], baseline: str) -> Reference | None:
@@ -117,8 +117,10 @@ def seed_outliers(scores: Sequence[Score]) -> tuple[str, ...]:
     tested: list[str] = []
     p_values: list[float] = []
     for score in scores:
-        rest = [one for one in scores if one is not score]
-        siblings = [one.skill for one in rest if one.arm == score.arm and math.isfinite(one.skill)]
+        rest = [other for other in scores if other is not score]
+        siblings = [
+            other.skill for other in rest if other.arm == score.arm and math.isfinite(other.skill)
+        ]
         noise, freedom = _pooled_noise(_healthy_arms(rest).values())
         if len(siblings) < FEWEST or freedom < FEWEST or not math.isfinite(score.skill):
             continue
@@ -133,21 +135,21 @@ def seed_outliers(scores: Sequence[Score]) -> tuple[str, ...]:
 def _healthy_arms(scores: Sequence[Score]) -> dict[str, list[float]]:
     """The finite skills of arms of which most judged seeds, two at least, are healthy."""
     arms: dict[str, list[Score]] = {}
-    for score in sorted(scores, key=lambda one: (one.arm, one.seed)):
+    for score in sorted(scores, key=lambda judged: (judged.arm, judged.seed)):
         if score.health is not None:
             arms.setdefault(score.arm, []).append(score)
-    found = {}
+    skills = {}
     for arm, some in arms.items():
-        sound = [one.skill for one in some if one.health == Health.HEALTHY]
+        sound = [member.skill for member in some if member.health == Health.HEALTHY]
         if len(sound) >= FEWEST and 2 * len(sound) > len(some) and all(map(math.isfinite, sound)):
-            found[arm] = sound
-    return found
+            skills[arm] = sound
+    return skills
 
 
 def _pooled_noise(arms: Iterable[Sequence[float]]) -> tuple[float, int]:
     """Standard deviation between seeds, pooled over arms, and its degrees of freedom."""
-    groups = [np.asarray(one, dtype=np.float64) for one in arms]
-    freedom = sum(len(one) - 1 for one in groups)
+    groups = [np.asarray(skills, dtype=np.float64) for skills in arms]
+    freedom = sum(len(group) - 1 for group in groups)
     if freedom == 0:
         return math.nan, 0
     return math.sqrt(sum(float(((g - g.mean()) ** 2).sum()) for g in groups) / freedom), freedom

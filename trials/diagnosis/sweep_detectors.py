@@ -36,7 +36,11 @@ BLOWN_UP = {"divergence", "non_finite", "exploding_gradient"}
 
 def duplicate_trials(view: SweepView) -> SweepOutcome:
     """Fire when configurations that differ, or seeds that differ, have equal curves."""
-    comparable = [(one, values) for one in view.trials if (values := _losses(one)) is not None]
+    comparable = [
+        (candidate, values)
+        for candidate in view.trials
+        if (values := _losses(candidate)) is not None
+    ]
     if len(comparable) < 2:
         return insufficient("Fewer than two trials left curves that could be compared.")
     run_of = _equal_runs(comparable)
@@ -46,10 +50,10 @@ def duplicate_trials(view: SweepView) -> SweepOutcome:
         return clear(f"The {len(comparable)} trials left different curves.")
     factors = _differing(by_seed)
     dead = [name for name in factors if _never_matters(comparable, run_of, name)]
-    ids = {one.trial_id for group in (*by_seed, *by_arm) for one in group}
+    ids = {member.trial_id for group in (*by_seed, *by_arm) for member in group}
     reasons = []
     if by_seed:
-        n = len({one.trial_id for group in by_seed for one in group})
+        n = len({member.trial_id for group in by_seed for member in group})
         names = ", ".join(f"`{name}`" for name in dead or factors)
         effect = "never changed anything" if dead else "changed nothing there"
         reasons.append(
@@ -57,7 +61,7 @@ def duplicate_trials(view: SweepView) -> SweepOutcome:
             f"in a million); {names} {effect}: is it wired to the training?"
         )
     if by_arm:
-        n = len({one.trial_id for group in by_arm for one in group})
+        n = len({member.trial_id for group in by_arm for member in group})
         reasons.append(
             f"{n} trials of different seeds have the same loss in every evaluation: the seed is "
             "not wired to the training, and the copies are one observation."
@@ -111,13 +115,13 @@ def edge_of_stability(view: SweepView) -> SweepOutcome:
     best = min(ranked, key=lambda arm: (ranked[arm], str(arm)))
     for name, level in best:
         for other, trials in _next_to(view, best, name):
-            diverging = [one for one in trials if BLOWN_UP & set(one.causes)]
+            diverging = [trial for trial in trials if BLOWN_UP & set(trial.causes)]
             if 2 * len(diverging) > len(trials):
                 return SweepOutcome(
                     FindingState.FIRED,
                     f"The best configuration has {name} = {level}, and the next value, {other}, "
                     f"diverges in {len(diverging)} of {len(trials)} trials.",
-                    trials=tuple(one.trial_id for one in (*view.arms()[best], *diverging)),
+                    trials=tuple(trial.trial_id for trial in (*view.arms()[best], *diverging)),
                     statistic=float(len(diverging)),
                     threshold=len(trials) / 2.0,
                 )
@@ -127,7 +131,7 @@ def edge_of_stability(view: SweepView) -> SweepOutcome:
 def seed_instability(view: SweepView) -> SweepOutcome:
     """Fire when verdicts depend on the seed in more trials than wrong labels explain."""
     arms = [_judged(trials) for trials in view.arms().values()]
-    several = [trials for trials in arms if len({one.seed for one in trials}) > 1]
+    several = [trials for trials in arms if len({trial.seed for trial in trials}) > 1]
     if not several:
         return insufficient("No configuration has been judged with more than one seed.")
     odd = [min(_healthy(trials), _pathological(trials)) for trials in several]
@@ -148,7 +152,7 @@ def seed_instability(view: SweepView) -> SweepOutcome:
         f"{len(unstable)} of {len(several)} configurations are healthy with some seeds and "
         f"pathological with others, as {_words(most[0])}: pathological in {_pathological(most)} of "
         f"{len(most)}.",
-        trials=tuple(one.trial_id for trials in unstable for one in trials),
+        trials=tuple(trial.trial_id for trials in unstable for trial in trials),
         statistic=min(p_value, alone * len(several)),
         threshold=ALPHA,
     )
@@ -179,14 +183,14 @@ def seed_outlier(view: SweepView) -> SweepOutcome:
         return insufficient("The objective of the sweep is not known.")
     sign = 1.0 if view.objective.goal is Goal.MAXIMIZE else -1.0
     scores = [
-        Score(one.trial_id, repr(one.arm), one.seed, one.health, sign * one.objective)
-        for one in view.trials
-        if one.health is not None and one.objective is not None
+        Score(trial.trial_id, repr(trial.arm), trial.seed, trial.health, sign * trial.objective)
+        for trial in view.trials
+        if trial.health is not None and trial.objective is not None
     ]
     outliers = seed_outliers(scores)
     if not outliers:
         return clear("No seed ends far from the other seeds of its configuration.")
-    first = next(one for one in view.trials if one.trial_id in outliers)
+    first = next(trial for trial in view.trials if trial.trial_id in outliers)
     return SweepOutcome(
         FindingState.FIRED,
         f"{len(outliers)} of {len(scores)} trials end far from the other seeds of their "
@@ -208,15 +212,15 @@ def oscillation(view: SweepView) -> SweepOutcome:
     if not shares:
         return insufficient("No trial has ten evaluations of an accuracy.")
     limit = margin("oscillation_share")
-    found = [trial_id for trial_id, share in shares.items() if share >= limit]
-    if not found:
+    oscillating = [trial_id for trial_id, share in shares.items() if share >= limit]
+    if not oscillating:
         return clear(f"The accuracy of {len(shares)} trials does not oscillate.")
     return SweepOutcome(
         FindingState.FIRED,
-        f"The accuracy of {len(found)} of {len(shares)} trials swings by "
+        f"The accuracy of {len(oscillating)} of {len(shares)} trials swings by "
         f"{margin('oscillation_gap'):g} or more, and by more than the validation samples explain, "
         f"in at least {limit:.0%} of the evaluations.",
-        trials=tuple(found),
+        trials=tuple(oscillating),
         statistic=max(shares.values()),
         threshold=limit,
     )
@@ -280,9 +284,9 @@ def _differing(groups: Iterable[Sequence[SweepTrial]]) -> list[str]:
         {
             name
             for group in groups
-            for one, other in combinations(group, 2)
-            for name in one.levels
-            if one.levels[name] != other.levels.get(name)
+            for trial, other in combinations(group, 2)
+            for name in trial.levels
+            if trial.levels[name] != other.levels.get(name)
         }
     )
 
@@ -298,7 +302,7 @@ def _never_matters(
             rest = tuple(pair for pair in trial.arm if pair[0] != name)
             runs[trial.seed, rest].add(run_of[trial.trial_id])
             levels[trial.seed, rest].add(trial.levels[name])
-    several = [key for key, found in levels.items() if len(found) > 1]
+    several = [key for key, seen in levels.items() if len(seen) > 1]
     return bool(several) and all(len(runs[key]) == 1 for key in several)
 
 

@@ -43,10 +43,10 @@ class SweepView:
 
     def arms(self) -> dict[tuple[tuple[str, Scalar | None], ...], list[SweepTrial]]:
         """The trials by configuration, in the order of the trials."""
-        found: dict[tuple[tuple[str, Scalar | None], ...], list[SweepTrial]] = {}
+        by_arm: dict[tuple[tuple[str, Scalar | None], ...], list[SweepTrial]] = {}
         for trial in self.trials:
-            found.setdefault(trial.arm, []).append(trial)
-        return found
+            by_arm.setdefault(trial.arm, []).append(trial)
+        return by_arm
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,17 @@ class SweepDetector:
     def __call__(self, view: SweepView) -> SweepFinding:
         """Judge a sweep; equal views give equal findings, whatever the order of the trials."""
         trials = tuple(sorted(view.trials, key=lambda trial: trial.trial_id))
-        found = self.function(SweepView(trials, view.objective))
+        outcome = self.function(SweepView(trials, view.objective))
         return SweepFinding(
             detector=self.name,
             version=self.version,
-            state=found.state,
-            severity=found.severity or self.severity,
-            reason=found.reason,
-            remedy=self.remedy if found.state is FindingState.FIRED else "",
-            trials=found.trials,
-            statistic=found.statistic,
-            threshold=found.threshold,
+            state=outcome.state,
+            severity=outcome.severity or self.severity,
+            reason=outcome.reason,
+            remedy=self.remedy if outcome.state is FindingState.FIRED else "",
+            trials=outcome.trials,
+            statistic=outcome.statistic,
+            threshold=outcome.threshold,
         )
 
 
@@ -116,8 +116,8 @@ def sweep_findings(view: SweepView, detectors: Sequence[SweepDetector]) -> tuple
 
 def shown_findings(findings: Sequence[SweepFinding]) -> tuple[SweepFinding, ...]:
     """Pick those that a person should read: the fired ones, warnings first."""
-    fired = [one for one in findings if one.state is FindingState.FIRED]
-    return tuple(sorted(fired, key=lambda one: one.severity is Severity.INFO))
+    fired = [finding for finding in findings if finding.state is FindingState.FIRED]
+    return tuple(sorted(fired, key=lambda finding: finding.severity is Severity.INFO))
 
 
 def clear(reason: str) -> SweepOutcome:

@@ -158,16 +158,16 @@ def _counts(history: History) -> FloatArray:
         return np.stack([history.column(name) for name in COUNTS[1:]], axis=1)
     positives, negatives = _expected_sizes(history)
     recall = _share(history.column("val_recall"))
-    found = recall * positives
+    hits = recall * positives
     # precision is undefined, or written as 0, where nothing was predicted positive
     precision = _share(history.column("val_precision"))
     with np.errstate(divide="ignore", invalid="ignore"):
-        false = np.where((recall == 0.0) | (precision == 0.0), 0.0, found / precision - found)
+        false = np.where((recall == 0.0) | (precision == 0.0), 0.0, hits / precision - hits)
     accuracy = _share(history.column("val_accuracy"))
-    by_accuracy = negatives - (accuracy * (positives + negatives) - found)
+    by_accuracy = negatives - (accuracy * (positives + negatives) - hits)
     known = history.has("val_precision") | ~np.isnan(accuracy)
     false = np.where(np.isnan(accuracy), np.where(known, false, np.nan), by_accuracy)
-    parts = (negatives - false, false, positives - found, found)
+    parts = (negatives - false, false, positives - hits, hits)
     return np.maximum(np.round(np.stack(parts, axis=1)), 0.0)
 
 
@@ -185,25 +185,29 @@ def collapse_since(history: History) -> int | None:
 
 
 def _collapse_since(history: History) -> int | None:
-    found = confusion(history)
-    if found is None or not found.minority.any():
+    confusions = confusion(history)
+    if confusions is None or not confusions.minority.any():
         return None
     few, rare, slack = (
         margin("minority_recall"),
         margin("minority_predicted"),
         margin("hysteresis"),
     )
-    enter = (found.recall_upper <= few) & (found.minority_predicted < rare) & _at_base_rate(found)
-    leave = (found.recall > slack * few) | (found.minority_predicted >= slack * rare)
-    return persistent(enter, leave, np.isnan(found.total), whole("persistence"))
+    enter = (
+        (confusions.recall_upper <= few)
+        & (confusions.minority_predicted < rare)
+        & _at_base_rate(confusions)
+    )
+    leave = (confusions.recall > slack * few) | (confusions.minority_predicted >= slack * rare)
+    return persistent(enter, leave, np.isnan(confusions.total), whole("persistence"))
 
 
 def collapse_is_fatal(history: History) -> bool:
     """Tell whether a collapse has come to stay, and is not only a matter of the threshold."""
-    found = confusion(history)
-    if found is None or collapse_since(history) is None or threshold_only(history) is not None:
+    confusions = confusion(history)
+    if confusions is None or collapse_since(history) is None or threshold_only(history) is not None:
         return False
-    return classes_may_recover(history, found.recall) is None
+    return classes_may_recover(history, confusions.recall) is None
 
 
 def classes_may_recover(history: History, values: FloatArray) -> str | None:
@@ -238,10 +242,10 @@ def classifies_well(history: History) -> str | None:
     """
     if history.facts.kind not in CLASSIFICATION:
         return None
-    found, n = confusion(history), sample_counts(history)
+    confusions, n = confusion(history), sample_counts(history)
     counts = np.asarray(history.facts.class_counts, dtype=np.float64)
-    if found is not None:
-        accuracy, n, common = found.accuracy, found.total, found.majority_rate
+    if confusions is not None:
+        accuracy, n, common = confusions.accuracy, confusions.total, confusions.majority_rate
     elif len(counts) >= 2 and counts.sum() > 0.0:
         accuracy, common = _share(history.column("val_accuracy")), counts.max() / counts.sum()
     else:
@@ -277,13 +281,13 @@ def skill_on_its_way(history: History, loss: FloatArray) -> str | None:
     or better and better. Rankings come before the loss where classes are rare.
     """
     again = skill_may_come(history, loss)
-    found = None if again or history.finished else ranking(history)
-    if found is None or history.facts.kind not in CLASSIFICATION:
+    rankings = None if again or history.finished else ranking(history)
+    if rankings is None or history.facts.kind not in CLASSIFICATION:
         return again
-    lower = lasting(found.lower, 1)
+    lower = lasting(rankings.lower, 1)
     if lower > 0.5:
         return f"the scores rank better than chance (AUROC at least {lower:.3f})"
-    return may_recover(history, found.auroc, recovery_rises=True)
+    return may_recover(history, rankings.auroc, recovery_rises=True)
 
 
 def threshold_only(history: History) -> str | None:
@@ -291,15 +295,15 @@ def threshold_only(history: History) -> str | None:
     lower = ranking_lower(history)
     if lower is not None and lower > 0.5:
         return f"the AUROC is over {lower:.3f}"
-    found = gain(history)
-    if found is not None and lasting(found.lower) > margin("skill_gain"):
+    gains = gain(history)
+    if gains is not None and lasting(gains.lower) > margin("skill_gain"):
         return "the validation loss proves skill"
     return None
 
 
-def _at_base_rate(found: Confusion) -> BoolArray:
-    low, high = wilson_bounds(found.hits.sum(axis=1), found.total)
-    return (low <= found.majority_rate) & (found.majority_rate <= high)
+def _at_base_rate(confusions: Confusion) -> BoolArray:
+    low, high = wilson_bounds(confusions.hits.sum(axis=1), confusions.total)
+    return (low <= confusions.majority_rate) & (confusions.majority_rate <= high)
 
 
 @dataclass(frozen=True)
@@ -326,8 +330,8 @@ def ranking(history: History) -> Ranking | None:
 
 def ranking_lower(history: History) -> float | None:
     """Lower bound of the AUROC that lasts (median of the last three); None if there is none."""
-    found = ranking(history)
-    lower = np.nan if found is None else lasting(found.lower)
+    rankings = ranking(history)
+    lower = np.nan if rankings is None else lasting(rankings.lower)
     return None if np.isnan(lower) else float(lower)
 
 
@@ -337,18 +341,22 @@ def chance_since(history: History) -> int | None:
 
 
 def _chance_since(history: History) -> int | None:
-    found = ranking(history)
-    if found is None:
+    rankings = ranking(history)
+    if rankings is None:
         return None
     over, ratio, slack = (
         margin("ranking_margin"),
         margin("ranking_precision"),
         margin("hysteresis"),
     )
-    enter = (found.near <= 0.5 + over) & (found.precision_ratio <= ratio) & ~(found.lower > 0.5)
-    leave = (found.near > 0.5 + slack * over) | (found.lower > 0.5)
-    leave |= found.precision_ratio > 1.0 + slack * (ratio - 1.0)
-    return persistent(enter, leave, np.isnan(found.near), whole("persistence"))
+    enter = (
+        (rankings.near <= 0.5 + over)
+        & (rankings.precision_ratio <= ratio)
+        & ~(rankings.lower > 0.5)
+    )
+    leave = (rankings.near > 0.5 + slack * over) | (rankings.lower > 0.5)
+    leave |= rankings.precision_ratio > 1.0 + slack * (ratio - 1.0)
+    return persistent(enter, leave, np.isnan(rankings.near), whole("persistence"))
 
 
 def _ranking(history: History) -> Ranking | None:
@@ -389,9 +397,9 @@ def class_sizes(history: History) -> tuple[FloatArray, FloatArray]:
 
     Counted in the confusion table, else in the histograms, else from the class shares in training.
     """
-    found = confusion(history)
-    if found is not None and found.true.shape[1] == 2:
-        negatives, positives = found.true[:, 0], found.true[:, 1]
+    confusions = confusion(history)
+    if confusions is not None and confusions.true.shape[1] == 2:
+        negatives, positives = confusions.true[:, 0], confusions.true[:, 1]
     else:
         positives = history.vectors("val_scores_hist_pos").sum(axis=1)
         negatives = history.vectors("val_scores_hist_neg").sum(axis=1)

@@ -80,11 +80,11 @@ def _blowup(history: History, k: int) -> Blowup | None:
     rules_of_curves = history.once(
         "blowup rules", lambda: [(curve, tuple(_rules(curve))) for curve in _curves(history)]
     )
-    found = [hit for curve, rules in rules_of_curves for hit in _hits(curve, rules, k)]
-    if not found:
+    hits = [hit for curve, rules in rules_of_curves for hit in _hits(curve, rules, k)]
+    if not hits:
         return None
-    surest = min(found, key=lambda hit: (hit.slow, hit.index))
-    return replace(surest, index=min(hit.index for hit in found))
+    surest = min(hits, key=lambda hit: (hit.slow, hit.index))
+    return replace(surest, index=min(hit.index for hit in hits))
 
 
 def _hits(curve: _Curve, rules: Sequence[_Rule], k: int) -> Iterator[Blowup]:
@@ -151,14 +151,14 @@ def _rules(curve: _Curve) -> Iterator[_Rule]:
         yield _Rule((ratio > limit) & rising, ratio < limit / slack, ratio, limit, text, slow=True)
 
 
-def may_pass(history: History, found: Blowup) -> str | None:
+def may_pass(history: History, explosion: Blowup) -> str | None:
     """Why a running trial may get over a blow-up, as the end of a sentence; None if it may not.
 
     Ten times the loss of the start is final. The other rules wait while the loss falls.
     """
-    if history.finished or not found.slow:
+    if history.finished or not explosion.slow:
         return None
-    return may_recover(history, history.column(found.signal), recovery_rises=False)
+    return may_recover(history, history.column(explosion.signal), recovery_rises=False)
 
 
 def _over(loss: FloatArray, base: FloatArray) -> FloatArray:

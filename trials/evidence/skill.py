@@ -96,14 +96,14 @@ def no_skill_since(history: History) -> int | None:
     "Provably": the upper bound of the gain is within the margin, and at no earlier evaluation was
     its lower bound above.
     """
-    found = gain(history)
-    if found is None:
+    gains = gain(history)
+    if gains is None:
         return None
     limit = margin("skill_gain")
-    shown = np.fmax.accumulate(np.nan_to_num(found.lower, nan=-np.inf)) > limit
-    enter = (found.upper <= limit) & ~shown
-    leave = (found.upper > limit * margin("hysteresis")) | shown
-    return persistent(enter, leave, np.isnan(found.upper), whole("persistence"))
+    shown = np.fmax.accumulate(np.nan_to_num(gains.lower, nan=-np.inf)) > limit
+    enter = (gains.upper <= limit) & ~shown
+    leave = (gains.upper > limit * margin("hysteresis")) | shown
+    return persistent(enter, leave, np.isnan(gains.upper), whole("persistence"))
 
 
 def skill_gone_since(history: History) -> int | None:
@@ -111,19 +111,19 @@ def skill_gone_since(history: History) -> int | None:
 
     Other than `no_skill_since` it does not mind what the model knew before.
     """
-    found = gain(history)
-    if found is None:
+    gains = gain(history)
+    if gains is None:
         return None
     limit = margin("skill_gain")
-    leave = found.upper > limit * margin("hysteresis")
-    return persistent(found.upper <= limit, leave, np.isnan(found.upper), whole("persistence"))
+    leave = gains.upper > limit * margin("hysteresis")
+    return persistent(gains.upper <= limit, leave, np.isnan(gains.upper), whole("persistence"))
 
 
-def no_gain_p(found: Gain) -> float:
+def no_gain_p(gains: Gain) -> float:
     """Probability of gains as small as the last three, if the true one were over the margin."""
     limit = margin("skill_gain")
-    known = ~np.isnan(found.value)
-    value, error = found.value[known][-3:], found.error[known][-3:]
+    known = ~np.isnan(gains.value)
+    value, error = gains.value[known][-3:], gains.error[known][-3:]
     exact = np.where(value <= limit, -np.inf, np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(error > 0.0, (value - limit) / error, exact)
@@ -219,13 +219,13 @@ def out_of_reach(history: History) -> bool:
 
 
 def _out_of_reach(history: History) -> bool:
-    found, window = gain(history), whole("trend_window")
-    if found is None or len(history) < window:
+    gains, window = gain(history), whole("trend_window")
+    if gains is None or len(history) < window:
         return False
     floor, loss = floor_of(history.facts, "val_loss"), history.column("val_loss")
     if floor is None or least_loss(history.facts, "val_loss", loss, floor) is None:
         return False
-    over = 1.0 - found.value[-window:]  # the loss in units of the floor
+    over = 1.0 - gains.value[-window:]  # the loss in units of the floor
     if not (over >= margin("cap_over_floor")).all():  # NaN and infinity are for other detectors
         return False
     epochs = history.epochs[-window:].astype(np.float64)
@@ -251,10 +251,10 @@ def perfect_fit(history: History) -> BoolArray:
 
     Only then is a vanished gradient a success.
     """
-    found = gain(history)
-    if found is None:
+    gains = gain(history)
+    if gains is None:
         return np.zeros(len(history), dtype=np.bool_)
-    return loss_is_zero(history) & (found.lower > margin("had_skill_gain"))
+    return loss_is_zero(history) & (gains.lower > margin("had_skill_gain"))
 
 
 def loss_is_zero(history: History, share: float | None = None) -> BoolArray:

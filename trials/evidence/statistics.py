@@ -208,9 +208,9 @@ def histogram_ranking(
     of_positives = (positive * (below - auroc[:, None]) ** 2).sum(axis=1) / (m[:, 0] - 1.0)
     of_negatives = (negative * (above - auroc[:, None]) ** 2).sum(axis=1) / (n[:, 0] - 1.0)
     error = np.sqrt(of_positives / m[:, 0] + of_negatives / n[:, 0])
-    found = np.cumsum(positive[:, ::-1], axis=1)
-    shown = found + np.cumsum(negative[:, ::-1], axis=1)
-    precision = np.where(shown > 0.0, found / np.maximum(shown, 1.0), 0.0)
+    true_positives = np.cumsum(positive[:, ::-1], axis=1)
+    shown = true_positives + np.cumsum(negative[:, ::-1], axis=1)
+    precision = np.where(shown > 0.0, true_positives / np.maximum(shown, 1.0), 0.0)
     return auroc, error, (positive[:, ::-1] * precision).sum(axis=1) / m[:, 0]
 
 
@@ -231,10 +231,10 @@ def student_quantiles(alpha: float, degrees: ArrayLike) -> FloatArray:
     return np.asarray(-stdtrit(np.asarray(degrees, dtype=np.float64), alpha), dtype=np.float64)
 
 
-def rank_correlation(one: FloatArray, other: FloatArray) -> float:
+def rank_correlation(series: FloatArray, other: FloatArray) -> float:
     """Spearman's correlation of two series, ties at their mean rank; NaN if one is constant."""
-    kept = np.isfinite(one) & np.isfinite(other)
-    ranks = [_mean_ranks(values[kept]) for values in (one, other)]
+    kept = np.isfinite(series) & np.isfinite(other)
+    ranks = [_mean_ranks(values[kept]) for values in (series, other)]
     if kept.sum() < 2 or any(np.ptp(rank) == 0.0 for rank in ranks):
         return float("nan")
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

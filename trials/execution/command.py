@@ -81,8 +81,8 @@ class Script:
 
     def argv(self) -> list[str]:
         """The command with its settings in place, empty words left out."""
-        words = [filled(word, self.config, self._given()) for word in self.command.words]
-        return [word for word in words if word]
+        arguments = [filled(word, self.config, self._given()) for word in self.command.words]
+        return [word for word in arguments if word]
 
     def environment(self) -> dict[str, str]:
         """The variables of this process, those of the trial, and those of the spec over them."""
@@ -115,10 +115,12 @@ def script_workload(
 
     Its `train` yields `News`, not rows alone.
     """
-    words = LogWords(command.facts.get("map") or {}, {*signals, objective.signal}, command.metrics)
+    log_words = LogWords(
+        command.facts.get("map") or {}, {*signals, objective.signal}, command.metrics
+    )
 
     def train(config: Config, context: Context) -> Iterator[Row]:
-        return run_script(Script(command, config, context, threads, words))  # type: ignore[return-value]
+        return run_script(Script(command, config, context, threads, log_words))  # type: ignore[return-value]
 
     return Workload(
         name=COMMAND,
@@ -281,12 +283,12 @@ def _ending(script: Script, status: int) -> str:
 
 def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """What changes when a file of the folder is written."""
-    found = []
+    stamps = []
     for file in sorted(folder.rglob("*")):
         with suppress(OSError):
             status = file.stat()
-            found.append((str(file), status.st_size, status.st_mtime_ns))
-    return tuple(found)
+            stamps.append((str(file), status.st_size, status.st_mtime_ns))
+    return tuple(stamps)
 
 
 def _path(environment: Mapping[str, str]) -> str:

@@ -129,7 +129,7 @@ class FairShare:
 
     def _part(self) -> int:
         cluster = self._mine.cluster
-        others = {name: one for name, one in self._others().items() if one.cluster == cluster}
+        others = {name: claim for name, claim in self._others().items() if claim.cluster == cluster}
         total = self._total()
         part = caps({**others, self._sweep_id: self._mine}, total)[self._sweep_id]
         if not others:

@@ -148,11 +148,13 @@ class LeaseKeeper:
 
     def look(self) -> None:
         """Read the other drivers' heartbeats."""
-        names = [one.base_name for one in list_folder(self._store, parts_root(self._store))]
+        names = [info.base_name for info in list_folder(self._store, parts_root(self._store))]
         others = [name for name in names if is_id(name) and name != self._sweep_id]
-        found = {name: driver(self._store, name) for name in others}
+        drivers = {name: driver(self._store, name) for name in others}
         self._others = {
-            name: one.claim for name, one in found.items() if one and one.claim and one.alive
+            name: other.claim
+            for name, other in drivers.items()
+            if other and other.claim and other.alive
         }
 
     def beat_until(self, over: threading.Event) -> None:
@@ -184,31 +186,31 @@ def driver(store: Store, sweep_id: str) -> Driver | None:
 
 def check_lease(store: Store, sweep_id: str, lease: str) -> None:
     """Raise LeaseLostError if a sweep is under another lease; "" is under any."""
-    found = driver(store, sweep_id) if lease else None
-    if found is not None and found.lease and found.lease != lease:
+    owner = driver(store, sweep_id) if lease else None
+    if owner is not None and owner.lease and owner.lease != lease:
         raise LeaseLostError(
-            f"the sweep {sweep_id} was taken over by process {found.pid} on {found.host}, as this "
+            f"the sweep {sweep_id} was taken over by process {owner.pid} on {owner.host}, as this "
             f"driver's heartbeat was {SILENCE_SECONDS:g} s old: the sweep continues there"
         )
 
 
 def driven(store: Store, sweep_id: str) -> bool:
     """Whether some living process drives a sweep."""
-    found = driver(store, sweep_id)
-    return found is not None and found.alive
+    owner = driver(store, sweep_id)
+    return owner is not None and owner.alive
 
 
 @contextlib.contextmanager
 def driving(store: Store, sweep_id: str) -> Iterator["LeaseKeeper"]:
     """Be the driver of a sweep; raises AlreadyDrivenError while another process is."""
-    found = driver(store, sweep_id)
-    mine = found is not None and (found.host, found.pid) == (socket.gethostname(), os.getpid())
-    if found is not None and not mine and (found.alive or _beats(store, sweep_id, found)):
+    owner = driver(store, sweep_id)
+    mine = owner is not None and (owner.host, owner.pid) == (socket.gethostname(), os.getpid())
+    if owner is not None and not mine and (owner.alive or _beats(store, sweep_id, owner)):
         raise AlreadyDrivenError(
-            f"the sweep {sweep_id} is being run by process {found.pid} on {found.host}: "
+            f"the sweep {sweep_id} is being run by process {owner.pid} on {owner.host}: "
             f"wait for it (`sickbay status {sweep_id}`), or end it (`sickbay cancel {sweep_id}`)"
         )
-    lease = found.lease if found is not None and mine and found.lease else uuid.uuid4().hex
+    lease = owner.lease if owner is not None and mine and owner.lease else uuid.uuid4().hex
     heart = LeaseKeeper(store, sweep_id, lease)
     heart.begin()
     _check_alone(store, sweep_id)
@@ -227,14 +229,14 @@ def driving(store: Store, sweep_id: str) -> Iterator["LeaseKeeper"]:
             remove_empty(store, sweep_parts(store, sweep_id))  # of a finished sweep nothing is left
 
 
-def _beats(store: Store, sweep_id: str, found: Driver) -> bool:
+def _beats(store: Store, sweep_id: str, owner: Driver) -> bool:
     """Whether a driver on another machine, whose clock may be any, still writes its heartbeat."""
-    if found.host == socket.gethostname():
+    if owner.host == socket.gethostname():
         return False  # one clock, one table of processes: `alive` knows
     ends = time.monotonic() + WATCH_SECONDS
     while time.monotonic() < ends:
         time.sleep(SETTLE_SECONDS)
-        if driver(store, sweep_id) != found:
+        if driver(store, sweep_id) != owner:
             return True
     return False
 
@@ -245,11 +247,11 @@ def _check_alone(store: Store, sweep_id: str) -> None:
     Both wrote before they look again, and both then read the same last beat.
     """
     time.sleep(SETTLE_SECONDS)
-    found = driver(store, sweep_id)
-    if found is not None and (found.host, found.pid) != (socket.gethostname(), os.getpid()):
+    owner = driver(store, sweep_id)
+    if owner is not None and (owner.host, owner.pid) != (socket.gethostname(), os.getpid()):
         raise AlreadyDrivenError(
-            f"the sweep {sweep_id} was started at the same moment by process {found.pid} on "
-            f"{found.host}, which continues it"
+            f"the sweep {sweep_id} was started at the same moment by process {owner.pid} on "
+            f"{owner.host}, which continues it"
         )
 
 

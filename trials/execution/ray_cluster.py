@@ -107,15 +107,15 @@ def _check_reachable(address: str) -> None:
     Ray itself would go on asking for a quarter of an hour.
     """
     try:
-        found = services.canonicalize_bootstrap_address(address)
+        resolved = services.canonicalize_bootstrap_address(address)
     except (ConnectionError, ValueError, OSError) as error:
         raise ConnectionError(
             f"no Ray at {address!r}: start one with `ray start --head`, give the head's address as "
             "host:6379, or leave out --address"
         ) from error
-    if found is None:
+    if resolved is None:
         return
-    host, _, port = found.rpartition(":")
+    host, _, port = resolved.rpartition(":")
     ends = time.monotonic() + REACH_SECONDS
     while True:
         try:
@@ -124,7 +124,7 @@ def _check_reachable(address: str) -> None:
         except OSError as error:
             if time.monotonic() >= ends:
                 raise ConnectionError(
-                    f"no Ray answers at {found if address == 'auto' else address!r} ({error}): "
+                    f"no Ray answers at {resolved if address == 'auto' else address!r} ({error}): "
                     "give the head's address as host:6379"
                 ) from error
         time.sleep(0.5)
@@ -134,8 +134,8 @@ def _signal_handlers() -> dict[int, Any]:
     """The handlers of signals that end a program; only the main thread has any to put back."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    found = {number: signal.getsignal(number) for number in HANDLED}
-    return {number: handler for number, handler in found.items() if handler is not None}
+    handlers = {number: signal.getsignal(number) for number in HANDLED}
+    return {number: handler for number, handler in handlers.items() if handler is not None}
 
 
 def share_of(cpu: float, gpu: float | str, gpu_memory: float | None, wanted: float) -> TrialShare:

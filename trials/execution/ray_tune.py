@@ -431,7 +431,7 @@ def _why(trial: Any) -> str:
     # Advice for any death at all names every cause that there is.
     lines = [line.partition("Some common causes")[0].strip() for line in text.splitlines()]
     reasons = [line for line in lines if line.startswith(RAYS_REASONS) or "Error:" in line]
-    said = " ".join(dict.fromkeys(reasons)) or next((one for one in lines[::-1] if one), "")
+    said = " ".join(dict.fromkeys(reasons)) or next((line for line in lines[::-1] if line), "")
     pid = re.search(r"^\s*pid: (\d+)$", text, re.MULTILINE)
     tail = last_words(int(pid[1])) if pid else ""
     # What says most comes last, where an error is read first.

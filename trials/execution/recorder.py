@@ -61,7 +61,7 @@ class TrialLog:
             return
         earlier = read_epoch_records(self.store, self.sweep_id, self.trial_id)
         self.resumed = checkpoint.payload
-        self.records = [one for one in earlier if one.row.epoch <= checkpoint.epoch]
+        self.records = [record for record in earlier if record.row.epoch <= checkpoint.epoch]
         self.meter.begin(self.records[-1].row.step if self.records else 0)
 
     def forget(self, *, read_again: bool = False) -> None:
@@ -70,8 +70,8 @@ class TrialLog:
         With `read_again` it does not: the same rows come once more, from a script's logs, and what
         was measured beside them stands.
         """
-        self._measured = {one.row.epoch: one.machine for one in self.records if read_again}
-        self.records = [one for one in self.records if one.attempt < self.attempt]
+        self._measured = {record.row.epoch: record.machine for record in self.records if read_again}
+        self.records = [record for record in self.records if record.attempt < self.attempt]
         self._offered = self._latest = None
         self.meter.begin(self.records[-1].row.step if self.records else 0)
 

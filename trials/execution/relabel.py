@@ -104,7 +104,9 @@ def _complete(stored: StoredTrial) -> bool:
 
 def counted(reports: Sequence[RelabelReport]) -> dict[str, int]:
     """How many trials went from which verdict to which, the commonest first."""
-    counts = Counter(f"{one.old} -> {one.new}" for report in reports for one in report.changes)
+    counts = Counter(
+        f"{change.old} -> {change.new}" for report in reports for change in report.changes
+    )
     return dict(counts.most_common())
 
 

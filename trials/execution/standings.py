@@ -33,13 +33,13 @@ def update_standings(store: Store, sweep_id: str) -> Standings:
     objective = json.loads(record.spec).get("objective") if record and record.spec else None
     if isinstance(objective, list):  # of several objectives the first ranks
         objective = objective[0] if objective else None
-    found = Standings()
+    compared = Standings()
     if objective:
         stored = iter_histories(store, sweep_id, (objective["signal"], *JUDGED_BY))
         judged = [one for one in stored if one.row["label"] is not None]
-        found = standings(scores_of(judged, objective), BASELINE_ARM)
-    write_standings(store, sweep_id, found.of, found.reference_arm)
-    return found
+        compared = standings(scores_of(judged, objective), BASELINE_ARM)
+    write_standings(store, sweep_id, compared.of, compared.reference_arm)
+    return compared
 
 
 def scores_of(stored: Sequence[StoredTrial], objective: Mapping[str, Any]) -> list[Score]:
@@ -51,26 +51,26 @@ def scores_of(stored: Sequence[StoredTrial], objective: Mapping[str, Any]) -> li
     """
     signal = str(objective["signal"])
     sign = 1.0 if objective["goal"] == Goal.MAXIMIZE else -1.0
-    histories = [one.history for one in stored]
+    histories = [trial.history for trial in stored]
     if not histories:
         return []
     if signal.endswith("loss"):
-        shared = [name for name in JUDGED_BY if all(one.has(name) for one in histories)]
+        shared = [name for name in JUDGED_BY if all(history.has(name) for history in histories)]
         if shared:
             signal, sign = shared[0], 1.0
         elif not _one_loss(stored, signal):
             return []
-    if not all(one.has(signal) for one in histories):
+    if not all(history.has(signal) for history in histories):
         return []
     return [
         Score(
-            trial_id=one.trial_id,
-            arm=str(one.row["arm"]),
-            seed=int(one.row["seed"]),
-            health=one.row["label"],
-            skill=skill(one.history, signal, sign),
+            trial_id=trial.trial_id,
+            arm=str(trial.row["arm"]),
+            seed=int(trial.row["seed"]),
+            health=trial.row["label"],
+            skill=skill(trial.history, signal, sign),
         )
-        for one in stored
+        for trial in stored
     ]
 
 
@@ -103,8 +103,8 @@ def _chance(history: History, signal: str) -> float:
 def _one_loss(stored: Sequence[StoredTrial], signal: str) -> bool:
     """Whether trials of one seed, which share their data, have one floor, or no trial has any."""
     floors: dict[int, list[float | None]] = {}
-    for one in stored:
-        floors.setdefault(one.row["seed"], []).append(one.history.facts.floors.get(signal))
+    for trial in stored:
+        floors.setdefault(trial.row["seed"], []).append(trial.history.facts.floors.get(signal))
     return all(map(_alike, floors.values()))
 
 

@@ -308,7 +308,7 @@ def make_workdir(path: Path) -> None:
 def _workload(job: TrialJob) -> Workload:
     if job.command is None:
         return registry.workload(job.trial.workload)
-    entries = [one for each in detectors() for one in (*each.signals, *each.optional_signals)]
+    entries = [entry for each in detectors() for entry in (*each.signals, *each.optional_signals)]
     signals = {name for entry in entries for name in entry.split("|")}
     return script_workload(job.command, job.objective, job.threads, signals)
 
@@ -491,5 +491,5 @@ def job_from_text(text: str) -> TrialJob:
 def _command(values: dict[str, Any] | None) -> Command | None:
     if values is None:
         return None
-    words, metrics = tuple(values["words"]), tuple(values["metrics"])
-    return Command(**{**values, "words": words, "metrics": metrics})
+    tokens, metrics = tuple(values["words"]), tuple(values["metrics"])
+    return Command(**{**values, "words": tokens, "metrics": metrics})

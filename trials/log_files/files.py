@@ -58,9 +58,9 @@ def _read_text(path: Path, run: str | None) -> list[RawLog]:
     if not text.strip():
         raise LogError(f"{path} is empty")
     if text.lstrip()[0] in "{[":
-        found = read_json(path, text)
-        if found is not None:
-            return [_as_summary(found) if path.name == SUMMARY else found]
+        raw_log = read_json(path, text)
+        if raw_log is not None:
+            return [_as_summary(raw_log) if path.name == SUMMARY else raw_log]
     lines = text.splitlines()
     tables = read_table(path, lines, run)
     if tables is not None:

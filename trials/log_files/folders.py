@@ -53,15 +53,15 @@ def find_logs(path: Path) -> list[Source]:
     """
     if not path.is_dir():
         return [Source(path)]
-    found = _events(path) or _mlflow(path) or _known(path) or _any(path)
-    if not found:
+    sources = _events(path) or _mlflow(path) or _known(path) or _any(path)
+    if not sources:
         names = ", ".join(f"{pattern} ({who})" for pattern, who in FILES[:8])
         raise LogError(
             f"{path} is a folder without a log. Looked, here and below, for TensorBoard events "
             f"(*tfevents*), {names} and others, MLflow's `metrics` folders, and any "
             f"{', '.join(ANY_LOG)}"
         )
-    return found if len(found) > 1 else [Source(found[0].path)]
+    return sources if len(sources) > 1 else [Source(sources[0].path)]
 
 
 def _events(folder: Path) -> list[Source]:
@@ -106,8 +106,8 @@ def _newest(file: Path) -> int:
 
 
 def _mlflow(folder: Path) -> list[Source]:
-    found = metrics_folders(folder)
-    return _called(folder, found, [path.parent for path in found])
+    folders = metrics_folders(folder)
+    return _called(folder, folders, [path.parent for path in folders])
 
 
 def _any(folder: Path) -> list[Source]:
@@ -125,8 +125,8 @@ def _called(
     folder: Path, paths: Iterable[Path], names: Iterable[Path] | None = None
 ) -> list[Source]:
     """Sources, called by the place of each, or of its name, below the folder."""
-    found = list(paths)
+    log_paths = list(paths)
     return [
         Source(path, name.relative_to(folder).as_posix() if folder in name.parents else name.name)
-        for path, name in zip(found, found if names is None else names, strict=True)
+        for path, name in zip(log_paths, log_paths if names is None else names, strict=True)
     ]

@@ -94,17 +94,17 @@ def _facts(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 def _columns(value: Mapping[str, Any], above: str = "") -> list[tuple[str, list[Any]]]:
     """Every list of numbers in an object, by the path to it; pandas writes them as `{"0": 0.7}`."""
-    found: list[tuple[str, list[Any]]] = []
+    columns: list[tuple[str, list[Any]]] = []
     for name, entry in value.items():
         if isinstance(entry, dict):
             if len(entry) > 1 and all(key.isdigit() for key in entry):
-                found += _columns({name: list(entry.values())}, above)
+                columns += _columns({name: list(entry.values())}, above)
             else:
                 deeper = above if name == "history" else f"{above}{name}/"
-                found += _columns(entry, deeper)
+                columns += _columns(entry, deeper)
         elif isinstance(entry, list) and len(entry) > 1 and all(map(_is_cell, entry)):
-            found.append((above + name, entry))
-    return found
+            columns.append((above + name, entry))
+    return columns
 
 
 def _scalars(whole: Mapping[str, Any]) -> list[str]:

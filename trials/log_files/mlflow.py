@@ -13,8 +13,8 @@ def metrics_folders(folder: Path) -> list[Path]:
     """The `metrics` folders of the runs at or below a folder, sorted; none if it is no store."""
     if folder.name == "metrics":
         return [folder]
-    found = sorted(path for path in folder.rglob("metrics") if path.is_dir())
-    return [path for path in found if _is_metric(next(_files(path), None))]
+    folders = sorted(path for path in folder.rglob("metrics") if path.is_dir())
+    return [path for path in folders if _is_metric(next(_files(path), None))]
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -62,14 +62,14 @@ def _by_key(series: dict[str, list[tuple[int, float]]]) -> list[tuple[int, dict[
 
 
 def _values(file: Path) -> Sequence[Value]:
-    found = []
+    values = []
     for place, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines()):
         parts = line.split()
         try:
             step = int(float(parts[2])) if len(parts) > 2 else place
-            found.append((int(float(parts[0])), float(parts[1]), step))
+            values.append((int(float(parts[0])), float(parts[1]), step))
         except (ValueError, IndexError, OverflowError) as error:
             raise LogError(
                 f"{file}, line {place + 1}: expected `timestamp value step`, found {line[:60]!r}"
             ) from error
-    return found
+    return values

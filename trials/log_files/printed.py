@@ -77,17 +77,17 @@ def _lines(text: str) -> Iterator[str]:
 
 def _object(line: str) -> dict[str, Any]:
     """A dict or JSON object within a line, with the split that stands before it."""
-    found = OBJECT.search(line)
-    if found is None:
+    match = OBJECT.search(line)
+    if match is None:
         return {}
-    body = found[0].replace("'", '"')
+    body = match[0].replace("'", '"')
     for python, plain in PYTHON.items():
         body = re.sub(rf"(?<=[\s:,\[]){python}\b", plain, body)
     try:
         row = json.loads(body)
     except ValueError:
         return {}
-    split = split_of(line[: found.start()])
+    split = split_of(line[: match.start()])
     return {_called(str(name), split): value for name, value in row.items()}
 
 
@@ -98,27 +98,27 @@ def _pairs(line: str) -> dict[str, Any]:
     boosted = BOOSTING.match(line)
     if boosted:
         row["iteration"] = boosted[1]
-    for found in PAIR.finditer(line):
-        split = split_of(line[end : found.start()]) or split
-        end = found.end()
-        key = _key(found["key"])
+    for pair in PAIR.finditer(line):
+        split = split_of(line[end : pair.start()]) or split
+        end = pair.end()
+        key = _key(pair["key"])
         if key is None or is_split(key):  # `Test: [ 0/196]`
-            split = split_of(found["key"]) or split
+            split = split_of(pair["key"]) or split
             continue
         if is_epoch(key) or is_step(key):  # `iter 2920: …` and `step 3000: …` count the same
-            split = split_of(found["key"]) or split
-            row.setdefault("epoch" if is_epoch(key) else "step", found["value"])
+            split = split_of(pair["key"]) or split
+            row.setdefault("epoch" if is_epoch(key) else "step", pair["value"])
         else:
-            row.setdefault(_called(key, split), _value(found))
+            row.setdefault(_called(key, split), _value(pair))
     return row
 
 
-def _value(found: re.Match[str]) -> str:
+def _value(pair: re.Match[str]) -> str:
     """`98 %` is 98 per cent, `9836/10000` a share."""
-    total = float(found["of"]) if found["of"] else 0.0
+    total = float(pair["of"]) if pair["of"] else 0.0
     if total:
-        return repr(float(found["value"].replace(",", "")) / total)
-    return found["value"] + ("%" if found["percent"] else "")
+        return repr(float(pair["value"].replace(",", "")) / total)
+    return pair["value"] + ("%" if pair["percent"] else "")
 
 
 def _key(text: str) -> str | None:

@@ -154,10 +154,10 @@ def _decimal_points(rows: list[list[str]]) -> tuple[list[list[str]], tuple[str, 
 def _wandb_runs(head: Sequence[str]) -> list[str]:
     """A chart's export calls its columns `run - metric`, and adds `__MIN` and `__MAX` to each."""
     parts = [name.rpartition(" - ") for name in head]
-    found = {left for left, _, right in parts if left and not right.endswith(WANDB_BOUNDS)}
+    runs = {left for left, _, right in parts if left and not right.endswith(WANDB_BOUNDS)}
     counters = [name for name in head if _counts(name) or is_gap(name)]
     others = [left for (left, _, _), name in zip(parts, head, strict=True) if name not in counters]
-    return sorted(found) if all(others) else []
+    return sorted(runs) if all(others) else []
 
 
 def _columns_of(head: Sequence[str], run: str) -> list[str]:

@@ -42,13 +42,13 @@ def _scalars(file: Path) -> list[tuple[str, int, float]]:
             "TensorBoard event files need the package tensorboard: "
             "pip install 'sickbay[tensorboard]'"
         ) from error
-    found: list[tuple[str, int, float]] = []
+    scalars: list[tuple[str, int, float]] = []
     for event in EventFileLoader(str(file)).Load():
         for value in event.summary.value:
             number = _scalar(value, tensor_util)
             if number is not None:
-                found.append((value.tag, int(event.step), number))
-    return found
+                scalars.append((value.tag, int(event.step), number))
+    return scalars
 
 
 def _scalar(value: Any, tensor_util: Any) -> float | None:

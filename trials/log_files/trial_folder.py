@@ -34,12 +34,12 @@ class LogWords:
     patterns: tuple[str, ...] = ()
 
 
-def read_folder(folder: Path, words: LogWords) -> list[Row]:
+def read_folder(folder: Path, log_words: LogWords) -> list[Row]:
     """The evaluations in the logs of a folder, ascending; empty where nothing is logged."""
     reported = folder / REPORTED
     if reported.is_file():
         return reported_rows(reported)
-    candidates = [_rows(records, words) for records in _all_records(folder, words.patterns)]
+    candidates = [_rows(records, log_words) for records in _all_records(folder, log_words.patterns)]
     return max(candidates, key=_worth, default=[])
 
 
@@ -69,8 +69,8 @@ def _json_lines(file: Path) -> list[dict[str, Any]]:
 
 def _all_records(folder: Path, patterns: tuple[str, ...]) -> list[tuple[Record, ...]]:
     """The records of each log of a folder, in an order that does not depend on the clock."""
-    found = [_printed(folder)] if not patterns or "stdout" in patterns else []
-    return found + [_records(path) for path in _log_paths(folder, patterns)]
+    logs = [_printed(folder)] if not patterns or "stdout" in patterns else []
+    return logs + [_records(path) for path in _log_paths(folder, patterns)]
 
 
 def _records(path: Path) -> tuple[Record, ...]:
@@ -120,12 +120,12 @@ def _log_paths(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return sorted(chosen - own)
 
 
-def _rows(records: tuple[Record, ...], words: LogWords) -> list[Row]:
+def _rows(records: tuple[Record, ...], log_words: LogWords) -> list[Row]:
     if not records:
         return []
     names = {name for record in records for name in record}
-    given = {mine: signal for mine, signal in words.names.items() if mine in names}
-    rows = read_records(records, given, words.signals, growing=True).made.rows
+    given = {mine: signal for mine, signal in log_words.names.items() if mine in names}
+    rows = read_records(records, given, log_words.signals, growing=True).made.rows
     return [row for row in rows if row.epoch >= 0]
 
 

@@ -163,7 +163,9 @@ def _closed_by(validation: set[str], records: Sequence[Record]) -> list[tuple[in
     groups: list[list[Record]] = [[]]
     closed = False
     for record in records:
-        again = closed and any(validation & record.keys() & one.keys() for one in groups[-1])
+        again = closed and any(
+            validation & record.keys() & earlier.keys() for earlier in groups[-1]
+        )
         if (closed and not validation & record.keys()) or again:
             groups.append([])
             closed = False

@@ -281,10 +281,10 @@ def with_vectors(
 
 def _family(base: str, names: Sequence[str]) -> list[str]:
     shape = re.compile(re.escape(base) + r"[_./\-\[(]?(\d+)[\])]?")
-    found = {int(hit[1]): name for name in names if (hit := shape.fullmatch(name))}
-    order = sorted(found)
+    numbered = {int(hit[1]): name for name in names if (hit := shape.fullmatch(name))}
+    order = sorted(numbered)
     counted = order in ([*range(len(order))], [*range(1, len(order) + 1)])
-    return [found[i] for i in order] if counted else []
+    return [numbered[i] for i in order] if counted else []
 
 
 def raw_names(rows: Iterable[Raw]) -> list[str]:

@@ -198,8 +198,8 @@ def words(name: str) -> str:
 
 def split_of(text: str) -> str | None:
     """The split that a text names (`valid`, `Test set`), or None."""
-    found, _ = _without_split(words(text).split())
-    return found
+    split, _ = _without_split(words(text).split())
+    return split
 
 
 def is_split(name: str) -> bool:
@@ -271,7 +271,7 @@ def match_names(
     ]
     taken = _choose(candidates, counts or {})
     used = set(taken.values())
-    meant = {one.name for one in candidates}
+    meant = {candidate.name for candidate in candidates}
     remarks += [
         f"{name!r} stands in for validation, of which the log has nothing: {signal}"
         for signal, name in taken.items()
@@ -398,17 +398,25 @@ def _measured(name: str) -> str | None:
 
 def _choose(candidates: Sequence[_Candidate], counts: Mapping[str, int]) -> dict[str, str]:
     fullest: dict[str, int] = {}
-    for one in candidates:
-        fullest[one.signal] = max(fullest.get(one.signal, 0), counts.get(one.name, 0))
+    for candidate in candidates:
+        fullest[candidate.signal] = max(
+            fullest.get(candidate.signal, 0), counts.get(candidate.name, 0)
+        )
 
-    def summary(one: _Candidate) -> bool:
-        n = counts.get(one.name, 0)
-        return one.rank >= 0 and n < FULLEST_OVER and FULLEST_OVER * n <= fullest[one.signal]
+    def summary(candidate: _Candidate) -> bool:
+        n = counts.get(candidate.name, 0)
+        return (
+            candidate.rank >= 0
+            and n < FULLEST_OVER
+            and FULLEST_OVER * n <= fullest[candidate.signal]
+        )
 
     taken: dict[str, str] = {}
-    for one in sorted(candidates, key=lambda one: (summary(one), one.rank, one.place)):
-        if one.signal not in taken and one.name not in taken.values():
-            taken[one.signal] = one.name
+    for candidate in sorted(
+        candidates, key=lambda candidate: (summary(candidate), candidate.rank, candidate.place)
+    ):
+        if candidate.signal not in taken and candidate.name not in taken.values():
+            taken[candidate.signal] = candidate.name
     return taken
 
 
@@ -420,25 +428,25 @@ def _parts(
     remarks: list[str],
 ) -> dict[str, tuple[str, ...]]:
     """Terms of a loss that has no column of its own, by the loss's signal."""
-    found: dict[str, list[str]] = {}
+    terms: dict[str, list[str]] = {}
     for name in losses:
         split = split_of(named.get(name, name))
         signal = "train_loss" if split in {None, "train"} else "val_loss"
         if signal not in taken and name not in mine and name not in taken.values():
-            found.setdefault(signal, []).append(name)
-    if "val_loss" in found and any(split_of(n) == "val" for n in found["val_loss"]):
-        found["val_loss"] = [n for n in found["val_loss"] if split_of(n) == "val"]
+            terms.setdefault(signal, []).append(name)
+    if "val_loss" in terms and any(split_of(n) == "val" for n in terms["val_loss"]):
+        terms["val_loss"] = [n for n in terms["val_loss"] if split_of(n) == "val"]
     if not _adversarial(losses):
-        for signal, group in found.items():
+        for signal, group in terms.items():
             how = "the sum of " if len(group) > 1 else ""
             remarks.append(f"{signal} is {how}{' + '.join(repr(name) for name in group)}")
-    return {signal: tuple(group) for signal, group in found.items()}
+    return {signal: tuple(group) for signal, group in terms.items()}
 
 
 def _adversarial(losses: Sequence[str]) -> bool:
     """Whether the losses are two players': neither falls when training goes well."""
     parts = [set(words(name).split()) for name in losses]
-    return all(any(one & player for one in parts) for player in ADVERSARIES)
+    return all(any(part & player for part in parts) for player in ADVERSARIES)
 
 
 def _with_boosting_splits(names: Sequence[str], remarks: list[str]) -> dict[str, str]:
@@ -475,8 +483,8 @@ def _first(
     mine: Mapping[str, str],
     counts: Mapping[str, int],
 ) -> str | None:
-    found = [name for name in names if name not in mine and test(name)]
+    matching = [name for name in names if name not in mine and test(name)]
     order = {spelling: rank for rank, spelling in enumerate((*EPOCHS, *STEPS))}
-    fullest = max((counts.get(name, 0) for name in found), default=0)
-    full = [name for name in found if 2 * counts.get(name, 0) >= fullest]
+    fullest = max((counts.get(name, 0) for name in matching), default=0)
+    full = [name for name in matching if 2 * counts.get(name, 0) >= fullest]
     return min(full, key=lambda name: order.get(words(name), 99), default=None)

@@ -22,7 +22,7 @@ class ClearingProbe:
 
     def __init__(self, groups: Sequence[Sequence[Parameter]]) -> None:
         """Pick the parameter; nothing is watched where gradients are averaged over processes."""
-        trained = [one for group in groups for one in group if one.requires_grad]
+        trained = [parameter for group in groups for parameter in group if parameter.requires_grad]
         shared = torch.distributed.is_available() and torch.distributed.is_initialized()
         self._parameter = None if shared else min(trained, key=Tensor.numel, default=None)
         self._handles: list[RemovableHandle] = []

@@ -150,14 +150,14 @@ def _descended(loss: "nn.Module | Loss", targets: Tensor, start: Tensor, *, labe
 
     def closure() -> float:
         steps.zero_grad()
-        found = value()
-        found.backward()  # type: ignore[no-untyped-call]
-        return float(found.detach())
+        objective = value()
+        objective.backward()  # type: ignore[no-untyped-call]
+        return float(objective.detach())
 
     steps.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        found = float(value())
-    return found if math.isfinite(found) else math.inf
+        lowest = float(value())
+    return lowest if math.isfinite(lowest) else math.inf
 
 
 def _columns(targets: Tensor) -> Tensor:

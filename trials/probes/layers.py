@@ -82,20 +82,22 @@ class LayerProbe:
             for hook in hooks:
                 hook.remove()
         last = _first_tensor(output)
-        hidden = [(one, kept) for one, value, kept in seen if value is not last]
-        features = [kept for one, _, kept in seen if one is self._features] or entered[-1:]
+        hidden = [(layer, kept) for layer, value, kept in seen if value is not last]
+        features = [kept for layer, _, kept in seen if layer is self._features] or entered[-1:]
         return self._shares(hidden), _flat(features[-1]) if features else None
 
     def _shares(self, seen: Sequence[tuple[nn.Module, Tensor]]) -> Signals:
         signals: Signals = {}
         rectified = [
-            value for one, value in seen if isinstance(one, RECTIFIERS) or one in self._rectified
+            value
+            for layer, value in seen
+            if isinstance(layer, RECTIFIERS) or layer in self._rectified
         ]
         if rectified:
             signals["dead_unit_share"] = [_dead_share(value) for value in rectified]
             signals["dead_unit_n"] = float(len(rectified[0]))
             signals["layer_units"] = [float(_by_unit(value).shape[1]) for value in rectified]
-        bounded = [(BOUNDED[type(one)], value) for one, value in seen if type(one) in BOUNDED]
+        bounded = [(BOUNDED[type(layer)], value) for layer, value in seen if type(layer) in BOUNDED]
         if bounded:
             signals["saturated_share"] = [_saturated_share(value, *span) for span, value in bounded]
         return signals
@@ -128,9 +130,9 @@ def rank_of(features: Tensor) -> float:
     return float(torch.exp(torch.special.entr(shares).sum()))
 
 
-def alignment(one: Tensor, other: Tensor) -> float:
+def alignment(features: Tensor, other: Tensor) -> float:
     """Linear CKA (Kornblith et al. 2019) of features (n, d) and (n, e) of the same samples."""
-    left, right = one - one.mean(dim=0), other - other.mean(dim=0)
+    left, right = features - features.mean(dim=0), other - other.mean(dim=0)
     if max(left.shape[1], right.shape[1]) > len(left):  # the same by way of the samples
         left, right = left @ left.T, right @ right.T
         scale = left.norm() * right.norm()

@@ -65,7 +65,7 @@ class Probe:
         if not any(len(list(group)) for group in named.values()):
             raise ValueError("there is nothing to watch: the model has no parameter that trains")
         self.groups = tuple(named)
-        self._parameters = [one for group in named.values() for one in group]
+        self._parameters = [parameter for group in named.values() for parameter in group]
         self._steps = StepProbe(named, clip, every=UPDATES_EVERY)
         self._count = 0
         self._pending: tuple[Tensor, Tensor | None] | None = None
@@ -110,7 +110,9 @@ class Probe:
         """
         self._flush()
         if grad_norm is None and (self._count % NORMS_EVERY == 0 or self._nonfinite):
-            gradients = [one.grad for one in self._parameters if one.grad is not None]
+            gradients = [
+                parameter.grad for parameter in self._parameters if parameter.grad is not None
+            ]
             grad_norm = get_total_norm(gradients) if gradients else torch.zeros(())
             self._nonfinite = not bool(torch.isfinite(grad_norm))
         self._count += 1
@@ -153,10 +155,10 @@ class Probe:
 def groups_of(model: nn.Module) -> dict[str, list[Parameter]]:
     """The parameters that train, by the direct children of the model, in their order."""
     inner = unwrapped(model)
-    found = {
-        name: [one for one in child.parameters() if one.requires_grad]
+    children = {
+        name: [parameter for parameter in child.parameters() if parameter.requires_grad]
         for name, child in inner.named_children()
     }
-    own = [one for one in inner.parameters(recurse=False) if one.requires_grad]
-    groups = {"own": own, **found} if own else found
+    own = [parameter for parameter in inner.parameters(recurse=False) if parameter.requires_grad]
+    groups = {"own": own, **children} if own else children
     return {name: parameters for name, parameters in groups.items() if parameters}

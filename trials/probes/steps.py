@@ -145,16 +145,16 @@ def _largest_gradient(group: Sequence[Parameter]) -> float:
     return float(torch.stack(extremes).abs().nan_to_num(nan=math.inf).max())
 
 
-def _greater(one: float, other: float) -> float:
+def _greater(value: float, other: float) -> float:
     """Return the greater of two, where NaN means that there is none."""
-    return other if math.isnan(one) else one if math.isnan(other) else max(one, other)
+    return other if math.isnan(value) else value if math.isnan(other) else max(value, other)
 
 
 def _nonfinite(groups: Sequence[Sequence[Parameter]]) -> int:
     """Count the parameters that are NaN or infinite; a finite norm says at once that none is."""
     if bool(torch.isfinite(_norms(groups)).all()):
         return 0
-    return sum(int((~torch.isfinite(one)).sum()) for group in groups for one in group)
+    return sum(int((~torch.isfinite(parameter)).sum()) for group in groups for parameter in group)
 
 
 class _Copies:
@@ -168,18 +168,20 @@ class _Copies:
     def take(self) -> None:
         """Copy the parameters as they are."""
         if not self._kept:
-            self._kept = [[one.detach().clone() for one in group] for group in self._groups]
+            self._kept = [
+                [parameter.detach().clone() for parameter in group] for group in self._groups
+            ]
             return
         for group, kept in zip(self._groups, self._kept, strict=True):
-            for one, copy in zip(group, kept, strict=True):
-                copy.copy_(one)
+            for parameter, copy in zip(group, kept, strict=True):
+                copy.copy_(parameter)
 
     @torch.no_grad()
     def distances(self) -> Tensor:
         """How far each group has moved since, shape (groups,). Uses the copy up."""
         for group, kept in zip(self._groups, self._kept, strict=True):
-            for one, copy in zip(group, kept, strict=True):
-                copy.sub_(one)
+            for parameter, copy in zip(group, kept, strict=True):
+                copy.sub_(parameter)
         return torch.stack([get_total_norm(kept) for kept in self._kept])
 
 

@@ -122,7 +122,7 @@ class ConflictProbe:
             for value in values
         ]
         flat = torch.stack(
-            [torch.zeros_like(shared) if one is None else one for one in gradients]
+            [torch.zeros_like(shared) if gradient is None else gradient for gradient in gradients]
         ).flatten(1)
         norms = flat.norm(dim=1)
         cosines = [
@@ -140,7 +140,7 @@ class ConflictProbe:
         signals: Signals = {}
         if losses:
             columns = [torch.stack(column).double().mean() for column in zip(*losses, strict=True)]
-            signals["task_losses"] = [float(one) for one in columns]
+            signals["task_losses"] = [float(column) for column in columns]
         if norms:
             signals["loss_gradient_cosine"] = list(cosines)
             signals["loss_gradient_batches"] = float(len(cosines))

@@ -34,7 +34,7 @@ class ModelWatch:
     def __init__(self, model: nn.Module, optimizer: Optimizer | None = None) -> None:
         """Begin; without an optimizer every one that holds a parameter of the model is watched."""
         self._probe = Probe(model)
-        self._mine = {id(one) for one in model.parameters()}
+        self._mine = {id(parameter) for parameter in model.parameters()}
         self._layers: LayerProbe | None = None
         self._hooks: list[Any] = [
             register_optimizer_step_pre_hook(self._before_step)
@@ -46,10 +46,10 @@ class ModelWatch:
 
     def signals(self) -> Signals:
         """The signals since the last call, without those that only the loss could give."""
-        found = self._probe.evaluation()
+        signals = self._probe.evaluation()
         if self._layers is not None:
-            found |= self._layers.measure()
-        return {name: value for name, value in found.items() if name not in FROM_LOSSES}
+            signals |= self._layers.measure()
+        return {name: value for name, value in signals.items() if name not in FROM_LOSSES}
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -58,8 +58,8 @@ class ModelWatch:
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         del args, kwargs
-        held = (one for group in optimizer.param_groups for one in group["params"])
-        if any(id(one) in self._mine for one in held):
+        held = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        if any(id(parameter) in self._mine for parameter in held):
             self._probe.step(0.0)
 
     def _before_forward(self, model: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:

@@ -125,7 +125,7 @@ def estimate_frontier(
         lower, upper = expit(mean - WIDTH * sd), expit(mean + WIDTH * sd)
     near = inconclusive_near(flat, scaled[unsure], scaled[sure])
     return Frontier(
-        axes=tuple(from_unit(units, one) for one in ranges),
+        axes=tuple(from_unit(units, span) for span in ranges),
         probability=probability.reshape(shape),
         lower=lower.reshape(shape),
         upper=upper.reshape(shape),
@@ -178,8 +178,8 @@ class Model:
 
     def probability(self, units: Array) -> Array:
         """P(pathological), averaged over the latent function."""
-        found: Array = self._classifier.predict_proba(units)[:, 1]
-        return found
+        probability: Array = self._classifier.predict_proba(units)[:, 1]
+        return probability
 
 
 def fit(
@@ -231,15 +231,15 @@ def inconclusive_near(units: Array, unsure: Array, sure: Array) -> Array:
 def to_unit(points: Array, ranges: Sequence[Range]) -> Array:
     """Bring points (n, d) to the unit cube."""
     columns = []
-    for column, one in zip(points.T, ranges, strict=True):
-        low, high = (np.log(one.low), np.log(one.high)) if one.log else (one.low, one.high)
-        values = np.log(column) if one.log else column
+    for column, span in zip(points.T, ranges, strict=True):
+        low, high = (np.log(span.low), np.log(span.high)) if span.log else (span.low, span.high)
+        values = np.log(column) if span.log else column
         columns.append((values - low) / (high - low))
     return np.stack(columns, axis=1) if columns else points
 
 
-def from_unit(units: Array, one: Range) -> Array:
+def from_unit(units: Array, span: Range) -> Array:
     """Bring values of one dimension back from [0, 1]."""
-    if one.log:
-        return np.asarray(one.low * (one.high / one.low) ** units)
-    return np.asarray(one.low + (one.high - one.low) * units)
+    if span.log:
+        return np.asarray(span.low * (span.high / span.low) ** units)
+    return np.asarray(span.low + (span.high - span.low) * units)

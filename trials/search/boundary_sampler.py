@@ -114,14 +114,14 @@ def observed(
     """Read the trials of a study; where seeds disagree, a point stands once for each of them."""
     labels = ("pathological", "healthy", "unsure", "running")
     kinds: dict[str, list[list[float]]] = {kind: [] for kind in labels}
-    for one in trials:
-        if any(name not in one.params for name in names) or one.state == TrialState.FAIL:
+    for trial in trials:
+        if any(name not in trial.params for name in names) or trial.state == TrialState.FAIL:
             continue
-        point = [float(one.params[name]) for name in names]
-        if one.state != TrialState.COMPLETE:
+        point = [float(trial.params[name]) for name in names]
+        if trial.state != TrialState.COMPLETE:
             kinds["running"].append(point)
             continue
-        pathological, healthy = _counts(one)
+        pathological, healthy = _counts(trial)
         unanimous = not (pathological and healthy)
         kinds["pathological"] += [point] * (min(pathological, 1) if unanimous else pathological)
         kinds["healthy"] += [point] * (min(healthy, 1) if unanimous else healthy)
@@ -157,15 +157,15 @@ def next_point(
         points = np.concatenate([data.decided, data.running])
         believed = fit(points, np.concatenate([data.pathological, expected]), model.kernel)
         model = believed or model
-    found = candidates
+    pool = candidates
     for width in (0.0, 0.05, 0.01):
         if width:  # once more around the best
-            near = found[np.argsort(-score(model, found, data))[:8]]
+            near = pool[np.argsort(-score(model, pool, data))[:8]]
             steps = rng.normal(scale=width, size=(32, *near.shape))
-            found = np.concatenate([near, np.clip(near + steps, 0, 1).reshape(-1, d)])
-    distance = np.linalg.norm(found[:, None] - data.all[None], axis=2).min(axis=1)
-    found = found[distance >= NEAREST] if (distance >= NEAREST).any() else found
-    best: Array = found[int(np.argmax(score(model, found, data)))]
+            pool = np.concatenate([near, np.clip(near + steps, 0, 1).reshape(-1, d)])
+    distance = np.linalg.norm(pool[:, None] - data.all[None], axis=2).min(axis=1)
+    pool = pool[distance >= NEAREST] if (distance >= NEAREST).any() else pool
+    best: Array = pool[int(np.argmax(score(model, pool, data)))]
     return best
 
 
@@ -194,7 +194,7 @@ def _counts(trial: FrozenTrial) -> tuple[int, int]:
     return (0, 0) if share is None or share == 0.5 else (int(share > 0.5), int(share < 0.5))
 
 
-def _value(unit: float, one: Any) -> float:
-    value = float(from_unit(np.array(unit), one))
-    inside: float = min(max(value, one.low), one.high)
-    return round(inside) if isinstance(one, IntDistribution) else inside
+def _value(unit: float, span: Any) -> float:
+    value = float(from_unit(np.array(unit), span))
+    inside: float = min(max(value, span.low), span.high)
+    return round(inside) if isinstance(span, IntDistribution) else inside

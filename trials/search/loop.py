@@ -163,7 +163,7 @@ class Search:
     @property
     def complete(self) -> bool:
         """Whether it is finished and every trial of it has ended."""
-        return self.finished and not any(one.waiting for one in self._suggestions)
+        return self.finished and not any(suggestion.waiting for suggestion in self._suggestions)
 
     def next(self, *, may_ask: bool = True) -> TrialConfig | None:
         """The next trial to run; None where there is none now (see `finished`).
@@ -239,17 +239,17 @@ class Search:
         rng = random.Random(f"{self.task.study_name} {len(self._suggestions)}")  # noqa: S311
         space = self.task.space
         for _ in range(DRAWS):
-            params = {name: _drawn(one, rng) for name, one in space.items()}
+            params = {name: _drawn(distribution, rng) for name, distribution in space.items()}
             if self._kind(params) == CONFIGURATION:
                 return params
         return None
 
     def _take(self, trial: Trial, *, reported: bool) -> None:
         trials = self.task.trials(trial.params)
-        missing = [one for one in trials if not self._done(one.trial_id)]
-        suggestion = _Suggestion(trial, trials, {one.trial_id for one in missing}, reported)
+        missing = [planned for planned in trials if not self._done(planned.trial_id)]
+        suggestion = _Suggestion(trial, trials, {planned.trial_id for planned in missing}, reported)
         self._suggestions.append(suggestion)
-        self._of |= {one.trial_id: suggestion for one in trials}
+        self._of |= {planned.trial_id: suggestion for planned in trials}
         self._queue.extend(missing)
         if not missing and not reported:
             self._tell(suggestion)
@@ -259,25 +259,25 @@ class Search:
         task, trial = self.task, suggestion.trial
         signals = [goal.signal for goal in task.goals]
         read = (
-            read_outcome(task.store, task.sweep_id, one.trial_id, signals)
-            for one in suggestion.trials
+            read_outcome(task.store, task.sweep_id, planned.trial_id, signals)
+            for planned in suggestion.trials
         )
-        outcomes = [one for one in read if one is not None and one.judged]
-        trial.set_user_attr("trials", [one.trial_id for one in suggestion.trials])
+        outcomes = [outcome for outcome in read if outcome is not None and outcome.judged]
+        trial.set_user_attr("trials", [planned.trial_id for planned in suggestion.trials])
         if not outcomes:
             trial.set_user_attr("reason", "none of its trials finished: see the store")
             self._port.tell(trial, None, failed=True)
             return
         counts = {
-            "healthy": sum(one.label == "healthy" for one in outcomes),
-            "pathological": sum(one.unusable for one in outcomes),
+            "healthy": sum(outcome.label == "healthy" for outcome in outcomes),
+            "pathological": sum(outcome.unusable for outcome in outcomes),
             "inconclusive": sum(
-                one.label == "inconclusive" and not one.unusable for one in outcomes
+                outcome.label == "inconclusive" and not outcome.unusable for outcome in outcomes
             ),
         }
         for word, count in counts.items():
             trial.set_user_attr(word, count)
-        causes = sorted({one.pathology for one in outcomes if one.pathology})
+        causes = sorted({outcome.pathology for outcome in outcomes if outcome.pathology})
         trial.set_user_attr("pathologies", causes)
         if task.spec.design == "boundary":
             self._tell_health(trial, counts)
@@ -291,18 +291,20 @@ class Search:
         self._port.tell(trial, [share], failed=False)
 
     def _tell_values(self, trial: Trial, outcomes: Sequence[TrialOutcome]) -> None:
-        trial.set_constraint("pathological", sum(one.unusable for one in outcomes) / len(outcomes))
-        usable = [one for one in outcomes if not one.unusable]
+        trial.set_constraint(
+            "pathological", sum(outcome.unusable for outcome in outcomes) / len(outcomes)
+        )
+        usable = [outcome for outcome in outcomes if not outcome.unusable]
         stand_in = not usable
         trial.set_user_attr("stand_in", stand_in)
         goals = self.task.goals
         if stand_in:
             values = [self._worst(i, goal, outcomes) for i, goal in enumerate(goals)]
         else:
-            values = [median(one.values[i] for one in usable) for i in range(len(goals))]
-        pruned = any(one.state == "pruned" for one in usable)
+            values = [median(outcome.values[i] for outcome in usable) for i in range(len(goals))]
+        pruned = any(outcome.state == "pruned" for outcome in usable)
         if pruned and len(goals) == 1 and self.task.spec.design in ("random", "tpe"):
-            trial.report(values[0], min(one.epochs_run for one in usable))
+            trial.report(values[0], min(outcome.epochs_run for outcome in usable))
             self._port.tell(trial, None, failed=False)
         else:
             self._port.tell(trial, values, failed=False)
@@ -311,23 +313,27 @@ class Search:
         """The worst value that is known to be sound, or of no skill at all; else its own worst."""
         worst = max if goal.goal is Goal.MINIMIZE else min
         known = [
-            one.values[index]
-            for one in self._port.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-            if one.user_attrs.get("stand_in") is False
+            trial.values[index]
+            for trial in self._port.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+            if trial.user_attrs.get("stand_in") is False
         ]
-        known += [one.floors[goal.signal] for one in outcomes if goal.signal in one.floors]
-        own = [one.values[index] for one in outcomes if math.isfinite(one.values[index])]
+        known += [
+            outcome.floors[goal.signal] for outcome in outcomes if goal.signal in outcome.floors
+        ]
+        own = [
+            outcome.values[index] for outcome in outcomes if math.isfinite(outcome.values[index])
+        ]
         return float(worst(known or own, default=0.0))
 
 
-def _drawn(one: BaseDistribution, rng: random.Random) -> Scalar:
-    if isinstance(one, CategoricalDistribution):
-        choice: Scalar = rng.choice(one.choices)
+def _drawn(distribution: BaseDistribution, rng: random.Random) -> Scalar:
+    if isinstance(distribution, CategoricalDistribution):
+        choice: Scalar = rng.choice(distribution.choices)
         return choice
-    low, high, draw = float(one.low), float(one.high), rng.random()
-    value = low * (high / low) ** draw if one.log else low + (high - low) * draw
+    low, high, draw = float(distribution.low), float(distribution.high), rng.random()
+    value = low * (high / low) ** draw if distribution.log else low + (high - low) * draw
     with contextlib.suppress(AttributeError):
-        if isinstance(one.step, int):
+        if isinstance(distribution.step, int):
             return round(value)
     return min(max(value, low), high)
 

@@ -81,7 +81,7 @@ def read_outcome(
         return None
     found = outcome_of(row)
     if len(signals) > 1:
-        rows = [one.row.signals for one in read_epoch_records(store, sweep_id, trial_id)]
+        rows = [record.row.signals for record in read_epoch_records(store, sweep_id, trial_id)]
         found = replace(found, values=tuple(_last(rows, signal) for signal in signals))
     return found
 
@@ -122,5 +122,5 @@ def _row(store: Store, sweep_id: str, trial_id: str) -> Mapping[str, Any] | None
 
 
 def _last(rows: Sequence[Mapping[str, Any]], signal: str) -> float:
-    found = [row[signal] for row in rows if isinstance(row.get(signal), int | float)]
-    return float(found[-1]) if found else math.nan
+    values = [row[signal] for row in rows if isinstance(row.get(signal), int | float)]
+    return float(values[-1]) if values else math.nan

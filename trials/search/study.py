@@ -109,7 +109,7 @@ def goals_of(spec: SweepSpec, workload: Workload) -> tuple[Objective, ...]:
 def study_name(sweep_id: str, spec: SweepSpec, space: Space, goals: Sequence[Objective]) -> str:
     """Name the study: another space or objective is another study in the same file."""
     what = {
-        "space": {name: repr(one) for name, one in sorted(space.items())},
+        "space": {name: repr(distribution) for name, distribution in sorted(space.items())},
         "goals": [(goal.signal, goal.goal.value) for goal in goals],
         "boundary": spec.design == "boundary",
     }

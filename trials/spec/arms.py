@@ -73,12 +73,12 @@ def space_of(spec: SweepSpec, levels: Levels) -> Space:
 
 def settled(choice: Choice, baseline: Mapping[str, Scalar], conditions: Conditions) -> Choice:
     """Put every factor that does not matter beside the others' levels to its baseline."""
-    found = dict(choice)
+    adjusted = dict(choice)
     for _ in conditions:  # one that is put back may be what another hangs on
         for name, needs in conditions.items():
-            if not all(_among(found[parent], levels) for parent, levels in needs.items()):
-                found[name] = baseline[name]
-    return found
+            if not all(_among(adjusted[parent], levels) for parent, levels in needs.items()):
+                adjusted[name] = baseline[name]
+    return adjusted
 
 
 def zipped_rows(spec: SweepSpec, group: Sequence[str]) -> list[dict[str, Scalar]]:
@@ -91,9 +91,9 @@ def zipped_rows(spec: SweepSpec, group: Sequence[str]) -> list[dict[str, Scalar]
     return [dict(zip(group, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def same(one: Scalar, other: Scalar) -> bool:
+def same(level: Scalar, other: Scalar) -> bool:
     """Equal as settings: 1 is 1.0, but no number is true or false."""
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
+    return level == other and isinstance(level, bool) == isinstance(other, bool)
 
 
 def arm_count(design: str, space: Space, k: int, resolution: int) -> int:
@@ -113,12 +113,12 @@ def arm_count(design: str, space: Space, k: int, resolution: int) -> int:
 def choices(design: str, space: Space, k: int, resolution: int) -> Iterator[Choice]:
     """Walk over the configurations of a design; the baseline may be among them."""
     if design == "leave_k_out":
-        found = _leave_out(space, k)
+        walk = _leave_out(space, k)
     elif design == "fractional":
-        found = _fractional(space, resolution)
+        walk = _fractional(space, resolution)
     else:
-        found = _DESIGNS[design](space)
-    return map(space.settled, found) if space.conditions else found
+        walk = _DESIGNS[design](space)
+    return map(space.settled, walk) if space.conditions else walk
 
 
 def _grid(space: Space) -> Iterator[Choice]:

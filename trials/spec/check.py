@@ -130,8 +130,8 @@ def _fit(key: str, name: str, value: Scalar, workload: Workload, problems: Findi
     typed = _typed(value, samples)
     wrong = _wrong_level(typed, factor) if factor else _wrong_setting(name, typed, workload)
     if wrong:
-        words = factor.levels if factor else workload.sizes if name == "size" else ()
-        meant = nearest(value, words) if isinstance(value, str) else None
+        allowed = factor.levels if factor else workload.sizes if name == "size" else ()
+        meant = nearest(value, allowed) if isinstance(value, str) else None
         problems.append(SpecProblem(key, wrong, shown(value), meant))
         return value
     return typed

@@ -72,7 +72,7 @@ def command_of(spec: SweepSpec) -> Command | None:
 def filled(text: str, config: Config, given: Mapping[str, Scalar]) -> str:
     """A word of a command with its settings in place."""
     values = {**config, **given}
-    return _PLACE.sub(lambda found: _written(values[found[1]]), text)
+    return _PLACE.sub(lambda match: _written(values[match[1]]), text)
 
 
 def command_workload(spec: SweepSpec) -> Workload:

@@ -26,8 +26,8 @@ _COMPARISONS: Mapping[type, tuple[str, Callable[[Any, Any], Any]]] = {
     ast.GtE: (">=", operator.ge),
     ast.Eq: ("==", operator.eq),
     ast.NotEq: ("!=", operator.ne),
-    ast.In: ("in", lambda one, many: one in many),
-    ast.NotIn: ("not in", lambda one, many: one not in many),
+    ast.In: ("in", lambda value, many: value in many),
+    ast.NotIn: ("not in", lambda value, many: value not in many),
 }
 _ARITHMETIC: Mapping[type, tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Add: ("+", operator.add),
@@ -36,7 +36,7 @@ _ARITHMETIC: Mapping[type, tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Div: ("/", operator.truediv),
     ast.FloorDiv: ("//", operator.floordiv),
     ast.Mod: ("%", operator.mod),
-    ast.Pow: ("**", lambda one, other: _power(one, other)),  # noqa: PLW0108 - defined below
+    ast.Pow: ("**", lambda base, other: _power(base, other)),  # noqa: PLW0108 - defined below
 }
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {"abs": abs, "min": min, "max": max}
 _WORDS = {"true": True, "false": False, "True": True, "False": False}
@@ -119,10 +119,10 @@ class _Builder:
         value, at = self.value(node), self._at(node)
 
         def judged(config: Config) -> bool:
-            found = value(config)
-            if not isinstance(found, bool):
-                raise ExpressionError(f"{at} is {found!r}, neither true nor false: compare it")
-            return found
+            result = value(config)
+            if not isinstance(result, bool):
+                raise ExpressionError(f"{at} is {result!r}, neither true nor false: compare it")
+            return result
 
         return judged
 
@@ -162,10 +162,10 @@ class _Builder:
         value, at = self.value(node), self._at(node)
 
         def number(config: Config) -> Any:
-            found = value(config)
-            if isinstance(found, bool) or not isinstance(found, int | float):
-                raise ExpressionError(f"{at} is {found!r}, not a number")
-            return found
+            result = value(config)
+            if isinstance(result, bool) or not isinstance(result, int | float):
+                raise ExpressionError(f"{at} is {result!r}, not a number")
+            return result
 
         return number
 
@@ -190,16 +190,18 @@ class _Builder:
 
     def _step(self, left: ast.expr, kind: ast.cmpop, right: ast.expr) -> _Value:
         sign, work = _COMPARISONS[type(kind)]
-        one, at = self.value(left), self._at(left)
+        left_value, at = self.value(left), self._at(left)
         if sign in ("in", "not in"):
             many = self._many(right)
-            return lambda config: work(_kept(one(config)), [_kept(part(config)) for part in many])
+            return lambda config: work(
+                _kept(left_value(config)), [_kept(part(config)) for part in many]
+            )
         other = self.value(right)
         if sign in ("==", "!="):
-            return lambda config: work(_kept(one(config)), _kept(other(config)))
+            return lambda config: work(_kept(left_value(config)), _kept(other(config)))
 
         def ordered(config: Config) -> Any:
-            first, second = one(config), other(config)
+            first, second = left_value(config), other(config)
             numbers = not isinstance(first, bool | str) and not isinstance(second, bool | str)
             if not numbers:
                 raise ExpressionError(f"{at} {sign} …: {first!r} and {second!r} have no order")
@@ -213,8 +215,8 @@ class _Builder:
         return [self.value(part) for part in node.elts]
 
     def _at(self, node: ast.expr) -> str:
-        words = ast.get_source_segment(self.source, node) or ""
-        return f"`{words[:60]}` at column {node.col_offset + 1}"
+        segment = ast.get_source_segment(self.source, node) or ""
+        return f"`{segment[:60]}` at column {node.col_offset + 1}"
 
 
 def _kept(value: Any) -> Any:
@@ -225,7 +227,7 @@ def _kept(value: Any) -> Any:
 def _power(base: float, exponent: float) -> float:
     if abs(exponent) > LARGEST_POWER:
         raise ExpressionError(f"** {exponent}: at most {LARGEST_POWER}")
-    found = float(base) ** exponent
-    if isinstance(found, complex):
+    power = float(base) ** exponent
+    if isinstance(power, complex):
         raise ExpressionError(f"{base} ** {exponent} is not a number")
-    return float(found)
+    return float(power)

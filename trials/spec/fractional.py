@@ -55,7 +55,7 @@ def fraction(factors: int, resolution: int) -> NDArray[np.bool_]:
 def aliasing(names: Sequence[str], runs: NDArray[np.bool_]) -> Aliasing:
     """Count what a two-level design cannot tell apart; `runs` is (runs, factors)."""
     signs = np.where(runs, 1, -1).astype(np.int8)
-    resolution, words = _shortest_words(names, signs)
+    resolution, defining_words = _shortest_words(names, signs)
     groups: dict[bytes, list[tuple[str, int]]] = {}
     for chosen in _effects(len(names)):
         column = signs[:, chosen].prod(axis=1)
@@ -72,7 +72,9 @@ def aliasing(names: Sequence[str], runs: NDArray[np.bool_]) -> Aliasing:
         for name, sign in group
     }
     order = [":".join(names[index] for index in chosen) for chosen in _effects(len(names))]
-    return Aliasing(resolution, words, {name: aliases[name] for name in order if aliases[name]})
+    return Aliasing(
+        resolution, defining_words, {name: aliases[name] for name in order if aliases[name]}
+    )
 
 
 def _shortest_words(
@@ -80,14 +82,14 @@ def _shortest_words(
 ) -> tuple[int | None, tuple[str, ...]]:
     """Find the shortest products of factors that are constant over all runs."""
     for length in range(1, min(LONGEST_WORD, len(names)) + 1):
-        found = []
+        products = []
         for chosen in itertools.combinations(range(len(names)), length):
             column = signs[:, chosen].prod(axis=1)
             if (column == column[0]).all():
                 word = "".join(("-" if column[0] < 0 else "", ":".join(names[i] for i in chosen)))
-                found.append(word)
-        if found:
-            return length, tuple(found)
+                products.append(word)
+        if products:
+            return length, tuple(products)
     return None, ()
 
 

@@ -159,8 +159,8 @@ def summary(made: Plan) -> PlanSummary:
 
 def arm_name(config: Config, changed: tuple[str, ...]) -> str:
     """Name an arm by what it changes: `initialization=preset, loss=uniform`, or `baseline`."""
-    words = (f"{name}={_written(config[name])}" for name in changed)
-    return ", ".join(words) or BASELINE_ARM
+    changes = (f"{name}={_written(config[name])}" for name in changed)
+    return ", ".join(changes) or BASELINE_ARM
 
 
 def sweep_identity(spec: SweepSpec, workload: Workload) -> str:
@@ -173,7 +173,9 @@ def sweep_identity(spec: SweepSpec, workload: Workload) -> str:
     goal = objective_of(spec, workload)
     fixed = {name: spec.fixed[name] for name in sorted(spec.fixed)}
     what = [spec.name, workload.name, workload.version, fixed, goal.signal, goal.goal.value]
-    what += [[one.signal, one.goal.value] for one in objectives_of(spec, workload)[1:]]
+    what += [
+        [objective.signal, objective.goal.value] for objective in objectives_of(spec, workload)[1:]
+    ]
     what += [f"code {workload.code}"] if workload.code else []
     return f"{spec.name}-{_sha(_canonical(what))[:6]}"
 
@@ -190,7 +192,7 @@ def objectives_of(spec: SweepSpec, workload: Workload) -> tuple[Objective, ...]:
     more = spec.objective.also if spec.objective else ()
     return (
         objective_of(spec, workload),
-        *(Objective(one.signal, Goal(one.goal)) for one in more),
+        *(Objective(objective.signal, Goal(objective.goal)) for objective in more),
     )
 
 
@@ -236,9 +238,9 @@ def _arm(spec: SweepSpec, workload: Workload, choice: Config, baseline: Config) 
 
 def _broken(constraints: Iterable[Expression], config: Config) -> str | None:
     """Find the first constraint that a configuration breaks, or that has no answer for it."""
-    for one in constraints:
-        if not one.allows(config):
-            return one.text
+    for constraint in constraints:
+        if not constraint.allows(config):
+            return constraint.text
     return None
 
 
@@ -265,12 +267,16 @@ def _inside(values: RangeSpec, workload: Workload, name: str) -> Scalar:
     """Choose where a range starts from: the workload's own level, else the middle of the range."""
     factor = workload.factor(name)
     own = factor.levels if factor else (workload.defaults[name],)
-    numbers = [one for one in own if isinstance(one, int | float) and not isinstance(one, bool)]
+    numbers = [
+        candidate
+        for candidate in own
+        if isinstance(candidate, int | float) and not isinstance(candidate, bool)
+    ]
     for level in numbers[:1]:
         if values.low <= level <= values.high:
             return level
     middle = math.sqrt(values.low * values.high) if values.log else (values.low + values.high) / 2
-    return middle if any(isinstance(one, float) for one in numbers) else round(middle)
+    return middle if any(isinstance(number, float) for number in numbers) else round(middle)
 
 
 def _room(arms: int, seeds: int, budget: int | None) -> tuple[int, bool]:

@@ -109,7 +109,9 @@ def fitted_conditions(
 def _as_listed(level: Scalar, levels: Levels) -> Scalar:
     if isinstance(levels, RangeSpec):
         return level
-    return next((one for one in levels if str(one) == str(level) or same(one, level)), level)
+    return next(
+        (known for known in levels if str(known) == str(level) or same(known, level)), level
+    )
 
 
 def _zip_problems(spec: SweepSpec) -> Problems:
@@ -185,7 +187,7 @@ def _need_problems(spec: SweepSpec, key: str, parent: str, wanted: tuple[Scalar,
     if not wanted:
         yield SpecProblem(key, "names no level, so it would never matter: give one", "[]")
     for index, level in enumerate(wanted):
-        if not any(str(level) == str(one) or same(level, one) for one in levels):
+        if not any(str(level) == str(known) or same(level, known) for known in levels):
             message = f"no level of {parent} in this sweep. Allowed: {listed(map(shown, levels))}"
             meant = nearest(level, levels) if isinstance(level, str) else None
             yield SpecProblem(f"{key}[{index}]", message, shown(level), meant)
@@ -195,10 +197,10 @@ def _hangs_on_itself(spec: SweepSpec, name: str) -> bool:
     seen: set[str] = set()
     open_ends = list(spec.conditions[name])
     while open_ends:
-        one = open_ends.pop()
-        if one not in seen:
-            seen.add(one)
-            open_ends.extend(spec.conditions.get(one, ()))
+        parent = open_ends.pop()
+        if parent not in seen:
+            seen.add(parent)
+            open_ends.extend(spec.conditions.get(parent, ()))
     return name in seen
 
 
@@ -224,13 +226,13 @@ def _parsed(text: str) -> Expression | None:
 def _objective_problems(spec: SweepSpec) -> Problems:
     if spec.objective is None or not spec.objective.also:
         return
-    signals = [spec.objective.signal, *(one.signal for one in spec.objective.also)]
+    signals = [spec.objective.signal, *(objective.signal for objective in spec.objective.also)]
     if spec.design not in (*SEARCHES[:-1],):
         message = f"several objectives are for the searches {', '.join(SEARCHES[:-1])}"
         yield SpecProblem("objective", message, shown(signals))
     elif len(set(signals)) < len(signals):
         yield SpecProblem("objective", "names the same signal twice", shown(signals))
-    elif any(one.also for one in spec.objective.also):
+    elif any(objective.also for objective in spec.objective.also):
         yield SpecProblem("objective", "a list of objectives holds no lists", shown(signals))
     elif spec.early_stop.scheduler != "none":
         message = "a scheduler compares trials by one objective: give one, or `scheduler: none`"

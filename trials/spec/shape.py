@@ -105,11 +105,11 @@ def _with_word_keys(raw: Any, key: str, problems: list[SpecProblem]) -> Any:
 
 
 def _translate(details: list[ErrorDetails], raw: Mapping[str, Any]) -> list[SpecProblem]:
-    found: dict[str, SpecProblem] = {}
+    by_path: dict[str, SpecProblem] = {}
     for detail in details:
         path = _path(detail, raw)
-        found.setdefault(_dotted(path), _problem(detail, path))
-    return list(found.values())
+        by_path.setdefault(_dotted(path), _problem(detail, path))
+    return list(by_path.values())
 
 
 def _problem(detail: ErrorDetails, path: Path_) -> SpecProblem:

@@ -57,6 +57,6 @@ def unpack(data: bytes, device: str = "cpu") -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(f"these {len(data)} bytes are no checkpoint of ours: {error}") from error
     if not isinstance(state, dict):
-        found = type(state).__name__
-        raise ValueError(f"a checkpoint holds a mapping, this one a {found}")  # noqa: TRY004 - bad data
+        kind = type(state).__name__
+        raise ValueError(f"a checkpoint holds a mapping, this one a {kind}")  # noqa: TRY004 - bad data
     return state

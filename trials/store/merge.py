@@ -77,16 +77,16 @@ def consolidate(store: Store, sweep_id: str) -> tuple[Problem, ...]:
         for folder in folders
         if folder.trial_id in ended and ended[folder.trial_id].row["attempt"] >= folder.attempt
     }
-    epochs, more = read_epoch_parts(store, [one.folder for one in done.values()])
+    epochs, more = read_epoch_parts(store, [trial.folder for trial in done.values()])
     problems += more
     for problem in more:
         done.pop(problem.path.split("/")[-2])
     damaged = {problem.path.split("/")[-2] for problem in problems}
     if done:
-        _merge(store, sweep_id, [one.ended for one in done.values()], epochs)
+        _merge(store, sweep_id, [trial.ended for trial in done.values()], epochs)
     for name in ("trials", "epochs"):
         _write_schema(store, name, sweep_id)
-    _clean(store, sweep_id, [one for one in folders if one.trial_id not in damaged])
+    _clean(store, sweep_id, [folder for folder in folders if folder.trial_id not in damaged])
     return tuple(problems)
 
 
@@ -101,12 +101,12 @@ def write_labels(store: Store, sweep_id: str, relabelled: Sequence[Relabelled]) 
     tables = {name: consolidated(store, name, sweep_id) for name in _ORDER}
     trials = tables["trials"]
     known = set() if trials is None else set(trials["trial_id"].to_pylist())
-    missing = [one.trial_id for one in relabelled if one.trial_id not in known]
+    missing = [change.trial_id for change in relabelled if change.trial_id not in known]
     if missing:
         raise ValueError(f"cannot label {missing[0]!r}: no such trial has ended in {sweep_id!r}")
     if not relabelled:
         return
-    new_trials = _with_labels(trials, {one.trial_id: one for one in relabelled})
+    new_trials = _with_labels(trials, {change.trial_id: change for change in relabelled})
     labels = _joined("labels", [tables["labels"], labels_of(trials), labels_of(new_trials)])
     _write(store, "labels", sweep_id, distinct(labels, KEYS["labels"]))
     _write(store, "findings", sweep_id, _with_findings(tables["findings"], sweep_id, relabelled))
@@ -128,7 +128,7 @@ def write_standings(
         for trial_id, standing in standings.items()
     }
     without = standing_columns(None, None)
-    everyone = {one: new.get(one, without) for one in trials["trial_id"].to_pylist()}
+    everyone = {trial_id: new.get(trial_id, without) for trial_id in trials["trial_id"].to_pylist()}
     changed = _with_columns(trials, list(without), everyone)
     if not changed.equals(trials):
         _write(store, "trials", sweep_id, changed)
@@ -138,8 +138,8 @@ def _ended(
     store: Store, folders: Sequence[PartFolder]
 ) -> tuple[dict[str, EndedTrial], list[Problem]]:
     read = read_all(store, read_ended, folders)
-    ended = {one.trial_id: one for one in read if isinstance(one, EndedTrial)}
-    return ended, [one for one in read if isinstance(one, Problem)]
+    ended = {part.trial_id: part for part in read if isinstance(part, EndedTrial)}
+    return ended, [part for part in read if isinstance(part, Problem)]
 
 
 def _merge(
@@ -156,7 +156,7 @@ def _merge(
             merged[name] = _joined(name, [_without(old, epochs), *epochs.values()])
         else:
             merged[name] = _joined(
-                name, [_without(old, {one.trial_id for one in ended}), new[name]]
+                name, [_without(old, {trial.trial_id for trial in ended}), new[name]]
             )
     for name in _ORDER:
         _write(store, name, sweep_id, merged[name])
@@ -184,7 +184,7 @@ def _without(table: pa.Table | None, trial_ids: Mapping[str, object] | set[str])
 
 
 def _with_labels(trials: pa.Table, new: Mapping[str, Relabelled]) -> pa.Table:
-    columns = {trial_id: label_columns(one.label) for trial_id, one in new.items()}
+    columns = {trial_id: label_columns(change.label) for trial_id, change in new.items()}
     return _with_columns(trials, list(label_columns(None)), columns)
 
 
@@ -213,12 +213,13 @@ def _with_findings(
     findings: pa.Table | None, sweep_id: str, relabelled: Sequence[Relabelled]
 ) -> pa.Table:
     versions = {
-        one.trial_id: one.label.labeller_version if one.label else None for one in relabelled
+        change.trial_id: change.label.labeller_version if change.label else None
+        for change in relabelled
     }
     rows = [
-        finding_row(sweep_id, one.trial_id, versions[one.trial_id], finding)
-        for one in relabelled
-        for finding in one.findings
+        finding_row(sweep_id, change.trial_id, versions[change.trial_id], finding)
+        for change in relabelled
+        for finding in change.findings
     ]
     if findings is not None:
         new = set(versions.items())

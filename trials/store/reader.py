@@ -70,7 +70,7 @@ def list_sweeps(store: Store) -> tuple[SweepRecord, ...]:
     """All sweeps, the latest submitted first."""
     table = load_tables(store, ("sweeps",)).tables["sweeps"]
     records = [_sweep_record(row) for row in rows_of_table(table)]
-    return tuple(sorted(records, key=lambda one: one.submitted_at or 0.0, reverse=True))
+    return tuple(sorted(records, key=lambda record: record.submitted_at or 0.0, reverse=True))
 
 
 def sweep_problems(store: Store) -> tuple[Problem, ...]:
@@ -93,9 +93,9 @@ def trial_states(store: Store, sweep_id: str) -> dict[str, str]:
     folders = list_parts(store, sweep_id)
     read = read_all(store, read_ended, folders)
     ended = {
-        one.trial_id: (str(one.row["state"]), int(one.row["attempt"]))
-        for one in read
-        if isinstance(one, EndedTrial)
+        part.trial_id: (str(part.row["state"]), int(part.row["attempt"]))
+        for part in read
+        if isinstance(part, EndedTrial)
     }
     known = consolidated_states(store, sweep_id) | ended
     states = {trial_id: state for trial_id, (state, _) in known.items()}

@@ -137,7 +137,7 @@ def scan_tables(
         problems += entry.problems
     scans = {}
     for name in names:
-        replaced = {sweep_id: one.ids.get(name, frozenset()) for sweep_id, one in parts.items()}
+        replaced = {sweep_id: part.ids.get(name, frozenset()) for sweep_id, part in parts.items()}
         files, more = open_files(store, name, sweep_ids, replaced)
         problems += more
         loose = tuple(entry.tables[name] for entry in parts.values() if name in entry.tables)
@@ -159,18 +159,18 @@ def read_parts(store: Store, sweep_id: str, names: Sequence[str]) -> SweepParts:
     problems: list[Problem] = []
     if set(names) & {"trials", "findings", "labels"}:
         read = read_all(store, read_ended, folders)
-        ended = [one for one in read if isinstance(one, EndedTrial)]
-        problems += [one for one in read if isinstance(one, Problem)]
+        ended = [part for part in read if isinstance(part, EndedTrial)]
+        problems += [part for part in read if isinstance(part, Problem)]
         if ended:
             tables |= {name: table for name, table in ended_tables(ended).items() if name in names}
-            of_ended = frozenset(one.trial_id for one in ended)
+            of_ended = frozenset(trial.trial_id for trial in ended)
             ids |= {"trials": of_ended, "findings": of_ended}
     if "epochs" in names:
         epochs, more = read_epoch_parts(store, folders)
         problems += more
         if epochs:
             schema = unify("epochs", [table.schema for table in epochs.values()])
-            tables["epochs"] = pa.concat_tables(conform(one, schema) for one in epochs.values())
+            tables["epochs"] = pa.concat_tables(conform(table, schema) for table in epochs.values())
             ids["epochs"] = frozenset(epochs)
     return SweepParts(tables, ids, tuple(problems))
 
@@ -181,16 +181,20 @@ def read_epoch_parts(
     """Read the evaluations in these folders by trial."""
     kept = list(folders)
     read = dict(
-        zip((one.trial_id for one in kept), read_all(store, read_epoch_part, kept), strict=True)
+        zip(
+            (folder.trial_id for folder in kept),
+            read_all(store, read_epoch_part, kept),
+            strict=True,
+        )
     )
-    tables = {trial_id: one for trial_id, one in read.items() if isinstance(one, pa.Table)}
-    return tables, [one for one in read.values() if isinstance(one, Problem)]
+    tables = {trial_id: part for trial_id, part in read.items() if isinstance(part, pa.Table)}
+    return tables, [part for part in read.values() if isinstance(part, Problem)]
 
 
 def ended_tables(ended: Sequence[EndedTrial]) -> dict[str, pa.Table]:
     """`trials`, `findings` and `labels` of trials that have ended."""
-    trials = trial_table([one.row for one in ended], [one.config for one in ended])
-    findings = table_from_rows("findings", [row for one in ended for row in one.findings])
+    trials = trial_table([trial.row for trial in ended], [trial.config for trial in ended])
+    findings = table_from_rows("findings", [row for trial in ended for row in trial.findings])
     return {"trials": trials, "findings": findings, "labels": labels_of(trials)}
 
 
@@ -244,7 +248,7 @@ def consolidated_states(
     if table is None:
         return {}
     values = (table[name].to_pylist() for name in columns)
-    return {one: (state, attempt) for one, state, attempt in zip(*values, strict=True)}
+    return {trial: (state, attempt) for trial, state, attempt in zip(*values, strict=True)}
 
 
 def open_files(
@@ -259,7 +263,7 @@ def open_files(
     if sweep_ids is not None:
         roots = [f"{root}/{checked(sweep_id, 'sweep')}" for sweep_id in sweep_ids]
     paths, problems = [], []
-    for info in (info for one in roots for info in list_folder(store, one, recursive=True)):
+    for info in (info for folder in roots for info in list_folder(store, folder, recursive=True)):
         depth = info.path[len(root) :].count("/")
         if not info.is_file or info.base_name.startswith((".", "_")):
             continue

@@ -123,7 +123,9 @@ def write_trial(store: Store, record: TrialRecord, findings: Sequence[Finding] =
         "schema": SCHEMA_VERSION,
         "row": trial_row(record),
         "config": dict(record.trial.config),
-        "findings": [finding_row(record.sweep_id, trial_id, version, one) for one in findings],
+        "findings": [
+            finding_row(record.sweep_id, trial_id, version, finding) for finding in findings
+        ],
     }
     path = f"{trial_parts(store, record.sweep_id, trial_id)}/trial.json"
     # A setting may be anything that a user's workload declares; what JSON lacks becomes text.

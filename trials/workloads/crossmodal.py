@@ -139,7 +139,9 @@ def _train_epoch(
         learnt.add(logits, batch.labels)
         if progress.step % SAMPLE_EVERY == 0:
             learnt.branches.append(branch_norms(groups))
-        norm = get_total_norm([one.grad for one in parameters if one.grad is not None])
+        norm = get_total_norm(
+            [parameter.grad for parameter in parameters if parameter.grad is not None]
+        )
         optimizer.step()
         probe.after_update(loss, norm)
         progress.step += 1

@@ -108,7 +108,7 @@ def facts(config: Config, context: Context) -> TaskFacts:
     task = _task(config, context)
     scenes, val = point_scenes(_spec(config, context))
     target, val_target = targets(scenes, task.of_train, 1), targets(val, task.of_val, 1)
-    share, val_share = (float(one.double().mean()) for one in (target, val_target))
+    share, val_share = (float(values.double().mean()) for values in (target, val_target))
     positives, points = int(target.sum()), int(config["points"])
     return TaskFacts(
         kind=TaskKind.BINARY,
@@ -160,7 +160,9 @@ def _train_epoch(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         probe.after_backward()
-        norm = get_total_norm([one.grad for one in net.parameters() if one.grad is not None])
+        norm = get_total_norm(
+            [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
+        )
         optimizer.step()
         probe.after_update(loss, norm)
         progress.step += 1

@@ -124,7 +124,7 @@ def _train_epoch(
     net, optimizer, modulation = progress.net.train(), progress.optimizer, _modulation(config)
     assert isinstance(net, QueryDetector)
     groups = {name: net.groups()[name] for name in _trained(config)}
-    parameters = [one for group in groups.values() for one in group]
+    parameters = [parameter for group in groups.values() for parameter in group]
     compared, by_task, targets = [], [], []
     for _ in range(int(config["steps"])):
         batch = _draw(data, int(config["batch_size"]), generator)
@@ -132,10 +132,10 @@ def _train_epoch(
         result = detection_losses(predicted.logits, predicted.codes, batch.boxes, batch.classes)
         tasks = (result.classes.mean(), result.boxes.mean())
         loss = tasks[0] + tasks[1]
-        one, other = (
+        gradient, other = (
             torch.autograd.grad(task, predicted.content, retain_graph=True)[0] for task in tasks
         )
-        compared.append((one.flatten(), other.flatten()))
+        compared.append((gradient.flatten(), other.flatten()))
         clear_gradients(groups)
         loss.backward()  # type: ignore[no-untyped-call]
         probe.after_backward()
@@ -174,7 +174,9 @@ def _pretrain(config: Config, context: Context, log: PretrainingLog) -> State:
         float(config["pretrain_lr"]),
         log,
     )
-    return {key: one for key, one in net.state_dict().items() if not key.startswith("generator.")}
+    return {
+        key: tensor for key, tensor in net.state_dict().items() if not key.startswith("generator.")
+    }
 
 
 def _recipe(config: Config, context: Context) -> Recipe:
@@ -213,10 +215,12 @@ def _splits(spec: WorldSpec) -> tuple[Frames, Frames]:
     return drives.real_drives(spec) if real else detection_data(spec)
 
 
-def _batch(one: Frames) -> Batch:
-    same = bool((one.lidar2img == one.lidar2img[:1]).all())
-    rig = one.lidar2img[:1].clone() if same else None
-    return Batch(one.bev, one.views, one.lidar2img, one.boxes, one.classes, rig)
+def _batch(frame_set: Frames) -> Batch:
+    same = bool((frame_set.lidar2img == frame_set.lidar2img[:1]).all())
+    rig = frame_set.lidar2img[:1].clone() if same else None
+    return Batch(
+        frame_set.bev, frame_set.views, frame_set.lidar2img, frame_set.boxes, frame_set.classes, rig
+    )
 
 
 def _draw(data: Batch, size: int, generator: torch.Generator) -> Batch:
@@ -226,14 +230,14 @@ def _draw(data: Batch, size: int, generator: torch.Generator) -> Batch:
 
 def _modulation(config: Config) -> Modulation | None:
     """Read how features are weighted, None where they are not; ValueError for unknown levels."""
-    words = {
+    levels = {
         "reweighting": ("on", "off"),
         "detach_weight": ("grad", "item"),
         "perspective_norm": ("present", "missing"),
         "invalid_query": ("pile_to_origin", "drop"),
         "residual_form": ("add", "mix"),
     }
-    for name, allowed in words.items():
+    for name, allowed in levels.items():
         if config[name] not in allowed:
             known = ", ".join(allowed)
             raise ValueError(f"{name}: {config[name]!r} is not known; choose one of {known}")

@@ -60,29 +60,29 @@ def show(table: list[Judged]) -> None:
     for name, figure in headline(table).items():
         print(f"{name:60s} {figure.text()}")
     missed = Counter(
-        (one.case.task, one.case.fault, one.truth.why, one.verdict.health)
-        for one in of_faults(table)
-        if not one.called
+        (run.case.task, run.case.fault, run.truth.why, run.verdict.health)
+        for run in of_faults(table)
+        if not run.called
     )
     alarms = Counter(
-        (one.case.task, one.case.fault, one.case.variant, str(one.verdict.primary))
-        for one in table
-        if one.called and not one.pathological
+        (run.case.task, run.case.fault, run.case.variant, str(run.verdict.primary))
+        for run in table
+        if run.called and not run.pathological
     )
     blamed = Counter(
-        (one.operator.name, str(one.verdict.primary))
-        for one in of_faults(table)
-        if one.called and not one.named_right
+        (run.operator.name, str(run.verdict.primary))
+        for run in of_faults(table)
+        if run.called and not run.named_right
     )
     odd = Counter(
-        (one.case.task, one.case.variant, one.truth.why, one.verdict.health)
-        for one in table
-        if one.case.kind != "fault" and (one.pathological or one.verdict.health != "healthy")
+        (run.case.task, run.case.variant, run.truth.why, run.verdict.health)
+        for run in table
+        if run.case.kind != "fault" and (run.pathological or run.verdict.health != "healthy")
     )
     stopped = Counter(
-        (one.case.task, one.case.fault, one.case.variant, str(one.verdict.stop_cause))
-        for one in table
-        if one.verdict.stop_epoch is not None and not one.pathological
+        (run.case.task, run.case.fault, run.case.variant, str(run.verdict.stop_cause))
+        for run in table
+        if run.verdict.stop_epoch is not None and not run.pathological
     )
     for title, counts in {
         "MISSED": missed,

@@ -72,12 +72,14 @@ def collect(store: Path, path: Path = CORPUS) -> int:
     stored: list[StoredTrial] = []
     for sweep in list_sweeps(opened):
         stored += [
-            one for one in iter_histories(opened, sweep.sweep_id) if one.row["state"] == "completed"
+            trial
+            for trial in iter_histories(opened, sweep.sweep_id)
+            if trial.row["state"] == "completed"
         ]
-    found = {case.key: case for case in read(path)} if path.exists() else {}
-    found |= {case.key: case for case in map(case_of, stored)}
-    write(found.values(), path)
-    return len(found)
+    cases = {case.key: case for case in read(path)} if path.exists() else {}
+    cases |= {case.key: case for case in map(case_of, stored)}
+    write(cases.values(), path)
+    return len(cases)
 
 
 def case_of(stored: StoredTrial) -> Case:
@@ -176,13 +178,13 @@ def _rows(steps: list[int], signals: dict[str, list[float] | None]) -> list[Row]
     parts = {name: np.asarray(v, np.float64).reshape(n, -1) for name, v in signals.items() if v}
     rows = []
     for index, step in enumerate(steps):
-        found: dict[str, SignalValue] = {}
+        recorded: dict[str, SignalValue] = {}
         for name, values in parts.items():
             entry = values[index].tolist()
             if name in SPARSE and entry[0] != entry[0]:
                 continue
-            found[name] = entry if len(entry) > 1 else entry[0]
-        rows.append(Row(index + 1, step, found))
+            recorded[name] = entry if len(entry) > 1 else entry[0]
+        rows.append(Row(index + 1, step, recorded))
     return rows
 
 

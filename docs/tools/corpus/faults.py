@@ -59,13 +59,16 @@ def _spread(tasks: tuple[str, ...], place: int, steps: tuple[int, ...], count: i
 
 def operators() -> tuple[tuple[Operator, tuple[str, ...]], ...]:
     """Return every operator with the tasks that it is applied to."""
-    found = []
-    for place, one in enumerate(GENERIC):
-        first = one.tasks or _spread(FIRST_TASKS, place, STEPS, 4)
-        further = one.further or _spread(FURTHER_TASKS, place, FURTHER_STEPS, 3)
+    applied = []
+    for place, operator in enumerate(GENERIC):
+        first = operator.tasks or _spread(FIRST_TASKS, place, STEPS, 4)
+        further = operator.further or _spread(FURTHER_TASKS, place, FURTHER_STEPS, 3)
         latest = _spread(LATEST_TASKS, place, LATEST_STEPS, 4)
-        found.append((one, (*first, *further, *latest)))
-    return (*found, *((one, (*one.tasks, *one.further)) for one in (*SINGLE, *WRITTEN)))
+        applied.append((operator, (*first, *further, *latest)))
+    return (
+        *applied,
+        *((operator, (*operator.tasks, *operator.further)) for operator in (*SINGLE, *WRITTEN)),
+    )
 
 
 def strengths_of(operator: Operator, task: str) -> tuple[int, ...]:
@@ -82,14 +85,14 @@ def level_name(operator: str, strength: int) -> str:
 def faults_of(task: str) -> dict[str, Mapping[str, Any]]:
     """Return the changed settings of every fault of a task, by the name of the level."""
     return {
-        level_name(one.name, strength): one.levels[strength - 1]
-        for one, tasks in operators()
+        level_name(operator.name, strength): operator.levels[strength - 1]
+        for operator, tasks in operators()
         if task in tasks
-        for strength in strengths_of(one, task)
+        for strength in strengths_of(operator, task)
     }
 
 
 def operator_of(level: str) -> tuple[Operator, int]:
     """Return the operator and the strength that a level names."""
     name, _, strength = level.rpartition("-")
-    return next(one for one, _ in operators() if one.name == name), int(strength)
+    return next(operator for operator, _ in operators() if operator.name == name), int(strength)

@@ -58,13 +58,13 @@ def truth(case: Case, controls: Sequence[float]) -> Truth:
 
 def killed(scores: Sequence[float], controls: Sequence[float]) -> bool:
     """DeepCrime's criterion for a group of seeds: significantly and noticeably worse."""
-    found, known = np.nan_to_num(scores, nan=-1e3), np.asarray(controls)
-    a, b = found.var(ddof=1), known.var(ddof=1)
-    gap = float(known.mean() - found.mean())
+    faulty, known = np.nan_to_num(scores, nan=-1e3), np.asarray(controls)
+    a, b = faulty.var(ddof=1), known.var(ddof=1)
+    gap = float(known.mean() - faulty.mean())
     if gap / max(math.sqrt((a + b) / 2.0), 1e-12) < DEEPCRIME_D:
         return False
-    a, b = a / len(found), b / len(known)  # Welch's test, two-sided
-    freedom = (a + b) ** 2 / (a**2 / (len(found) - 1) + b**2 / (len(known) - 1))
+    a, b = a / len(faulty), b / len(known)  # Welch's test, two-sided
+    freedom = (a + b) ** 2 / (a**2 / (len(faulty) - 1) + b**2 / (len(known) - 1))
     return float(2.0 * stdtr(freedom, -gap / math.sqrt(a + b))) < DEEPCRIME_P
 
 
@@ -77,4 +77,6 @@ def killed_groups(cases: Iterable[Case]) -> Mapping[tuple[str, str], bool]:
             groups.setdefault((case.task, case.fault), []).append(case.score)
         elif case.kind == "control":
             controls.setdefault(case.task, []).append(case.score)
-    return {key: killed(found, controls[key[0]]) for key, found in groups.items() if len(found) > 1}
+    return {
+        key: killed(scores, controls[key[0]]) for key, scores in groups.items() if len(scores) > 1
+    }

@@ -34,10 +34,10 @@ def kept_examples(keep: Path | None) -> dict[str, Examples]:
     if keep is not None and keep.exists():
         known: dict[str, Examples] = pickle.loads(keep.read_bytes())
         return known
-    found = examples_of(CALIBRATION)
+    examples = examples_of(CALIBRATION)
     if keep is not None:
-        keep.write_bytes(pickle.dumps(found))
-    return found
+        keep.write_bytes(pickle.dumps(examples))
+    return examples
 
 
 if __name__ == "__main__":

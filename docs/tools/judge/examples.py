@@ -63,7 +63,7 @@ def examples_of(tasks: Iterable[str]) -> dict[str, Examples]:
                 for table, values, *others in _shown(case, level):
                     row = (values, run, task, case.kind, why, str(level), *others)
                     rows.setdefault(table, []).append(row)
-    return {table: _examples(table, found) for table, found in rows.items()}
+    return {table: _examples(table, table_rows) for table, table_rows in rows.items()}
 
 
 def _shown(

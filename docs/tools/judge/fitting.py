@@ -51,8 +51,8 @@ class StepCurve:
 
     def at(self, values: Floats) -> Floats:
         """Contributions of many values."""
-        found = self.log_odds[np.searchsorted(self.cuts, values, side="left")]
-        return np.where(np.isnan(values), self.missing, found)
+        log_odds = self.log_odds[np.searchsorted(self.cuts, values, side="left")]
+        return np.where(np.isnan(values), self.missing, log_odds)
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Additive:
     def scaled(self, slope: float, intercept: float) -> "Additive":
         """Return the model whose log odds are a straight line of this one's."""
         curves = tuple(
-            StepCurve(one.statistic, one.cuts, one.log_odds * slope, one.missing * slope)
-            for one in self.curves
+            StepCurve(curve.statistic, curve.cuts, curve.log_odds * slope, curve.missing * slope)
+            for curve in self.curves
         )
         return Additive(self.bias * slope + intercept, curves)
 
@@ -82,7 +82,7 @@ def fit(examples: Examples, used: Sequence[str]) -> Additive:
     target = rows.why == "no_skill"
     weight = balance(rows, target)
     statistics = STATISTICS[examples.table.removesuffix("_running")]
-    names = [one.name for one in statistics]
+    names = [statistic.name for statistic in statistics]
     values = np.vstack([rows.values, hide(rows.values, names)])
     kept = [
         index
@@ -144,7 +144,7 @@ def curves_of(model: HistGradientBoostingClassifier) -> list[tuple[Floats, Float
         steps.setdefault(int(root["feature_idx"]), []).append(
             (float(root["num_threshold"]), left, right, missing)
         )
-    found = []
+    curves = []
     for column in range(model.n_features_in_):
         parts = steps.get(column, [])
         cuts = np.unique([cut for cut, *_ in parts])
@@ -153,8 +153,8 @@ def curves_of(model: HistGradientBoostingClassifier) -> list[tuple[Floats, Float
             place = int(np.searchsorted(cuts, cut, side="left"))
             heights[: place + 1] += left
             heights[place + 1 :] += right
-        found.append((cuts, heights, sum(part[3] for part in parts)))
-    return found
+        curves.append((cuts, heights, sum(part[3] for part in parts)))
+    return curves
 
 
 def _stump(nodes: np.ndarray) -> tuple[np.void | None, float, float]:
@@ -184,17 +184,17 @@ def _centred(
 
 def out_of_task(examples: Examples, used: Sequence[str]) -> Floats:
     """Log odds of every row by a model that has not seen its task, (m,)."""
-    found = np.full(len(examples.task), np.nan)
+    scores = np.full(len(examples.task), np.nan)
     for task in np.unique(examples.task):
         rows = examples.task == task
         model = fit(examples.select(~rows), used)
-        found[rows] = model.log_odds(chosen(examples, used)[rows])
-    return found
+        scores[rows] = model.log_odds(chosen(examples, used)[rows])
+    return scores
 
 
 def chosen(examples: Examples, used: Sequence[str]) -> Floats:
     """Columns of the statistics in use."""
-    names = [one.name for one in STATISTICS[examples.table.removesuffix("_running")]]
+    names = [statistic.name for statistic in STATISTICS[examples.table.removesuffix("_running")]]
     return examples.values[:, [index for index, name in enumerate(names) if name in used]]
 
 
@@ -218,11 +218,11 @@ def as_table(model: Additive, thresholds: Mapping[str, object]) -> dict[str, obj
         **thresholds,
         "curves": [
             {
-                "statistic": one.statistic,
-                "cuts": [round(float(cut), 6) for cut in one.cuts],
-                "log_odds": [round(float(value), 4) for value in one.log_odds],
-                "missing": round(one.missing, 4),
+                "statistic": curve.statistic,
+                "cuts": [round(float(cut), 6) for cut in curve.cuts],
+                "log_odds": [round(float(value), 4) for value in curve.log_odds],
+                "missing": round(curve.missing, 4),
             }
-            for one in model.curves
+            for curve in model.curves
         ],
     }

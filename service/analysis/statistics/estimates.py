@@ -253,7 +253,9 @@ def _resamples(n: int) -> tuple[FloatArray, FloatArray]:
     """How often each of n values is in a resample, (resamples, n), and each resample's chance."""
     if n <= COUNTED_SEEDS:
         drawn = list(itertools.combinations_with_replacement(range(n), n))
-        counts = np.array([np.bincount(one, minlength=n) for one in drawn], dtype=np.float64)
+        counts = np.array(
+            [np.bincount(resample, minlength=n) for resample in drawn], dtype=np.float64
+        )
         ways = [
             math.factorial(n) / math.prod(math.factorial(int(k)) for k in row) for row in counts
         ]

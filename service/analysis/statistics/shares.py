@@ -133,32 +133,32 @@ def risk_difference(
     the two trials of a seed do not tend to opposite outcomes. Above 30 seeds the arms are swapped
     within seeds, which is McNemar's exact test. Raises ValueError for sequences of unlike lengths.
     """
-    one, other = np.asarray(level, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
-    if not len(one) == len(other) == len(seeds):
-        raise ValueError(f"{len(one)}, {len(other)} and {len(seeds)} values do not make pairs")
-    if not len(one):
+    of_level, other = np.asarray(level, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    if not len(of_level) == len(other) == len(seeds):
+        raise ValueError(f"{len(of_level)}, {len(other)} and {len(seeds)} values do not make pairs")
+    if not len(of_level):
         return NO_RISK
-    p, q = float(one.mean()), float(other.mean())
+    p, q = float(of_level.mean()), float(other.mean())
     (p_low, p_high), (q_low, q_high) = (
-        clustered_wilson(side.tolist(), seeds) for side in (one, other)
+        clustered_wilson(side.tolist(), seeds) for side in (of_level, other)
     )
-    phi = _paired_correlation(one, other)
+    phi = _paired_correlation(of_level, other)
     down = _joined(p - p_low, q_high - q, phi)
     up = _joined(p_high - p, q - q_low, phi)
-    p_value, test = _exact(one, other, seeds)
+    p_value, test = _exact(of_level, other, seeds)
     low, high = max(-1.0, p - q - down), min(1.0, p - q + up)
-    return RiskDifference(len(one), p - q, low, high, p_value, test)
+    return RiskDifference(len(of_level), p - q, low, high, p_value, test)
 
 
-def _joined(one: float, other: float, phi: float) -> float:
-    return math.sqrt(max(0.0, one**2 - 2.0 * phi * one * other + other**2))
+def _joined(width: float, other: float, phi: float) -> float:
+    return math.sqrt(max(0.0, width**2 - 2.0 * phi * width * other + other**2))
 
 
-def _paired_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def _paired_correlation(column: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Correlation of two columns of 0 and 1, corrected for continuity if positive (Newcombe)."""
-    n = len(one)
-    both, neither = float((one * other).sum()), float(((1.0 - one) * (1.0 - other)).sum())
-    first, second = float(one.sum()), float(other.sum())
+    n = len(column)
+    both, neither = float((column * other).sum()), float(((1.0 - column) * (1.0 - other)).sum())
+    first, second = float(column.sum()), float(other.sum())
     scale = first * (n - first) * second * (n - second)
     if scale == 0.0:
         return 0.0
@@ -168,17 +168,17 @@ def _paired_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) ->
 
 
 def _exact(
-    one: NDArray[np.float64], other: NDArray[np.float64], seeds: Sequence[Hashable]
+    outcomes: NDArray[np.float64], other: NDArray[np.float64], seeds: Sequence[Hashable]
 ) -> tuple[float, str]:
     names = list(dict.fromkeys(seeds))
     places = {name: index for index, name in enumerate(names)}
     which = [places[seed] for seed in seeds]
-    ours = np.bincount(which, weights=one).round().astype(int)
+    ours = np.bincount(which, weights=outcomes).round().astype(int)
     theirs = np.bincount(which, weights=other).round().astype(int)
     if len(names) > MOST_UNPAIRED:
         return sign_flip((ours - theirs).tolist()), "McNemar"
-    if len(names) == len(one):
-        n = len(one)
+    if len(names) == len(outcomes):
+        n = len(outcomes)
         return boschloo(int(ours.sum()), n, int(theirs.sum()), n), "Boschloo"
     return permuted(ours.tolist(), theirs.tolist()), "permutation of seeds"
 
@@ -194,18 +194,18 @@ def boschloo(hits: int, n: int, other_hits: int, other_n: int) -> float:
     return float(min(1.0, boschloo_exact(table, alternative="two-sided").pvalue))
 
 
-def permuted(one: Sequence[int], other: Sequence[int]) -> float:
+def permuted(sample: Sequence[int], other: Sequence[int]) -> float:
     """Two-sided p-value of a difference of sums if the units were dealt to the sides at random.
 
-    Exact (Fisher 1935; Pitman 1937): the sums of all choices of len(one) units are counted.
+    Exact (Fisher 1935; Pitman 1937): the sums of all choices of len(sample) units are counted.
     """
-    units = [*one, *other]
+    units = [*sample, *other]
     whole = sum(units)
-    ways = np.zeros((len(one) + 1, whole + 1))  # by the number of units chosen, and their sum
+    ways = np.zeros((len(sample) + 1, whole + 1))  # by the number of units chosen, and their sum
     ways[0, 0] = 1.0
     for unit in units:
         ways[1:, unit:] += ways[:-1, : whole + 1 - unit].copy()
     chances = ways[-1] / ways[-1].sum()
-    off = np.abs(np.arange(whole + 1) - whole * len(one) / len(units))
-    seen = abs(sum(one) - whole * len(one) / len(units))
+    off = np.abs(np.arange(whole + 1) - whole * len(sample) / len(units))
+    seen = abs(sum(sample) - whole * len(sample) / len(units))
     return min(1.0, float(chances[off >= seen - 1e-9].sum()))

@@ -75,8 +75,8 @@ def test_colour_alone_and_intensity_alone_are_not_enough_and_together_they_are()
     magenta = present & (drawn.colour[..., 0] > 0.7) & (drawn.colour[..., 1] < 0.2)
     magenta &= drawn.colour[..., 2] > 0.6
     reflective = present & (drawn.reflectivity > 0.8)
-    for one in (magenta, reflective):
-        assert auroc(one.sum(axis=1)[:3000], drawn.anomalous[:3000]) == pytest.approx(
+    for sign in (magenta, reflective):
+        assert auroc(sign.sum(axis=1)[:3000], drawn.anomalous[:3000]) == pytest.approx(
             one_sensor_auroc(), abs=0.02
         )
     assert ((magenta & reflective).any(axis=1) == drawn.anomalous).all()
@@ -100,8 +100,8 @@ def test_the_three_kinds_of_clutter_follow_one_law():
         drawn.boxes.centre[..., 1],
         drawn.boxes.yaw,
     ):
-        for one, other in itertools.combinations(values[:, :3].T, 2):
-            assert ks_2samp(one, other).pvalue > 1e-3
+        for sample, other in itertools.combinations(values[:, :3].T, 2):
+            assert ks_2samp(sample, other).pvalue > 1e-3
     present = drawn.boxes.half[..., 0] > 0
     assert present[:, :2].mean(axis=0) == pytest.approx(P_CLUTTER, abs=0.02)
     assert drawn.anomalous.mean() == pytest.approx(0.5, abs=0.02)
@@ -138,9 +138,9 @@ def test_voxels_keep_the_highest_id_and_every_point():
     ids = rng.integers(0, 33, 500)
     grid = voxel_grid(points, ids)
     slow = {}
-    for point, one in zip(points, ids, strict=True):
+    for point, semantic_id in zip(points, ids, strict=True):
         cell = tuple(int(part) for part in np.floor(point / 0.5))
-        slow[cell] = max(slow.get(cell, 0), int(one))
+        slow[cell] = max(slow.get(cell, 0), int(semantic_id))
     assert {tuple(row[:3]): row[3] for row in grid.tolist()} == slow
     assert len(grid) == len(slow)
 
@@ -169,7 +169,7 @@ def test_made_up_labels_are_a_tenth_and_know_nothing(scenes):
     assert scene_labels(scenes, "all_one", 0).mean() == 1.0
     assert torch.equal(scene_labels(scenes, "true", 3) > 0.5, scenes.truth)
     assert torch.equal(scene_labels(scenes, "voxel", 3) > 0.5, scenes.voxel)
-    rate = torch.stack([scene_labels(scenes, "random10", 10 + one) for one in range(400)])
+    rate = torch.stack([scene_labels(scenes, "random10", 10 + stream) for stream in range(400)])
     assert (rate[:-1] != rate[1:]).float().mean() == pytest.approx(0.18, abs=0.01)
     assert rate[:, scenes.truth].mean() == pytest.approx(0.1, abs=0.01)
 

@@ -90,28 +90,28 @@ def one(tmp_path):
 
 
 def sole(path, pattern):
-    (found,) = path.glob(pattern)
-    return found
+    (match,) = path.glob(pattern)
+    return match
 
 
 def test_scenarios_are_found_with_kind_town_and_frames(tree):
-    found = find_scenarios(str(tree))
-    assert [(one.kind, one.town) for one in found] == [("Dynamic", "Town07")] * 2 + [
-        ("Normality", "Town07")
-    ] * 2
-    assert all(one.frames == (0, 1, 2) for one in found)
-    assert found[0].setup["LIDAR"]["file_ending"] == "npy"
+    scenarios = find_scenarios(str(tree))
+    assert [(recording.kind, recording.town) for recording in scenarios] == [
+        ("Dynamic", "Town07")
+    ] * 2 + [("Normality", "Town07")] * 2
+    assert all(recording.frames == (0, 1, 2) for recording in scenarios)
+    assert scenarios[0].setup["LIDAR"]["file_ending"] == "npy"
     below = find_scenarios(str(tree / "AnoVox_Dynamic_Mono_Town07"))  # a collection by itself
-    assert [one.folder.name for one in below] == ["Scenario_a", "Scenario_b"]
+    assert [recording.folder.name for recording in below] == ["Scenario_a", "Scenario_b"]
 
 
 def test_sensors_are_matched_by_prefix_and_the_forward_camera_is_taken(one):
     turned = one / "RGB-CAM(0, 0, 1.8)(0, 90, 0)_111"
     shutil.copytree(sole(one, "RGB-CAM*"), turned)
-    (found,) = find_scenarios(str(one.parent.parent))
-    assert found.town == "Town10HD"
-    assert "(0, 90, 0)" not in str(found.files["RGB-CAM"][0])
-    assert found.files["LIDAR"][0].parent.name.startswith("LIDAR")
+    (recording,) = find_scenarios(str(one.parent.parent))
+    assert recording.town == "Town10HD"
+    assert "(0, 90, 0)" not in str(recording.files["RGB-CAM"][0])
+    assert recording.files["LIDAR"][0].parent.name.startswith("LIDAR")
 
 
 def test_files_are_read_in_their_frame(one):
@@ -119,9 +119,9 @@ def test_files_are_read_in_their_frame(one):
     cloud = read_points(sole(one, "LIDAR*/*_0.npy"))
     assert cloud.dtype == np.float32
     np.testing.assert_array_equal(cloud[:, :3], where)
-    named, found = read_semantic_points(sole(one, "SEMANTIC-LIDAR*/*_0.npy"))
+    named, named_ids = read_semantic_points(sole(one, "SEMANTIC-LIDAR*/*_0.npy"))
     np.testing.assert_allclose(named, where + 0.01, atol=1e-5)
-    assert found.tolist() == ids.tolist()
+    assert named_ids.tolist() == ids.tolist()
     grid = read_voxels(one / "VOXEL_GRID" / "VOXEL_GRID_0.npy")
     cell, inside = indices(where[-1:], TRANSFORMS["anovox"])
     assert inside.all()
@@ -156,8 +156,12 @@ def test_points_are_named_by_their_voxel_where_no_semantic_lidar_is():
 
 def test_splits_share_no_scenario_and_cover_every_kind(tree):
     train, val = split(find_scenarios(str(tree)), rng())
-    assert {one.kind for one in train} == {one.kind for one in val} == {"Dynamic", "Normality"}
-    assert not {one.folder for one in train} & {one.folder for one in val}
+    assert (
+        {recording.kind for recording in train}
+        == {recording.kind for recording in val}
+        == {"Dynamic", "Normality"}
+    )
+    assert not {recording.folder for recording in train} & {recording.folder for recording in val}
     assert len(train) == len(val) == 2
 
 

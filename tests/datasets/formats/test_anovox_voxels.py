@@ -64,8 +64,8 @@ def test_points_outside_the_grid_have_no_voxel_and_no_label():
     points = np.array([[300.0, 0.0, 0.0], [0.0, 0.0, 20.0], [5.0, 0.0, 0.0]])
     grid = voxel_grid(points, np.array([29, 29, 29]))
     assert len(grid) == 1
-    found = labels_from_grid(points, grid, TRANSFORMS["anovox"])
-    assert found.tolist() == [False, False, True]
+    labels = labels_from_grid(points, grid, TRANSFORMS["anovox"])
+    assert labels.tolist() == [False, False, True]
 
 
 def test_an_unknown_transform_is_refused():

@@ -86,9 +86,9 @@ def test_images_are_of_ordinary_size_and_not_told_by_their_mean_colour():
 
 
 def test_a_class_looks_the_same_in_every_trial():
-    one, other = design(3), design(3)
-    assert np.array_equal(one.colours, other.colours)
-    assert not np.array_equal(one.frequencies, design(4).frequencies)
+    first, other = design(3), design(3)
+    assert np.array_equal(first.colours, other.colours)
+    assert not np.array_equal(first.frequencies, design(4).frequencies)
 
 
 def test_batches_go_once_through_all_images():
@@ -122,13 +122,15 @@ def test_augmenting_shifts_and_mirrors_and_nothing_else():
     assert moved.shape == pixels.shape
     padded = torch.nn.functional.pad(pixels, (2, 2, 2, 2))
     kinds = set()
-    for one, source in zip(moved, padded, strict=True):
+    for image, source in zip(moved, padded, strict=True):
         fits = [
             (dy, dx, mirrored)
             for mirrored in (False, True)
             for dy in range(5)
             for dx in range(5)
-            if torch.equal(one.flip(-1) if mirrored else one, source[:, dy : dy + 16, dx : dx + 16])
+            if torch.equal(
+                image.flip(-1) if mirrored else image, source[:, dy : dy + 16, dx : dx + 16]
+            )
         ]
         assert len(fits) == 1
         kinds.add(fits[0])

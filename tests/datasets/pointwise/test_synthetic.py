@@ -91,8 +91,8 @@ def test_scenes_follow_from_the_seed():
 @pytest.mark.parametrize("transform", ["muvo_v2", "muvo_v3", "wrong_res", "no_shift"])
 def test_a_wrong_transform_finds_no_anomaly(transform):
     train, _ = point_scenes(SPEC)
-    found = point_labels(train, labelling(source="transform", transform=transform), 1)
-    assert quality(found, train)[0] < 0.01
+    labels = point_labels(train, labelling(source="transform", transform=transform), 1)
+    assert quality(labels, train)[0] < 0.01
 
 
 def test_the_right_transform_finds_them_all_and_a_few_of_their_neighbours():
@@ -118,9 +118,9 @@ def test_random_labels_mark_fifteen_percent_and_change_only_if_asked():
 def test_a_scene_bears_the_label_of_any_of_its_points():
     train, _ = point_scenes(SPEC)
     of_scenes = labelling(source="sem", of_scenes=True)
-    found = targets(train, of_scenes, 1)
-    assert torch.equal(found.bool(), true_targets(train, of_scenes))
-    assert found.shape == (160,)
+    labels = targets(train, of_scenes, 1)
+    assert torch.equal(labels.bool(), true_targets(train, of_scenes))
+    assert labels.shape == (160,)
     assert bool(targets(train, labelling(of_scenes=True), 1).all())  # fifteen percent: all alike
     assert torch.equal(targets(train, labelling(source="sem"), 1).bool(), train.truth)
 

@@ -71,13 +71,13 @@ def test_boxes_lie_apart_inside_the_world_and_keep_their_class_sizes():
 
 def test_the_lidar_sees_each_box_where_it_stands():
     train, _ = detection_data(SPEC)
-    found = 0
+    hits = 0
     for grid, boxes, classes in zip(train.bev, train.boxes, train.classes, strict=True):
         for box in boxes[classes >= 0]:
             column, row = int(box[0] + 16), int(box[1] + 16)
             around = grid[0, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
-            found += bool(around.max() > math.log(2.5))
-    assert found == int((train.classes >= 0).sum())
+            hits += bool(around.max() > math.log(2.5))
+    assert hits == int((train.classes >= 0).sum())
 
 
 def test_the_cameras_see_a_box_in_its_colour_at_its_pixel():
@@ -141,19 +141,19 @@ def sample(boxes=2, size=(12, 24), views=3):
 
 
 def test_samples_of_any_loader_become_frames():
-    one, other = sample(2), sample(3)
-    frames = frames_of([one, other], 16.0, 32, 6, 8)
+    first, other = sample(2), sample(3)
+    frames = frames_of([first, other], 16.0, 32, 6, 8)
     assert frames.bev.shape == (2, 8, 32, 32)
     assert frames.bev[0, 0, 18, 17] > 0
     assert frames.classes.tolist() == [[0, 1, -1], [0, 1, 2]]
-    assert torch.equal(frames.boxes[0, :2], torch.from_numpy(one.boxes))
+    assert torch.equal(frames.boxes[0, :2], torch.from_numpy(first.boxes))
     assert frames.views.shape == (2, 3, 3, 6, 8)
-    assert float(frames.views[0, 0, 0, 0, 0]) == pytest.approx(one.images[0, 0, :2, :3].mean())
+    assert float(frames.views[0, 0, 0, 0, 0]) == pytest.approx(first.images[0, 0, :2, :3].mean())
     # Pixels shrink by 3 across and by 2 down, and the projection with them.
     assert torch.diagonal(frames.lidar2img[0, 0]).tolist() == pytest.approx([1 / 3, 0.5, 1.0, 1.0])
     assert len(frames.pick(torch.tensor([1]))) == 1
-    same = frames_of([one], 16.0, 32, 12, 24)
-    assert torch.equal(same.views[0], torch.from_numpy(one.images))
+    same = frames_of([first], 16.0, 32, 12, 24)
+    assert torch.equal(same.views[0], torch.from_numpy(first.images))
 
 
 def test_samples_that_cannot_be_joined_are_refused():

@@ -19,28 +19,28 @@ def rays(*rows):
 
 
 def test_distances_known_by_hand():
-    found = cast(
+    hits = cast(
         EYE,
         rays([1, 0, 0], [1, 0, -1], [0, 1, 0], [-1, 0, 0], [0, 0, 1]),
         boxes([10, 0, 1, 2, 2, 1, 0], [0, 5, 1, 1, 1, 1, 0]),
     )
-    assert found.owner[0].tolist() == [0, GROUND, 1, SKY, SKY]
-    assert found.distance[0] == pytest.approx([8.0, 1.5, 4.0, np.inf, np.inf])
-    assert found.normal[0, 0].tolist() == [-1, 0, 0]
-    assert found.normal[0, 2].tolist() == [0, -1, 0]
-    assert found.normal[0, 1].tolist() == [0, 0, 1]
+    assert hits.owner[0].tolist() == [0, GROUND, 1, SKY, SKY]
+    assert hits.distance[0] == pytest.approx([8.0, 1.5, 4.0, np.inf, np.inf])
+    assert hits.normal[0, 0].tolist() == [-1, 0, 0]
+    assert hits.normal[0, 2].tolist() == [0, -1, 0]
+    assert hits.normal[0, 1].tolist() == [0, 0, 1]
 
 
 def test_a_turned_box_is_met_at_its_corner():
-    found = cast(EYE, rays([1, 0, 0]), boxes([10, 0, 1, 1, 1, 1, np.pi / 4]))
-    assert found.distance[0, 0] == pytest.approx(10 - np.sqrt(2), abs=1e-5)
+    hits = cast(EYE, rays([1, 0, 0]), boxes([10, 0, 1, 1, 1, 1, np.pi / 4]))
+    assert hits.distance[0, 0] == pytest.approx(10 - np.sqrt(2), abs=1e-5)
 
 
 def test_the_nearer_box_hides_the_farther_whatever_their_order():
     near, far = [5, 0, 1, 1, 1, 1, 0.3], [20, 0, 1, 1, 1, 1, 0.0]
     for order in ((near, far), (far, near)):
-        found = cast(EYE, rays([1, 0, 0]), boxes(*order))
-        assert order[found.owner[0, 0]] is near
+        hits = cast(EYE, rays([1, 0, 0]), boxes(*order))
+        assert order[hits.owner[0, 0]] is near
 
 
 def test_nothing_is_met_behind_the_eye_or_where_no_box_is():
@@ -61,7 +61,7 @@ def test_it_agrees_with_marching_along_the_rays():
     scene = Boxes(table[..., :3], table[..., 3:6], table[..., 6])
     direction = rng.normal(size=(200, 3)).astype(np.float32)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    found = cast(EYE, direction, scene)
+    hits = cast(EYE, direction, scene)
     step = 0.01
     along = np.arange(step, 25.0, step)
     for s in range(3):
@@ -72,12 +72,12 @@ def test_it_agrees_with_marching_along_the_rays():
         first = (met != SKY).argmax(axis=0)
         hit = (met != SKY).any(axis=0)
         marched = np.where(hit, along[first], np.inf)
-        close = found.distance[s] < 24.9
+        close = hits.distance[s] < 24.9
         # a ray may graze an edge between two steps: hardly any does
-        agree = np.abs(np.where(close, found.distance[s], np.inf)[hit] - marched[hit]) < 2 * step
+        agree = np.abs(np.where(close, hits.distance[s], np.inf)[hit] - marched[hit]) < 2 * step
         assert agree.mean() > 0.98
         owner = met[first, np.arange(len(direction))]
-        assert (found.owner[s][hit & close] == owner[hit & close]).mean() > 0.98
+        assert (hits.owner[s][hit & close] == owner[hit & close]).mean() > 0.98
 
 
 def inside(place, box):
@@ -91,8 +91,8 @@ def inside(place, box):
 def test_normals_are_unit_vectors_against_the_ray():
     rng = np.random.default_rng(1)
     direction = np.stack([np.ones(100), *rng.uniform(-0.3, 0.3, (2, 100))], -1).astype(np.float32)
-    found = cast(EYE, direction, boxes([8, 0, 1.5, 2, 3, 1.5, 0.5]))
-    on_box = found.owner[0] == 0
+    hits = cast(EYE, direction, boxes([8, 0, 1.5, 2, 3, 1.5, 0.5]))
+    on_box = hits.owner[0] == 0
     assert on_box.sum() > 20
-    assert np.allclose(np.linalg.norm(found.normal[0], axis=-1), 1.0, atol=1e-6)
-    assert ((found.normal[0] * direction).sum(-1)[on_box] < 0.0).all()
+    assert np.allclose(np.linalg.norm(hits.normal[0], axis=-1), 1.0, atol=1e-6)
+    assert ((hits.normal[0] * direction).sum(-1)[on_box] < 0.0).all()

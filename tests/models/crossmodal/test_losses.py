@@ -34,20 +34,20 @@ def test_bce_is_torch_s(weight):
 def test_focal_is_the_formula_of_its_paper():
     logits, targets = data()
     losses = sample_loss("focal", logits, targets).tolist()
-    for z, y, found in zip(logits.tolist(), targets, losses, strict=True):
+    for z, y, loss in zip(logits.tolist(), targets, losses, strict=True):
         p = 1.0 / (1.0 + math.exp(-z))
         p_t, alpha = (p, 0.25) if y else (1.0 - p, 0.75)
-        assert found == pytest.approx(-alpha * (1.0 - p_t) ** 2 * math.log(p_t))
+        assert loss == pytest.approx(-alpha * (1.0 - p_t) ** 2 * math.log(p_t))
 
 
 def test_mean_std_and_its_gradient():
     logits, targets = data()
-    found = sample_loss("mean_std", logits, targets).mean()
+    mean_std = sample_loss("mean_std", logits, targets).mean()
     scores = torch.sigmoid(logits)
     whole = scores.mean() + 0.1 * scores.std(correction=0)
-    assert torch.allclose(found, whole)
-    (one,), (other,) = (torch.autograd.grad(loss, logits) for loss in (found, whole))
-    assert torch.allclose(one, other)
+    assert torch.allclose(mean_std, whole)
+    (gradient,), (other,) = (torch.autograd.grad(loss, logits) for loss in (mean_std, whole))
+    assert torch.allclose(gradient, other)
     alike = torch.full((8,), -3.0, requires_grad=True)
     sample_loss("mean_std", alike, torch.zeros(8)).mean().backward()
     assert torch.isfinite(alike.grad).all()
@@ -55,8 +55,10 @@ def test_mean_std_and_its_gradient():
 
 def test_mean_std_does_not_know_the_labels():
     logits, targets = data()
-    one, other = (sample_loss("mean_std", logits, some, 9.0) for some in (targets, 1.0 - targets))
-    assert torch.equal(one, other)
+    losses, other = (
+        sample_loss("mean_std", logits, some, 9.0) for some in (targets, 1.0 - targets)
+    )
+    assert torch.equal(losses, other)
     assert [uses_labels(loss) for loss in LOSSES] == [True, False, True]
 
 

@@ -65,7 +65,7 @@ def test_groups_cover_every_parameter_once_and_all_of_them_get_a_gradient(fusion
     assert sorted(listed) == sorted(id(parameter) for parameter in model.parameters())
     model(*inputs()).logits.sum().backward()
     for name, group in groups.items():
-        assert max(float(one.grad.abs().max()) for one in group) > 0.0, name
+        assert max(float(parameter.grad.abs().max()) for parameter in group) > 0.0, name
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -78,7 +78,7 @@ def test_each_fusion_looks_at_what_its_name_says(fusion):
     assert torch.equal(model(images, points + 1.0).logits, before) == (fusion == "image")
 
 
-@pytest.mark.parametrize("fusion", [one for one in FUSIONS if one != "image"])
+@pytest.mark.parametrize("fusion", [fusion for fusion in FUSIONS if fusion != "image"])
 def test_the_order_of_points_does_not_matter(fusion):
     model = net(fusion)
     images, points = inputs()
@@ -97,8 +97,8 @@ def test_without_a_residual_the_points_reach_the_head_only_by_where_they_look():
                 if isinstance(layer, torch.nn.Conv2d):
                     layer.padding_mode = "replicate"
                     layer._reversed_padding_repeated_twice = [1, 1, 1, 1]
-            one, other = model(flat, points).logits, model(flat, 3.0 * points + 1.0).logits
-        assert torch.allclose(one, other, atol=1e-6) == blind, fusion
+            logits, other = model(flat, points).logits, model(flat, 3.0 * points + 1.0).logits
+        assert torch.allclose(logits, other, atol=1e-6) == blind, fusion
 
 
 def test_attention_is_torch_s_with_its_gradients():
@@ -108,17 +108,17 @@ def test_attention_is_torch_s_with_its_gradients():
         attention.in_proj_bias.normal_()  # zero at the start: then a lost bias would not show
         attention.out_proj.bias.normal_()
     queries, tokens = torch.randn(3, 20, 64), torch.randn(3, 16, 64)
-    found = few_keys(attention, queries, tokens)
+    attended = few_keys(attention, queries, tokens)
     wanted = attention(queries, tokens, tokens, average_attn_weights=False)
     pull = torch.randn(3, 20, 64)
-    for one, other in zip(found, wanted, strict=True):
-        assert torch.allclose(one, other, atol=1e-5)
+    for tensor, other in zip(attended, wanted, strict=True):
+        assert torch.allclose(tensor, other, atol=1e-5)
     slopes = [
         torch.autograd.grad((some[0] * pull).sum(), list(attention.parameters()))
-        for some in (found, wanted)
+        for some in (attended, wanted)
     ]
-    for one, other in zip(*slopes, strict=True):
-        assert torch.allclose(one, other, atol=1e-3)
+    for tensor, other in zip(*slopes, strict=True):
+        assert torch.allclose(tensor, other, atol=1e-3)
 
 
 def test_positions_tell_equal_tokens_apart():
@@ -142,10 +142,10 @@ def test_tokens_are_the_adaptive_average_written_twice():
 
 
 def test_entropy_lies_between_one_token_and_all():
-    even, one = torch.full((2, 4, 5, 16), 1 / 16), torch.zeros(2, 4, 5, 16)
-    one[..., 3] = 1.0
+    even, single = torch.full((2, 4, 5, 16), 1 / 16), torch.zeros(2, 4, 5, 16)
+    single[..., 3] = 1.0
     assert attention_entropy(even) == pytest.approx([math.log(16)] * 2)
-    assert attention_entropy(one).tolist() == [0.0, 0.0]
+    assert attention_entropy(single).tolist() == [0.0, 0.0]
     scored = net()(*inputs())
     assert (scored.entropy > 0.0).all()
     assert (scored.entropy <= math.log(16) + 1e-6).all()
@@ -169,10 +169,12 @@ def test_a_wrong_setting_is_refused(make, message):
 def test_branch_norms_are_those_of_the_encoders():
     model = net().train()
     model(*inputs()).logits.sum().backward()
-    found = branch_norms(model.groups())
+    norms = branch_norms(model.groups())
     for index, name in enumerate(("points", "image")):
-        flat = torch.cat([one.grad.flatten() for one in getattr(model, name).parameters()])
-        assert float(found[index]) == pytest.approx(float(flat.norm()), rel=1e-5)
+        flat = torch.cat(
+            [parameter.grad.flatten() for parameter in getattr(model, name).parameters()]
+        )
+        assert float(norms[index]) == pytest.approx(float(flat.norm()), rel=1e-5)
     alone = net("image").train()
     alone(*inputs()).logits.sum().backward()
     assert math.isnan(branch_norms(alone.groups())[0])
@@ -184,14 +186,16 @@ def test_the_signals_of_steps():
     labels = torch.tensor([1.0, 0.0, 0.0])
     torch.nn.functional.binary_cross_entropy_with_logits(logits, labels).backward()
     steps.add(logits, labels)
-    found = training_signals(steps, "bce")
-    assert found["train_accuracy"] == pytest.approx(2 / 3)
-    assert found["train_auroc"] == 1.0
-    assert found["supervised_targets"] == 3.0
+    signals = training_signals(steps, "bce")
+    assert signals["train_accuracy"] == pytest.approx(2 / 3)
+    assert signals["train_auroc"] == 1.0
+    assert signals["supervised_targets"] == 3.0
     assert training_signals(steps, "mean_std")["supervised_targets"] == 0.0
     pull = [1 - 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(1)) + 1 / (1 + math.exp(-0.5))]
-    assert found["class_gradient_share"] == pytest.approx([one / sum(pull) for one in pull[::-1]])
-    assert all(math.isnan(one) for one in found["branch_gradient_norm"])
+    assert signals["class_gradient_share"] == pytest.approx(
+        [share / sum(pull) for share in pull[::-1]]
+    )
+    assert all(math.isnan(norm) for norm in signals["branch_gradient_norm"])
 
 
 def test_labels_against_the_truth():
@@ -206,20 +210,20 @@ def test_labels_against_the_truth():
 def test_the_signals_of_an_evaluation():
     labels = torch.tensor([1.0, 0.0, 1.0, 0.0])
     scored = Scored(torch.tensor([3.0, -3.0, 1.0, 2.0]), torch.tensor([1.0, 2.0, 1.0, 2.0]))
-    found = evaluation_signals(scored, labels, ~(labels > 0.5), "bce", 1.0)
+    signals = evaluation_signals(scored, labels, ~(labels > 0.5), "bce", 1.0)
     plain = torch.nn.functional.binary_cross_entropy_with_logits(
         scored.logits, labels, reduction="none"
     )
-    assert found["val_loss"] == pytest.approx(float(plain.mean()))
-    assert found["val_loss_se"] == pytest.approx(float(plain.std() / 2))
+    assert signals["val_loss"] == pytest.approx(float(plain.mean()))
+    assert signals["val_loss_se"] == pytest.approx(float(plain.std() / 2))
     gap = plain - math.log(2)  # the best constant says 1/2
-    assert found["val_floor_gap_se"] == pytest.approx(float(gap.std() / 2), rel=1e-6)
-    assert found["val_auroc"] == 0.75
-    assert found["val_truth_auroc"] == 0.25
-    assert found["attention_entropy"] == 1.5
+    assert signals["val_floor_gap_se"] == pytest.approx(float(gap.std() / 2), rel=1e-6)
+    assert signals["val_auroc"] == 0.75
+    assert signals["val_truth_auroc"] == 0.25
+    assert signals["attention_entropy"] == 1.5
     scores = torch.sigmoid(scored.logits)
-    assert found["output_variance_ratio"] == pytest.approx(float(scores.var(correction=0)) / 0.25)
-    assert found["score_std"] == pytest.approx(float(scores.std(correction=0)))
+    assert signals["output_variance_ratio"] == pytest.approx(float(scores.var(correction=0)) / 0.25)
+    assert signals["score_std"] == pytest.approx(float(scores.std(correction=0)))
     sure = evaluation_signals(scored, torch.ones(4), None, "bce", 1.0)
     assert math.isnan(sure["output_variance_ratio"])
     assert "val_truth_auroc" not in sure

@@ -101,12 +101,12 @@ def test_samples_are_clamped_and_follow_the_generator():
     model.denoiser = Oracle(torch.full((3, 8), 9.0))
     assert float(model.sample(torch.tensor([0]), 4, torch.Generator()).max()) == 1.0
     model, label = diffusion(), torch.tensor([0, 1])
-    one, again, other = (
+    sample, again, other = (
         model.sample(label, 5, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
-    assert not one.requires_grad
+    assert torch.equal(sample, again)
+    assert not torch.equal(sample, other)
+    assert not sample.requires_grad
 
 
 @pytest.mark.parametrize("size", ["small", "full"])

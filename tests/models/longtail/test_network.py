@@ -75,12 +75,12 @@ def test_wcdas_can_reach_no_less_than_this_as_it_starts(g, least, greatest, floo
     assert high == pytest.approx(scale / (2 * math.pi) * (1 + gamma) / (1 - gamma))
     if least is not None:
         assert (low, high) == (pytest.approx(least, abs=0.005), pytest.approx(greatest, abs=0.005))
-    found = bounded_floor(low, high, 10)
-    assert found == pytest.approx(floor, abs=0.002)
+    bound = bounded_floor(low, high, 10)
+    assert bound == pytest.approx(floor, abs=0.002)
     logits = torch.full((1, 10), low)
     logits[0, 3] = high
     exact = torch.nn.functional.cross_entropy(logits, torch.tensor([3]))
-    assert found == pytest.approx(float(exact), abs=1e-6)
+    assert bound == pytest.approx(float(exact), abs=1e-6)
 
 
 def test_a_fresh_wcdas_head_stays_within_its_range():
@@ -145,16 +145,16 @@ def test_the_semantic_loss_is_what_the_equations_say():
     t = torch.randint(1000, (16,), generator=torch.Generator().manual_seed(3))
     weight = system.get_buffer("bright")  # 1: untouched
     assert float(weight) == 1.0
-    found = semantic_loss(system, latents, label, ETAS, generator).detached()
+    losses = semantic_loss(system, latents, label, ETAS, generator).detached()
     snr = system.diffusion.get_buffer("snr_T")[t].clamp(max=SNR_CAP)
-    assert float(found.diffusion) == pytest.approx(float((snr * 0.64).mean()), rel=1e-4)
+    assert float(losses.diffusion) == pytest.approx(float((snr * 0.64).mean()), rel=1e-4)
     centre = system.get_buffer("prototype_CD")[label]
     away = latents + 0.1 - centre
-    assert float(found.prototype) == pytest.approx(float(away.square().mean()), rel=1e-5)
+    assert float(losses.prototype) == pytest.approx(float(away.square().mean()), rel=1e-5)
     gap = away.norm(dim=1) - system.get_buffer("radius_C")[label]
-    assert float(found.radius) == pytest.approx(float(gap.square().mean()), rel=1e-4)
-    whole = found.diffusion + 0.05 * found.prototype + 0.05 * found.radius
-    assert float(found.loss) == pytest.approx(float(whole))
+    assert float(losses.radius) == pytest.approx(float(gap.square().mean()), rel=1e-4)
+    whole = losses.diffusion + 0.05 * losses.prototype + 0.05 * losses.radius
+    assert float(losses.loss) == pytest.approx(float(whole))
     hinged = SemanticOptions(0.0, 1.0, "hinge.5")
     hinge = semantic_loss(system, latents, label, hinged, generator.manual_seed(3)).detached()
     expected = (gap.abs() - 0.5).clamp(min=0.0).mean()
@@ -169,14 +169,14 @@ def test_a_cap_passes_exactly_no_gradient_above_and_all_of_it_below():
     for cap, dead in ((5.0, True), (1e6, False)):
         latents = torch.randn(16, 64, requires_grad=True)
         options = SemanticOptions(0.05, 0.05, "mse", cap)
-        found = semantic_loss(system, latents, label, options, torch.Generator().manual_seed(0))
+        losses = semantic_loss(system, latents, label, options, torch.Generator().manual_seed(0))
         system.zero_grad()
-        found.loss.backward()
+        losses.loss.backward()
         gradients = [p.grad for p in system.diffusion.parameters()] + [latents.grad]
         largest = max(float(g.abs().max()) for g in gradients)
-        assert bool(found.capped) is dead
+        assert bool(losses.capped) is dead
         assert (largest == 0.0) is dead
-        assert float(found.loss.detach()) == 5.0 if dead else float(found.loss.detach()) > 5.0
+        assert float(losses.loss.detach()) == 5.0 if dead else float(losses.loss.detach()) > 5.0
 
 
 def test_floors_are_the_losses_of_the_best_constant_on_the_scored_labels():

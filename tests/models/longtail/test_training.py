@@ -191,8 +191,8 @@ def test_a_strategy_goes_on_from_its_state(mode):
     watch, steps = Watch(again.net), Steps(2)
     for number in (2, 3):
         again.step(batch(number), torch.Generator().manual_seed(number), watch, steps)
-    one, other = straight.net.state_dict(), again.net.state_dict()
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    state, other = straight.net.state_dict(), again.net.state_dict()
+    assert all(torch.equal(state[name], other[name]) for name in state)
 
 
 def test_large_gradients_are_cut_part_by_part():

@@ -162,8 +162,8 @@ def test_farthest_points_agree_with_the_definition():
 
 def test_nearest_points_agree_with_sorting_distances():
     points = clouds(samples=2, points=30, seed=4)
-    found = nearest(points[:, :5], points, 6)
-    for cloud, rows in zip(points.numpy(), found.numpy(), strict=True):
+    neighbours = nearest(points[:, :5], points, 6)
+    for cloud, rows in zip(points.numpy(), neighbours.numpy(), strict=True):
         distance = np.linalg.norm(cloud[:5, None] - cloud, axis=2)
         for row, expected in zip(rows, distance.argsort(axis=1)[:, :6], strict=True):
             assert set(row) == set(expected)

@@ -52,11 +52,11 @@ def test_focal_weighs_positives_by_alpha_and_negatives_by_the_rest():
 def test_the_best_answer_to_noise_is_q_star(weight, q_star, loss):
     """The table of the report's weights at p = 0.15, and q* = wp / (wp + 1 - p)."""
     p = 0.15
-    found, floor = best_constant(LossOptions("bce", weight), p)
+    best, floor = best_constant(LossOptions("bce", weight), p)
     exact = weight * p / (weight * p + 1 - p)
-    assert found == pytest.approx(exact, abs=1e-6)
+    assert best == pytest.approx(exact, abs=1e-6)
     assert floor == pytest.approx(-weight * p * math.log(exact) - (1 - p) * math.log(1 - exact))
-    assert found == pytest.approx(q_star, abs=5e-4)
+    assert best == pytest.approx(q_star, abs=5e-4)
     assert floor == pytest.approx(loss, abs=5e-5)
 
 

@@ -53,9 +53,9 @@ def test_the_attention_is_torch_s_own_without_the_key_s_bias():
         theirs.in_proj_bias.copy_(torch.cat([mine.query.bias, torch.zeros(64), mine.value.bias]))
         theirs.out_proj.load_state_dict(mine.out.state_dict())
     points, tokens = torch.randn(2, 5, 64), torch.randn(2, 24, 64)
-    found, weight = mine(points, tokens)
+    attended, weight = mine(points, tokens)
     expected, looked = theirs(points, tokens, tokens, average_attn_weights=False)
-    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.allclose(attended, expected, atol=1e-5)
     assert torch.allclose(weight, looked, atol=1e-6)
 
 
@@ -76,7 +76,7 @@ def test_the_full_size_has_the_described_layers_and_a_frozen_image_net():
     full = net(size="full")
     image = sum(parameter.numel() for parameter in full.image.parameters())
     assert image == 11_176_512  # a ResNet-18 without its classifier
-    trained = sum(one.numel() for one in full.parameters() if one.requires_grad)
+    trained = sum(parameter.numel() for parameter in full.parameters() if parameter.requires_grad)
     points = sum(a * b + 2 * b for a, b in ((4, 64), (64, 128), (128, 256), (256, 512)))
     attention = 4 * 512 * 512 + 3 * 512
     head = sum(a * b + 2 * b for a, b in ((512, 256), (256, 128))) + 129
@@ -106,7 +106,7 @@ def test_every_group_gets_a_gradient_in_every_plan(fusion, plan):
     target = target[:, None].expand(3, 20) if plan == "A" else target
     scene_losses(plan, LossOptions("focal"), logits, target).mean().backward()
     for name, group in built.groups().items():
-        assert all(float(one.grad.abs().max()) > 0.0 for one in group), name
+        assert all(float(parameter.grad.abs().max()) > 0.0 for parameter in group), name
     score, same, size = unit_of(plan, logits, target)
     assert score.shape == same.shape == size.shape == target.shape
     assert gradient_norm(built.points) > 0.0
@@ -125,9 +125,9 @@ def test_signals_of_training_and_labels_by_hand():
     assert signals["train_auroc"] == 0.75
     assert signals["class_gradient_share"] == [0.25, 0.75]
     target, truth = torch.tensor([1.0, 1.0, 0.0, 0.0]), torch.tensor([1.0, 0.0, 1.0, 0.0])
-    found = label_signals(target, truth, torch.tensor([1.0, 0.0, 0.0, 0.0]))
-    assert found["label_truth_recall"] == found["label_truth_precision"] == 0.5
-    assert found["label_flip_rate"] == 0.25
+    labelled = label_signals(target, truth, torch.tensor([1.0, 0.0, 0.0, 0.0]))
+    assert labelled["label_truth_recall"] == labelled["label_truth_precision"] == 0.5
+    assert labelled["label_flip_rate"] == 0.25
     none = label_signals(torch.zeros(4), truth, None)
     assert none["label_truth_recall"] == 0.0
     assert math.isnan(none["label_truth_precision"])

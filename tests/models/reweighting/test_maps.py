@@ -181,8 +181,10 @@ def test_divisions_and_clamps():
 )
 def test_adding_amplifies_and_mixing_does_not(residual, mix, weight, factor):
     """The report's text mixes; the code it describes adds, and amplifies at W = 0.85."""
-    found = factor_of(torch.tensor([[[[float(weight)]]]]), MapOptions(residual=residual, mix=mix))
-    assert float(found) == pytest.approx(factor)
+    computed = factor_of(
+        torch.tensor([[[[float(weight)]]]]), MapOptions(residual=residual, mix=mix)
+    )
+    assert float(computed) == pytest.approx(factor)
 
 
 def test_what_is_invalid_piles_up_or_is_dropped():
@@ -219,15 +221,15 @@ def test_the_first_view_that_sees_a_point_counts_and_none_is_the_origin():
 @pytest.mark.parametrize("kernel", ["sum", "peak"])
 def test_reference_lines_hold_for_a_map_drawn_of_equal_weights(kernel):
     options = MapOptions(kernel=kernel, sigma=1.0, padding=60)
-    found = {(line[0], line[3]): line[1] for line in map_lines(options, 36, 32, 0.88)}
+    by_name = {(line[0], line[3]): line[1] for line in map_lines(options, 36, 32, 0.88)}
     line = torch.arange(6) * 5 + 3
     row, column = (side.flatten().tolist() for side in torch.meshgrid(line, line, indexing="ij"))
     places = places_of(row, column)
     drawn = render(torch.full((1, 36), 0.88), places, 1, 32, 32, options)
-    assert float(drawn.mean()) == pytest.approx(found["map_mean_raw", "drawn_mean"], rel=0.12)
+    assert float(drawn.mean()) == pytest.approx(by_name["map_mean_raw", "drawn_mean"], rel=0.12)
     pile = render(torch.tensor([[60 * 0.88]]), places_of([0], [0]), 1, 32, 32, options)
-    assert float(pile.max()) == pytest.approx(found["map_overlap_sum", "pile_up"], rel=1e-6)
-    assert found["map_max", "healthy"] == 1.5
+    assert float(pile.max()) == pytest.approx(by_name["map_overlap_sum", "pile_up"], rel=1e-6)
+    assert by_name["map_max", "healthy"] == 1.5
     none = map_lines(MapOptions(kernel=kernel), 36, 32, 0.88)
     assert "pile_up" not in {line[3] for line in none}
 

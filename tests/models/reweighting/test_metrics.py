@@ -16,10 +16,10 @@ from sickbay.models.reweighting.metrics import (
 CLASSES = 3
 
 
-def overlap_of_sizes(one, other):
+def overlap_of_sizes(size, other):
     """IoU of two boxes put onto each other."""
-    common = math.prod(min(a, b) for a, b in zip(one, other, strict=True))
-    return common / (math.prod(one) + math.prod(other) - common)
+    common = math.prod(min(a, b) for a, b in zip(size, other, strict=True))
+    return common / (math.prod(size) + math.prod(other) - common)
 
 
 def greedy(predicted, truth, kind, distance):
@@ -140,11 +140,11 @@ def drawn(seed, samples=12, boxes=4, predictions=9, spread=0.7):
 def test_scores_are_those_of_the_plain_definition(seed, spread):
     predicted, truth = drawn(seed, spread=spread)
     mean_ap, nds, errors = nuscenes(predicted, truth)
-    found = detection_score(predicted, truth, CLASSES)
-    assert found.mean_ap == pytest.approx(mean_ap, abs=1e-12)
-    assert found.nds == pytest.approx(nds, abs=1e-12)
-    assert list(found.errors.values()) == pytest.approx(list(errors), abs=1e-12)
-    assert tuple(found.errors) == ERRORS
+    score = detection_score(predicted, truth, CLASSES)
+    assert score.mean_ap == pytest.approx(mean_ap, abs=1e-12)
+    assert score.nds == pytest.approx(nds, abs=1e-12)
+    assert list(score.errors.values()) == pytest.approx(list(errors), abs=1e-12)
+    assert tuple(score.errors) == ERRORS
 
 
 def test_perfect_predictions_score_one():
@@ -153,19 +153,19 @@ def test_perfect_predictions_score_one():
     scores = np.where(truth.classes < 0, 0.1, 0.9)
     boxes = truth.boxes.copy()
     boxes[truth.classes < 0, :2] += 1e6  # nowhere near anything
-    found = detection_score(Boxes(boxes, kinds, scores), truth, CLASSES)
-    assert found.mean_ap == pytest.approx(1.0, abs=0.005)
-    assert found.nds == pytest.approx(1.0, abs=0.005)
-    assert found.by_class == pytest.approx((1.0, 1.0, 1.0), abs=0.01)
+    score = detection_score(Boxes(boxes, kinds, scores), truth, CLASSES)
+    assert score.mean_ap == pytest.approx(1.0, abs=0.005)
+    assert score.nds == pytest.approx(1.0, abs=0.005)
+    assert score.by_class == pytest.approx((1.0, 1.0, 1.0), abs=0.01)
 
 
 def test_nothing_found_scores_nothing():
     predicted, truth = drawn(0)
     far = Boxes(predicted.boxes + 1e4, predicted.classes, predicted.scores)
-    found = detection_score(far, truth, CLASSES)
-    assert found.mean_ap == 0.0
-    assert found.nds == 0.0
-    assert set(found.errors.values()) == {1.0}
+    score = detection_score(far, truth, CLASSES)
+    assert score.mean_ap == 0.0
+    assert score.nds == 0.0
+    assert set(score.errors.values()) == {1.0}
 
 
 def test_two_predictions_of_one_box_are_one_right_and_one_wrong():
@@ -183,8 +183,8 @@ def test_two_predictions_of_one_box_are_one_right_and_one_wrong():
 def test_a_class_that_no_sample_holds_does_not_count():
     predicted, truth = drawn(3)
     without = Boxes(truth.boxes, np.where(truth.classes == 1, -1, truth.classes), truth.scores)
-    found = detection_score(predicted, without, CLASSES)
-    assert len(found.by_class) == 2
+    score = detection_score(predicted, without, CLASSES)
+    assert len(score.by_class) == 2
     none = detection_score(predicted, Boxes(truth.boxes, truth.classes * 0 - 1, truth.scores), 3)
     assert math.isnan(none.mean_ap)
 

@@ -36,8 +36,8 @@ PEAK = MapOptions(kernel="peak", norm="clamp1.5", padding=5)
 
 def batch(samples=6, split=0, seed=0):
     parts = detection_data(WorldSpec("synthetic", 40, 20, 16.0, 32, 4, 6, 12, seed))
-    one = parts[split]
-    whole = Batch(one.bev, one.views, one.lidar2img, one.boxes, one.classes)
+    part = parts[split]
+    whole = Batch(part.bev, part.views, part.lidar2img, part.boxes, part.classes)
     return whole.pick(torch.arange(samples))
 
 
@@ -50,9 +50,9 @@ def test_every_parameter_belongs_to_one_part():
     model = net()
     groups = model.groups()
     assert tuple(groups) == GROUPS
-    listed = [id(one) for group in groups.values() for one in group]
+    listed = [id(parameter) for group in groups.values() for parameter in group]
     assert len(listed) == len(set(listed))
-    assert set(listed) == {id(one) for one in model.parameters()}
+    assert set(listed) == {id(parameter) for parameter in model.parameters()}
 
 
 def test_sizes_are_those_that_are_described():
@@ -103,17 +103,17 @@ def test_a_detached_weight_leaves_the_generator_a_gradient_of_exactly_zero(detac
     detection_losses(
         predicted.logits, predicted.codes, data.boxes, data.classes
     ).total.sum().backward()
-    largest = max(float(one.grad.abs().max()) for one in groups["generator"])
+    largest = max(float(parameter.grad.abs().max()) for parameter in groups["generator"])
     assert (largest == 0.0) is detach
-    assert max(float(one.grad.abs().max()) for one in groups["decoder"]) > 0.0
-    assert all(one.grad is None for one in groups["grid_encoder"])
+    assert max(float(parameter.grad.abs().max()) for parameter in groups["decoder"]) > 0.0
+    assert all(parameter.grad is None for parameter in groups["grid_encoder"])
 
 
 def test_frozen_encoders_have_no_rate_and_a_still_generator_no_decay():
     model, data = net(), batch()
     optimizer = part_optimizer(model, Rates(0.0, 1e-3, 3e-4, 1e-4))
     assert [group["lr"] for group in optimizer.param_groups] == [0.0, 1e-3, 3e-4, 1e-4]
-    before = [one.clone() for one in model.groups()["generator"]]
+    before = [parameter.clone() for parameter in model.groups()["generator"]]
     clear_gradients(model.groups())
     predicted = model.decode(*look(model, data, Modulation(PEAK, detach=True)))
     predicted.logits.sum().backward()
@@ -135,11 +135,11 @@ def test_positions_attract_what_is_near():
 def test_a_window_is_cut_out_by_hand():
     maps = torch.randn(2, 3, 5, 7)
     pixels = torch.tensor([[[0, 0], [2, 3]], [[4, 6], [1, 5]]])
-    found = window(maps, pixels, 3).reshape(2, 2, 3, 3, 3)
+    windows = window(maps, pixels, 3).reshape(2, 2, 3, 3, 3)
     for b, q, i, j in itertools.product(range(2), range(2), range(3), range(3)):
         row = min(max(int(pixels[b, q, 0]) + i - 1, 0), 4)
         column = min(max(int(pixels[b, q, 1]) + j - 1, 0), 6)
-        assert torch.equal(found[b, q, i, j], maps[b, :, row, column])
+        assert torch.equal(windows[b, q, i, j], maps[b, :, row, column])
 
 
 def test_a_generator_sees_its_window_and_nothing_else():
@@ -150,7 +150,7 @@ def test_a_generator_sees_its_window_and_nothing_else():
     pixels = [torch.tensor([[[4, 4]]])] * 2
     base = generator(content, maps, pixels)
     for side, (row, column), seen in ((0, (5, 5), True), (0, (6, 4), False), (1, (3, 4), True)):
-        changed = [one.clone() for one in maps]
+        changed = [feature_map.clone() for feature_map in maps]
         changed[side][0, :, row, column] += 1.0
         assert torch.equal(generator(content, changed, pixels), base) is not seen
 
@@ -168,8 +168,8 @@ def test_a_ray_projects_back_onto_its_pixel():
 def test_focal_loss_is_its_formula():
     logits = torch.linspace(-4, 4, 9, dtype=torch.float64)
     for target in (0.0, 1.0):
-        found = focal(logits, torch.full_like(logits, target))
-        for z, value in zip(logits.tolist(), found.tolist(), strict=True):
+        losses = focal(logits, torch.full_like(logits, target))
+        for z, value in zip(logits.tolist(), losses.tolist(), strict=True):
             p = 1 / (1 + math.exp(-z))
             p_t, alpha = (p, 0.25) if target else (1 - p, 0.75)
             assert value == pytest.approx(-alpha * (1 - p_t) ** 2 * math.log(p_t))
@@ -185,7 +185,7 @@ def test_the_loss_is_the_cheapest_assignment_by_enumeration():
     logits = torch.randn(1, 2, 4, 3, generator=rng)
     codes = torch.randn(1, 2, 4, 10, generator=rng) * 3
     boxes, classes = batch(2).boxes, batch(2).classes
-    found = detection_losses(logits, codes, boxes, classes)
+    losses = detection_losses(logits, codes, boxes, classes)
     weights = torch.tensor(CODE_WEIGHTS)
     for index in range(2):
         real = torch.nonzero(classes[index] >= 0).flatten().tolist()
@@ -200,18 +200,18 @@ def test_the_loss_is_the_cheapest_assignment_by_enumeration():
             classified = float(focal(logits[0, index], wanted).sum())
             options.append((2 * classified + located / 4, 2 * classified, located / 4))
         best = min(options)
-        assert float(found.total[index]) == pytest.approx(best[0] / len(real), rel=1e-5)
-        assert float(found.classes[index]) == pytest.approx(best[1] / len(real), rel=1e-5)
+        assert float(losses.total[index]) == pytest.approx(best[0] / len(real), rel=1e-5)
+        assert float(losses.classes[index]) == pytest.approx(best[1] / len(real), rel=1e-5)
 
 
 def test_a_sample_without_boxes_has_the_loss_of_its_background():
     logits = torch.zeros(1, 2, 4, 3)
     boxes, classes = batch(2).boxes, batch(2).classes.clone()
     classes[0] = -1
-    found = detection_losses(logits, torch.zeros(1, 2, 4, 10), boxes, classes)
-    assert float(found.boxes[0]) == 0.0
+    losses = detection_losses(logits, torch.zeros(1, 2, 4, 10), boxes, classes)
+    assert float(losses.boxes[0]) == 0.0
     background = focal(torch.tensor(0.0), torch.tensor(0.0))
-    assert float(found.classes[0]) == pytest.approx(2 * 12 * float(background), rel=1e-5)
+    assert float(losses.classes[0]) == pytest.approx(2 * 12 * float(background), rel=1e-5)
 
 
 def test_the_best_constant_beats_what_is_near_it_and_no_constant_tried_beats_it():
@@ -236,15 +236,15 @@ def test_energy_and_change_of_known_factors():
     model, data = net(), batch()
     features = model.encode(data)
     weighted = model.weigh(features, PEAK, detach=False)
-    half = tuple(torch.full_like(one, 0.5) for one in weighted.factors)
-    found = map_signals([replace(weighted, factors=half)], [features])
-    assert found["feature_energy_ratio"] == pytest.approx([0.25, 0.25])
-    assert found["feature_relative_change"] == pytest.approx([0.5, 0.5])
-    assert found["feature_energy_ratio_se"] == pytest.approx(0.0, abs=1e-6)
-    assert found["modulated_mean"][0] == pytest.approx(
+    half = tuple(torch.full_like(factor, 0.5) for factor in weighted.factors)
+    signals = map_signals([replace(weighted, factors=half)], [features])
+    assert signals["feature_energy_ratio"] == pytest.approx([0.25, 0.25])
+    assert signals["feature_relative_change"] == pytest.approx([0.5, 0.5])
+    assert signals["feature_energy_ratio_se"] == pytest.approx(0.0, abs=1e-6)
+    assert signals["modulated_mean"][0] == pytest.approx(
         0.5 * float(features.bev.detach().mean()), rel=1e-4
     )
-    assert found["modulated_std"][1] == pytest.approx(
+    assert signals["modulated_std"][1] == pytest.approx(
         0.5 * float(features.views.detach().std(correction=0)), rel=1e-4
     )
     flat = (torch.ones(6, 1, 4, 5), torch.zeros(6, 2, 2, 2))
@@ -267,22 +267,22 @@ def test_the_fullest_pixel_is_counted():
 
 
 def test_gradients_are_compared_by_angle_and_length():
-    one, other = torch.tensor([1.0, 0.0]), torch.tensor([-3.0, 4.0])
-    found = gradient_signals([(one, other), (one, one)])
-    assert found["loss_gradient_cosine"] == pytest.approx([-0.6, 1.0])
-    assert found["loss_gradient_norms"] == pytest.approx([1.0, 3.0])
+    gradient, other = torch.tensor([1.0, 0.0]), torch.tensor([-3.0, 4.0])
+    signals = gradient_signals([(gradient, other), (gradient, gradient)])
+    assert signals["loss_gradient_cosine"] == pytest.approx([-0.6, 1.0])
+    assert signals["loss_gradient_norms"] == pytest.approx([1.0, 3.0])
 
 
 def test_cka_knows_rotations_and_noise():
     torch.manual_seed(0)
-    one = torch.randn(400, 6)
+    features = torch.randn(400, 6)
     turn, _ = torch.linalg.qr(torch.randn(6, 6))
-    assert linear_cka(one, 3.0 * one @ turn + 1.0) == pytest.approx(1.0)
-    assert linear_cka(one, torch.randn(400, 6)) < 0.1
-    a, b = (x.double() - x.double().mean(0) for x in (one, one**2))
+    assert linear_cka(features, 3.0 * features @ turn + 1.0) == pytest.approx(1.0)
+    assert linear_cka(features, torch.randn(400, 6)) < 0.1
+    a, b = (x.double() - x.double().mean(0) for x in (features, features**2))
     gram = [(x @ x.T) for x in (a, b)]
     direct = (gram[0] * gram[1]).sum() / (gram[0].norm() * gram[1].norm())
-    assert linear_cka(one, one**2) == pytest.approx(float(direct))
+    assert linear_cka(features, features**2) == pytest.approx(float(direct))
 
 
 def test_the_encoders_reference_falls_when_they_are_destroyed():
@@ -314,8 +314,8 @@ def test_evaluation_in_chunks_is_evaluation_at_once(monkeypatch):
     losses = []
     for how in (modulation, None):
         predicted = model.decode(*look(model, val, how))
-        found = detection_losses(predicted.logits, predicted.codes, val.boxes, val.classes)
-        losses.append(found.total)
+        loss = detection_losses(predicted.logits, predicted.codes, val.boxes, val.classes)
+        losses.append(loss.total)
     assert whole["val_loss"] == pytest.approx(float(losses[0].detach().mean()), rel=1e-5)
     assert whole["val_loss_unmodulated"] == pytest.approx(
         float(losses[1].detach().mean()), rel=1e-5
@@ -328,9 +328,9 @@ def test_evaluation_in_chunks_is_evaluation_at_once(monkeypatch):
 
 def test_without_weights_both_answers_are_one_and_there_is_no_map():
     model, train, val = net(), batch(20), batch(20, split=1)
-    found = assess(model, val, None, torch.ones(20))
-    assert found["val_loss"] == found["val_loss_unmodulated"]
-    assert not any(name.startswith(("map_", "feature_")) for name in found)
+    signals = assess(model, val, None, torch.ones(20))
+    assert signals["val_loss"] == signals["val_loss_unmodulated"]
+    assert not any(name.startswith(("map_", "feature_")) for name in signals)
     before = assess_before(model, train, val, None)
     assert before.signals["val_map_start"] == before.signals["val_map_pretrained"]
 
@@ -339,7 +339,7 @@ def test_a_constant_net_varies_over_no_inputs():
     model, val = net(), batch(20, split=1)
     some = assess(model, val, None, torch.ones(20))["output_variance_ratio"]
     with torch.no_grad():
-        for head in [*model.classify, *(one[-1] for one in model.locate)]:
+        for head in [*model.classify, *(branch[-1] for branch in model.locate)]:
             head.weight.zero_()
     none = assess(model, val, None, torch.ones(20))["output_variance_ratio"]
     assert none < 1e-8 < some

@@ -119,40 +119,40 @@ def test_a_monotone_change_of_scores_changes_no_ranking(seed):
 
 def test_without_both_classes_ranking_is_not_defined():
     for targets in (np.zeros(8), np.ones(8)):
-        found = binary_metrics(np.linspace(0.0, 1.0, 8), targets)
+        metrics = binary_metrics(np.linspace(0.0, 1.0, 8), targets)
         for name in ("val_auroc", "val_auroc_se", "val_auprc", "val_mcc"):
-            assert math.isnan(found[name]), name
-        assert found["val_accuracy"] == 0.5
+            assert math.isnan(metrics[name]), name
+        assert metrics["val_accuracy"] == 0.5
     only = auroc_with_error(np.array([0.1, 0.9, 0.4]), np.array([0, 1, 0]))
     assert only[0] == 1.0
     assert math.isnan(only[1])
 
 
 def test_scores_that_are_not_finite_make_everything_nan():
-    found = binary_metrics(np.array([0.1, math.nan, 0.9]), np.array([0, 1, 1]))
-    for name, value in found.items():
+    metrics = binary_metrics(np.array([0.1, math.nan, 0.9]), np.array([0, 1, 1]))
+    for name, value in metrics.items():
         values = value if isinstance(value, list) else [value]
         assert name == "val_scores_hist_neg" or all(math.isnan(entry) for entry in values), name
 
 
 def test_histograms_hold_every_score_once_and_rebuild_the_auroc():
     scores, targets = sample(n=500)
-    found = binary_metrics(torch.tensor(scores), torch.tensor(targets))
-    positives, negatives = (np.array(found[f"val_scores_hist_{side}"]) for side in ("pos", "neg"))
+    metrics = binary_metrics(torch.tensor(scores), torch.tensor(targets))
+    positives, negatives = (np.array(metrics[f"val_scores_hist_{side}"]) for side in ("pos", "neg"))
     assert len(positives) == len(negatives) == 256
     assert (positives.sum(), negatives.sum()) == (targets.sum(), (~targets).sum())
     below = np.cumsum(negatives) - negatives / 2.0
     rebuilt = (positives * below).sum() / (positives.sum() * negatives.sum())
-    assert rebuilt == pytest.approx(found["val_auroc"], abs=2e-3)
+    assert rebuilt == pytest.approx(metrics["val_auroc"], abs=2e-3)
     assert histogram(np.array([0.0, 1.0]))[0] == histogram(np.array([0.0, 1.0]))[255] == 1.0
 
 
 def test_shares_and_means():
-    found = binary_metrics(torch.tensor([[0.6, 0.2], [0.7, 0.1]]), torch.tensor([[1, 0], [0, 0]]))
-    assert found["val_confusion"] == [2.0, 1.0, 0.0, 1.0]
-    assert found["val_accuracy"] == 0.75
-    assert found["val_predicted_positive_share"] == 0.5
-    assert found["val_mean_probability"] == pytest.approx(0.4)
+    metrics = binary_metrics(torch.tensor([[0.6, 0.2], [0.7, 0.1]]), torch.tensor([[1, 0], [0, 0]]))
+    assert metrics["val_confusion"] == [2.0, 1.0, 0.0, 1.0]
+    assert metrics["val_accuracy"] == 0.75
+    assert metrics["val_predicted_positive_share"] == 0.5
+    assert metrics["val_mean_probability"] == pytest.approx(0.4)
 
 
 def test_labels_drawn_anew_flip_at_twice_p_times_one_minus_p():

@@ -13,8 +13,8 @@ VALUES = [0.3, 0.9, 0.4, 1.9, 0.7]
 
 
 def plain(values):
-    found = bootstrap_effect(values, range(len(values)), [0] * len(values))
-    return found.low, found.high
+    interval = bootstrap_effect(values, range(len(values)), [0] * len(values))
+    return interval.low, interval.high
 
 
 def test_it_counts_every_resample_of_few_seeds():

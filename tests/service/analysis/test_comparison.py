@@ -50,46 +50,46 @@ def half(folder, trials, sweep_id="one-000001", **objective):
 
 
 def test_the_same_trials_are_identical_and_nothing_drifted(tmp_path):
-    found = compare(half(tmp_path / "a", told()), half(tmp_path / "b", told()))
-    assert [one.drift for one in found.arms] == [Drift.IDENTICAL] * 2
-    assert [(one.pairs, one.identical) for one in found.arms] == [(5, 5)] * 2
-    assert found.drifted == ()
-    assert found.only_a == found.only_b == found.notes == ()
+    comparison = compare(half(tmp_path / "a", told()), half(tmp_path / "b", told()))
+    assert [pair.drift for pair in comparison.arms] == [Drift.IDENTICAL] * 2
+    assert [(pair.pairs, pair.identical) for pair in comparison.arms] == [(5, 5)] * 2
+    assert comparison.drifted == ()
+    assert comparison.only_a == comparison.only_b == comparison.notes == ()
 
 
 def test_a_shift_is_the_paired_t_test_of_the_seeds(tmp_path):
     a, b = half(tmp_path / "a", told(noise=1)), half(tmp_path / "b", told(0.02, noise=2))
-    found = compare(a, b)
-    for one in found.arms:
+    comparison = compare(a, b)
+    for pair in comparison.arms:
         values = {}
         for name, side in (("a", a), ("b", b)):
-            mine = [t.row for t in side.trials if t.arm == one.arm]
+            mine = [t.row for t in side.trials if t.arm == pair.arm]
             values[name] = [row.objective for row in sorted(mine, key=lambda row: row.seed)]
         independent = stats.ttest_rel(values["b"], values["a"])
-        assert one.difference.p_value == pytest.approx(independent.pvalue)
-        assert (one.difference.low, one.difference.high) == pytest.approx(
+        assert pair.difference.p_value == pytest.approx(independent.pvalue)
+        assert (pair.difference.low, pair.difference.high) == pytest.approx(
             tuple(independent.confidence_interval(0.95))
         )
-        assert one.drift is Drift.DRIFTED
-        assert one.a.mean == pytest.approx(np.mean(values["a"]))
+        assert pair.drift is Drift.DRIFTED
+        assert pair.a.mean == pytest.approx(np.mean(values["a"]))
 
 
 def test_a_baseline_that_drifted_is_flagged(tmp_path):
     halves = [half(tmp_path / "a", told(noise=1)), half(tmp_path / "b", told(0.05, noise=2))]
     a, b = (
         replace(
-            one,
-            trials=tuple(replace(t, baseline=t.row.levels["init"] == "zeros") for t in one.trials),
+            side,
+            trials=tuple(replace(t, baseline=t.row.levels["init"] == "zeros") for t in side.trials),
         )
-        for one in halves
+        for side in halves
     )
-    found = compare(a, b)
-    [baseline] = found.drifted
+    comparison = compare(a, b)
+    [baseline] = comparison.drifted
     assert baseline.config["init"] == "zeros"
-    assert found.arms[0] is baseline
-    assert found.as_data()["drifted"] == [baseline.arm]
+    assert comparison.arms[0] is baseline
+    assert comparison.as_data()["drifted"] == [baseline.arm]
     console = Console(width=160, record=True, file=io.StringIO())
-    print_comparison(console, found)
+    print_comparison(console, comparison)
     text = console.export_text()
     assert "! baseline drifted: B - A +" in text
     assert "0 of 5 pairs to the last bit" in text
@@ -98,60 +98,60 @@ def test_a_baseline_that_drifted_is_flagged(tmp_path):
 def test_other_seeds_are_compared_by_welch(tmp_path):
     a = half(tmp_path / "a", told(noise=1, init=("zeros",)))
     b = half(tmp_path / "b", told(0.01, seeds=range(10, 18), noise=2, init=("zeros",)))
-    [one] = compare(a, b).arms
+    [pair] = compare(a, b).arms
     values = [[t.row.objective for t in side.trials] for side in (b, a)]
     independent = stats.ttest_ind(*values, equal_var=False)
     interval = independent.confidence_interval(0.95)
-    assert not one.paired
-    assert one.shared_seeds == 0
-    assert one.difference.p_value == pytest.approx(independent.pvalue)
-    assert (one.difference.low, one.difference.high) == pytest.approx(tuple(interval))
+    assert not pair.paired
+    assert pair.shared_seeds == 0
+    assert pair.difference.p_value == pytest.approx(independent.pvalue)
+    assert (pair.difference.low, pair.difference.high) == pytest.approx(tuple(interval))
 
 
 def test_labels_that_changed_are_named_and_flag_a_baseline(tmp_path):
     ways = lambda level, seed: SICK if seed == 3 and level == "zeros" else {}  # noqa: E731
     a = half(tmp_path / "a", told())
     b = half(tmp_path / "b", told(ways=ways))
-    found = compare(a, b)
-    zeros = next(one for one in found.arms if one.config["init"] == "zeros")
+    comparison = compare(a, b)
+    zeros = next(pair for pair in comparison.arms if pair.config["init"] == "zeros")
     assert zeros.label_changes == (LabelChange(3, "healthy", "no_skill"),)
     assert (zeros.a.healthy, zeros.b.healthy, zeros.b.causes) == (5, 4, {"no_skill": 1})
     assert zeros.pairs == 4
-    assert found.as_data()["labels_changed"] == 1
+    assert comparison.as_data()["labels_changed"] == 1
 
 
 def test_arms_that_only_one_side_has_and_settings_that_differ_are_listed(tmp_path):
     a = half(tmp_path / "a", told(init=("zeros", "random"), lr=0.1))
     b = half(tmp_path / "b", told(init=("zeros", "preset"), lr=0.2))
-    found = compare(a, b)
-    assert found.arms == ()
-    assert found.settings == {"lr": ("0.1", "0.2")}
-    assert "no configuration is on both sides" in found.notes
+    comparison = compare(a, b)
+    assert comparison.arms == ()
+    assert comparison.settings == {"lr": ("0.1", "0.2")}
+    assert "no configuration is on both sides" in comparison.notes
     ignoring = compare(a, b, ["lr"])
-    assert [one.config["init"] for one in ignoring.arms] == ["zeros"]
+    assert [pair.config["init"] for pair in ignoring.arms] == ["zeros"]
     assert (len(ignoring.only_a), len(ignoring.only_b)) == (1, 1)
 
 
 def test_settings_that_only_one_side_knows_do_not_matter(tmp_path):
     a, b = half(tmp_path / "a", told()), half(tmp_path / "b", told(new=1))
-    found = compare(a, b)
-    assert len(found.arms) == 2
-    assert "has new" in found.notes[0]
+    comparison = compare(a, b)
+    assert len(comparison.arms) == 2
+    assert "has new" in comparison.notes[0]
 
 
 def test_what_would_be_several_trials_of_a_seed_is_matched_with_none(tmp_path):
     a = half(tmp_path / "a", told(lr=0.1))
     b = half(tmp_path / "b", [*told(lr=0.1), *told(0.1, lr=0.2)])
-    found = compare(a, b, ["lr"])
-    assert found.arms == ()
-    assert any("several trials of one seed" in note for note in found.notes)
+    comparison = compare(a, b, ["lr"])
+    assert comparison.arms == ()
+    assert any("several trials of one seed" in note for note in comparison.notes)
 
 
 def test_unlike_objectives_have_no_difference(tmp_path):
     a, b = half(tmp_path / "a", told()), half(tmp_path / "b", told(), signal="val_auroc")
-    found = compare(a, b)
-    assert all(math.isnan(one.difference.mean) for one in found.arms)
-    assert "not the same signal" in found.notes[0]
+    comparison = compare(a, b)
+    assert all(math.isnan(pair.difference.mean) for pair in comparison.arms)
+    assert "not the same signal" in comparison.notes[0]
 
 
 def test_odd_trials_are_counted_and_in_no_difference(tmp_path):
@@ -159,31 +159,31 @@ def test_odd_trials_are_counted_and_in_no_difference(tmp_path):
         0: {"label": None, "state": TrialState.CANCELLED},
         1: {"label": None, "state": TrialState.FAILED},
     }.get(seed, {})
-    found = compare(half(tmp_path / "a", told(ways=ways)), half(tmp_path / "b", told()))
-    for one in found.arms:
-        assert (one.a.trials, one.a.healthy, one.a.causes) == (4, 3, {"failed": 1})
-        assert (one.pairs, one.shared_seeds) == (3, 5)
+    comparison = compare(half(tmp_path / "a", told(ways=ways)), half(tmp_path / "b", told()))
+    for pair in comparison.arms:
+        assert (pair.a.trials, pair.a.healthy, pair.a.causes) == (4, 3, {"failed": 1})
+        assert (pair.pairs, pair.shared_seeds) == (3, 5)
 
 
 def test_counts_and_means_are_the_answer_to_the_sql(tmp_path):
     ways = lambda level, seed: SICK if seed == 2 else {}  # noqa: E731
     a = half(tmp_path / "a", told(ways=ways, noise=3))
     b = half(tmp_path / "b", told(noise=4))
-    found = compare(a, b)
+    comparison = compare(a, b)
     for letter, side in (("a", a), ("b", b)):
-        rows = query(open_store(side.store), found.sql[letter]).records()
+        rows = query(open_store(side.store), comparison.sql[letter]).records()
         by_config = {json.loads(row["config"])["init"]: row for row in rows}
-        for one in found.arms:
-            told_, row = getattr(one, letter), by_config[one.config["init"]]
+        for pair in comparison.arms:
+            told_, row = getattr(pair, letter), by_config[pair.config["init"]]
             assert (row["trials"], row["healthy"]) == (told_.trials, told_.healthy)
             assert row["mean"] == pytest.approx(told_.mean)
 
 
-def verb(*words, code=0):
+def verb(*arguments, code=0):
     app = typer.Typer()
     add_verbs(app)
     app.command()(lambda: None)
-    done = CliRunner().invoke(app, ["compare", *map(str, words)])
+    done = CliRunner().invoke(app, ["compare", *map(str, arguments)])
     assert done.exit_code == code, (done.output, done.exception)
     return done
 

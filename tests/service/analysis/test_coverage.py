@@ -33,18 +33,18 @@ def coverage(times, **how):
     levels = {**LEVELS, "b": ()}  # contexts are made of it, but its own effects cost only time
     hits = np.full((times, 5), np.nan)
     for sweep in range(times):
-        found = effect_table(simulated(rng, **how), levels, Goal.MINIMIZE).effects[0]
+        effect = effect_table(simulated(rng, **how), levels, Goal.MINIMIZE).effects[0]
         intervals = (
-            found.difference,
-            found.bootstrap,
-            found.iqm,
-            found.improvement,
-            found.of_level,
+            effect.difference,
+            effect.bootstrap,
+            effect.iqm,
+            effect.improvement,
+            effect.of_level,
         )
-        for column, (one, told) in enumerate(zip(intervals, truth(how["sick"]), strict=True)):
-            if not math.isnan(one.low):
-                hits[sweep, column] = one.low <= told <= one.high
-    shares = [np.nanmean(one) if np.isfinite(one).any() else math.nan for one in hits.T]
+        for column, (interval, told) in enumerate(zip(intervals, truth(how["sick"]), strict=True)):
+            if not math.isnan(interval.low):
+                hits[sweep, column] = interval.low <= told <= interval.high
+    shares = [np.nanmean(hit) if np.isfinite(hit).any() else math.nan for hit in hits.T]
     return *shares, np.isnan(hits[:, 0]).mean()
 
 
@@ -112,12 +112,14 @@ def test_intervals_of_interactions_cover(seeds, sick):
     for sweep in range(TIMES):
         rows = quads(rng, seeds, sick)
         levels = {"a": ("off", "on"), "b": (0, 1)}
-        [found] = interaction_table(rows, levels, Goal.MINIMIZE).interactions
-        for column, (one, told) in enumerate(((found.difference, 0.5), (found.health, 0.0))):
-            if not math.isnan(one.low):
-                hits[sweep, column] = one.low <= told <= one.high
+        [interaction] = interaction_table(rows, levels, Goal.MINIMIZE).interactions
+        for column, (estimate, told) in enumerate(
+            ((interaction.difference, 0.5), (interaction.health, 0.0))
+        ):
+            if not math.isnan(estimate.low):
+                hits[sweep, column] = estimate.low <= told <= estimate.high
     known = np.isfinite(hits).sum(axis=0)
-    shares = [np.nanmean(one) if np.isfinite(one).any() else math.nan for one in hits.T]
+    shares = [np.nanmean(hit) if np.isfinite(hit).any() else math.nan for hit in hits.T]
     print(f"\ninteraction | {seeds} | {sick:.0%} | {shares} | {known} of {TIMES}")
     assert near(shares[0], known[0])
     assert near(shares[1], known[1], 0.91, 0.99)
@@ -143,9 +145,9 @@ def test_intervals_of_main_effects_cover(half, sick):
                     rows.append(trial(seed, *told, **named))
         table = main_effect_table(rows, dict.fromkeys(effects, (0, 1)), Goal.MINIMIZE)
         hits += [
-            one.difference.low <= effects[one.factor] <= one.difference.high
-            for one in table.effects
-            if not math.isnan(one.difference.low)
+            effect.difference.low <= effects[effect.factor] <= effect.difference.high
+            for effect in table.effects
+            if not math.isnan(effect.difference.low)
         ]
     share = float(np.mean(hits))
     print(f"\nmain effects | {half=} | {sick:.0%} | {share:.3f} | {len(hits)} of {3 * times}")
@@ -156,11 +158,11 @@ def test_intervals_of_main_effects_cover(half, sick):
 @pytest.mark.parametrize(("n", "m"), [(5, 5), (3, 10)])
 def test_intervals_between_unlike_sweeps_cover(n, m):
     rng = np.random.default_rng(9)
-    found = [
+    estimates = [
         _welch(rng.normal(size=n).tolist(), (0.4 + 2.0 * rng.normal(size=m)).tolist())
         for _ in range(TIMES)
     ]
-    share = np.mean([one.low <= 0.4 <= one.high for one in found])
+    share = np.mean([estimate.low <= 0.4 <= estimate.high for estimate in estimates])
     print(f"\nWelch | {n} and {m} | {share:.3f}")
     assert near(share, TIMES)
 
@@ -197,15 +199,15 @@ def test_the_interval_was_chosen_for_five_seeds(name):
     """Prints the first table of decision 9."""
     rng = np.random.default_rng(9)
     samples = DIFFERENCES[name](rng, (1000, 5))
-    ours = [paired_effect(one.tolist(), range(5), [0] * 5) for one in samples]
-    found = {"t": np.array([(one.low, one.high) for one in ours])}
+    ours = [paired_effect(sample.tolist(), range(5), [0] * 5) for sample in samples]
+    intervals = {"t": np.array([(estimate.low, estimate.high) for estimate in ours])}
     for method in ("percentile", "BCa"):
         told = stats.bootstrap((samples,), np.mean, axis=1, n_resamples=999, method=method, rng=rng)
-        found[method] = np.stack(told.confidence_interval, axis=1)
-    found["bootstrap-t"] = np.array([bootstrap_t(one, rng) for one in samples])
+        intervals[method] = np.stack(told.confidence_interval, axis=1)
+    intervals["bootstrap-t"] = np.array([bootstrap_t(sample, rng) for sample in samples])
     covered = {
         key: np.mean((low <= 0) & (high >= 0))
-        for key, (low, high) in ((key, some.T) for key, some in found.items())
+        for key, (low, high) in ((key, some.T) for key, some in intervals.items())
     }
     print(f"\n{name}: " + ", ".join(f"{key} {share:.3f}" for key, share in covered.items()))
     assert covered["t"] >= (0.86 if "nential" in name or "lognormal" in name else 0.93)

@@ -35,34 +35,34 @@ OFF, ON = [0.50, 0.55, 0.61, 0.48, 0.52], [0.41, 0.44, 0.53, 0.36, 0.44]
 
 
 def test_a_level_is_compared_with_the_baseline_seed_by_seed():
-    found = only(arms(OFF, ON))
+    effect = only(arms(OFF, ON))
     told = stats.ttest_rel(ON, OFF)
     low, high = told.confidence_interval(0.95)
-    assert found.difference.mean == pytest.approx(np.mean(ON) - np.mean(OFF))
-    assert (found.difference.low, found.difference.high) == pytest.approx((low, high))
-    assert found.p_holm == found.difference.p_value == pytest.approx(told.pvalue)
-    assert (found.pairs, found.sound_pairs, found.seeds, found.contexts) == (5, 5, 5, 1)
-    assert found.of_level.mean - found.of_baseline.mean == pytest.approx(found.difference.mean)
-    assert found.improvement.value == 1.0
-    assert found.improvement_p_holm == 2 / 32
-    assert (found.of_level.healthy, found.of_level.trials) == (5, 5)
-    assert found.verdict is Verdict.BETTER
-    assert found.left_out == {}
+    assert effect.difference.mean == pytest.approx(np.mean(ON) - np.mean(OFF))
+    assert (effect.difference.low, effect.difference.high) == pytest.approx((low, high))
+    assert effect.p_holm == effect.difference.p_value == pytest.approx(told.pvalue)
+    assert (effect.pairs, effect.sound_pairs, effect.seeds, effect.contexts) == (5, 5, 5, 1)
+    assert effect.of_level.mean - effect.of_baseline.mean == pytest.approx(effect.difference.mean)
+    assert effect.improvement.value == 1.0
+    assert effect.improvement_p_holm == 2 / 32
+    assert (effect.of_level.healthy, effect.of_level.trials) == (5, 5)
+    assert effect.verdict is Verdict.BETTER
+    assert effect.left_out == {}
 
 
 def test_a_level_that_diverges_in_two_of_five_seeds_does_not_look_better_in_silence():
     labels = {1: "divergence", 3: "divergence"}
     rows = arms(OFF, [0.41, math.nan, 0.53, 1e30, 0.44], labels)
-    found = only(rows)
-    assert found.sound_pairs == 3
-    assert found.left_out == {"level": 2}
-    assert found.of_level.causes == {"divergence": 2}
-    assert (found.of_level.healthy, found.of_level.trials) == (3, 5)
+    effect = only(rows)
+    assert effect.sound_pairs == 3
+    assert effect.left_out == {"level": 2}
+    assert effect.of_level.causes == {"divergence": 2}
+    assert (effect.of_level.healthy, effect.of_level.trials) == (3, 5)
     told = stats.binomtest(3, 5).proportion_ci(method="wilson")
-    assert (found.of_level.low, found.of_level.high) == pytest.approx((told.low, told.high))
-    assert found.difference.mean == pytest.approx(np.mean([-0.09, -0.08, -0.08]))
-    assert found.improvement.value == 3 / 5  # the same pairs, the diverged ones lost
-    assert found.ranked_pairs == 5
+    assert (effect.of_level.low, effect.of_level.high) == pytest.approx((told.low, told.high))
+    assert effect.difference.mean == pytest.approx(np.mean([-0.09, -0.08, -0.08]))
+    assert effect.improvement.value == 3 / 5  # the same pairs, the diverged ones lost
+    assert effect.ranked_pairs == 5
 
 
 @pytest.mark.parametrize(
@@ -79,57 +79,60 @@ def test_a_level_that_diverges_in_two_of_five_seeds_does_not_look_better_in_sile
     ],
 )
 def test_whatever_is_not_sound_is_counted_and_ranked(label, value, cause, won):
-    found = only(arms(OFF, [*ON[:4], value], {4: label}))
-    assert found.sound_pairs == 4
-    assert found.left_out == {"level": 1}
-    assert found.of_level.causes == {cause: 1}
-    assert found.of_level.trials == found.of_level.healthy + 1 == 5
-    assert found.improvement.value == pytest.approx((4 + won) / 5)
+    effect = only(arms(OFF, [*ON[:4], value], {4: label}))
+    assert effect.sound_pairs == 4
+    assert effect.left_out == {"level": 1}
+    assert effect.of_level.causes == {cause: 1}
+    assert effect.of_level.trials == effect.of_level.healthy + 1 == 5
+    assert effect.improvement.value == pytest.approx((4 + won) / 5)
 
 
 def test_what_somebody_cancelled_is_no_defeat_and_no_patient():
-    found = only(arms(OFF, [*ON[:4], 0.1], {4: "cancelled"}))
-    assert found.left_out == {"level": 1}
-    assert found.ranked_pairs == 4
-    assert (found.of_level.trials, found.of_level.causes) == (4, {})
+    effect = only(arms(OFF, [*ON[:4], 0.1], {4: "cancelled"}))
+    assert effect.left_out == {"level": 1}
+    assert effect.ranked_pairs == 4
+    assert (effect.of_level.trials, effect.of_level.causes) == (4, {})
     assert effect_table(arms(OFF, ON, {4: "cancelled"}), LEVELS, Goal.MINIMIZE).cancelled == 1
 
 
 def test_two_that_are_both_last_are_a_tie():
     rows = [trial(0, 0.1, "divergence", a="off"), trial(0, 9.0, "no_skill", a="on")]
-    found = only(rows)
-    assert found.improvement.value == 0.5
-    assert found.left_out == {"both": 1}
-    assert (found.of_level.causes, found.of_baseline.causes) == ({"no_skill": 1}, {"divergence": 1})
+    effect = only(rows)
+    assert effect.improvement.value == 0.5
+    assert effect.left_out == {"both": 1}
+    assert (effect.of_level.causes, effect.of_baseline.causes) == (
+        {"no_skill": 1},
+        {"divergence": 1},
+    )
 
 
 def test_a_difference_beyond_all_numbers_is_left_out_by_name():
-    found = only(arms([-1.7e308, 0.1, 0.2, 0.3], [1.7e308, 0.2, 0.1, 0.4]))
-    assert found.left_out == {"overflow": 1}
-    assert found.sound_pairs == 3
-    assert found.ranked_pairs == 4
+    effect = only(arms([-1.7e308, 0.1, 0.2, 0.3], [1.7e308, 0.2, 0.1, 0.4]))
+    assert effect.left_out == {"overflow": 1}
+    assert effect.sound_pairs == 3
+    assert effect.ranked_pairs == 4
 
 
 @pytest.mark.parametrize("seeds", [0, 1, 2])
 def test_too_few_sound_seeds_are_unknown_not_no_effect(seeds):
-    found = only(arms(OFF[:seeds], ON[:seeds]))
-    assert found.verdict is Verdict.UNKNOWN
-    assert math.isnan(found.p_holm)
-    assert math.isnan(found.difference.low)
-    assert math.isnan(found.iqm.low)
+    effect = only(arms(OFF[:seeds], ON[:seeds]))
+    assert effect.verdict is Verdict.UNKNOWN
+    assert math.isnan(effect.p_holm)
+    assert math.isnan(effect.difference.low)
+    assert math.isnan(effect.iqm.low)
     if seeds:  # what was seen is still shown
-        assert found.difference.mean == pytest.approx(np.mean(ON[:seeds]) - np.mean(OFF[:seeds]))
+        assert effect.difference.mean == pytest.approx(np.mean(ON[:seeds]) - np.mean(OFF[:seeds]))
     else:
-        assert found.of_level.mean is None
-        assert (found.of_level.low, found.of_level.high) == (0.0, 1.0)
+        assert effect.of_level.mean is None
+        assert (effect.of_level.low, effect.of_level.high) == (0.0, 1.0)
 
 
 def test_a_level_that_is_never_healthy_is_unknown_and_last():
-    found = only(arms(OFF, [0.0] * 5, dict.fromkeys(range(5), "no_skill")))
-    assert found.verdict is Verdict.UNKNOWN
-    assert found.improvement.value == 0.0
-    assert found.improvement.high < 0.5
-    assert math.isnan(found.difference.mean)
+    effect = only(arms(OFF, [0.0] * 5, dict.fromkeys(range(5), "no_skill")))
+    assert effect.verdict is Verdict.UNKNOWN
+    assert effect.improvement.value == 0.0
+    assert effect.improvement.high < 0.5
+    assert math.isnan(effect.difference.mean)
 
 
 HEALTHY = ["healthy"] * 5
@@ -156,19 +159,19 @@ MIXED = ["divergence", "divergence", *HEALTHY[:3]]
 )
 def test_the_conclusion_joins_the_objective_and_health(off, on, words, verdict):
     rows = [trial(seed, OFF[seed], label, a="off") for seed, label in enumerate(off)]
-    found = only(rows + [trial(seed, ON[seed], label, a="on") for seed, label in enumerate(on)])
-    assert found.conclusion == words
+    effect = only(rows + [trial(seed, ON[seed], label, a="on") for seed, label in enumerate(on)])
+    assert effect.conclusion == words
     told = {-1: HealthVerdict.LESS_HEALTHY, 0: HealthVerdict.UNCLEAR, 1: HealthVerdict.HEALTHIER}
-    assert found.health_verdict is told[verdict]
+    assert effect.health_verdict is told[verdict]
 
 
 def test_runs_that_agree_in_every_seed_are_no_difference():
-    found = only(arms(OFF, OFF))
-    assert found.verdict is Verdict.SAME
+    effect = only(arms(OFF, OFF))
+    assert effect.verdict is Verdict.SAME
     assert only(arms(OFF, [value * (1 + 3e-7) for value in OFF])).verdict is Verdict.SAME
     assert only(arms(OFF, [*OFF[:4], OFF[4] * 1.001])).verdict is Verdict.UNCLEAR
-    assert (found.difference.mean, found.difference.error) == (0.0, 0.0)
-    assert found.improvement.value == 0.5
+    assert (effect.difference.mean, effect.difference.error) == (0.0, 0.0)
+    assert effect.improvement.value == 0.5
 
 
 def test_only_one_factor_may_differ():
@@ -193,11 +196,11 @@ def test_a_grid_weighs_every_context_the_same_and_counts_its_seeds_once():
             off, on = rng.normal(b, 1.0, 2)
             by_seed[seed] += (on - off) / 4
             rows += [trial(seed, off, a="off", b=b), trial(seed, on, a="on", b=b)]
-    found = effect_table(rows, {**LEVELS, "b": (0, 1, 2, 3)}, Goal.MAXIMIZE).effects[0]
-    assert (found.pairs, found.seeds, found.contexts) == (20, 5, 4)
+    effect = effect_table(rows, {**LEVELS, "b": (0, 1, 2, 3)}, Goal.MAXIMIZE).effects[0]
+    assert (effect.pairs, effect.seeds, effect.contexts) == (20, 5, 4)
     low, high = stats.ttest_1samp(by_seed, 0.0).confidence_interval(0.95)
-    assert (found.difference.low, found.difference.high) == pytest.approx((low, high))
-    assert found.iqm.mean == pytest.approx(stats.trim_mean(by_seed, 0.25))
+    assert (effect.difference.low, effect.difference.high) == pytest.approx((low, high))
+    assert effect.iqm.mean == pytest.approx(stats.trim_mean(by_seed, 0.25))
 
 
 def test_leaving_one_out_and_adding_one_in_find_their_pairs():
@@ -210,8 +213,8 @@ def test_leaving_one_out_and_adding_one_in_find_their_pairs():
     # four seeds: with one left out, two trials a level have no partner; added alone, one has none
     for chosen, unpaired in ((leave, 8), (add, 4)):
         rows = [
-            trial(seed, sum(one.values()) + 0.01 * seed**2, **one)
-            for one in chosen
+            trial(seed, sum(arm.values()) + 0.01 * seed**2, **arm)
+            for arm in chosen
             for seed in range(4)
         ]
         effects = effect_table(rows, levels, Goal.MAXIMIZE).effects
@@ -220,15 +223,15 @@ def test_leaving_one_out_and_adding_one_in_find_their_pairs():
 
 
 def test_an_unfinished_sweep_counts_who_waits_for_a_partner():
-    found = only([*arms(OFF, ON[:3]), trial(9, 0.4, a="on")])
-    assert (found.pairs, found.unpaired) == (3, 3)
-    assert found.verdict is not Verdict.UNKNOWN
+    effect = only([*arms(OFF, ON[:3]), trial(9, 0.4, a="on")])
+    assert (effect.pairs, effect.unpaired) == (3, 3)
+    assert effect.verdict is not Verdict.UNKNOWN
 
 
 def test_twins_are_not_paired_by_chance():
     rows = [*arms(OFF, ON), replace(trial(0, 0.9, a="on"), trial_id="twin")]
-    found = only(rows)
-    assert (found.pairs, found.ambiguous) == (4, 3)
+    effect = only(rows)
+    assert (effect.pairs, effect.ambiguous) == (4, 3)
 
 
 def test_one_is_one_point_zero_but_not_true():
@@ -247,7 +250,7 @@ def test_a_factor_of_one_level_and_a_level_without_trials_are_not_hidden():
 
 def test_every_verdict_and_way_to_be_left_out_is_documented():
     text = (Path(__file__).parents[3] / "docs" / "effects.md").read_text()
-    words = (
+    terms = (
         *Verdict,
         *HealthVerdict,
         "level",
@@ -257,7 +260,7 @@ def test_every_verdict_and_way_to_be_left_out_is_documented():
         "unpaired",
         "ambiguous",
     )
-    assert [word for word in words if f"`{word}`" not in text] == []
+    assert [word for word in terms if f"`{word}`" not in text] == []
 
 
 def test_holm_is_taken_over_the_whole_table_of_those_that_can_be_tested():
@@ -297,7 +300,7 @@ def unlike(rows):
 
 def numbers(effect):
     estimates = (effect.difference, effect.iqm, effect.improvement)
-    return [number for one in estimates for number in vars(one).values()]
+    return [number for estimate in estimates for number in vars(estimate).values()]
 
 
 @given(sweeps, st.randoms(use_true_random=False))
@@ -320,13 +323,13 @@ def test_the_mirrored_objective_with_the_other_goal_says_the_same(sweep):
         effect_table(mirrored, GRID, Goal.MAXIMIZE).effects,
         strict=True,
     )
-    for one, other in pairs:
-        assert one.verdict == other.verdict
-        assert one.difference.mean == pytest.approx(-other.difference.mean, nan_ok=True)
-        assert (one.difference.low, one.iqm.low) == pytest.approx(
+    for effect, other in pairs:
+        assert effect.verdict == other.verdict
+        assert effect.difference.mean == pytest.approx(-other.difference.mean, nan_ok=True)
+        assert (effect.difference.low, effect.iqm.low) == pytest.approx(
             (-other.difference.high, -other.iqm.high), nan_ok=True
         )
-        assert repr(one.improvement) == repr(other.improvement)
+        assert repr(effect.improvement) == repr(other.improvement)
 
 
 @given(sweeps)
@@ -338,11 +341,11 @@ def test_the_other_goal_turns_the_verdict_and_keeps_the_difference(sweep):
         effect_table(rows, GRID, Goal.MAXIMIZE).effects,
         strict=True,
     )
-    for one, other in pairs:
-        assert repr(one.difference) == repr(other.difference)
-        assert other.verdict == turned.get(one.verdict, one.verdict)
-        if one.sound_pairs == one.ranked_pairs > 0:
-            assert one.improvement.value == pytest.approx(1.0 - other.improvement.value)
+    for effect, other in pairs:
+        assert repr(effect.difference) == repr(other.difference)
+        assert other.verdict == turned.get(effect.verdict, effect.verdict)
+        if effect.sound_pairs == effect.ranked_pairs > 0:
+            assert effect.improvement.value == pytest.approx(1.0 - other.improvement.value)
 
 
 @given(sweeps, st.sampled_from(["failed", "divergence"]), values)

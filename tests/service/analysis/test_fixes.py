@@ -56,15 +56,15 @@ def test_the_smallest_changes_are_found_with_their_counts(tmp_path):
         return SICK
 
     store = sample(tmp_path, grid(ways))
-    found = fixes_for(store, ids(store, init="zeros", loss="mvm")[0])
-    assert [words(fix.changes) for fix in found.known] == [
+    fixes = fixes_for(store, ids(store, init="zeros", loss="mvm")[0])
+    assert [words(fix.changes) for fix in fixes.known] == [
         "init zeros -> preset",
         "init zeros -> random",
     ]
-    assert all((fix.healthy, fix.of, fix.seeds) == (3, 3, (0, 1, 2)) for fix in found.known)
-    assert found.next == ()
-    assert (found.configurations, found.trials) == (12, 36)
-    assert "init zeros -> random: healthy in 3/3" in "\n".join(fix_lines(found))
+    assert all((fix.healthy, fix.of, fix.seeds) == (3, 3, (0, 1, 2)) for fix in fixes.known)
+    assert fixes.next == ()
+    assert (fixes.configurations, fixes.trials) == (12, 36)
+    assert "init zeros -> random: healthy in 3/3" in "\n".join(fix_lines(fixes))
 
 
 def test_one_sick_seed_spoils_a_fix_and_a_cancelled_one_does_not(tmp_path):
@@ -76,8 +76,8 @@ def test_one_sick_seed_spoils_a_fix_and_a_cancelled_one_does_not(tmp_path):
         return SICK
 
     store = sample(tmp_path, grid(ways))
-    found = fixes_for(store, ids(store, init="zeros", loss="mvm", lr=0.1)[0])
-    assert {words(fix.changes): (fix.of, fix.cut_short) for fix in found.known} == {
+    fixes = fixes_for(store, ids(store, init="zeros", loss="mvm", lr=0.1)[0])
+    assert {words(fix.changes): (fix.of, fix.cut_short) for fix in fixes.known} == {
         "init zeros -> random and lr 0.1 -> 0.01": (3, 0),
         "init zeros -> preset and loss mvm -> uniform": (2, 1),
     }
@@ -90,7 +90,7 @@ def brute_force(rows, trial):
         arms.setdefault(tuple(row[name] for name in FACTORS), []).append(row)
     own = tuple(trial[name] for name in FACTORS)
     well = {
-        levels: sum(one != other for one, other in zip(levels, own, strict=True))
+        levels: sum(level != other for level, other in zip(levels, own, strict=True))
         for levels, mine in arms.items()
         if all(row["label"] == "healthy" for row in mine if row["state"] != "cancelled")
         and any(row["state"] != "cancelled" for row in mine)
@@ -108,18 +108,18 @@ def test_it_is_exact(tmp_path, pattern):
     store = sample(tmp_path, grid(ways, seeds=2))
     rows = query(store, "SELECT * FROM trials").records()
     for trial in [row for row in rows if row["label"] == "pathological"][:8]:
-        found = fixes_for(store, trial["trial_id"])
+        fixes = fixes_for(store, trial["trial_id"])
         told = {
             tuple(
-                {**found.config, **{one.setting: one.after for one in fix.changes}}[name]
+                {**fixes.config, **{change.setting: change.after for change in fix.changes}}[name]
                 for name in FACTORS
             )
-            for fix in found.known
+            for fix in fixes.known
         }
         assert told == brute_force(rows, trial)
-        listed = query(store, found.sql).records()
-        assert sorted((one["changes"], one["healthy"], one["trials"]) for one in listed) == sorted(
-            (len(fix.changes), fix.healthy, fix.of) for fix in found.known
+        listed = query(store, fixes.sql).records()
+        assert sorted((row["changes"], row["healthy"], row["trials"]) for row in listed) == sorted(
+            (len(fix.changes), fix.healthy, fix.of) for fix in fixes.known
         )
 
 
@@ -133,19 +133,19 @@ def test_without_a_fix_the_untried_changes_come_the_most_promising_first(tmp_pat
         for seed in range(2)
     ]
     store = sample(tmp_path, told)
-    found = fixes_for(store, ids(store, init="zeros")[0])
-    assert found.known == ()
-    single = [one for one in found.next if len(one.changes) == 1]
-    assert {words(one.changes) for one in single} == {
+    fixes = fixes_for(store, ids(store, init="zeros")[0])
+    assert fixes.known == ()
+    single = [candidate for candidate in fixes.next if len(candidate.changes) == 1]
+    assert {words(candidate.changes) for candidate in single} == {
         "init zeros -> preset",
         "loss mvm -> uniform",
         "lr 0.1 -> 0.01",
     }
-    first_of_two = next(one for one in found.next if len(one.changes) == 2)
+    first_of_two = next(candidate for candidate in fixes.next if len(candidate.changes) == 2)
     assert first_of_two.chance <= single[-1].chance
     assert "init preset has not been tried" in single[0].reason
-    assert "worth trying next" in "\n".join(fix_lines(found))
-    assert explanation(store, found.trial_id)["healing"]["next"][0]["reason"]
+    assert "worth trying next" in "\n".join(fix_lines(fixes))
+    assert explanation(store, fixes.trial_id)["healing"]["next"][0]["reason"]
 
 
 def test_fixes_come_from_every_sweep_of_the_store_and_a_trial_counts_once(tmp_path):
@@ -153,9 +153,9 @@ def test_fixes_come_from_every_sweep_of_the_store_and_a_trial_counts_once(tmp_pa
     well = [Told({"init": "zeros", "loss": "mvm", "lr": 0.01}, seed, (1.0,)) for seed in (0, 1)]
     sample(tmp_path, [sick], sweep_id="one-000001")
     store = sample(tmp_path, [sick, *well], sweep_id="two-000002")
-    found = fixes_for(store, ids(store, lr=0.1)[0])
-    assert found.trials == 3
-    [fix] = found.known
+    fixes = fixes_for(store, ids(store, lr=0.1)[0])
+    assert fixes.trials == 3
+    [fix] = fixes.known
     assert fix.changes == (LevelChange("lr", 0.1, 0.01),)
     assert (fix.of, fix.own_seed) == (2, True)
 
@@ -163,21 +163,21 @@ def test_fixes_come_from_every_sweep_of_the_store_and_a_trial_counts_once(tmp_pa
 def test_a_whole_sweep_has_one_answer_a_sick_configuration(tmp_path):
     ways = lambda levels, seed: SICK if levels["init"] == "zeros" and seed else {}  # noqa: E731
     store = sample(tmp_path, grid(ways))
-    found = sweep_fixes(store, "sample-abc123")
-    assert len(found) == 4
-    assert [one.seed for one in found] == [1] * 4
-    for one in found:
-        assert one == fixes_for(store, one.trial_id)
-    assert found[0].known[0].low == pytest.approx(wilson(1.0, 3)[0])
+    fixes = sweep_fixes(store, "sample-abc123")
+    assert len(fixes) == 4
+    assert [trial_fixes.seed for trial_fixes in fixes] == [1] * 4
+    for trial_fixes in fixes:
+        assert trial_fixes == fixes_for(store, trial_fixes.trial_id)
+    assert fixes[0].known[0].low == pytest.approx(wilson(1.0, 3)[0])
 
 
 def test_a_healthy_trial_has_nothing_to_fix(tmp_path):
     store = sample(tmp_path, grid(lambda levels, seed: {}))
-    found = fixes_for(store, ids(store, init="zeros")[0])
-    assert found.healthy
-    assert list(fix_lines(found)) == []
+    fixes = fixes_for(store, ids(store, init="zeros")[0])
+    assert fixes.healthy
+    assert list(fix_lines(fixes)) == []
     with pytest.raises(SweepError, match="is healthy"):
-        follow_up(store, found)
+        follow_up(store, fixes)
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def test_the_verb_writes_a_sound_spec_whose_baseline_is_the_sick_trial(swept, tm
     assert f"wrote {path}" in done.stdout
     spec, workload = load_spec(path, registry.workload)
     plan = design.plan(spec, workload)
-    assert trial in {one.trial_id for one in plan.trials}
+    assert trial in {planned.trial_id for planned in plan.trials}
     assert spec.design == "one_factor"
     assert list(spec.factors) == ["fault"]
     assert len(spec.seeds) == 5
@@ -248,15 +248,15 @@ def test_without_a_fix_the_spec_tries_the_workload_s_own_levels(tmp_path):
     assert "no fix is known yet" in done.stdout
     spec, workload = load_spec(path, registry.workload)
     assert "none" in spec.factors["fault"]
-    assert trial in {one.trial_id for one in design.plan(spec, workload).trials}
+    assert trial in {planned.trial_id for planned in design.plan(spec, workload).trials}
 
 
 def test_a_fix_of_two_settings_is_crossed(swept):
     store, trial = swept
-    found = fixes_for(store, trial)
+    fixes = fixes_for(store, trial)
     pair = (LevelChange("fault", "nan", "none"), LevelChange("lr", 0.1, 0.05))
-    both = found.known[0].__class__(pair, 2, 2, 0.3, (0, 1), True, 0)
-    made = follow_up(store, type(found)(**{**vars(found), "known": (both,)}))
+    both = fixes.known[0].__class__(pair, 2, 2, 0.3, (0, 1), True, 0)
+    made = follow_up(store, type(fixes)(**{**vars(fixes), "known": (both,)}))
     assert made.spec["design"] == "grid"
     assert made.trials == 4 * 5
     assert made.has_trial

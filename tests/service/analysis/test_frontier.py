@@ -38,19 +38,19 @@ def sweep(store, name):
 
 
 def test_small_steps_are_sound_and_large_ones_are_not(store):
-    found = load_frontier(store, sweep(store, "edge")).found
-    assert found.fitted
-    assert found.healthy + found.pathological + found.unsure == 30
-    rates = found.axes[0]
-    assert found.probability[np.searchsorted(rates, 0.1)] < 0.3
-    assert found.probability[-1] > 0.7
-    assert (found.lower <= found.probability).all()
+    frontier = load_frontier(store, sweep(store, "edge")).found
+    assert frontier.fitted
+    assert frontier.healthy + frontier.pathological + frontier.unsure == 30
+    rates = frontier.axes[0]
+    assert frontier.probability[np.searchsorted(rates, 0.1)] < 0.3
+    assert frontier.probability[-1] > 0.7
+    assert (frontier.lower <= frontier.probability).all()
 
 
 def test_the_sql_gives_the_labels_that_were_fitted(store):
-    one = load_frontier(store, sweep(store, "edge"))
-    labels = [row[-1] for row in query(store, one.sql).rows]
-    plain = as_plain(one)
+    sweep_frontier = load_frontier(store, sweep(store, "edge"))
+    labels = [row[-1] for row in query(store, sweep_frontier.sql).rows]
+    plain = as_plain(sweep_frontier)
     assert plain["pathological"] == labels.count("pathological")
     assert plain["healthy"] == labels.count("healthy")
 

@@ -41,38 +41,38 @@ def table():
 
 
 def target(table, name):
-    return next(one for one in table.targets if one.target == name)
+    return next(importance for importance in table.targets if importance.target == name)
 
 
 def test_each_target_names_the_factor_that_decides_it(table):
-    assert [one.target for one in table.targets] == [
+    assert [importance.target for importance in table.targets] == [
         OBJECTIVE,
         PATHOLOGICAL,
         "no_skill",
         "divergence",
     ]
     for name, factor in ((OBJECTIVE, "a"), ("no_skill", "b"), ("divergence", "c")):
-        one = target(table, name)
-        for shares in (one.fanova, one.ped_anova):
+        importance = target(table, name)
+        for shares in (importance.fanova, importance.ped_anova):
             assert max(shares, key=shares.get) == factor, (name, shares)
-        assert sum(one.ped_anova.values()) == pytest.approx(1.0)
-        whole = sum(one.fanova.values()) + sum(one.pairs.values()) + one.rest
+        assert sum(importance.ped_anova.values()) == pytest.approx(1.0)
+        whole = sum(importance.fanova.values()) + sum(importance.pairs.values()) + importance.rest
         assert whole == pytest.approx(1.0)
     assert target(table, "no_skill").fanova["b"] > 0.8
 
 
 def test_seeds_that_differ_by_far_do_not_hide_the_factors(table):
-    one = target(table, OBJECTIVE)
-    assert one.within_seeds
-    assert one.explained > 0.9
+    importance = target(table, OBJECTIVE)
+    assert importance.within_seeds
+    assert importance.explained > 0.9
     assert target(table, "no_skill").explained == 1.0
 
 
 def test_counts_are_those_of_the_trials(table):
     assert target(table, OBJECTIVE).trials == 2 * 3 * (4 + 3)
-    one = target(table, "no_skill")
-    assert (one.trials, one.positives) == (72, 24)
-    assert (one.configurations, one.of_configurations) == (18, 18)
+    importance = target(table, "no_skill")
+    assert (importance.trials, importance.positives) == (72, 24)
+    assert (importance.configurations, importance.of_configurations) == (18, 18)
 
 
 def test_the_shares_of_a_full_grid_are_its_analysis_of_variance():
@@ -122,9 +122,9 @@ def test_noise_is_called_noise():
     notes = []
     for shift in range(4):
         moved = [trial(r.seed, (r.objective * 7919 + shift) % 1, **r.levels) for r in rows]
-        one = target(importance_table(moved, ("a", "b"), Goal.MINIMIZE), OBJECTIVE)
-        assert one.explained < 0.4
-        notes.append(one.note)
+        importance = target(importance_table(moved, ("a", "b"), Goal.MINIMIZE), OBJECTIVE)
+        assert importance.explained < 0.4
+        notes.append(importance.note)
     assert any("noise" in note for note in notes)
 
 
@@ -140,10 +140,10 @@ def test_noise_is_called_noise():
     ],
 )
 def test_what_cannot_be_said_is_unknown(rows, name, why):
-    one = target(importance_table(rows, FACTORS, Goal.MINIMIZE), name)
-    assert one.note.startswith("unknown: ")
-    assert why in one.note
-    assert one.fanova == one.ped_anova == {}
+    importance = target(importance_table(rows, FACTORS, Goal.MINIMIZE), name)
+    assert importance.note.startswith("unknown: ")
+    assert why in importance.note
+    assert importance.fanova == importance.ped_anova == {}
 
 
 def test_ranges_are_numbers_and_more_is_drawn_than_asked_for():
@@ -153,10 +153,10 @@ def test_ranges_are_numbers_and_more_is_drawn_than_asked_for():
         lr, other = float(10 ** rng.uniform(-5, -1)), int(rng.integers(2))
         rows.append(trial(number, abs(math.log10(lr) + 3), a=lr, b=other))
     spans = {"a": Span(1e-4, 1e-2, log=True)}  # some lie beyond: earlier specs drew them
-    one = target(importance_table(rows, ("a", "b"), Goal.MINIMIZE, spans), OBJECTIVE)
-    assert one.fanova["a"] > 0.8
-    assert not one.within_seeds
-    assert math.isnan(one.explained)
+    importance = target(importance_table(rows, ("a", "b"), Goal.MINIMIZE, spans), OBJECTIVE)
+    assert importance.fanova["a"] > 0.8
+    assert not importance.within_seeds
+    assert math.isnan(importance.explained)
 
 
 def test_the_order_of_the_rows_means_nothing(table):

@@ -47,11 +47,11 @@ def by_hand(rows):
     )
     y = np.array([row.objective for row in rows])
     inverse = np.linalg.inv(design.T @ design)
-    found = inverse @ design.T @ y
-    rest = y - design @ found
+    coefficients = inverse @ design.T @ y
+    rest = y - design @ coefficients
     degrees = len(y) - design.shape[1]
     errors = np.sqrt(np.diag(inverse) * (rest @ rest) / degrees)
-    return found[:3], errors[:3], degrees
+    return coefficients[:3], errors[:3], degrees
 
 
 def by_seed(rows):
@@ -66,29 +66,29 @@ def by_seed(rows):
 
 def test_of_a_whole_factorial_it_is_the_difference_of_the_means():
     rows = factorial()
-    found = table(rows)
+    fit = table(rows)
     coefficients, errors, degrees = by_seed(rows)
-    assert found.method == CONTRASTS
-    for one, mean, error in zip(found.effects, coefficients, errors, strict=True):
-        on = np.mean([row.objective for row in rows if row.levels[one.factor] == 1])
-        off = np.mean([row.objective for row in rows if row.levels[one.factor] == 0])
-        assert one.difference.mean == pytest.approx(on - off) == pytest.approx(mean)
-        assert one.difference.error == pytest.approx(error)
-        assert one.difference.degrees == degrees == 4
+    assert fit.method == CONTRASTS
+    for effect, mean, error in zip(fit.effects, coefficients, errors, strict=True):
+        on = np.mean([row.objective for row in rows if row.levels[effect.factor] == 1])
+        off = np.mean([row.objective for row in rows if row.levels[effect.factor] == 0])
+        assert effect.difference.mean == pytest.approx(on - off) == pytest.approx(mean)
+        assert effect.difference.error == pytest.approx(error)
+        assert effect.difference.degrees == degrees == 4
         half = stats.t.isf(0.025, degrees) * error
-        assert one.difference.high == pytest.approx(mean + half)
-        assert one.mean == pytest.approx(on)
-    assert [one.verdict for one in found.effects][:2] == [Verdict.WORSE, Verdict.BETTER]
-    assert 0.9 < found.seed_share < 1.0
+        assert effect.difference.high == pytest.approx(mean + half)
+        assert effect.mean == pytest.approx(on)
+    assert [effect.verdict for effect in fit.effects][:2] == [Verdict.WORSE, Verdict.BETTER]
+    assert 0.9 < fit.seed_share < 1.0
 
 
 def test_a_half_fraction_tells_main_effects_without_any_pair():
     rows = factorial(half=True)
     coefficients, errors, _ = by_seed(rows)
-    for one, mean, error in zip(table(rows).effects, coefficients, errors, strict=True):
-        assert one.difference.mean == pytest.approx(mean)
-        assert one.difference.error == pytest.approx(error)
-        assert abs(one.difference.mean - EFFECTS[one.factor]) < 5 * error
+    for effect, mean, error in zip(table(rows).effects, coefficients, errors, strict=True):
+        assert effect.difference.mean == pytest.approx(mean)
+        assert effect.difference.error == pytest.approx(error)
+        assert abs(effect.difference.mean - EFFECTS[effect.factor]) < 5 * error
 
 
 def test_a_factor_that_does_not_do_the_same_in_every_seed_gives_no_false_alarm():
@@ -110,15 +110,15 @@ def test_a_factor_that_does_not_do_the_same_in_every_seed_gives_no_false_alarm()
 def test_gaps_are_met_by_the_model_and_counted():
     ill = lambda levels, seed: "no_skill" if levels["a"] and seed < 3 else "healthy"  # noqa: E731
     rows = factorial(label=ill)
-    found = table(rows)
+    fit = table(rows)
     healthy = [row for row in rows if row.label == "healthy"]
     coefficients, errors, _ = by_hand(healthy)
-    assert found.method == MIXED  # two seeds alone have all four combinations
-    assert found.left_out == {"no_skill": 12}
-    assert found.used == len(healthy)
-    for one, mean, error in zip(found.effects, coefficients, errors, strict=True):
-        assert one.difference.mean == pytest.approx(mean, abs=0.1 * error)
-    assert found.effects[0].rank.mean > 0.2  # among all trials it falls far behind
+    assert fit.method == MIXED  # two seeds alone have all four combinations
+    assert fit.left_out == {"no_skill": 12}
+    assert fit.used == len(healthy)
+    for effect, mean, error in zip(fit.effects, coefficients, errors, strict=True):
+        assert effect.difference.mean == pytest.approx(mean, abs=0.1 * error)
+    assert fit.effects[0].rank.mean > 0.2  # among all trials it falls far behind
 
 
 def test_places_are_mid_ranks_within_the_seed_and_the_ill_tie_last():
@@ -130,24 +130,24 @@ def test_places_are_mid_ranks_within_the_seed_and_the_ill_tie_last():
         trial(0, 0.0, "cancelled", a=4),
         trial(1, 5.0, a=0),
     ]
-    found = shares_of_places(coded(rows, {"a": tuple(range(5))}), Goal.MINIMIZE)
-    assert found[[0, 1, 2, 3, 5]] == pytest.approx([0.125, 0.375, 0.75, 0.75, 0.5])
-    assert math.isnan(found[4])
+    places = shares_of_places(coded(rows, {"a": tuple(range(5))}), Goal.MINIMIZE)
+    assert places[[0, 1, 2, 3, 5]] == pytest.approx([0.125, 0.375, 0.75, 0.75, 0.5])
+    assert math.isnan(places[4])
 
 
 def test_factors_that_always_change_together_are_not_told_apart():
     rows = [trial(r.seed, r.objective, **r.levels, twin=r.levels["a"]) for r in factorial()]
-    found = table(rows, {**LEVELS, "twin": (0, 1)})
-    known = {one.factor: one.difference.mean for one in found.effects}
+    fit = table(rows, {**LEVELS, "twin": (0, 1)})
+    known = {effect.factor: effect.difference.mean for effect in fit.effects}
     assert math.isnan(known["a"])
     assert math.isnan(known["twin"])
     assert known["b"] == pytest.approx(-0.5, abs=0.2)
-    assert any("a, twin: confounded" in note for note in found.notes)
+    assert any("a, twin: confounded" in note for note in fit.notes)
 
 
 def test_a_baseline_that_is_never_healthy_leaves_its_factor_unknown():
-    found = table(factorial(label=lambda levels, seed: "healthy" if levels["a"] else "no_skill"))
-    known = {one.factor: one for one in found.effects}
+    fit = table(factorial(label=lambda levels, seed: "healthy" if levels["a"] else "no_skill"))
+    known = {effect.factor: effect for effect in fit.effects}
     assert known["a"].verdict is Verdict.UNKNOWN
     assert known["a"].rank.mean < -0.3  # but the places tell
     assert known["b"].verdict is Verdict.BETTER
@@ -155,9 +155,9 @@ def test_a_baseline_that_is_never_healthy_leaves_its_factor_unknown():
 
 def test_one_factor_at_a_time_has_no_model():
     rows = [row for row in factorial() if sum(row.levels.values()) < 2]
-    found = table(rows)
-    assert found.effects == ()
-    assert set(found.skipped) == set(LEVELS)
+    fit = table(rows)
+    assert fit.effects == ()
+    assert set(fit.skipped) == set(LEVELS)
 
 
 def test_a_single_seed_is_least_squares():
@@ -178,7 +178,7 @@ def test_a_single_seed_is_least_squares():
     ids=["all ill", "too few", "constant", "no noise"],
 )
 def test_odd_data_leave_a_note_and_no_numbers(rows, note):
-    found = table(rows)
-    assert any(note in one for one in found.notes), found.notes
-    assert all(math.isnan(one.difference.mean) for one in found.effects)
-    assert all(one.verdict is Verdict.UNKNOWN for one in found.effects)
+    fit = table(rows)
+    assert any(note in line for line in fit.notes), fit.notes
+    assert all(math.isnan(effect.difference.mean) for effect in fit.effects)
+    assert all(effect.verdict is Verdict.UNKNOWN for effect in fit.effects)

@@ -81,7 +81,7 @@ def test_all_that_count_trials_agree_before_and_after_relabelling(told):
         agree(store)
         relabel(store, SWEEP, registry.all_detectors())
         left = query(store, "SELECT state, label FROM trials").rows
-        assert {one for state, one in left if state == "pruned"} <= {None, "pathological"}
+        assert {label for state, label in left if state == "pruned"} <= {None, "pathological"}
         agree(store)
         assert relabel(store, SWEEP, registry.all_detectors()).written == 0
 
@@ -108,12 +108,12 @@ def effects_agree(store, rows):
     study = load_study(store, SWEEP, ["main_effects"])
     table = study.effects.table
     numbers = query(store, effects_sql(SWEEP, table, list(FACTORS))).records()
-    pairs = {one["factor"]: one for one in query(store, study.sql["pairs"]).records()}
-    better = {one["factor"]: one for one in query(store, study.sql["better"]).records()}
+    pairs = {answer["factor"]: answer for answer in query(store, study.sql["pairs"]).records()}
+    better = {answer["factor"]: answer for answer in query(store, study.sql["better"]).records()}
     causes = query(store, study.sql["causes"]).records()
     main = query(store, study.sql["main_effects"]).records()
     for effect, row in zip(table.effects, numbers, strict=True):
-        mine = Counter(one["outcome"] for one in rows if one[effect.factor] == effect.level)
+        mine = Counter(trial["outcome"] for trial in rows if trial[effect.factor] == effect.level)
         side = effect.of_level
         assert (side.healthy, side.trials) == (mine["healthy"], counted(mine))
         assert (row["healthy"] or 0, row["trials"] or 0) == (side.healthy, side.trials)
@@ -124,13 +124,15 @@ def effects_agree(store, rows):
         if effect.ranked_pairs:
             assert row["better"] == better[effect.factor]["p_better"] == effect.improvement.value
         named = {
-            one["outcome"]: one["trials"]
-            for one in causes
-            if (one["factor"], one["side"]) == (effect.factor, "level")
+            cause["outcome"]: cause["trials"]
+            for cause in causes
+            if (cause["factor"], cause["side"]) == (effect.factor, "level")
         }
         assert named == {word: n for word, n in mine.items() if word not in CUT_SHORT}
         [of_level] = [
-            one for one in main if (one["factor"], one["level"]) == (effect.factor, effect.level)
+            entry
+            for entry in main
+            if (entry["factor"], entry["level"]) == (effect.factor, effect.level)
         ]
         assert (of_level["healthy"], of_level["trials"]) == (side.healthy, side.trials)
 
@@ -153,7 +155,7 @@ def tables_agree(store, arms, counts):
         arm: cell for arm, cell in counts.items() if cell[1]
     }
     half = read_half(store, SWEEP)
-    compared = {one.arm: (one.a.healthy, one.a.trials) for one in compare(half, half).arms}
+    compared = {pair.arm: (pair.a.healthy, pair.a.trials) for pair in compare(half, half).arms}
     assert compared == counts
     for row in query(store, half.sql).records():
         config = json.loads(row["config"])
@@ -169,7 +171,7 @@ def fixes_agree(store, rows, counts):
         fixes = heal(row["trial_id"])
         known = set()
         for fix in fixes.known:
-            after = {one.setting: one.after for one in fix.changes}
+            after = {change.setting: change.after for change in fix.changes}
             settings_after = {name: after.get(name, row[name]) for name in FACTORS}
             known.add(", ".join(f"{name}={level}" for name, level in settings_after.items()))
         assert known <= whole

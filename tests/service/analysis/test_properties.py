@@ -55,7 +55,7 @@ def test_the_names_of_factors_and_levels_mean_nothing(rows):
     other = [
         replace(row, levels={"init": names[row.levels["a"]], "b": row.levels["b"]}) for row in rows
     ]
-    levels = {"init": tuple(names[one] for one in LEVELS["a"]), "b": LEVELS["b"]}
+    levels = {"init": tuple(names[level] for level in LEVELS["a"]), "b": LEVELS["b"]}
     for table in TABLES:
         told = text(table(rows, LEVELS, Goal.MINIMIZE)).replace("'a'", "'init'")
         for before, after in names.items():
@@ -69,42 +69,42 @@ def test_a_goal_turned_round_turns_the_verdict_and_no_number(rows):
     turned = [
         row if row.objective is None else replace(row, objective=-row.objective) for row in rows
     ]
-    for one, other in zip(
+    for effect, other in zip(
         effect_table(rows, LEVELS, Goal.MINIMIZE).effects,
         effect_table(turned, LEVELS, Goal.MAXIMIZE).effects,
         strict=True,
     ):
-        assert one.verdict == other.verdict
-        assert one.improvement == other.improvement or math.isnan(one.improvement.value)
-        assert one.of_level.healthy == other.of_level.healthy
-        close = math.isclose(one.difference.mean, -other.difference.mean, rel_tol=1e-9)
-        assert close or math.isnan(one.difference.mean)
+        assert effect.verdict == other.verdict
+        assert effect.improvement == other.improvement or math.isnan(effect.improvement.value)
+        assert effect.of_level.healthy == other.of_level.healthy
+        close = math.isclose(effect.difference.mean, -other.difference.mean, rel_tol=1e-9)
+        assert close or math.isnan(effect.difference.mean)
 
 
 @settings(max_examples=60, deadline=None)
 @given(sweeps())
 def test_nothing_is_lost_and_no_interval_is_upside_down(rows):
     table = effect_table(rows, LEVELS, Goal.MINIMIZE)
-    for one in table.effects:
-        assert one.pairs == one.sound_pairs + sum(one.left_out.values())
-        for side in (one.of_level, one.of_baseline):
+    for effect in table.effects:
+        assert effect.pairs == effect.sound_pairs + sum(effect.left_out.values())
+        for side in (effect.of_level, effect.of_baseline):
             assert side.trials == side.healthy + sum(side.causes.values())
             assert 0.0 <= side.low <= side.high <= 1.0
-        for estimate in (one.difference, one.iqm):
+        for estimate in (effect.difference, effect.iqm):
             assert not estimate.low > estimate.mean
             assert not estimate.high < estimate.mean
-        assert not one.bootstrap.low > one.bootstrap.high
-        assert one.p_holm >= one.difference.p_value or math.isnan(one.p_holm)
+        assert not effect.bootstrap.low > effect.bootstrap.high
+        assert effect.p_holm >= effect.difference.p_value or math.isnan(effect.p_holm)
 
 
 @settings(max_examples=25, deadline=None)
 @given(sweeps(most=1))
 def test_one_seed_is_never_more_than_unknown(rows):
-    for one in effect_table(rows, LEVELS, Goal.MINIMIZE).effects:
-        assert one.verdict == "unknown"
-        assert math.isnan(one.difference.low)
-    for one in interaction_table(rows, LEVELS, Goal.MINIMIZE).interactions:
-        assert one.verdict == "unknown"
+    for estimated in effect_table(rows, LEVELS, Goal.MINIMIZE).effects:
+        assert estimated.verdict == "unknown"
+        assert math.isnan(estimated.difference.low)
+    for estimated in interaction_table(rows, LEVELS, Goal.MINIMIZE).interactions:
+        assert estimated.verdict == "unknown"
 
 
 @settings(max_examples=25, deadline=None)
@@ -112,12 +112,12 @@ def test_one_seed_is_never_more_than_unknown(rows):
 def test_all_pathological_is_unknown_everywhere_and_counted(rows):
     ill = [replace(row, state="completed", label="pathological", pathology="x") for row in rows]
     table = effect_table(ill, LEVELS, Goal.MINIMIZE)
-    for one in table.effects:
-        assert one.verdict == "unknown"
-        assert one.sound_pairs == one.of_level.healthy == 0
-        assert one.of_level.causes == ({"x": one.pairs} if one.pairs else {})
-        assert one.improvement.value == 0.5 or not one.pairs
-    for one in main_effect_table(ill, LEVELS, Goal.MINIMIZE).effects:
-        assert one.verdict == "unknown"
-    for one in importance_table(ill, ("a", "b"), Goal.MINIMIZE).targets:
-        assert one.note.startswith("unknown")
+    for estimated in table.effects:
+        assert estimated.verdict == "unknown"
+        assert estimated.sound_pairs == estimated.of_level.healthy == 0
+        assert estimated.of_level.causes == ({"x": estimated.pairs} if estimated.pairs else {})
+        assert estimated.improvement.value == 0.5 or not estimated.pairs
+    for estimated in main_effect_table(ill, LEVELS, Goal.MINIMIZE).effects:
+        assert estimated.verdict == "unknown"
+    for estimated in importance_table(ill, ("a", "b"), Goal.MINIMIZE).targets:
+        assert estimated.note.startswith("unknown")

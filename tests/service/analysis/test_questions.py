@@ -33,18 +33,18 @@ def store(tmp_path_factory):
     return sample(tmp_path_factory.mktemp("effects") / "store", grid())
 
 
-def printed(found):
+def printed(effects):
     console = Console(width=160, record=True, file=io.StringIO())
-    print_effects(console, found, sql=True)
+    print_effects(console, effects, sql=True)
     return console.export_text()
 
 
 def test_every_number_is_the_answer_to_the_sql_that_is_printed(store):
-    found = load_effects(store, SWEEP)
-    rows = query(store, found.sql["pairs"]).records()
-    assert len(rows) == len(found.table.effects) == 4
+    effects = load_effects(store, SWEEP)
+    rows = query(store, effects.sql["pairs"]).records()
+    assert len(rows) == len(effects.table.effects) == 4
     told = {(row["factor"], row["level"]): row for row in rows}
-    for effect in found.table.effects:
+    for effect in effects.table.effects:
         level = effect.level if isinstance(effect.level, str) else json.dumps(effect.level)
         row = told[effect.factor, level]
         assert row["pairs"] == effect.pairs
@@ -52,7 +52,7 @@ def test_every_number_is_the_answer_to_the_sql_that_is_printed(store):
         assert row["level_healthy"] == effect.of_level.healthy
         assert row["baseline_healthy"] == effect.of_baseline.healthy
         assert row["difference"] == pytest.approx(effect.difference.mean)
-    assert query(store, found.sql["trials"]).table.num_rows == found.table.trials == 48
+    assert query(store, effects.sql["trials"]).table.num_rows == effects.table.trials == 48
 
 
 def test_what_is_not_healthy_is_named(store):
@@ -64,8 +64,8 @@ def test_what_is_not_healthy_is_named(store):
 def test_a_real_sweep_from_its_spec_to_its_table(tmp_path):
     spec = toy_sweeps.spec(factors={"fault": ["none", "nan"], "lr": [0.1, 0.05]}, seeds=4)
     result = run(spec, str(tmp_path), Options(in_process=True))
-    found = load_effects(open_store(result.store), result.sweep_id)
-    nan, slower = sorted(found.table.effects, key=lambda effect: effect.factor)
+    effects = load_effects(open_store(result.store), result.sweep_id)
+    nan, slower = sorted(effects.table.effects, key=lambda effect: effect.factor)
     assert nan.verdict is Verdict.UNKNOWN
     assert (nan.of_level.healthy, nan.of_level.trials) == (0, 8)
     assert nan.of_level.causes == {"non_finite": 8}
@@ -73,7 +73,7 @@ def test_a_real_sweep_from_its_spec_to_its_table(tmp_path):
     assert (slower.pairs, slower.sound_pairs) == (8, 4)
     assert slower.left_out == {"both": 4}
     assert slower.difference.low < slower.difference.mean < slower.difference.high
-    assert found.signal == "val_loss"
+    assert effects.signal == "val_loss"
 
 
 def test_levels_of_several_kinds_are_told_apart(tmp_path):
@@ -84,12 +84,12 @@ def test_levels_of_several_kinds_are_told_apart(tmp_path):
         for seed in range(3)
     ]
     store = sample(tmp_path, told, factors=factors)
-    found = load_effects(store, SWEEP)
-    assert [effect.level for effect in found.table.effects] == [0.5, 1, True]
-    rows = query(store, found.sql["pairs"]).records()
+    effects = load_effects(store, SWEEP)
+    assert [effect.level for effect in effects.table.effects] == [0.5, 1, True]
+    rows = query(store, effects.sql["pairs"]).records()
     means = {row["level"]: row["difference"] for row in rows}
     assert means == pytest.approx({"0.5": 0.11, "1": 0.22, "true": 0.33})
-    assert [effect.difference.mean for effect in found.table.effects] == pytest.approx(
+    assert [effect.difference.mean for effect in effects.table.effects] == pytest.approx(
         [0.11, 0.22, 0.33]
     )
 
@@ -100,10 +100,10 @@ def test_the_spec_names_the_baseline_and_the_goal(tmp_path):
     ]
     spec = {"factors": {"lr": [0.1, 0.2]}, "baseline": {"lr": 0.2}}
     store = sample(tmp_path, told, **spec, objective={"signal": "auroc", "goal": "maximize"})
-    found = load_effects(store, SWEEP)
-    [effect] = found.table.effects
+    effects = load_effects(store, SWEEP)
+    [effect] = effects.table.effects
     assert (effect.level, effect.baseline) == (0.1, 0.2)
-    assert (found.table.goal, found.signal) == (Goal.MAXIMIZE, "auroc")
+    assert (effects.table.goal, effects.signal) == (Goal.MAXIMIZE, "auroc")
     assert effect.verdict is Verdict.WORSE
 
 
@@ -111,11 +111,11 @@ def test_ranges_and_single_levels_are_named_and_not_compared(tmp_path):
     told = [Told({"lr": 0.1 * seed, "init": "zeros"}, seed, (1.0,)) for seed in range(3)]
     factors = {"lr": {"low": 0.0, "high": 1.0}, "init": ["zeros"]}
     store = sample(tmp_path, told, factors=factors)
-    found = load_effects(store, SWEEP)
-    assert found.table.effects == ()
-    assert list(found.table.skipped) == ["init", "lr"]
-    assert found.sql["pairs"] == ""
-    text = printed(found)
+    effects = load_effects(store, SWEEP)
+    assert effects.table.effects == ()
+    assert list(effects.table.skipped) == ["init", "lr"]
+    assert effects.sql["pairs"] == ""
+    text = printed(effects)
     assert "lr: is a range" in text
     assert "init: has one level" in text
 
@@ -135,8 +135,8 @@ def test_a_context_is_made_of_factors_that_cannot_be_compared_too(tmp_path):
     ]
     told += [Told({"lr": 0.1, "init": "random"}, 1, (9.0,))]
     factors = {"init": ["zeros", "random"], "lr": {"low": 0.0, "high": 1.0}}
-    found = load_effects(sample(tmp_path, told, factors=factors), SWEEP)
-    [effect] = found.table.effects
+    effects = load_effects(sample(tmp_path, told, factors=factors), SWEEP)
+    [effect] = effects.table.effects
     assert effect.pairs == 0  # same seed, but another lr
 
 
@@ -167,9 +167,9 @@ def test_better_where_healthy_but_worse_over_all_is_said(tmp_path):
         Told({"a": "on"}, seed, (0.5 + 0.011 * seed,), **(sick if seed < 5 else {}))
         for seed in range(8)
     ]
-    found = load_effects(sample(tmp_path, told, factors={"a": ["off", "on"]}), SWEEP)
-    assert found.table.effects[0].verdict is Verdict.BETTER
-    assert "over all pairs it loses more often than it wins" in printed(found)
+    effects = load_effects(sample(tmp_path, told, factors={"a": ["off", "on"]}), SWEEP)
+    assert effects.table.effects[0].verdict is Verdict.BETTER
+    assert "over all pairs it loses more often than it wins" in printed(effects)
 
 
 def test_the_verb_prints_a_table_and_json(store):

@@ -44,23 +44,23 @@ def spread_out(table):
 
 @given(samples.filter(lambda values: np.std(values) > 1e-3))
 def test_one_context_is_the_paired_t_test(values):
-    found = one_context(values)
+    estimate = one_context(values)
     told = stats.ttest_rel(values, np.zeros(len(values)))
     low, high = told.confidence_interval(0.95)
-    assert found.mean == pytest.approx(np.mean(values), rel=1e-9, abs=1e-9)
-    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-6, abs=1e-6)
-    assert found.p_value == pytest.approx(told.pvalue, rel=1e-6, abs=1e-12)
-    assert found.degrees == pytest.approx(len(values) - 1)
+    assert estimate.mean == pytest.approx(np.mean(values), rel=1e-9, abs=1e-9)
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), rel=1e-6, abs=1e-6)
+    assert estimate.p_value == pytest.approx(told.pvalue, rel=1e-6, abs=1e-12)
+    assert estimate.degrees == pytest.approx(len(values) - 1)
 
 
 def test_a_full_grid_is_the_t_test_of_the_seeds_means():
     table = np.random.default_rng(0).normal(1.0, 2.0, (4, 6)) + np.arange(4)[:, None]
-    found = paired_effect(*spread_out(table))
+    estimate = paired_effect(*spread_out(table))
     told = stats.ttest_1samp(table.mean(axis=0), 0.0)
     low, high = told.confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((low, high))
-    assert found.degrees == pytest.approx(5.0)
-    assert found.p_value == pytest.approx(told.pvalue)
+    assert (estimate.low, estimate.high) == pytest.approx((low, high))
+    assert estimate.degrees == pytest.approx(5.0)
+    assert estimate.p_value == pytest.approx(told.pvalue)
     assert seed_values(*spread_out(table)) == pytest.approx(table.mean(axis=0))
 
 
@@ -78,36 +78,38 @@ def test_gaps_in_a_grid_are_met_with_bell_and_mccaffrey_s_correction():
     by_seed = (np.arange(5)[:, None] == s[None, :]) @ (weight[:, None] * residual_maker)
     covariance = by_seed @ by_seed.T
     scale = (weight**2).sum() / np.trace(covariance)
-    found = paired_effect(d.tolist(), s.tolist(), c.tolist())
-    assert found.mean == pytest.approx((weight * d).sum())
-    assert found.error**2 == pytest.approx(((by_seed @ d) ** 2).sum() * scale)
+    estimate = paired_effect(d.tolist(), s.tolist(), c.tolist())
+    assert estimate.mean == pytest.approx((weight * d).sum())
+    assert estimate.error**2 == pytest.approx(((by_seed @ d) ** 2).sum() * scale)
     degrees = np.trace(covariance) ** 2 / (covariance**2).sum()
-    assert found.degrees == pytest.approx(degrees)
-    half = stats.t.ppf(0.975, degrees) * found.error
-    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half))
+    assert estimate.degrees == pytest.approx(degrees)
+    half = stats.t.ppf(0.975, degrees) * estimate.error
+    assert (estimate.low, estimate.high) == pytest.approx(
+        (estimate.mean - half, estimate.mean + half)
+    )
 
 
 def test_contexts_count_the_same_however_many_of_their_pairs_are_left():
-    found = paired_effect([0.0, 0.1, -0.1, 0.2, 10.0], [0, 1, 2, 3, 0], [*"aaaa", "b"])
-    assert found.mean == pytest.approx((0.05 + 10.0) / 2)
+    estimate = paired_effect([0.0, 0.1, -0.1, 0.2, 10.0], [0, 1, 2, 3, 0], [*"aaaa", "b"])
+    assert estimate.mean == pytest.approx((0.05 + 10.0) / 2)
 
 
 @pytest.mark.parametrize(
     ("values", "seeds", "contexts"), [([], [], []), ([1.0], [0], [0]), ([1.0, 2.0], [0, 0], [0, 1])]
 )
 def test_without_a_repeated_comparison_there_is_no_noise_to_measure(values, seeds, contexts):
-    found = paired_effect(values, seeds, contexts)
-    assert math.isnan(found.p_value)
-    assert math.isnan(found.low)
-    assert found.mean == pytest.approx(np.mean(values) if values else math.nan, nan_ok=True)
+    estimate = paired_effect(values, seeds, contexts)
+    assert math.isnan(estimate.p_value)
+    assert math.isnan(estimate.low)
+    assert estimate.mean == pytest.approx(np.mean(values) if values else math.nan, nan_ok=True)
 
 
 def test_differences_that_agree_to_the_last_bit_have_no_interval():
     for values, p_value in (([0.0] * 5, 1.0), ([0.25] * 5, 2 / 32), ([0.3 - 0.2, 0.4 - 0.3], 0.5)):
-        found = one_context(values)
-        assert found.error == 0.0
-        assert math.isnan(found.low)
-        assert found.p_value == p_value
+        estimate = one_context(values)
+        assert estimate.error == 0.0
+        assert math.isnan(estimate.low)
+        assert estimate.p_value == p_value
     exact = one_context([1e-9, 2e-9, 3e-9])  # small is not the same as equal
     assert exact.error > 0.0
 
@@ -123,33 +125,33 @@ def test_a_seed_may_stand_once_in_a_context():
 def test_order_means_nothing(values, seed):
     order = np.random.default_rng(seed).permutation(len(values))
     contexts = [index % 2 for index in range(len(values))]
-    one = paired_effect(values, range(len(values)), contexts)
+    estimate = paired_effect(values, range(len(values)), contexts)
     shuffled = ([column[i] for i in order] for column in (values, range(len(values)), contexts))
     other = paired_effect(*shuffled)
-    assert vars(one) == pytest.approx(vars(other), rel=1e-6, abs=1e-9, nan_ok=True)
+    assert vars(estimate) == pytest.approx(vars(other), rel=1e-6, abs=1e-9, nan_ok=True)
 
 
 @given(samples)
 def test_the_other_sign_mirrors_the_interval(values):
     for estimate in (one_context, lambda some: interquartile_mean(np.array(some))):
-        one, other = estimate(values), estimate([-value for value in values])
-        assert (one.mean, one.low, one.high) == pytest.approx(
+        interval, other = estimate(values), estimate([-value for value in values])
+        assert (interval.mean, interval.low, interval.high) == pytest.approx(
             (-other.mean, -other.high, -other.low), nan_ok=True, rel=1e-9, abs=1e-9
         )
-        assert one.p_value == pytest.approx(other.p_value, nan_ok=True)
+        assert interval.p_value == pytest.approx(other.p_value, nan_ok=True)
 
 
 @given(samples)
 def test_the_interquartile_mean_is_scipy_s_trimmed_mean_with_yuen_s_error(values):
-    found = interquartile_mean(np.array(values))
-    assert found.mean == pytest.approx(stats.trim_mean(values, 0.25), rel=1e-9, abs=1e-9)
-    if found.error > 1e-3:  # Yuen's test of a sample against its own mirror image
+    estimate = interquartile_mean(np.array(values))
+    assert estimate.mean == pytest.approx(stats.trim_mean(values, 0.25), rel=1e-9, abs=1e-9)
+    if estimate.error > 1e-3:  # Yuen's test of a sample against its own mirror image
         mirrored = stats.ttest_ind(values, -np.array(values), equal_var=False, trim=0.25)
         told = mirrored.statistic / np.sqrt(2.0)
-        assert found.mean / found.error == pytest.approx(told, rel=1e-6, abs=1e-9)
-        assert found.degrees == pytest.approx(mirrored.df / 2)
-        low, high = found.mean + found.error * stats.t.ppf([0.025, 0.975], found.degrees)
-        assert (found.low, found.high) == pytest.approx((low, high))
+        assert estimate.mean / estimate.error == pytest.approx(told, rel=1e-6, abs=1e-9)
+        assert estimate.degrees == pytest.approx(mirrored.df / 2)
+        low, high = estimate.mean + estimate.error * stats.t.ppf([0.025, 0.975], estimate.degrees)
+        assert (estimate.low, estimate.high) == pytest.approx((low, high))
 
 
 def test_the_interquartile_effect_is_corrected_only_where_pairs_are_missing():
@@ -174,12 +176,12 @@ def test_one_outlier_in_five_does_not_move_the_interquartile_mean():
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=40))
 def test_one_pair_a_seed_is_the_sign_test(scores):
-    found = improvement(scores, range(len(scores)))
+    probability = improvement(scores, range(len(scores)))
     wins, losses = scores.count(1.0), scores.count(0.0)
     told = stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
-    assert found.p_value == pytest.approx(told)
-    assert found.value == pytest.approx(np.mean(scores))
-    assert found.low <= found.value <= found.high
+    assert probability.p_value == pytest.approx(told)
+    assert probability.value == pytest.approx(np.mean(scores))
+    assert probability.low <= probability.value <= probability.high
 
 
 def test_pairs_of_one_seed_are_no_independent_witnesses():
@@ -277,7 +279,7 @@ def test_the_chosen_interval_covers_where_the_bootstrap_does_not():
     """Decision 9 in small: 95 % intervals of a mean of five normal differences."""
     draws = np.random.default_rng(5).normal(size=(1500, 5))
     ours = [one_context(values.tolist()) for values in draws]
-    covered = np.mean([one.low <= 0.0 <= one.high for one in ours])
+    covered = np.mean([interval.low <= 0.0 <= interval.high for interval in ours])
     assert 0.93 <= covered <= 0.97
     rng = np.random.default_rng(6)
     bca = stats.bootstrap(
@@ -290,30 +292,30 @@ def test_newcombes_worked_example_of_paired_shares():
     """Newcombe 1998: 36 both, 12 level only, 2 baseline only, none neither; method 10."""
     level = [True] * 36 + [True] * 12 + [False] * 2
     baseline = [True] * 36 + [False] * 12 + [True] * 2
-    found = risk_difference(level, baseline, list(range(50)))
-    assert found.value == pytest.approx(0.2)
-    assert (found.low, found.high) == pytest.approx((0.0569, 0.3404), abs=5e-4)
-    assert found.test == "McNemar"
-    assert found.p_value == pytest.approx(stats.binomtest(2, 14).pvalue)
+    risk = risk_difference(level, baseline, list(range(50)))
+    assert risk.value == pytest.approx(0.2)
+    assert (risk.low, risk.high) == pytest.approx((0.0569, 0.3404), abs=5e-4)
+    assert risk.test == "McNemar"
+    assert risk.p_value == pytest.approx(stats.binomtest(2, 14).pvalue)
 
 
 @pytest.mark.parametrize(("n", "p"), [(3, 2 / 2**6), (5, 2 / 2**10)])
 def test_all_against_none_is_tested_by_boschloo(n, p):
     """Under any common share q both extremes have probability (q (1 - q))^n <= 1 / 4^n."""
-    found = risk_difference([False] * n, [True] * n, list(range(n)))
-    assert (found.value, found.test) == (-1.0, "Boschloo")
-    assert found.p_value == pytest.approx(p, rel=1e-3)
-    assert found.low == -1.0 < found.high < 0.0
+    risk = risk_difference([False] * n, [True] * n, list(range(n)))
+    assert (risk.value, risk.test) == (-1.0, "Boschloo")
+    assert risk.p_value == pytest.approx(p, rel=1e-3)
+    assert risk.low == -1.0 < risk.high < 0.0
 
 
 def test_whole_seeds_are_permuted_where_a_seed_has_several_pairs():
     seeds = [seed for seed in range(4) for _ in range(3)]
-    found = risk_difference([False] * 12, [True] * 12, seeds)
-    assert found.test == "permutation of seeds"
-    assert found.p_value == pytest.approx(2 / math.comb(8, 4))
+    risk = risk_difference([False] * 12, [True] * 12, seeds)
+    assert risk.test == "permutation of seeds"
+    assert risk.p_value == pytest.approx(2 / math.comb(8, 4))
     drawn = np.random.default_rng(0).integers(0, 4, (2, 5)).tolist()
     told = stats.permutation_test(
-        drawn, lambda one, other: np.sum(one) - np.sum(other), permutation_type="independent"
+        drawn, lambda sample, other: np.sum(sample) - np.sum(other), permutation_type="independent"
     )
     assert permuted(*drawn) == pytest.approx(told.pvalue)
 

@@ -36,42 +36,42 @@ def level(value):
 
 def test_p_better_is_the_answer_to_its_sql(store, study):
     told = answers(store, study.sql["better"], "factor", "level")
-    for one in study.effects.table.effects:
-        row = told[one.factor, level(one.level)]
-        assert row["ranked_pairs"] == one.ranked_pairs < one.pairs
-        assert row["p_better"] == pytest.approx(one.improvement.value)
+    for effect in study.effects.table.effects:
+        row = told[effect.factor, level(effect.level)]
+        assert row["ranked_pairs"] == effect.ranked_pairs < effect.pairs
+        assert row["p_better"] == pytest.approx(effect.improvement.value)
 
 
 def test_iqm_and_seeds_are_the_answer_to_their_sql(store, study):
     told = answers(store, study.sql["seeds"], "factor", "level")
-    for one in study.effects.table.effects:
-        row = told[one.factor, level(one.level)]
-        assert row["seeds"] == one.seeds
-        assert row["iqm"] == pytest.approx(one.iqm.mean)
+    for effect in study.effects.table.effects:
+        row = told[effect.factor, level(effect.level)]
+        assert row["seeds"] == effect.seeds
+        assert row["iqm"] == pytest.approx(effect.iqm.mean)
 
 
 def test_the_error_is_the_answer_to_its_sql_where_no_pair_is_missing(tmp_path):
     healthy = {"label": Health.HEALTHY, "state": TrialState.COMPLETED, "pathology": None}
     told = [
-        replace(one, **healthy, values=(float(index * index % 17),))
-        for index, one in enumerate(grid(seeds=5))
+        replace(trial, **healthy, values=(float(index * index % 17),))
+        for index, trial in enumerate(grid(seeds=5))
     ]
     clean = sample(tmp_path, told)
     study = load_study(clean, SWEEP)
     rows = answers(clean, study.sql["seeds"], "factor", "level")
-    for one in study.effects.table.effects:
-        row = rows[one.factor, level(one.level)]
-        shared = math.sqrt(one.own * row["plain_error"] ** 2 + one.borrowed)
-        assert shared == pytest.approx(one.difference.error)
+    for effect in study.effects.table.effects:
+        row = rows[effect.factor, level(effect.level)]
+        shared = math.sqrt(effect.own * row["plain_error"] ** 2 + effect.borrowed)
+        assert shared == pytest.approx(effect.difference.error)
 
 
 def test_causes_are_the_answer_to_their_sql(store, study):
     told = answers(store, study.sql["causes"], "factor", "level", "side", "outcome")
     seen = 0
-    for one in study.effects.table.effects:
-        for name, side in (("level", one.of_level), ("baseline", one.of_baseline)):
+    for effect in study.effects.table.effects:
+        for name, side in (("level", effect.of_level), ("baseline", effect.of_baseline)):
             for cause, n in {**side.causes, "healthy": side.healthy}.items():
-                row = told[one.factor, level(one.level), name, cause]
+                row = told[effect.factor, level(effect.level), name, cause]
                 assert row["trials"] == n
                 seen += 1
     assert seen == len(told)
@@ -82,28 +82,36 @@ def test_interactions_are_the_answer_to_their_sql(store, study):
     keys = ("factor_a", "level_a", "factor_b", "level_b")
     told = answers(store, study.sql["interactions"], *keys)
     assert len(told) == len(study.interactions.interactions) == 5
-    for one in study.interactions.interactions:
-        row = told[one.factor_a, level(one.level_a), one.factor_b, level(one.level_b)]
-        assert (row["quads"], row["sound_quads"]) == (one.quads, one.sound_quads)
-        assert row["difference"] == pytest.approx(one.difference.mean)
+    for interaction in study.interactions.interactions:
+        row = told[
+            interaction.factor_a,
+            level(interaction.level_a),
+            interaction.factor_b,
+            level(interaction.level_b),
+        ]
+        assert (row["quads"], row["sound_quads"]) == (interaction.quads, interaction.sound_quads)
+        assert row["difference"] == pytest.approx(interaction.difference.mean)
 
 
 def test_main_effects_counts_and_means_are_the_answer_to_their_sql(store, study):
     told = answers(store, study.sql["main_effects"], "factor", "level")
-    for one in study.main_effects.effects:
-        row = told[one.factor, level(one.level)]
-        assert (row["trials"], row["healthy"]) == (one.trials, one.healthy)
-        assert row["mean"] == pytest.approx(one.mean)
+    for effect in study.main_effects.effects:
+        row = told[effect.factor, level(effect.level)]
+        assert (row["trials"], row["healthy"]) == (effect.trials, effect.healthy)
+        assert row["mean"] == pytest.approx(effect.mean)
 
 
 def test_importance_s_counts_and_share_are_the_answer_to_their_sql(store, study):
-    for one in study.importance.targets:
-        [row] = query(store, study.sql[f"importance {one.target}"]).records()
-        assert row["trials"] == one.trials
-        assert row["explained"] == pytest.approx(one.explained)
-        if one.positives is not None:
-            assert row["positives"] == one.positives
-        assert one.note.startswith("unknown") or row["configurations"] == one.of_configurations
+    for importance in study.importance.targets:
+        [row] = query(store, study.sql[f"importance {importance.target}"]).records()
+        assert row["trials"] == importance.trials
+        assert row["explained"] == pytest.approx(importance.explained)
+        if importance.positives is not None:
+            assert row["positives"] == importance.positives
+        assert (
+            importance.note.startswith("unknown")
+            or row["configurations"] == importance.of_configurations
+        )
 
 
 def test_parts_that_were_not_asked_for_are_not_there(store):
@@ -129,5 +137,5 @@ def test_the_verb_prints_every_part_that_is_asked_for(store):
     assert "importance" not in data
     first = data["interactions"]["interactions"][0]
     assert {"factor_a", "factor_b", "difference", "health", "cells", "verdict"} <= set(first)
-    assert {one["factor"] for one in data["main_effects"]["effects"]} == set(FACTORS)
+    assert {effect["factor"] for effect in data["main_effects"]["effects"]} == set(FACTORS)
     assert data["effects"][0]["bootstrap"]["resamples"] >= 0

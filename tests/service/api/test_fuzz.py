@@ -45,8 +45,8 @@ def described(store, headers):
 
 def test_no_route_breaks_or_hangs(described, headers):
     seen = set()
-    for found in described.get_all_operations():
-        operation = found.ok()
+    for result in described.get_all_operations():
+        operation = result.ok()
 
         @settings(
             max_examples=EXAMPLES,

@@ -45,10 +45,10 @@ def test_sweeps_and_one_sweep(client, sweep):
     listed = models.Sweeps.model_validate(client.get("/api/sweeps").json())
     assert (listed.total, listed.sweeps[0].sweep_id) == (1, sweep)
     for word in (sweep, "toy", sweep[:5]):
-        one = models.Sweep.model_validate(client.get(f"/api/sweeps/{word}").json())
-        assert one.sweep_id == sweep
-    assert one.labels == {"healthy": 2, "pathological": 2}
-    assert one.states == {"completed": 2, "failed": 2, "stopped": 2}
+        answer = models.Sweep.model_validate(client.get(f"/api/sweeps/{word}").json())
+        assert answer.sweep_id == sweep
+    assert answer.labels == {"healthy": 2, "pathological": 2}
+    assert answer.states == {"completed": 2, "failed": 2, "stopped": 2}
     assert client.get(f"/api/sweeps/{sweep}").json()["spec"]["factors"]["fault"] == FAULTS
 
 
@@ -117,7 +117,7 @@ def test_a_trial_its_epochs_and_findings(client, sweep):
     assert whole.trial.pathology == "non_finite"
     assert client.get(path).json()["fixes"][0]["change"]["fault"]["to"] == "none"
     epochs = client.get(f"{path}/epochs").json()
-    assert "NaN" in [one["val_loss"] for one in epochs["epochs"]]
+    assert "NaN" in [epoch["val_loss"] for epoch in epochs["epochs"]]
     findings = client.get(f"{path}/findings").json()["findings"]
     assert findings[0]["state"] == "fired"
     short = client.get(f"/api/sweeps/{sweep}/trials/{row['trial_id'][:8]}").json()
@@ -135,8 +135,8 @@ def test_effects_and_report(client, sweep):
 
 def test_sql_answers_and_mistakes(client):
     body = {"sql": "SELECT label, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL"}
-    found = models.SqlAnswer.model_validate(client.post("/api/query", json=body).json())
-    assert found.rows == [["healthy", 2], ["pathological", 2], [None, 2]]
+    table = models.SqlAnswer.model_validate(client.post("/api/query", json=body).json())
+    assert table.rows == [["healthy", 2], ["pathological", 2], [None, 2]]
     nan = client.post("/api/query", json={"sql": "SELECT 'nan'::DOUBLE, 'inf'::DOUBLE"}).json()
     assert nan["rows"] == [["NaN", "Infinity"]]
     for sql in ("SELECT nothing FROM trials", "DROP TABLE trials", "SELECT 1; SELECT 2"):
@@ -146,8 +146,8 @@ def test_sql_answers_and_mistakes(client):
 
 
 def test_sql_gives_at_most_ten_thousand_rows(client):
-    found = client.post("/api/query", json={"sql": "SELECT * FROM range(20000)"}).json()
-    assert (len(found["rows"]), found["truncated"]) == (10_000, True)
+    answer = client.post("/api/query", json={"sql": "SELECT * FROM range(20000)"}).json()
+    assert (len(answer["rows"]), answer["truncated"]) == (10_000, True)
 
 
 def test_sql_reads_no_file(client, tmp_path):
@@ -170,14 +170,14 @@ def test_sql_reads_no_file(client, tmp_path):
 
 def test_diagnose_takes_a_log(client):
     log = "epoch,val_loss\n1,0.5\n2,nan\n3,nan\n"
-    found = models.Judged.model_validate(
+    judged = models.Judged.model_validate(
         client.post("/api/diagnose", json={"log": log, "epochs": 10}).json()
     )
-    assert (found.label, found.pathology) == ("pathological", "non_finite")
+    assert (judged.label, judged.pathology) == ("pathological", "non_finite")
     flat = "epoch,val_loss\n" + "".join(f"{n},1.0\n" for n in range(1, 21))
-    found = client.post("/api/diagnose", json={"log": flat, "floor": ["1.0"], "components": 4})
-    assert found.json()["facts"]["components"] == 4
-    assert set(found.json()["contributions"][0]) == {"words", "log_odds"}
+    judged = client.post("/api/diagnose", json={"log": flat, "floor": ["1.0"], "components": 4})
+    assert judged.json()["facts"]["components"] == 4
+    assert set(judged.json()["contributions"][0]) == {"words", "log_odds"}
     bad = client.post("/api/diagnose", json={"log": "no log"})
     assert bad.status_code == 422
     assert "/tmp" not in bad.text
@@ -367,12 +367,12 @@ def test_metrics_count_trials_and_costs(client):
 def test_a_page_is_read_again_when_a_trial_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "FRESH_SECONDS", 0.0)
     store = open_store(str(tmp_path / "store"))
-    one = toy_sweeps.spec(factors={"fault": ["none"]}, seeds=1)
-    sweep_id = run(one, store.uri, Options(in_process=True)).sweep_id
+    spec = toy_sweeps.spec(factors={"fault": ["none"]}, seeds=1)
+    sweep_id = run(spec, store.uri, Options(in_process=True)).sweep_id
     kept = Shelf(store)
     first = kept.trials(sweep_id)
     assert kept.trials(sweep_id) is first
-    run({**one, "seeds": 2}, store.uri, Options(in_process=True))
+    run({**spec, "seeds": 2}, store.uri, Options(in_process=True))
     assert len(kept.trials(sweep_id).rows) == 2
 
 

@@ -56,8 +56,8 @@ def test_a_spec_becomes_a_sweep(client, launcher):
     assert (body["state"], body["planned"], body["missing"]) == ("queued", 2, 2)
     launcher.wait()
     time.sleep(1.1)
-    found = client.get(f"/api/sweeps/{body['sweep_id']}").json()
-    assert (found["state"], found["labels"]) == ("finished", {"healthy": 1, "pathological": 1})
+    sweep = client.get(f"/api/sweeps/{body['sweep_id']}").json()
+    assert (sweep["state"], sweep["labels"]) == ("finished", {"healthy": 1, "pathological": 1})
 
 
 def test_submitting_again_runs_nothing_twice(client, launcher):
@@ -101,7 +101,7 @@ def test_a_bad_spec_is_told_as_validate_tells_it(client, path, launcher):
     bad = {**SPEC, "factors": {"fault": []}, "seedz": 3, "retries": -1}
     answer = client.post(path, json=bad)
     assert answer.status_code == 422
-    problems = {one["key"] for one in answer.json()["error"]["detail"]}
+    problems = {problem["key"] for problem in answer.json()["error"]["detail"]}
     assert problems == {"factors.fault", "seedz", "retries"}
     assert launcher.started == []
     for text in ("", "- a\n- b", "{", "x" * 1000, "/etc/passwd.yaml", "name: &a [*a]"):
@@ -202,8 +202,8 @@ def test_logs_are_streamed(client, launcher):
 def test_relabel_over_http(client, launcher):
     sweep_id = client.post("/api/sweeps", json=SPEC).json()["sweep_id"]
     launcher.wait()
-    found = client.post(f"/api/sweeps/{sweep_id}/relabel?dry_run=true").json()
-    assert (found["trials"], found["same"], found["changes"]) == (2, 2, [])
+    report = client.post(f"/api/sweeps/{sweep_id}/relabel?dry_run=true").json()
+    assert (report["trials"], report["same"], report["changes"]) == (2, 2, [])
 
 
 def test_code_is_refused_before_it_is_imported(store, launcher, tmp_path, monkeypatch):

@@ -29,13 +29,13 @@ def curve(values):
 
 
 def test_nan_counts_as_the_worst_value_and_is_counted():
-    found = spread_of([curve(values) for values in WAYS], INF)
-    assert found.epochs.tolist() == [1, 2, 3]
-    assert found.counts.tolist() == [5, 5, 4]
-    assert found.not_finite.tolist() == [0, 2, 1]
-    assert found.low.tolist() == [1.0, 0.5, 0.25]
-    assert found.middle.tolist() == [1.0, 1.0, 1.0]  # of 0.25, 0.5, 1, worst: the third
-    assert found.high.tolist() == [1.0, INF, INF]
+    spread = spread_of([curve(values) for values in WAYS], INF)
+    assert spread.epochs.tolist() == [1, 2, 3]
+    assert spread.counts.tolist() == [5, 5, 4]
+    assert spread.not_finite.tolist() == [0, 2, 1]
+    assert spread.low.tolist() == [1.0, 0.5, 0.25]
+    assert spread.middle.tolist() == [1.0, 1.0, 1.0]  # of 0.25, 0.5, 1, worst: the third
+    assert spread.high.tolist() == [1.0, INF, INF]
     assert spread_of([curve(values) for values in WAYS], -INF).low.tolist() == [1.0, -INF, -INF]
 
 
@@ -51,13 +51,13 @@ def test_the_page_shows_what_the_report_shows(tmp_path, goal):
     for panel, arm in zip(report.panels, page["arms"], strict=True):
         [band] = panel.bands
         for part in ("low", "middle", "high"):
-            shown = [float(one) for one in arm[part]]
+            shown = [float(value) for value in arm[part]]
             assert shown == getattr(band.spread, part).tolist()
         assert arm["n"] == [5, 5, 4]
         assert arm["not_finite"] == [0, 2, 1]
     assert page["sql"] == report.sql
     drawn = [line.values.tolist() for panel in report.panels for line in panel.lines]
-    lines = [[float(one) for one in line["values"]] for line in page["lines"]]
+    lines = [[float(value) for value in line["values"]] for line in page["lines"]]
     assert repr(sorted(map(repr, lines))) == repr(sorted(map(repr, drawn)))
 
 

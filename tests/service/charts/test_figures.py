@@ -45,8 +45,8 @@ def long_names():
 
 def spec_of(told):
     factors = {}
-    for one in told:
-        for name, level in one.levels.items():
+    for trial in told:
+        for name, level in trial.levels.items():
             factors.setdefault(name, {})[level] = None
     return {"factors": {k: list(v) for k, v in factors.items()}, "objective": OBJECTIVE}
 
@@ -67,11 +67,13 @@ def long(tmp_path_factory):
     return stored(tmp_path_factory.mktemp("long"), long_names())
 
 
-def pictures(found):
-    store, values, effects = found
+def pictures(charted):
+    store, values, effects = charted
     data = curve_rows(store, values)
     yield from (
-        one.draw() for some in wide_pictures(store, values, effects).values() for one in some
+        picture.draw()
+        for some in wide_pictures(store, values, effects).values()
+        for picture in some
     )
     yield from (curves(row) for row in (*data.rows, data.by_seed))
 
@@ -81,22 +83,22 @@ def assert_readable(figure):
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     boxes = [
-        (one.get_text(), one.get_window_extent(canvas.get_renderer()))
-        for one in figure.findobj(Text)
-        if one.get_text() and one.get_visible() and one.get_rotation() in (0, 90)
+        (artist.get_text(), artist.get_window_extent(canvas.get_renderer()))
+        for artist in figure.findobj(Text)
+        if artist.get_text() and artist.get_visible() and artist.get_rotation() in (0, 90)
     ]
     width, height = canvas.get_width_height()
     # Matplotlib keeps the labels of ticks beyond the axes, and does not draw them.
-    boxes = [(words, box) for words, box in boxes if box.x0 < width and box.x1 > 0]
-    for words, box in boxes:
-        assert box.x0 > -2, words
-        assert box.x1 < width + 2, words
-        assert box.y0 > -2, words
-        assert box.y1 < height + 2, words
-    for (one, a), (other, b) in itertools.combinations(boxes, 2):
+    boxes = [(text, box) for text, box in boxes if box.x0 < width and box.x1 > 0]
+    for text, box in boxes:
+        assert box.x0 > -2, text
+        assert box.x1 < width + 2, text
+        assert box.y0 > -2, text
+        assert box.y1 < height + 2, text
+    for (label, a), (other, b) in itertools.combinations(boxes, 2):
         wide = min(a.x1, b.x1) - max(a.x0, b.x0)
         high = min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert wide < 2 or high < 2.5, (one, other)
+        assert wide < 2 or high < 2.5, (label, other)
 
 
 @pytest.mark.parametrize("which", ["many", "long"])
@@ -114,13 +116,13 @@ def test_every_picture_is_written_in_every_format_and_its_bytes_repeat(long, tmp
     for style in FigureFormat:
         paths = write_figures(store, values, effects, tmp_path / "one", style)
         again = write_figures(store, values, effects, tmp_path / "two", style)
-        assert [hashlib.sha256(one.read_bytes()).digest() for one in paths] == [
-            hashlib.sha256(one.read_bytes()).digest() for one in again
+        assert [hashlib.sha256(file.read_bytes()).digest() for file in paths] == [
+            hashlib.sha256(file.read_bytes()).digest() for file in again
         ]
         head = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[style]
-        assert all(one.read_bytes().startswith(head) for one in paths)
-        assert names in (None, [one.stem for one in paths])
-        names = [one.stem for one in paths]
+        assert all(file.read_bytes().startswith(head) for file in paths)
+        assert names in (None, [file.stem for file in paths])
+        names = [file.stem for file in paths]
     assert {"forest", "parallel-coordinates", "seeds", "curves-val_loss"} <= set(names)
     assert {"health-map-first-second", "cause-flow-first", "cause-flow-second"} <= set(names)
     for path in (tmp_path / "one").glob("*.svg"):
@@ -130,30 +132,34 @@ def test_every_picture_is_written_in_every_format_and_its_bytes_repeat(long, tmp
 def test_a_health_map_counts_what_the_store_has(many):
     store, values, _ = many
     maps = health_maps(store, values)
-    assert [one.title for one in maps] == ["f1 × f3", "f1 × f4", "f3 × f4"] or len(maps) == 3
-    for one in maps:
-        a, b = (values.factors.index(axis.factor) for axis in (one.x, one.y))
+    assert [pair_map.title for pair_map in maps] == ["f1 × f3", "f1 × f4", "f3 × f4"] or len(
+        maps
+    ) == 3
+    for pair_map in maps:
+        a, b = (values.factors.index(axis.factor) for axis in (pair_map.x, pair_map.y))
         expected = {}
         for trial in values.trials:
-            place = one.x.find(trial.key[1 + a]), one.y.find(trial.key[1 + b])
+            place = pair_map.x.find(trial.key[1 + a]), pair_map.y.find(trial.key[1 + b])
             healthy, trials = expected.get(place, (0, 0))
             expected[place] = healthy + (trial.label == "healthy"), trials + 1
-        assert one.cells == expected
-        assert [tuple(row[2:]) for row in query(store, one.sql).rows] == [
-            expected[place] for place in _in_sql_order(store, one)
+        assert pair_map.cells == expected
+        assert [tuple(row[2:]) for row in query(store, pair_map.sql).rows] == [
+            expected[place] for place in _in_sql_order(store, pair_map)
         ]
 
 
-def _in_sql_order(store, one):
-    return [(one.x.place(a), one.y.place(b)) for a, b, *_ in query(store, one.sql).rows]
+def _in_sql_order(store, pair_map):
+    return [
+        (pair_map.x.place(a), pair_map.y.place(b)) for a, b, *_ in query(store, pair_map.sql).rows
+    ]
 
 
 def test_a_cause_flow_has_every_trial_once(tmp_path):
     store, values, _ = stored(tmp_path, small())
-    [one] = flows(store, values)
-    assert sum(one.counts.values()) == len(values.trials)
-    assert one.outcomes[0] == "healthy"
-    assert set(one.outcomes) == {
+    [level_flow] = flows(store, values)
+    assert sum(level_flow.counts.values()) == len(values.trials)
+    assert level_flow.outcomes[0] == "healthy"
+    assert set(level_flow.outcomes) == {
         "healthy",
         "no_parameter_update",
         "non_finite",
@@ -162,7 +168,7 @@ def test_a_cause_flow_has_every_trial_once(tmp_path):
         "cancelled",
     }
     with skin(page=False):
-        assert_readable(flow(one))
+        assert_readable(flow(level_flow))
 
 
 def test_ranges_are_binned_as_their_sql_bins_them_and_have_a_frontier(tmp_path):
@@ -180,15 +186,15 @@ def test_ranges_are_binned_as_their_sql_bins_them_and_have_a_frontier(tmp_path):
     assert (lr.log, width.log) == (True, False)
     assert (lr.edges[0], width.edges[-1]) == (pytest.approx(1e-5), 3.0)
     assert len(lr.names) == len(width.names) == FEW_BINS
-    [one] = health_maps(store, values)
-    assert sum(trials for _, trials in one.cells.values()) == 60
-    for (x, _), (healthy, trials) in one.cells.items():
+    [pair_map] = health_maps(store, values)
+    assert sum(trials for _, trials in pair_map.cells.values()) == 60
+    for (x, _), (healthy, trials) in pair_map.cells.items():
         assert x == 3 or healthy == (trials if x < 4 else 0)  # four bins up to 1e-3
-    middle = one.frontier.probability[:, 32]
-    crossing = one.frontier.axes[0][int(np.argmax(middle > 0.5))]
+    middle = pair_map.frontier.probability[:, 32]
+    crossing = pair_map.frontier.axes[0][int(np.argmax(middle > 0.5))]
     assert 3e-4 < crossing < 3e-3
     with skin(page=False):
-        assert_readable(health_map(one))
+        assert_readable(health_map(pair_map))
         assert_readable(parallel(values))
 
 
@@ -202,11 +208,11 @@ def test_factors_that_tell_most_come_first(many):
 
 def test_one_factor_is_mapped_over_the_seeds(tmp_path):
     store, values, _ = stored(tmp_path, small())
-    [one] = health_maps(store, values)
-    assert (one.x.factor, one.y.factor) == ("seed", "lr")
-    assert one.cells[0, one.y.place(0.1)] == (1, 1)
-    assert one.cells[0, one.y.place(5.0)] == (0, 1)
-    assert (1, one.y.place(0.01)) not in one.cells  # cancelled
+    [pair_map] = health_maps(store, values)
+    assert (pair_map.x.factor, pair_map.y.factor) == ("seed", "lr")
+    assert pair_map.cells[0, pair_map.y.place(0.1)] == (1, 1)
+    assert pair_map.cells[0, pair_map.y.place(5.0)] == (0, 1)
+    assert (1, pair_map.y.place(0.01)) not in pair_map.cells  # cancelled
 
 
 def test_levels_stand_in_the_order_of_the_spec(long):
@@ -233,7 +239,7 @@ def test_a_sample_keeps_every_cause(many):
     _, values, _ = many
     chosen = sample(values.trials, 30)
     assert 28 <= len(chosen) <= 34
-    assert {one.pathology for one in chosen} == {one.pathology for one in values.trials}
+    assert {line.pathology for line in chosen} == {line.pathology for line in values.trials}
     assert chosen == sample(values.trials, 30)
     assert sample(values.trials, 1000) == values.trials
 

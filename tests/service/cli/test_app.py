@@ -27,10 +27,10 @@ class Done:
     stderr: str
 
 
-def sickbay(*words, code=0):
+def sickbay(*arguments, code=0):
     """Run the command line in this process: seconds quicker than in one of its own."""
     out, err = io.StringIO(), io.StringIO()
-    before, sys.argv = sys.argv, ["sickbay", *map(str, words)]
+    before, sys.argv = sys.argv, ["sickbay", *map(str, arguments)]
     try:
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
             main()
@@ -41,10 +41,10 @@ def sickbay(*words, code=0):
     return done
 
 
-def process(*words, cwd=None, code=0, stdin=None, text=True, **environ):
+def process(*arguments, cwd=None, code=0, stdin=None, text=True, **environ):
     """Run the installed command as a shell would."""
     done = subprocess.run(
-        [SICKBAY, *map(str, words)],
+        [SICKBAY, *map(str, arguments)],
         cwd=cwd,
         capture_output=True,
         text=text,
@@ -71,8 +71,8 @@ def swept(tmp_path_factory):
     return folder, process("run", spec, "--store", folder / "store", "--in-process")
 
 
-def read(swept, *words, by=sickbay, **options):
-    return by(*words, "--store", swept[0] / "store", **options)
+def read(swept, *arguments, by=sickbay, **options):
+    return by(*arguments, "--store", swept[0] / "store", **options)
 
 
 @pytest.fixture(autouse=True)
@@ -173,11 +173,13 @@ def test_explain_names_cause_evidence_and_the_smallest_fix(swept):
     text = read(swept, "explain", trial[:8]).stdout
     assert "non_finite, since epoch 3" in text
     assert "fault nan -> none: healthy in 2/2" in text
-    found = json.loads(read(swept, "explain", trial, "--json").stdout)
-    assert found["fixes"] == [
+    explained = json.loads(read(swept, "explain", trial, "--json").stdout)
+    assert explained["fixes"] == [
         {"change": {"fault": {"from": "nan", "to": "none"}}, "healthy": 2, "of": 2}
     ]
-    fired = [one["detector"] for one in found["findings"] if one["state"] == "fired"]
+    fired = [
+        finding["detector"] for finding in explained["findings"] if finding["state"] == "fired"
+    ]
     assert "non_finite" in fired
     assert "begins with 'zz'" in read(swept, "explain", "zz", code=2).stderr
 
@@ -236,10 +238,10 @@ def test_a_bad_spec_is_exit_code_2_names_the_place_and_writes_nothing(
     tmp_path, monkeypatch, verb, case
 ):
     monkeypatch.chdir(tmp_path)
-    changes, words = BAD[case]
+    changes, message = BAD[case]
     spec = write_spec(tmp_path, **changes)
     done = sickbay(verb, spec, code=2)
-    assert words in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == [spec]
@@ -248,8 +250,8 @@ def test_a_bad_spec_is_exit_code_2_names_the_place_and_writes_nothing(
 def test_all_problems_are_told_at_once(tmp_path):
     spec = write_spec(tmp_path, nme="x", seeds=0, factors={"fault": [], "label": [1]})
     done = sickbay("validate", spec, code=2)
-    for words in ("nme", "seeds", "factors.fault", "factors.label"):
-        assert words in done.stderr
+    for key in ("nme", "seeds", "factors.fault", "factors.label"):
+        assert key in done.stderr
     problems = json.loads(sickbay("validate", spec, "--json", code=2).stdout)["problems"]
     assert len(problems) >= 4
 
@@ -293,18 +295,18 @@ def test_a_failed_run_exits_with_1_and_shows_the_traceback(tmp_path):
 
 
 def test_workloads_and_detectors_are_listed_and_described():
-    names = [one["name"] for one in json.loads(sickbay("workloads", "--json").stdout)]
+    names = [entry["name"] for entry in json.loads(sickbay("workloads", "--json").stdout)]
     assert "mvm_orientation" in names
-    found = json.loads(sickbay("workloads", toy_sweeps.TOY, "--json").stdout)
-    assert found["factors"][0]["name"] == "lr"
+    described = json.loads(sickbay("workloads", toy_sweeps.TOY, "--json").stdout)
+    assert described["factors"][0]["name"] == "lr"
     assert "Step size; 10.0 diverges" in sickbay("workloads", toy_sweeps.TOY).stdout
-    names = [one["name"] for one in json.loads(sickbay("detectors", "--json").stdout)]
+    names = [entry["name"] for entry in json.loads(sickbay("detectors", "--json").stdout)]
     assert len(names) >= 13
     for name in names:
-        found = json.loads(sickbay("detectors", name, "--json").stdout)
-        assert found["rule"]
-        assert found["source"]
-        assert found["remedy"]
+        described = json.loads(sickbay("detectors", name, "--json").stdout)
+        assert described["rule"]
+        assert described["source"]
+        assert described["remedy"]
     text = sickbay("detectors", "mixture_collapse").stdout
     assert "threshold" in text
     assert "Did you mean 'no_skill'" in sickbay("detectors", "no_skil", code=2).stderr
@@ -312,8 +314,8 @@ def test_workloads_and_detectors_are_listed_and_described():
 
 def test_doctor_looks_at_everything(tmp_path):
     checks = json.loads(sickbay("doctor", "--store", tmp_path, "--json").stdout)
-    assert {"Python", "torch", "ray", "GPU", "store"} <= {one["what"] for one in checks}
-    assert all(one["ok"] for one in checks)
+    assert {"Python", "torch", "ray", "GPU", "store"} <= {check["what"] for check in checks}
+    assert all(check["ok"] for check in checks)
     assert (
         "does not exist yet and can be made" in sickbay("doctor", "--store", tmp_path / "x").stdout
     )

@@ -24,10 +24,10 @@ def run(*arguments):
 
 def offered(line, monkeypatch):
     """The answers to Tab at the end of `line`."""
-    words = line.split(" ")
+    tokens = line.split(" ")
     monkeypatch.setenv("_SICKBAY_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", line)
-    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    monkeypatch.setenv("COMP_CWORD", str(len(tokens) - 1))
     return run().split()
 
 

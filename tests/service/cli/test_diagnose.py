@@ -15,8 +15,8 @@ FALLING = "epoch,loss,val_loss\n" + "".join(
 )
 
 
-def call(*words):
-    return CliRunner().invoke(app, ["diagnose", *map(str, words)])
+def call(*arguments):
+    return CliRunner().invoke(app, ["diagnose", *map(str, arguments)])
 
 
 @pytest.fixture
@@ -43,9 +43,9 @@ def test_the_screen_says_what_was_taken_and_what_stays_open(falling):
 
 def test_json_and_flags(log):
     flags = ["--classes", "500,500", "--floor", "cross_entropy", "--val-n", 10_000, "--json"]
-    found = json.loads(call(log, *flags).stdout)
-    assert (found["label"], found["pathology"]) == ("pathological", "no_skill")
-    assert found["facts"]["task"] == "binary"
+    judged = json.loads(call(log, *flags).stdout)
+    assert (judged["label"], judged["pathology"]) == ("pathological", "no_skill")
+    assert judged["facts"]["task"] == "binary"
     mapped = json.loads(call(log, "--map", "loss=val_loss", "--map", "val_loss=-", "--json").stdout)
     assert mapped["taken"] == {"val_loss": "loss"}
 
@@ -90,7 +90,10 @@ def test_several_logs_give_a_table_or_a_line_of_json_each(falling, tmp_path):
         json.loads(line)
         for line in call(falling, tmp_path / "bad.csv", "--json").stdout.splitlines()
     ]
-    assert [(one["file"], one["label"], one["pathology"], one["onset_epoch"]) for one in lines] == [
+    assert [
+        (verdict["file"], verdict["label"], verdict["pathology"], verdict["onset_epoch"])
+        for verdict in lines
+    ] == [
         (str(falling), "inconclusive", None, None),
         (str(tmp_path / "bad.csv"), "pathological", "non_finite", 4),
     ]
@@ -101,7 +104,7 @@ def test_a_log_that_cannot_be_read_does_not_hide_the_others(falling, tmp_path):
     (tmp_path / "prose.txt").write_text("nothing here\n")
     result = call(tmp_path / "none.csv", falling, tmp_path / "prose.txt", "--json")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [one["label"] for one in lines] == [None, "inconclusive", None]
+    assert [verdict["label"] for verdict in lines] == [None, "inconclusive", None]
     assert "there is no file" in lines[0]["error"]
     assert result.exit_code == 2
     assert "prose.txt holds no numbers" in result.stderr
@@ -113,7 +116,7 @@ def test_a_folder_is_all_runs_in_it_and_run_chooses_one(tmp_path):
         (tmp_path / name / "version_0" / "metrics.csv").write_text(nan_after(n))
         (tmp_path / name / "version_0" / "hparams.yaml").write_text("lr: 0.1\n")
     lines = [json.loads(line) for line in call(tmp_path, "--json").stdout.splitlines()]
-    assert [(one["run"], one["pathology"]) for one in lines] == [
+    assert [(verdict["run"], verdict["pathology"]) for verdict in lines] == [
         ("a/version_0", None),
         ("b/version_0", "non_finite"),
     ]
@@ -132,10 +135,10 @@ def test_facts_beside_a_log_count_and_flags_win(log, tmp_path, name):
         "task: binary\nclasses: [500, 500]\nfloor: {val_loss: 0.6931, train_loss: 0.7}\n"
         "val_n: 10000\nepochs: 40\nmap: {loss: '-'}\n"
     )
-    found = json.loads(call(log, "--json").stdout)
-    assert found["pathology"] == "no_skill"
-    assert found["facts"]["floors"] == {"val_loss": 0.6931, "train_loss": 0.7}
-    assert found["taken"] == {"val_loss": "val_loss"}
+    judged = json.loads(call(log, "--json").stdout)
+    assert judged["pathology"] == "no_skill"
+    assert judged["facts"]["floors"] == {"val_loss": 0.6931, "train_loss": 0.7}
+    assert judged["taken"] == {"val_loss": "val_loss"}
     stated = json.loads(call(log, "--floor", "0.9", "--json").stdout)
     assert stated["facts"]["floors"]["val_loss"] == 0.9
 

@@ -23,10 +23,10 @@ for epoch in range(1, 9):
 """
 
 
-def sickbay(*words):
+def sickbay(*arguments):
     """Run the command line in this process; gives its exit code and all that it printed."""
     out = io.StringIO()
-    before, sys.argv = sys.argv, ["sickbay", *map(str, words)]
+    before, sys.argv = sys.argv, ["sickbay", *map(str, arguments)]
     try:
         with redirect_stdout(out), redirect_stderr(out), pytest.raises(SystemExit) as end:
             main()
@@ -112,10 +112,10 @@ def test_every_verb_prints_text_as_text(hostile, words, shows):
     assert not table or ("\x1b" not in told and "\x07" not in told)
 
 
-def _split(words):
+def _split(command):
     import shlex
 
-    return shlex.split(words)
+    return shlex.split(command)
 
 
 def test_the_report_is_a_page_without_the_users_scripts(hostile):

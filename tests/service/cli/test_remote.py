@@ -47,8 +47,8 @@ def _no_address():
     options.choose_address(None)
 
 
-def said(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words])
+def said(*arguments):
+    result = CliRunner().invoke(app, [str(word) for word in arguments])
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -188,17 +188,17 @@ def test_only_http_addresses_are_asked(url):
 @pytest.mark.slow
 def test_a_real_process_serves_and_a_background_driver_runs(tmp_path):
     """`sickbay serve` as it is typed, and a sweep that outlives the request that began it."""
-    words = [sys.executable, "-c", "from sickbay.service.cli.app import main; main()"]
+    program = [sys.executable, "-c", "from sickbay.service.cli.app import main; main()"]
     store = tmp_path / "store"
-    command = [*words, "serve", "--store", str(store), "--port", "0", "--allow-code", "submit"]
+    command = [*program, "serve", "--store", str(store), "--port", "0", "--allow-code", "submit"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         line = next(line for line in process.stderr if "running on" in line)
         url = line.split("running on ")[1].split()[0]
         with Client(url) as client:
             sweep_id = client.submit({**SPEC, "factors": {"fault": ["none", "nan"]}, "seeds": 1})
-            found = client.wait(sweep_id, timeout=90)
-            assert (found["state"], found["ended"]) == ("finished", 2)
+            finished = client.wait(sweep_id, timeout=90)
+            assert (finished["state"], finished["ended"]) == ("finished", 2)
             assert sweep_id in "".join(client.logs(sweep_id))
     finally:
         process.terminate()

@@ -42,14 +42,14 @@ def _quiet():
 
 def values(store, name):
     order = {"trials": "trial_id", "epochs": "trial_id, epoch", "findings": "trial_id, detector"}
-    found = query(store, f"SELECT * FROM {name} ORDER BY {order[name]}")
-    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    result = query(store, f"SELECT * FROM {name} ORDER BY {order[name]}")
+    return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
 
 
-def same(one, other):
-    if isinstance(one, float) and isinstance(other, float):
-        return one == other or (math.isnan(one) and math.isnan(other))
-    return one == other
+def same(value, other):
+    if isinstance(value, float) and isinstance(other, float):
+        return value == other or (math.isnan(value) and math.isnan(other))
+    return value == other
 
 
 def test_parquet_has_every_row_and_value_of_the_store(store, tmp_path):
@@ -69,10 +69,10 @@ def test_parquet_has_every_row_and_value_of_the_store(store, tmp_path):
                 assert all(_alike(a, b) for a, b in zip(got, wanted, strict=True)), column
 
 
-def _alike(one, other):
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return same(one, other)
+def _alike(value, other):
+    if isinstance(value, list) and isinstance(other, list):
+        return len(value) == len(other) and all(map(same, value, other))
+    return same(value, other)
 
 
 def test_csv_is_read_by_pandas_with_nan_infinity_and_vectors(store, tmp_path):
@@ -122,24 +122,24 @@ def test_mlflow_reads_the_runs_and_a_second_export_adds_nothing(store, tmp_path)
     assert export_to(store, SWEEP, Tracker.MLFLOW, str(tmp_path)) == 10
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(SWEEP).experiment_id
-    found = client.search_runs([experiment])
-    assert len(found) == 10
+    mlflow_runs = client.search_runs([experiment])
+    assert len(mlflow_runs) == 10
     assert export_to(store, SWEEP, Tracker.MLFLOW, uri) == 10
     assert len(client.search_runs([experiment])) == 10
-    by_trial = {one.data.tags["sickbay.trial_id"]: one for one in found}
+    by_trial = {mlflow_run.data.tags["sickbay.trial_id"]: mlflow_run for mlflow_run in mlflow_runs}
     for run in runs(store, SWEEP):
         logged = by_trial[run.trial_id]
         assert logged.data.params["lr"] == str(run.settings["lr"])
         assert logged.data.tags.get("sickbay.label") == run.facts.get("label")
         history = client.get_metric_history(logged.info.run_id, "val_loss")
-        expected = [one for one in run.points if one.name == "val_loss"]
-        assert [one.step for one in history] == [one.step for one in expected]
-        for one, other in zip(history, expected, strict=True):
+        expected = [point for point in run.points if point.name == "val_loss"]
+        assert [metric.step for metric in history] == [point.step for point in expected]
+        for metric, other in zip(history, expected, strict=True):
             clamped = other.value if abs(other.value) != math.inf else 1.7976931348623157e308
-            assert same(one.value, clamped)
-        infinite = any(abs(one.value) == math.inf for one in expected)
+            assert same(metric.value, clamped)
+        infinite = any(abs(point.value) == math.inf for point in expected)
         assert ("val_loss inf 1" in logged.data.tags["sickbay.not_finite"]) == infinite
-    assert {one.info.status for one in found} == {"FINISHED", "FAILED"}
+    assert {mlflow_run.info.status for mlflow_run in mlflow_runs} == {"FINISHED", "FAILED"}
     sick = client.search_runs([experiment], "tags.`sickbay.pathology` = 'non_finite'")
     assert len(sick) == 2
 
@@ -155,15 +155,15 @@ def test_tensorboard_reads_the_event_files(store, tmp_path):
         assert len(list(folder.iterdir())) == 1
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
         events.Reload()
-        names = {one.name for one in run.points}
+        names = {point.name for point in run.points}
         assert names <= set(events.Tags()["scalars"])
         for name in names:
-            expected = [one for one in run.points if one.name == name]
+            expected = [point for point in run.points if point.name == name]
             got = events.Scalars(name)
-            assert [one.step for one in got] == [one.step for one in expected]
-            for one, other in zip(got, expected, strict=True):
-                assert same(one.value, float(np.float32(other.value)))
-                assert one.wall_time == pytest.approx(other.time)
+            assert [event.step for event in got] == [point.step for point in expected]
+            for event, other in zip(got, expected, strict=True):
+                assert same(event.value, float(np.float32(other.value)))
+                assert event.wall_time == pytest.approx(other.time)
         assert events.PluginTagToContent("hparams")
 
 
@@ -176,7 +176,7 @@ def test_files_of_weights_and_biases_hold_config_history_and_summary(store, tmp_
         lines = [
             json.loads(line) for line in (files / "wandb-history.jsonl").read_text().splitlines()
         ]
-        expected = [one.value for one in run.points if one.name == "val_loss"]
+        expected = [point.value for point in run.points if point.name == "val_loss"]
         assert all(map(same, (float(line["val_loss"]) for line in lines), expected))
         assert [line["_step"] for line in lines] == list(range(1, len(expected) + 1))
         summary = json.loads((files / "wandb-summary.json").read_text())

@@ -46,8 +46,8 @@ CELLS = st.one_of(
 OBJECTS = st.lists(st.dictionaries(NAMES, CELLS, max_size=6), max_size=8)
 LINES = st.lists(
     st.lists(st.one_of(NAMES, CELLS.map(str)), max_size=6).flatmap(
-        lambda words: st.sampled_from([",", ";", " ", " | ", "\t", ": ", "="]).map(
-            lambda sign: sign.join(words)
+        lambda cells: st.sampled_from([",", ";", " ", " | ", "\t", ": ", "="]).map(
+            lambda sign: sign.join(cells)
         )
     ),
     max_size=10,
@@ -60,14 +60,14 @@ BARE = settings(
 
 
 def check(path):
-    refusal, found = None, []
+    refusal, judgements = None, []
     try:
-        found = judge_source(Source(path), LogOptions(), DETECTORS)
+        judgements = judge_source(Source(path), LogOptions(), DETECTORS)
     except ValueError as error:
         refusal = str(error)
     # facts in a log's first line may be of another kind: those are the user's, as a flag is
     assert refusal is None or str(path) in refusal or "facts" in refusal
-    assert all(as_plain(one)["label"] for one in found)
+    assert all(as_plain(judgement)["label"] for judgement in judgements)
 
 
 @BARE

@@ -21,13 +21,13 @@ def curve(n=30, seed=0, floor=0.3251, gain=0.0):
 
 def test_a_loss_curve_alone_proves_nothing_and_says_so(tmp_path):
     path = write(tmp_path, "log.csv", csv_of({"epoch": range(30), "loss": curve(gain=0.9)}))
-    found = judge(path)
-    assert found.diagnosis.label.health is Health.INCONCLUSIVE
-    assert "Skill is not proven" in found.diagnosis.label.reason
+    judgement = judge(path)
+    assert judgement.diagnosis.label.health is Health.INCONCLUSIVE
+    assert "Skill is not proven" in judgement.diagnosis.label.reason
     judged = {"divergence", "impossible_loss", "non_finite", "zero_supervision"}
-    assert set(found.coverage.judged) == judged
-    assert "val_auroc" not in found.matched.taken
-    assert found.coverage.open["no_parameter_update"]
+    assert set(judgement.coverage.judged) == judged
+    assert "val_auroc" not in judgement.matched.taken
+    assert judgement.coverage.open["no_parameter_update"]
 
 
 def test_a_nan_loss_is_found_without_any_facts(tmp_path):
@@ -89,9 +89,9 @@ def full_csv(folder, name="log.csv", scale=1.0):
 
 def test_full_telemetry_with_a_stated_floor_is_healthy(tmp_path):
     told = {"classes": (900, 100), "floors": {"val_loss": "cross_entropy"}}
-    found = judge(full_csv(tmp_path), **told)
-    assert found.diagnosis.label.health is Health.HEALTHY, found.diagnosis.label.reason
-    assert found.assumptions == ()
+    judgement = judge(full_csv(tmp_path), **told)
+    assert judgement.diagnosis.label.health is Health.HEALTHY, judgement.diagnosis.label.reason
+    assert judgement.assumptions == ()
 
 
 def test_an_assumed_floor_alone_never_makes_a_run_healthy(tmp_path):
@@ -119,7 +119,7 @@ def test_plain_data_carries_all_that_was_said(tmp_path):
     assert plain["label"] == "pathological"
     assert plain["taken"]["val_accuracy"] == "val_acc"
     assert plain["facts"]["floors"]["val_loss"] == pytest.approx(entropy((9, 1)))
-    assert any("assumed" in one for one in plain["assumptions"])
+    assert any("assumed" in assumption for assumption in plain["assumptions"])
     said = [finding["detector"] for finding in plain["findings"]]
     assert said == [*(d.name for d in DETECTORS), "judge"]
 
@@ -127,7 +127,7 @@ def test_plain_data_carries_all_that_was_said(tmp_path):
 def test_a_log_may_bring_its_own_facts(tmp_path):
     lines = [{"facts": {"kind": "regression", "floors": {"val_loss": 1.0}, "n": {"val": 50}}}]
     lines += [{"epoch": e, "val_loss": 1.0 / e} for e in range(1, 4)]
-    found = judge(write(tmp_path, "log.jsonl", "\n".join(map(json.dumps, lines))))
-    assert found.history.facts.kind is TaskKind.REGRESSION
-    assert found.history.facts.floor_loss == 1.0
-    assert len(found.history) == 3
+    judgement = judge(write(tmp_path, "log.jsonl", "\n".join(map(json.dumps, lines))))
+    assert judgement.history.facts.kind is TaskKind.REGRESSION
+    assert judgement.history.facts.floor_loss == 1.0
+    assert len(judgement.history) == 3

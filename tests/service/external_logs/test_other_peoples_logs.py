@@ -196,34 +196,36 @@ NOT_FINITE = {
 @pytest.mark.parametrize("trait", NOT_FINITE)
 def test_a_number_that_is_not_finite_is_found_in_any_log(tmp_path, trait):
     name, text, onset, column = NOT_FINITE[trait]
-    found = judge(write(tmp_path, name, text))
-    label = found.diagnosis.label
+    judgement = judge(write(tmp_path, name, text))
+    label = judgement.diagnosis.label
     assert (label.health, label.pathology) == (Health.PATHOLOGICAL, "non_finite"), label.reason
-    assert str(found.onset) == onset
+    assert str(judgement.onset) == onset
     assert f"First seen in {column!r}, at {onset}." in label.reason
 
 
 def test_mlflow_without_steps_keeps_the_order_of_the_lines(tmp_path):
     values = [0.7, 0.6, 0.9, 3.0, 9.0, 20.0, 40.0, 80.0]
     write(tmp_path, "m/metrics/val_loss", "".join(f"{i} {v} 0\n" for i, v in enumerate(values)))
-    found = judge(tmp_path / "m")
-    assert len(found.history) == len(values)
-    assert found.diagnosis.label.pathology == "divergence"
+    judgement = judge(tmp_path / "m")
+    assert len(judgement.history) == len(values)
+    assert judgement.diagnosis.label.pathology == "divergence"
 
 
 def test_one_early_validation_does_not_hide_what_training_does(tmp_path):
     steps = [1.6, 1.4, 3.3, 6.4, 5.5, 4.9, 4.9, 4.6]
     lines = [f"{25 * i},{loss}," for i, loss in enumerate(steps, 1)]
-    found = judge(write(tmp_path, "log.csv", rows("iter,train_loss,val_loss", "1,,2.1", *lines)))
-    assert found.diagnosis.label.pathology == "divergence"
-    assert str(found.onset) == "step 100"
+    judgement = judge(
+        write(tmp_path, "log.csv", rows("iter,train_loss,val_loss", "1,,2.1", *lines))
+    )
+    assert judgement.diagnosis.label.pathology == "divergence"
+    assert str(judgement.onset) == "step 100"
 
 
 @pytest.mark.parametrize("value", [87.3365, 100.0, 27.631])
 def test_a_loss_at_the_bound_of_its_logarithm_has_diverged(tmp_path, value):
     lines = [f"{20 * i},{value}" for i in range(1, 8)]
-    found = judge(write(tmp_path, "log.csv", rows("iteration,loss", "0,21.4058", *lines)))
-    assert (found.diagnosis.label.pathology, str(found.onset)) == ("divergence", "step 20")
+    judgement = judge(write(tmp_path, "log.csv", rows("iteration,loss", "0,21.4058", *lines)))
+    assert (judgement.diagnosis.label.pathology, str(judgement.onset)) == ("divergence", "step 20")
 
 
 def dead_log(folder):
@@ -265,28 +267,28 @@ def test_a_term_that_never_moves_is_noted(tmp_path):
 def test_losses_may_rise_where_a_reward_rises(tmp_path):
     lines = [f"{i},{10 * i},{0.0005 * 2**i}" for i in range(14)]
     path = write(tmp_path, "progress.csv", rows("step,rollout/ep_rew_mean,train/loss", *lines))
-    found = judge(path)
-    assert found.diagnosis.label.health is Health.INCONCLUSIVE
-    assert any("may rise" in remark for remark in found.remarks)
+    judgement = judge(path)
+    assert judgement.diagnosis.label.health is Health.INCONCLUSIVE
+    assert any("may rise" in remark for remark in judgement.remarks)
     falling = path.read_text().replace("rollout/ep_rew_mean", "rollout/ep_len_mean")
     assert judge(write(tmp_path, "other.csv", falling)).diagnosis.label.pathology == "divergence"
 
 
 def test_a_loss_that_sets_in_late_does_not_diverge(tmp_path):
     lines = [f"{i},{0.0 if i < 3 else 0.4 + 0.3 / i:.4f}" for i in range(15)]
-    found = judge(write(tmp_path, "log.csv", rows("epoch,loss", *lines)))
-    assert found.diagnosis.label.health is Health.INCONCLUSIVE
-    assert any("exactly 0 in the first 3 records" in remark for remark in found.remarks)
+    judgement = judge(write(tmp_path, "log.csv", rows("epoch,loss", *lines)))
+    assert judgement.diagnosis.label.health is Health.INCONCLUSIVE
+    assert any("exactly 0 in the first 3 records" in remark for remark in judgement.remarks)
 
 
 def test_appended_runs_are_kept_apart_and_the_last_is_judged(tmp_path):
     first = ["1,0.7", "2,0.6", "3,nan"]
     again = [f"{i},{0.7 / i:.4f}" for i in range(1, 5)]
     path = write(tmp_path, "log.csv", rows("epoch,val_loss", *first, *again))
-    found = judge(path)
-    assert len(found.history) == 4
-    assert found.diagnosis.label.health is Health.INCONCLUSIVE
-    assert "run 1: pathological (non_finite, since epoch 3)" in found.remarks[0]
+    judgement = judge(path)
+    assert len(judgement.history) == 4
+    assert judgement.diagnosis.label.health is Health.INCONCLUSIVE
+    assert "run 1: pathological (non_finite, since epoch 3)" in judgement.remarks[0]
     assert judge(path, run="1").diagnosis.label.pathology == "non_finite"
     with pytest.raises(LogError, match="holds no run '7'"):
         judge(path, run="7")
@@ -294,9 +296,9 @@ def test_appended_runs_are_kept_apart_and_the_last_is_judged(tmp_path):
 
 def test_a_run_that_goes_on_from_a_checkpoint_replaces_what_it_repeats(tmp_path):
     lines = ["1,0.7", "2,0.6", "3,0.5", "2,0.55", "3,0.45", "4,0.4"]
-    found = judge(write(tmp_path, "log.csv", rows("epoch,val_loss", *lines)))
-    assert found.history.column("val_loss").tolist() == [0.7, 0.55, 0.45, 0.4]
-    assert any("taken up again at 2, after 3: 2 records" in one for one in found.remarks)
+    judgement = judge(write(tmp_path, "log.csv", rows("epoch,val_loss", *lines)))
+    assert judgement.history.column("val_loss").tolist() == [0.7, 0.55, 0.45, 0.4]
+    assert any("taken up again at 2, after 3: 2 records" in remark for remark in judgement.remarks)
 
 
 def test_the_step_within_an_epoch_counts_no_runs(tmp_path):
@@ -327,13 +329,13 @@ def test_validation_rarer_than_training_closes_the_evaluations(tmp_path):
         records.append({"step": i, "loss": 1.0 / i})
         if i % 10 == 0:
             records.append({"step": i, "eval_loss": 1.1 / i})
-    found = judge(write(tmp_path, "log.jsonl", jsonl(*records)))
-    assert len(found.history) == 6
-    assert found.history.recorded("train_loss").all()
+    judgement = judge(write(tmp_path, "log.jsonl", jsonl(*records)))
+    assert len(judgement.history) == 6
+    assert judgement.history.recorded("train_loss").all()
 
 
 @pytest.mark.parametrize("value", [2, 0.5])
 def test_the_onset_in_json_is_the_logs_own(tmp_path, value):
     records = [{"epoch": value * i, "loss": NAN if i > 3 else 0.5} for i in range(6)]
-    found = judge(write(tmp_path, "log.jsonl", jsonl(*records)))
-    assert onset_number(found.onset) == as_plain(found)["onset_epoch"] == 4 * value
+    judgement = judge(write(tmp_path, "log.jsonl", jsonl(*records)))
+    assert onset_number(judgement.onset) == as_plain(judgement)["onset_epoch"] == 4 * value

@@ -61,8 +61,8 @@ def test_it_is_found_again_by_its_name_and_run_only_once(toy):
 
 def test_a_workload_may_be_handed_in_itself(tmp_path):
     spec = {**toy_sweeps.spec(factors={}, seeds=1), "workload": WORKLOAD}
-    found = sickbay.sweep(spec, store=str(tmp_path), in_process=True)
-    assert found.trials.workload.tolist() == [toy_sweeps.TOY]
+    sweep = sickbay.sweep(spec, store=str(tmp_path), in_process=True)
+    assert sweep.trials.workload.tolist() == [toy_sweeps.TOY]
 
 
 def test_a_workload_of_a_notebook_runs_in_process_and_never_on_ray(tmp_path):

@@ -42,12 +42,12 @@ for epoch in range(1, 11):
 """
 
 
-def script(tmp_path, body, *words, **variables):
+def script(tmp_path, body, *arguments, **variables):
     """Run a script in a process of its own."""
     (tmp_path / "learn.py").write_text(textwrap.dedent(body))
     environment = {**os.environ, "SICKBAY_STORE": str(tmp_path / "store"), **variables}
     return subprocess.run(
-        [sys.executable, "-W", "error", "learn.py", *words],
+        [sys.executable, "-W", "error", "learn.py", *arguments],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

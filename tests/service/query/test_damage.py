@@ -41,17 +41,17 @@ def said(done):
     return f"{done.output}\n{done.stderr}\n{done.exception}"
 
 
-def invoke(folder, *words):
-    return CliRunner().invoke(app, [*words, "--store", str(folder)])
+def invoke(folder, *arguments):
+    return CliRunner().invoke(app, [*arguments, "--store", str(folder)])
 
 
 def test_a_truncated_row_of_a_sweep_is_no_empty_store(folder):
     damage(folder, "sweeps")
-    for words in (["list"], ["status", "toy"], ["results", "toy"]):
-        done = invoke(folder, *words)
-        assert done.exit_code != 0, words
-        assert "sweeps/toy" in said(done), words
-        assert "data.parquet" in said(done), words
+    for arguments in (["list"], ["status", "toy"], ["results", "toy"]):
+        done = invoke(folder, *arguments)
+        assert done.exit_code != 0, arguments
+        assert "sweeps/toy" in said(done), arguments
+        assert "data.parquet" in said(done), arguments
 
 
 @pytest.mark.parametrize("table", ["findings", "labels", "epochs", "trials"])
@@ -94,10 +94,10 @@ def test_a_class_of_failure_is_counted_with_its_remedy(folder):
 
 def test_reading_verbs_in_a_deleted_folder(folder, tmp_path):
     gone = tmp_path / "gone"
-    for words in (["list"], ["status", "toy"], ["query", "SELECT 1 AS one"]):
+    for arguments in (["list"], ["status", "toy"], ["query", "SELECT 1 AS one"]):
         gone.mkdir()
         code = f"import os; os.rmdir({str(gone)!r}); {MAIN}"
-        command = [sys.executable, "-c", code, *words, "--store", str(folder)]
+        command = [sys.executable, "-c", code, *arguments, "--store", str(folder)]
         done = subprocess.run(command, cwd=gone, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     gone.mkdir()

@@ -316,9 +316,9 @@ def test_what_belongs_to_a_trial(store):
         ("completed", "pathological", "no_skill", 1),
         ("failed", None, None, 1),
     ]
-    found = sql.findings(store, "s1", "aa1")
-    assert found.table["detector"].to_pylist() == ["no_skill", "divergence"]
-    assert found.columns == tuple(FIXED["findings"].names)
+    result = sql.findings(store, "s1", "aa1")
+    assert result.table["detector"].to_pylist() == ["no_skill", "divergence"]
+    assert result.columns == tuple(FIXED["findings"].names)
     assert sql.findings(store, "s1", "ab3").table.num_rows == 2
     assert sql.epochs(store, "s2", "ba1").table["epoch"].to_pylist() == [1, 2]
     assert sql.labels(store, "s1", "aa1").table["label"].to_pylist() == ["healthy"]

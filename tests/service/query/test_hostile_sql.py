@@ -38,12 +38,12 @@ def store(swept_copy):
 class Timed(QueryPool):
     """Times each query from when its process begins with it, as its limit does."""
 
-    def _answer(self, process, words, *limits):
+    def _answer(self, process, request, *limits):
         began = time.monotonic()
         try:
-            return super()._answer(process, words, *limits)
+            return super()._answer(process, request, *limits)
         finally:
-            took[json.loads(words)["sql"]] = time.monotonic() - began
+            took[json.loads(request)["sql"]] = time.monotonic() - began
 
 
 took = {}
@@ -77,14 +77,14 @@ def test_hostile_strings_read_and_write_nothing(store, pool, tmp_path):
     )
     for text, (_, said) in zip(texts, ended, strict=True):
         # A mistake's message quotes the SQL, but no more.
-        assert not [one for one in secrets if one in said.replace(text, "")], text
+        assert not [secret for secret in secrets if secret in said.replace(text, "")], text
     assert took.keys() == set(texts)
     assert [text for text in texts if took[text] > SECONDS + LATEST] == []
-    crashed = [text for text, one in zip(texts, ended, strict=True) if one[0] == "crashed"]
+    crashed = [text for text, ending in zip(texts, ended, strict=True) if ending[0] == "crashed"]
     assert crashed == []
     assert sum(counts.values()) == STRINGS
     assert counts["ok"] > STRINGS / 50  # the generator reaches the tables, too
-    assert [one.name for one in tmp_path.iterdir()] == ["canary.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["canary.csv"]
     assert not Path("/tmp/sickbay-hostile").exists()
     assert files(Path(store.root)) == stored
     assert b"[[4]]" in pool.ask(store, "SELECT count(*) FROM trials", Limits())
@@ -96,8 +96,8 @@ def outcome(pool, store, text, limits):
         said, kind = pool.ask(store, text, limits).decode(), "ok"
     except QueryError as error:
         said = str(error)
-        found = [name for words, name in KINDS.items() if re.search(rf"the .*{words}", said)]
-        kind = found[0] if found else "refused"
+        kinds = [name for phrase, name in KINDS.items() if re.search(rf"the .*{phrase}", said)]
+        kind = kinds[0] if kinds else "refused"
     return kind, said
 
 

@@ -48,11 +48,11 @@ def pool():
 
 def children(of=None):
     """The processes for queries that a process of this machine has, without the pages' own."""
-    found, own = [], {one._child.pid for one in own_queries()._living}
+    pids, own = [], {process._child.pid for process in own_queries()._living}
     for path in Path(f"/proc/{of or os.getpid()}/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            found += [int(word) for word in path.read_text().split() if int(word) not in own]
-    return sorted(pid for pid in found if "query.worker" in command(pid))
+            pids += [int(word) for word in path.read_text().split() if int(word) not in own]
+    return sorted(pid for pid in pids if "query.worker" in command(pid))
 
 
 def command(pid):
@@ -85,8 +85,8 @@ def rows(pool, store, sql, limits=LIMITS):
 
 def test_answers_and_mistakes_are_those_of_a_query(pool, store, tmp_path):
     sql = "SELECT label, count(*) AS n FROM trials GROUP BY ALL ORDER BY ALL"
-    found = json.loads(pool.ask(store, sql, LIMITS))
-    assert found == {
+    answer = json.loads(pool.ask(store, sql, LIMITS))
+    assert answer == {
         "columns": ["label", "n"],
         "types": ["VARCHAR", "BIGINT"],
         "rows": [["healthy", 2], ["pathological", 2]],
@@ -94,7 +94,7 @@ def test_answers_and_mistakes_are_those_of_a_query(pool, store, tmp_path):
         "problems": [],
     }
     assert rows(pool, store, "SELECT 'nan'::DOUBLE, '-inf'::DOUBLE") == [["NaN", "-Infinity"]]
-    for sql, words in (
+    for sql, message in (
         ("SELECT labl FROM trials", "Candidate bindings"),
         ("DROP TABLE trials", "only SELECT is allowed"),
         (f"COPY (SELECT 1) TO '{tmp_path}/x'", "only SELECT is allowed"),
@@ -102,7 +102,7 @@ def test_answers_and_mistakes_are_those_of_a_query(pool, store, tmp_path):
         ("SELECT '290000-01-01'::DATE", "no form in JSON"),
         ("SELECT repeat('x', 1000000) FROM range(100)", "larger than 64 MiB"),
     ):
-        with pytest.raises(QueryError, match=words):
+        with pytest.raises(QueryError, match=message):
             pool.ask(store, sql, LIMITS)
     with pytest.raises(QueryError, match="Conversion Error") as caught:
         pool.ask(store, "SELECT CAST(repeat('x', 1000000) AS INT)", LIMITS)
@@ -187,8 +187,8 @@ pool.ask(store, {HOURS!r}, Limits(seconds=60.0))
 
 def test_queries_run_side_by_side_and_in_turn(pool, store):
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda n: rows(pool, store, f"SELECT {n}"), range(24)))
-    assert found == [[[n]] for n in range(24)]
+        answers = list(threads.map(lambda n: rows(pool, store, f"SELECT {n}"), range(24)))
+    assert answers == [[[n]] for n in range(24)]
     assert len(children()) <= 2
 
 
@@ -275,7 +275,9 @@ def test_a_process_imports_what_a_query_needs_and_unpickles_nothing():
     assert not loaded & {"torch", "ray", "fastapi", "pandas", "scipy", "typer", "rich"}
     for module in (query_pool, query_process, worker):
         tree = ast.parse(Path(module.__file__).read_text())
-        names = {n.name for one in ast.walk(tree) if isinstance(one, ast.Import) for n in one.names}
+        names = {
+            n.name for node in ast.walk(tree) if isinstance(node, ast.Import) for n in node.names
+        }
         assert not names & {"pickle", "marshal", "multiprocessing", "shelve"}
 
 
@@ -292,6 +294,6 @@ def post(url, sql):
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
     connection.request("POST", "/api/query", json.dumps({"sql": sql}), JSON)
     answer = connection.getresponse()
-    found = answer.status, json.loads(answer.read())
+    reply = answer.status, json.loads(answer.read())
     connection.close()
-    return found
+    return reply

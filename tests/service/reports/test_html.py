@@ -76,7 +76,9 @@ class Page(HTMLParser):
 def sql_of(page, start):
     """The SQL printed in the page that begins like this."""
     printed = re.findall(r"<pre><code>(.*?)</code>", page, re.DOTALL)
-    return next(one for one in map(html.unescape, printed) if one.startswith(start))
+    return next(
+        statement for statement in map(html.unescape, printed) if statement.startswith(start)
+    )
 
 
 def pictures_of(page):
@@ -110,8 +112,8 @@ def test_the_page_is_sound_and_asks_for_nothing_from_outside(page):
 
 def test_the_header_counts_every_trial(page):
     top = Page(page).texts["top"]
-    for words in ("10 ended, 12 planned", "val_loss, minimize", "0, 1", "finished", "lr"):
-        assert words in top
+    for phrase in ("10 ended, 12 planned", "val_loss, minimize", "0, 1", "finished", "lr"):
+        assert phrase in top
     bar = re.search(r'role="img" aria-label="([^"]*)"', page)[1]
     assert bar == "2 healthy, 4 pathological, 1 inconclusive, 2 failed, 1 cancelled, 2 pending"
 
@@ -189,9 +191,9 @@ def test_the_other_tables_are_the_answers_to_their_sql(store, page):
         )
         assert name in text
     time_line = sql_of(page, "SELECT f.trial_id, f.detector, f.state, f.severity, f.onset")
-    found = query(store, time_line).rows
+    onset_rows = query(store, time_line).rows
     lines = " ".join(row[3] for row in Page(page).table("time-line", 4))
-    assert len(found) == lines.count("@") == 8
+    assert len(onset_rows) == lines.count("@") == 8
     curves = query(store, sql_of(page, "SELECT trial_id, epoch")).rows
     assert len(curves) == 4 * 6 + 1 + 4 + 1
 
@@ -222,7 +224,9 @@ def test_a_cause_whose_detector_is_gone_is_still_reported(tmp_path):
 
 def test_curves_are_coloured_by_label_and_never_by_colour_alone(page):
     pictures = pictures_of(page)
-    sound, trap = (next(one for one in pictures if f"<b>lr={lr}</b>" in one) for lr in (0.1, 0.2))
+    sound, trap = (
+        next(picture for picture in pictures if f"<b>lr={lr}</b>" in picture) for lr in (0.1, 0.2)
+    )
     assert "var(--healthy)" in sound
     assert "var(--pathological)" not in sound
     assert "var(--pathological)" in trap
@@ -239,7 +243,9 @@ def test_reference_lines_and_onsets_are_drawn_and_explained(page):
     assert "A = the best constant predictor (H0): 1" in text
     assert "B = the <noise> & nothing else: 0.05" in text
     trap = next(
-        one for one in re.findall(r"<figure.*?</figure>", page, re.DOTALL) if "lr=0.2" in one
+        figure
+        for figure in re.findall(r"<figure.*?</figure>", page, re.DOTALL)
+        if "lr=0.2" in figure
     )
     letters = re.findall(r"<text[^>]*>([^<]*)</text>", trap)
     assert {"A", "B", "epoch"} <= set(letters)
@@ -257,8 +263,8 @@ def test_a_name_that_is_markup_stays_text(tmp_path):
     evil = "</title><script>alert(1)</script>$x^{ \x07 ]]>"
     stranger = Told({}, 9, (0.5,), "<img src=x onerror=alert(2)>", 1, label=Health.PATHOLOGICAL)
     told = [
-        replace(one, levels={"note": evil}, reason=evil, remedy=evil)
-        for one in [*small()[:4], stranger]
+        replace(trial, levels={"note": evil}, reason=evil, remedy=evil)
+        for trial in [*small()[:4], stranger]
     ]
     store = write_sample(tmp_path, told)
     page = render_report(store, SWEEP)
@@ -355,7 +361,7 @@ def test_importing_the_report_loads_neither_matplotlib_nor_torch():
 
 
 def test_words():
-    assert [number(one) for one in (None, math.nan, math.inf, -math.inf, 0.123456, 1e30)] == [
+    assert [number(value) for value in (None, math.nan, math.inf, -math.inf, 0.123456, 1e30)] == [
         "–",
         "NaN",
         "∞",

@@ -45,12 +45,12 @@ def test_interactions_are_what_their_sql_answers(store, values):
     assert section.unknown == 1  # ill together
     rows = {row[1::2][:2]: row[4:] for row in query(store, study.sql["interactions"]).rows}
     [row] = section.interactions.rows
-    one = dict(zip(section.interactions.columns, row, strict=True))
-    assert (one["first"], one["second"]) == ("a: 1 → 2", "b: x → y")
-    assert one["verdict"] == "× interacts"
+    interaction = dict(zip(section.interactions.columns, row, strict=True))
+    assert (interaction["first"], interaction["second"]) == ("a: 1 → 2", "b: x → y")
+    assert interaction["verdict"] == "× interacts"
     quads, sound, difference = rows["2", "y"]
-    assert one["all four healthy"] == f"{sound:.0f} of {quads:.0f}"
-    assert one["difference of differences [95 %]"].startswith(f"{signed(difference, 3)} [")
+    assert interaction["all four healthy"] == f"{sound:.0f} of {quads:.0f}"
+    assert interaction["difference of differences [95 %]"].startswith(f"{signed(difference, 3)} [")
 
 
 def test_importance_names_how_many_trials_went_into_it(store, values):

@@ -44,37 +44,37 @@ def same(number, other):
 def test_the_sql_recomputes_every_number_of_the_effects(store):
     table, rows = answers(store)
     assert len(rows) == len(table.effects) > 2
-    for one, row in zip(table.effects, rows, strict=True):
-        assert (row["pairs"], row["sound_pairs"]) == (one.pairs, one.sound_pairs)
-        assert same(one.difference.mean, row["difference"])
-        assert same(one.difference.low, row["low"])
-        assert same(one.difference.high, row["high"])
-        assert row["better_pairs"] in (one.ranked_pairs, None)
-        assert same(one.improvement.value, row["better"])
-        for side, name in ((one.of_level, "healthy"), (one.of_baseline, "baseline")):
+    for effect, row in zip(table.effects, rows, strict=True):
+        assert (row["pairs"], row["sound_pairs"]) == (effect.pairs, effect.sound_pairs)
+        assert same(effect.difference.mean, row["difference"])
+        assert same(effect.difference.low, row["low"])
+        assert same(effect.difference.high, row["high"])
+        assert row["better_pairs"] in (effect.ranked_pairs, None)
+        assert same(effect.improvement.value, row["better"])
+        for side, name in ((effect.of_level, "healthy"), (effect.of_baseline, "baseline")):
             healthy = row["healthy" if name == "healthy" else "baseline_healthy"]
             trials = row["trials" if name == "healthy" else "baseline_trials"]
             assert (healthy or 0, trials or 0) == (side.healthy, side.trials)
             if side.trials:
                 assert same(side.low, row[f"{name}_low"])
                 assert same(side.high, row[f"{name}_high"])
-        if one.ranked_pairs:
-            assert same(one.improvement.low, row["better_low"])
-            assert same(one.improvement.high, row["better_high"])
+        if effect.ranked_pairs:
+            assert same(effect.improvement.low, row["better_low"])
+            assert same(effect.improvement.high, row["better_high"])
 
 
 def test_the_page_shows_what_the_printed_sql_answers(store):
     page = render_report(store, SWEEP)
     section = re.search(r'<section id="effects">(.*?)</section>', page, re.DOTALL)[1]
     sql = html.unescape(re.search(r"<pre><code>(.*?)</code>", section, re.DOTALL)[1])
-    found = query(store, sql)
+    result = query(store, sql)
     cells = [
         [html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)]
         for row in re.findall(r"<tbody>(.*?)</tbody>", section, re.DOTALL)[0].split("<tr>")[1:]
     ]
-    assert len(cells) == len(found.rows)
-    for shown, values in zip(cells, found.rows, strict=True):
-        row = dict(zip(found.columns, values, strict=True))
+    assert len(cells) == len(result.rows)
+    for shown, values in zip(cells, result.rows, strict=True):
+        row = dict(zip(result.columns, values, strict=True))
         assert shown[0] == str(row["nr"])
         assert shown[3] == f"{row['sound_pairs']} of {row['pairs']}"
         assert shown[4].startswith(
@@ -105,13 +105,13 @@ def test_the_page_shows_what_the_printed_sql_answers(store):
 def test_markdown_names_the_pathologies_in_footnotes(store):
     text = render_markdown(store, SWEEP)
     table = load_effects(store, SWEEP).table
-    for name in {cause for one in table.effects for cause in one.of_level.causes}:
+    for name in {cause for effect in table.effects for cause in effect.of_level.causes}:
         escaped = name.replace("_", "\\_")
         assert re.search(rf"^\[\^\d+\]: {re.escape(escaped)}$", text, re.MULTILINE)
     assert "Sickbay 0.1.0" in text
     assert "c0de" in text
-    for one in table.effects:
-        better, side = one.improvement, one.of_level
+    for effect in table.effects:
+        better, side = effect.improvement, effect.of_level
         written = probability(better.value, better.low, better.high)
         assert written.replace("[", "\\[").replace("]", "\\]") in text
         assert healthy_of(side.healthy, side.trials, 0, 1).split(" [")[0] in text
@@ -130,7 +130,9 @@ def test_latex_is_sound_and_has_provenance_and_footnotes(store, tmp_path):
     for cause in report_values(store, SWEEP).causes:
         name = cause.name.replace("_", "\\_")
         assert f"\\,{name}: ${cause.trials}$ trial" in text
-    engine = next((one for one in ("tectonic", "pdflatex", "lualatex") if shutil.which(one)), None)
+    engine = next(
+        (program for program in ("tectonic", "pdflatex", "lualatex") if shutil.which(program)), None
+    )
     if engine:  # only where there is one
         path = tmp_path / "paper.tex"
         head = "\\documentclass{article}\\usepackage{booktabs,longtable}\\usepackage[T1]{fontenc}"

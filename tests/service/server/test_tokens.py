@@ -22,7 +22,7 @@ def test_a_secret_is_shown_once_and_kept_only_as_a_hash(store, tmp_path):
 
 def test_two_tokens_never_share_a_secret(store):
     assert create_token(store, "a", Role.READ) != create_token(store, "b", Role.READ)
-    assert [one.name for one in list_tokens(store)] == ["a", "b"]
+    assert [token.name for token in list_tokens(store)] == ["a", "b"]
 
 
 def test_roles_include_those_before_them(store):

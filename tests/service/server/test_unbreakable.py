@@ -36,8 +36,8 @@ def service(store):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [sys.executable, "-c", SERVE, "serve", "--port", str(port), "--store", store.root]
-    limited = ["sh", "-c", f'ulimit -n {FEW} && exec "$@"', "sh", *words]
+    command = [sys.executable, "-c", SERVE, "serve", "--port", str(port), "--store", store.root]
+    limited = ["sh", "-c", f'ulimit -n {FEW} && exec "$@"', "sh", *command]
     child = subprocess.Popen(limited, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     for _ in range(600):
@@ -183,13 +183,13 @@ def test_six_posts_of_one_spec_make_one_sweep(tmp_path):
             answers.append(httpx2.post(f"{url}/api/sweeps", content=spec, timeout=60))
 
         posts = [threading.Thread(target=post) for _ in range(6)]
-        for one in posts:
-            one.start()
-        for one in posts:
-            one.join()
+        for thread in posts:
+            thread.start()
+        for thread in posts:
+            thread.join()
         launcher.wait()
-    assert sorted(one.status_code for one in answers) == [200] * 5 + [201]
-    assert len({one.json()["sweep_id"] for one in answers}) == 1
+    assert sorted(answer.status_code for answer in answers) == [200] * 5 + [201]
+    assert len({answer.json()["sweep_id"] for answer in answers}) == 1
     assert len(launcher.started) == 1
 
 
@@ -202,7 +202,7 @@ def test_a_plan_comes_in_pages(store):
 
         with Client(url) as client:
             whole = client.plan(spec)
-    assert len({one["trial_id"] for one in whole["trials"]}) == 60
+    assert len({trial["trial_id"] for trial in whole["trials"]}) == 60
 
 
 def test_many_long_constraints_are_refused_before_they_are_asked(store):
@@ -219,7 +219,7 @@ def test_sixteen_clients_on_every_route_see_no_error_of_ours(store):
     with served(store) as url:
         sweep = httpx2.get(f"{url}/api/sweeps").json()["sweeps"][0]["sweep_id"]
         below = ["", "/trials", "/effects", "/report", "/logs", "/tables/trials"]
-        paths = [f"/api/sweeps/{sweep}{one}" for one in below]
+        paths = [f"/api/sweeps/{sweep}{suffix}" for suffix in below]
         paths += ["/api/detectors", "/api/workloads", "/api/sweeps", "/metrics", "/healthz", "/"]
         seen = set()
 
@@ -229,10 +229,10 @@ def test_sixteen_clients_on_every_route_see_no_error_of_ours(store):
                     seen.add(client.get(paths[number % len(paths)]).status_code)
 
         clients = [threading.Thread(target=ask) for _ in range(16)]
-        for one in clients:
-            one.start()
-        for one in clients:
-            one.join()
+        for thread in clients:
+            thread.start()
+        for thread in clients:
+            thread.join()
     assert seen == {200}
 
 
@@ -269,9 +269,9 @@ def test_tokens_made_at_the_same_time_are_all_kept(tmp_path):
         "from sickbay.trials.store import open_store\n"
         "for n in range(5): create_token(open_store(sys.argv[1]), f'{sys.argv[2]}{n}', Role.READ)"
     )
-    words = [sys.executable, "-c", code, store.root]
-    makers = [subprocess.Popen([*words, name]) for name in "abc"]
-    assert [one.wait() for one in makers] == [0, 0, 0]
+    command = [sys.executable, "-c", code, store.root]
+    makers = [subprocess.Popen([*command, name]) for name in "abc"]
+    assert [maker.wait() for maker in makers] == [0, 0, 0]
     assert len(list_tokens(store)) == 15
 
 

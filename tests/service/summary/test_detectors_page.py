@@ -33,18 +33,25 @@ def test_the_page_is_what_the_detectors_say_of_themselves(built_in):
 
 
 def test_every_detector_explains_itself(built_in):
-    for one in built_in:
-        texts = (one.title, one.rule, one.formula, one.source, one.remedy, one.false_alarms)
-        assert all(texts), one.name
-        assert one.margins, one.name
-        assert set(one.margins) <= set(MARGINS), one.name
+    for detector in built_in:
+        texts = (
+            detector.title,
+            detector.rule,
+            detector.formula,
+            detector.source,
+            detector.remedy,
+            detector.false_alarms,
+        )
+        assert all(texts), detector.name
+        assert detector.margins, detector.name
+        assert set(detector.margins) <= set(MARGINS), detector.name
 
 
 def test_detectors_declare_the_margins_they_use(built_in):
-    for one in built_in:
-        source = (ROOT / "trials" / "detectors" / f"{one.name}.py").read_text()
+    for detector in built_in:
+        source = (ROOT / "trials" / "detectors" / f"{detector.name}.py").read_text()
         used = set(re.findall(r'(?:margin|whole)\("(\w+)"\)', source))
-        assert used <= set(one.margins), one.name
+        assert used <= set(detector.margins), detector.name
 
 
 def test_every_margin_is_used():
@@ -54,32 +61,32 @@ def test_every_margin_is_used():
 
 
 def test_every_margin_has_a_unit_and_a_reason():
-    for name, one in MARGINS.items():
-        assert one.unit, name
-        assert one.reason, name
+    for name, limit in MARGINS.items():
+        assert limit.unit, name
+        assert limit.reason, name
     with pytest.raises(AssertionError, match="no_such"):
         margin("no_such")
 
 
 def test_a_changed_margin_is_a_new_version():
-    text = "\n".join(f"{name} {one.value!r}" for name, one in sorted(MARGINS.items()))
+    text = "\n".join(f"{name} {limit.value!r}" for name, limit in sorted(MARGINS.items()))
     assert PINNED[MARGINS_VERSION] == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def test_every_signal_that_a_detector_reads_is_documented(built_in):
     page = (ROOT / "docs" / "signals.md").read_text()
     listed = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
-    for one in built_in:
-        read = {part for names in one.signals for part in names.split("|")}
-        assert read | set(one.optional_signals) <= listed, one.name
+    for detector in built_in:
+        read = {part for names in detector.signals for part in names.split("|")}
+        assert read | set(detector.optional_signals) <= listed, detector.name
 
 
 def test_signals_read_in_a_detector_are_declared(built_in):
-    for one in built_in:
-        source = (ROOT / "trials" / "detectors" / f"{one.name}.py").read_text()
+    for detector in built_in:
+        source = (ROOT / "trials" / "detectors" / f"{detector.name}.py").read_text()
         read = set(re.findall(r'(?:column|vectors|has)\("(\w+)"\)', source))
-        declared = {part for names in one.signals for part in names.split("|")}
-        assert read <= declared | set(one.optional_signals), one.name
+        declared = {part for names in detector.signals for part in names.split("|")}
+        assert read <= declared | set(detector.optional_signals), detector.name
 
 
 def test_what_a_detector_reads_through_shared_evidence_is_declared(built_in, monkeypatch):
@@ -89,9 +96,9 @@ def test_what_a_detector_reads_through_shared_evidence_is_declared(built_in, mon
     monkeypatch.setattr(
         History, "_array", lambda history, name: opened.add(name) or array(history, name)
     )
-    for one in built_in:
+    for detector in built_in:
         opened.clear()
-        for path in sorted((ROOT / "tests" / "golden" / one.name).glob("*.json")):
-            one(load(path).history)
-        declared = {part for names in one.signals for part in names.split("|")}
-        assert opened <= declared | set(one.optional_signals), one.name
+        for path in sorted((ROOT / "tests" / "golden" / detector.name).glob("*.json")):
+            detector(load(path).history)
+        declared = {part for names in detector.signals for part in names.split("|")}
+        assert opened <= declared | set(detector.optional_signals), detector.name

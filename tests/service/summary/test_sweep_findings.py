@@ -33,13 +33,13 @@ def store(tmp_path_factory):
 
 
 def test_findings_come_from_the_stored_trials(store):
-    found = {one.detector: one for one in sweep_advice(store, SWEEP)}
-    assert found["duplicate_trials"].state == "fired"
-    assert "`dead` never changed anything" in found["duplicate_trials"].reason
-    assert len(found["duplicate_trials"].trials) == 4
-    assert found["seed_instability"].state == "fired"
-    assert found["all_trials_no_skill"].state == "clear"
-    assert found["oscillation"].state == "insufficient_evidence"
+    by_detector = {finding.detector: finding for finding in sweep_advice(store, SWEEP)}
+    assert by_detector["duplicate_trials"].state == "fired"
+    assert "`dead` never changed anything" in by_detector["duplicate_trials"].reason
+    assert len(by_detector["duplicate_trials"].trials) == 4
+    assert by_detector["seed_instability"].state == "fired"
+    assert by_detector["all_trials_no_skill"].state == "clear"
+    assert by_detector["oscillation"].state == "insufficient_evidence"
 
 
 def test_lines_for_a_person(store):
@@ -54,17 +54,23 @@ def test_results_as_json_say_it_of_each_trial(store):
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)
     told = {(row["lr"], row["dead"], row["seed"]): row["sweep_findings"] for row in rows}
-    names = {key: [one["detector"] for one in found] for key, found in told.items()}
+    names = {key: [finding["detector"] for finding in findings] for key, findings in told.items()}
     assert names[1.0, "a", 0] == ["duplicate_trials"]
     assert names[2.0, "b", 1] == ["seed_instability"]
-    assert all(one["reason"] and one["remedy"] for found in told.values() for one in found)
+    assert all(
+        finding["reason"] and finding["remedy"]
+        for findings in told.values()
+        for finding in findings
+    )
 
 
 def test_explain_tells_what_concerns_the_trial(store):
-    found = sweep_advice(store, SWEEP)
-    pair = next(one for one in found if one.detector == "seed_instability").trials
+    findings = sweep_advice(store, SWEEP)
+    pair = next(finding for finding in findings if finding.detector == "seed_instability").trials
     told = explanation(store, pair[0])
-    names = [one["detector"] for one in told["sweep_findings"] if one["state"] == "fired"]
+    names = [
+        finding["detector"] for finding in told["sweep_findings"] if finding["state"] == "fired"
+    ]
     assert "seed_instability" in names
     json.dumps(told["sweep_findings"])
     out = io.StringIO()

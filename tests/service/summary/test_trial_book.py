@@ -37,8 +37,8 @@ def test_every_trial_is_explained_as_if_read_alone(store, sweep):
     ids = trial_ids(store)
     assert len(ids) == 9
     assert all(map(book.has, ids))
-    for one in ids[::3]:
-        assert book.explained(one, heal(one)) == explanation(store, one)
+    for trial_id in ids[::3]:
+        assert book.explained(trial_id, heal(trial_id)) == explanation(store, trial_id)
     with pytest.raises(KeyError):
         book.explained("nobody", heal(ids[0]))
     assert not read_book(store, sweep, only=ids[0]).has(ids[1])
@@ -53,21 +53,23 @@ def test_a_trial_is_explained_with_its_lines_and_fixes(store, sweep):
     assert told["findings"][0]["state"] == "fired"
     lines = {line["signal"]: line["value"] for line in told["references"]}
     assert lines["val_loss"] > 0
-    for one in told["sweep_findings"]:
-        assert len(one["trials"]) <= min(MOST_NAMED, one["trials_in_all"])
+    for finding in told["sweep_findings"]:
+        assert len(finding["trials"]) <= min(MOST_NAMED, finding["trials_in_all"])
 
 
 def test_epochs_of_every_trial_as_if_read_alone(store, sweep):
     kept = read_epochs(store, sweep, 10_000)
-    for one in trial_ids(store):
-        assert kept.records(one) == epochs(store, sweep, one).records()
+    for trial_id in trial_ids(store):
+        assert kept.records(trial_id) == epochs(store, sweep, trial_id).records()
     assert kept.records("nobody") == []
     assert read_epochs(store, sweep, 3) is None
 
 
 def test_a_shelf_reads_a_sweep_once(store, sweep, monkeypatch):
     reads = []
-    monkeypatch.setattr(cache, "read_book", lambda *words: reads.append(words) or read_book(*words))
+    monkeypatch.setattr(
+        cache, "read_book", lambda *arguments: reads.append(arguments) or read_book(*arguments)
+    )
     kept = Shelf(store)
     assert kept.book(sweep) is kept.book(sweep)
     assert kept.epochs(sweep) is kept.epochs(sweep)
@@ -117,17 +119,17 @@ def test_many_askers_cause_one_reading():
         go.wait(10)
         return 7
 
-    found = []
+    answers = []
     threads = [
-        threading.Thread(target=lambda: found.append(memo.answer("key", lambda: 0, work)))
+        threading.Thread(target=lambda: answers.append(memo.answer("key", lambda: 0, work)))
         for _ in range(8)
     ]
-    for one in threads:
-        one.start()
+    for thread in threads:
+        thread.start()
     go.set()
-    for one in threads:
-        one.join(10)
-    assert found == [7] * 8
+    for thread in threads:
+        thread.join(10)
+    assert answers == [7] * 8
     assert len(begun) == 1
 
 
@@ -162,10 +164,10 @@ def test_nobody_waits_while_a_long_answer_is_worked_out_again(monkeypatch):
 
 def test_what_heals_a_trial_that_has_just_ended_is_read(store, sweep, monkeypatch):
     kept = Shelf(store)
-    for one in trial_ids(store):
-        assert kept.fixes(sweep, one) == fix_finder(store, sweep)(one)
+    for trial_id in trial_ids(store):
+        assert kept.fixes(sweep, trial_id) == fix_finder(store, sweep)(trial_id)
     known = fix_finder(store, sweep)
     answers = iter([{}.__getitem__, known])  # the first is of before it ended
     monkeypatch.setattr(cache, "fix_finder", lambda *_: next(answers))
     late = Shelf(store)
-    assert late.fixes(sweep, one) == known(one)
+    assert late.fixes(sweep, trial_id) == known(trial_id)

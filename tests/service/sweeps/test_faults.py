@@ -17,9 +17,9 @@ from sickbay.service.sweeps.runner import Options, run
 SICKBAY = Path(sys.executable).parent / "sickbay"
 
 
-def sickbay(*words, **options):
+def sickbay(*arguments, **options):
     return subprocess.run(
-        [SICKBAY, *map(str, words)], capture_output=True, text=True, check=False, **options
+        [SICKBAY, *map(str, arguments)], capture_output=True, text=True, check=False, **options
     )
 
 

@@ -55,12 +55,12 @@ def test_hours_come_from_stored_trials_of_the_same_workload_and_size(tmp_path):
     assert "no estimate of hours" in printed(prepare(raw, store))
     run(raw, store, HERE)
     more = prepare({**raw, "seeds": 30}, store)
-    found = estimated(more)
-    assert found.n == 3
-    assert 0.005 < found.seconds < 1
-    assert found.trial_seconds == pytest.approx(16 * found.seconds)
-    assert found.core_hours == pytest.approx(27 * found.trial_seconds / 3600)
-    assert found.core_hours / found.slots <= found.hours <= found.core_hours
+    estimate = estimated(more)
+    assert estimate.n == 3
+    assert 0.005 < estimate.seconds < 1
+    assert estimate.trial_seconds == pytest.approx(16 * estimate.seconds)
+    assert estimate.core_hours == pytest.approx(27 * estimate.trial_seconds / 3600)
+    assert estimate.core_hours / estimate.slots <= estimate.hours <= estimate.core_hours
     assert "by the median of 3 stored trials" in printed(more)
     other_size = {**raw, "fixed": {"size": "full"}}
     assert estimated(prepare(other_size, store)) is None
@@ -72,8 +72,8 @@ def test_the_budget_is_held_against_the_estimate(tmp_path):
     run(raw, store, HERE)
     for hours, holds in ((10.0, True), (1e-9, False)):
         prepared = prepare({**raw, "seeds": 9, "budget": {"hours": hours, "trials": 9}}, store)
-        found = describe_plan(prepared)["budget_holds"]
-        assert found == {"trials": True, "hours": holds}
+        holding = describe_plan(prepared)["budget_holds"]
+        assert holding == {"trials": True, "hours": holds}
     cut = prepare({**raw, "seeds": 9, "budget": {"trials": 4}}, store)
     assert budget_holds(cut, None) == {"trials": False}
     assert "budget.trials 4: does NOT hold it" in printed(cut)
@@ -100,7 +100,7 @@ def test_a_search_tells_its_size_and_space_and_then_what_it_has_suggested(tmp_pa
     after = describe_plan(prepare(raw, store))
     assert (after["total"], after["missing"], after["search"]["suggested"]) == (8, 0, 4)
     assert len(after["trials"]) == 8
-    assert all(one["stored"] for one in after["trials"])
+    assert all(trial["stored"] for trial in after["trials"])
 
 
 @pytest.mark.slow

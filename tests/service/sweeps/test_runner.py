@@ -224,7 +224,7 @@ def test_relabelling_gives_the_stored_labels_bit_for_bit(tmp_path):
 def test_another_set_of_detectors_is_another_labeller_and_keeps_the_old_labels(tmp_path):
     result = run_here(tmp_path)
     store = open_store(result.store)
-    fewer = tuple(one for one in detectors() if one.name != "non_finite")
+    fewer = tuple(detector for detector in detectors() if detector.name != "non_finite")
     report = relabel(store, result.sweep_id, fewer)
     assert report.written == 4
     labels = pd.read_parquet(tmp_path / "store" / "labels")
@@ -241,7 +241,7 @@ def test_relabelling_waits_for_its_turn(tmp_path):
     marker = tmp_path / "store" / "_parts" / result.sweep_id / "driver.json"
     marker.parent.mkdir(parents=True)
     marker.write_text(json.dumps({"host": "elsewhere", "pid": 1, "at": time.time()}))
-    fewer = tuple(one for one in detectors() if one.name != "non_finite")
+    fewer = tuple(detector for detector in detectors() if detector.name != "non_finite")
     with pytest.raises(AlreadyDrivenError):
         relabel(open_store(result.store), result.sweep_id, fewer)
 
@@ -249,7 +249,7 @@ def test_relabelling_waits_for_its_turn(tmp_path):
 def test_a_dry_run_of_relabelling_writes_nothing(tmp_path):
     result = run_here(tmp_path)
     before = trials(tmp_path)
-    fewer = tuple(one for one in detectors() if one.name != "non_finite")
+    fewer = tuple(detector for detector in detectors() if detector.name != "non_finite")
     report = relabel(open_store(result.store), result.sweep_id, fewer, write=False)
     assert report.written == 0
     assert len(report.changes) == 2

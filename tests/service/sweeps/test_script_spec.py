@@ -30,11 +30,11 @@ def made(tmp_path, source=SOURCE):
 
 
 def test_options_become_factors_and_the_spec_is_sound(tmp_path):
-    found = made(tmp_path)
-    spec, workload = load_spec(found.text, registry.workload)
+    draft = made(tmp_path)
+    spec, workload = load_spec(draft.text, registry.workload)
     assert spec.name == "my-train"
-    words = "--lr {lr} --init {init} {amp} --num-epochs {epochs} --random-seed {seed}"
-    assert " ".join(spec.command) == f"python my_Train.py {words}"
+    options = "--lr {lr} --init {init} {amp} --num-epochs {epochs} --random-seed {seed}"
+    assert " ".join(spec.command) == f"python my_Train.py {options}"
     assert spec.working_dir == str(tmp_path)
     assert spec.factors == {
         "lr": (0.01, 0.001, 0.1),
@@ -43,8 +43,8 @@ def test_options_become_factors_and_the_spec_is_sound(tmp_path):
     }
     assert spec.fixed == {"epochs": 7}
     assert len(plan.plan(spec, workload).trials) == 3 * (1 + 2 + 2 + 1)
-    assert "--batch-size (32)" in found.text
-    assert found.remarks == ("metrics: train/loss as train_loss, eval_loss as val_loss",)
+    assert "--batch-size (32)" in draft.text
+    assert draft.remarks == ("metrics: train/loss as train_loss, eval_loss as val_loss",)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_options_become_factors_and_the_spec_is_sound(tmp_path):
     ],
 )
 def test_what_is_missing_is_said(tmp_path, source, remark):
-    assert any(remark in one for one in made(tmp_path, source).remarks)
+    assert any(remark in line for line in made(tmp_path, source).remarks)
 
 
 def test_a_script_that_logs_accuracy_alone_is_compared_by_it(tmp_path):

@@ -56,10 +56,10 @@ def test_a_sweep_of_a_script_runs_once_and_is_extended(raw, tmp_path):
 @pytest.mark.slow
 def test_a_script_gives_the_same_rows_on_ray(raw, tmp_path):
     here, there = str(tmp_path / "here"), str(tmp_path / "there")
-    one = run_here(raw, here)
+    result = run_here(raw, here)
     other = run(raw, there, Options(cpus=2))
-    assert other.states == one.states
-    assert epochs(here, one.sweep_id) == epochs(there, other.sweep_id)
+    assert other.states == result.states
+    assert epochs(here, result.sweep_id) == epochs(there, other.sweep_id)
 
 
 def test_changed_code_makes_other_trials_unless_it_is_trusted(raw, tmp_path):

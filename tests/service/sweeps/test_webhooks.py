@@ -28,7 +28,7 @@ def receiver(*statuses):
             self.send_response(answers.pop(0) if answers else 200)
             self.end_headers()
 
-        def log_message(self, *words):
+        def log_message(self, *arguments):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -104,7 +104,7 @@ def test_a_sweep_tells_its_first_pathology_and_its_end(tmp_path, monkeypatch):
         monkeypatch.setenv("SICKBAY_WEBHOOK", url)
         run(spec, str(tmp_path / "store"), Options(in_process=True))
     told = [json.loads(body) for _, body in got]
-    assert [one["event"] for one in told] == ["first_pathology", "sweep_ended"]
+    assert [message["event"] for message in told] == ["first_pathology", "sweep_ended"]
     assert told[0]["pathology"] == "non_finite"
     assert told[1]["counts"] == {"completed": 2, "stopped": 2}
 
@@ -115,7 +115,7 @@ def test_a_storm_of_failures_is_told(tmp_path, monkeypatch):
         monkeypatch.setenv("SICKBAY_WEBHOOK", url)
         run(spec, str(tmp_path / "store"), Options(in_process=True))
     told = [json.loads(body) for _, body in got]
-    assert [one["event"] for one in told] == ["failure_storm", "sweep_ended"]
+    assert [message["event"] for message in told] == ["failure_storm", "sweep_ended"]
     assert told[1]["state"] == "failed"
 
 

@@ -27,23 +27,25 @@ def test_values_survive_the_file(tmp_path):
         grad_norm_p50=[0.0, 1.0 / 3.0, -math.inf],
         group_grad_max=[[0.0, 1e-30], [math.nan, 2.0], [1e300, 3.0]],
     )
-    found = trip(tmp_path, odd)[0].history
-    np.testing.assert_allclose(found.column("val_loss"), [1 / 3, np.nan, np.inf], rtol=1e-7)
-    np.testing.assert_allclose(found.column("grad_norm_p50"), [0.0, 1 / 3, -np.inf], rtol=2.5e-4)
-    groups = found.vectors("group_grad_max")
+    read_back = trip(tmp_path, odd)[0].history
+    np.testing.assert_allclose(read_back.column("val_loss"), [1 / 3, np.nan, np.inf], rtol=1e-7)
+    np.testing.assert_allclose(
+        read_back.column("grad_norm_p50"), [0.0, 1 / 3, -np.inf], rtol=2.5e-4
+    )
+    groups = read_back.vectors("group_grad_max")
     assert groups[0, 0] == 0.0
     assert groups[0, 1] == pytest.approx(1e-30, rel=1e-3)
     assert math.isnan(groups[1, 0])
     assert math.isfinite(groups[2, 0])  # too large for float32, yet it was a number
-    assert found.finished
+    assert read_back.finished
 
 
 def test_cases_come_back_sorted_and_told_apart(tmp_path):
     cases = [case(seed=1), case(fault="lr_jump-2", score=-1.0), case(variant="low_snr")]
-    found = trip(tmp_path, *cases)
-    assert {one.kind for one in found} == {"control", "fault", "hard"}
-    assert [one.key for one in found] == sorted(one.key for one in cases)
-    bad = next(one for one in found if one.kind == "fault")
+    read_back = trip(tmp_path, *cases)
+    assert {run.kind for run in read_back} == {"control", "fault", "hard"}
+    assert [run.key for run in read_back] == sorted(run.key for run in cases)
+    bad = next(run for run in read_back if run.kind == "fault")
     assert bad.operator[0].name == "lr_jump"
     assert bad.operator[1] == 2
     assert bad.score == -1.0
@@ -51,10 +53,10 @@ def test_cases_come_back_sorted_and_told_apart(tmp_path):
 
 def test_what_the_first_epoch_did_not_record_stays_unrecorded(tmp_path):
     log = history(val_loss=[1.0, 1.0], label_flip_rate=[math.nan, 0.5])
-    one = case()
-    found = trip(tmp_path, one.__class__(**{**one.__dict__, "history": log}))[0].history
-    assert found.recorded("label_flip_rate").tolist() == [False, True]
-    assert found.recorded("val_loss").all()
+    control = case()
+    read_back = trip(tmp_path, control.__class__(**{**control.__dict__, "history": log}))[0].history
+    assert read_back.recorded("label_flip_rate").tolist() == [False, True]
+    assert read_back.recorded("val_loss").all()
 
 
 def test_a_missing_file_says_how_to_make_it(tmp_path):
@@ -77,32 +79,32 @@ def test_collecting_adds_a_store_to_the_file(tmp_path):
     path = tmp_path / "c.parquet"
     corpus.write([case(seed=1), case(seed=2)], path)
     assert corpus.collect(tmp_path / "empty", path) == 2
-    assert [one.seed for one in corpus.read(path)] == [1, 2]
+    assert [run.seed for run in corpus.read(path)] == [1, 2]
 
 
 @pytest.fixture(scope="module")
 def real():
     """Faults of the first seed at full strength, two controls and two hard ones of each task."""
-    found = truths(corpus.outcomes())
+    outcomes = truths(corpus.outcomes())
     part = [
-        one
-        for one in corpus.read(tasks=FIRST_TASKS, seeds=[0, 1])
-        if one.kind != "fault" or (one.seed == 0 and one.fault.endswith("-3"))
+        run
+        for run in corpus.read(tasks=FIRST_TASKS, seeds=[0, 1])
+        if run.kind != "fault" or (run.seed == 0 and run.fault.endswith("-3"))
     ]
-    return [(one, found[one.key], judge(one, online=False)) for one in part]
+    return [(run, outcomes[run.key], judge(run, online=False)) for run in part]
 
 
 def test_a_fixed_part_of_the_corpus_is_judged_right(real):
-    assert {one.task for one, _, _ in real} == set(FIRST_TASKS)
+    assert {run.task for run, _, _ in real} == set(FIRST_TASKS)
     ill = [
         v.health == "pathological"
-        for one, t, v in real
-        if one.kind == "fault" and t.why in ("no_skill", "non_finite")
+        for run, t, v in real
+        if run.kind == "fault" and t.why in ("no_skill", "non_finite")
     ]
     well = [
         v.health == "pathological"
-        for one, t, v in real
-        if one.kind != "fault" and not t.pathological
+        for run, t, v in real
+        if run.kind != "fault" and not t.pathological
     ]
     assert len(ill) > 40
     assert sum(ill) / len(ill) >= 0.95
@@ -111,22 +113,22 @@ def test_a_fixed_part_of_the_corpus_is_judged_right(real):
 
 def test_stored_histories_hold_nothing_of_the_hidden_split(real):
     assert not any(
-        name.startswith(corpus.HIDDEN) for one, _, _ in real for name in one.history.names
+        name.startswith(corpus.HIDDEN) for run, _, _ in real for name in run.history.names
     )
 
 
 def test_the_stored_corpus_holds_every_task_and_kind():
-    counts = Counter((one.task, one.kind) for one in corpus.outcomes())
-    kinds = Counter(one.kind for one in corpus.outcomes())
+    counts = Counter((run.task, run.kind) for run in corpus.outcomes())
+    kinds = Counter(run.kind for run in corpus.outcomes())
     assert {task for task, _ in counts} == set(TASKS)
     assert all(counts[task, kind] >= 1 for task in TASKS for kind in ("control", "fault", "hard"))
     assert all(counts[task, "control"] >= 10 for task in TASKS)
     assert kinds["fault"] >= 1500
-    found = truths(corpus.outcomes())
+    outcomes = truths(corpus.outcomes())
     healthy = Counter(
         kind
-        for (_, fault, variant, _), one in found.items()
-        if not one.pathological and fault == "none"
+        for (_, fault, variant, _), outcome in outcomes.items()
+        if not outcome.pathological and fault == "none"
         for kind in ("all", "hard" if variant != "none" else "control")
     )
     assert healthy["all"] >= 600

@@ -41,23 +41,25 @@ def test_every_task_is_in_one_half():
     assert sorted(CALIBRATION + HELD_OUT) == sorted(TASKS) == sorted(KNOWN)
 
 
-@pytest.mark.parametrize("operator", [one for one, _ in OPERATORS], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "operator", [operator for operator, _ in OPERATORS], ids=lambda operator: operator.name
+)
 def test_the_strengths_of_an_operator_differ(operator):
     plain = Settings()
-    found = [replaced(plain, changes) for changes in operator.levels]
-    assert len({plain, *found}) == 1 + len(operator.levels)
+    variants = [replaced(plain, changes) for changes in operator.levels]
+    assert len({plain, *variants}) == 1 + len(operator.levels)
     assert len(operator.onset) >= len(operator.levels)
 
 
 def test_causes_are_detectors():
-    known = {one.name for one in all_detectors()}
-    blamed = {cause for one, _ in OPERATORS for cause in one.causes}
+    known = {detector.name for detector in all_detectors()}
+    blamed = {cause for operator, _ in OPERATORS for cause in operator.causes}
     planned = {"accumulated_gradient", "dead_part", "double_activation", "impossible_loss"}
     assert blamed - known <= {"underfitting", *planned}  # underfitting: a label, no detector
 
 
 def test_no_skill_of_classes_is_a_ranking_like_chance():
-    by_name = {one.name: one for one, _ in OPERATORS}
+    by_name = {operator.name: operator for operator, _ in OPERATORS}
     assert by_name["tiny_start"].may_cause("chance_level_ranking")
     assert by_name["tiny_start"].may_cause("no_skill")
     assert not by_name["redrawn_labels"].may_cause("chance_level_ranking")
@@ -210,7 +212,10 @@ def test_initial_weights_are_zeroed_scaled_and_shifted():
     net = perceptron(4, 1, settings)
     spoil_start(net, settings)
     assert not any(
-        one.any() for name, group in net.groups().items() if name != "head" for one in group
+        parameter.any()
+        for name, group in net.groups().items()
+        if name != "head"
+        for parameter in group
     )
     assert net.head.weight.any()
     settings = Settings(hidden_bias=-5.0)

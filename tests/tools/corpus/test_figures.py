@@ -20,14 +20,14 @@ ILL, WELL = Truth(pathological=True, why="no_skill"), Truth(pathological=False, 
 
 def judged(truth=WELL, primary=None, stop=None, confidence=None, **which):
     """A judged case; `primary` alone fired, as fatal."""
-    one = case(**which)
+    run = case(**which)
     findings = ()
     if primary:
         findings = (
             Finding(primary, "1", FindingState.FIRED, Severity.FATAL, "because", onset_epoch=1),
         )
     verdict = Verdict(
-        key=one.key,
+        key=run.key,
         health="pathological" if primary else "healthy",
         primary=primary,
         coverage=1.0,
@@ -40,7 +40,7 @@ def judged(truth=WELL, primary=None, stop=None, confidence=None, **which):
         watched=True,
         alarms=dict.fromkeys(BASELINES, stop),
     )
-    return Judged(one, truth, verdict)
+    return Judged(run, truth, verdict)
 
 
 @pytest.fixture
@@ -59,34 +59,37 @@ def table():
 
 
 def test_rates_are_counted_over_the_right_runs(table):
-    found = figures.headline(table)
-    assert (found["recall, no skill"].value, found["recall, no skill"].n) == (0.75, 4)
-    assert found["recall, worse than its controls"].n == 0
-    assert found["false alarms"].n == 10  # controls and the equivalent mutant
-    assert found["false alarms"].value == pytest.approx(0.1)
-    assert found["false alarms, hard but healthy"].value == 0.5
-    assert found["precision"].value == pytest.approx(3 / 5)
-    assert found["false stops"].value == pytest.approx(1 / 12)
-    assert found["cause named rightly, of those found"].value == pytest.approx(2 / 3)
-    assert found["`healthy` that is wrong"].value == pytest.approx(1 / 11)
+    measures = figures.headline(table)
+    assert (measures["recall, no skill"].value, measures["recall, no skill"].n) == (0.75, 4)
+    assert measures["recall, worse than its controls"].n == 0
+    assert measures["false alarms"].n == 10  # controls and the equivalent mutant
+    assert measures["false alarms"].value == pytest.approx(0.1)
+    assert measures["false alarms, hard but healthy"].value == 0.5
+    assert measures["precision"].value == pytest.approx(3 / 5)
+    assert measures["false stops"].value == pytest.approx(1 / 12)
+    assert measures["cause named rightly, of those found"].value == pytest.approx(2 / 3)
+    assert measures["`healthy` that is wrong"].value == pytest.approx(1 / 11)
 
 
 def test_a_run_that_is_merely_worse_stands_apart(table):
     worse = judged(Truth(pathological=True, why="worse"), fault="tiny_start-1")
-    found = figures.headline([*table, worse])
-    assert (found["recall, worse than its controls"].value, found["recall, no skill"].n) == (0, 4)
-    assert found["`healthy` that is wrong"].value == pytest.approx(2 / 12)
-    kept = found["`healthy` that is wrong, the merely worse not counted"]
+    measures = figures.headline([*table, worse])
+    assert (measures["recall, worse than its controls"].value, measures["recall, no skill"].n) == (
+        0,
+        4,
+    )
+    assert measures["`healthy` that is wrong"].value == pytest.approx(2 / 12)
+    kept = measures["`healthy` that is wrong, the merely worse not counted"]
     assert kept.value == pytest.approx(1 / 11)
 
 
 def test_what_a_stop_saves_is_a_share_of_the_plan(table):
-    found = figures.headline(table)
-    assert found["numeric faults stopped within an epoch"].value == 1.0
-    assert found["epochs of pathological runs saved"].value == pytest.approx(
+    measures = figures.headline(table)
+    assert measures["numeric faults stopped within an epoch"].value == 1.0
+    assert measures["epochs of pathological runs saved"].value == pytest.approx(
         (0.75 + 0.75 + 23 / 40 + 0.0) / 4
     )
-    possible = found["epochs that could be saved, from the fault's onset"]
+    possible = measures["epochs that could be saved, from the fault's onset"]
     assert possible.value == pytest.approx((1.0 + 1.0 + 0.6 + 1.0) / 4)
 
 
@@ -133,22 +136,22 @@ def test_peers_are_counted_by_group():
 
 
 def test_a_detector_is_told_by_what_it_fired_on(table):
-    found = figures.of_detector(table, "divergence")
-    assert found["fired"] == 2
-    assert found["precision, any"].value == 0.5
-    assert found["primary right"].value == 1.0
-    assert found["recall of its own"].value == 1.0
+    rates = figures.of_detector(table, "divergence")
+    assert rates["fired"] == 2
+    assert rates["precision, any"].value == 0.5
+    assert rates["primary right"].value == 1.0
+    assert rates["recall of its own"].value == 1.0
 
 
 def test_founding_pathologies_have_twins(table):
-    found = founding.found([*table, judged(seed=0)], "i")
-    assert found["found"].value == 1.0
-    assert found["found"].n == 2
-    assert found["twin clear"].value == 1.0
+    shares = founding.found([*table, judged(seed=0)], "i")
+    assert shares["found"].value == 1.0
+    assert shares["found"].n == 2
+    assert shares["twin clear"].value == 1.0
 
 
 def test_the_page_names_everything(table):
-    held = [replace(one, case=replace(one.case, task="shared")) for one in table]
+    held = [replace(run, case=replace(run.case, task="shared")) for run in table]
     results = Results(
         tables={level: [*table, *held] for level in Level},
         killed={("regression", "lr_too_high-2"): True},

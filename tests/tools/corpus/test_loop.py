@@ -35,9 +35,9 @@ def test_a_task_records_what_the_fatal_detectors_read(task):
     facts, rows = run(task)
     seen = look(History(rows, facts, EPOCHS, finished=True), built_in())
     lacking = {
-        one.detector: one.reason
-        for one in seen.findings
-        if one.state is FindingState.MISSING_SIGNAL and one.severity is Severity.FATAL
+        finding.detector: finding.reason
+        for finding in seen.findings
+        if finding.state is FindingState.MISSING_SIGNAL and finding.severity is Severity.FATAL
     }
     assert not lacking
 
@@ -111,7 +111,9 @@ def test_an_infinite_loss_is_seen_in_its_epoch():
 
 
 def test_a_loss_that_applies_an_activation_hardly_falls_behind_another():
-    plain, double = (signal("val_loss", "digits", one) for one in ("none", "double_activation-1"))
+    plain, double = (
+        signal("val_loss", "digits", fault) for fault in ("none", "double_activation-1")
+    )
     assert signal("val_loss", "digits", "double_activation-1", epoch=0) <= math.log(10.0)
     assert double > plain
 
@@ -123,7 +125,9 @@ def test_an_improper_loss_falls_below_what_a_loss_can_be():
 
 
 def test_a_summed_loss_is_as_large_as_its_batch():
-    first = {one: signal("train_loss", "text", one, epoch=0) for one in ("none", "summed_loss-1")}
+    first = {
+        fault: signal("train_loss", "text", fault, epoch=0) for fault in ("none", "summed_loss-1")
+    }
     assert first["summed_loss-1"] / first["none"] == pytest.approx(100.0, rel=0.2)
 
 

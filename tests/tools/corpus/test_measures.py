@@ -10,8 +10,8 @@ from docs.tools.corpus.report import measures
 
 def test_wilson_as_published():
     # Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662; 0 of 20 gives 0 to 0.1611
-    found = measures.share(81, 263)
-    assert (found.low, found.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    share = measures.share(81, 263)
+    assert (share.low, share.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert measures.share(0, 20).high == pytest.approx(0.1611, abs=5e-5)
     assert measures.share(0, 20).low == 0.0
 
@@ -43,7 +43,7 @@ def test_clusters_widen_an_interval():
 
 def test_calibration_error_by_hand():
     # bin 0.9: two of four right, gap 0.45; bin 0.6: all right, gap 0.4; weights 4/5, 1/5
-    found = measures.calibration_error([0.95] * 4 + [0.6], [True, True, False, False, True])
-    assert found == pytest.approx(0.8 * 0.45 + 0.2 * 0.4)
+    error = measures.calibration_error([0.95] * 4 + [0.6], [True, True, False, False, True])
+    assert error == pytest.approx(0.8 * 0.45 + 0.2 * 0.4)
     assert measures.calibration_error([1.0], [True]) == 0.0
     assert math.isnan(measures.calibration_error([], []))

@@ -13,16 +13,16 @@ WORSE, WELL = Truth(pathological=True, why="worse"), Truth(pathological=False, w
 
 
 def judged(accuracy, truth=WELL, **which):
-    one = case(val_loss=[1.0] * 5, val_accuracy=[accuracy] * 5, **which)
-    return Judged(one, truth, judge(one, Level.BARE, online=False))
+    run = case(val_loss=[1.0] * 5, val_accuracy=[accuracy] * 5, **which)
+    return Judged(run, truth, judge(run, Level.BARE, online=False))
 
 
 def test_a_run_far_below_its_controls_is_found_and_a_twin_is_not():
     table = [judged(0.9 + 0.002 * seed, seed=seed) for seed in range(10)]
-    table = [replace(one, verdict=replace(one.verdict, health="healthy")) for one in table]
+    table = [replace(run, verdict=replace(run.verdict, health="healthy")) for run in table]
     table += [judged(0.6, WORSE, fault="tiny_start-1", seed=seed) for seed in range(2)]
-    found = found_by_standing(table, Level.BARE)
-    recall = found["recall, worse than its controls, by `standing`"]
+    measures = found_by_standing(table, Level.BARE)
+    recall = measures["recall, worse than its controls, by `standing`"]
     assert (recall.value, recall.n) == (1.0, 2)
-    flagged = found["healthy, and behind by `standing`"]
+    flagged = measures["healthy, and behind by `standing`"]
     assert (flagged.value, flagged.n) == (0.0, 5)  # the controls that are no reference

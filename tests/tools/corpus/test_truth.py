@@ -16,8 +16,8 @@ def test_no_skill_on_the_hidden_split_is_pathological():
 
 
 def test_a_fault_that_does_no_harm_is_healthy():
-    found = truth(case(score=0.85, fault="lr_too_high-1"), CONTROLS)
-    assert not found.pathological
+    outcome = truth(case(score=0.85, fault="lr_too_high-1"), CONTROLS)
+    assert not outcome.pathological
 
 
 def test_a_fault_below_the_one_percent_quantile_of_its_controls_is_worse():
@@ -48,9 +48,9 @@ def test_too_few_controls_are_an_error():
 def test_controls_come_from_the_cases_themselves():
     controls = [case(score=s, seed=i) for i, s in enumerate(CONTROLS)]
     bad = case(score=0.2, fault="lr_too_high-2", seed=0)
-    found = truths([*controls, bad])
-    assert found[bad.key].why == "worse"
-    assert sum(one.pathological for one in found.values()) == 1
+    outcomes = truths([*controls, bad])
+    assert outcomes[bad.key].why == "worse"
+    assert sum(outcome.pathological for outcome in outcomes.values()) == 1
 
 
 def test_deepcrime_asks_for_significance_and_for_size():
@@ -65,8 +65,8 @@ def test_groups_are_judged_over_their_seeds():
     controls = [case(score=s, seed=i) for i, s in enumerate(CONTROLS)]
     bad = [case(score=0.2 + 0.01 * i, fault="lr_too_high-2", seed=i) for i in range(5)]
     same = [case(score=0.84 + 0.001 * i, fault="lr_too_high-1", seed=i) for i in range(5)]
-    found = killed_groups([*controls, *bad, *same])
-    assert found == {
+    kills = killed_groups([*controls, *bad, *same])
+    assert kills == {
         ("regression", "lr_too_high-2"): True,
         ("regression", "lr_too_high-1"): False,
     }

@@ -44,8 +44,8 @@ def test_a_stop_is_not_taken_for_the_end():
 
 def test_metrics_get_their_names_here_and_yours_go_before():
     diary = Diary(tell=None, names={"ce": "val_loss"})
-    found = diary.signals({"loss": 1, "ce": 2.0, "val_acc": 0.5, "note": "text", "my_own": 3})
-    assert found == {"train_loss": 1.0, "val_loss": 2.0, "val_accuracy": 0.5, "my_own": 3.0}
+    signals = diary.signals({"loss": 1, "ce": 2.0, "val_acc": 0.5, "note": "text", "my_own": 3})
+    assert signals == {"train_loss": 1.0, "val_loss": 2.0, "val_accuracy": 0.5, "my_own": 3.0}
 
 
 def test_a_new_run_begins_its_file_anew(tmp_path):

@@ -67,18 +67,18 @@ def test_rows_hold_what_was_logged_and_what_the_probe_measured(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert [row[:2] for row in found["rows"]] == [[1, 8], [2, 16], [3, 24]]
-    first, last = found["rows"][0][2], found["rows"][-1][2]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert [row[:2] for row in report["rows"]] == [[1, 8], [2, 16], [3, 24]]
+    first, last = report["rows"][0][2], report["rows"][-1][2]
     assert last["val_loss"] < first["val_loss"]
     assert first["train_loss"] > last["train_loss"]
     assert first["grad_norm_p50"] > 0
     assert first["train_steps"] == 8
-    assert all(one > 0 for one in first["group_update_ratio"])
-    assert (found["groups"], found["planned"]) == (["body", "head"], 3)
-    assert found["label"] in ("inconclusive", "healthy")
+    assert all(ratio > 0 for ratio in first["group_update_ratio"])
+    assert (report["groups"], report["planned"]) == (["body", "head"], 3)
+    assert report["label"] in ("inconclusive", "healthy")
     assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 3
-    assert found["by_steps"] == [[n, 4 * n] for n in range(1, 7)]
-    assert found["steps_planned"] == 6
-    assert found["ill"][0] < 9
-    assert found["ill"][1] == "non_finite"
+    assert report["by_steps"] == [[n, 4 * n] for n in range(1, 7)]
+    assert report["steps_planned"] == 6
+    assert report["ill"][0] < 9
+    assert report["ill"][1] == "non_finite"

@@ -52,14 +52,14 @@ def test_rows_hold_what_was_logged_and_how_far_the_layers_moved(tmp_path):
         env={**os.environ, "KERAS_BACKEND": "torch", "KERAS_HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert [row[:2] for row in found["rows"]] == [[1, 8], [2, 16], [3, 24]]
-    first, last = found["rows"][0][2], found["rows"][-1][2]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert [row[:2] for row in report["rows"]] == [[1, 8], [2, 16], [3, 24]]
+    first, last = report["rows"][0][2], report["rows"][-1][2]
     assert last["val_loss"] < first["val_loss"]
     assert {"train_loss", "train_accuracy", "val_accuracy"} <= set(first)
-    assert all(one > 0 for one in first["group_update_norm"])
-    assert (found["groups"], found["planned"]) == (["body", "head"], 3)
-    assert found["label"] in ("inconclusive", "healthy")
+    assert all(norm > 0 for norm in first["group_update_norm"])
+    assert (report["groups"], report["planned"]) == (["body", "head"], 3)
+    assert report["label"] in ("inconclusive", "healthy")
     assert len(path.read_text().splitlines()) == 3
-    assert found["ill"][0] < 8
-    assert found["ill"][1] == "non_finite"
+    assert report["ill"][0] < 8
+    assert report["ill"][1] == "non_finite"

@@ -14,16 +14,16 @@ from sickbay_demo.alarm import detect
 ONES = History([Row(epoch, epoch, {"val_n": 1.0}) for epoch in (1, 2)], TaskFacts(), 2)
 
 
-def alarm(function, **words):
-    words = {"signals": ("val_n",), "remedy": "do something", **words}
-    return detector(name="alarm", version="1", severity=Severity.INFO, online=False, **words)(
+def alarm(function, **fields):
+    fields = {"signals": ("val_n",), "remedy": "do something", **fields}
+    return detector(name="alarm", version="1", severity=Severity.INFO, online=False, **fields)(
         function
     )
 
 
-def broken(says, function, **words):
+def broken(says, function, **fields):
     with pytest.raises(ConformanceError, match=says):
-        check_detector(alarm(function, **words), [ONES])
+        check_detector(alarm(function, **fields), [ONES])
 
 
 def test_the_demo_detector_keeps_its_contract():

@@ -19,13 +19,16 @@ NAMES = sorted(
 
 
 def toy(detect):
-    words = {"severity": Severity.WARNING, "online": False, "remedy": "Change it."}
-    return detector(name="toy", version="1", signals=("val_loss",), **words)(detect)
+    fields = {"severity": Severity.WARNING, "online": False, "remedy": "Change it."}
+    return detector(name="toy", version="1", signals=("val_loss",), **fields)(detect)
 
 
 def planted(name):
     """Columns of a fault for each detector, long enough to be halved."""
-    one, wobble = [0.9997, 0.0001, 0.0001, 0.0001], [0.7 + 0.001 * (i * 7 % 5) for i in range(48)]
+    collapsed, wobble = (
+        [0.9997, 0.0001, 0.0001, 0.0001],
+        [0.7 + 0.001 * (i * 7 % 5) for i in range(48)],
+    )
     error, many, groups = [0.01] * 48, [1e4] * 48, [[1e-9, 1e-3, 1e-3]] * 48
     rare = {"val_confusion": [[1900, 0, 100, 0]] * 48}
     return {
@@ -78,7 +81,7 @@ def planted(name):
             "val_n": many,
         },
         "loss_plateau": {"val_loss": [value / 10 for value in wobble]},
-        "mixture_collapse": {"mixture_weights": [one] * 48, "peak_coverage": [0.25] * 48},
+        "mixture_collapse": {"mixture_weights": [collapsed] * 48, "peak_coverage": [0.25] * 48},
         "no_parameter_update": {"group_grad_max": [[0.1, 0.1, 0.0]] * 48},
         "no_skill": {"val_loss": wobble, "val_loss_se": error, "val_n": many},
         "non_finite": {"train_loss": wobble[:20] + [float("nan")] * 28},
@@ -110,7 +113,7 @@ def planted(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_planted_fault_fires_however_it_is_written_down(built_in, name):
-    detect = next(one for one in built_in if one.name == name)
+    detect = next(rule for rule in built_in if rule.name == name)
     columns = planted(name)
     rows = [Row(i + 1, 24 * (i + 1), {k: v[i] for k, v in columns.items()}) for i in range(48)]
     facts = TaskFacts(
@@ -128,8 +131,8 @@ def test_a_planted_fault_fires_however_it_is_written_down(built_in, name):
 
 
 def test_training_that_goes_well_alarms_nobody(built_in):
-    for one in built_in:
-        assert one(plausible_history(one)).state is FindingState.CLEAR, one.name
+    for rule in built_in:
+        assert rule(plausible_history(rule)).state is FindingState.CLEAR, rule.name
 
 
 def test_a_threshold_in_the_units_of_the_loss_is_found_out():

@@ -205,8 +205,8 @@ def test_a_workload_without_checkpoints_is_told_what_that_means():
 
 def test_nan_rows_are_legal_and_equal_to_themselves():
     config = {**WORKLOAD.defaults, **SMALL, "fault": "nan", "fault_epoch": 1}
-    one, other = rehearse(WORKLOAD, config, 0), rehearse(WORKLOAD, config, 0)
-    assert difference_of(one.rows, other.rows) == ""
+    first, other = rehearse(WORKLOAD, config, 0), rehearse(WORKLOAD, config, 0)
+    assert difference_of(first.rows, other.rows) == ""
 
 
 def test_difference_names_the_first_signal_that_differs():
@@ -220,8 +220,8 @@ def test_difference_names_the_first_signal_that_differs():
 
 
 def test_the_toy_is_found_by_its_module_too():
-    found = registry.workload("sickbay_demo.task:WORKLOAD")
-    assert found == replace(WORKLOAD, code=found.code)
+    workload = registry.workload("sickbay_demo.task:WORKLOAD")
+    assert workload == replace(WORKLOAD, code=workload.code)
 
 
 def constant_on(shares):

@@ -28,7 +28,7 @@ def test_golden_histories(name):
 
 
 def test_every_detector_has_golden_histories(built_in):
-    assert {one.name for one in built_in} <= set(FOLDERS)
+    assert {detector.name for detector in built_in} <= set(FOLDERS)
 
 
 def test_layers_may_be_looked_at_in_every_second_evaluation_only():

@@ -176,7 +176,7 @@ def test_the_judge_waits_for_a_detector_that_may_name_the_cause(built_in, state)
 
 
 def test_a_cause_that_may_not_stop_stops_nothing(built_in):
-    offline = [replace(one, online=False) for one in built_in]
+    offline = [replace(rule, online=False) for rule in built_in]
     diagnosis = diagnose(make(dead_head, 2, finished=False), built_in)
     assert online_stop(diagnosis, built_in)
     assert not online_stop(diagnosis, offline)
@@ -318,7 +318,7 @@ def test_the_graph_of_causes_has_no_cycle():
 
 
 def test_the_graph_knows_every_built_in_detector(built_in):
-    assert {one.name for one in built_in} == set(EXPLAINS)
+    assert {rule.name for rule in built_in} == set(EXPLAINS)
 
 
 def with_p_value(name, p_value):

@@ -51,7 +51,7 @@ def test_real_exceptions(code, failure):
     ],
 )
 def test_real_processes_that_ended(code, failure):
-    words = [
+    command = [
         "sh",
         "-c",
         'ulimit -v 2000000; ulimit -c 0; exec "$@"',
@@ -60,7 +60,7 @@ def test_real_processes_that_ended(code, failure):
         "-c",
         code,
     ]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert classify(exit_code=done.returncode, text=done.stderr) is failure
     shells = done.returncode if done.returncode > 0 else 128 - done.returncode
     assert classify(exit_code=shells, text=done.stderr) is failure

@@ -32,7 +32,7 @@ def run(gain, n=48, facts=FACTS, *, finished=True, **columns):
 
 def test_log_odds_are_the_bias_and_the_contributions():
     judgement = judge(run(0.3))
-    parts = sum(one.log_odds for one in judgement.contributions)
+    parts = sum(contribution.log_odds for contribution in judgement.contributions)
     assert judgement.log_odds == pytest.approx(judgement.table.bias + parts, abs=1e-9)
     assert judgement.probability == pytest.approx(1 / (1 + math.exp(-judgement.log_odds)), abs=1e-6)
 
@@ -74,10 +74,12 @@ def test_notation_does_not_matter():
 def test_what_is_missing_is_no_zero():
     known = judge(run(0.3)).contributions
     without = judge(run(0.3, facts=replace(FACTS, n={})))
-    missing = [one for one in without.contributions if math.isnan(one.value)]
-    assert {one.name for one in missing} >= {"skill_z", "log_n_val"}
-    assert "validation samples unknown" in [one.words for one in missing]
-    assert "validation samples 1e+03" in [one.words for one in known]
+    missing = [
+        contribution for contribution in without.contributions if math.isnan(contribution.value)
+    ]
+    assert {contribution.name for contribution in missing} >= {"skill_z", "log_n_val"}
+    assert "validation samples unknown" in [contribution.words for contribution in missing]
+    assert "validation samples 1e+03" in [contribution.words for contribution in known]
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.6])

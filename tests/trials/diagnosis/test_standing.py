@@ -29,11 +29,11 @@ def test_a_trial_is_compared_by_a_t_prediction_interval_with_pooled_noise():
     assert reference.noise == pytest.approx(noise)
     p = [2 * stats.t.sf(abs(x - 0.82) / (noise * math.sqrt(4 / 3)), 3) for x in (0.70, 0.74)]
     assert p == pytest.approx([0.0205, 0.0581], abs=5e-4)
-    found = standings(scores, "baseline")
-    assert found.of["other-0"] == Standing.BEHIND  # 2 · .0205 after Holm
-    assert found.of["other-1"] == Standing.LEVEL
-    assert found.of["baseline-0"] == Standing.LEVEL
-    assert (found.reference_arm, found.chosen) == ("baseline", False)
+    compared = standings(scores, "baseline")
+    assert compared.of["other-0"] == Standing.BEHIND  # 2 · .0205 after Holm
+    assert compared.of["other-1"] == Standing.LEVEL
+    assert compared.of["baseline-0"] == Standing.LEVEL
+    assert (compared.reference_arm, compared.chosen) == ("baseline", False)
 
 
 def test_words_follow_the_size_of_the_difference():
@@ -46,18 +46,20 @@ def test_words_follow_the_size_of_the_difference():
         *arm("far", [0.3 + x for x in noise], "pathological"),
         *arm("gone", [math.nan, -math.inf, 0.8], "pathological"),
     ]
-    found = standings(scores, "baseline").of
-    words = {name: str(found[f"{name}-0"]) for name in ("best", "little", "behind", "far", "gone")}
-    assert words == {
+    compared = standings(scores, "baseline").of
+    standing_of = {
+        name: str(compared[f"{name}-0"]) for name in ("best", "little", "behind", "far", "gone")
+    }
+    assert standing_of == {
         "best": "ahead",
         "little": "level",
         "behind": "behind",
         "far": "far_behind",
         "gone": "far_behind",
     }
-    assert found["gone-1"] == Standing.FAR_BEHIND
+    assert compared["gone-1"] == Standing.FAR_BEHIND
     random.shuffle(scores)
-    assert standings(scores, "baseline").of == found
+    assert standings(scores, "baseline").of == compared
 
 
 def test_without_a_healthy_baseline_the_best_healthy_arm_is_chosen_and_judged_on_other_seeds():
@@ -82,9 +84,9 @@ def test_without_a_healthy_baseline_the_best_healthy_arm_is_chosen_and_judged_on
     ],
 )
 def test_too_little_to_compare_with_is_unknown(scores):
-    found = standings(scores, "baseline")
-    assert set(found.of.values()) <= {Standing.UNKNOWN}
-    assert found.reference_arm is None
+    compared = standings(scores, "baseline")
+    assert set(compared.of.values()) <= {Standing.UNKNOWN}
+    assert compared.reference_arm is None
 
 
 def test_of_level_arms_few_sweeps_call_any_trial_ahead_or_behind():
@@ -94,8 +96,8 @@ def test_of_level_arms_few_sweeps_call_any_trial_ahead_or_behind():
     for _ in range(sweeps):
         arms = [f"arm{k}" for k in range(6)]
         scores = [s for name in ["baseline", *arms] for s in arm(name, rng.normal(0.1, 0.1, 3))]
-        found = standings(scores, "baseline").of.values()
-        wrong += bool({*found} - {Standing.LEVEL})
+        compared = standings(scores, "baseline").of.values()
+        wrong += bool({*compared} - {Standing.LEVEL})
         outlying += bool(seed_outliers(scores))
     # 5 % a sweep; the binomial's 99.9 % bound of 400 sweeps is 8.6 %
     assert wrong / sweeps < 0.086

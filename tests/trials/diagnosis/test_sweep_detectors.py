@@ -14,7 +14,7 @@ from sickbay.trials.diagnosis.sweep_findings import (
     sweep_findings,
 )
 
-BY_NAME = {one.name: one for one in SWEEP_DETECTORS}
+BY_NAME = {detector.name: detector for detector in SWEEP_DETECTORS}
 
 
 def trial(number, seed=0, health="healthy", causes=(), objective=0.5, curves=None, **levels):
@@ -42,28 +42,28 @@ SAME = curves(0.9, 0.7, 0.5, math.nan, 0.4)
 
 
 def test_a_factor_that_is_not_wired_is_named():
-    found = ask(
+    finding = ask(
         "duplicate_trials",
         trial(1, lr=0.1, dropout=0.0, curves=SAME),
         trial(2, lr=0.1, dropout=0.5, curves=SAME),
         trial(3, lr=0.2, dropout=0.0, curves=curves(0.8, 0.6, 0.5)),
         trial(4, lr=0.2, dropout=0.5, curves=curves(0.8, 0.6, 0.5)),
     )
-    assert (found.state, found.severity) == ("fired", "warning")
-    assert found.trials == ("t01", "t02", "t03", "t04")
-    assert "`dropout` never changed anything" in found.reason
-    assert "lr" not in found.reason
+    assert (finding.state, finding.severity) == ("fired", "warning")
+    assert finding.trials == ("t01", "t02", "t03", "t04")
+    assert "`dropout` never changed anything" in finding.reason
+    assert "lr" not in finding.reason
 
 
 def test_a_factor_that_matters_elsewhere_is_information():
-    found = ask(
+    finding = ask(
         "duplicate_trials",
         trial(1, cap=1, clip="off", curves=SAME),
         trial(2, cap=2, clip="off", curves=SAME),
         trial(3, cap=1, clip="on", curves=curves(0.8, 0.6, 0.5)),
         trial(4, cap=2, clip="on", curves=curves(0.8, 0.6, 0.51)),
     )
-    assert (found.state, found.severity) == ("fired", "info")
+    assert (finding.state, finding.severity) == ("fired", "info")
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_a_factor_that_matters_elsewhere_is_information():
     ],
 )
 def test_trials_that_may_be_equal_or_are_not_are_let_pass(other):
-    found = ask("duplicate_trials", trial(1, lr=0.1, curves=SAME), other)
-    assert found.state == "clear"
+    finding = ask("duplicate_trials", trial(1, lr=0.1, curves=SAME), other)
+    assert finding.state == "clear"
 
 
 def test_runs_that_are_equal_but_for_a_gpu_s_rounding_are_one_run():
@@ -94,8 +94,8 @@ def test_a_seed_that_changes_nothing_is_named():
 
 def test_curves_that_say_nothing_are_not_compared():
     flat = curves(0.7, 0.7, 0.7, 0.7)
-    found = ask("duplicate_trials", trial(1, lr=0.1, curves=flat), trial(2, lr=0.2, curves=flat))
-    assert found.state == "insufficient_evidence"
+    finding = ask("duplicate_trials", trial(1, lr=0.1, curves=flat), trial(2, lr=0.2, curves=flat))
+    assert finding.state == "insufficient_evidence"
 
 
 def test_five_configurations_without_skill_accuse_the_data():
@@ -103,9 +103,9 @@ def test_five_configurations_without_skill_accuse_the_data():
         trial(n, health="pathological", causes=("constant_output", "no_skill"), lr=n)
         for n in range(5)
     ]
-    found = ask("all_trials_no_skill", *ill)
-    assert (found.state, found.severity, found.statistic) == ("fired", "warning", 5.0)
-    assert "data" in found.remedy
+    finding = ask("all_trials_no_skill", *ill)
+    assert (finding.state, finding.severity, finding.statistic) == ("fired", "warning", 5.0)
+    assert "data" in finding.remedy
     assert "1 more" in ask("all_trials_no_skill", *ill[:4]).reason
     assert ask("all_trials_no_skill", *ill, trial(9, lr=9)).state == "clear"
     open_one = trial(9, lr=9, health="inconclusive")
@@ -125,9 +125,9 @@ def test_the_best_value_beside_a_diverging_one_is_told():
             trial(4, health="pathological", causes=(gone,), objective=math.nan, lr=1.0, seed=1),
         ]
 
-    found = ask("edge_of_stability", *sweep(0.2, "divergence"))
-    assert (found.state, found.severity) == ("fired", "info")
-    assert "lr = 0.1, and the next value, 1.0, diverges in 2 of 2" in found.reason
+    finding = ask("edge_of_stability", *sweep(0.2, "divergence"))
+    assert (finding.state, finding.severity) == ("fired", "info")
+    assert "lr = 0.1, and the next value, 1.0, diverges in 2 of 2" in finding.reason
     assert ask("edge_of_stability", *sweep(0.9, "divergence")).state == "clear"
     assert ask("edge_of_stability", *sweep(0.2, "no_skill")).state == "clear"
     most = Objective("val_accuracy", Goal.MAXIMIZE)
@@ -140,10 +140,10 @@ def test_the_best_value_beside_a_diverging_one_is_told():
 def test_a_verdict_that_depends_on_the_seed_is_told():
     mixed = [trial(n, seed=n, lr=0.1, health=SICK[n > 2]) for n in range(5)]
     steady = [trial(10 + n, seed=n, lr=0.2) for n in range(5)]
-    found = ask("seed_instability", *mixed, *steady)
-    assert (found.state, found.trials) == ("fired", ("t00", "t01", "t02", "t03", "t04"))
-    assert "1 of 2 configurations" in found.reason
-    assert "pathological in 2 of 5" in found.reason
+    finding = ask("seed_instability", *mixed, *steady)
+    assert (finding.state, finding.trials) == ("fired", ("t00", "t01", "t02", "t03", "t04"))
+    assert "1 of 2 configurations" in finding.reason
+    assert "pathological in 2 of 5" in finding.reason
     open_one = [replace(one, health="inconclusive") for one in mixed[3:]]
     assert ask("seed_instability", *mixed[:3], *open_one).state == "clear"
     assert ask("seed_instability", mixed[0], trial(2, lr=0.2)).state == "insufficient_evidence"
@@ -176,8 +176,8 @@ def test_an_accuracy_that_swings_is_information():
     swings = accuracy(*(0.8 + 0.03 * (-1) ** epoch for epoch in range(12)))
     small = accuracy(*(0.8 + 0.01 * (-1) ** epoch for epoch in range(12)))
     rises = accuracy(*(0.5 + 0.04 * epoch for epoch in range(12)))
-    found = ask("oscillation", trial(1, curves=swings), trial(2, curves=small))
-    assert (found.state, found.severity, found.trials) == ("fired", "info", ("t01",))
+    finding = ask("oscillation", trial(1, curves=swings), trial(2, curves=small))
+    assert (finding.state, finding.severity, finding.trials) == ("fired", "info", ("t01",))
     assert ask("oscillation", trial(1, curves=small), trial(2, curves=rises)).state == "clear"
     assert ask("oscillation", trial(1)).state == "insufficient_evidence"
 
@@ -187,15 +187,23 @@ def test_every_rule_is_pure_whatever_the_order_and_explains_itself():
         trial(n, seed=n % 3, lr=n // 3, health=("healthy", "pathological")[n % 2], curves=SAME)
         for n in range(9)
     )
-    for one in SWEEP_DETECTORS:
-        assert one(SweepView(trials)) == one(SweepView(trials[::-1]))
-        assert one(SweepView(())).state is FindingState.INSUFFICIENT_EVIDENCE
-        assert all((one.rule, one.formula, one.source, one.remedy, one.false_alarms)), one.name
+    for detector in SWEEP_DETECTORS:
+        assert detector(SweepView(trials)) == detector(SweepView(trials[::-1]))
+        assert detector(SweepView(())).state is FindingState.INSUFFICIENT_EVIDENCE
+        assert all(
+            (
+                detector.rule,
+                detector.formula,
+                detector.source,
+                detector.remedy,
+                detector.false_alarms,
+            )
+        ), detector.name
 
 
 def test_a_person_is_shown_what_fired_warnings_first():
     pair = [trial(n, seed=n, lr=0.1, health=SICK[n > 2]) for n in range(5)]
-    found = sweep_findings(SweepView(tuple(pair)), SWEEP_DETECTORS)
-    assert len(found) == len(SWEEP_DETECTORS)
-    assert [one.detector for one in shown_findings(found)] == ["seed_instability"]
-    assert all(not one.remedy for one in found if one.state != "fired")
+    findings = sweep_findings(SweepView(tuple(pair)), SWEEP_DETECTORS)
+    assert len(findings) == len(SWEEP_DETECTORS)
+    assert [finding.detector for finding in shown_findings(findings)] == ["seed_instability"]
+    assert all(not finding.remedy for finding in findings if finding.state != "fired")

@@ -26,12 +26,12 @@ def make(columns, facts=BINARY, n=20, *, finished=True):
 
 
 def test_a_confusion_table_is_read_row_by_row():
-    found = confusion(make({"val_confusion": [80, 10, 4, 6]}, n=1))
-    assert found.true.tolist() == [[90, 10]]
-    assert found.predicted.tolist() == [[84, 16]]
-    assert found.accuracy == pytest.approx([0.86])
-    assert found.recall == pytest.approx([0.6])
-    assert found.minority_predicted == pytest.approx([1.6])
+    confusions = confusion(make({"val_confusion": [80, 10, 4, 6]}, n=1))
+    assert confusions.true.tolist() == [[90, 10]]
+    assert confusions.predicted.tolist() == [[84, 16]]
+    assert confusions.accuracy == pytest.approx([0.86])
+    assert confusions.recall == pytest.approx([0.6])
+    assert confusions.minority_predicted == pytest.approx([1.6])
 
 
 @pytest.mark.parametrize("broken", [[1.0, 2.0, 3.0], [5.0], [-1.0, 2.0, 3.0, 4.0], [0.0] * 4])
@@ -60,9 +60,9 @@ def test_no_hit_among_29_proves_a_recall_under_a_tenth(positives, proven):
 
 def test_class_sizes_come_from_the_table_or_from_the_training_shares():
     table = {"val_confusion": [80, 10, 4, 6]}
-    assert [one[0] for one in class_sizes(make(table, n=1))] == [10, 90]
+    assert [counts[0] for counts in class_sizes(make(table, n=1))] == [10, 90]
     facts = TaskFacts(kind=TaskKind.BINARY, class_counts=(900, 100), n={"val": 50})
-    assert [one[0] for one in class_sizes(make({"val_auroc": 0.5}, facts, n=1))] == [5, 45]
+    assert [counts[0] for counts in class_sizes(make({"val_auroc": 0.5}, facts, n=1))] == [5, 45]
     assert np.isnan(class_sizes(make({"val_auroc": 0.5}, n=1))).all()
 
 
@@ -84,7 +84,7 @@ def verdicts(positives, auroc, runs=200, base=0.2):
     """States of the detector over simulated rankings of one validation set each."""
     rng = np.random.default_rng(positives)
     n = round(positives / base)
-    found = []
+    states = []
     for _ in range(runs):
         scores = rng.normal(size=n)
         scores[:positives] += np.sqrt(2.0) * norm.ppf(auroc)
@@ -94,8 +94,8 @@ def verdicts(positives, auroc, runs=200, base=0.2):
         precision = (np.cumsum(hits) / np.arange(1, n + 1))[hits].mean()
         columns = {"val_auroc": area, "val_auprc": precision}
         columns["val_confusion"] = [n - positives, 0, positives, 0]
-        found.append(chance_level_ranking.detect(make(columns, n=4)).state)
-    return [state is FindingState.FIRED for state in found]
+        states.append(chance_level_ranking.detect(make(columns, n=4)).state)
+    return [state is FindingState.FIRED for state in states]
 
 
 def ranked(auroc, *, finished, n=12):
@@ -167,8 +167,8 @@ def test_a_confusion_table_is_assembled_from_what_was_logged(columns):
 
 def test_no_positive_prediction_is_a_table_too():
     for precision in (0.0, float("nan")):
-        found = confusion(counted(val_recall=0.0, val_precision=precision))
-        assert found.table[0].tolist() == [[90, 0], [10, 0]]
+        confusions = confusion(counted(val_recall=0.0, val_precision=precision))
+        assert confusions.table[0].tolist() == [[90, 0], [10, 0]]
     assert confusion(counted(val_recall=0.6)) is None
 
 

@@ -12,7 +12,10 @@ def placements(positive, negative):
 
 
 def histograms(positive, negative, bins):
-    return [np.bincount(one, minlength=bins)[None, :].astype(float) for one in (positive, negative)]
+    return [
+        np.bincount(binned, minlength=bins)[None, :].astype(float)
+        for binned in (positive, negative)
+    ]
 
 
 @pytest.mark.parametrize("shift", [0, 1, 4])
@@ -45,9 +48,9 @@ def test_the_error_of_a_random_ranking(positives, negatives):
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(4000, positives + negatives))
     ranks = stats.rankdata(scores, axis=1)[:, :positives].sum(axis=1)
-    found = (ranks - positives * (positives + 1) / 2) / (positives * negatives)
+    areas = (ranks - positives * (positives + 1) / 2) / (positives * negatives)
     expected = own.chance_ranking_error(positives, negatives)
-    assert found.std() == pytest.approx(float(expected), rel=0.05)
+    assert areas.std() == pytest.approx(float(expected), rel=0.05)
     near = own.hanley_mcneil_error(np.array([0.5]), positives, negatives)
     assert near[0] == pytest.approx(float(expected), rel=0.02)
 
@@ -62,9 +65,9 @@ def test_the_error_of_an_average_precision_near_chance(base, shift):
     scores[:, :positives] += shift
     hits = np.argsort(-scores, axis=1) < positives
     precision = np.cumsum(hits, axis=1) / np.arange(1, n + 1)
-    found = (precision * hits).sum(axis=1) / positives
-    expected = own.average_precision_error(np.array([found.mean()]), positives, base)[0]
-    assert 0.75 * found.std() <= expected <= 1.6 * found.std()
+    precisions = (precision * hits).sum(axis=1) / positives
+    expected = own.average_precision_error(np.array([precisions.mean()]), positives, base)[0]
+    assert 0.75 * precisions.std() <= expected <= 1.6 * precisions.std()
 
 
 def test_matthews_of_two_classes_is_the_phi_coefficient():
@@ -87,13 +90,15 @@ def test_student_quantiles_are_those_of_scipy():
 
 def test_rank_correlation_is_spearman_s():
     rng = np.random.default_rng(2)
-    one, other = rng.normal(size=30), rng.integers(0, 5, size=30).astype(float)
-    assert own.rank_correlation(one, other) == pytest.approx(stats.spearmanr(one, other).statistic)
-    one[3] = np.nan
+    series, other = rng.normal(size=30), rng.integers(0, 5, size=30).astype(float)
+    assert own.rank_correlation(series, other) == pytest.approx(
+        stats.spearmanr(series, other).statistic
+    )
+    series[3] = np.nan
     kept = np.delete(np.arange(30), 3)
-    expected = stats.spearmanr(one[kept], other[kept]).statistic
-    assert own.rank_correlation(one, other) == pytest.approx(expected)
-    assert np.isnan(own.rank_correlation(one, np.ones(30)))
+    expected = stats.spearmanr(series[kept], other[kept]).statistic
+    assert own.rank_correlation(series, other) == pytest.approx(expected)
+    assert np.isnan(own.rank_correlation(series, np.ones(30)))
 
 
 def test_wilson_bounds_are_wilson_for_arrays():

@@ -35,10 +35,10 @@ def test_a_finished_trial_is_looked_at_once_and_a_running_one_shares_its_error()
 
 def test_gain_and_its_bounds():
     z = norm.isf(0.01)
-    found = gain(make(1, val_loss=[0.4], val_loss_se=[0.01], val_n=[10_000.0]))
-    assert found.value[0] == pytest.approx(0.2)
-    assert found.lower[0] == pytest.approx(0.2 - z * 0.02)
-    assert found.upper[0] == pytest.approx(0.2 + z * 0.02 * np.sqrt(2 * 0.02))
+    gains = gain(make(1, val_loss=[0.4], val_loss_se=[0.01], val_n=[10_000.0]))
+    assert gains.value[0] == pytest.approx(0.2)
+    assert gains.lower[0] == pytest.approx(0.2 - z * 0.02)
+    assert gains.upper[0] == pytest.approx(0.2 + z * 0.02 * np.sqrt(2 * 0.02))
 
 
 def test_the_upper_bound_is_never_tighter_than_the_samples_allow():
@@ -53,21 +53,21 @@ def test_the_upper_bound_is_never_tighter_than_the_samples_allow():
 
 def test_gain_trusts_a_recorded_error_of_the_difference():
     history = make(1, val_loss=[0.4], val_loss_se=[0.2], val_floor_gap_se=[0.005])
-    found = gain(history)
-    assert found.upper[0] - found.value[0] == pytest.approx(norm.isf(0.01) * 0.01)
-    assert found.lower[0] == pytest.approx(found.value[0] - norm.isf(0.01) * 0.01)
+    gains = gain(history)
+    assert gains.upper[0] - gains.value[0] == pytest.approx(norm.isf(0.01) * 0.01)
+    assert gains.lower[0] == pytest.approx(gains.value[0] - norm.isf(0.01) * 0.01)
 
 
 def test_gain_of_an_unknown_number_of_samples_takes_the_whole_error():
-    found = gain(make(1, val_loss=[0.4], val_loss_se=[0.1]))
-    assert found.upper[0] == pytest.approx(0.2 + norm.isf(0.01) * 0.2)
+    gains = gain(make(1, val_loss=[0.4], val_loss_se=[0.1]))
+    assert gains.upper[0] == pytest.approx(0.2 + norm.isf(0.01) * 0.2)
 
 
 def test_gain_without_an_error_takes_the_noise_between_evaluations():
     rng = np.random.default_rng(0)
-    found = gain(make(200, val_loss=list(0.4 + rng.normal(scale=0.01, size=200))))
-    assert found.estimated
-    assert found.error[0] == pytest.approx(0.02, rel=0.2)
+    gains = gain(make(200, val_loss=list(0.4 + rng.normal(scale=0.01, size=200))))
+    assert gains.estimated
+    assert gains.error[0] == pytest.approx(0.02, rel=0.2)
 
 
 def test_gain_needs_a_floor():

@@ -131,9 +131,9 @@ def test_spread_and_noise_are_robust():
 
 def test_effective_number_is_the_perplexity():
     shares = np.array([[0.25] * 4, [1.0, 0.0, 0.0, 0.0], [0.5, 0.3, 0.1, 0.1], [NAN] * 4])
-    found = own.effective_number(shares)
-    assert found[:3] == pytest.approx([4.0, 1.0, np.exp(stats.entropy(shares[2]))])
-    assert np.isnan(found[3])
+    effective = own.effective_number(shares)
+    assert effective[:3] == pytest.approx([4.0, 1.0, np.exp(stats.entropy(shares[2]))])
+    assert np.isnan(effective[3])
 
 
 def test_information_gain_of_squared_errors_is_r_squared():

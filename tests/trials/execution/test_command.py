@@ -71,9 +71,9 @@ def test_what_a_script_prints_is_its_evaluations(tmp_path):
     record = run_to_end(job(tmp_path, PRINTS))
     assert record.state is TrialState.COMPLETED
     assert record.error is None
-    found = rows(tmp_path, record)
-    assert [row.epoch for row in found] == [1, 2, 3, 4, 5, 6]
-    assert found[-1].signals["train_loss"] == pytest.approx(2 * 0.7**6, abs=1e-6)
+    evaluations = rows(tmp_path, record)
+    assert [row.epoch for row in evaluations] == [1, 2, 3, 4, 5, 6]
+    assert evaluations[-1].signals["train_loss"] == pytest.approx(2 * 0.7**6, abs=1e-6)
     assert record.objective == pytest.approx(2 * 0.7**6 + 0.01, abs=1e-6)
     assert record.label is not None
     assert record.facts.class_counts == (50, 50, 50)
@@ -109,12 +109,12 @@ WRITES = {
 def test_the_logs_that_scripts_write_are_read(tmp_path, form):
     body = "for epoch, loss in enumerate(losses, 1):\n    " + WRITES[form].strip()
     record = run_to_end(job(tmp_path, body))
-    found = rows(tmp_path, record)
+    evaluations = rows(tmp_path, record)
     assert record.error is None
-    assert [row.epoch for row in found] == [1, 2, 3, 4, 5, 6]
+    assert [row.epoch for row in evaluations] == [1, 2, 3, 4, 5, 6]
     want = [2 * 0.7**epoch + 0.01 for epoch in range(1, 7)]
-    assert [row.signals["val_loss"] for row in found] == pytest.approx(want, abs=1e-6)
-    assert [row.signals["train_loss"] for row in found] == pytest.approx(
+    assert [row.signals["val_loss"] for row in evaluations] == pytest.approx(want, abs=1e-6)
+    assert [row.signals["train_loss"] for row in evaluations] == pytest.approx(
         [value - 0.01 for value in want], abs=1e-6
     )
 

@@ -27,22 +27,22 @@ def several(**fixed):
         "gpu": st.sampled_from([0.0, 0.0, 0.25, 1.0]),
         "wanted": st.integers(1, 40),
     }
-    one = st.builds(Claim, **(fields | fixed))
-    return st.dictionaries(st.sampled_from("abcdefgh"), one, min_size=1, max_size=8)
+    any_claim = st.builds(Claim, **(fields | fixed))
+    return st.dictionaries(st.sampled_from("abcdefgh"), any_claim, min_size=1, max_size=8)
 
 
 totals = st.fixed_dictionaries({"CPU": st.integers(0, 64), "GPU": st.integers(0, 8)})
 
 
 def used(claims, parts, kind):
-    return sum(parts[name] * one.needs[kind] for name, one in claims.items())
+    return sum(parts[name] * demand.needs[kind] for name, demand in claims.items())
 
 
 @given(several(), totals)
 def test_everybody_gets_one_and_together_no_more_than_there_is(claims, total):
     parts = caps(claims, total)
     assert parts.keys() == claims.keys()
-    assert all(1 <= parts[name] <= one.wanted for name, one in claims.items())
+    assert all(1 <= parts[name] <= demand.wanted for name, demand in claims.items())
     for kind in ("CPU", "GPU"):
         least = used(claims, dict.fromkeys(claims, 1), kind)
         assert used(claims, parts, kind) <= max(total[kind], least) + 1e-6
@@ -52,20 +52,20 @@ def test_everybody_gets_one_and_together_no_more_than_there_is(claims, total):
 def test_nothing_is_left_idle_that_somebody_could_use(claims, total):
     parts = caps(claims, total)
     free = {kind: total[kind] - used(claims, parts, kind) for kind in total}
-    for name, one in claims.items():
-        fits = all(n == 0 or n <= free[kind] - 1e-3 for kind, n in one.needs.items())
-        assert parts[name] == one.wanted or not fits
+    for name, demand in claims.items():
+        fits = all(n == 0 or n <= free[kind] - 1e-3 for kind, n in demand.needs.items())
+        assert parts[name] == demand.wanted or not fits
 
 
 @given(several(cpu=st.just(1.0), gpu=st.just(0.0)), totals)
 def test_parts_of_equal_trials_are_as_priorities(claims, total):
     """Nobody who wants more has less, by priority, than another less its last trial."""
     parts = caps(claims, total)
-    for name, one in claims.items():
-        if parts[name] < one.wanted:
+    for name, demand in claims.items():
+        if parts[name] < demand.wanted:
             for other, part in parts.items():
                 if part > 1:
-                    mine = (parts[name] + 1) / one.priority
+                    mine = (parts[name] + 1) / demand.priority
                     assert part / claims[other].priority <= mine + 1e-9
 
 
@@ -134,30 +134,30 @@ def test_what_has_ended_is_not_claimed_any_more(fair):
     ended = TrialEnded("t", "completed")
     for _ in range(3):
         fair.see(ended)
-    assert [one.wanted for one in fair.room.told] == [100, 99, 98, 97]
+    assert [demand.wanted for demand in fair.room.told] == [100, 99, 98, 97]
 
 
 def test_drivers_see_each_other_s_claims_in_the_store(tmp_path):
     store = open_store(str(tmp_path / "store"))
-    with driving(store, "a") as one:
-        one.claim(claim(priority=3))
+    with driving(store, "a") as keeper:
+        keeper.claim(claim(priority=3))
         with driving(store, "b") as other:
             other.claim(claim())
             assert other.others() == {"a": claim(priority=3)}
-            one.look()
-            assert one.others() == {"b": claim()}
+            keeper.look()
+            assert keeper.others() == {"b": claim()}
             assert driver(store, "b").claim == claim()
-        one.look()
-        assert one.others() == {}
+        keeper.look()
+        assert keeper.others() == {}
 
 
 def test_a_claim_that_is_released_is_seen_at_once_while_the_driver_goes_on(tmp_path):
     store = open_store(str(tmp_path / "store"))
-    with driving(store, "a") as one, driving(store, "b") as other:
-        one.claim(claim())
+    with driving(store, "a") as keeper, driving(store, "b") as other:
+        keeper.claim(claim())
         other.claim(claim())
         assert other.others() == {"a": claim()}
-        one.release()
+        keeper.release()
         other.look()
         assert other.others() == {}
         assert driven(store, "a")
@@ -166,9 +166,9 @@ def test_a_claim_that_is_released_is_seen_at_once_while_the_driver_goes_on(tmp_p
 def test_a_changed_claim_is_told_before_the_next_beat_is_due(tmp_path, monkeypatch):
     monkeypatch.setattr(driving_room, "LOOK_SECONDS", 0.05)
     store = open_store(str(tmp_path / "store"))
-    with driving(store, "a") as one:
-        one.claim(claim(wanted=2))
-        one.claim(claim(wanted=1))
+    with driving(store, "a") as keeper:
+        keeper.claim(claim(wanted=2))
+        keeper.claim(claim(wanted=1))
         ends = time.monotonic() + 2.0  # beats are five seconds apart
         while driver(store, "a").claim.wanted == 2 and time.monotonic() < ends:
             time.sleep(0.05)

@@ -27,7 +27,7 @@ def seen():
     return {
         "cwd": Path.cwd(),
         "environment": dict(os.environ),
-        "signals": [signal.getsignal(one) for one in SIGNALS],
+        "signals": [signal.getsignal(number) for number in SIGNALS],
         "timer": signal.getitimer(signal.ITIMER_REAL)[0] > 0,
         "warnings": list(warnings.filters),
         "path": list(sys.path),
@@ -47,8 +47,8 @@ def spoil(folder):
     os.environ["SPOILT"] = "1"
     os.environ.pop("PATH", None)
     os.environ["HOME"] = "/elsewhere"
-    for one in SIGNALS:
-        signal.signal(one, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 100)
     warnings.simplefilter("ignore")
     sys.path.insert(0, str(folder))

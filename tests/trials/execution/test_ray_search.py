@@ -51,13 +51,13 @@ def test_a_search_on_ray_tells_the_study_what_the_store_holds(tmp_path):
     assert (result.state, result.ran, result.failed) == ("finished", 12, 0)
     rows = {row["trial_id"]: row for row in table(tmp_path)}
     [study] = studies(tmp_path)
-    told = [one for one in study.trials if is_configuration(one)]
+    told = [suggestion for suggestion in study.trials if is_configuration(suggestion)]
     assert len(told) == 6
-    assert {trial for one in told for trial in one.user_attrs["trials"]} == set(rows)
-    for one in told:
-        labels = [rows[trial]["label"] for trial in one.user_attrs["trials"]]
-        assert one.user_attrs["pathological"] == labels.count("pathological")
-        assert one.params["lr"] == rows[one.user_attrs["trials"][0]]["lr"]
+    assert {trial for suggestion in told for trial in suggestion.user_attrs["trials"]} == set(rows)
+    for suggestion in told:
+        labels = [rows[trial]["label"] for trial in suggestion.user_attrs["trials"]]
+        assert suggestion.user_attrs["pathological"] == labels.count("pathological")
+        assert suggestion.params["lr"] == rows[suggestion.user_attrs["trials"][0]]["lr"]
     assert run_it(tmp_path, design="tpe").ran == 0
 
 
@@ -68,7 +68,9 @@ def test_several_objectives_go_through_ray(tmp_path):
     ]
     assert run_it(tmp_path, design="nsga2", objective=goals).state == "finished"
     [study] = studies(tmp_path)
-    assert all(len(one.values) == 2 for one in study.trials if is_configuration(one))
+    assert all(
+        len(suggestion.values) == 2 for suggestion in study.trials if is_configuration(suggestion)
+    )
 
 
 def test_a_scheduler_ends_a_suspect_trial_and_no_healthy_one_before_its_grace(tmp_path):

@@ -114,9 +114,9 @@ def test_a_worker_that_is_told_to_go_fails_no_trial(tmp_path):
 
     def terminate_its_worker():
         pattern = f"_parts/*/{job.trial.trial_id}/attempt-1.json"
-        while not (found := list((tmp_path / "store").glob(pattern))) and not over.wait(0.05):
+        while not (markers := list((tmp_path / "store").glob(pattern))) and not over.wait(0.05):
             pass
-        os.kill(json.loads(found[0].read_text())["pid"], signal.SIGTERM)
+        os.kill(json.loads(markers[0].read_text())["pid"], signal.SIGTERM)
 
     with ThreadPoolExecutor(1) as pool:
         terminated = pool.submit(terminate_its_worker)
@@ -159,11 +159,11 @@ def test_a_pathology_is_never_retried(tmp_path):
 def test_an_exception_is_recorded_not_retried_and_three_in_a_row_end_the_sweep(tmp_path):
     with pytest.raises(ErrorStorm, match="planted: the toy raises in epoch 3"):
         run_jobs(jobs(tmp_path, 12, fault="raise"))
-    found = load_tables(open_store(str(tmp_path / "store")), ["trials"]).tables["trials"]
-    assert set(found["state"].to_pylist()) == {"failed"}
-    assert set(found["attempt"].to_pylist()) == {1}
-    assert 3 <= found.num_rows < 12
-    assert all("RuntimeError: planted" in error for error in found["error"].to_pylist())
+    trials = load_tables(open_store(str(tmp_path / "store")), ["trials"]).tables["trials"]
+    assert set(trials["state"].to_pylist()) == {"failed"}
+    assert set(trials["attempt"].to_pylist()) == {1}
+    assert 3 <= trials.num_rows < 12
+    assert all("RuntimeError: planted" in error for error in trials["error"].to_pylist())
 
 
 def test_a_workload_that_is_not_on_the_worker_is_an_error_of_the_user(tmp_path):

@@ -86,37 +86,37 @@ def log(tmp_path, attempt=1, flush=1e9, checkpoint=1e9):
 
 
 def stored(tmp_path):
-    return [one.row.epoch for one in read_epoch_records(open_store(str(tmp_path)), "s", "t")]
+    return [record.row.epoch for record in read_epoch_records(open_store(str(tmp_path)), "s", "t")]
 
 
 def test_rows_wait_for_the_flush_and_are_then_all_there(tmp_path):
-    one = log(tmp_path)
+    trial_log = log(tmp_path)
     for epoch in (1, 2, 3):
-        one.take(Row(epoch, epoch, {"loss": 0.1}))
+        trial_log.take(Row(epoch, epoch, {"loss": 0.1}))
     assert stored(tmp_path) == []
-    one.flush()
+    trial_log.flush()
     assert stored(tmp_path) == [1, 2, 3]
 
 
 def test_rows_are_written_at_once_where_no_patience_is_asked_for(tmp_path):
-    one = log(tmp_path, flush=0.0)
-    one.take(Row(1, 1, {"loss": 0.1}))
+    trial_log = log(tmp_path, flush=0.0)
+    trial_log.take(Row(1, 1, {"loss": 0.1}))
     assert stored(tmp_path) == [1]
 
 
 def test_a_checkpoint_never_runs_ahead_of_its_rows(tmp_path):
-    one = log(tmp_path, checkpoint=0.0)
-    one.save(lambda: b"after 1")
-    one.take(Row(1, 1, {"loss": 0.1}))
+    trial_log = log(tmp_path, checkpoint=0.0)
+    trial_log.save(lambda: b"after 1")
+    trial_log.take(Row(1, 1, {"loss": 0.1}))
     checkpoint = read_checkpoint(open_store(str(tmp_path)), "s", "t")
     assert (checkpoint.epoch, checkpoint.payload) == (1, b"after 1")
     assert stored(tmp_path) == [1]
 
 
 def test_a_checkpoint_that_is_not_due_is_not_even_made(tmp_path):
-    one = log(tmp_path)
-    one.save(lambda: pytest.fail("made for nothing"))
-    one.take(Row(1, 1, {"loss": 0.1}))
+    trial_log = log(tmp_path)
+    trial_log.save(lambda: pytest.fail("made for nothing"))
+    trial_log.take(Row(1, 1, {"loss": 0.1}))
 
 
 def test_a_second_attempt_takes_up_the_rows_before_the_checkpoint_only(tmp_path):

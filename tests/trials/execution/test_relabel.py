@@ -43,7 +43,7 @@ def test_the_difference_is_counted_and_every_change_has_its_reason(store):
     assert report.same + len(report.changes) == 5
     assert counted([report]) == {"pathological (no_skill) -> healthy": 1}
     assert sum(counted([report, report]).values()) == 2 * len(report.changes)
-    assert all(one.reason and one.trial_id and one.arm for one in report.changes)
+    assert all(change.reason and change.trial_id and change.arm for change in report.changes)
 
 
 def test_an_old_label_is_never_overwritten(store):

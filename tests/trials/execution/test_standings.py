@@ -25,8 +25,8 @@ def test_a_run_writes_the_standing_of_every_judged_trial(tmp_path):
     spec = toy_sweeps.spec(factors={"lr": [0.1, 0.0], "fault": ["none", "raise"]}, seeds=3)
     result = run({**spec, "design": "one_factor"}, str(tmp_path), Options(in_process=True))
     trials = pd.read_parquet(tmp_path / "trials" / result.sweep_id)
-    found = {arm: set(some.dropna()) for arm, some in trials.groupby("arm")["standing"]}
-    assert found == {"baseline": {"level"}, "lr=0.0": {"far_behind"}, "fault=raise": set()}
+    by_arm = {arm: set(some.dropna()) for arm, some in trials.groupby("arm")["standing"]}
+    assert by_arm == {"baseline": {"level"}, "lr=0.0": {"far_behind"}, "fault=raise": set()}
     assert set(trials[trials["standing"].notna()]["reference_arm"]) == {"baseline"}
 
 

@@ -24,8 +24,8 @@ def rows(path, **names):
 
 def test_lightnings_csv_has_training_and_validation_on_lines_of_their_own(tmp_path):
     text = "epoch,step,train_loss_epoch,val_loss\n0,9,,0.5\n0,9,0.6,\n1,19,,0.4\n1,19,0.5,\n"
-    found, _ = rows(write(tmp_path, "metrics.csv", text))
-    assert [(row.epoch, row.step, dict(row.signals)) for row in found] == [
+    evaluations, _ = rows(write(tmp_path, "metrics.csv", text))
+    assert [(row.epoch, row.step, dict(row.signals)) for row in evaluations] == [
         (0, 9, {"val_loss": 0.5, "train_loss": 0.6}),
         (1, 19, {"val_loss": 0.4, "train_loss": 0.5}),
     ]
@@ -40,9 +40,9 @@ def test_a_hugging_face_trainer_state_logs_by_steps(tmp_path):
         {"epoch": 2.0, "eval_loss": 0.5, "eval_accuracy": 0.9, "step": 20},
     ]
     path = write(tmp_path, "trainer_state.json", json.dumps({"log_history": history}))
-    found, remarks = rows(path)
-    assert [row.step for row in found] == [10, 20]
-    first, second = (row.signals for row in found)
+    evaluations, remarks = rows(path)
+    assert [row.step for row in evaluations] == [10, 20]
+    first, second = (row.signals for row in evaluations)
     assert first["train_loss"] == pytest.approx(0.8)
     assert first["train_loss_se"] == pytest.approx(0.1)
     assert (first["grad_norm_p50"], first["grad_norm_max"]) == (2.0, 2.0)
@@ -52,9 +52,9 @@ def test_a_hugging_face_trainer_state_logs_by_steps(tmp_path):
 
 def test_a_keras_history_is_columns(tmp_path):
     columns = {"loss": [0.7, 0.5], "accuracy": [50, 75], "val_loss": [0.8, float("inf")]}
-    found, remarks = rows(write(tmp_path, "history.json", json.dumps(columns)))
-    assert [row.signals["val_loss"] for row in found] == [0.8, math.inf]
-    assert [row.signals["train_accuracy"] for row in found] == [0.5, 0.75]
+    evaluations, remarks = rows(write(tmp_path, "history.json", json.dumps(columns)))
+    assert [row.signals["val_loss"] for row in evaluations] == [0.8, math.inf]
+    assert [row.signals["train_accuracy"] for row in evaluations] == [0.5, 0.75]
     assert "'accuracy' was read as per cent" in remarks
 
 
@@ -88,8 +88,8 @@ def test_tunes_results_are_nested_and_counted_by_iteration(tmp_path):
         {"training_iteration": i, "config": {"lr": 0.1}, "val_loss": 1.0 / i, "done": False}
         for i in (1, 2, 3)
     ]
-    found, _ = rows(write(tmp_path, "result.json", "\n".join(map(json.dumps, lines))))
-    assert [(row.epoch, row.signals["val_loss"]) for row in found] == [
+    evaluations, _ = rows(write(tmp_path, "result.json", "\n".join(map(json.dumps, lines))))
+    assert [(row.epoch, row.signals["val_loss"]) for row in evaluations] == [
         (1, 1.0),
         (2, 0.5),
         (3, 1 / 3),
@@ -100,7 +100,7 @@ def test_a_wandb_chart_names_its_run_in_every_column(tmp_path):
     head = "Step,brisk-1 - val_loss,brisk-1 - val_loss__MIN,calm-2 - val_loss\n"
     path = write(tmp_path, "wandb.csv", head + "0,0.5,0.4,0.7\n1,0.4,0.4,0.6\n")
     raw = read_raw(path)
-    assert [one.run for one in raw] == ["brisk-1", "calm-2"]
+    assert [raw_log.run for raw_log in raw] == ["brisk-1", "calm-2"]
     (log,) = logs_of(raw[1], str(path))
     assert [record["val_loss"] for record in log.records] == [0.7, 0.6]
 
@@ -124,9 +124,9 @@ def test_tensorboard_events_of_a_real_writer(tmp_path):
             for step in range(3):
                 writer.add_scalar("epoch_loss", base - 0.1 * step, step)
             writer.add_text("note", "no number")
-    found, _ = rows(tmp_path)
-    assert [row.signals["train_loss"] for row in found] == pytest.approx([0.5, 0.4, 0.3])
-    assert [row.signals["val_loss"] for row in found] == pytest.approx([0.6, 0.5, 0.4])
+    evaluations, _ = rows(tmp_path)
+    assert [row.signals["train_loss"] for row in evaluations] == pytest.approx([0.5, 0.4, 0.3])
+    assert [row.signals["val_loss"] for row in evaluations] == pytest.approx([0.6, 0.5, 0.4])
     file = next((tmp_path / "train").iterdir())
     assert [r["epoch_loss"] for r in read(file).records] == pytest.approx([0.5, 0.4, 0.3])
 
@@ -160,14 +160,14 @@ def test_bytes_that_are_no_text(tmp_path):
 
 def test_thousands_of_steps_without_validation_become_few_evaluations(tmp_path):
     text = csv_of({"step": range(5000), "loss": [1.0] * 2500 + [0.5] * 2500})
-    found, remarks = rows(write(tmp_path, "steps.csv", text))
-    assert len(found) == 500
-    assert found[0].signals == {
+    evaluations, remarks = rows(write(tmp_path, "steps.csv", text))
+    assert len(evaluations) == 500
+    assert evaluations[0].signals == {
         "train_loss": 1.0,
         "train_loss_se": 0.0,
         "nonfinite_loss_steps": 0.0,
     }
-    assert found[-1].step == 4999
+    assert evaluations[-1].step == 4999
     assert "one each 10 records" in remarks[-1]
 
 

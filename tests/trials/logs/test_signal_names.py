@@ -87,14 +87,16 @@ def test_other_names_are_left_out(name):
 
 
 def test_the_plainest_of_several_spellings_counts():
-    found = match_names(["train_loss_step", "train_loss_epoch", "test_loss", "val_loss"], {}, set())
-    assert dict(found.taken) == {"train_loss": "train_loss_epoch", "val_loss": "val_loss"}
-    assert set(found.passed_over) == {"train_loss_step", "test_loss"}
+    matched = match_names(
+        ["train_loss_step", "train_loss_epoch", "test_loss", "val_loss"], {}, set()
+    )
+    assert dict(matched.taken) == {"train_loss": "train_loss_epoch", "val_loss": "val_loss"}
+    assert set(matched.passed_over) == {"train_loss_step", "test_loss"}
 
 
 def test_the_users_word_wins_and_must_name_a_column():
-    found = match_names(["val_loss", "elbo"], {"elbo": "val_loss"}, set())
-    assert found.taken["val_loss"] == "elbo"
+    matched = match_names(["val_loss", "elbo"], {"elbo": "val_loss"}, set())
+    assert matched.taken["val_loss"] == "elbo"
     assert match_names(["val_loss"], {"val_loss": "-"}, set()).taken == {}
     with pytest.raises(ValueError, match=r"the log has no column 'elbow'; it has val_loss"):
         match_names(["val_loss"], {"elbow": "val_loss"}, set())
@@ -110,9 +112,9 @@ def taken(*names, counts=None):
 
 
 def test_a_test_split_stands_in_for_validation_only_where_there_is_none_and_says_so():
-    found = match_names(["train_loss", "test_loss"], {}, {"test_loss"})
-    assert found.taken["val_loss"] == "test_loss"
-    assert any("'test_loss' stands in for validation" in remark for remark in found.remarks)
+    matched = match_names(["train_loss", "test_loss"], {}, {"test_loss"})
+    assert matched.taken["val_loss"] == "test_loss"
+    assert any("'test_loss' stands in for validation" in remark for remark in matched.remarks)
     both = match_names(["val_loss", "test_loss"], {}, {"test_loss"})
     assert dict(both.taken) == {"val_loss": "val_loss", "test_loss": "test_loss"}
 
@@ -135,8 +137,8 @@ def test_a_summary_line_never_outvotes_the_curve():
 
 
 def test_terms_without_a_total_are_summed_and_adversaries_are_not():
-    found = match_names(["train/box_loss", "train/cls_loss", "val/box_loss"], {}, set())
-    assert dict(found.parts) == {
+    matched = match_names(["train/box_loss", "train/cls_loss", "val/box_loss"], {}, set())
+    assert dict(matched.parts) == {
         "train_loss": ("train/box_loss", "train/cls_loss"),
         "val_loss": ("val/box_loss",),
     }
@@ -146,8 +148,8 @@ def test_terms_without_a_total_are_summed_and_adversaries_are_not():
 
 
 def test_boostings_first_evaluation_set_is_training():
-    found = match_names(["validation_0/logloss", "validation_1/logloss"], {}, set())
-    assert dict(found.taken) == {
+    matched = match_names(["validation_0/logloss", "validation_1/logloss"], {}, set())
+    assert dict(matched.taken) == {
         "train_loss": "validation_0/logloss",
         "val_loss": "validation_1/logloss",
     }

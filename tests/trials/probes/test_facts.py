@@ -94,8 +94,8 @@ def test_a_loss_of_ones_own_over_classes_is_searched_on_logits():
     def mine(logits, targets):
         return functional.cross_entropy(logits, targets)
 
-    found = facts_of(mine, LABELS, classes=3).floors["val_loss"]
-    assert found == pytest.approx(facts_of("cross_entropy", LABELS).floors["val_loss"], abs=1e-6)
+    floor = facts_of(mine, LABELS, classes=3).floors["val_loss"]
+    assert floor == pytest.approx(facts_of("cross_entropy", LABELS).floors["val_loss"], abs=1e-6)
 
 
 def test_what_else_is_known():

@@ -32,7 +32,7 @@ def train(model, probe=None, *, epochs=2, batch=4, before=False, lr=0.05):
     """A plain loop; returns the signals of every epoch."""
     x, y = data()
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    found = []
+    evaluations = []
     for _ in range(epochs):
         for start in range(0, len(x), batch):
             part = slice(start, start + batch)
@@ -48,8 +48,8 @@ def train(model, probe=None, *, epochs=2, batch=4, before=False, lr=0.05):
                 probe.step(loss)
             optimizer.step()
         if probe:
-            found.append(probe.evaluation())
-    return found
+            evaluations.append(probe.evaluation())
+    return evaluations
 
 
 def state(model):
@@ -64,7 +64,7 @@ def test_weights_buffers_modes_and_random_numbers_stay_bit_identical(full):
         model = Net()
         probe = Probe(model, batch=data()[0] if full else None) if watched else None
         train(model, probe, before=full and watched)
-        seen.append((state(model), [one.training for one in model.modules()]))
+        seen.append((state(model), [module.training for module in model.modules()]))
     (plain, random), modes = seen[0]
     (other, drawn), other_modes = seen[1]
     assert all(torch.equal(one, two) for one, two in zip(plain, other, strict=True))
@@ -81,7 +81,7 @@ def test_every_evaluation_gives_the_signals_of_its_steps():
     assert first["train_steps"] == second["train_steps"] == 24
     assert second["train_loss"] < first["train_loss"]
     for name in ("group_grad_max", "group_update_norm", "group_update_ratio", "saturated_share"):
-        assert all(math.isfinite(one) for one in first[name]), name
+        assert all(math.isfinite(value) for value in first[name]), name
     assert 1e-4 < first["group_update_ratio"][0] < 1.0
     assert first["grad_norm_p50"] <= first["grad_norm_p90"] <= first["grad_norm_max"]
     assert first["layer_units"] == [16.0]
@@ -177,13 +177,13 @@ def test_rank_and_alignment_are_what_their_definitions_say():
         assert rank_of(flat) == pytest.approx(1.0, abs=1e-5)
     assert math.isnan(rank_of(torch.full((3, 3), math.nan, dtype=torch.float64)))
     draw = torch.Generator().manual_seed(0)
-    one, other = (torch.randn(20, 4, generator=draw, dtype=torch.float64) for _ in range(2))
+    features, other = (torch.randn(20, 4, generator=draw, dtype=torch.float64) for _ in range(2))
     turn = torch.linalg.qr(torch.randn(4, 4, generator=draw, dtype=torch.float64))[0]
-    assert alignment(one, one @ turn * 3.0 + 1.0) == pytest.approx(1.0)
-    assert alignment(one, other) < 0.6
+    assert alignment(features, features @ turn * 3.0 + 1.0) == pytest.approx(1.0)
+    assert alignment(features, other) < 0.6
     wide = torch.cat([other, torch.zeros(20, 30, dtype=torch.float64)], dim=1)
-    assert alignment(one, wide) == pytest.approx(alignment(one, other))
-    assert math.isnan(alignment(one, torch.ones(20, 4, dtype=torch.float64)))
+    assert alignment(features, wide) == pytest.approx(alignment(features, other))
+    assert math.isnan(alignment(features, torch.ones(20, 4, dtype=torch.float64)))
 
 
 def test_labels_that_change_are_counted():

@@ -233,7 +233,7 @@ def test_the_watched_parameter_keeps_no_hook_after_the_watched_steps():
         regression(model, step).backward()
         probe.after_backward()
         with torch.no_grad():
-            for one in model.parameters():
-                one.sub_(0.1 * one.grad)
+            for parameter in model.parameters():
+                parameter.sub_(0.1 * parameter.grad)
         probe.after_update(torch.zeros(()), None)
-    assert not any(one._backward_hooks for one in model.parameters())
+    assert not any(parameter._backward_hooks for parameter in model.parameters())

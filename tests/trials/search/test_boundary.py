@@ -121,26 +121,28 @@ def test_seeds_that_disagree_count_one_by_one():
             trial.set_user_attr(key, value)
         study.tell(trial, 0.5)
     study.ask(fixed_distributions=space)
-    found = observed(study.get_trials(), ["x"], [space["x"]])
-    assert (len(found.decided), int(found.pathological.sum())) == (4, 1)
-    assert (len(found.unsure), len(found.running)) == (1, 1)
+    observations = observed(study.get_trials(), ["x"], [space["x"]])
+    assert (len(observations.decided), int(observations.pathological.sum())) == (4, 1)
+    assert (len(observations.unsure), len(observations.running)) == (1, 1)
 
 
 def test_the_estimate_has_a_band_that_holds_the_frontier_and_is_wide_where_nothing_was_tried():
     rng = np.random.default_rng(1)
     points = np.column_stack([10 ** rng.uniform(-4, -1, 60), rng.uniform(0, 2, 60)])
     labels = ["pathological" if lr > 1e-2 else "healthy" for lr, _ in points]
-    found = estimate_frontier(points.tolist(), labels, [LR, SHARE])
-    assert found.probability.shape == (64, 64) == found.lower.shape
-    assert np.allclose(found.axes[0][[0, -1]], [1e-4, 1.0])
-    assert (found.lower <= found.upper).all()
-    guess = found.probability.mean(axis=1) > 0.5
-    assert abs(np.log10(found.axes[0][int(np.argmax(guess))]) + 2) < 0.25
-    at = int(np.argmin(np.abs(np.log10(found.axes[0]) + 2)))  # the true frontier lies in the band
-    assert ((found.lower[at] < 0.5) & (found.upper[at] > 0.5)).mean() > 0.9
-    untried = (found.upper - found.lower)[-1].mean()
-    assert untried > (found.upper - found.lower)[at + 8].mean()
-    assert (found.healthy, found.pathological, found.unsure) == (
+    frontier = estimate_frontier(points.tolist(), labels, [LR, SHARE])
+    assert frontier.probability.shape == (64, 64) == frontier.lower.shape
+    assert np.allclose(frontier.axes[0][[0, -1]], [1e-4, 1.0])
+    assert (frontier.lower <= frontier.upper).all()
+    guess = frontier.probability.mean(axis=1) > 0.5
+    assert abs(np.log10(frontier.axes[0][int(np.argmax(guess))]) + 2) < 0.25
+    at = int(
+        np.argmin(np.abs(np.log10(frontier.axes[0]) + 2))
+    )  # the true frontier lies in the band
+    assert ((frontier.lower[at] < 0.5) & (frontier.upper[at] > 0.5)).mean() > 0.9
+    untried = (frontier.upper - frontier.lower)[-1].mean()
+    assert untried > (frontier.upper - frontier.lower)[at + 8].mean()
+    assert (frontier.healthy, frontier.pathological, frontier.unsure) == (
         labels.count("healthy"),
         labels.count("pathological"),
         0,
@@ -162,12 +164,12 @@ def test_inconclusive_trials_change_no_probability_and_are_told_of():
 @pytest.mark.parametrize("labels", [[], ["healthy"] * 3, ["pathological"], ["inconclusive"]])
 def test_trials_of_one_kind_have_no_frontier_and_the_estimate_says_so(labels):
     points = [[0.1, 0.5]] * len(labels)
-    found = estimate_frontier(points, labels, [LR, SHARE])
-    assert not found.fitted
+    frontier = estimate_frontier(points, labels, [LR, SHARE])
+    assert not frontier.fitted
     sick = labels.count("pathological")
     n = sick + labels.count("healthy")
-    assert found.probability[0, 0] == pytest.approx((sick + 1) / (n + 2))
-    assert (found.lower.max(), found.upper.min()) == (0.0, 1.0)
+    assert frontier.probability[0, 0] == pytest.approx((sick + 1) / (n + 2))
+    assert (frontier.lower.max(), frontier.upper.min()) == (0.0, 1.0)
 
 
 def test_a_label_that_is_none_is_refused():

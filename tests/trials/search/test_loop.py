@@ -62,9 +62,9 @@ def test_each_search_runs_its_configurations_with_every_seed_the_baseline_first(
     study = study_of(tmp_path, **keys)
     first = study.trials[0]
     assert first.params["lr"] == 0.1
-    told = [one for one in study.trials if is_configuration(one)]
+    told = [suggestion for suggestion in study.trials if is_configuration(suggestion)]
     assert len(told) == 10
-    assert {one.state.name for one in told} == {"COMPLETE"}
+    assert {suggestion.state.name for suggestion in told} == {"COMPLETE"}
     assert prepare(raw(**keys), str(tmp_path)).left == 0
 
 
@@ -91,32 +91,38 @@ def test_a_pathological_configuration_is_infeasible_and_never_lucky_nor_nan(tmp_
     assert {(10.0, "none"), (0.1, "nan")} <= sick
     sound = [row["objective"] for row in rows if row["label"] == "healthy"]
     study = study_of(tmp_path, **keys, budget={"trials": 12})
-    told = [one for one in study.trials if is_configuration(one)]
+    told = [suggestion for suggestion in study.trials if is_configuration(suggestion)]
     assert len(told) == 6
-    for one in told:
-        is_sick = (one.params["lr"], one.params["fault"]) in sick
-        assert (one.constraints["pathological"] > 0) == is_sick
-        assert math.isfinite(one.value)
-        assert one.user_attrs["stand_in"] == is_sick
+    for suggestion in told:
+        is_sick = (suggestion.params["lr"], suggestion.params["fault"]) in sick
+        assert (suggestion.constraints["pathological"] > 0) == is_sick
+        assert math.isfinite(suggestion.value)
+        assert suggestion.user_attrs["stand_in"] == is_sick
         if is_sick:
-            assert one.value >= max(sound)  # the worst that is known to be sound, or no skill
-            assert one.user_attrs["pathologies"]
+            assert suggestion.value >= max(
+                sound
+            )  # the worst that is known to be sound, or no skill
+            assert suggestion.user_attrs["pathologies"]
     assert study.best_trial.params["fault"] == "none"  # Optuna itself leaves the infeasible out
 
 
 def test_the_value_is_the_median_over_the_seeds(tmp_path):
     keys = {"factors": {"lr": [0.1, 0.05]}, "seeds": 3, "budget": {"trials": 6}}
     run(raw(**keys), str(tmp_path), HERE)
-    for one in study_of(tmp_path, **keys).trials[:1]:
+    for suggestion in study_of(tmp_path, **keys).trials[:1]:
         values = sorted(row["objective"] for row in table(tmp_path) if row["lr"] == 0.1)
-        assert one.value == values[1]
+        assert suggestion.value == values[1]
 
 
 def test_a_failed_seed_is_left_out_and_a_configuration_without_any_fails(tmp_path):
     keys = {"factors": {"fault": ["none", "raise"]}, "budget": {"trials": 4}}
     run(raw(**keys), str(tmp_path), HERE)
-    told = [one for one in study_of(tmp_path, **keys).trials if is_configuration(one)]
-    states = {one.params["fault"]: one.state.name for one in told}
+    told = [
+        suggestion
+        for suggestion in study_of(tmp_path, **keys).trials
+        if is_configuration(suggestion)
+    ]
+    states = {suggestion.params["fault"]: suggestion.state.name for suggestion in told}
     assert states == {"none": "COMPLETE", "raise": "FAIL"}
 
 
@@ -128,8 +134,10 @@ def test_several_objectives_are_told_together(tmp_path):
     keys = {"design": "nsga2", "objective": goals}
     run(raw(**keys), str(tmp_path), HERE)
     study = study_of(tmp_path, **keys)
-    assert [one.name for one in study.directions] == ["MINIMIZE", "MAXIMIZE"]
-    assert all(len(one.values) == 2 for one in study.trials if is_configuration(one))
+    assert [direction.name for direction in study.directions] == ["MINIMIZE", "MAXIMIZE"]
+    assert all(
+        len(suggestion.values) == 2 for suggestion in study.trials if is_configuration(suggestion)
+    )
     again = run(raw(**keys), str(tmp_path), HERE)
     assert again.ran == 0
 
@@ -177,8 +185,8 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path, sample
     first = drive(open_search(task, lambda _: False), task, tmp_path / "cut", 11)
     done = {trial.trial_id for trial in first}
     rest = drive(open_search(task, done.__contains__), task, tmp_path / "cut", 13)
-    assert [one.trial_id for one in whole] == [one.trial_id for one in first + rest]
-    assert len({one.trial_id for one in first + rest}) == 24
+    assert [trial.trial_id for trial in whole] == [trial.trial_id for trial in first + rest]
+    assert len({trial.trial_id for trial in first + rest}) == 24
 
 
 def test_half_a_line_and_a_lock_that_a_killed_driver_left_are_removed(tmp_path):

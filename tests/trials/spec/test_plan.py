@@ -146,12 +146,12 @@ def test_an_id_depends_on_everything_that_a_trial_is():
 
 
 def test_an_id_does_not_depend_on_how_the_sweep_is_written():
-    one = spec_of(factors={"lr": [1, 0.1]}, seeds=1)
+    spec = spec_of(factors={"lr": [1, 0.1]}, seeds=1)
     other = spec_of(
         name="else", design="grid", factors={"lr": [0.1, "1.0", 10]}, seeds=2, retries=0
     )
     ids = {trial.trial_id for trial in plan(other, WORKLOAD).trials}
-    assert {trial.trial_id for trial in plan(one, WORKLOAD).trials} <= ids
+    assert {trial.trial_id for trial in plan(spec, WORKLOAD).trials} <= ids
 
 
 def test_arm_names():
@@ -270,12 +270,12 @@ def test_ids_are_unique_and_the_count_is_an_upper_bound(spec):
 def test_the_baseline_stands_once_per_seed_and_first(spec):
     made = plan(spec, WORKLOAD)
     baseline = {name: levels[0] for name, levels in spec.factors.items()}
-    found = [
+    seeds = [
         trial.seed
         for trial in made.trials
         if all(trial.config[name] == level for name, level in baseline.items())
     ]
-    assert found == list(spec.seeds)
+    assert seeds == list(spec.seeds)
     assert made.arms[0].changed == ()
 
 
@@ -322,8 +322,8 @@ def test_changed_names_exactly_the_factors_off_their_baseline(spec):
 @given(factor_maps, seed_lists)
 def test_the_grid_is_every_combination(factors, seeds):
     made = plan(spec_of(design="grid", factors=factors, seeds=seeds), WORKLOAD)
-    found = {tuple(trial.config[name] for name in factors) for trial in made.trials}
-    assert found == set(itertools.product(*factors.values()))
+    configurations = {tuple(trial.config[name] for name in factors) for trial in made.trials}
+    assert configurations == set(itertools.product(*factors.values()))
 
 
 @given(factor_maps)

@@ -64,10 +64,10 @@ def test_leave_one_out_is_leave_k_out_with_k_1():
 @given(st.integers(2, 6), st.data())
 def test_leave_k_out_leaves_exactly_k_out(n, data):
     k = data.draw(st.integers(1, n - 1))
-    found = made(design="leave_k_out", factors=some(n), k=k)
-    left = [n - len(arm.changed) for arm in found.arms[2:]]
+    planned = made(design="leave_k_out", factors=some(n), k=k)
+    left = [n - len(arm.changed) for arm in planned.arms[2:]]
     assert set(left) <= {k}
-    assert len(found.arms) == 2 + math.comb(n, k)
+    assert len(planned.arms) == 2 + math.comb(n, k)
 
 
 # fractional ----------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def resolution_of(signs):
                 column = column * signs[:, index]
             seen.setdefault(tuple(column * column[0]), []).append(set(chosen))
     pairs = [itertools.combinations(sets, 2) for sets in seen.values()]
-    lengths = [len(one ^ other) for group in pairs for one, other in group]
+    lengths = [len(effect ^ other) for group in pairs for effect, other in group]
     return min(lengths, default=None)
 
 
@@ -101,10 +101,10 @@ def test_a_fraction_is_balanced_orthogonal_and_as_fine_as_asked(n, resolution):
     assert (signs.T @ signs == len(runs) * np.eye(n, dtype=int)).all()
     assert len({tuple(run) for run in runs.tolist()}) == len(runs) <= 2**n
     assert not runs[0].any()
-    found = resolution_of(signs)
-    assert (found is None and len(runs) == 2**n) or found >= resolution
+    measured = resolution_of(signs)
+    assert (measured is None and len(runs) == 2**n) or measured >= resolution
     told = aliasing([f"f{i}" for i in range(n)], runs)
-    assert told.resolution == found
+    assert told.resolution == measured
 
 
 # Runs of the smallest known designs (Box, Hunter & Hunter, Statistics for Experimenters, table of
@@ -145,17 +145,17 @@ def test_an_alias_is_what_a_least_squares_fit_mixes_up(n, resolution):
         contrast = {
             other: float(column @ response) / len(runs) for other, column in columns.items()
         }
-        found = {f"{'-' if v < 0 else ''}{o}" for o, v in contrast.items() if v and o != name}
-        assert found == set(told.get(name, ()))
+        aliases = {f"{'-' if v < 0 else ''}{o}" for o, v in contrast.items() if v and o != name}
+        assert aliases == set(told.get(name, ()))
 
 
 def test_a_fractional_plan_holds_the_baseline_and_tells_its_aliases():
-    found = made(design="fractional", factors=some(4), resolution="IV", seeds=2)
-    assert len(found.arms) == 8
-    assert found.arms[0].name == "baseline"
-    assert found.aliasing.resolution == 4
-    assert found.aliasing.aliases["lr:momentum"] == ("init:features",)
-    assert "lr" not in found.aliasing.aliases
+    planned = made(design="fractional", factors=some(4), resolution="IV", seeds=2)
+    assert len(planned.arms) == 8
+    assert planned.arms[0].name == "baseline"
+    assert planned.aliasing.resolution == 4
+    assert planned.aliasing.aliases["lr:momentum"] == ("init:features",)
+    assert "lr" not in planned.aliasing.aliases
 
 
 def test_roman_and_plain_resolutions_are_one():
@@ -170,49 +170,49 @@ ZIPPED = {"lr": [0.1, 0.05, 10.0], "features": [4, 8, 16], "init": ["random", "z
 
 
 def test_zipped_factors_change_together():
-    found = made(design="grid", factors=ZIPPED, zip=[["lr", "features"]])
-    assert {(a.config["lr"], a.config["features"]) for a in found.arms} == {
+    planned = made(design="grid", factors=ZIPPED, zip=[["lr", "features"]])
+    assert {(a.config["lr"], a.config["features"]) for a in planned.arms} == {
         (0.1, 4),
         (0.05, 8),
         (10.0, 16),
     }
-    assert len(found.arms) == 6
-    one = arms(design="one_factor", factors=ZIPPED, zip=[["lr", "features"]])
-    assert one == ["baseline", "lr=0.05, features=8", "lr=10.0, features=16", "init=zeros"]
+    assert len(planned.arms) == 6
+    arm_names = arms(design="one_factor", factors=ZIPPED, zip=[["lr", "features"]])
+    assert arm_names == ["baseline", "lr=0.05, features=8", "lr=10.0, features=16", "init=zeros"]
 
 
 def test_a_group_may_start_from_another_row():
-    found = made(
+    planned = made(
         factors=ZIPPED, zip=[["features", "lr"]], baseline={"lr": 0.05, "features": 8}, seeds=1
     )
-    assert (found.trials[0].config["lr"], found.trials[0].config["features"]) == (0.05, 8)
-    assert len(found.arms) == 4
+    assert (planned.trials[0].config["lr"], planned.trials[0].config["features"]) == (0.05, 8)
+    assert len(planned.arms) == 4
 
 
 def test_a_group_is_one_factor_of_a_fraction():
     factors = {**some(3), "features": [4, 8]}
-    found = made(design="fractional", factors=factors, zip=[["lr", "features"]], resolution=3)
-    assert len(found.arms) == 4
-    assert set(found.aliasing.aliases) >= {"lr+features", "momentum", "init"}
+    planned = made(design="fractional", factors=factors, zip=[["lr", "features"]], resolution=3)
+    assert len(planned.arms) == 4
+    assert set(planned.aliasing.aliases) >= {"lr+features", "momentum", "init"}
 
 
 # constraints ---------------------------------------------------------------------------------
 
 
 def test_configurations_that_break_a_constraint_are_left_out_and_counted():
-    found = made(
+    planned = made(
         design="grid",
         factors={"lr": [0.1, 0.05, 10.0], "momentum": [0.0, 0.5]},
         constraints=["lr * momentum < 1", 'init == "random"'],
     )
-    assert [arm.name for arm in found.arms] == [
+    assert [arm.name for arm in planned.arms] == [
         "baseline",
         "momentum=0.5",
         "lr=0.05",
         "lr=0.05, momentum=0.5",
         "lr=10.0",
     ]
-    assert found.excluded == {"lr * momentum < 1": 1}
+    assert planned.excluded == {"lr * momentum < 1": 1}
 
 
 # conditions ----------------------------------------------------------------------------------
@@ -243,12 +243,12 @@ def test_one_factor_switches_on_what_a_nested_factor_needs_and_runs_that_alone_t
 
 
 def test_conditions_may_hang_on_conditions():
-    found = arms(
+    arm_names = arms(
         design="grid",
         factors={"init": ["random", "zeros"], "momentum": [0.0, 0.5], "note": ["", "a"]},
         conditions={"note": {"momentum": [0.5]}, "momentum": {"init": ["zeros"]}},
     )
-    assert found == [
+    assert arm_names == [
         "baseline",
         "init=zeros",
         "momentum=0.5, init=zeros",
@@ -284,14 +284,14 @@ def specs(draw):
 @given(specs())
 def test_ids_are_unique_the_baseline_comes_first_and_once_a_seed(keys):
     spec = spec_of(**keys)
-    found = plan(spec, WORKLOAD)
-    ids = [trial.trial_id for trial in found.trials]
+    planned = plan(spec, WORKLOAD)
+    ids = [trial.trial_id for trial in planned.trials]
     assert len(set(ids)) == len(ids) <= trial_count(spec, WORKLOAD) * (2 if spec.conditions else 1)
-    unchanged = [trial.seed for trial in found.trials if not trial.changed]
+    unchanged = [trial.seed for trial in planned.trials if not trial.changed]
     assert unchanged == list(spec.seeds)
-    assert found.arms[0].changed == ()
-    width = len(found.arms)
-    for index, trial in enumerate(found.trials):
+    assert planned.arms[0].changed == ()
+    width = len(planned.arms)
+    for index, trial in enumerate(planned.trials):
         assert trial.seed == spec.seeds[index // width]
 
 
@@ -327,16 +327,16 @@ def test_the_grid_with_constraints_is_every_combination_that_meets_them(keys):
             for text in keys.get("constraints", [])
         )
     }
-    found = {tuple(arm.config[name] for name in factors) for arm in made(**keys).arms}
-    assert found == expected
+    configurations = {tuple(arm.config[name] for name in factors) for arm in made(**keys).arms}
+    assert configurations == expected
 
 
 @given(specs())
 def test_fractional_plans_are_balanced(keys):
     keys = {**keys, "design": "fractional", "constraints": [], "conditions": {}}
-    found = made(**keys)
+    planned = made(**keys)
     for name, levels in keys["factors"].items():
-        counts = [sum(trial.config[name] == level for trial in found.trials) for level in levels]
+        counts = [sum(trial.config[name] == level for trial in planned.trials) for level in levels]
         assert counts[0] == counts[1]
 
 
@@ -355,9 +355,9 @@ def test_a_hundred_thousand_trials_with_constraints_are_planned_in_seconds():
         conditions={"features": {"init": ["random", "zeros"]}},
     )
     start = time.perf_counter()
-    found = plan(spec, WORKLOAD)
+    planned = plan(spec, WORKLOAD)
     seconds = time.perf_counter() - start
-    assert len(found.trials) == 100_000
+    assert len(planned.trials) == 100_000
     assert seconds < 20  # 3.4 s on one busy core; CI machines are slower
 
 

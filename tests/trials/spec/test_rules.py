@@ -103,16 +103,16 @@ def problems_of(**changes):
     ids=str,
 )
 def test_one_mistake_gives_one_problem(changes, says):
-    found = problems_of(**changes)
-    assert len(found) == (2 if "twice" in says[0] and "zip" in says[0] else 1), found
+    problems = problems_of(**changes)
+    assert len(problems) == (2 if "twice" in says[0] and "zip" in says[0] else 1), problems
     for part in says:
-        assert part in found[0]
+        assert part in problems[0]
 
 
 def test_a_circle_of_conditions_is_refused():
-    found = problems_of(conditions={"lr": {"init": ["zeros"]}, "init": {"lr": [0.05]}})
-    assert all("depends on itself" in one for one in found)
-    assert len(found) == 2
+    problems = problems_of(conditions={"lr": {"init": ["zeros"]}, "init": {"lr": [0.05]}})
+    assert all("depends on itself" in problem for problem in problems)
+    assert len(problems) == 2
 
 
 def test_every_mistake_is_told_at_once_and_nothing_is_written(tmp_path):

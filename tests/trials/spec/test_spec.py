@@ -33,15 +33,15 @@ def problems_of(source, find=toy):
     """Every problem by its key."""
     with pytest.raises(SpecError) as caught:
         load_spec(source, find)
-    found = {problem.key: str(problem) for problem in caught.value.problems}
-    assert len(found) == len(caught.value.problems), "one key, one problem"
-    return found
+    problems = {problem.key: str(problem) for problem in caught.value.problems}
+    assert len(problems) == len(caught.value.problems), "one key, one problem"
+    return problems
 
 
 def only_problem(changes):
-    found = problems_of({**GOOD, **changes})
-    assert len(found) == 1, found
-    return next(iter(found.values()))
+    problems = problems_of({**GOOD, **changes})
+    assert len(problems) == 1, problems
+    return next(iter(problems.values()))
 
 
 def test_the_spec_of_the_interface_reads_as_written():
@@ -150,12 +150,12 @@ def test_one_mistake_gives_one_problem(changes, says):
 
 @pytest.mark.parametrize("name", [*TRIAL_COLUMNS, "epoch", "step", "detector", "severity", "Seed"])
 def test_a_factor_may_not_bear_a_reserved_name(name):
-    found = problems_of({**GOOD, "factors": {name: [1, 2]}})
-    assert "a column of the result tables" in str(list(found.values()))
+    problems = problems_of({**GOOD, "factors": {name: [1, 2]}})
+    assert "a column of the result tables" in str(list(problems.values()))
 
 
 def test_all_problems_come_at_once_from_both_stages():
-    found = problems_of("""
+    problems = problems_of("""
         name: Bad Name
         design: one_facto
         wrkload: x
@@ -171,7 +171,7 @@ def test_all_problems_come_at_once_from_both_stages():
         fixed: {features: 3, sleep_ms: x}
         budget: {trials: 0}
     """)
-    assert set(found) == {
+    assert set(problems) == {
         "name",
         "design",
         "wrkload",
@@ -190,14 +190,14 @@ def test_all_problems_come_at_once_from_both_stages():
 
 
 def test_an_unknown_workload_hides_no_other_problem():
-    found = problems_of({**GOOD, "workload": "toy_cubic", "seeds": 0, "factors": {"lr": []}})
-    assert set(found) == {"workload", "seeds", "factors.lr"}
+    problems = problems_of({**GOOD, "workload": "toy_cubic", "seeds": 0, "factors": {"lr": []}})
+    assert set(problems) == {"workload", "seeds", "factors.lr"}
 
 
 def test_a_missing_workload_is_one_problem():
-    found = problems_of({"name": "toy", "factors": {"lr": [0.1]}})
-    assert set(found) == {"workload"}
-    assert "required" in found["workload"]
+    problems = problems_of({"name": "toy", "factors": {"lr": [0.1]}})
+    assert set(problems) == {"workload"}
+    assert "required" in problems["workload"]
 
 
 def test_the_error_numbers_its_problems_and_survives_pickling():
@@ -267,14 +267,14 @@ def test_the_source_mapping_is_left_alone():
 
 
 def test_equal_specs_have_one_json_and_one_hash():
-    one = parse_spec("name: a\nworkload: w\nfactors: {x: [1, 2], b: [u]}\nseeds: 2")
+    spec = parse_spec("name: a\nworkload: w\nfactors: {x: [1, 2], b: [u]}\nseeds: 2")
     other = parse_spec(
         '{"seeds": [0, 1], "workload": "w", "factors": {"b": ["u"], "x": [1, 2]}, "name": "a"}'
     )
-    assert spec_to_json(one) == spec_to_json(other)
-    assert spec_hash(one) == spec_hash(other)
-    assert spec_hash(one) != spec_hash(one.model_copy(update={"retries": 3}))
-    assert "\n" not in spec_to_json(one)
+    assert spec_to_json(spec) == spec_to_json(other)
+    assert spec_hash(spec) == spec_hash(other)
+    assert spec_hash(spec) != spec_hash(spec.model_copy(update={"retries": 3}))
+    assert "\n" not in spec_to_json(spec)
 
 
 scalars = st.one_of(

@@ -184,11 +184,11 @@ def read_only(store, root):
         copy = Path(folder) / "store"
         shutil.copytree(root, copy)
         folders = [Path(folder), copy, *[path for path in copy.rglob("*") if path.is_dir()]]
-        for one in folders:
-            one.chmod(0o555)
+        for locked in folders:
+            locked.chmod(0o555)
         yield copy
-        for one in folders:
-            one.chmod(0o755)
+        for locked in folders:
+            locked.chmod(0o755)
 
 
 def test_a_read_only_store_is_read_and_says_why_it_is_not_written(read_only, tmp_path):
@@ -298,7 +298,7 @@ def test_a_store_on_another_file_system(tmp_path, kind):
     assert requested(store, "s1") == "stop"
     assert read_checkpoint(store, "s1", "t2").payload == b"weights"
     assert start_attempt(store, "s1", "t2", device="cpu", started_at=START) == 2
-    assert [one.row.epoch for one in read_epoch_records(store, "s1", "t3")] == [1, 2, 3]
+    assert [record.row.epoch for record in read_epoch_records(store, "s1", "t3")] == [1, 2, 3]
     request(store, "s1", None)
     assert requested(store, "s1") is None
     write_trial(store, ended(trial=ended().trial))

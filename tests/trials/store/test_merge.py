@@ -198,7 +198,7 @@ def test_reading_during_a_merge_sees_every_row_once(store):
         stop.set()
         reader.join()
     assert seen
-    assert all(one == before for one, _ in seen)
+    assert all(snapshot == before for snapshot, _ in seen)
     assert all(set(states.values()) == {"completed"} for _, states in seen)
 
 
@@ -347,12 +347,12 @@ def test_any_run_of_steps_and_kills_reads_as_if_nobody_had_died(tmp_path_factory
 
 def stored_epochs(store):
     table = load_tables(store, ("epochs",)).tables["epochs"]
-    found = {}
+    by_trial = {}
     for name, epoch, attempt in zip(
         *(table[key].to_pylist() for key in ("trial_id", "epoch", "attempt")), strict=True
     ):
-        found.setdefault(name, []).append((epoch, attempt))
-    return {name: sorted(rows) for name, rows in found.items()}
+        by_trial.setdefault(name, []).append((epoch, attempt))
+    return {name: sorted(rows) for name, rows in by_trial.items()}
 
 
 def with_a_kill(n, work):

@@ -89,9 +89,9 @@ def test_the_draws_of_the_caller_are_not_disturbed(tmp_path):
 
 def test_the_draws_of_the_making_follow_the_recipe_alone(tmp_path):
     torch.manual_seed(1)
-    one = pretrained(RECIPE, make, tmp_path / "one")
+    state = pretrained(RECIPE, make, tmp_path / "one")
     torch.manual_seed(2)
-    assert torch.equal(pretrained(RECIPE, make, tmp_path / "two")["weight"], one["weight"])
+    assert torch.equal(pretrained(RECIPE, make, tmp_path / "two")["weight"], state["weight"])
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", None])

@@ -161,9 +161,9 @@ def test_a_fresh_attempt_replaces_the_rows_of_the_last_one(store):
     attempt = start_attempt(store, "s1", "t1", device="cpu", started_at=START)
     assert attempt == 2
     write_epochs(store, "s1", "t1", [record_of(1, attempt)])
-    assert [(one.attempt, one.row.epoch) for one in read_epoch_records(store, "s1", "t1")] == [
-        (2, 1)
-    ]
+    assert [
+        (record.attempt, record.row.epoch) for record in read_epoch_records(store, "s1", "t1")
+    ] == [(2, 1)]
     assert load_tables(store, ("epochs",)).tables["epochs"].num_rows == 1
 
 
@@ -175,7 +175,7 @@ def test_going_on_from_a_checkpoint_keeps_the_rows_before_it(store):
     attempt = start_attempt(store, "s1", "t1", device="cpu", started_at=START)
     checkpoint = read_checkpoint(store, "s1", "t1")
     assert (checkpoint.epoch, checkpoint.payload) == (2, b"\x00weights")
-    kept = [one for one in read_epoch_records(store, "s1", "t1") if one.row.epoch <= 2]
+    kept = [record for record in read_epoch_records(store, "s1", "t1") if record.row.epoch <= 2]
     write_epochs(store, "s1", "t1", [*kept, record_of(3, attempt), record_of(4, attempt)])
     table = load_tables(store, ("epochs",)).tables["epochs"]
     assert table["epoch"].to_pylist() == [1, 2, 3, 4]
@@ -253,8 +253,8 @@ def test_a_signal_that_is_no_number_is_refused(store, bad):
 def test_numbers_of_numpy_are_numbers(store):
     row = Row(1, 1, {"a": np.float32(0.5), "b": np.int64(3), "c": np.array([1.0, 2.0]), "d": True})
     write_epochs(store, "s1", "t1", [EpochRecord(1, 0.0, row)])
-    (one,) = read_epoch_records(store, "s1", "t1")
-    assert one.row.signals == {"a": 0.5, "b": 3.0, "c": [1.0, 2.0], "d": 1.0}
+    (record,) = read_epoch_records(store, "s1", "t1")
+    assert record.row.signals == {"a": 0.5, "b": 3.0, "c": [1.0, 2.0], "d": 1.0}
     write_trial(store, ended(objective=np.float64(0.5), epochs_run=np.int64(4)))
     row = load_tables(store, ("trials",)).tables["trials"].to_pylist()[0]
     assert (row["objective"], row["epochs_run"]) == (0.5, 4)
@@ -305,10 +305,18 @@ def test_any_history_survives(tmp_path_factory, first, second):
         write_epochs(store, "s", trial_id, [EpochRecord(1, 0.5, row) for row in rows])
         write_trial(store, ended("s", config(trial_id)))
         digests[trial_id] = History(rows, FACTS, 3, finished=True).digest()
-        assert repr([one.row for one in read_epoch_records(store, "s", trial_id)]) == repr(rows)
-    assert {one.trial_id: one.history.digest() for one in iter_histories(store, "s")} == digests
+        assert repr([record.row for record in read_epoch_records(store, "s", trial_id)]) == repr(
+            rows
+        )
+    assert {
+        stored_trial.trial_id: stored_trial.history.digest()
+        for stored_trial in iter_histories(store, "s")
+    } == digests
     consolidate(store, "s")
-    assert {one.trial_id: one.history.digest() for one in iter_histories(store, "s")} == digests
+    assert {
+        stored_trial.trial_id: stored_trial.history.digest()
+        for stored_trial in iter_histories(store, "s")
+    } == digests
     assert {name: load_history(store, "s", name).digest() for name in digests} == digests
 
 
@@ -332,8 +340,8 @@ def test_any_configuration_survives(tmp_path_factory, configs, merge):
     for row, values in zip(rows, configs, strict=True):
         assert repr(json.loads(row["config"])) == repr(dict(sorted(values.items())))
         for name in set(values) - set(TRIAL_COLUMNS):
-            kinds = {type(one[name]) for one in configs if name in one}
-            fits = kinds != {int} or all(abs(one.get(name, 0)) < 2**63 for one in configs)
+            kinds = {type(levels[name]) for levels in configs if name in levels}
+            fits = kinds != {int} or all(abs(levels.get(name, 0)) < 2**63 for levels in configs)
             if len(kinds) == 1 and fits:  # a column of one type holds the very levels
                 assert repr(row[name]) == repr(values[name])
 

@@ -81,8 +81,8 @@ def test_labels_are_held_against_the_truth():
 
 
 def test_a_loss_without_labels_counts_no_target_and_does_not_hear_them():
-    one, other = (run(epochs=2, loss="mean_std", label_source=s) for s in ("true", "all_one"))
-    for left, right in zip(one, other, strict=True):
+    rows, other = (run(epochs=2, loss="mean_std", label_source=s) for s in ("true", "all_one"))
+    for left, right in zip(rows, other, strict=True):
         assert left.signals["supervised_targets"] == 0.0
         for name in ("train_loss", "val_loss", "score_std"):
             assert left.signals[name] == right.signals[name]

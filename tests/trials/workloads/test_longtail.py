@@ -102,12 +102,12 @@ def test_the_line_of_wcdas_is_the_known_one():
 def test_a_run_is_the_same_whether_its_encoder_was_kept_or_made(
     pretrained_states, monkeypatch, tmp_path
 ):
-    found = run(seed=3)
+    rows = run(seed=3)
     assert list(pretrained_states.glob("longtail_diffusion-*.pt"))
     monkeypatch.setattr(pretraining, "kept_in", lambda: tmp_path)
-    assert same(run(seed=3), found)
+    assert same(run(seed=3), rows)
     assert len(list(tmp_path.glob("*.pt"))) == 1
-    assert same(run(seed=3), found)
+    assert same(run(seed=3), rows)
 
 
 def test_other_seeds_and_splits_pretrain_others(monkeypatch, tmp_path):

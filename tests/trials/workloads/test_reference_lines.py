@@ -35,9 +35,11 @@ def facts(name, **changes):
 
 
 def lines(name, **changes):
-    found = {(one.signal, one.name): one.value for one in facts(name, **changes).reference_lines}
-    assert len(found) == len(facts(name, **changes).reference_lines), "a name twice"
-    return found
+    by_name = {
+        (line.signal, line.name): line.value for line in facts(name, **changes).reference_lines
+    }
+    assert len(by_name) == len(facts(name, **changes).reference_lines), "a name twice"
+    return by_name
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -93,27 +95,27 @@ def test_the_best_constant_angle_is_a_minimum_over_concentrations(kfold, kappa):
         return logs[0] - logs[1] + ratio * (own - kappa * agreement)
 
     least = optimize.minimize_scalar(mean_divergence, bounds=(1e-3, 50.0), method="bounded").fun
-    found = lines("mvm_orientation", kfold=kfold, kappa_gt=kappa)
-    assert found["val_matched_kl", "floor"] == pytest.approx(least, abs=1e-5)
+    reference = lines("mvm_orientation", kfold=kfold, kappa_gt=kappa)
+    assert reference["val_matched_kl", "floor"] == pytest.approx(least, abs=1e-5)
 
 
 @pytest.mark.parametrize(("kfold", "kappa"), [(4, 8.0), (2, 3.0)])
 def test_no_direction_and_one_direction_by_quadrature(kfold, kappa):
-    found = lines("mvm_orientation", kfold=kfold, kappa_gt=kappa)
+    reference = lines("mvm_orientation", kfold=kfold, kappa_gt=kappa)
 
     def truth(theta):
         return four_peaks(theta, kappa, kfold)
 
     flat = divergence(truth, lambda theta: 1.0 / (2.0 * math.pi))
-    one = divergence(truth, lambda theta: stats.vonmises.pdf(theta, kappa))
-    assert found["val_density_kl", "uniform"] == pytest.approx(flat, rel=1e-6)
-    assert found["val_density_kl", "collapse"] == pytest.approx(one, rel=1e-6)
+    collapsed = divergence(truth, lambda theta: stats.vonmises.pdf(theta, kappa))
+    assert reference["val_density_kl", "uniform"] == pytest.approx(flat, rel=1e-6)
+    assert reference["val_density_kl", "collapse"] == pytest.approx(collapsed, rel=1e-6)
 
 
 def test_one_living_component_covers_one_peak_of_k():
-    found = lines("mvm_orientation", kfold=3)
-    assert found["peak_coverage", "collapse"] == pytest.approx(1 / 3)
-    assert found["mixture_weights_entropy", "even_weights"] == pytest.approx(
+    reference = lines("mvm_orientation", kfold=3)
+    assert reference["peak_coverage", "collapse"] == pytest.approx(1 / 3)
+    assert reference["mixture_weights_entropy", "even_weights"] == pytest.approx(
         stats.entropy([1 / 3] * 3)
     )
     assert ("peak_coverage", "collapse") not in lines("mvm_orientation", kfold=1)
@@ -123,14 +125,14 @@ def test_one_living_component_covers_one_peak_of_k():
 
 
 def test_noise_ends_at_the_entropy_of_its_labels():
-    found = lines("crossmodal_anomaly", label_source="random10")
-    assert found["val_loss", "label_entropy"] == pytest.approx(stats.entropy([0.1, 0.9]))
-    assert found["val_accuracy", "majority"] == pytest.approx(0.9)
-    assert found["val_auprc", "chance"] == pytest.approx(0.1)
-    assert found["val_auroc", "chance"] == 0.5
+    reference = lines("crossmodal_anomaly", label_source="random10")
+    assert reference["val_loss", "label_entropy"] == pytest.approx(stats.entropy([0.1, 0.9]))
+    assert reference["val_accuracy", "majority"] == pytest.approx(0.9)
+    assert reference["val_auprc", "chance"] == pytest.approx(0.1)
+    assert reference["val_auroc", "chance"] == 0.5
     pairs = itertools.product((0, 1), repeat=2)
     flips = sum(0.1 ** (a + b) * 0.9 ** (2 - a - b) for a, b in pairs if a != b)
-    assert found["label_flip_rate", "redrawn_labels"] == pytest.approx(flips)
+    assert reference["label_flip_rate", "redrawn_labels"] == pytest.approx(flips)
     assert ("label_flip_rate", "redrawn_labels") not in lines("crossmodal_anomaly")
 
 
@@ -140,8 +142,8 @@ def test_a_loss_without_labels_ends_at_its_least_value():
 
     start = np.random.default_rng(0).random(8)
     least = optimize.minimize(loss, start, bounds=[(0.0, 1.0)] * 8).fun
-    found = lines("crossmodal_anomaly", loss="mean_std")
-    assert found["val_loss", "no_labels"] == pytest.approx(least, abs=1e-9) == 0.0
+    reference = lines("crossmodal_anomaly", loss="mean_std")
+    assert reference["val_loss", "no_labels"] == pytest.approx(least, abs=1e-9) == 0.0
 
 
 def test_counting_signs_is_an_enumeration_over_the_clutter():
@@ -160,20 +162,22 @@ def test_counting_signs_is_an_enumeration_over_the_clutter():
                 total += p0 * p1 * (1.0 * (strange > normal) + 0.5 * (strange == normal))
         return total
 
-    found = lines("crossmodal_anomaly")
-    assert found["val_auroc", "one_sensor"] == pytest.approx(auroc(lambda m, b: m))
+    reference = lines("crossmodal_anomaly")
+    assert reference["val_auroc", "one_sensor"] == pytest.approx(auroc(lambda m, b: m))
     # Best on both counts: the likelihood ratio; only (1, 1) is ever in doubt.
     pairs = {(m, b): prob for (m, b), prob in scenes}
 
     def ratio(m, b):
         return pairs.get((m - 1, b - 1), 0.0) / pairs[m, b] if (m, b) in pairs else math.inf
 
-    assert found["val_auroc", "two_counts"] == pytest.approx(auroc(ratio))
+    assert reference["val_auroc", "two_counts"] == pytest.approx(auroc(ratio))
 
 
 def test_even_attention_has_the_entropy_of_its_tokens():
-    found = lines("crossmodal_anomaly")
-    assert found["attention_entropy", "even_attention"] == pytest.approx(stats.entropy([1.0] * 16))
+    reference = lines("crossmodal_anomaly")
+    assert reference["attention_entropy", "even_attention"] == pytest.approx(
+        stats.entropy([1.0] * 16)
+    )
     assert ("attention_entropy", "even_attention") not in lines("crossmodal_anomaly", fusion="none")
 
 
@@ -186,34 +190,34 @@ def least_focal(weight, share, alpha, gamma):
         miss = -(1 - alpha) * q**gamma * math.log1p(-q)
         return share * hit + (1 - share) * miss
 
-    found = optimize.minimize_scalar(loss, bounds=(1e-6, 1 - 1e-6), options={"xatol": 1e-10})
-    return found.x, found.fun
+    minimum = optimize.minimize_scalar(loss, bounds=(1e-6, 1 - 1e-6), options={"xatol": 1e-10})
+    return minimum.x, minimum.fun
 
 
 def test_the_answer_to_noise_under_the_focal_loss():
-    found = lines("pointwise_anomaly")
+    reference = lines("pointwise_anomaly")
     q_star, floor = least_focal(1.0, 0.15, 0.1, 3.0)
-    assert found["val_mean_probability", "q_star"] == pytest.approx(q_star, abs=1e-5)
-    assert found["val_loss", "floor"] == pytest.approx(floor, abs=1e-8)
+    assert reference["val_mean_probability", "q_star"] == pytest.approx(q_star, abs=1e-5)
+    assert reference["val_loss", "floor"] == pytest.approx(floor, abs=1e-8)
     assert (q_star, floor) == pytest.approx((0.2528, 0.01221), abs=5e-5)
-    assert found["label_flip_rate", "redrawn_labels"] == pytest.approx(2 * 0.15 * 0.85)
-    assert found["val_auroc", "chance"] == 0.5
+    assert reference["label_flip_rate", "redrawn_labels"] == pytest.approx(2 * 0.15 * 0.85)
+    assert reference["val_auroc", "chance"] == 0.5
 
 
 @pytest.mark.parametrize("weight", [1.0, 3.0, 5.6, 5.7, 1000.0])
 def test_the_answer_to_noise_under_weights(weight):
-    found = lines("pointwise_anomaly", loss="bce", pos_weight=weight)
+    reference = lines("pointwise_anomaly", loss="bce", pos_weight=weight)
     q_star = weight * 0.15 / (weight * 0.15 + 0.85)
     floor = -weight * 0.15 * math.log(q_star) - 0.85 * math.log1p(-q_star)
-    assert found["val_mean_probability", "q_star"] == pytest.approx(q_star, abs=1e-6)
-    assert found["val_loss", "floor"] == pytest.approx(floor, abs=1e-9)
-    assert found["val_recall", "noise_recall"] == float(q_star > 0.5)
+    assert reference["val_mean_probability", "q_star"] == pytest.approx(q_star, abs=1e-6)
+    assert reference["val_loss", "floor"] == pytest.approx(floor, abs=1e-9)
+    assert reference["val_recall", "noise_recall"] == float(q_star > 0.5)
 
 
 def test_with_right_labels_there_is_no_line_of_noise():
-    found = lines("pointwise_anomaly", label_source="sem", loss="bce")
-    assert ("label_flip_rate", "redrawn_labels") not in found
-    assert ("val_auroc", "chance") not in found
+    reference = lines("pointwise_anomaly", label_source="sem", loss="bce")
+    assert ("label_flip_rate", "redrawn_labels") not in reference
+    assert ("val_auroc", "chance") not in reference
 
 
 # --- system 4
@@ -228,11 +232,13 @@ def test_maps_by_a_direct_sum_over_a_kernel(kernel, sigma):
     drawn = np.exp(-(across[:, None] ** 2 + across**2) / (2.0 * sigma**2))
     drawn /= drawn.sum() if kernel == "sum" else drawn.max()
     changes = {"kernel_norm": kernel, "gaussian_sigma": sigma, "weight_bias": 1.5}
-    found = lines("query_reweighting", queries=36, dn_pad=60, **changes)
+    reference = lines("query_reweighting", queries=36, dn_pad=60, **changes)
     weight = special.expit(1.5)
-    assert found["map_mean_before", "start"] == pytest.approx(weight)
-    assert found["map_mean_raw", "drawn_mean"] == pytest.approx(36 * weight * drawn.sum() / 16**2)
-    assert found["map_overlap_sum", "pile_up"] == pytest.approx(60 * weight * drawn.max())
+    assert reference["map_mean_before", "start"] == pytest.approx(weight)
+    assert reference["map_mean_raw", "drawn_mean"] == pytest.approx(
+        36 * weight * drawn.sum() / 16**2
+    )
+    assert reference["map_overlap_sum", "pile_up"] == pytest.approx(60 * weight * drawn.max())
 
 
 def test_without_a_pile_up_there_is_no_line_of_it_and_without_weights_no_map():
@@ -248,24 +254,28 @@ def test_without_a_pile_up_there_is_no_line_of_it_and_without_weights_no_map():
 
 
 def test_the_shares_of_the_classes_are_worth_their_entropy():
-    found = lines("longtail_diffusion")
+    reference = lines("longtail_diffusion")
     counts = [int(40 * 0.05 ** (c / 3)) for c in range(4)]
-    assert found["train_loss", "floor"] == pytest.approx(stats.entropy(counts))
-    assert found["val_loss", "uniform"] == pytest.approx(stats.entropy([1.0] * 4))
-    assert found["val_accuracy", "chance"] == found["encoder_reference_skill", "chance"] == 0.25
-    assert ("train_loss", "wcdas_floor") not in found
+    assert reference["train_loss", "floor"] == pytest.approx(stats.entropy(counts))
+    assert reference["val_loss", "uniform"] == pytest.approx(stats.entropy([1.0] * 4))
+    assert (
+        reference["val_accuracy", "chance"]
+        == reference["encoder_reference_skill", "chance"]
+        == 0.25
+    )
+    assert ("train_loss", "wcdas_floor") not in reference
 
 
 @pytest.mark.parametrize("raw", [0.0, 30.0])
 def test_wcdas_ends_at_the_softmax_of_its_two_ends(raw):
     """By its density at every angle: the right class at its best, the others at their worst."""
-    found = lines("longtail_diffusion", classifier="wcdas", wcdas_s_init=raw)
+    reference = lines("longtail_diffusion", classifier="wcdas", wcdas_s_init=raw)
     gamma, scale = special.expit(0.0), np.logaddexp(0.0, raw) + 1.0
     cosine = np.linspace(-1.0, 1.0, 2001)
     logit = scale / (2.0 * math.pi) * (1 - gamma**2) / (1 + gamma**2 - 2 * gamma * cosine)
     scores = np.array([logit.max(), *[logit.min()] * 3])
     least = float(-np.log(special.softmax(scores)[0]))
-    assert found["train_loss", "wcdas_floor"] == pytest.approx(least, rel=1e-6)
+    assert reference["train_loss", "wcdas_floor"] == pytest.approx(least, rel=1e-6)
 
 
 # --- what reports draw

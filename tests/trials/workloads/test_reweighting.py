@@ -98,9 +98,9 @@ def test_the_pile_up_is_seen_by_its_count_and_its_height():
 def test_the_mean_of_a_drawn_map_is_the_one_in_closed_form(sigma):
     for kernel in ("sum", "peak"):
         changes = {"kernel_norm": kernel, "gaussian_sigma": sigma, "dn_pad": 0}
-        found = run(epochs=1, **changes)[0].signals["map_mean_raw"][0]
+        raw_mean = run(epochs=1, **changes)[0].signals["map_mean_raw"][0]
         line = {line.name: line.value for line in facts(**changes).reference_lines}["drawn_mean"]
-        assert found == pytest.approx(line, rel=0.2)  # weights have moved, borders cut
+        assert raw_mean == pytest.approx(line, rel=0.2)  # weights have moved, borders cut
 
 
 def test_facts():
@@ -163,5 +163,5 @@ def test_examples_name_settings_that_exist():
         assert spec["workload"] == "query_reweighting"
         for name, levels in spec.get("factors", {}).items():
             assert WORKLOAD.factor(name) is not None, (path, name)
-            assert all(type(one) is type(WORKLOAD.defaults[name]) for one in levels), name
+            assert all(type(level) is type(WORKLOAD.defaults[name]) for level in levels), name
         assert set(spec.get("fixed", {})) <= set(WORKLOAD.defaults), path

@@ -94,7 +94,9 @@ def runs(system):
 
 
 def test_it_keeps_the_contract_and_every_level_changes_something(system, runs):
-    factors = [one.name for one in runs.workload.factors if one.name not in APART.get(system, ())]
+    factors = [
+        factor.name for factor in runs.workload.factors if factor.name not in APART.get(system, ())
+    ]
     check_workload(runs.workload, {**runs.small, "epochs": 2}, levels=factors)
 
 

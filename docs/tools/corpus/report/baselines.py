@@ -140,14 +140,14 @@ BASELINES: Mapping[str, Baseline] = {
 
 def _waited(loss: FloatArray, patience: int, delta: float) -> FloatArray:
     """Where a loss has not improved by more than `delta` for `patience` evaluations, (n,)."""
-    best, wait, found = np.inf, 0, np.zeros(len(loss), dtype=bool)
+    best, wait, waited = np.inf, 0, np.zeros(len(loss), dtype=bool)
     for place, value in enumerate(loss):
         if value < best - delta:
             best, wait = value, 0
         else:
             wait += 1
-        found[place] = wait >= patience
-    return found
+        waited[place] = wait >= patience
+    return waited
 
 
 def _or_inf(values: FloatArray) -> FloatArray:

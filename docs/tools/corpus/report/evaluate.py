@@ -58,7 +58,7 @@ def results_of(path: Path, processes: int, keep: Path | None = None) -> Results:
     tables = {level: table_of(path, TASKS, level, processes, keep) for level in Level}
     return Results(
         tables=tables,
-        killed=killed_groups(one.case for one in tables[Level.PROBE]),
+        killed=killed_groups(run.case for run in tables[Level.PROBE]),
         frozen=frozen(),
         fingerprint=fingerprint(),
         labeller=labeller_version(built_in()),

@@ -62,9 +62,9 @@ class Judged:
     @property
     def operator(self) -> Operator:
         """The operator of a fault."""
-        found = self.case.operator
-        assert found is not None, self.case.key
-        return found[0]
+        fault = self.case.operator
+        assert fault is not None, self.case.key
+        return fault[0]
 
     @property
     def named_right(self) -> bool:
@@ -74,9 +74,9 @@ class Judged:
     @property
     def onset(self) -> float:
         """The share of the plan at which its fault begins."""
-        found = self.case.operator
-        assert found is not None, self.case.key
-        return found[0].onset[found[1] - 1]
+        fault = self.case.operator
+        assert fault is not None, self.case.key
+        return fault[0].onset[fault[1] - 1]
 
     @property
     def saved(self) -> float:
@@ -98,89 +98,89 @@ Table = Sequence[Judged]
 
 def of_faults(table: Table) -> list[Judged]:
     """The faults that did harm."""
-    return [one for one in table if one.case.kind == "fault" and one.pathological]
+    return [run for run in table if run.case.kind == "fault" and run.pathological]
 
 
 def healthy(table: Table) -> list[Judged]:
     """Healthy controls and equivalent mutants, without the hard ones."""
-    return [one for one in table if not one.pathological and one.case.kind != "hard"]
+    return [run for run in table if not run.pathological and run.case.kind != "hard"]
 
 
 def hard(table: Table) -> list[Judged]:
     """The hard but healthy ones, as far as they are healthy."""
-    return [one for one in table if not one.pathological and one.case.kind == "hard"]
+    return [run for run in table if not run.pathological and run.case.kind == "hard"]
 
 
 def headline(table: Table) -> dict[str, Figure]:
     """The measures of a level, by name; the first ones have goals."""
     faults, well = of_faults(table), healthy(table)
     every = [*well, *hard(table)]
-    lost = [one for one in faults if not one.worse]
-    called = [one for one in [*faults, *every] if one.called]
-    trusted = [one for one in [*faults, *every] if one.verdict.health == Health.HEALTHY]
+    lost = [run for run in faults if not run.worse]
+    called = [run for run in [*faults, *every] if run.called]
+    trusted = [run for run in [*faults, *every] if run.verdict.health == Health.HEALTHY]
     return {
-        "recall, no skill": _called(one for one in faults if one.truth.why == "no_skill"),
-        "recall, not finite": _called(one for one in faults if one.truth.why == "non_finite"),
-        "recall, worse than its controls": _called(one for one in faults if one.worse),
+        "recall, no skill": _called(run for run in faults if run.truth.why == "no_skill"),
+        "recall, not finite": _called(run for run in faults if run.truth.why == "non_finite"),
+        "recall, worse than its controls": _called(run for run in faults if run.worse),
         "recall, no skill or not finite, whole faults resampled": clustered(
-            [one.called for one in lost], [one.case.key[:3] for one in lost]
+            [run.called for run in lost], [run.case.key[:3] for run in lost]
         ),
         "false alarms": _called(well),
         "false alarms, hard but healthy": _called(hard(table)),
-        "false alarms, controls alone": _called(one for one in well if one.case.kind == "control"),
-        "precision": share_of([one.pathological for one in called]),
+        "false alarms, controls alone": _called(run for run in well if run.case.kind == "control"),
+        "precision": share_of([run.pathological for run in called]),
         "cause named rightly, of those found": share_of(
-            [one.named_right for one in faults if one.called]
+            [run.named_right for run in faults if run.called]
         ),
         "inconclusive, of the healthy": share_of(
-            [one.verdict.health == Health.INCONCLUSIVE for one in every]
+            [run.verdict.health == Health.INCONCLUSIVE for run in every]
         ),
         "inconclusive, of the pathological": share_of(
-            [one.verdict.health == Health.INCONCLUSIVE for one in faults]
+            [run.verdict.health == Health.INCONCLUSIVE for run in faults]
         ),
-        "`healthy` that is wrong": share_of([one.pathological for one in trusted]),
+        "`healthy` that is wrong": share_of([run.pathological for run in trusted]),
         "`healthy` that is wrong, the merely worse not counted": share_of(
-            [one.pathological for one in trusted if not one.worse]
+            [run.pathological for run in trusted if not run.worse]
         ),
         "false stops": share_of(
-            [one.verdict.stop_epoch is not None for one in every if one.verdict.watched]
+            [run.verdict.stop_epoch is not None for run in every if run.verdict.watched]
         ),
         "numeric faults stopped within an epoch": share_of(
             [
-                one.verdict.stop_epoch is not None and _delay(one) <= 1
-                for one in lost
-                if one.verdict.watched and one.operator.name in NUMERIC
+                run.verdict.stop_epoch is not None and _delay(run) <= 1
+                for run in lost
+                if run.verdict.watched and run.operator.name in NUMERIC
             ]
         ),
         "epochs of pathological runs saved": _saved(faults),
         "epochs saved, no skill or not finite": _saved(lost),
         "epochs that could be saved, from the fault's onset": resampled(
-            [1.0 - one.onset for one in faults if one.verdict.watched], np.mean
+            [1.0 - run.onset for run in faults if run.verdict.watched], np.mean
         ),
         "calibration error": _calibration(table),
         "calibration error, the merely worse not counted": _calibration(
-            [one for one in table if not one.worse]
+            [run for run in table if not run.worse]
         ),
     }
 
 
 def _called(table: Iterable[Judged]) -> Figure:
-    return share_of([one.called for one in table])
+    return share_of([run.called for run in table])
 
 
 def _saved(table: Table) -> Figure:
-    return resampled([one.saved for one in table if one.verdict.watched], np.mean)
+    return resampled([run.saved for run in table if run.verdict.watched], np.mean)
 
 
-def _delay(one: Judged) -> float:
+def _delay(run: Judged) -> float:
     """Epochs from the first faulty one to the stop; a stop before the fault counts as none."""
-    stop = one.verdict.stop_epoch
+    stop = run.verdict.stop_epoch
     assert stop is not None
-    return max(0.0, float(stop - math.floor(one.onset * one.verdict.planned)))
+    return max(0.0, float(stop - math.floor(run.onset * run.verdict.planned)))
 
 
 def _calibration(table: Table) -> Figure:
-    stated = [(one.probability, one.pathological) for one in table if one.probability is not None]
+    stated = [(run.probability, run.pathological) for run in table if run.probability is not None]
 
     def error(rows: np.ndarray) -> float:
         pairs = [stated[int(row)] for row in rows]
@@ -192,10 +192,10 @@ def _calibration(table: Table) -> Figure:
 def reliability(table: Table) -> list[tuple[float, Figure]]:
     """The reliability table: mean stated probability of each bin, and the pathological share."""
     bins: dict[int, list[tuple[float, bool]]] = {}
-    for one in table:
-        if one.probability is not None:
-            place = min(int(one.probability * BINS), BINS - 1)
-            bins.setdefault(place, []).append((one.probability, one.pathological))
+    for run in table:
+        if run.probability is not None:
+            place = min(int(run.probability * BINS), BINS - 1)
+            bins.setdefault(place, []).append((run.probability, run.pathological))
     return [
         (float(np.mean([p for p, _ in pairs])), share_of([true for _, true in pairs]))
         for _, pairs in sorted(bins.items())
@@ -205,44 +205,44 @@ def reliability(table: Table) -> list[tuple[float, Figure]]:
 def grouped(table: Table, key: Callable[[Judged], str]) -> dict[str, list[Judged]]:
     """Cases by what `key` says of them."""
     groups: dict[str, list[Judged]] = {}
-    for one in table:
-        groups.setdefault(key(one), []).append(one)
+    for run in table:
+        groups.setdefault(key(run), []).append(run)
     return dict(sorted(groups.items()))
 
 
 def baseline(table: Table, name: str) -> list[Figure]:
     """A rule's recalls and false alarms, as in `peers.Counts`: its alarm is its stop."""
     alarms = [
-        (one, one.verdict.alarms[name] is not None) for one in table if name in one.verdict.alarms
+        (run, run.verdict.alarms[name] is not None) for run in table if name in run.verdict.alarms
     ]
     groups = (
-        [hit for one, hit in alarms if _harmed(one) and one.truth.why == "no_skill"],
-        [hit for one, hit in alarms if _harmed(one) and one.truth.why == "non_finite"],
-        [hit for one, hit in alarms if _harmed(one) and one.worse],
-        [hit for one, hit in alarms if not one.pathological and one.case.kind != "hard"],
-        [hit for one, hit in alarms if not one.pathological and one.case.kind == "hard"],
+        [hit for run, hit in alarms if _harmed(run) and run.truth.why == "no_skill"],
+        [hit for run, hit in alarms if _harmed(run) and run.truth.why == "non_finite"],
+        [hit for run, hit in alarms if _harmed(run) and run.worse],
+        [hit for run, hit in alarms if not run.pathological and run.case.kind != "hard"],
+        [hit for run, hit in alarms if not run.pathological and run.case.kind == "hard"],
     )
     return [share_of(group) for group in groups]
 
 
-def _harmed(one: Judged) -> bool:
-    return one.case.kind == "fault" and one.pathological
+def _harmed(run: Judged) -> bool:
+    return run.case.kind == "fault" and run.pathological
 
 
 def of_detector(table: Table, name: str) -> dict[str, Figure | int]:
     """How often a detector fired, on whom, and how much of its own it found."""
-    fired = [one for one in table if one.verdict.fired(name)]
-    fatal = [one for one in table if one.verdict.fired(name, fatal=True)]
-    own = [one for one in of_faults(table) if one.operator.causes[0] == name]
-    named = [one for one in table if one.called and one.verdict.primary == name]
-    faults = [one for one in named if one.case.kind == "fault"]
+    fired = [run for run in table if run.verdict.fired(name)]
+    fatal = [run for run in table if run.verdict.fired(name, fatal=True)]
+    own = [run for run in of_faults(table) if run.operator.causes[0] == name]
+    named = [run for run in table if run.called and run.verdict.primary == name]
+    faults = [run for run in named if run.case.kind == "fault"]
     return {
         "fired": len(fired),
-        "precision, any": share_of([one.pathological for one in fired]),
-        "precision, fatal": share_of([one.pathological for one in fatal]),
-        "recall of its own": share_of([one.verdict.fired(name) for one in own]),
+        "precision, any": share_of([run.pathological for run in fired]),
+        "precision, fatal": share_of([run.pathological for run in fatal]),
+        "recall of its own": share_of([run.verdict.fired(name) for run in own]),
         "primary": len(named),
-        "primary right": share_of([one.named_right for one in faults]),
+        "primary right": share_of([run.named_right for run in faults]),
     }
 
 
@@ -251,6 +251,6 @@ def open_states(table: Table, name: str) -> int:
     lacking = (FindingState.MISSING_SIGNAL, FindingState.INSUFFICIENT_EVIDENCE)
     return sum(
         finding.detector == name and finding.state in lacking
-        for one in table
-        for finding in one.verdict.findings
+        for run in table
+        for finding in run.verdict.findings
     )

@@ -60,32 +60,32 @@ def found(table: Table, letter: str) -> dict[str, Figure]:
     """
     names = WORDS[letter][1]
     faults = [
-        one
-        for one in table
-        if one.case.kind == "fault" and one.pathological and one.operator.pathology == letter
+        run
+        for run in table
+        if run.case.kind == "fault" and run.pathological and run.operator.pathology == letter
     ]
-    twins = {(one.case.task, one.case.seed) for one in faults}
+    twins = {(run.case.task, run.case.seed) for run in faults}
     repaired = [
-        one
-        for one in table
-        if one.case.kind == "control" and (one.case.task, one.case.seed) in twins
+        run
+        for run in table
+        if run.case.kind == "control" and (run.case.task, run.case.seed) in twins
     ]
-    lost = [one for one in faults if not one.worse]
+    lost = [run for run in faults if not run.worse]
     return {
-        "found": share_of([one.called or own(one, names) for one in faults]),
-        "found, no skill left": share_of([one.called or own(one, names) for one in lost]),
-        "called pathological": share_of([one.called for one in faults]),
-        "called so, no skill left": share_of([one.called for one in lost]),
-        "its own detector fired": share_of([own(one, names) for one in faults]),
+        "found": share_of([run.called or own(run, names) for run in faults]),
+        "found, no skill left": share_of([run.called or own(run, names) for run in lost]),
+        "called pathological": share_of([run.called for run in faults]),
+        "called so, no skill left": share_of([run.called for run in lost]),
+        "its own detector fired": share_of([own(run, names) for run in faults]),
         "twin clear": share_of(
             [
-                not one.called and not any(one.verdict.fired(name, fatal=True) for name in names)
-                for one in repaired
+                not run.called and not any(run.verdict.fired(name, fatal=True) for name in names)
+                for run in repaired
             ]
         ),
     }
 
 
-def own(one: Judged, names: tuple[str, ...]) -> bool:
+def own(run: Judged, names: tuple[str, ...]) -> bool:
     """Whether one of these detectors fired, however badly."""
-    return any(one.verdict.fired(name) for name in names)
+    return any(run.verdict.fired(name) for name in names)

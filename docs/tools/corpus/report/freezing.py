@@ -22,7 +22,7 @@ KEPT = ("fingerprint", "labeller_version", "margins_version", "frozen_at", "held
 
 def fingerprint() -> str:
     """SHA-256 over every margin's value and the labeller: detectors, labelling, stored model."""
-    margins = {name: asdict(one)["value"] for name, one in sorted(MARGINS.items())}
+    margins = {name: asdict(margin)["value"] for name, margin in sorted(MARGINS.items())}
     whole = {"margins": margins, "labeller": labeller_version(built_in())}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
@@ -32,8 +32,8 @@ def sources() -> str:
     folder = Path(trials.__file__).parent
     files = [folder / name for name in JUDGING]
     for room in JUDGING_ROOMS:
-        files += [one for one in sorted((folder / room).iterdir()) if one.is_file()]
-    return hashlib.sha256(b"".join(one.read_bytes() for one in files)).hexdigest()
+        files += [file for file in sorted((folder / room).iterdir()) if file.is_file()]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def freeze(path: Path = FROZEN) -> dict[str, object]:
@@ -50,11 +50,11 @@ def freeze(path: Path = FROZEN) -> dict[str, object]:
         "fingerprint": fingerprint(),
         "labeller_version": labeller_version(built_in()),
         "margins_version": MARGINS_VERSION,
-        "detectors": {one.name: one.version for one in built_in()},
+        "detectors": {detector.name: detector.version for detector in built_in()},
         "frozen_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "calibration": list(CALIBRATION),
         "held_out": list(HELD_OUT),
-        "held_out_runs": dict(Counter(one.task for one in outcomes() if one.held_out)),
+        "held_out_runs": dict(Counter(outcome.task for outcome in outcomes() if outcome.held_out)),
         "earlier": earlier,
     }
     path.write_text(json.dumps(record, indent=2) + "\n")

@@ -78,7 +78,8 @@ def judge(case: Case, level: Level = Level.PROBE, *, online: bool = True) -> Ver
     stop, cause = first_stop(history, detectors) if online else (None, None)
     label = final.label
     confidence = next(
-        (one.confidence for one in final.findings if one.detector == label.pathology), None
+        (finding.confidence for finding in final.findings if finding.detector == label.pathology),
+        None,
     )
     rules = BASELINES if level is Level.PROBE else {}
     return Verdict(
@@ -100,7 +101,7 @@ def judge(case: Case, level: Level = Level.PROBE, *, online: bool = True) -> Ver
 def first_stop(history: History, detectors: Sequence[Detector]) -> tuple[int | None, str | None]:
     """Return the epoch after which a running trial would be stopped, and by what."""
     # what is never fatal neither stops a trial nor explains what does
-    detectors = [one for one in detectors if one.severity is Severity.FATAL]
+    detectors = [detector for detector in detectors if detector.severity is Severity.FATAL]
     for n in range(1, len(history) + 1):
         if looks_online(n):
             diagnosis = look(history.prefix(n), detectors)

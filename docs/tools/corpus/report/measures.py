@@ -25,7 +25,7 @@ class Figure:
             return "none"
         scale, unit, places = (100.0, " %", 1) if percent else (1.0, "", 3)
         value, low, high = (
-            f"{scale * one:.{places}f}" for one in (self.value, self.low, self.high)
+            f"{scale * number:.{places}f}" for number in (self.value, self.low, self.high)
         )
         return f"{value}{unit} [{low}, {high}], n = {self.n}"
 
@@ -49,13 +49,13 @@ def resampled(
     values: Sequence[float], statistic: Callable[[np.ndarray], float], seed: int = 0
 ) -> Figure:
     """Any statistic of a sample with its percentile bootstrap interval."""
-    found = np.asarray(values, dtype=np.float64)
-    if not len(found):
+    sample = np.asarray(values, dtype=np.float64)
+    if not len(sample):
         return Figure(math.nan, 0, math.nan, math.nan)
     draw = np.random.default_rng(seed)
-    again = [statistic(found[draw.integers(len(found), size=len(found))]) for _ in range(DRAWS)]
+    again = [statistic(sample[draw.integers(len(sample), size=len(sample))]) for _ in range(DRAWS)]
     low, high = np.quantile(again, [0.025, 0.975])
-    return Figure(float(statistic(found)), len(found), float(low), float(high))
+    return Figure(float(statistic(sample)), len(sample), float(low), float(high))
 
 
 def clustered(flags: Sequence[bool], clusters: Sequence[Hashable], seed: int = 0) -> Figure:
@@ -75,12 +75,12 @@ def clustered(flags: Sequence[bool], clusters: Sequence[Hashable], seed: int = 0
 
 def calibration_error(confidence: Sequence[float], right: Sequence[bool], bins: int = 10) -> float:
     """Expected calibration error over equal bins of confidence (Naeini et al. 2015)."""
-    found, hit = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
-    if not len(found):
+    stated, hit = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
+    if not len(stated):
         return math.nan
-    place = np.minimum((found * bins).astype(int), bins - 1)
+    place = np.minimum((stated * bins).astype(int), bins - 1)
     gaps = [
-        (place == index).mean() * abs(found[place == index].mean() - hit[place == index].mean())
+        (place == index).mean() * abs(stated[place == index].mean() - hit[place == index].mean())
         for index in range(bins)
         if (place == index).any()
     ]

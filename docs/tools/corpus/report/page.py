@@ -36,7 +36,7 @@ class Results:
     def of(self, tasks: Sequence[str]) -> dict[Level, list[Judged]]:
         """The cases of some tasks at every level."""
         return {
-            level: [one for one in table if one.case.task in tasks]
+            level: [run for run in table if run.case.task in tasks]
             for level, table in self.tables.items()
         }
 
@@ -66,10 +66,10 @@ def rows(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 def _top(results: Results) -> str:
     table, frozen = results.probe, results.frozen or {}
-    kinds = Counter(one.case.kind for one in table)
-    why = Counter(one.truth.why for one in table if one.case.kind == "fault")
-    tasks = {one.case.task for one in table}
-    hard = sum(one.case.kind == "hard" and not one.pathological for one in table)
+    kinds = Counter(run.case.kind for run in table)
+    why = Counter(run.truth.why for run in table if run.case.kind == "fault")
+    tasks = {run.case.task for run in table}
+    hard = sum(run.case.kind == "hard" and not run.pathological for run in table)
     same = frozen.get("fingerprint") == results.fingerprint
     state = (
         "they are those frozen"
@@ -99,7 +99,7 @@ made with labeller `{results.labeller}`, SHA-256 `{results.fingerprint[:16]}`:
 {state}.{earlier(frozen)}
 
 In brackets stand 95 % intervals: Wilson's for shares, bootstrap for the rest. n counts runs.
-{sum(one.verdict.watched for one in table)} runs of the held-out tasks were also judged as while
+{sum(run.verdict.watched for run in table)} runs of the held-out tasks were also judged as while
 they ran, for false stops and saved epochs. Commands: `make corpus` (generate, resumes),
 `make benchmark-detectors` (judge, write this page)."""
 
@@ -120,20 +120,20 @@ def _headline(results: Results) -> str:
 
 
 def _measures(tables: Mapping[Level, list[Judged]]) -> str:
-    found = {
+    headlines = {
         level: figures.headline(table) | siblings.found_by_standing(table, level)
         for level, table in tables.items()
     }
     body = [
-        [name, GOALS.get(name, ""), *(found[level][name].text() for level in Level)]
-        for name in found[Level.PROBE]
+        [name, GOALS.get(name, ""), *(headlines[level][name].text() for level in Level)]
+        for name in headlines[Level.PROBE]
     ]
     return rows(["measure", "goal", *(f"`{level}`" for level in Level)], body)
 
 
 def _seconds(results: Results) -> str:
     each = ", ".join(
-        f"{1000.0 * np.nanmedian([one.verdict.seconds for one in table]):.1f} ms at `{level}`"
+        f"{1000.0 * np.nanmedian([run.verdict.seconds for run in table]):.1f} ms at `{level}`"
         for level, table in results.tables.items()
     )
     return (
@@ -217,7 +217,7 @@ def _others(results: Results) -> str:
 
 def _tasks(results: Results) -> str:
     body = []
-    for task in sorted({one.case.task for one in results.probe}):
+    for task in sorted({run.case.task for run in results.probe}):
         tables = results.of([task])
         body.append(
             [
@@ -243,30 +243,30 @@ def _tasks(results: Results) -> str:
 
 
 def _lost(table: Table) -> Figure:
-    return share_of([one.called for one in figures.of_faults(table) if not one.worse])
+    return share_of([run.called for run in figures.of_faults(table) if not run.worse])
 
 
 def _alarms(table: Table) -> Figure:
-    return share_of([one.called for one in table if not one.pathological])
+    return share_of([run.called for run in table if not run.pathological])
 
 
 def _operators(results: Results) -> str:
-    ordinary = {one.case.key: one for one in results.tables[Level.ORDINARY]}
-    faults = [one for one in results.probe if one.case.kind == "fault"]
+    ordinary = {run.case.key: run for run in results.tables[Level.ORDINARY]}
+    faults = [run for run in results.probe if run.case.kind == "fault"]
     body = []
-    for name, group in figures.grouped(faults, lambda one: one.operator.name).items():
+    for name, group in figures.grouped(faults, lambda run: run.operator.name).items():
         harmed = figures.of_faults(group)
-        causes = Counter(one.verdict.primary for one in harmed if one.called)
+        causes = Counter(run.verdict.primary for run in harmed if run.called)
         named = ", ".join(f"{cause} {count}" for cause, count in causes.most_common(3))
         body.append(
             [
                 f"`{name}`",
                 f"{len(harmed)} of {len(group)}",
-                f"{sum(not one.worse for one in harmed)}",
-                share_of([one.called for one in harmed]).text(),
-                share_of([ordinary[one.case.key].called for one in harmed]).text(),
-                share_of([one.named_right for one in harmed if one.called]).text(),
-                share_of([one.called for one in group if not one.pathological]).text(),
+                f"{sum(not run.worse for run in harmed)}",
+                share_of([run.called for run in harmed]).text(),
+                share_of([ordinary[run.case.key].called for run in harmed]).text(),
+                share_of([run.named_right for run in harmed if run.called]).text(),
+                share_of([run.called for run in group if not run.pathological]).text(),
                 named,
             ]
         )
@@ -287,9 +287,9 @@ def _operators(results: Results) -> str:
 
 def _founding(results: Results) -> str:
     body = []
-    for letter, (words, _) in founding.WORDS.items():
-        found = founding.found(results.probe, letter)
-        body.append([f"({letter}) {words}", *(figure.text() for figure in found.values())])
+    for letter, (title, _) in founding.WORDS.items():
+        shares = founding.found(results.probe, letter)
+        body.append([f"({letter}) {title}", *(figure.text() for figure in shares.values())])
     return (
         "## The founding pathologies\n\n"
         "All tasks, full probe, runs that the fault harmed; the twin is the control of the same "
@@ -311,11 +311,13 @@ def _founding(results: Results) -> str:
 
 
 def _detectors(results: Results) -> str:
-    names = sorted({one.detector for item in results.probe for one in item.verdict.findings})
+    names = sorted(
+        {finding.detector for item in results.probe for finding in item.verdict.findings}
+    )
     body = []
     for name in names:
-        found = figures.of_detector(results.probe, name)
-        texts = [str(v) if isinstance(v, int) else v.text() for v in found.values()]
+        measures = figures.of_detector(results.probe, name)
+        texts = [str(v) if isinstance(v, int) else v.text() for v in measures.values()]
         body.append([f"`{name}`", *texts, str(figures.open_states(results.probe, name))])
     return (
         "## Detector by detector\n\n"
@@ -340,14 +342,14 @@ def _detectors(results: Results) -> str:
 def _weak(results: Results) -> str:
     table = results.tables[Level.ORDINARY]
     missed = Counter(
-        (one.operator.name, one.case.task, one.truth.why)
-        for one in figures.of_faults(table)
-        if not one.called and not one.worse
+        (run.operator.name, run.case.task, run.truth.why)
+        for run in figures.of_faults(table)
+        if not run.called and not run.worse
     )
     alarms = Counter(
-        (str(one.verdict.primary), one.case.task, one.case.fault, one.case.variant)
-        for one in table
-        if one.called and not one.pathological
+        (str(run.verdict.primary), run.case.task, run.case.fault, run.case.variant)
+        for run in table
+        if run.called and not run.pathological
     )
     lost = [
         [f"`{operator}`", f"`{task}`", why, str(count)]

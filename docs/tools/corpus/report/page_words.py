@@ -34,10 +34,10 @@ NOTES = """## What these figures do not say
 def earlier(frozen: Mapping[str, Any]) -> str:
     """Say which freezes came before: their held-out figures were known when rules changed."""
     before = [
-        f"`{one['labeller_version']}` ({one['frozen_at']}; "
-        + ", ".join(f"{task} {n}" for task, n in one.get("held_out_runs", {}).items())
+        f"`{freeze['labeller_version']}` ({freeze['frozen_at']}; "
+        + ", ".join(f"{task} {n}" for task, n in freeze.get("held_out_runs", {}).items())
         + " runs)"
-        for one in frozen.get("earlier", ())
+        for freeze in frozen.get("earlier", ())
     ]
     if not before:
         return ""

@@ -62,8 +62,8 @@ def runmedic(history: History) -> Said:
         for epoch, value in zip(history.epochs, values, strict=True):
             run.get(name).add(float(epoch), float(value))
     run.finalize()
-    found = run_checks(run, detect(run))
-    serious = tuple(one.check for one in found if one.severity in ("critical", "warning"))
+    issues = run_checks(run, detect(run))
+    serious = tuple(issue.check for issue in issues if issue.severity in ("critical", "warning"))
     return bool(serious), serious
 
 
@@ -76,8 +76,12 @@ def training_doctor(history: History) -> Said:
     logged = columns(history, names)
     for row, epoch in enumerate(history.epochs):
         doctor.log(int(epoch), **{name: float(values[row]) for name, values in logged.items()})
-    serious = [one for one in doctor.diagnoses if one.severity.value in ("critical", "warning")]
-    return bool(serious), tuple(one.detector_name for one in serious)
+    serious = [
+        diagnosis
+        for diagnosis in doctor.diagnoses
+        if diagnosis.severity.value in ("critical", "warning")
+    ]
+    return bool(serious), tuple(diagnosis.detector_name for diagnosis in serious)
 
 
 PEERS: Mapping[str, Callable[[History], Said]] = {
@@ -121,15 +125,15 @@ def stored(path: Path = STORED) -> dict[str, dict[str, dict[str, list[int]]]]:
 
 def main() -> None:
     """Run those peers that can be imported, and store what they came to."""
-    found = stored()
+    by_peer = stored()
     for name, peer in PEERS.items():
         if find_spec(name.replace("-", "_")) is None:
             print(f"{name} cannot be imported: its figures stay as they are")
             continue
         title = f"{name} {version(name)}"
-        found[title] = {task: counted(list(read(CORPUS, [task])), peer) for task in TASKS}
+        by_peer[title] = {task: counted(list(read(CORPUS, [task])), peer) for task in TASKS}
         print(title)
-    STORED.write_text(json.dumps(found, indent=1) + "\n")
+    STORED.write_text(json.dumps(by_peer, indent=1) + "\n")
 
 
 if __name__ == "__main__":

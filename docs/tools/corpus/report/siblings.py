@@ -44,28 +44,28 @@ def found_by_standing(table: Table, level: Level) -> dict[str, Figure]:
 
 def _sweeps(table: Table) -> Iterator[list[tuple[str, Judged]]]:
     """Arms and runs of each small sweep."""
-    for runs in grouped(table, lambda one: one.case.task).values():
-        controls = [one for one in runs if one.case.kind == "control"]
-        first = [(BASELINE, one) for one in controls if one.case.seed < SEEDS]
-        twins = [("controls", one) for one in controls if SEEDS <= one.case.seed < 2 * SEEDS]
-        faults = [one for one in runs if one.case.kind == "fault"]
-        for group in grouped(faults, lambda one: one.operator.name).values():
-            yield [*first, *twins, *((one.case.fault, one) for one in group)]
+    for runs in grouped(table, lambda run: run.case.task).values():
+        controls = [run for run in runs if run.case.kind == "control"]
+        first = [(BASELINE, run) for run in controls if run.case.seed < SEEDS]
+        twins = [("controls", run) for run in controls if SEEDS <= run.case.seed < 2 * SEEDS]
+        faults = [run for run in runs if run.case.kind == "fault"]
+        for group in grouped(faults, lambda run: run.operator.name).values():
+            yield [*first, *twins, *((run.case.fault, run) for run in group)]
 
 
 def _behind(sweep: Sequence[tuple[str, Judged]], level: Level) -> list[tuple[Judged, bool]]:
-    seen = {one.case.key: at_level(one.case.history, level) for _, one in sweep}
+    seen = {run.case.key: at_level(run.case.history, level) for _, run in sweep}
     signal = next(name for name in MEASURES if all(log.has(name) for log in seen.values()))
     sign = -1.0 if signal == "val_loss" else 1.0
     scores = [
         Score(
-            trial_id=str(one.case.key),
+            trial_id=str(run.case.key),
             arm=arm,
-            seed=one.case.seed,
-            health=one.verdict.health,
-            skill=skill(seen[one.case.key], signal, sign),
+            seed=run.case.seed,
+            health=run.verdict.health,
+            skill=skill(seen[run.case.key], signal, sign),
         )
-        for arm, one in sweep
+        for arm, run in sweep
     ]
     of = standings(scores, BASELINE).of
-    return [(one, of[str(one.case.key)] in FLAGGED) for arm, one in sweep if arm != BASELINE]
+    return [(run, of[str(run.case.key)] in FLAGGED) for arm, run in sweep if arm != BASELINE]

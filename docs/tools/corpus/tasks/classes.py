@@ -78,8 +78,8 @@ def table_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
 
 def table_measure(output: Tensor, y: Tensor, settings: Settings) -> Signals:
     """Every signal of a binary classifier but the histograms, which the AUROC makes needless."""
-    found = binary_metrics(torch.sigmoid(output[:, 0]), y)
-    return {name: value for name, value in found.items() if "hist" not in name}
+    metrics = binary_metrics(torch.sigmoid(output[:, 0]), y)
+    return {name: value for name, value in metrics.items() if "hist" not in name}
 
 
 def images(settings: Settings, seed: int) -> Data:
@@ -147,12 +147,12 @@ def sequences(settings: Settings, seed: int) -> Data:
     chance = (pull + torch.randn(WORDS, generator=generator)).softmax(-1)
     generator.manual_seed(seed)
     n = total(settings)
-    words = torch.randint(WORDS, (n, STEPS + 1), generator=generator)
+    tokens = torch.randint(WORDS, (n, STEPS + 1), generator=generator)
     for step in range(2, STEPS + 1):
-        share = chance[words[:, step - 2], words[:, step - 1]]
-        words[:, step] = torch.multinomial(share, 1, generator=generator)[:, 0]
-    one_hot = functional.one_hot(words[:, :-1], WORDS).float()
-    return splits(one_hot, words[:, -1], settings)
+        share = chance[tokens[:, step - 2], tokens[:, step - 1]]
+        tokens[:, step] = torch.multinomial(share, 1, generator=generator)[:, 0]
+    one_hot = functional.one_hot(tokens[:, :-1], WORDS).float()
+    return splits(one_hot, tokens[:, -1], settings)
 
 
 class SequenceNet(Net):

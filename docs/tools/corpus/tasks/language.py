@@ -33,9 +33,9 @@ PADDING = -100
 class Positions(nn.Module):
     """A linear embedding of one-hot words, and one of their places."""
 
-    def __init__(self, words: int, width: int) -> None:
+    def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
-        self.words = nn.Linear(words, width)
+        self.words = nn.Linear(vocabulary, width)
         self.places = nn.Parameter(0.3 * torch.randn(STEPS, width))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,13 +75,13 @@ def language(settings: Settings, seed: int) -> Data:
     chance = torch.randn(WORDS, WORDS, generator=torch.Generator().manual_seed(10_007))
     chance = (2.0 * settings.signal * chance).softmax(1)
     n = total(settings)
-    words = torch.randint(WORDS, (n, STEPS + 1), generator=generator)
+    tokens = torch.randint(WORDS, (n, STEPS + 1), generator=generator)
     repeats = torch.rand(n, STEPS + 1, generator=generator) < 0.5
     for step in range(1, STEPS + 1):
-        follows = torch.multinomial(chance[words[:, step - 1]], 1, generator=generator)[:, 0]
-        back = words[:, max(step - BACK, 0)]
-        words[:, step] = torch.where(repeats[:, step] & (step >= BACK), back, follows)
-    return splits(functional.one_hot(words[:, :-1], WORDS).float(), words[:, 1:], settings)
+        follows = torch.multinomial(chance[tokens[:, step - 1]], 1, generator=generator)[:, 0]
+        back = tokens[:, max(step - BACK, 0)]
+        tokens[:, step] = torch.where(repeats[:, step] & (step >= BACK), back, follows)
+    return splits(functional.one_hot(tokens[:, :-1], WORDS).float(), tokens[:, 1:], settings)
 
 
 def tags(settings: Settings, seed: int) -> Data:
@@ -91,13 +91,13 @@ def tags(settings: Settings, seed: int) -> Data:
     table[..., 0] += 0.8  # the tag of most words: none of interest
     rule = table.argmax(-1)
     n = total(settings)
-    words = torch.randint(WORDS, (n, STEPS), generator=generator)
-    y = rule[words, words.roll(1, 1)]
+    tokens = torch.randint(WORDS, (n, STEPS), generator=generator)
+    y = rule[tokens, tokens.roll(1, 1)]
     other = torch.randint(TAGS, y.shape, generator=generator)
     y = torch.where(torch.rand(y.shape, generator=generator) < settings.noise, other, y)
     length = torch.randint(STEPS // 2, STEPS + 1, (n, 1), generator=generator)
     padded = torch.arange(STEPS) >= length
-    x = functional.one_hot(words, WORDS).float() * ~padded[..., None]
+    x = functional.one_hot(tokens, WORDS).float() * ~padded[..., None]
     return splits(x, y.masked_fill(padded, PADDING), settings)
 
 
@@ -126,7 +126,7 @@ def step_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
     known = y != PADDING
     right = (output.argmax(2) == y) & torch.isfinite(output).all(2) & known
     trivial = (y == constant[0, 0].argmax()) & known
-    hits, chance = (one.double().sum(1) / known.sum(1) for one in (right, trivial))
+    hits, chance = (flags.double().sum(1) / known.sum(1) for flags in (right, trivial))
     mean, error = mean_and_error(hits - chance)
     return Outcome(float(hits.mean()), mean - 1.645 * error)
 

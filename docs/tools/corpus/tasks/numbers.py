@@ -140,8 +140,10 @@ def direction_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
 
 def direction_measure(output: Tensor, y: Tensor, settings: Settings) -> Signals:
     """Every signal of a mixture but those that the loop measures for all."""
-    found = mixture_metrics(mixture_of(output), mixture_of(y), settings.mixture_loss)
-    return {name: value for name, value in found.items() if name not in ("val_loss", "val_loss_se")}
+    metrics = mixture_metrics(mixture_of(output), mixture_of(y), settings.mixture_loss)
+    return {
+        name: value for name, value in metrics.items() if name not in ("val_loss", "val_loss_se")
+    }
 
 
 def direction_watch(net, data, settings, memory) -> Signals:

@@ -70,16 +70,18 @@ def pair_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
     """Cross-entropy of finding the second view of each first one."""
     parts = [
         functional.cross_entropy(
-            one, torch.arange(len(one)), reduction="none", label_smoothing=settings.smoothing
+            matrix, torch.arange(len(matrix)), reduction="none", label_smoothing=settings.smoothing
         )
-        for one in similarities(output)
+        for matrix in similarities(output)
     ]
     return torch.cat(parts)
 
 
 def pair_hits(output: Tensor) -> Tensor:
     """Which first views lie nearest to their own second one, (N,)."""
-    return torch.cat([one.argmax(1) == torch.arange(len(one)) for one in similarities(output)])
+    return torch.cat(
+        [matrix.argmax(1) == torch.arange(len(matrix)) for matrix in similarities(output)]
+    )
 
 
 def pair_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:

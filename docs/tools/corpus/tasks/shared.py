@@ -72,7 +72,9 @@ def parts(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
 def shared_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
     """Judge each task by its explained variance; the worse one's skill counts."""
     each = [gained((output[:, i] - y[:, i]) ** 2, (constant[:, i] - y[:, i]) ** 2) for i in (0, 1)]
-    return Outcome(sum(one.score for one in each) / 2.0, min(one.lower for one in each))
+    return Outcome(
+        sum(outcome.score for outcome in each) / 2.0, min(outcome.lower for outcome in each)
+    )
 
 
 def pretrain(net: Net, settings: Settings, seed: int) -> dict[str, Any]:
@@ -134,11 +136,11 @@ def reference_signals(net: Net, memory: dict[str, Any]) -> Signals:
     }
 
 
-def alignment(one: Tensor, other: Tensor) -> float:
+def alignment(features: Tensor, other: Tensor) -> float:
     """Linear CKA of two sets of features of the same samples."""
-    one, other = (part.double() - part.double().mean(0) for part in (one, other))
-    cross = (one.T @ other).square().sum()
-    return float(cross / ((one.T @ one).norm() * (other.T @ other).norm()))
+    features, other = (part.double() - part.double().mean(0) for part in (features, other))
+    cross = (features.T @ other).square().sum()
+    return float(cross / ((features.T @ features).norm() * (other.T @ other).norm()))
 
 
 def _gradients(net: Net, data: Data, settings: Settings) -> Signals:
@@ -147,7 +149,7 @@ def _gradients(net: Net, data: Data, settings: Settings) -> Signals:
     with torch.enable_grad():
         features = net.features(x).detach().requires_grad_()
         each = parts(net.head(features), y, settings).mean(0)
-        grads = [torch.autograd.grad(one, features, retain_graph=True)[0] for one in each]
+        grads = [torch.autograd.grad(loss, features, retain_graph=True)[0] for loss in each]
     for first, second in zip(*(grad.split(32) for grad in grads), strict=True):
         cosines.append(float(functional.cosine_similarity(first.sum(0), second.sum(0), dim=0)))
     norms = [float(grad.norm()) for grad in grads]

@@ -38,8 +38,8 @@ def documents(settings: Settings, seed: int) -> Data:
     y = torch.multinomial(zipf, n, replacement=True, generator=generator)
     base = -torch.log(torch.arange(1.0, WORDS + 1))
     chance = (base + settings.signal * torch.randn(CLASSES, WORDS, generator=fixed)).softmax(1)
-    words = torch.multinomial(chance[y], LENGTH, replacement=True, generator=generator)
-    x = functional.one_hot(words, WORDS).sum(1).float()
+    tokens = torch.multinomial(chance[y], LENGTH, replacement=True, generator=generator)
+    x = functional.one_hot(tokens, WORDS).sum(1).float()
     return splits(x, y, settings)
 
 

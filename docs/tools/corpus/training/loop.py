@@ -121,11 +121,16 @@ def make_optimizer(training: Training) -> torch.optim.Optimizer:
     held = groups[: len(groups) - settings.unheld_groups] or [[nn.Parameter(torch.zeros(1))]]
     slow = settings.encoder_lr if training.task.kept is not None else 1.0
     made = [
-        {"params": [one for group in held if group is groups[-1] for one in group], "scale": 1.0}
+        {
+            "params": [parameter for group in held if group is groups[-1] for parameter in group],
+            "scale": 1.0,
+        }
     ]
     made.append(
         {
-            "params": [one for group in held if group is not groups[-1] for one in group],
+            "params": [
+                parameter for group in held if group is not groups[-1] for parameter in group
+            ],
             "scale": slow,
         }
     )
@@ -163,7 +168,9 @@ def _train_epoch(
     done = (epoch - 1) / training.epochs
     x, y = _epoch_data(training, generator, done)
     order = torch.randperm(len(y), generator=generator)
-    parameters = [one for group in net.groups().values() for one in group if one.requires_grad]
+    parameters = [
+        trained for group in net.groups().values() for trained in group if trained.requires_grad
+    ]
     supervised, logits = 0.0, LogitProbe()
     step_losses: list[Tensor] = []
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -301,7 +308,8 @@ def _same_batch(training: Training) -> Signals:
         count = round(settings.mismatched * x.shape[-1])
         other = torch.cat([x[..., :count].flip(-1), x[..., count:]], dim=-1)
     values = [
-        float(trained_losses(task, training.net(one), y, settings).mean()) for one in (x, other)
+        float(trained_losses(task, training.net(inputs), y, settings).mean())
+        for inputs in (x, other)
     ]
     return {"probe_loss_train": values[0], "probe_loss_val": values[1]}
 
@@ -313,16 +321,16 @@ def _judge(training: Training) -> Signals:
     output = training.net(data.test.x)
     constant = task.constant(data.train.y, settings)
     outcome = task.truth(output, data.test.y, constant)
-    parameters = [one for group in training.net.groups().values() for one in group]
+    parameters = [parameter for group in training.net.groups().values() for parameter in group]
     sound = bool(torch.isfinite(output).all()) and all(
-        bool(torch.isfinite(one).all()) for one in parameters
+        bool(torch.isfinite(parameter).all()) for parameter in parameters
     )
-    found = {
+    signals = {
         f"{HIDDEN}score": outcome.score,
         f"{HIDDEN}lower": outcome.lower,
         f"{HIDDEN}finite": float(sound),
     }
     if task.kept is not None:  # what was known before must not be lost
         kept = task.kept(training.net, training.memory)
-        found[f"{HIDDEN}score"] = (outcome.score + kept) / 2.0
-    return found
+        signals[f"{HIDDEN}score"] = (outcome.score + kept) / 2.0
+    return signals

@@ -56,8 +56,8 @@ class Net(nn.Module):
         """Return the parameters by group, from input to output."""
         named = [(f"block{i + 1}", block) for i, block in enumerate(self.blocks)]
         named.append(("head", self.head))
-        found = {name: list(module.parameters()) for name, module in named}
-        return {name: parameters for name, parameters in found.items() if parameters}
+        groups = {name: list(module.parameters()) for name, module in named}
+        return {name: parameters for name, parameters in groups.items() if parameters}
 
 
 class Recurrent(nn.Module):
@@ -109,7 +109,7 @@ def layer_signals(hidden: Sequence[Tensor], activation: str) -> dict[str, float 
         tail = [
             layer.abs() if activation == "tanh" else (2.0 * layer - 1.0).abs() for layer in flat
         ]
-        signals["saturated_share"] = [float((one > 0.99).double().mean()) for one in tail]
+        signals["saturated_share"] = [float((layer > 0.99).double().mean()) for layer in tail]
     return signals
 
 
