@@ -22,7 +22,7 @@ from sickbay.trials.search.outcomes import (
     in_reference_units,
     outcome_of,
 )
-from sickbay.trials.search.sequential_test import (
+from sickbay.trials.search.sequential_inference import (
     EFFECT_ALPHA,
     FEWEST_PAIRS,
     HEALTH_ALPHA,

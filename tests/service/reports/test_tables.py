@@ -76,12 +76,12 @@ def test_the_page_shows_what_the_printed_sql_answers(store):
     for shown, values in zip(cells, result.rows, strict=True):
         row = dict(zip(result.columns, values, strict=True))
         assert shown[0] == str(row["nr"])
-        assert shown[3] == f"{row['sound_pairs']} of {row['pairs']}"
-        assert shown[4].startswith(
+        assert shown[4] == f"{row['sound_pairs']} of {row['pairs']}"
+        assert shown[5].startswith(
             "none" if row["difference"] is None else signed(row["difference"])
         )
         if row["low"] is not None and not math.isnan(row["low"]):
-            difference = shown[4].split("<br>")[0]
+            difference = shown[5].split("<br>")[0]
             assert difference.endswith(f"[{signed(row['low'])}, {signed(row['high'])}]")
         if row["better"] is not None:
             assert (

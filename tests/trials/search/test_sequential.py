@@ -20,7 +20,7 @@ from sickbay.trials.search.sequential import (
     SequentialSweep,
     replay,
 )
-from sickbay.trials.search.sequential_test import (
+from sickbay.trials.search.sequential_inference import (
     EffectTest,
     HealthTest,
     nominal_level,
