@@ -204,7 +204,7 @@ def _job_maker(
 
 
 def _scratch(prepared: Prepared) -> Path:
-    """How the scratch folders of a sweep's trials begin; whoever uses one makes its parent first.
+    """How the scratch folders of a sweep's trials begin; a caller makes the parent first.
 
     Ids are the same wherever a spec runs: the folders differ by user and by store.
     """

@@ -176,7 +176,7 @@ def ask(store: Store, sweep_id: str, what: str) -> None:
     if not driven(store, sweep_id):
         raise SweepError(f"the sweep {sweep_id} is not running, so there is nothing to {what}")
     request(store, sweep_id, "stop" if what == "stop" else "cancel")
-    if not driven(store, sweep_id):  # it came to its end in this moment, and nobody reads requests
+    if not driven(store, sweep_id):  # it has just ended: no driver reads the request
         request(store, sweep_id, None)
 
 

@@ -116,8 +116,12 @@ def test_a_worker_and_the_head_are_lost_and_nothing_else(cluster, store):
     assert (status["state"], status["running"], status["ended"]) == ("interrupted", 0, len(before))
     app = create_app(open_store(str(store)), launcher_at(head.dashboard))
     service = TestClient(app, base_url="http://localhost")
-    told = service.get("/api/sweeps").json()["sweeps"][0]
-    assert (told["state"], told["ended"], told["planned"]) == ("interrupted", len(before), n)
+    summary = service.get("/api/sweeps").json()["sweeps"][0]
+    assert (summary["state"], summary["ended"], summary["planned"]) == (
+        "interrupted",
+        len(before),
+        n,
+    )
 
     again = cluster.head(cpus=CORES)
     resumed = cluster.sickbay("resume", "toy", "--store", store, "--address", again.dashboard)

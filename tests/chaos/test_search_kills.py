@@ -88,12 +88,12 @@ def test_a_killed_search_is_resumed_with_all_that_it_had_learnt(sweep):
     before = suggestions(store)
     done = ended(spec, store)
     assert 10 <= len(done) < TRIALS
-    told = {
+    completed = {
         suggestion.number: suggestion.value
         for suggestion in before
         if suggestion.state.name == "COMPLETE"
     }
-    assert told
+    assert completed
     resumed = subprocess.run(
         [BIN / "sickbay", "resume", "toy", "--store", store, "--cpus", "2"],
         capture_output=True,
@@ -106,8 +106,10 @@ def test_a_killed_search_is_resumed_with_all_that_it_had_learnt(sweep):
         suggestion.params for suggestion in before
     ]
     assert {
-        suggestion.number: suggestion.value for suggestion in after if suggestion.number in told
-    } == told
+        suggestion.number: suggestion.value
+        for suggestion in after
+        if suggestion.number in completed
+    } == completed
     assert len(after) == TRIALS // SEEDS
     assert {suggestion.state.name for suggestion in after} == {"COMPLETE"}
     assert len({tuple(suggestion.params.items()) for suggestion in after}) == len(after)

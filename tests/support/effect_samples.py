@@ -3,7 +3,7 @@
 import math
 import random
 
-from report_samples import Told, write_sample
+from report_samples import SampleTrial, write_sample
 
 from sickbay.service.analysis.rows.pairs import TrialRow
 from sickbay.trials.contract import Health, TrialState
@@ -56,18 +56,18 @@ def grid(seeds=4):
         {"label": None, "state": TrialState.CANCELLED},
         {"values": (math.nan,)},
     ]
-    told = []
+    trials = []
     for seed in range(seeds):
         for init in FACTORS["init"]:
             for lr in FACTORS["lr"]:
                 for guard in FACTORS["guard"]:
                     levels = {"init": init, "lr": lr, "guard": guard}
                     value = drawn.gauss(seed + (init == "random"), 0.2) + 0.3 * lr
-                    way = ways[len(told) // 5 % 5] if len(told) % 5 == 0 else {}
-                    told.append(Told(levels, seed, **{"values": (value,), **way}))
-    return told
+                    way = ways[len(trials) // 5 % 5] if len(trials) % 5 == 0 else {}
+                    trials.append(SampleTrial(levels, seed, **{"values": (value,), **way}))
+    return trials
 
 
-def sample(folder, told, **spec):
+def sample(folder, trials, **spec):
     told_spec = {"name": "sample", "factors": FACTORS, "objective": OBJECTIVE, **spec}
-    return write_sample(folder, told, spec=told_spec)
+    return write_sample(folder, trials, spec=told_spec)

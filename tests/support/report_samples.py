@@ -40,7 +40,7 @@ FACTS = TaskFacts(
 
 
 @dataclass(frozen=True)
-class Told:
+class SampleTrial:
     """What one trial of a sample shall look like."""
 
     levels: dict
@@ -57,12 +57,12 @@ class Told:
 
 
 def write_sample(
-    folder, told, *, sweep_id="sample-abc123", spec=None, planned=None, goal="minimize"
+    folder, trials, *, sweep_id="sample-abc123", spec=None, planned=None, goal="minimize"
 ):
     """Write a sweep and merge it; gives back the store."""
     store = open_store(str(folder))
-    factors = sorted({name for trial in told for name in trial.levels})
-    levels = {name: sorted({trial.levels[name] for trial in told}, key=str) for name in factors}
+    factors = sorted({name for trial in trials for name in trial.levels})
+    levels = {name: sorted({trial.levels[name] for trial in trials}, key=str) for name in factors}
     spec = spec or {"factors": levels, "name": "sample", "objective": None}
     write_sweep(
         store,
@@ -75,12 +75,12 @@ def write_sample(
             "finished",
             START,
             START + 60,
-            planned or len(told),
+            planned or len(trials),
             "c0de",
             "0.1.0",
         ),
     )
-    for number, trial in enumerate(told):
+    for number, trial in enumerate(trials):
         _write_trial(store, sweep_id, f"{number:016x}", trial, goal)
     assert consolidate(store, sweep_id) == ()
     return store
@@ -156,16 +156,16 @@ def small():
     )
     failed = {"state": TrialState.FAILED, "label": None, "error": traceback}
     return [
-        Told({"lr": 0.1}, 0, (0.9, 0.5, 0.3, 0.2)),
-        Told({"lr": 0.1}, 1, (0.9, 0.6, 0.4, 0.25)),
-        Told({"lr": 0.2}, 0, (0.9, 0.2, 0.1, 0.02), reason="0 of 2 <groups>", **trap),
-        Told({"lr": 0.2}, 1, (0.9, 0.2, 0.1, 0.03), reason="0 of 2 <groups>", **trap),
-        Told({"lr": 5.0}, 0, (0.9, 1e30, math.inf, math.nan), "non_finite", 3, **sick),
-        Told({"lr": 5.0}, 1, (0.9, 2.0, math.nan, math.nan), "non_finite", 3, **sick),
-        Told({"lr": 7.0}, 0, (0.9,), **failed),
-        Told({"lr": 7.0}, 1, (), **failed),
-        Told({"lr": 0.01}, 0, (1.0, 0.99, 0.99, 0.98), label=Health.INCONCLUSIVE),
-        Told({"lr": 0.01}, 1, (1.0,), state=TrialState.CANCELLED, label=None),
+        SampleTrial({"lr": 0.1}, 0, (0.9, 0.5, 0.3, 0.2)),
+        SampleTrial({"lr": 0.1}, 1, (0.9, 0.6, 0.4, 0.25)),
+        SampleTrial({"lr": 0.2}, 0, (0.9, 0.2, 0.1, 0.02), reason="0 of 2 <groups>", **trap),
+        SampleTrial({"lr": 0.2}, 1, (0.9, 0.2, 0.1, 0.03), reason="0 of 2 <groups>", **trap),
+        SampleTrial({"lr": 5.0}, 0, (0.9, 1e30, math.inf, math.nan), "non_finite", 3, **sick),
+        SampleTrial({"lr": 5.0}, 1, (0.9, 2.0, math.nan, math.nan), "non_finite", 3, **sick),
+        SampleTrial({"lr": 7.0}, 0, (0.9,), **failed),
+        SampleTrial({"lr": 7.0}, 1, (), **failed),
+        SampleTrial({"lr": 0.01}, 0, (1.0, 0.99, 0.99, 0.98), label=Health.INCONCLUSIVE),
+        SampleTrial({"lr": 0.01}, 1, (1.0,), state=TrialState.CANCELLED, label=None),
     ]
 
 
@@ -173,17 +173,19 @@ def large(trials=1000, epochs=50):
     """Four factors over seeds: every third trial is pathological."""
     grid = itertools.product((1, 2, 3, 4, 5), ("a", "b"), (0.1, 0.2, 0.4, 0.8), (False, True))
     arms = [dict(zip(("f1", "f2", "f3", "f4"), levels, strict=True)) for levels in grid]
-    told = []
+    sampled = []
     for number in range(trials):
         ill = number % 3 == 0
         speed = 0.02 if ill else 0.1 + 0.001 * (number % 17)
         values = tuple(math.exp(-speed * epoch) + 1e-3 * (number % 7) for epoch in range(epochs))
         extra = {"label": Health.PATHOLOGICAL, "pathology": "no_skill", "onset": 5} if ill else {}
         signals = {"train_loss": values, "grad_norm_p50": values}
-        told.append(
-            Told(arms[number % len(arms)], number // len(arms), values, signals=signals, **extra)
+        sampled.append(
+            SampleTrial(
+                arms[number % len(arms)], number // len(arms), values, signals=signals, **extra
+            )
         )
-    return told
+    return sampled
 
 
 EVIL = "a_b $x^2$ & 50% {c} \\d #1 ~ [e] <f>"
@@ -191,7 +193,7 @@ EVIL = "a_b $x^2$ & 50% {c} \\d #1 ~ [e] <f>"
 
 def uneven():
     """Two factors with holes: a missing seed, ill, failed, cancelled, levels of odd text."""
-    told = []
+    trials = []
     for number, (lr, init, seed) in enumerate(
         itertools.product((0.1, 0.2, 0.4), ("random", EVIL), range(5))
     ):
@@ -206,14 +208,14 @@ def uneven():
         if number == 24:
             last = math.nan
         if number != 11:
-            told.append(Told({"lr": lr, "init": init}, seed, (2.0, 1.5, last), **kind))
-    return told
+            trials.append(SampleTrial({"lr": lr, "init": init}, seed, (2.0, 1.5, last), **kind))
+    return trials
 
 
-def write_compared(folder, told):
+def write_compared(folder, trials):
     """Write a sweep whose spec names its objective, so that its levels can be compared."""
     factors = {}
-    for trial in told:
+    for trial in trials:
         for name, level in trial.levels.items():
             factors.setdefault(name, {})[level] = None
     spec = {
@@ -221,4 +223,4 @@ def write_compared(folder, told):
         "factors": {name: list(levels) for name, levels in factors.items()},
         "objective": {"signal": "val_loss", "goal": "minimize"},
     }
-    return write_sample(folder, told, spec=spec)
+    return write_sample(folder, trials, spec=spec)

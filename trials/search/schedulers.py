@@ -61,7 +61,7 @@ def rule_of(kind: str, grace: int, reduction: int = 3, brackets: int = 3) -> Rul
 
 
 def grace_of(epochs: int) -> int:
-    """How many of at most `epochs` evaluations a rule waits for unless told otherwise."""
+    """How many of at most `epochs` evaluations a rule waits for unless the spec says otherwise."""
     return max(FEWEST_EVALUATIONS, min(GRACE, math.ceil(GRACE_SHARE * epochs)))
 
 

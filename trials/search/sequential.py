@@ -4,8 +4,8 @@
 
 `replay` goes through the seeds block by block, as far as all trials have ended, and settles arms as
 it goes; an arm that is settled gets no further seed. It looks at nothing but results, in the
-order of the seeds, so whoever replays a stored sweep comes to the decisions that were made while it
-ran. `SequentialSweep` gives out trials by it.
+order of the seeds: a replay of a stored sweep comes to the decisions made while it ran.
+`SequentialSweep` gives out trials by it.
 """
 
 from collections import deque

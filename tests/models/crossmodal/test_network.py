@@ -199,8 +199,8 @@ def test_the_signals_of_steps():
 
 
 def test_labels_against_the_truth():
-    told, true = torch.tensor([1.0, 1.0, 0.0, 0.0]), torch.tensor([True, False, True, True])
-    assert truth_signals(told, true) == {
+    given, true = torch.tensor([1.0, 1.0, 0.0, 0.0]), torch.tensor([True, False, True, True])
+    assert truth_signals(given, true) == {
         "label_truth_recall": pytest.approx(1 / 3),
         "label_truth_precision": 0.5,
     }

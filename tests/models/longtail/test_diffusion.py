@@ -113,17 +113,17 @@ def test_samples_are_clamped_and_follow_the_generator():
 def test_a_denoiser_hears_the_step_and_the_class(size):
     model = diffusion(size)
     x = torch.randn(1, 8).expand(3, 8)
-    told = model.predict(x, torch.tensor([0, 0, 500]), torch.tensor([0, 1, 0]))
-    assert told.shape == (3, 8)
-    assert not torch.allclose(told[0], told[1])
-    assert not torch.allclose(told[0], told[2])
+    conditioned = model.predict(x, torch.tensor([0, 0, 500]), torch.tensor([0, 1, 0]))
+    assert conditioned.shape == (3, 8)
+    assert not torch.allclose(conditioned[0], conditioned[1])
+    assert not torch.allclose(conditioned[0], conditioned[2])
 
 
 def test_the_u_net_joins_what_it_has_left_on_the_way_down():
     torch.manual_seed(0)
     net = UNetDenoiser(8, 2, (4, 8, 16))
     net.bottom = torch.nn.Identity()
-    net.bottom.forward = lambda x, told: torch.zeros_like(x)
+    net.bottom.forward = lambda x, condition: torch.zeros_like(x)
     for narrow in net.narrow:
         torch.nn.init.zeros_(narrow.bias)
     x, t, label = torch.randn(2, 8), torch.zeros(2), torch.zeros(2, dtype=torch.long)

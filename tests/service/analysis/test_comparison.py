@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import typer
-from report_samples import Told, write_sample
+from report_samples import SampleTrial, write_sample
 from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner
@@ -25,10 +25,10 @@ SICK = {"label": Health.PATHOLOGICAL, "pathology": "no_skill"}
 OBJECTIVE = {"signal": "val_loss", "goal": "minimize"}
 
 
-def told(shift=0.0, seeds=range(5), init=("zeros", "random"), noise=0, ways=None, **more):
+def sampled(shift=0.0, seeds=range(5), init=("zeros", "random"), noise=0, ways=None, **more):
     rng = np.random.default_rng(noise)
     return [
-        Told(
+        SampleTrial(
             {"init": level, **more},
             seed,
             (1.0 + 0.1 * seed + shift * (seed + 1) + (0.01 * rng.normal() if noise else 0.0),),
@@ -50,7 +50,7 @@ def half(folder, trials, sweep_id="one-000001", **objective):
 
 
 def test_the_same_trials_are_identical_and_nothing_drifted(tmp_path):
-    comparison = compare(half(tmp_path / "a", told()), half(tmp_path / "b", told()))
+    comparison = compare(half(tmp_path / "a", sampled()), half(tmp_path / "b", sampled()))
     assert [pair.drift for pair in comparison.arms] == [Drift.IDENTICAL] * 2
     assert [(pair.pairs, pair.identical) for pair in comparison.arms] == [(5, 5)] * 2
     assert comparison.drifted == ()
@@ -58,7 +58,7 @@ def test_the_same_trials_are_identical_and_nothing_drifted(tmp_path):
 
 
 def test_a_shift_is_the_paired_t_test_of_the_seeds(tmp_path):
-    a, b = half(tmp_path / "a", told(noise=1)), half(tmp_path / "b", told(0.02, noise=2))
+    a, b = half(tmp_path / "a", sampled(noise=1)), half(tmp_path / "b", sampled(0.02, noise=2))
     comparison = compare(a, b)
     for pair in comparison.arms:
         values = {}
@@ -75,7 +75,7 @@ def test_a_shift_is_the_paired_t_test_of_the_seeds(tmp_path):
 
 
 def test_a_baseline_that_drifted_is_flagged(tmp_path):
-    halves = [half(tmp_path / "a", told(noise=1)), half(tmp_path / "b", told(0.05, noise=2))]
+    halves = [half(tmp_path / "a", sampled(noise=1)), half(tmp_path / "b", sampled(0.05, noise=2))]
     a, b = (
         replace(
             side,
@@ -96,8 +96,8 @@ def test_a_baseline_that_drifted_is_flagged(tmp_path):
 
 
 def test_other_seeds_are_compared_by_welch(tmp_path):
-    a = half(tmp_path / "a", told(noise=1, init=("zeros",)))
-    b = half(tmp_path / "b", told(0.01, seeds=range(10, 18), noise=2, init=("zeros",)))
+    a = half(tmp_path / "a", sampled(noise=1, init=("zeros",)))
+    b = half(tmp_path / "b", sampled(0.01, seeds=range(10, 18), noise=2, init=("zeros",)))
     [pair] = compare(a, b).arms
     values = [[t.row.objective for t in side.trials] for side in (b, a)]
     independent = stats.ttest_ind(*values, equal_var=False)
@@ -110,8 +110,8 @@ def test_other_seeds_are_compared_by_welch(tmp_path):
 
 def test_labels_that_changed_are_named_and_flag_a_baseline(tmp_path):
     ways = lambda level, seed: SICK if seed == 3 and level == "zeros" else {}  # noqa: E731
-    a = half(tmp_path / "a", told())
-    b = half(tmp_path / "b", told(ways=ways))
+    a = half(tmp_path / "a", sampled())
+    b = half(tmp_path / "b", sampled(ways=ways))
     comparison = compare(a, b)
     zeros = next(pair for pair in comparison.arms if pair.config["init"] == "zeros")
     assert zeros.label_changes == (LabelChange(3, "healthy", "no_skill"),)
@@ -121,8 +121,8 @@ def test_labels_that_changed_are_named_and_flag_a_baseline(tmp_path):
 
 
 def test_arms_that_only_one_side_has_and_settings_that_differ_are_listed(tmp_path):
-    a = half(tmp_path / "a", told(init=("zeros", "random"), lr=0.1))
-    b = half(tmp_path / "b", told(init=("zeros", "preset"), lr=0.2))
+    a = half(tmp_path / "a", sampled(init=("zeros", "random"), lr=0.1))
+    b = half(tmp_path / "b", sampled(init=("zeros", "preset"), lr=0.2))
     comparison = compare(a, b)
     assert comparison.arms == ()
     assert comparison.settings == {"lr": ("0.1", "0.2")}
@@ -133,22 +133,22 @@ def test_arms_that_only_one_side_has_and_settings_that_differ_are_listed(tmp_pat
 
 
 def test_settings_that_only_one_side_knows_do_not_matter(tmp_path):
-    a, b = half(tmp_path / "a", told()), half(tmp_path / "b", told(new=1))
+    a, b = half(tmp_path / "a", sampled()), half(tmp_path / "b", sampled(new=1))
     comparison = compare(a, b)
     assert len(comparison.arms) == 2
     assert "has new" in comparison.notes[0]
 
 
 def test_what_would_be_several_trials_of_a_seed_is_matched_with_none(tmp_path):
-    a = half(tmp_path / "a", told(lr=0.1))
-    b = half(tmp_path / "b", [*told(lr=0.1), *told(0.1, lr=0.2)])
+    a = half(tmp_path / "a", sampled(lr=0.1))
+    b = half(tmp_path / "b", [*sampled(lr=0.1), *sampled(0.1, lr=0.2)])
     comparison = compare(a, b, ["lr"])
     assert comparison.arms == ()
     assert any("several trials of one seed" in note for note in comparison.notes)
 
 
 def test_unlike_objectives_have_no_difference(tmp_path):
-    a, b = half(tmp_path / "a", told()), half(tmp_path / "b", told(), signal="val_auroc")
+    a, b = half(tmp_path / "a", sampled()), half(tmp_path / "b", sampled(), signal="val_auroc")
     comparison = compare(a, b)
     assert all(math.isnan(pair.difference.mean) for pair in comparison.arms)
     assert "not the same signal" in comparison.notes[0]
@@ -159,7 +159,7 @@ def test_odd_trials_are_counted_and_in_no_difference(tmp_path):
         0: {"label": None, "state": TrialState.CANCELLED},
         1: {"label": None, "state": TrialState.FAILED},
     }.get(seed, {})
-    comparison = compare(half(tmp_path / "a", told(ways=ways)), half(tmp_path / "b", told()))
+    comparison = compare(half(tmp_path / "a", sampled(ways=ways)), half(tmp_path / "b", sampled()))
     for pair in comparison.arms:
         assert (pair.a.trials, pair.a.healthy, pair.a.causes) == (4, 3, {"failed": 1})
         assert (pair.pairs, pair.shared_seeds) == (3, 5)
@@ -167,16 +167,16 @@ def test_odd_trials_are_counted_and_in_no_difference(tmp_path):
 
 def test_counts_and_means_are_the_answer_to_the_sql(tmp_path):
     ways = lambda level, seed: SICK if seed == 2 else {}  # noqa: E731
-    a = half(tmp_path / "a", told(ways=ways, noise=3))
-    b = half(tmp_path / "b", told(noise=4))
+    a = half(tmp_path / "a", sampled(ways=ways, noise=3))
+    b = half(tmp_path / "b", sampled(noise=4))
     comparison = compare(a, b)
     for letter, side in (("a", a), ("b", b)):
         rows = query(open_store(side.store), comparison.sql[letter]).records()
         by_config = {json.loads(row["config"])["init"]: row for row in rows}
         for pair in comparison.arms:
-            told_, row = getattr(pair, letter), by_config[pair.config["init"]]
-            assert (row["trials"], row["healthy"]) == (told_.trials, told_.healthy)
-            assert row["mean"] == pytest.approx(told_.mean)
+            expected, row = getattr(pair, letter), by_config[pair.config["init"]]
+            assert (row["trials"], row["healthy"]) == (expected.trials, expected.healthy)
+            assert row["mean"] == pytest.approx(expected.mean)
 
 
 def verb(*arguments, code=0):
@@ -189,9 +189,9 @@ def verb(*arguments, code=0):
 
 
 def test_the_verb_takes_sweeps_and_stores(tmp_path):
-    half(tmp_path / "a", told(noise=1))
-    half(tmp_path / "a", told(0.05, noise=2), sweep_id="two-000002")
-    half(tmp_path / "b", told(0.05, noise=2))
+    half(tmp_path / "a", sampled(noise=1))
+    half(tmp_path / "a", sampled(0.05, noise=2), sweep_id="two-000002")
+    half(tmp_path / "b", sampled(0.05, noise=2))
     text = verb("one-000001", "two-000002", "--sql", "--store", tmp_path / "a").stdout
     assert "drifted" in text
     assert "FROM outcomes" in text

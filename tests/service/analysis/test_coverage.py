@@ -41,9 +41,11 @@ def coverage(times, **how):
             effect.improvement,
             effect.of_level,
         )
-        for column, (interval, told) in enumerate(zip(intervals, truth(how["sick"]), strict=True)):
+        for column, (interval, truth_value) in enumerate(
+            zip(intervals, truth(how["sick"]), strict=True)
+        ):
             if not math.isnan(interval.low):
-                hits[sweep, column] = interval.low <= told <= interval.high
+                hits[sweep, column] = interval.low <= truth_value <= interval.high
     shares = [np.nanmean(hit) if np.isfinite(hit).any() else math.nan for hit in hits.T]
     return *shares, np.isnan(hits[:, 0]).mean()
 
@@ -98,8 +100,8 @@ def quads(rng, seeds, sick, together=0.5):
             for b in (0, 1):
                 value = hardness[seed] + 0.3 * (a == "on") + b + together * (a == "on") * b
                 ill = rng.random() < sick * (1.5 if hardness[seed] > 0 else 0.5)
-                told = (-5.0, "no_skill") if ill else (value + 0.5 * rng.normal(), "healthy")
-                rows.append(trial(seed, *told, a=a, b=b))
+                outcome = (-5.0, "no_skill") if ill else (value + 0.5 * rng.normal(), "healthy")
+                rows.append(trial(seed, *outcome, a=a, b=b))
     return rows
 
 
@@ -113,11 +115,11 @@ def test_intervals_of_interactions_cover(seeds, sick):
         rows = quads(rng, seeds, sick)
         levels = {"a": ("off", "on"), "b": (0, 1)}
         [interaction] = interaction_table(rows, levels, Goal.MINIMIZE).interactions
-        for column, (estimate, told) in enumerate(
+        for column, (estimate, truth_value) in enumerate(
             ((interaction.difference, 0.5), (interaction.health, 0.0))
         ):
             if not math.isnan(estimate.low):
-                hits[sweep, column] = estimate.low <= told <= estimate.high
+                hits[sweep, column] = estimate.low <= truth_value <= estimate.high
     known = np.isfinite(hits).sum(axis=0)
     shares = [np.nanmean(hit) if np.isfinite(hit).any() else math.nan for hit in hits.T]
     print(f"\ninteraction | {seeds} | {sick:.0%} | {shares} | {known} of {TIMES}")
@@ -140,9 +142,9 @@ def test_intervals_of_main_effects_cover(half, sick):
                 named = dict(zip(effects, levels, strict=True))
                 value = hard + sum(effects[f] * on for f, on in named.items())
                 ill = rng.random() < sick * (1.5 if hard > 0 else 0.5)
-                told = (-5.0, "no_skill") if ill else (value + 0.5 * rng.normal(), "healthy")
+                outcome = (-5.0, "no_skill") if ill else (value + 0.5 * rng.normal(), "healthy")
                 if not half or levels[2] == levels[0] ^ levels[1]:
-                    rows.append(trial(seed, *told, **named))
+                    rows.append(trial(seed, *outcome, **named))
         table = main_effect_table(rows, dict.fromkeys(effects, (0, 1)), Goal.MINIMIZE)
         hits += [
             effect.difference.low <= effects[effect.factor] <= effect.difference.high
@@ -202,8 +204,10 @@ def test_the_interval_was_chosen_for_five_seeds(name):
     ours = [paired_effect(sample.tolist(), range(5), [0] * 5) for sample in samples]
     intervals = {"t": np.array([(estimate.low, estimate.high) for estimate in ours])}
     for method in ("percentile", "BCa"):
-        told = stats.bootstrap((samples,), np.mean, axis=1, n_resamples=999, method=method, rng=rng)
-        intervals[method] = np.stack(told.confidence_interval, axis=1)
+        reference = stats.bootstrap(
+            (samples,), np.mean, axis=1, n_resamples=999, method=method, rng=rng
+        )
+        intervals[method] = np.stack(reference.confidence_interval, axis=1)
     intervals["bootstrap-t"] = np.array([bootstrap_t(sample, rng) for sample in samples])
     covered = {
         key: np.mean((low <= 0) & (high >= 0))

@@ -36,11 +36,11 @@ OFF, ON = [0.50, 0.55, 0.61, 0.48, 0.52], [0.41, 0.44, 0.53, 0.36, 0.44]
 
 def test_a_level_is_compared_with_the_baseline_seed_by_seed():
     effect = only(arms(OFF, ON))
-    told = stats.ttest_rel(ON, OFF)
-    low, high = told.confidence_interval(0.95)
+    reference = stats.ttest_rel(ON, OFF)
+    low, high = reference.confidence_interval(0.95)
     assert effect.difference.mean == pytest.approx(np.mean(ON) - np.mean(OFF))
     assert (effect.difference.low, effect.difference.high) == pytest.approx((low, high))
-    assert effect.p_holm == effect.difference.p_value == pytest.approx(told.pvalue)
+    assert effect.p_holm == effect.difference.p_value == pytest.approx(reference.pvalue)
     assert (effect.pairs, effect.sound_pairs, effect.seeds, effect.contexts) == (5, 5, 5, 1)
     assert effect.of_level.mean - effect.of_baseline.mean == pytest.approx(effect.difference.mean)
     assert effect.improvement.value == 1.0
@@ -58,8 +58,10 @@ def test_a_level_that_diverges_in_two_of_five_seeds_does_not_look_better_in_sile
     assert effect.left_out == {"level": 2}
     assert effect.of_level.causes == {"divergence": 2}
     assert (effect.of_level.healthy, effect.of_level.trials) == (3, 5)
-    told = stats.binomtest(3, 5).proportion_ci(method="wilson")
-    assert (effect.of_level.low, effect.of_level.high) == pytest.approx((told.low, told.high))
+    low_high = stats.binomtest(3, 5).proportion_ci(method="wilson")
+    assert (effect.of_level.low, effect.of_level.high) == pytest.approx(
+        (low_high.low, low_high.high)
+    )
     assert effect.difference.mean == pytest.approx(np.mean([-0.09, -0.08, -0.08]))
     assert effect.improvement.value == 3 / 5  # the same pairs, the diverged ones lost
     assert effect.ranked_pairs == 5
@@ -161,8 +163,12 @@ def test_the_conclusion_joins_the_objective_and_health(off, on, words, verdict):
     rows = [trial(seed, OFF[seed], label, a="off") for seed, label in enumerate(off)]
     effect = only(rows + [trial(seed, ON[seed], label, a="on") for seed, label in enumerate(on)])
     assert effect.conclusion == words
-    told = {-1: HealthVerdict.LESS_HEALTHY, 0: HealthVerdict.UNCLEAR, 1: HealthVerdict.HEALTHIER}
-    assert effect.health_verdict is told[verdict]
+    verdicts = {
+        -1: HealthVerdict.LESS_HEALTHY,
+        0: HealthVerdict.UNCLEAR,
+        1: HealthVerdict.HEALTHIER,
+    }
+    assert effect.health_verdict is verdicts[verdict]
 
 
 def test_runs_that_agree_in_every_seed_are_no_difference():
@@ -287,9 +293,9 @@ GRID = {**LEVELS, "b": (0, 1)}
 
 def rows_of(sweep):
     return [
-        trial(seed // 2, *told, a=level, b=b if seed % 2 else 1 - b)
+        trial(seed // 2, *value_of_level, a=level, b=b if seed % 2 else 1 - b)
         for seed, (off, on, b) in enumerate(sweep)
-        for level, told in (("off", off), ("on", on))
+        for level, value_of_level in (("off", off), ("on", on))
     ]
 
 
@@ -378,5 +384,5 @@ def test_every_pair_and_every_trial_is_accounted_for(sweep):
         whole = effect.of_level.mean is not None
         assert whole == (effect.sound_pairs > 0)
         if whole:
-            told = effect.of_level.mean - effect.of_baseline.mean
-            assert effect.difference.mean == pytest.approx(told, abs=1e-9)
+            expected = effect.of_level.mean - effect.of_baseline.mean
+            assert effect.difference.mean == pytest.approx(expected, abs=1e-9)

@@ -7,7 +7,7 @@ import pytest
 import toy_sweeps
 import typer
 import yaml
-from report_samples import Told, write_sample
+from report_samples import SampleTrial, write_sample
 from typer.testing import CliRunner
 
 from sickbay.service.analysis.fixes import LevelChange, fix_lines, fixes_for, sweep_fixes, words
@@ -31,16 +31,16 @@ CANCELLED = {"label": None, "state": TrialState.CANCELLED}
 
 def grid(ways, seeds=3):
     """A full grid; `ways` says of levels and seed what is other than healthy."""
-    told = []
+    trials = []
     for levels in itertools.product(*FACTORS.values()):
         named = dict(zip(FACTORS, levels, strict=True))
-        told += [Told(named, seed, (1.0,), **ways(named, seed)) for seed in range(seeds)]
-    return told
+        trials += [SampleTrial(named, seed, (1.0,), **ways(named, seed)) for seed in range(seeds)]
+    return trials
 
 
-def sample(folder, told, **changes):
+def sample(folder, trials, **changes):
     spec = {"name": "sample", "factors": FACTORS, "objective": None}
-    return write_sample(folder, told, spec=spec, **changes)
+    return write_sample(folder, trials, spec=spec, **changes)
 
 
 def ids(store, **levels):
@@ -109,14 +109,14 @@ def test_it_is_exact(tmp_path, pattern):
     rows = query(store, "SELECT * FROM trials").records()
     for trial in [row for row in rows if row["label"] == "pathological"][:8]:
         fixes = fixes_for(store, trial["trial_id"])
-        told = {
+        configurations = {
             tuple(
                 {**fixes.config, **{change.setting: change.after for change in fix.changes}}[name]
                 for name in FACTORS
             )
             for fix in fixes.known
         }
-        assert told == brute_force(rows, trial)
+        assert configurations == brute_force(rows, trial)
         listed = query(store, fixes.sql).records()
         assert sorted((row["changes"], row["healthy"], row["trials"]) for row in listed) == sorted(
             (len(fix.changes), fix.healthy, fix.of) for fix in fixes.known
@@ -124,15 +124,17 @@ def test_it_is_exact(tmp_path, pattern):
 
 
 def test_without_a_fix_the_untried_changes_come_the_most_promising_first(tmp_path):
-    told = [
-        Told({"init": "zeros", "loss": "mvm", "lr": 0.1}, seed, **SICK, values=(1.0,))
+    trials = [
+        SampleTrial({"init": "zeros", "loss": "mvm", "lr": 0.1}, seed, **SICK, values=(1.0,))
         for seed in range(2)
     ]
-    told += [
-        Told({"init": "random", "loss": "mvm", "lr": 0.1}, seed, (1.0,), **({} if seed else SICK))
+    trials += [
+        SampleTrial(
+            {"init": "random", "loss": "mvm", "lr": 0.1}, seed, (1.0,), **({} if seed else SICK)
+        )
         for seed in range(2)
     ]
-    store = sample(tmp_path, told)
+    store = sample(tmp_path, trials)
     fixes = fixes_for(store, ids(store, init="zeros")[0])
     assert fixes.known == ()
     single = [candidate for candidate in fixes.next if len(candidate.changes) == 1]
@@ -149,8 +151,10 @@ def test_without_a_fix_the_untried_changes_come_the_most_promising_first(tmp_pat
 
 
 def test_fixes_come_from_every_sweep_of_the_store_and_a_trial_counts_once(tmp_path):
-    sick = Told({"init": "zeros", "loss": "mvm", "lr": 0.1}, 0, (1.0,), **SICK)
-    well = [Told({"init": "zeros", "loss": "mvm", "lr": 0.01}, seed, (1.0,)) for seed in (0, 1)]
+    sick = SampleTrial({"init": "zeros", "loss": "mvm", "lr": 0.1}, 0, (1.0,), **SICK)
+    well = [
+        SampleTrial({"init": "zeros", "loss": "mvm", "lr": 0.01}, seed, (1.0,)) for seed in (0, 1)
+    ]
     sample(tmp_path, [sick], sweep_id="one-000001")
     store = sample(tmp_path, [sick, *well], sweep_id="two-000002")
     fixes = fixes_for(store, ids(store, lr=0.1)[0])

@@ -42,12 +42,12 @@ def only(rows, levels=LEVELS, goal=Goal.MINIMIZE):
 def test_it_is_the_t_test_of_the_differences_of_differences():
     value = drawn(6)
     interaction = only(crossed(6, value))
-    told = [
+    contrasts = [
         (value("on", 1, s) - value("off", 1, s)) - (value("on", 0, s) - value("off", 0, s))
         for s in range(6)
     ]
-    independent = stats.ttest_1samp(told, 0.0)
-    assert interaction.difference.mean == pytest.approx(np.mean(told))
+    independent = stats.ttest_1samp(contrasts, 0.0)
+    assert interaction.difference.mean == pytest.approx(np.mean(contrasts))
     assert interaction.difference.p_value == pytest.approx(independent.pvalue)
     interval = independent.confidence_interval(0.95)
     assert (interaction.difference.low, interaction.difference.high) == pytest.approx(

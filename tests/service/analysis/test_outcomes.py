@@ -8,7 +8,7 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_samples import Told, write_sample
+from report_samples import SampleTrial, write_sample
 
 from sickbay.service.analysis.comparison import compare, read_half
 from sickbay.service.analysis.fixes import fix_finder
@@ -34,11 +34,11 @@ VALUES = ((0.5,), (0.25,), (), (math.nan,), (math.inf,))
 
 def test_the_view_gives_every_trial_the_outcome_that_python_gives_it(tmp_path):
     ways = itertools.product(TrialState, LABELS, (None, "no_skill"), VALUES)
-    told = [
-        Told({"outcome": "x"}, seed, values, cause, state=state, label=label)
+    sampled = [
+        SampleTrial({"outcome": "x"}, seed, values, cause, state=state, label=label)
         for seed, (state, label, cause, values) in enumerate(ways)
     ]
-    store = write_sample(tmp_path, told)
+    store = write_sample(tmp_path, sampled)
     expected = {
         row["trial_id"]: outcome_of(row) for row in query(store, "SELECT * FROM trials").records()
     }
@@ -56,12 +56,12 @@ def outcome_of(row):
 @st.composite
 def sweeps(draw):
     """A grid over three seeds whose trials ended in any way, also as older versions labelled it."""
-    told = []
+    sampled = []
     for a, b, seed in itertools.product(*FACTORS.values(), range(3)):
         label = draw(st.sampled_from(LABELS))
         named = label is Health.PATHOLOGICAL and draw(st.booleans())
-        told.append(
-            Told(
+        sampled.append(
+            SampleTrial(
                 {"a": a, "b": b},
                 seed,
                 draw(st.sampled_from(VALUES)),
@@ -70,14 +70,14 @@ def sweeps(draw):
                 label=label,
             )
         )
-    return told
+    return sampled
 
 
 @settings(max_examples=3, deadline=None)
 @given(sweeps())
-def test_all_that_count_trials_agree_before_and_after_relabelling(told):
+def test_all_that_count_trials_agree_before_and_after_relabelling(sampled):
     with tempfile.TemporaryDirectory() as folder:
-        store = write_sample(folder, told, spec=SPEC)
+        store = write_sample(folder, sampled, spec=SPEC)
         agree(store)
         relabel(store, SWEEP, registry.all_detectors())
         left = query(store, "SELECT state, label FROM trials").rows

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from effect_samples import sample
-from report_samples import Told
+from report_samples import SampleTrial
 from scipy import stats
 
 from sickbay.service.analysis.plan_power import planned_power, power_line, stored_noise
@@ -23,8 +23,8 @@ def test_power_is_that_of_the_noncentral_t(seeds, levels):
     limit = stats.t.isf(0.025 / levels, degrees)
     for difference in (0.0, 0.5, 2.0):
         shift = difference * math.sqrt(seeds)
-        told = stats.nct.sf(limit, degrees, shift) + stats.nct.cdf(-limit, degrees, shift)
-        assert power(difference, seeds, levels) == pytest.approx(told, abs=2e-3)
+        expected = stats.nct.sf(limit, degrees, shift) + stats.nct.cdf(-limit, degrees, shift)
+        assert power(difference, seeds, levels) == pytest.approx(expected, abs=2e-3)
 
 
 def test_one_level_alone_has_the_degrees_of_its_seeds():
@@ -42,12 +42,12 @@ def test_the_smallest_difference_and_the_seeds_have_the_power_that_was_wanted():
 
 
 def test_stored_pairs_of_the_workload_give_the_unit(tmp_path):
-    told = [
-        Told({"a": a}, seed, (10.0 * seed + a * (1.0 + 0.1 * (-1) ** seed),))
+    trials = [
+        SampleTrial({"a": a}, seed, (10.0 * seed + a * (1.0 + 0.1 * (-1) ** seed),))
         for a in (0, 1)
         for seed in range(4)
     ]
-    store = sample(tmp_path, told, factors={"a": [0, 1]})
+    store = sample(tmp_path, trials, factors={"a": [0, 1]})
     workload = query(store, "SELECT any_value(workload) FROM trials").rows[0][0]
     noise, pairs = stored_noise(store, workload, "val_loss")
     assert (noise, pairs) == (pytest.approx(0.1 * math.sqrt(4 / 3)), 4)

@@ -57,10 +57,10 @@ def test_the_names_of_factors_and_levels_mean_nothing(rows):
     ]
     levels = {"init": tuple(names[level] for level in LEVELS["a"]), "b": LEVELS["b"]}
     for table in TABLES:
-        told = text(table(rows, LEVELS, Goal.MINIMIZE)).replace("'a'", "'init'")
+        renamed = text(table(rows, LEVELS, Goal.MINIMIZE)).replace("'a'", "'init'")
         for before, after in names.items():
-            told = told.replace(f"'{before}'", f"'{after}'")
-        assert text(table(other, levels, Goal.MINIMIZE)).replace("init x b", "a x b") == told
+            renamed = renamed.replace(f"'{before}'", f"'{after}'")
+        assert text(table(other, levels, Goal.MINIMIZE)).replace("init x b", "a x b") == renamed
 
 
 @settings(max_examples=40, deadline=None)

@@ -9,7 +9,7 @@ import pytest
 import toy_sweeps
 import typer
 from effect_samples import SWEEP, grid, sample
-from report_samples import Told
+from report_samples import SampleTrial
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -43,10 +43,10 @@ def test_every_number_is_the_answer_to_the_sql_that_is_printed(store):
     effects = load_effects(store, SWEEP)
     rows = query(store, effects.sql["pairs"]).records()
     assert len(rows) == len(effects.table.effects) == 4
-    told = {(row["factor"], row["level"]): row for row in rows}
+    by_level = {(row["factor"], row["level"]): row for row in rows}
     for effect in effects.table.effects:
         level = effect.level if isinstance(effect.level, str) else json.dumps(effect.level)
-        row = told[effect.factor, level]
+        row = by_level[effect.factor, level]
         assert row["pairs"] == effect.pairs
         assert row["sound_pairs"] == effect.sound_pairs < effect.pairs
         assert row["level_healthy"] == effect.of_level.healthy
@@ -78,12 +78,12 @@ def test_a_real_sweep_from_its_spec_to_its_table(tmp_path):
 
 def test_levels_of_several_kinds_are_told_apart(tmp_path):
     factors = {"clip": ["none", 0.5, 1, True]}
-    told = [
-        Told({"clip": level}, seed, (0.1 * index + 0.01 * seed * index,))
+    trials = [
+        SampleTrial({"clip": level}, seed, (0.1 * index + 0.01 * seed * index,))
         for index, level in enumerate(factors["clip"])
         for seed in range(3)
     ]
-    store = sample(tmp_path, told, factors=factors)
+    store = sample(tmp_path, trials, factors=factors)
     effects = load_effects(store, SWEEP)
     assert [effect.level for effect in effects.table.effects] == [0.5, 1, True]
     rows = query(store, effects.sql["pairs"]).records()
@@ -95,11 +95,13 @@ def test_levels_of_several_kinds_are_told_apart(tmp_path):
 
 
 def test_the_spec_names_the_baseline_and_the_goal(tmp_path):
-    told = [
-        Told({"lr": lr}, seed, (lr + 0.01 * lr * seed,)) for lr in (0.1, 0.2) for seed in range(4)
+    trials = [
+        SampleTrial({"lr": lr}, seed, (lr + 0.01 * lr * seed,))
+        for lr in (0.1, 0.2)
+        for seed in range(4)
     ]
     spec = {"factors": {"lr": [0.1, 0.2]}, "baseline": {"lr": 0.2}}
-    store = sample(tmp_path, told, **spec, objective={"signal": "auroc", "goal": "maximize"})
+    store = sample(tmp_path, trials, **spec, objective={"signal": "auroc", "goal": "maximize"})
     effects = load_effects(store, SWEEP)
     [effect] = effects.table.effects
     assert (effect.level, effect.baseline) == (0.1, 0.2)
@@ -108,9 +110,9 @@ def test_the_spec_names_the_baseline_and_the_goal(tmp_path):
 
 
 def test_ranges_and_single_levels_are_named_and_not_compared(tmp_path):
-    told = [Told({"lr": 0.1 * seed, "init": "zeros"}, seed, (1.0,)) for seed in range(3)]
+    trials = [SampleTrial({"lr": 0.1 * seed, "init": "zeros"}, seed, (1.0,)) for seed in range(3)]
     factors = {"lr": {"low": 0.0, "high": 1.0}, "init": ["zeros"]}
-    store = sample(tmp_path, told, factors=factors)
+    store = sample(tmp_path, trials, factors=factors)
     effects = load_effects(store, SWEEP)
     assert effects.table.effects == ()
     assert list(effects.table.skipped) == ["init", "lr"]
@@ -129,13 +131,13 @@ def test_factors_of_earlier_specs_are_not_forgotten():
 
 
 def test_a_context_is_made_of_factors_that_cannot_be_compared_too(tmp_path):
-    told = [
-        Told({"lr": lr, "init": init}, seed, (seed + lr,))
+    trials = [
+        SampleTrial({"lr": lr, "init": init}, seed, (seed + lr,))
         for seed, (lr, init) in enumerate([(0.1, "zeros"), (0.2, "zeros"), (0.2, "random")])
     ]
-    told += [Told({"lr": 0.1, "init": "random"}, 1, (9.0,))]
+    trials += [SampleTrial({"lr": 0.1, "init": "random"}, 1, (9.0,))]
     factors = {"init": ["zeros", "random"], "lr": {"low": 0.0, "high": 1.0}}
-    effects = load_effects(sample(tmp_path, told, factors=factors), SWEEP)
+    effects = load_effects(sample(tmp_path, trials, factors=factors), SWEEP)
     [effect] = effects.table.effects
     assert effect.pairs == 0  # same seed, but another lr
 
@@ -162,12 +164,12 @@ def test_unknown_is_never_printed_as_no_effect(tmp_path):
 
 def test_better_where_healthy_but_worse_over_all_is_said(tmp_path):
     sick = {"label": Health.PATHOLOGICAL, "pathology": "divergence"}
-    told = [Told({"a": "off"}, seed, (1.0 + 0.01 * seed,)) for seed in range(8)]
-    told += [
-        Told({"a": "on"}, seed, (0.5 + 0.011 * seed,), **(sick if seed < 5 else {}))
+    trials = [SampleTrial({"a": "off"}, seed, (1.0 + 0.01 * seed,)) for seed in range(8)]
+    trials += [
+        SampleTrial({"a": "on"}, seed, (0.5 + 0.011 * seed,), **(sick if seed < 5 else {}))
         for seed in range(8)
     ]
-    effects = load_effects(sample(tmp_path, told, factors={"a": ["off", "on"]}), SWEEP)
+    effects = load_effects(sample(tmp_path, trials, factors={"a": ["off", "on"]}), SWEEP)
     assert effects.table.effects[0].verdict is Verdict.BETTER
     assert "over all pairs it loses more often than it wins" in printed(effects)
 

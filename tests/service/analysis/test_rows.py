@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from effect_samples import SWEEP, sample, trial
-from report_samples import Told
+from report_samples import SampleTrial
 
 from sickbay.service.analysis.rows.comparable import comparable, seed_copies
 from sickbay.service.analysis.rows.load import load_rows
@@ -34,21 +34,21 @@ def held_by_sql(store, options=EffectOptions()):  # noqa: B008 - frozen
             continue
         row = rows[nr]
         assert (row["pairs"], row["sound_pairs"]) == (one.pairs, one.sound_pairs)
-        told = math.nan if row["difference"] is None else row["difference"]
-        assert told == pytest.approx(one.difference.mean, nan_ok=True)
+        expected = math.nan if row["difference"] is None else row["difference"]
+        assert expected == pytest.approx(one.difference.mean, nan_ok=True)
     return study
 
 
 def test_factors_that_change_together_are_one_factor(tmp_path):
     arms = [(0.1, "x"), (0.01, "z"), (1.0, "o'q")]
-    told = [
-        Told({"lr": lr, "opt": opt}, seed, values(seed, place))
+    trials = [
+        SampleTrial({"lr": lr, "opt": opt}, seed, values(seed, place))
         for place, (lr, opt) in enumerate(arms)
         for seed in range(5)
     ]
     factors = {"lr": [0.1, 0.01, 1.0], "opt": ["x", "z", "o'q"]}
     for number, spec in enumerate(({"zip": [["lr", "opt"]]}, {"constraints": ["…"]})):
-        store = sample(tmp_path / str(number), told, factors=factors, **spec)
+        store = sample(tmp_path / str(number), trials, factors=factors, **spec)
         table = held_by_sql(store).effects.table
         assert [one.factor for one in table.effects] == ["lr + opt"] * 2
         assert [one.level for one in table.effects] == ["0.01 + z", "1.0 + o'q"]
@@ -78,10 +78,12 @@ def _rows(rows, levels):
 
 
 def test_ten_copies_of_an_unwired_seed_are_one_observation(tmp_path):
-    told = [
-        Told({"a": a}, seed, ((1.0 + a) * (1 + 1e-7 * seed),)) for a in (0, 1) for seed in range(10)
+    trials = [
+        SampleTrial({"a": a}, seed, ((1.0 + a) * (1 + 1e-7 * seed),))
+        for a in (0, 1)
+        for seed in range(10)
     ]
-    store = sample(tmp_path, told, factors={"a": [0, 1]})
+    store = sample(tmp_path, trials, factors={"a": [0, 1]})
     [effect] = held_by_sql(store).effects.table.effects
     assert (effect.pairs, effect.verdict) == (1, Verdict.UNKNOWN)
     assert "the seed is not wired" in load_effects(store, SWEEP).table.notes[0]
@@ -95,23 +97,23 @@ def test_a_coarse_objective_that_agrees_by_chance_is_no_copy():
 
 
 def test_columns_named_like_words_of_the_sql_are_recomputed(tmp_path):
-    told = [
-        Told({"level": a, "y": b, "factor": "x"}, seed, values(seed, a + 3 * b))
+    trials = [
+        SampleTrial({"level": a, "y": b, "factor": "x"}, seed, values(seed, a + 3 * b))
         for a in (1, 2)
         for b in (0, 1)
         for seed in range(4)
     ]
     factors = {"level": [1, 2], "y": [0, 1], "factor": ["x"]}
-    study = held_by_sql(sample(tmp_path, told, factors=factors))
+    study = held_by_sql(sample(tmp_path, trials, factors=factors))
     assert [one.factor for one in study.effects.table.effects] == ["level", "y"]
-    pairs = query(sample(tmp_path, told, factors=factors), study.sql["pairs"]).records()
+    pairs = query(sample(tmp_path, trials, factors=factors), study.sql["pairs"]).records()
     assert [(row["factor"], row["level"]) for row in pairs] == [("level", "2"), ("y", "1")]
 
 
 @pytest.fixture
 def broken_baseline(tmp_path):
-    told = [
-        Told(
+    trials = [
+        SampleTrial(
             {"init": init, "loss": loss},
             seed,
             values(seed, 1 + (loss == "u")),
@@ -122,7 +124,7 @@ def broken_baseline(tmp_path):
         for seed in range(5)
     ]
     factors = {"init": ["zeros", "preset", "random"], "loss": ["p", "u"]}
-    return sample(tmp_path, told, factors=factors)
+    return sample(tmp_path, trials, factors=factors)
 
 
 def test_the_best_healthy_arm_is_the_reference_where_the_baseline_is_not_healthy(broken_baseline):
@@ -156,8 +158,8 @@ def test_the_reference_can_be_named(broken_baseline):
 
 
 def test_the_spec_declares_the_reference(tmp_path):
-    told = [Told({"a": a}, seed, values(seed, a)) for a in (0, 1) for seed in range(4)]
-    store = sample(tmp_path, told, factors={"a": [0, 1]}, reference={"a": 1}, smallest_effect=9.0)
+    trials = [SampleTrial({"a": a}, seed, values(seed, a)) for a in (0, 1) for seed in range(4)]
+    store = sample(tmp_path, trials, factors={"a": [0, 1]}, reference={"a": 1}, smallest_effect=9.0)
     [effect] = load_effects(store, SWEEP).table.effects
     assert (effect.level, effect.baseline) == (0, 1)
     assert effect.conclusion == "equivalent within ±9"
@@ -165,13 +167,13 @@ def test_the_spec_declares_the_reference(tmp_path):
 
 def test_a_fraction_shows_its_main_effects(tmp_path):
     runs = [(0, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 1)]
-    told = [
-        Told(dict(zip("fgh", run, strict=True)), seed, values(seed, run[0] + 2 * run[1]))
+    trials = [
+        SampleTrial(dict(zip("fgh", run, strict=True)), seed, values(seed, run[0] + 2 * run[1]))
         for run in runs
         for seed in range(4)
     ]
-    study = held_by_sql(sample(tmp_path, told, factors={factor: [0, 1] for factor in "fgh"}))
+    study = held_by_sql(sample(tmp_path, trials, factors={factor: [0, 1] for factor in "fgh"}))
     assert [one.pairs for one in study.effects.table.effects] == [0, 0, 0]
     assert study.main_effects is not None
     assert study.main_effects.effects[1].difference.mean == pytest.approx(2.0, abs=0.1)
-    assert load_rows(sample(tmp_path / "x", told), SWEEP).rows
+    assert load_rows(sample(tmp_path / "x", trials), SWEEP).rows

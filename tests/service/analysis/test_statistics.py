@@ -45,22 +45,22 @@ def spread_out(table):
 @given(samples.filter(lambda values: np.std(values) > 1e-3))
 def test_one_context_is_the_paired_t_test(values):
     estimate = one_context(values)
-    told = stats.ttest_rel(values, np.zeros(len(values)))
-    low, high = told.confidence_interval(0.95)
+    reference = stats.ttest_rel(values, np.zeros(len(values)))
+    low, high = reference.confidence_interval(0.95)
     assert estimate.mean == pytest.approx(np.mean(values), rel=1e-9, abs=1e-9)
     assert (estimate.low, estimate.high) == pytest.approx((low, high), rel=1e-6, abs=1e-6)
-    assert estimate.p_value == pytest.approx(told.pvalue, rel=1e-6, abs=1e-12)
+    assert estimate.p_value == pytest.approx(reference.pvalue, rel=1e-6, abs=1e-12)
     assert estimate.degrees == pytest.approx(len(values) - 1)
 
 
 def test_a_full_grid_is_the_t_test_of_the_seeds_means():
     table = np.random.default_rng(0).normal(1.0, 2.0, (4, 6)) + np.arange(4)[:, None]
     estimate = paired_effect(*spread_out(table))
-    told = stats.ttest_1samp(table.mean(axis=0), 0.0)
-    low, high = told.confidence_interval(0.95)
+    reference = stats.ttest_1samp(table.mean(axis=0), 0.0)
+    low, high = reference.confidence_interval(0.95)
     assert (estimate.low, estimate.high) == pytest.approx((low, high))
     assert estimate.degrees == pytest.approx(5.0)
-    assert estimate.p_value == pytest.approx(told.pvalue)
+    assert estimate.p_value == pytest.approx(reference.pvalue)
     assert seed_values(*spread_out(table)) == pytest.approx(table.mean(axis=0))
 
 
@@ -147,8 +147,8 @@ def test_the_interquartile_mean_is_scipy_s_trimmed_mean_with_yuen_s_error(values
     assert estimate.mean == pytest.approx(stats.trim_mean(values, 0.25), rel=1e-9, abs=1e-9)
     if estimate.error > 1e-3:  # Yuen's test of a sample against its own mirror image
         mirrored = stats.ttest_ind(values, -np.array(values), equal_var=False, trim=0.25)
-        told = mirrored.statistic / np.sqrt(2.0)
-        assert estimate.mean / estimate.error == pytest.approx(told, rel=1e-6, abs=1e-9)
+        expected = mirrored.statistic / np.sqrt(2.0)
+        assert estimate.mean / estimate.error == pytest.approx(expected, rel=1e-6, abs=1e-9)
         assert estimate.degrees == pytest.approx(mirrored.df / 2)
         low, high = estimate.mean + estimate.error * stats.t.ppf([0.025, 0.975], estimate.degrees)
         assert (estimate.low, estimate.high) == pytest.approx((low, high))
@@ -178,8 +178,8 @@ def test_one_outlier_in_five_does_not_move_the_interquartile_mean():
 def test_one_pair_a_seed_is_the_sign_test(scores):
     probability = improvement(scores, range(len(scores)))
     wins, losses = scores.count(1.0), scores.count(0.0)
-    told = stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
-    assert probability.p_value == pytest.approx(told)
+    expected = stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+    assert probability.p_value == pytest.approx(expected)
     assert probability.value == pytest.approx(np.mean(scores))
     assert probability.low <= probability.value <= probability.high
 
@@ -230,8 +230,8 @@ def test_flips_are_counted_exactly(margins):
 def test_flips_are_those_of_wilcoxon_s_signed_ranks():
     differences = np.array([0.3, -0.1, 0.7, 0.9, 1.1, -0.2, 1.6])
     ranks = stats.rankdata(np.abs(differences)) * np.sign(differences)
-    told = stats.wilcoxon(differences, mode="exact").pvalue
-    assert sign_flip([int(rank) for rank in ranks]) == pytest.approx(told)
+    expected = stats.wilcoxon(differences, mode="exact").pvalue
+    assert sign_flip([int(rank) for rank in ranks]) == pytest.approx(expected)
 
 
 def test_scores_are_checked():
@@ -246,8 +246,8 @@ def test_scores_are_checked():
 def test_wilson_is_scipy_s_and_that_of_the_detectors(case):
     hits, n = case
     low, high = wilson(hits / n, n)
-    told = stats.binomtest(hits, n).proportion_ci(method="wilson")
-    assert (low, high) == pytest.approx((told.low, told.high), abs=1e-9)
+    reference = stats.binomtest(hits, n).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((reference.low, reference.high), abs=1e-9)
     assert (low, high) == pytest.approx(statistics.wilson(hits, n), abs=1e-9)
 
 
@@ -266,8 +266,8 @@ def test_holm_rejects_what_the_step_down_procedure_rejects(p_values):
 
 def test_holm_is_that_of_statsmodels():
     p_values = np.random.default_rng(0).uniform(0, 0.1, 9)
-    told = multipletests(p_values, method="holm")[1]
-    assert holm_adjusted(p_values.tolist()) == pytest.approx(told.tolist())
+    expected = multipletests(p_values, method="holm")[1]
+    assert holm_adjusted(p_values.tolist()) == pytest.approx(expected.tolist())
 
 
 def test_holm_by_hand():
@@ -314,10 +314,10 @@ def test_whole_seeds_are_permuted_where_a_seed_has_several_pairs():
     assert risk.test == "permutation of seeds"
     assert risk.p_value == pytest.approx(2 / math.comb(8, 4))
     drawn = np.random.default_rng(0).integers(0, 4, (2, 5)).tolist()
-    told = stats.permutation_test(
+    reference = stats.permutation_test(
         drawn, lambda sample, other: np.sum(sample) - np.sum(other), permutation_type="independent"
     )
-    assert permuted(*drawn) == pytest.approx(told.pvalue)
+    assert permuted(*drawn) == pytest.approx(reference.pvalue)
 
 
 def test_equivalence_is_two_one_sided_t_tests():

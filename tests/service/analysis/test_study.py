@@ -35,28 +35,28 @@ def level(value):
 
 
 def test_p_better_is_the_answer_to_its_sql(store, study):
-    told = answers(store, study.sql["better"], "factor", "level")
+    answered = answers(store, study.sql["better"], "factor", "level")
     for effect in study.effects.table.effects:
-        row = told[effect.factor, level(effect.level)]
+        row = answered[effect.factor, level(effect.level)]
         assert row["ranked_pairs"] == effect.ranked_pairs < effect.pairs
         assert row["p_better"] == pytest.approx(effect.improvement.value)
 
 
 def test_iqm_and_seeds_are_the_answer_to_their_sql(store, study):
-    told = answers(store, study.sql["seeds"], "factor", "level")
+    answered = answers(store, study.sql["seeds"], "factor", "level")
     for effect in study.effects.table.effects:
-        row = told[effect.factor, level(effect.level)]
+        row = answered[effect.factor, level(effect.level)]
         assert row["seeds"] == effect.seeds
         assert row["iqm"] == pytest.approx(effect.iqm.mean)
 
 
 def test_the_error_is_the_answer_to_its_sql_where_no_pair_is_missing(tmp_path):
     healthy = {"label": Health.HEALTHY, "state": TrialState.COMPLETED, "pathology": None}
-    told = [
+    trials = [
         replace(trial, **healthy, values=(float(index * index % 17),))
         for index, trial in enumerate(grid(seeds=5))
     ]
-    clean = sample(tmp_path, told)
+    clean = sample(tmp_path, trials)
     study = load_study(clean, SWEEP)
     rows = answers(clean, study.sql["seeds"], "factor", "level")
     for effect in study.effects.table.effects:
@@ -66,24 +66,24 @@ def test_the_error_is_the_answer_to_its_sql_where_no_pair_is_missing(tmp_path):
 
 
 def test_causes_are_the_answer_to_their_sql(store, study):
-    told = answers(store, study.sql["causes"], "factor", "level", "side", "outcome")
+    answered = answers(store, study.sql["causes"], "factor", "level", "side", "outcome")
     seen = 0
     for effect in study.effects.table.effects:
         for name, side in (("level", effect.of_level), ("baseline", effect.of_baseline)):
             for cause, n in {**side.causes, "healthy": side.healthy}.items():
-                row = told[effect.factor, level(effect.level), name, cause]
+                row = answered[effect.factor, level(effect.level), name, cause]
                 assert row["trials"] == n
                 seen += 1
-    assert seen == len(told)
-    assert not {row["outcome"] for row in told.values()} & set(CUT_SHORT)
+    assert seen == len(answered)
+    assert not {row["outcome"] for row in answered.values()} & set(CUT_SHORT)
 
 
 def test_interactions_are_the_answer_to_their_sql(store, study):
     keys = ("factor_a", "level_a", "factor_b", "level_b")
-    told = answers(store, study.sql["interactions"], *keys)
-    assert len(told) == len(study.interactions.interactions) == 5
+    answered = answers(store, study.sql["interactions"], *keys)
+    assert len(answered) == len(study.interactions.interactions) == 5
     for interaction in study.interactions.interactions:
-        row = told[
+        row = answered[
             interaction.factor_a,
             level(interaction.level_a),
             interaction.factor_b,
@@ -94,9 +94,9 @@ def test_interactions_are_the_answer_to_their_sql(store, study):
 
 
 def test_main_effects_counts_and_means_are_the_answer_to_their_sql(store, study):
-    told = answers(store, study.sql["main_effects"], "factor", "level")
+    answered = answers(store, study.sql["main_effects"], "factor", "level")
     for effect in study.main_effects.effects:
-        row = told[effect.factor, level(effect.level)]
+        row = answered[effect.factor, level(effect.level)]
         assert (row["trials"], row["healthy"]) == (effect.trials, effect.healthy)
         assert row["mean"] == pytest.approx(effect.mean)
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from report_samples import Told, write_sample
+from report_samples import SampleTrial, write_sample
 
 from sickbay.service.api.app import create_app
 from sickbay.service.charts.curves import curve_rows, spread_of
@@ -41,9 +41,11 @@ def test_nan_counts_as_the_worst_value_and_is_counted():
 
 @pytest.mark.parametrize("goal", ["minimize", "maximize"])
 def test_the_page_shows_what_the_report_shows(tmp_path, goal):
-    told = [Told({"lr": lr}, seed, way) for lr in (0.1, 0.2) for seed, way in enumerate(WAYS)]
+    trials = [
+        SampleTrial({"lr": lr}, seed, way) for lr in (0.1, 0.2) for seed, way in enumerate(WAYS)
+    ]
     spec = {"factors": {"lr": [0.1, 0.2]}, "objective": {"signal": "val_loss", "goal": goal}}
-    store = write_sample(tmp_path, told, spec=spec, goal=goal)
+    store = write_sample(tmp_path, trials, spec=spec, goal=goal)
     [report] = curve_rows(store, report_values(store, SWEEP)).rows
     client = TestClient(create_app(store), base_url="http://127.0.0.1")
     page = client.get(f"/api/sweeps/{SWEEP}/curves").json()
@@ -62,7 +64,7 @@ def test_the_page_shows_what_the_report_shows(tmp_path, goal):
 
 
 def test_a_trial_that_has_not_ended_is_drawn_from_its_first_row(tmp_path):
-    store = write_sample(tmp_path, [Told({"lr": 0.1}, 0, (1.0, 0.5))])
+    store = write_sample(tmp_path, [SampleTrial({"lr": 0.1}, 0, (1.0, 0.5))])
     config = TrialConfig("open", "toy", {"lr": 0.1}, 1, 20, ())
     start_attempt(store, SWEEP, "open", device="cpu", started_at=1.0, trial=config, arm="lr=0.1")
     client = TestClient(create_app(store), base_url="http://127.0.0.1")

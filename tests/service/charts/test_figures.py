@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
-from report_samples import Told, large, small, write_sample
+from report_samples import SampleTrial, large, small, write_sample
 
 from sickbay.service.charts.axes import FEW_BINS, axis_of, telling_axes
 from sickbay.service.charts.curves import curve_rows
@@ -32,27 +32,27 @@ LONG = ["the same long beginning of a level, first", "the same long beginning of
 
 def long_names():
     """Two factors of long levels, a quarter of the trials ill, and one enormous objective."""
-    told = []
+    trials = []
     for number, (a, b, seed) in enumerate(
         itertools.product(LONG, ["$x_1^{2}$", "ü & <b>"], range(3))
     ):
         ill = number % 4 == 1
         kind = {"label": Health.PATHOLOGICAL, "pathology": "no_skill", "onset": 2} if ill else {}
         last = 1e30 if number == 1 else 0.1 + 0.01 * seed + 0.02 * (a == LONG[1])
-        told.append(Told({"first": a, "second": b}, seed, (0.9, 0.5, last), **kind))
-    return told
+        trials.append(SampleTrial({"first": a, "second": b}, seed, (0.9, 0.5, last), **kind))
+    return trials
 
 
-def spec_of(told):
+def spec_of(trials):
     factors = {}
-    for trial in told:
+    for trial in trials:
         for name, level in trial.levels.items():
             factors.setdefault(name, {})[level] = None
     return {"factors": {k: list(v) for k, v in factors.items()}, "objective": OBJECTIVE}
 
 
-def stored(folder, told):
-    store = write_sample(folder, told, spec=spec_of(told))
+def stored(folder, trials):
+    store = write_sample(folder, trials, spec=spec_of(trials))
     values = report_values(store, SWEEP)
     return store, values, sweep_effects(store, SWEEP)[0]
 
@@ -173,14 +173,14 @@ def test_a_cause_flow_has_every_trial_once(tmp_path):
 
 def test_ranges_are_binned_as_their_sql_bins_them_and_have_a_frontier(tmp_path):
     rng = np.random.default_rng(4)
-    told = []
+    sampled = []
     for seed in range(60):
         lr, width = float(10 ** rng.uniform(-5, -1)), float(rng.uniform(0, 3))
         ill = lr > 1e-3
         kind = {"label": Health.PATHOLOGICAL, "pathology": "divergence"} if ill else {}
-        told.append(Told({"lr": lr, "width": width}, seed, (1.0, 0.5), **kind))
+        sampled.append(SampleTrial({"lr": lr, "width": width}, seed, (1.0, 0.5), **kind))
     ranges = {"lr": {"low": 1e-5, "high": 0.1, "log": True}, "width": {"low": 0.0, "high": 3.0}}
-    store = write_sample(tmp_path, told, spec={"factors": ranges, "objective": OBJECTIVE})
+    store = write_sample(tmp_path, sampled, spec={"factors": ranges, "objective": OBJECTIVE})
     values = report_values(store, SWEEP)
     lr, width = axis_of(values, "lr"), axis_of(values, "width")
     assert (lr.log, width.log) == (True, False)
@@ -201,9 +201,9 @@ def test_ranges_are_binned_as_their_sql_bins_them_and_have_a_frontier(tmp_path):
 def test_factors_that_tell_most_come_first(many):
     _, values, _ = many
     first, *_ = telling_axes(values, 4)
-    told = [(axis.factor, len(axis.names)) for axis in telling_axes(values, 9)]
-    assert first.factor in {name for name, _ in told}
-    assert dict(told) == {"f1": 5, "f2": 2, "f3": 4, "f4": 2}
+    sizes = [(axis.factor, len(axis.names)) for axis in telling_axes(values, 9)]
+    assert first.factor in {name for name, _ in sizes}
+    assert dict(sizes) == {"f1": 5, "f2": 2, "f3": 4, "f4": 2}
 
 
 def test_one_factor_is_mapped_over_the_seeds(tmp_path):
@@ -222,12 +222,12 @@ def test_levels_stand_in_the_order_of_the_spec(long):
 
 
 def test_an_enormous_difference_does_not_squeeze_the_others(tmp_path):
-    told = []
+    trials = []
     for seed, (lr, last) in itertools.product(
         range(3), zip((1, 2, 3, 4), (0, 1, 2, 1e30), strict=True)
     ):
-        told.append(Told({"lr": lr}, seed, (3.0, last + 0.1 * seed)))
-    _, _, effects = stored(tmp_path, told)
+        trials.append(SampleTrial({"lr": lr}, seed, (3.0, last + 0.1 * seed)))
+    _, _, effects = stored(tmp_path, trials)
     with skin(page=False):
         figure = forest(effects.table, "val_loss")
         low, high = figure.axes[0].get_xlim()

@@ -51,16 +51,18 @@ def hostile(tmp_path_factory):
         "tags": ["[/INST]"],
     }
     (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
-    code, told = sickbay("run", folder / "spec.yaml", "--store", folder / "store", "--in-process")
-    return folder, code, told
+    code, printed = sickbay(
+        "run", folder / "spec.yaml", "--store", folder / "store", "--in-process"
+    )
+    return folder, code, printed
 
 
 def test_a_run_prints_levels_and_errors_as_they_are(hostile):
-    _, code, told = hostile
+    _, code, printed = hostile
     assert code == 1  # two trials have failed
     for level in LEVELS:
-        assert level in told
-    assert "RuntimeError: no such level: [/INST] [red]x[/INST]" in told
+        assert level in printed
+    assert "RuntimeError: no such level: [/INST] [red]x[/INST]" in printed
 
 
 @pytest.mark.parametrize(
@@ -98,18 +100,18 @@ def test_every_verb_prints_text_as_text(hostile, words, shows):
         ("pathological", "pathology = 'non_finite'"),
     ):
         sql = f"SELECT trial_id FROM trials WHERE {where}"
-        _, told = sickbay("query", sql, "--store", store, "--format", "csv")
-        ids[name] = told.split()[1]
+        _, printed = sickbay("query", sql, "--store", store, "--format", "csv")
+        ids[name] = printed.split()[1]
     filled = [
         word.format(spec=folder / "spec.yaml", store=store, folder=folder, **ids)
         for word in _split(words)
     ]
-    code, told = sickbay(*filled)
-    assert code in (0, 2 if "compare" in words else 0), told
-    assert "Traceback" not in told or "no such level" in told
-    assert shows in told
+    code, printed = sickbay(*filled)
+    assert code in (0, 2 if "compare" in words else 0), printed
+    assert "Traceback" not in printed or "no such level" in printed
+    assert shows in printed
     table = "--format csv" not in words and not words.startswith("logs")
-    assert not table or ("\x1b" not in told and "\x07" not in told)
+    assert not table or ("\x1b" not in printed and "\x07" not in printed)
 
 
 def _split(command):
@@ -120,10 +122,10 @@ def _split(command):
 
 def test_the_report_is_a_page_without_the_users_scripts(hostile):
     folder, *_ = hostile
-    code, told = sickbay(
+    code, printed = sickbay(
         "report", "hostile", "--store", folder / "store", "--output", folder / "r.html"
     )
-    assert code == 0, told
+    assert code == 0, printed
     page = (folder / "r.html").read_text()
     assert "<script>alert(1)</script>" not in page
     assert "&lt;script&gt;alert(1)" in page

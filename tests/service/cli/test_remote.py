@@ -173,8 +173,8 @@ def test_an_unknown_kind_of_address_says_which_there_are():
 def test_a_plan_of_a_service(url, tmp_path):
     spec = tmp_path / "spec.json"
     spec.write_text(json.dumps(SPEC))
-    told = json.loads(said("--address", url, "plan", spec, "--json"))
-    assert (told["total"], told["missing"]) == (6, 2)  # those that raised are run again
+    plan = json.loads(said("--address", url, "plan", spec, "--json"))
+    assert (plan["total"], plan["missing"]) == (6, 2)  # those that raised are run again
     assert "6 trials, grid; 2 to run, 4 stored" in said("--address", url, "plan", spec)
 
 

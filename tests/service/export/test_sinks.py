@@ -27,9 +27,9 @@ def test_a_sink_that_fails_costs_a_sentence(tmp_path):
     store = open_store(str(tmp_path))
     blocked = tmp_path / "exports"
     blocked.write_text("a file where a folder should be")
-    told = fill_sinks(store, result.sweep_id, ("tensorboard",))
-    assert len(told) == 1
-    assert told[0].startswith("the sink tensorboard was not filled: ")
+    messages = fill_sinks(store, result.sweep_id, ("tensorboard",))
+    assert len(messages) == 1
+    assert messages[0].startswith("the sink tensorboard was not filled: ")
 
 
 def test_mlflows_own_variable_wins(tmp_path, monkeypatch):

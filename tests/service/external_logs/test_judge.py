@@ -48,10 +48,10 @@ def stuck_csv(folder):
 
 def test_a_run_stuck_at_the_base_rate_is_caught_by_its_floor(tmp_path):
     path = stuck_csv(tmp_path)
-    told = {"classes": (9000, 1000), "task": TaskKind.BINARY, "val_n": 10_000}
-    label = judge(path, **told, floors={"val_loss": "cross_entropy"}).diagnosis.label
+    stated = {"classes": (9000, 1000), "task": TaskKind.BINARY, "val_n": 10_000}
+    label = judge(path, **stated, floors={"val_loss": "cross_entropy"}).diagnosis.label
     assert (label.health, label.pathology) == (Health.PATHOLOGICAL, "no_skill")
-    assert judge(path, **told).diagnosis.label.pathology == "no_skill"
+    assert judge(path, **stated).diagnosis.label.pathology == "no_skill"
     assert judge(path).diagnosis.label.health is not Health.HEALTHY
 
 
@@ -88,8 +88,8 @@ def full_csv(folder, name="log.csv", scale=1.0):
 
 
 def test_full_telemetry_with_a_stated_floor_is_healthy(tmp_path):
-    told = {"classes": (900, 100), "floors": {"val_loss": "cross_entropy"}}
-    judgement = judge(full_csv(tmp_path), **told)
+    stated = {"classes": (900, 100), "floors": {"val_loss": "cross_entropy"}}
+    judgement = judge(full_csv(tmp_path), **stated)
     assert judgement.diagnosis.label.health is Health.HEALTHY, judgement.diagnosis.label.reason
     assert judgement.assumptions == ()
 

@@ -14,7 +14,7 @@ from html.parser import HTMLParser
 
 import matplotlib as mpl
 import pytest
-from report_samples import Told, large, small, write_sample
+from report_samples import SampleTrial, large, small, write_sample
 
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import SweepError
@@ -216,7 +216,7 @@ def test_causes_say_what_to_change_and_lead_to_the_rule(page):
 
 def test_a_cause_whose_detector_is_gone_is_still_reported(tmp_path):
     sick = {"label": Health.PATHOLOGICAL, "pathology": "their_alarm", "onset": 1}
-    store = write_sample(tmp_path, [Told({"lr": 1.0}, 0, (0.5, 0.4), **sick)])
+    store = write_sample(tmp_path, [SampleTrial({"lr": 1.0}, 0, (0.5, 0.4), **sick)])
     page = render_report(store, SWEEP)
     assert "The detector their_alarm is not installed here" in page
     assert Page(page).texts["rules"].strip() == ""
@@ -261,12 +261,14 @@ def test_signals_of_the_causes_are_drawn_beside_the_objective(page):
 
 def test_a_name_that_is_markup_stays_text(tmp_path):
     evil = "</title><script>alert(1)</script>$x^{ \x07 ]]>"
-    stranger = Told({}, 9, (0.5,), "<img src=x onerror=alert(2)>", 1, label=Health.PATHOLOGICAL)
-    told = [
+    stranger = SampleTrial(
+        {}, 9, (0.5,), "<img src=x onerror=alert(2)>", 1, label=Health.PATHOLOGICAL
+    )
+    trials = [
         replace(trial, levels={"note": evil}, reason=evil, remedy=evil)
         for trial in [*small()[:4], stranger]
     ]
-    store = write_sample(tmp_path, told)
+    store = write_sample(tmp_path, trials)
     page = render_report(store, SWEEP)
     assert page.count("<script") == 1
     assert "<img" not in page
@@ -305,8 +307,8 @@ def test_an_unknown_sweep_is_an_error(store):
 
 
 def test_the_objective_is_found_in_the_store(tmp_path):
-    told = [
-        Told(
+    trials = [
+        SampleTrial(
             {"lr": 1.0},
             seed,
             (0.1, 0.9, 0.5 + seed),
@@ -314,10 +316,10 @@ def test_the_objective_is_found_in_the_store(tmp_path):
         )
         for seed in (0, 1)
     ]
-    rising = write_sample(tmp_path / "up", told, goal="maximize")
+    rising = write_sample(tmp_path / "up", trials, goal="maximize")
     assert report_values(rising, SWEEP).objective == Objective("val_loss", Goal.MAXIMIZE)
     spec = {"factors": {"lr": [1.0]}, "objective": {"signal": "val_accuracy", "goal": "maximize"}}
-    named = write_sample(tmp_path / "said", told, spec=spec, goal="maximize")
+    named = write_sample(tmp_path / "said", trials, spec=spec, goal="maximize")
     assert report_values(named, SWEEP).objective == Objective("val_accuracy", Goal.MAXIMIZE)
 
 

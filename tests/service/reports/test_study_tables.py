@@ -5,7 +5,7 @@ import itertools
 import re
 
 import pytest
-from report_samples import Told, write_compared
+from report_samples import SampleTrial, write_compared
 
 from sickbay.service.query.engine import query
 from sickbay.service.reports import tables as report_study
@@ -19,14 +19,14 @@ SWEEP = "sample-abc123"
 
 def together():
     """Two factors that are well alone and, in the last levels, better or ill only together."""
-    told = []
+    trials = []
     for a, b, seed in itertools.product((1, 2, 3), ("x", "y"), range(6)):
         noise = 0.01 * (seed * (a + 2 * (b == "y")) % 7)
         value = 1.0 + 0.1 * a + 0.2 * (b == "y") + (a == 2 and b == "y") * 0.7 + noise
         ill = a == 3 and b == "y"
         kind = {"label": Health.PATHOLOGICAL, "pathology": "no_skill", "onset": 2} if ill else {}
-        told.append(Told({"a": a, "b": b}, seed, (2.0, value), **kind))
-    return told
+        trials.append(SampleTrial({"a": a, "b": b}, seed, (2.0, value), **kind))
+    return trials
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from latex_reader import check_latex, widest_cells
-from report_samples import EVIL, Told, large, small, uneven, write_compared, write_sample
+from report_samples import EVIL, SampleTrial, large, small, uneven, write_compared, write_sample
 
 from sickbay.service.analysis.sql import effects_sql
 from sickbay.service.analysis.study import load_effects
@@ -144,8 +144,10 @@ def test_latex_is_sound_and_has_provenance_and_footnotes(store, tmp_path):
 
 
 def test_a_table_of_many_arms_runs_over_pages(tmp_path):
-    told = [Told({"lr": 0.01 * k}, seed, (1.0, 0.5 + seed)) for k in range(60) for seed in (0, 1)]
-    text = render_latex(write_compared(tmp_path, told), SWEEP)
+    trials = [
+        SampleTrial({"lr": 0.01 * k}, seed, (1.0, 0.5 + seed)) for k in range(60) for seed in (0, 1)
+    ]
+    text = render_latex(write_compared(tmp_path, trials), SWEEP)
     check_latex(text)
     assert text.count("\\begin{longtable}") == 2
 
@@ -163,10 +165,10 @@ def test_words_in_latex():
 
 
 def test_a_sweep_without_objective_or_factors_says_why(tmp_path):
-    told = [Told({"lr": 0.1}, seed, (1.0, 0.5)) for seed in (0, 1)]
-    one_level = write_compared(tmp_path / "one", told)
+    trials = [SampleTrial({"lr": 0.1}, seed, (1.0, 0.5)) for seed in (0, 1)]
+    one_level = write_compared(tmp_path / "one", trials)
     assert "there is nothing to compare" in render_report(one_level, SWEEP)
-    nameless = write_sample(tmp_path / "two", told)
+    nameless = write_sample(tmp_path / "two", trials)
     page = render_report(nameless, SWEEP)
     assert "does not say which signal" in page
     assert "does not say which signal" in render_markdown(nameless, SWEEP)

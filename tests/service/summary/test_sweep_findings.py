@@ -4,7 +4,7 @@ import io
 import json
 
 import pytest
-from report_samples import Told, write_sample
+from report_samples import SampleTrial, write_sample
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -21,15 +21,15 @@ SWEEP = "sample-abc123"
 def store(tmp_path_factory):
     """A dead factor, and a level that is healthy with one seed only."""
     curve = (0.9, 0.6, 0.4, 0.3)
-    told = [
-        Told({"lr": lr, "dead": dead}, seed, tuple(lr * value for value in curve))
+    trials = [
+        SampleTrial({"lr": lr, "dead": dead}, seed, tuple(lr * value for value in curve))
         for lr in (1.0, 2.0)
         for dead in ("a", "b")
         for seed in (0,)
     ]
     ill = {"pathology": "no_skill", "onset": 1, "label": Health.PATHOLOGICAL}
-    told.append(Told({"lr": 2.0, "dead": "b"}, 1, (0.9, 0.91, 0.92, 0.9), **ill))
-    return write_sample(tmp_path_factory.mktemp("store") / "s", told)
+    trials.append(SampleTrial({"lr": 2.0, "dead": "b"}, 1, (0.9, 0.91, 0.92, 0.9), **ill))
+    return write_sample(tmp_path_factory.mktemp("store") / "s", trials)
 
 
 def test_findings_come_from_the_stored_trials(store):
@@ -53,13 +53,15 @@ def test_results_as_json_say_it_of_each_trial(store):
     done = CliRunner().invoke(app, ["results", SWEEP, "--json", "--store", store.uri])
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)
-    told = {(row["lr"], row["dead"], row["seed"]): row["sweep_findings"] for row in rows}
-    names = {key: [finding["detector"] for finding in findings] for key, findings in told.items()}
+    by_trial = {(row["lr"], row["dead"], row["seed"]): row["sweep_findings"] for row in rows}
+    names = {
+        key: [finding["detector"] for finding in findings] for key, findings in by_trial.items()
+    }
     assert names[1.0, "a", 0] == ["duplicate_trials"]
     assert names[2.0, "b", 1] == ["seed_instability"]
     assert all(
         finding["reason"] and finding["remedy"]
-        for findings in told.values()
+        for findings in by_trial.values()
         for finding in findings
     )
 
@@ -67,14 +69,16 @@ def test_results_as_json_say_it_of_each_trial(store):
 def test_explain_tells_what_concerns_the_trial(store):
     findings = sweep_advice(store, SWEEP)
     pair = next(finding for finding in findings if finding.detector == "seed_instability").trials
-    told = explanation(store, pair[0])
+    explained = explanation(store, pair[0])
     names = [
-        finding["detector"] for finding in told["sweep_findings"] if finding["state"] == "fired"
+        finding["detector"]
+        for finding in explained["sweep_findings"]
+        if finding["state"] == "fired"
     ]
     assert "seed_instability" in names
-    json.dumps(told["sweep_findings"])
+    json.dumps(explained["sweep_findings"])
     out = io.StringIO()
-    print_explanation(Console(file=out, width=300), told)
+    print_explanation(Console(file=out, width=300), explained)
     assert "sweep warning: seed_instability" in out.getvalue()
 
 

@@ -46,14 +46,14 @@ def test_every_trial_is_explained_as_if_read_alone(store, sweep):
 
 def test_a_trial_is_explained_with_its_lines_and_fixes(store, sweep):
     sick = query(store, "SELECT trial_id FROM trials WHERE pathology = 'non_finite'").rows[0][0]
-    told = read_book(store, sweep).explained(sick, fix_finder(store, sweep)(sick))
-    assert told["fixes"] == [
+    explained = read_book(store, sweep).explained(sick, fix_finder(store, sweep)(sick))
+    assert explained["fixes"] == [
         {"change": {"fault": {"from": "nan", "to": "none"}}, "healthy": 3, "of": 3}
     ]
-    assert told["findings"][0]["state"] == "fired"
-    lines = {line["signal"]: line["value"] for line in told["references"]}
+    assert explained["findings"][0]["state"] == "fired"
+    lines = {line["signal"]: line["value"] for line in explained["references"]}
     assert lines["val_loss"] > 0
-    for finding in told["sweep_findings"]:
+    for finding in explained["sweep_findings"]:
         assert len(finding["trials"]) <= min(MOST_NAMED, finding["trials_in_all"])
 
 

@@ -28,11 +28,11 @@ def printed(prepared):
 def test_a_fraction_tells_its_aliases(tmp_path):
     raw = toy_sweeps.spec(design="fractional", factors=FACTORS, resolution="IV")
     prepared = prepare(raw, str(tmp_path / "s"))
-    told = describe_plan(prepared)
-    assert told["total"] == 16
-    assert told["resolution"] == 4
-    assert told["aliases"]["lr:momentum"] == ["init:features"]
-    assert told["defining_words"] == ["lr:momentum:init:features"]
+    described = describe_plan(prepared)
+    assert described["total"] == 16
+    assert described["resolution"] == 4
+    assert described["aliases"]["lr:momentum"] == ["init:features"]
+    assert described["defining_words"] == ["lr:momentum:init:features"]
     text = printed(prepared)
     assert "resolution 4: I = lr:momentum:init:features" in text
     assert "lr:momentum = init:features" in text
@@ -42,9 +42,9 @@ def test_a_fraction_tells_its_aliases(tmp_path):
 def test_what_constraints_leave_out_is_counted(tmp_path):
     raw = toy_sweeps.spec(factors=FACTORS, constraints=["lr + momentum < 0.6"])
     prepared = prepare(raw, str(tmp_path / "s"))
-    told = describe_plan(prepared)
-    assert told["excluded_by_constraint"] == {"lr + momentum < 0.6": 4}
-    assert told["total"] == 24
+    described = describe_plan(prepared)
+    assert described["excluded_by_constraint"] == {"lr + momentum < 0.6": 4}
+    assert described["total"] == 24
     assert "the constraint 'lr + momentum < 0.6' leaves out 4 configurations" in printed(prepared)
 
 
@@ -88,10 +88,10 @@ def test_a_search_tells_its_size_and_space_and_then_what_it_has_suggested(tmp_pa
         fixed={"epochs": 4},
     )
     store = str(tmp_path / "s")
-    told = describe_plan(prepare(raw, store))
-    assert (told["total"], told["missing"], told["trials"]) == (8, 8, [])
-    assert told["search"]["configurations"] == 4
-    assert told["search"]["baseline"] == {"lr": 0.1, "init": "random"}
+    described = describe_plan(prepare(raw, store))
+    assert (described["total"], described["missing"], described["trials"]) == (8, 8, [])
+    assert described["search"]["configurations"] == 4
+    assert described["search"]["baseline"] == {"lr": 0.1, "init": "random"}
     text = printed(prepare(raw, store))
     assert "tpe, 4 configurations x 2 seeds = 8 trials" in text
     assert "lr: 0.001 to 10, in the logarithm; the first is 0.1" in text

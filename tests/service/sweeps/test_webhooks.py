@@ -51,9 +51,9 @@ def test_a_message_is_signed_over_its_time_and_body():
     with receiver() as (url, got):
         assert send(Webhook(url, secret="s3cret"), MESSAGE) == ""
     headers, body = got[0]
-    told = headers["X-Sickbay-Signature"]
-    assert told == f"sha256={signature('s3cret', headers['X-Sickbay-Time'], body)}"
-    assert told != f"sha256={signature('other', headers['X-Sickbay-Time'], body)}"
+    signed = headers["X-Sickbay-Signature"]
+    assert signed == f"sha256={signature('s3cret', headers['X-Sickbay-Time'], body)}"
+    assert signed != f"sha256={signature('other', headers['X-Sickbay-Time'], body)}"
     assert json.loads(body)["event"] == "sweep_ended"
     assert b"s3cret" not in body
 
@@ -103,10 +103,10 @@ def test_a_sweep_tells_its_first_pathology_and_its_end(tmp_path, monkeypatch):
     with receiver() as (url, got):
         monkeypatch.setenv("SICKBAY_WEBHOOK", url)
         run(spec, str(tmp_path / "store"), Options(in_process=True))
-    told = [json.loads(body) for _, body in got]
-    assert [message["event"] for message in told] == ["first_pathology", "sweep_ended"]
-    assert told[0]["pathology"] == "non_finite"
-    assert told[1]["counts"] == {"completed": 2, "stopped": 2}
+    messages = [json.loads(body) for _, body in got]
+    assert [message["event"] for message in messages] == ["first_pathology", "sweep_ended"]
+    assert messages[0]["pathology"] == "non_finite"
+    assert messages[1]["counts"] == {"completed": 2, "stopped": 2}
 
 
 def test_a_storm_of_failures_is_told(tmp_path, monkeypatch):
@@ -114,9 +114,9 @@ def test_a_storm_of_failures_is_told(tmp_path, monkeypatch):
     with receiver() as (url, got):
         monkeypatch.setenv("SICKBAY_WEBHOOK", url)
         run(spec, str(tmp_path / "store"), Options(in_process=True))
-    told = [json.loads(body) for _, body in got]
-    assert [message["event"] for message in told] == ["failure_storm", "sweep_ended"]
-    assert told[1]["state"] == "failed"
+    messages = [json.loads(body) for _, body in got]
+    assert [message["event"] for message in messages] == ["failure_storm", "sweep_ended"]
+    assert messages[1]["state"] == "failed"
 
 
 def test_a_dead_webhook_costs_a_sentence_and_no_trial(tmp_path, monkeypatch):

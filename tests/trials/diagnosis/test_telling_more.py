@@ -27,11 +27,11 @@ def test_a_true_fact_hardly_ever_makes_a_verdict_weaker(built_in):
     asked, weaker = 0, []
     for case in list(read(tasks=TASKS, seeds=[0]))[::EVERY]:
         history = at_level(case.history, Level.ORDINARY)
-        told = look(history, built_in).label.health
+        with_facts = look(history, built_in).label.health
         for variant in poorer(history):
             asked += 1
             untold = look(variant, built_in).label.health
-            if told is Health.INCONCLUSIVE and untold is not Health.INCONCLUSIVE:
+            if with_facts is Health.INCONCLUSIVE and untold is not Health.INCONCLUSIVE:
                 weaker.append(case.key)
     assert asked > 150
     assert len(weaker) <= 0.02 * asked, weaker  # decision 66 says why not none

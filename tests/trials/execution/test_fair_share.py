@@ -98,9 +98,9 @@ def fair(monkeypatch):
     monkeypatch.setattr(fair_share, "LOOK_SECONDS", 0.0)
 
     class Room:
-        others, cores, told = {}, 4.0, []
+        others, cores, claims = {}, 4.0, []
 
-    made = FairShare("a", claim(wanted=100), lambda: Room.others, Room.told.append,
+    made = FairShare("a", claim(wanted=100), lambda: Room.others, Room.claims.append,
                 lambda: {"CPU": Room.cores})  # fmt: skip
     made.room = Room
     return made
@@ -134,7 +134,7 @@ def test_what_has_ended_is_not_claimed_any_more(fair):
     ended = TrialEnded("t", "completed")
     for _ in range(3):
         fair.see(ended)
-    assert [demand.wanted for demand in fair.room.told] == [100, 99, 98, 97]
+    assert [demand.wanted for demand in fair.room.claims] == [100, 99, 98, 97]
 
 
 def test_drivers_see_each_other_s_claims_in_the_store(tmp_path):

@@ -51,10 +51,12 @@ def test_a_search_on_ray_tells_the_study_what_the_store_holds(tmp_path):
     assert (result.state, result.ran, result.failed) == ("finished", 12, 0)
     rows = {row["trial_id"]: row for row in table(tmp_path)}
     [study] = studies(tmp_path)
-    told = [suggestion for suggestion in study.trials if is_configuration(suggestion)]
-    assert len(told) == 6
-    assert {trial for suggestion in told for trial in suggestion.user_attrs["trials"]} == set(rows)
-    for suggestion in told:
+    suggestions = [suggestion for suggestion in study.trials if is_configuration(suggestion)]
+    assert len(suggestions) == 6
+    assert {
+        trial for suggestion in suggestions for trial in suggestion.user_attrs["trials"]
+    } == set(rows)
+    for suggestion in suggestions:
         labels = [rows[trial]["label"] for trial in suggestion.user_attrs["trials"]]
         assert suggestion.user_attrs["pathological"] == labels.count("pathological")
         assert suggestion.params["lr"] == rows[suggestion.user_attrs["trials"][0]]["lr"]

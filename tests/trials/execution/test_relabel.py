@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from report_samples import Told, write_sample
+from report_samples import SampleTrial, write_sample
 
 from sickbay.trials import registry
 from sickbay.trials.contract import Health
@@ -19,10 +19,10 @@ RISES = tuple(0.9 for _ in range(12))
 @pytest.fixture
 def store(tmp_path):
     """Four trials that an older version called healthy, one that never had a label."""
-    told = [Told({"lr": lr}, seed, RISES) for lr in (1.0, 2.0) for seed in (0, 1)]
+    trials = [SampleTrial({"lr": lr}, seed, RISES) for lr in (1.0, 2.0) for seed in (0, 1)]
     ill = {"pathology": "no_skill", "onset": 1, "label": Health.PATHOLOGICAL}
-    told.append(Told({"lr": 3.0}, 0, RISES, **ill))
-    return write_sample(tmp_path / "s", told)
+    trials.append(SampleTrial({"lr": 3.0}, 0, RISES, **ill))
+    return write_sample(tmp_path / "s", trials)
 
 
 def labels(store):

@@ -62,9 +62,9 @@ def test_each_search_runs_its_configurations_with_every_seed_the_baseline_first(
     study = study_of(tmp_path, **keys)
     first = study.trials[0]
     assert first.params["lr"] == 0.1
-    told = [suggestion for suggestion in study.trials if is_configuration(suggestion)]
-    assert len(told) == 10
-    assert {suggestion.state.name for suggestion in told} == {"COMPLETE"}
+    suggestions = [suggestion for suggestion in study.trials if is_configuration(suggestion)]
+    assert len(suggestions) == 10
+    assert {suggestion.state.name for suggestion in suggestions} == {"COMPLETE"}
     assert prepare(raw(**keys), str(tmp_path)).left == 0
 
 
@@ -91,9 +91,9 @@ def test_a_pathological_configuration_is_infeasible_and_never_lucky_nor_nan(tmp_
     assert {(10.0, "none"), (0.1, "nan")} <= sick
     sound = [row["objective"] for row in rows if row["label"] == "healthy"]
     study = study_of(tmp_path, **keys, budget={"trials": 12})
-    told = [suggestion for suggestion in study.trials if is_configuration(suggestion)]
-    assert len(told) == 6
-    for suggestion in told:
+    suggestions = [suggestion for suggestion in study.trials if is_configuration(suggestion)]
+    assert len(suggestions) == 6
+    for suggestion in suggestions:
         is_sick = (suggestion.params["lr"], suggestion.params["fault"]) in sick
         assert (suggestion.constraints["pathological"] > 0) == is_sick
         assert math.isfinite(suggestion.value)
@@ -117,12 +117,12 @@ def test_the_value_is_the_median_over_the_seeds(tmp_path):
 def test_a_failed_seed_is_left_out_and_a_configuration_without_any_fails(tmp_path):
     keys = {"factors": {"fault": ["none", "raise"]}, "budget": {"trials": 4}}
     run(raw(**keys), str(tmp_path), HERE)
-    told = [
+    suggestions = [
         suggestion
         for suggestion in study_of(tmp_path, **keys).trials
         if is_configuration(suggestion)
     ]
-    states = {suggestion.params["fault"]: suggestion.state.name for suggestion in told}
+    states = {suggestion.params["fault"]: suggestion.state.name for suggestion in suggestions}
     assert states == {"none": "COMPLETE", "raise": "FAIL"}
 
 

@@ -27,9 +27,9 @@ def test_a_command_is_split_into_words_and_its_settings_are_filled_in(raw):
     trials = plan.plan(spec, workload).trials
     assert len(trials) == 6  # three arms, two seeds
     assert {trial.epochs for trial in trials} == {3}
-    told = {"seed": 1, "epochs": 3, "trial_dir": "/t"}
+    settings = {"seed": 1, "epochs": 3, "trial_dir": "/t"}
     config = {"lr": 1e-5, "amp": True}
-    assert filled("{lr} {amp} {seed} {trial_dir} {", config, told) == "1e-05 true 1 /t {"
+    assert filled("{lr} {amp} {seed} {trial_dir} {", config, settings) == "1e-05 true 1 /t {"
 
 
 def test_a_stored_spec_is_read_back_as_it_was(raw):

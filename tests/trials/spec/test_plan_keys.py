@@ -103,8 +103,8 @@ def test_a_fraction_is_balanced_orthogonal_and_as_fine_as_asked(n, resolution):
     assert not runs[0].any()
     measured = resolution_of(signs)
     assert (measured is None and len(runs) == 2**n) or measured >= resolution
-    told = aliasing([f"f{i}" for i in range(n)], runs)
-    assert told.resolution == measured
+    aliases = aliasing([f"f{i}" for i in range(n)], runs)
+    assert aliases.resolution == measured
 
 
 # Runs of the smallest known designs (Box, Hunter & Hunter, Statistics for Experimenters, table of
@@ -124,9 +124,9 @@ def test_a_fraction_is_no_larger_than_the_known_ones(n, resolution, runs):
 
 def test_aliases_are_told_with_their_sign():
     """I = ABC with the baseline as +1: with the change as +1 the word is -ABC, and A = -BC."""
-    told = aliasing(["A", "B", "C"], fraction(3, 3))
-    assert told.words == ("-A:B:C",)
-    assert told.aliases == {
+    aliases = aliasing(["A", "B", "C"], fraction(3, 3))
+    assert aliases.words == ("-A:B:C",)
+    assert aliases.aliases == {
         "A": ("-B:C",), "B": ("-A:C",), "C": ("-A:B",),
         "A:B": ("-C",), "A:C": ("-B",), "B:C": ("-A",),
     }  # fmt: skip
@@ -137,7 +137,7 @@ def test_an_alias_is_what_a_least_squares_fit_mixes_up(n, resolution):
     """Give one effect alone to a response: it shows in itself and in its aliases, with the sign."""
     runs = fraction(n, resolution)
     names = [f"f{i}" for i in range(n)]
-    told = aliasing(names, runs).aliases
+    known = aliasing(names, runs).aliases
     signs = np.where(runs, 1.0, -1.0)
     effects = [*itertools.combinations(range(n), 1), *itertools.combinations(range(n), 2)]
     columns = {":".join(names[i] for i in e): signs[:, list(e)].prod(axis=1) for e in effects}
@@ -146,7 +146,7 @@ def test_an_alias_is_what_a_least_squares_fit_mixes_up(n, resolution):
             other: float(column @ response) / len(runs) for other, column in columns.items()
         }
         aliases = {f"{'-' if v < 0 else ''}{o}" for o, v in contrast.items() if v and o != name}
-        assert aliases == set(told.get(name, ()))
+        assert aliases == set(known.get(name, ()))
 
 
 def test_a_fractional_plan_holds_the_baseline_and_tells_its_aliases():

@@ -40,8 +40,8 @@ class Gpu:
     def read(self) -> dict[str, float]:
         """`gpu_utilisation`, a share of the time since the last call, and `gpu_memory` in GiB.
 
-        Both are the whole device's, whoever uses it. The driver remembers its samples for some 15
-        seconds; of a longer time the last of it counts.
+        Both are the whole device's, not this process's share. The driver remembers its
+        samples for some 15 seconds; of a longer time the last of it counts.
         """
         found = {}
         shares = self._samples() or self._rate()

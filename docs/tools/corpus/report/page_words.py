@@ -28,7 +28,7 @@ NOTES = """## What these figures do not say
 - Tasks are tiny: seconds on one core, 8 to 200 evaluations, 20 to 10,000 validation samples.
 - Packages and rules that read every step have a row an evaluation here, as a user's log has.
 - The operators were written with the catalogue at hand, though before any result: faults that
-  nobody thought of are not in it."""
+  were not thought of are not in it."""
 
 
 def earlier(frozen: Mapping[str, Any]) -> str:
