@@ -111,8 +111,9 @@ def reference_of(scores: Sequence[Score], baseline: str) -> Reference | None:
 def seed_outliers(scores: Sequence[Score]) -> tuple[str, ...]:
     """Ids of trials far from the other seeds of their own arm, by the same test and margin.
 
-    Each is compared with its siblings alone; the noise is that of all healthy arms, its own seed
-    left out. Holm's correction holds the error over the sweep.
+    Each is compared with its siblings alone, where most of these are healthy: the noise is that of
+    the healthy arms, its own seed left out, and a pathological arm scatters as it likes. Holm's
+    correction holds the error over the sweep.
     """
     tested: list[str] = []
     p_values: list[float] = []
@@ -121,8 +122,11 @@ def seed_outliers(scores: Sequence[Score]) -> tuple[str, ...]:
         siblings = [
             other.skill for other in rest if other.arm == score.arm and math.isfinite(other.skill)
         ]
-        noise, freedom = _pooled_noise(_healthy_arms(rest).values())
-        if len(siblings) < FEWEST or freedom < FEWEST or not math.isfinite(score.skill):
+        healthy = _healthy_arms(rest)
+        noise, freedom = _pooled_noise(healthy.values())
+        if score.arm not in healthy or len(siblings) < FEWEST or freedom < FEWEST:
+            continue
+        if not math.isfinite(score.skill):
             continue
         arm = Reference(score.arm, _mean(siblings), len(siblings), noise, freedom, chosen=False)
         tested.append(score.trial_id)

@@ -109,3 +109,9 @@ def test_one_seed_far_from_its_siblings_is_an_outlier():
     scores = arm("baseline", near) + arm("other", [*near[:4], 0.3])
     assert seed_outliers(scores) == ("other-4",)
     assert seed_outliers(arm("baseline", near) + arm("other", near)) == ()
+
+
+def test_the_seeds_of_a_pathological_arm_are_no_outliers():
+    baseline = arm("baseline", [0.80, 0.81, 0.79, 0.80, 0.82])
+    broken = arm("broken", [-2.1, -2.6, -1.4, -3.0, -2.3], "pathological")
+    assert seed_outliers(baseline + broken) == ()
