@@ -81,6 +81,8 @@ class Watchdog:
             yield from rows
             return
         while True:
+            if self.reason is not None:  # time was up between two rows, or training swallowed it
+                raise TrialTimeout(self.reason)
             try:
                 row = self._next(rows)
             except StopIteration:
@@ -101,10 +103,14 @@ class Watchdog:
             self._leave()
 
     def _leave(self) -> None:
-        """Let nothing be interrupted any more: take back what was asked for and has not come."""
+        """Let nothing be interrupted any more.
+
+        An exception that was sent before comes out here at the latest, as the interpreter looks for
+        one after every call. To take it back would leave its request pending for ever, and CPython
+        3.11 then never gets past the next call that coverage or a debugger traces.
+        """
         with self._lock:
             self._training = False
-            _raise_in(self._thread, None)
         handler, self._handler = self._handler, None
         if handler is not None:
             signal.signal(WAKE, handler)
@@ -116,12 +122,24 @@ class Watchdog:
             if reason is None:
                 continue
             with self._lock:
-                if self._training and not self._over.is_set():
-                    self.reason = reason
-                    _raise_in(self._thread, TrialTimeout)
-                    if self._thread == threading.main_thread().ident:
-                        signal.pthread_kill(self._thread, WAKE)
+                if self._over.is_set():
+                    return
+                self.reason = reason
+                if self._training:
+                    self._interrupt()
             self._over.wait(GRACE)
+
+    def _interrupt(self) -> None:
+        """Raise TrialTimeout in the training thread at one of its next bytecodes, and wake it.
+
+        Between the two no Python code may be called: until the exception has come out, CPython 3.11
+        gets past no call that coverage or a debugger traces, in any thread.
+        """
+        thread, error = ctypes.c_ulong(self._thread), ctypes.py_object(TrialTimeout)
+        wakes = self._thread == threading.main_thread().ident
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error)
+        if wakes:
+            signal.pthread_kill(self._thread, WAKE)
 
     def _pause(self) -> float:
         """Seconds until the next limit could be broken."""
@@ -140,12 +158,6 @@ class Watchdog:
 def _wake(number: int, frame: object) -> None:
     """Do nothing: that a handler runs is what lets the pending exception out."""
     del number, frame
-
-
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Raise an exception in a thread at its next bytecode; None takes back one that waits."""
-    what = ctypes.py_object(error) if error is not None else None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
 
 
 def _time(seconds: float) -> str:

@@ -1,6 +1,8 @@
 """Trials that run or are silent for too long: interrupted in the middle of what they do."""
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -93,3 +95,37 @@ def test_in_a_thread_a_trial_is_interrupted_between_two_bytecodes():
 def test_what_is_too_long(limits, running, silent, words):
     said = limits.broken(running, silent)
     assert said is None if words is None else words in said
+
+
+TRACED = """
+import sys
+from sickbay.trials.execution.machine.watchdog import Limits, TrialTimeout, Watchdog
+
+def trace(*_):
+    return trace
+
+def endless():
+    while True:
+        pass
+    yield
+
+sys.settrace(trace)
+with Watchdog(Limits()) as watchdog:
+    print(*watchdog.watched(iter("ab")))
+try:
+    with Watchdog(Limits(trial=0.05)) as watchdog:
+        next(watchdog.watched(endless()))
+except TrialTimeout as error:
+    print(error)
+"""
+
+
+def test_a_traced_process_goes_on_after_an_interruption():
+    """An interpreter whose request to raise stays pending hangs at the next traced call."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRACED], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines() == [
+        "a b",
+        "the trial ran for 0.05 s, all that resources.trial_hours allows",
+    ]
