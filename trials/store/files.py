@@ -174,13 +174,21 @@ def read_file(store: Store, path: str) -> bytes | None:
         raise StoreError(f"cannot read {path}: {_advice(error)}") from error
 
 
+LISTINGS = 10  # attempts to list a folder that others change meanwhile
+
+
 def list_folder(store: Store, path: str, *, recursive: bool = False) -> list[Any]:
     """List a folder as pyarrow's FileInfo sorted by path; empty if there is no such folder."""
     selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
-    try:
-        return sorted(store.filesystem.get_file_info(selector), key=lambda info: info.path)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"cannot list {path}: {_advice(error)}") from error
+    for left in reversed(range(LISTINGS)):
+        try:
+            return sorted(store.filesystem.get_file_info(selector), key=lambda info: info.path)
+        except (OSError, pa.ArrowException) as error:
+            # a merge removed a folder while it was listed: the next listing does without it
+            if isinstance(error, FileNotFoundError) and left:
+                continue
+            raise StoreError(f"cannot list {path}: {_advice(error)}") from error
+    raise AssertionError("the last listing returns or raises")
 
 
 def remove_file(store: Store, path: str) -> None:
