@@ -59,7 +59,7 @@ function signIn(error) {
     route();
   };
   show(view, el("h1", {}, "Sign in"),
-    el("p", {}, "This Sickbay shows its sweeps to people who have an access token. Whoever runs it makes one with ", el("code", {}, "sickbay token create NAME"), "; it begins with ", el("code", {}, "sickbay_"), "."),
+    el("p", {}, "This Sickbay shows its sweeps to people who have an access token. An administrator makes one with ", el("code", {}, "sickbay token create NAME"), "; it begins with ", el("code", {}, "sickbay_"), "."),
     known ? el("p.error", { role: "alert" }, `The token that was entered is not accepted: ${error.message}.`) : null,
     el("form", { onsubmit: enter }, el("div.row", {}, el("label", {}, "access token", input), el("button.main", { type: "submit" }, "Sign in"))),
     el("p.note", {}, "It stays in this browser, for every tab, until you sign out."));
