@@ -1,5 +1,6 @@
 """Manifests and scripts: parsed, held against what their schemas require, and against the code."""
 
+import copy
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -19,7 +21,9 @@ from sickbay.service.cli.app import app
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 RAY = sorted((DEPLOY / "ray").glob("*.yaml"))
-KUBE = sorted((DEPLOY / "kuberay").glob("*.yaml"))
+KUSTOMIZATION = DEPLOY / "kuberay" / "kustomization.yaml"
+KUBE = sorted(set((DEPLOY / "kuberay").glob("*.yaml")) - {KUSTOMIZATION})
+SCHEMA = yaml.safe_load((Path(__file__).parent / "kuberay-schema.yaml").read_text())
 
 
 def documents(path):
@@ -47,8 +51,6 @@ def test_a_cluster_file_passes_rays_own_schema(path):
 
     schema_file = Path(ray.__file__).parent / "autoscaler" / "ray-schema.json"
     schema = json.loads(schema_file.read_text())
-    import jsonschema
-
     config = yaml.safe_load(path.read_text())
     jsonschema.validate(config, schema)
     for node in config.get("available_node_types", {}).values():
@@ -64,28 +66,64 @@ def test_every_object_has_what_all_objects_need(path):
         assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", document["metadata"]["name"])
 
 
-def test_ray_objects_have_what_kuberay_requires():
-    for document in [*kinds("RayCluster"), *kinds("RayJob")]:
-        assert document["apiVersion"] == "ray.io/v1"
-    for cluster in [document["spec"] for document in kinds("RayCluster")] + [
-        document["spec"]["rayClusterSpec"] for document in kinds("RayJob")
-    ]:
-        assert {"rayStartParams", "template"} <= set(cluster["headGroupSpec"])
-        for group in cluster["workerGroupSpecs"]:
-            required = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams"}
-            assert required <= set(group)
+def problems(document, definition):
+    """What a document has against a definition of the schema, as `path: message`."""
+    checker = jsonschema.Draft202012Validator({**SCHEMA, "$ref": f"#/$defs/{definition}"})
+    return [f"{e.json_path}: {e.message}" for e in checker.iter_errors(document)]
+
+
+def test_ray_objects_and_pods_fit_their_schemas():
+    assert len(kinds("RayCluster")) == len(kinds("RayJob")) == 1
+    assert problems(kinds("RayCluster")[0], "raycluster") == []
+    assert problems(kinds("RayJob")[0], "rayjob") == []
+    assert problems(kinds("Deployment")[0]["spec"]["template"], "template") == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("submissionMode",), "K8sJob", "$.spec.submissionMode: 'K8sJob' is not one of"),
+        (("backOffLimit",), 2, "'backOffLimit' was unexpected"),
+        (("rayClusterSpec", "rayVersion"), "2.49.0", "$.spec.rayClusterSpec.rayVersion"),
+        (("rayClusterSpec", "authOptions", "mode"), "tokens", "'tokens' is not one of"),
+        (("rayClusterSpec", "headGroupSpec", "rayStartParams", "num-cpus"), 0, "not of type"),
+    ],
+)
+def test_a_manifest_that_the_operator_refuses_does_not_fit(place, value, message):
+    job = copy.deepcopy(kinds("RayJob")[0])
+    part = job["spec"]
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    assert [message in problem for problem in problems(job, "rayjob")] == [True]
+
+
+def test_groups_jobs_and_tokens_are_set_as_a_sweep_needs_them():
+    (cluster,), (job,) = kinds("RayCluster"), kinds("RayJob")
+    for spec in (cluster["spec"], job["spec"]["rayClusterSpec"]):
+        assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+        for group in spec["workerGroupSpecs"]:
             assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
-            assert all(isinstance(value, str) for value in group["rayStartParams"].values())
-        assert all(isinstance(v, str) for v in cluster["headGroupSpec"]["rayStartParams"].values())
-    job = kinds("RayJob")[0]
     assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     assert job["spec"]["shutdownAfterJobFinishes"]  # ttl and Kueue need it
-    assert job["spec"]["ttlSecondsAfterFinished"] > 0
-    assert not job["spec"]["suspend"]  # nobody but Kueue would lift it
-    assert kinds("RayCluster")[0]["spec"]["authOptions"] == {
-        "mode": "token",
-        "secretName": "sickbay-ray-token",
-    }
+    assert "suspend" not in job["spec"]  # only Kueue would lift it
+    assert cluster["spec"]["authOptions"] == {"mode": "token", "secretName": "sickbay-ray-token"}
+
+
+def test_one_command_applies_all_but_the_job():
+    config = yaml.safe_load(KUSTOMIZATION.read_text())
+    assert {*config["resources"], "job.yaml"} == {path.name for path in KUBE}
+    images = {c["image"] for pod in pods() for c in pod["spec"]["containers"]}
+    assert {image.split(":")[0] for image in images} == {i["name"] for i in config["images"]}
+
+
+def test_aws_disks_hold_the_image_that_ray_starts_there():
+    """Ray's default image is AWS's deep learning AMI, whose snapshot has 140 GB."""
+    nodes = yaml.safe_load((DEPLOY / "ray/aws.yaml").read_text())["available_node_types"]
+    for node in nodes.values():
+        (disk,) = node["node_config"]["BlockDeviceMappings"]
+        assert disk["Ebs"]["VolumeSize"] >= 140
+        assert node["node_config"]["IamInstanceProfile"] == {"Name": "sickbay"}
 
 
 def locked_torch():
