@@ -22,6 +22,7 @@ from sickbay.datasets.formats.anovox_scenes import Frame, read_frames
 SYNTHETIC = "synthetic"
 LABEL_SOURCES = ("true", "random10", "random_fixed", "all_one", "voxel")
 POINT_SELECT = ("random", "first")
+SAMPLING = ("shuffled", "balanced")
 P_RANDOM = 0.1  # share of positives in made-up labels
 
 COORDINATE_SCALE = 20.0  # metres; networks see coordinates of about 1
@@ -122,6 +123,24 @@ def scene_labels(scenes: SceneSet, source: str, stream: int) -> Tensor:
     return labels_S.to(scenes.images.device)
 
 
+def epoch_order(labels_S: Tensor, sampling: str, generator: torch.Generator) -> Tensor:
+    """Return which scenes an epoch trains on, (S,), drawn from a CPU generator.
+
+    `shuffled` takes each scene once. `balanced` draws with replacement, each class as often as the
+    other; with one class alone it is uniform. Raises ValueError for another name.
+    """
+    if sampling not in SAMPLING:
+        allowed = ", ".join(SAMPLING)
+        raise ValueError(f"sampling: {sampling!r} is not known; choose one of {allowed}")
+    count = len(labels_S)
+    if sampling == "shuffled":
+        return torch.randperm(count, generator=generator)
+    positive_S = labels_S.cpu() > 0.5
+    ones = max(int(positive_S.sum()), 1)
+    weight_S = torch.where(positive_S, 1.0 / ones, 1.0 / max(count - ones, 1))
+    return torch.multinomial(weight_S, count, replacement=True, generator=generator)
+
+
 def batches(
     scenes: SceneSet,
     labels_S: Tensor,
@@ -129,16 +148,18 @@ def batches(
     points: int,
     select: str,
     generator: torch.Generator | None = None,
+    sampling: str = "shuffled",
 ) -> Iterator[SceneBatch]:
-    """Go once through the scenes in batches of at most `size`, with N = `points` of each.
+    """Go through the scenes in batches of at most `size`, with N = `points` of each.
 
-    With a (CPU) generator, for training: in random order. Without one, for evaluation: in order,
-    and `random` points are the same ones each time. Raises ValueError for another selection.
+    With a (CPU) generator, for training: in the order of `epoch_order`. Without one, for
+    evaluation: each once, in order, and `random` points are the same ones each time. Raises
+    ValueError for another selection.
     """
     count, device = len(scenes), scenes.images.device
     order_S = torch.arange(count)
     if generator is not None:
-        order_S = torch.randperm(count, generator=generator)
+        order_S = epoch_order(labels_S, sampling, generator)
     drawing = generator or torch.Generator().manual_seed(0)
     for start in range(0, count, size):
         index_B = order_S[start : start + size].to(device)

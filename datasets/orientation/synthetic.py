@@ -20,7 +20,7 @@ from torch import Tensor
 from sickbay.datasets.formats.meshes import rotate_yaw, sample_surface, to_unit_sphere
 from sickbay.datasets.formats.pointclouds import Peak
 from sickbay.datasets.orientation.files import OrientedCloud, read_clouds
-from sickbay.datasets.orientation.yaw_shapes import peak_angles, shape
+from sickbay.datasets.orientation.yaw_shapes import CLASSES, peak_angles, shape
 
 SYNTHETIC = "synthetic"
 JITTER_STD = 0.01
@@ -32,7 +32,8 @@ class OrientationSpec:
     """What data to make or read.
 
     `dataset` is "synthetic" or the root of a real data set; `components` is how many peaks a target
-    has; `classes` names the classes to read, separated by commas, empty for all with `kfold` peaks.
+    has; `classes` names the classes to read or to generate in equal parts, separated by commas;
+    empty for all with `kfold` peaks.
     """
 
     dataset: str
@@ -86,8 +87,7 @@ def orientation_data(spec: OrientationSpec) -> tuple[Clouds, Clouds]:
         val = _generate(spec, spec.val_shapes, np.random.default_rng([spec.seed, 1]))
     else:
         rng = np.random.default_rng([spec.seed, 2])
-        classes = tuple(name.strip() for name in spec.classes.split(",") if name.strip())
-        train, val = read_clouds(spec.dataset, classes, spec.kfold, spec.points, rng)
+        train, val = read_clouds(spec.dataset, _names(spec), spec.kfold, spec.points, rng)
     return _stack(train, spec), _stack(val, spec)
 
 
@@ -129,16 +129,30 @@ def turned(clouds: Clouds, index_B: Tensor, rotations: int) -> Batch:
 
 
 def _generate(spec: OrientationSpec, count: int, rng: np.random.Generator) -> list[OrientedCloud]:
-    clouds = []
-    for _ in range(count):
-        mesh = shape(spec.kfold, rng)
+    clouds, kinds = [], _generated(spec)
+    for index in range(count):
+        kfold = kinds[index % len(kinds)]
+        mesh = shape(kfold, rng)
         yaw = rng.uniform(0.0, 2.0 * math.pi)
         points = rotate_yaw(to_unit_sphere(sample_surface(mesh, spec.points, rng)), yaw)
-        angles = peak_angles(spec.kfold)
-        kappa = 0.0 if spec.kfold == 0 else None
+        angles = peak_angles(kfold)
+        kappa = 0.0 if kfold == 0 else None
         peaks = tuple(Peak(theta - yaw, kappa, 1.0 / len(angles)) for theta in angles)
         clouds.append(OrientedCloud(SYNTHETIC, points, peaks))
     return clouds
+
+
+def _names(spec: OrientationSpec) -> tuple[str, ...]:
+    return tuple(name.strip() for name in spec.classes.split(",") if name.strip())
+
+
+def _generated(spec: OrientationSpec) -> tuple[int, ...]:
+    """Return in how many ways the shapes to generate face, one number a class."""
+    unknown = [name for name in _names(spec) if name not in CLASSES]
+    if unknown:
+        allowed = ", ".join(CLASSES)
+        raise ValueError(f"classes: {unknown[0]!r} is not generated; choose from {allowed}")
+    return tuple(CLASSES[name] for name in _names(spec)) or (spec.kfold,)
 
 
 def _stack(clouds: list[OrientedCloud], spec: OrientationSpec) -> Clouds:

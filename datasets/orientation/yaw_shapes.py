@@ -1,7 +1,8 @@
 """Parametric shapes with a known rotational symmetry about +Y, seen as meshes, front along −Z.
 
 `kfold` is the number of directions in which a shape may be said to face:
-1 a chair, 2 a slab door, 3 and 6 prisms, 4 an open-top tank, 0 a bottle (any direction, so none).
+1 a chair, 2 a slab door, 3, 5 and 6 prisms, 4 an open-top tank, 0 a bottle (any direction, so
+none).
 """
 
 import itertools
@@ -119,5 +120,7 @@ SHAPES: dict[int, Callable[[np.random.Generator], list[Polygon]]] = {
     2: _door,
     3: _prism(3),
     4: _tank,
+    5: _prism(5),
     6: _prism(6),
 }
+CLASSES = {"bottle": 0, "chair": 1, "door": 2, "tank": 4}  # how many ways each one faces

@@ -55,15 +55,16 @@ def branch_norms(groups: Mapping[str, Sequence[Parameter]]) -> Tensor:
     return torch.stack([get_total_norm(some) if some else missing for some in gradients])
 
 
-def training_signals(steps: Steps, loss: str) -> Metrics:
-    """Return the signals of an epoch's steps, in training mode.
+def training_signals(steps: Steps, loss: str, threshold: float = 0.5) -> Metrics:
+    """Return the signals of an epoch's steps, in training mode, calls made above a threshold.
 
     `branch_gradient_norm` is the root mean square over the steps in which it was measured.
     """
     logits_S, labels_S = torch.cat(steps.logits).double(), torch.cat(steps.labels)
+    cut = math.log(threshold / (1.0 - threshold))
     norms = torch.stack(steps.branches) if steps.branches else torch.full((1, 2), math.nan)
     return {
-        "train_accuracy": float(((logits_S > 0.0) == (labels_S > 0.5)).double().mean()),
+        "train_accuracy": float(((logits_S > cut) == (labels_S > 0.5)).double().mean()),
         "train_auroc": auroc_with_error(torch.sigmoid(logits_S), labels_S)[0],
         "class_gradient_share": class_gradient_share(torch.cat(steps.gradients), labels_S),
         "branch_gradient_norm": norms.double().square().mean(dim=0).sqrt().tolist(),
@@ -83,7 +84,12 @@ def truth_signals(labels_S: Tensor, truth_S: Tensor) -> Metrics:
 
 
 def evaluation_signals(
-    scored: Scored, labels_S: Tensor, truth_S: Tensor | None, loss: str, pos_weight: float
+    scored: Scored,
+    labels_S: Tensor,
+    truth_S: Tensor | None,
+    loss: str,
+    pos_weight: float,
+    threshold: float = 0.5,
 ) -> Metrics:
     """Return the `val_*` signals and what the scores look like.
 
@@ -98,7 +104,7 @@ def evaluation_signals(
         "val_loss_se": _standard_error(loss_S),
         "val_floor_gap_se": _standard_error(loss_S - constant_losses(loss, label_S, pos_weight)),
         "val_n": float(len(label_S)),
-        **binary_metrics(score_S, label_S),
+        **binary_metrics(score_S, label_S, threshold),
         "score_std": float(score_S.std(correction=0)),
         "output_variance_ratio": _variance_ratio(score_S, label_S),
     }

@@ -50,6 +50,7 @@ class SceneNet(nn.Module):
         _require("fusion", fusion, FUSIONS)
         width = WIDTHS[size]
         self.fusion = fusion
+        self.attends = fusion.startswith("full")  # off: as `none`, the attention is left out
         if fusion != "points":
             self.image = ImageTokens(width)
         if fusion != "image":
@@ -71,7 +72,7 @@ class SceneNet(nn.Module):
             return Scored(self._judge(seen_BD))
         points_BND = self.points(points_BN4)
         entropy_B = None
-        if self.fusion != "none":
+        if self.attends:
             looked_BND, weight_BANT = self._look(points_BND, tokens_BTD)
             entropy_B = None if self.training else attention_entropy(weight_BANT)
             residual = self.fusion.startswith("full_residual")

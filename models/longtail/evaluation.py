@@ -117,6 +117,7 @@ def _head_signals(head: nn.Module) -> Metrics:
         "wcdas_scale": float(head.scale()),
         "wcdas_gamma_min": float(gamma_C.min()),
         "wcdas_gamma_max": float(gamma_C.max()),
+        "wcdas_least_loss": float(head.least_loss()),
     }
 
 

@@ -108,6 +108,17 @@ class WcdasHead(nn.Module):
         )
         return wrapped_cauchy(cosine_NC, self.gamma(), self.scale())
 
+    def least_loss(self) -> Tensor:
+        """Return the least cross-entropy that any features could have, mean over the classes.
+
+        The right class at an angle of 0, all others at 180 degrees, by today's s and γ.
+        """
+        scale, gamma_C = self.scale().detach(), self.gamma().detach()
+        ends_2C = wrapped_cauchy(gamma_C.new_tensor([[1.0], [-1.0]]), gamma_C, scale)
+        best_C, worst_C = ends_2C.double().exp()
+        others_C = worst_C.sum() - worst_C
+        return torch.log1p(others_C / best_C).mean()
+
     def gamma(self) -> Tensor:
         """Return the concentration of each class, (C,), in (0, 1)."""
         return torch.sigmoid(self.concentration)

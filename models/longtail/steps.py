@@ -23,7 +23,7 @@ class Steps:
     losses: list[Tensor] = field(default_factory=list)
     semantic: list[Semantic] = field(default_factory=list)
     cut: list[Tensor] = field(default_factory=list)  # whether a part's gradient was clipped
-    diffusion_norms: list[Tensor] = field(default_factory=list)
+    norms: list[list[Tensor]] = field(default_factory=list)  # of each part's gradient
     pairs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def add(self, logits_NC: Tensor, label_N: Tensor, loss: Tensor) -> None:
@@ -51,6 +51,7 @@ class Steps:
             "class_gradient_share": class_share(torch.cat(self.gradients), label_N, classes),
             "supervised_targets": float(len(label_N)),
             "clipped_share": _mean(self.cut),
+            "module_gradient_norms": [_mean(list(part)) for part in zip(*self.norms, strict=True)],
         }
         return signals | self._semantic() | self._compared()
 
@@ -63,7 +64,7 @@ class Steps:
             "prototype_loss": _mean([step.prototype for step in self.semantic]),
             "radius_loss": _mean([step.radius for step in self.semantic]),
             "semantic_capped_share": _mean([step.capped for step in self.semantic]),
-            "diffusion_gradient_norm": _mean(self.diffusion_norms),
+            "diffusion_gradient_norm": _mean([step[-1] for step in self.norms]),
         }
 
     def _compared(self) -> Metrics:

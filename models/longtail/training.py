@@ -27,6 +27,8 @@ from sickbay.models.longtail.steps import Steps
 
 MODES = ("joint", "detach_features", "decoupled")
 BN_MODES = ("train", "eval")
+WARMUPS = ("share", "diffusion")
+SETTLED = 0.05  # share by which a loss must fall in an epoch to be falling still
 CLIP = 5.0  # norm to which each part's gradient is cut
 GENERATED = 0.15  # weight of the loss on generated features
 GENERATE_EVERY = 10  # steps
@@ -58,11 +60,13 @@ class StrategyOptions:
     generate_from: int
     ddim_steps: int
     decay: float = 0.0  # of all weights, by Adam
+    warm_until: str = "share"  # or "diffusion": until its loss no longer falls, if that is earlier
 
     def __post_init__(self) -> None:
         """Raise ValueError for an unknown mode."""
         known("grad_mode", self.mode, MODES)
         known("bn_mode", self.bn_mode, BN_MODES)
+        known("warmup_until", self.warm_until, WARMUPS)
 
     @classmethod
     def of(cls, config: Mapping[str, Any], steps: int) -> "StrategyOptions":
@@ -86,6 +90,7 @@ class StrategyOptions:
             generate_from=round(GENERATE_FROM * steps),
             ddim_steps=int(config["ddim_steps"]),
             decay=float(config["weight_decay"]),
+            warm_until=str(config["warmup_until"]),
         )
 
 
@@ -106,6 +111,8 @@ class Strategy:
             torch.optim.Adam(part, weight_decay=options.decay, fused=True) for part in parts
         ]
         self.taken = 0  # steps
+        self.warm = options.warm  # steps after which the encoder is let go
+        self._diffusion = math.inf  # its loss in the epoch before
         self._frozen: bool | None = None
         self.moved = False  # whether the encoder may have changed since this was last set back
 
@@ -113,17 +120,30 @@ class Strategy:
         """Whether the encoder changes in none of the next steps: neither weights nor statistics."""
         options = self.options
         still = options.encoder_lr == 0.0 and options.bn_mode == "eval"
-        return still or self.taken + steps <= options.warm
+        return still or self.taken + steps <= self.warm
+
+    def follow(self, diffusion_loss: float) -> None:
+        """Hear the diffusion model's loss of an epoch, and end the warmup if it is told by that.
+
+        The encoder is let go once the loss has fallen by less than a twentieth from one epoch to
+        the next, at the latest after the steps that were set.
+        """
+        settled = diffusion_loss > (1.0 - SETTLED) * self._diffusion
+        if self.options.warm_until == "diffusion" and settled:
+            self.warm = min(self.warm, self.taken)
+        self._diffusion = diffusion_loss
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold."""
         states = [optimizer.state_dict() for optimizer in self.optimizers]
-        return {"net": self.net.state_dict(), "optimizers": states, "taken": self.taken}
+        counts = {"taken": self.taken, "warm": self.warm, "diffusion": self._diffusion}
+        return {"net": self.net.state_dict(), "optimizers": states, **counts}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over what `state` has returned."""
         self.net.load_state_dict(state["net"])
         self.taken, self.moved = state["taken"], True
+        self.warm, self._diffusion = state["warm"], state["diffusion"]
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
 
@@ -164,14 +184,14 @@ class Strategy:
         watch.after_update(real, torch.stack(norms).norm())
         steps.add(logits, labels, real)
         steps.cut.append(torch.stack(norms).amax() > CLIP)
+        steps.norms.append(norms)
         if semantic is not None:
             steps.semantic.append(semantic.detached())
-            steps.diffusion_norms.append(norms[-1])
         self.taken += 1
 
     def _settle(self) -> bool:
         """Put the parts in the mode of this step; say whether the encoder rests."""
-        warm, encoder = self.taken < self.options.warm, self.net.encoder
+        warm, encoder = self.taken < self.warm, self.net.encoder
         frozen = warm or self.options.encoder_lr == 0.0
         learns = not warm and self.options.bn_mode == "train"
         self.moved |= learns or not frozen

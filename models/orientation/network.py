@@ -59,12 +59,18 @@ ARCHITECTURES = {
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """The choices of the head: components, how μ starts, how its angle is taken, temperature."""
+    """The choices of the head: components, how μ starts, how its angle is taken, temperature.
+
+    `offset` turns the angles that μ starts from, in radians; `fixed` keeps its bias, and with it
+    those angles, from being trained.
+    """
 
     components: int
     initialization: str
     guard: str
     temperature: float
+    offset: float = 0.0
+    fixed: bool = False
 
 
 class OrientationNet(nn.Module):
@@ -93,7 +99,8 @@ class OrientationNet(nn.Module):
         nn.init.zeros_(self.head_pi.weight)
         nn.init.zeros_(self.head_pi.bias)
         nn.init.zeros_(self.head_kappa.bias)
-        initialize_mu(self.head_mu, head.initialization)
+        initialize_mu(self.head_mu, head.initialization, head.offset)
+        self.head_mu.bias.requires_grad_(not head.fixed)
 
     def forward(self, points_BN3: Tensor, generator: torch.Generator | None = None) -> Mixture:
         """Predict. In training mode centroids are drawn with `generator`; else it is not used."""
@@ -108,7 +115,7 @@ class OrientationNet(nn.Module):
         """Name the parameters by group, from input to output, as `group_names` does."""
         heads = (self.head_pi, self.head_mu, self.head_kappa)
         modules: list[nn.Module] = [*self.stages, self.whole, self.trunk, *heads]
-        parameters = [list(module.parameters()) for module in modules]
+        parameters = [[p for p in module.parameters() if p.requires_grad] for module in modules]
         return dict(zip(group_names(self.size), parameters, strict=True))
 
     def component_gradients(self) -> Tensor | None:
@@ -216,8 +223,11 @@ def group_names(size: str) -> tuple[str, ...]:
     return (*names, "trunk", "head_pi", "head_mu", "head_kappa")
 
 
-def initialize_mu(head_mu: nn.Linear, initialization: str) -> None:
-    """Start the μ head, whose rows are (cos, sin) of each component; `random` leaves it be."""
+def initialize_mu(head_mu: nn.Linear, initialization: str, offset: float = 0.0) -> None:
+    """Start the μ head, whose rows are (cos, sin) of each component; `random` leaves it be.
+
+    `offset`, in radians, is added to the angles of `preset` and `same`; the others have none.
+    """
     if initialization == "random":
         return
     components = head_mu.out_features // 2
@@ -231,7 +241,8 @@ def initialize_mu(head_mu: nn.Linear, initialization: str) -> None:
     elif initialization == "tiny":
         nn.init.normal_(head_mu.bias, std=TINY_STD)
     else:
-        rows = [[math.cos(theta), math.sin(theta)] for theta in angles[initialization]]
+        turned = [theta + offset for theta in angles[initialization]]
+        rows = [[math.cos(theta), math.sin(theta)] for theta in turned]
         with torch.no_grad():
             head_mu.bias.copy_(torch.tensor(rows).flatten())
 

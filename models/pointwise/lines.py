@@ -1,6 +1,11 @@
 """Values known before training that the curves of a point scorer are read against."""
 
+import math
+
+from torch import Tensor
+
 from sickbay.models.pointwise.losses import LossOptions, best_constant, flip_weight
+from sickbay.models.pointwise.metrics import label_signals
 from sickbay.models.shared.reference_lines import Line, unskilled_lines
 
 
@@ -30,3 +35,27 @@ def point_lines(
     if noise:
         lines += unskilled_lines(share)
     return tuple(lines)
+
+
+def label_lines(target: Tensor, truth: Tensor) -> tuple[Line, ...]:
+    """Return what the training labels look like before training, held against the truth.
+
+    `target` and `truth` are of points, (S, N), or of scenes, (S,). A share of nothing is left out.
+    """
+    known = label_signals(target, truth, None)
+    if target.dim() > 1:
+        each_S = target.double().sum(dim=1)
+        text = f"labelled points a scene: {float(each_S.mean()):.3g}, at most {int(each_S.max())}"
+    else:
+        text = f"positive scenes: {int(target.sum())} of {len(target)}"
+    lines = (
+        ("label_positive_rate", text, "labels", "share of positive training labels"),
+        ("label_truth_recall", "true positives that are labelled", "agreement", "P(label | true)"),
+        ("label_truth_precision", "labels that are true", "agreement", "P(true | label)"),
+    )
+    values = {name: value for name, value in known.items() if isinstance(value, float)}
+    return tuple(
+        (name, values[name], text, short, formula)
+        for name, text, short, formula in lines
+        if math.isfinite(values[name])
+    )

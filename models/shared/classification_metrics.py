@@ -3,7 +3,8 @@
 N samples · P positives · Q negatives
 
 Everything is computed in float64 with numpy, from tensors or arrays of any shape, which are
-flattened. Targets above 0.5 are positive. A sample is *called* positive if its score is above 0.5.
+flattened. Targets above 0.5 are positive. A sample is *called* positive if its score is above the
+threshold, 0.5 unless another is given.
 A score that is not finite makes every measure NaN: there is nothing to rank.
 """
 
@@ -20,7 +21,9 @@ Bools = NDArray[np.bool_]
 BINS = 256  # of the score histograms
 
 
-def binary_metrics(scores_N: Tensor | ArrayLike, targets_N: Tensor | ArrayLike) -> Metrics:
+def binary_metrics(
+    scores_N: Tensor | ArrayLike, targets_N: Tensor | ArrayLike, threshold: float = 0.5
+) -> Metrics:
     """Return the `val_*` signals of a binary classifier, `val_loss` excepted.
 
     `scores_N` are probabilities in [0, 1]; ValueError for a finite one outside, for no samples and
@@ -36,7 +39,7 @@ def binary_metrics(scores_N: Tensor | ArrayLike, targets_N: Tensor | ArrayLike) 
             "apply the sigmoid first"
         )
     auroc, error = auroc_with_error(scores, positive)
-    counts = confusion(scores, positive) if finite else [math.nan] * 4
+    counts = confusion(scores, positive, threshold) if finite else [math.nan] * 4
     return {
         "val_accuracy": (counts[0] + counts[3]) / len(scores),
         "val_auroc": auroc,
@@ -92,10 +95,12 @@ def auprc(scores_N: Tensor | ArrayLike, targets_N: Tensor | ArrayLike) -> float:
     return float((gained * hits / called).sum() / hits[-1])
 
 
-def confusion(scores_N: Tensor | ArrayLike, targets_N: Tensor | ArrayLike) -> list[float]:
+def confusion(
+    scores_N: Tensor | ArrayLike, targets_N: Tensor | ArrayLike, threshold: float = 0.5
+) -> list[float]:
     """Count [true negatives, false positives, false negatives, true positives]."""
     scores, positive = _checked(scores_N, targets_N)
-    called = scores > 0.5
+    called = scores > threshold
     cells = np.bincount(2 * positive.astype(np.int64) + called, minlength=4)
     return [float(cell) for cell in cells]
 

@@ -4,11 +4,20 @@ import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+
+class Schedule(Protocol):
+    """What follows the validation loss from epoch to epoch and remembers what it saw."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` has returned."""
 
 
 @dataclass
@@ -19,7 +28,7 @@ class Progress:
     optimizer: torch.optim.Optimizer
     epoch: int = 0
     step: int = 0
-    schedule: ReduceLROnPlateau | None = None  # the one schedule that remembers what it saw
+    schedule: Schedule | None = None
 
     def pack(self) -> bytes:
         """Return a checkpoint."""

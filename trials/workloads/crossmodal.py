@@ -33,6 +33,7 @@ from sickbay.models.crossmodal.metrics import (
 from sickbay.models.crossmodal.network import GRID, SceneNet, Scored, group_names
 from sickbay.models.shared.arithmetic import arithmetic
 from sickbay.models.shared.classification_metrics import Metrics, label_flip_rate
+from sickbay.models.shared.early_stopping import Patience
 from sickbay.models.shared.inputs import shown
 from sickbay.models.shared.reference_lines import flip_line
 from sickbay.trials.contract import (
@@ -57,12 +58,18 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     split = crossmodal_data(_spec(config, context))
     scenes, val = (part.to(context.device) for part in split)
     torch.manual_seed(epoch_stream(context.seed, 0))
+    threshold, patience = _threshold(config), Patience(int(config["patience"]))
     net = SceneNet(str(config["size"]), str(config["fusion"]), float(config["dropout"]))
-    net = net.to(context.device)
+    net, attends = net.to(context.device), net.attends
     progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
+    if patience.epochs:
+        progress.schedule = patience
     progress.resume(context.restore(), context.device)
     probe = StepProbe(net.groups())
     for epoch in range(progress.epoch + 1, context.epochs + 1):
+        if patience.over:
+            return
+        net.attends = attends and epoch > float(config["staged"]) * context.epochs
         stream = epoch_stream(context.seed, epoch)
         labels = _labels(scenes, config, context, epoch, TRAIN)
         # mean_std drives gradients below 1e-38, where arithmetic is several times as slow.
@@ -71,8 +78,11 @@ def train(config: Config, context: Context) -> Iterator[Row]:
             learnt = _train_epoch(progress, scenes, labels, config, probe, stream)
             torch.set_flush_denormal(False)
             val_labels = _labels(val, config, context, epoch, VAL)
-            scores = _evaluate(net, val, val_labels, config)
+            scores = _evaluate(net, val, val_labels, config, threshold)
         progress.epoch = epoch
+        loss = scores["val_loss"]
+        assert isinstance(loss, float)
+        patience.step(loss)
         signals = {
             **probe.finish_epoch(),
             **learnt,
@@ -90,11 +100,14 @@ def facts(config: Config, context: Context) -> TaskFacts:
     val_labels = _labels(val, config, context, 1, VAL)
     loss, pos_weight = str(config["loss"]), float(config["pos_weight"])
     positives = int(train_labels.sum())
+    drawn = train_labels
+    if config["sampling"] == "balanced" and 0 < positives < len(train_labels):
+        drawn = train_labels.new_tensor([0.0, 1.0])  # one class is seen as often as the other
     return TaskFacts(
         kind=TaskKind.BINARY,
         floors={
             "val_loss": float(constant_losses(loss, val_labels, pos_weight).mean()),
-            "train_loss": float(constant_losses(loss, train_labels, pos_weight).mean()),
+            "train_loss": float(constant_losses(loss, drawn, pos_weight).mean()),
         },
         class_counts=(len(train_labels) - positives, positives),
         n={"train": len(scenes), "val": len(val)},
@@ -102,6 +115,14 @@ def facts(config: Config, context: Context) -> TaskFacts:
         loss_minimum=0.0,
         reference_lines=_reference_lines(config, float(val_labels.mean())),
     )
+
+
+def _threshold(config: Config) -> float:
+    """Read the probability above which a scene is called an anomaly."""
+    threshold = float(config["decision_threshold"])
+    if not 0.0 < threshold < 1.0:
+        raise ValueError(f"decision_threshold: {threshold} is not between 0 and 1")
+    return threshold
 
 
 def _labels(scenes: SceneSet, config: Config, context: Context, epoch: int, offset: int) -> Tensor:
@@ -127,9 +148,10 @@ def _train_epoch(
     groups, parameters = net.groups(), list(net.parameters())
     loss_name, pos_weight = str(config["loss"]), float(config["pos_weight"])
     points, select = int(config["points"]), str(config["point_select"])
-    inputs = str(config["inputs"])
+    inputs, sampling = str(config["inputs"]), str(config["sampling"])
+    size = int(config["batch_size"])
     learnt = Steps()
-    for batch in batches(scenes, labels, int(config["batch_size"]), points, select, generator):
+    for batch in batches(scenes, labels, size, points, select, generator, sampling):
         logits = net(shown(inputs, batch.images), shown(inputs, batch.points)).logits
         logits.retain_grad()
         loss = sample_loss(loss_name, logits, batch.labels, pos_weight).mean()
@@ -145,7 +167,7 @@ def _train_epoch(
         optimizer.step()
         probe.after_update(loss, norm)
         progress.step += 1
-    return training_signals(learnt, loss_name)
+    return training_signals(learnt, loss_name, _threshold(config))
 
 
 def _label_signals(
@@ -161,7 +183,9 @@ def _label_signals(
 
 
 @torch.no_grad()
-def _evaluate(net: SceneNet, val: SceneSet, labels: Tensor, config: Config) -> Metrics:
+def _evaluate(
+    net: SceneNet, val: SceneSet, labels: Tensor, config: Config, threshold: float
+) -> Metrics:
     net.eval()
     points, select = int(config["points"]), str(config["point_select"])
     inputs = str(config["inputs"])
@@ -171,7 +195,7 @@ def _evaluate(net: SceneNet, val: SceneSet, labels: Tensor, config: Config) -> M
     )
     truth = val.truth if config["label_source"] != "true" else None
     loss, pos_weight = str(config["loss"]), float(config["pos_weight"])
-    return evaluation_signals(scored, labels, truth, loss, pos_weight)
+    return evaluation_signals(scored, labels, truth, loss, pos_weight, threshold)
 
 
 def _spec(config: Config, context: Context) -> SceneSpec:

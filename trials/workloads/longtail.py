@@ -82,11 +82,11 @@ def train(config: Config, context: Context) -> Iterator[Row]:
             if strategy.moved:
                 views, strategy.moved = _views(net.encoder, data), False
             scores = evaluate(net, views, start, counts)
-        signals = {
-            **probe.finish_epoch(),
-            **steps.signals(data.classes),
-            **scores,
-        }
+        learnt = steps.signals(data.classes)
+        diffusion = learnt.get("diffusion_loss", math.nan)
+        assert isinstance(diffusion, float)
+        strategy.follow(diffusion)
+        signals = {**probe.finish_epoch(), **learnt, **scores}
         context.save(functools.partial(_packed, strategy, epoch))
         yield Row(epoch, strategy.taken, signals)
 

@@ -53,8 +53,9 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     torch.manual_seed(epoch_stream(context.seed, 0))
     net = _build(config).to(context.device)
     progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
+    plateau = ReduceLROnPlateau(progress.optimizer, factor=HALF, patience=PATIENCE)
     if config["lr_schedule"] == "plateau":
-        progress.schedule = ReduceLROnPlateau(progress.optimizer, factor=HALF, patience=PATIENCE)
+        progress.schedule = plateau
     progress.resume(context.restore(), context.device)
     groups = net.groups()
     probe = StepProbe({name: groups[name] for name in _trained(config)}, CLIP)
@@ -72,8 +73,8 @@ def train(config: Config, context: Context) -> Iterator[Row]:
             "component_gradient_cosine": gradient_cosine(net.component_gradients()),
         }
         loss = signals["val_loss"]
-        if progress.schedule is not None and isinstance(loss, float):
-            progress.schedule.step(loss)
+        if progress.schedule is plateau and isinstance(loss, float):
+            plateau.step(loss)
         context.save(progress.pack)
         yield Row(epoch, progress.step, signals)
 
@@ -90,10 +91,14 @@ def facts(config: Config, context: Context) -> TaskFacts:
         groups=_trained(config),
         components=spec.components,
         loss_minimum=0.0,
-        reference_lines=tuple(
-            ReferenceLine(*line) for line in mixture_lines(spec.kfold, spec.kappa)
-        ),
+        reference_lines=_reference_lines(spec),
     )
+
+
+def _reference_lines(spec: OrientationSpec) -> tuple[ReferenceLine, ...]:
+    """Return the closed forms, which hold where all shapes face in `kfold` ways."""
+    lines = () if spec.classes else mixture_lines(spec.kfold, spec.kappa)
+    return tuple(ReferenceLine(*line) for line in lines)
 
 
 def _trained(config: Config) -> tuple[str, ...]:
@@ -110,8 +115,21 @@ def _build(config: Config) -> OrientationNet:
         initialization=str(config["initialization"]),
         guard=str(config["atan2_guard"]),
         temperature=float(config["pi_temp"]),
+        offset=math.radians(float(config["initialization_offset"])),
+        fixed=_fixed(config),
     )
     return OrientationNet(str(config["size"]), options, float(config["dropout"]))
+
+
+def _fixed(config: Config) -> bool:
+    """Whether the angles that the μ head starts from stay as they are."""
+    levels = {"learned": False, "fixed": True}
+    name = str(config["initial_angles"])
+    if name not in levels:
+        raise ValueError(
+            f"initial_angles: {name!r} is not known; choose one of {', '.join(levels)}"
+        )
+    return levels[name]
 
 
 def _set_rate(progress: Progress, config: Config, done: float) -> None:

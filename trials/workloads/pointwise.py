@@ -22,7 +22,7 @@ from sickbay.datasets.pointwise.synthetic import (
     targets,
     true_targets,
 )
-from sickbay.models.pointwise.lines import point_lines
+from sickbay.models.pointwise.lines import label_lines, point_lines
 from sickbay.models.pointwise.losses import (
     LossOptions,
     best_constant,
@@ -110,6 +110,7 @@ def facts(config: Config, context: Context) -> TaskFacts:
     target, val_target = targets(scenes, task.of_train, 1), targets(val, task.of_val, 1)
     share, val_share = (float(values.double().mean()) for values in (target, val_target))
     positives, points = int(target.sum()), int(config["points"])
+    truth = true_targets(scenes, task.of_train)
     return TaskFacts(
         kind=TaskKind.BINARY,
         floors={
@@ -120,7 +121,10 @@ def facts(config: Config, context: Context) -> TaskFacts:
         n={"train": target.numel(), "val": val_target.numel()},
         groups=group_names(str(config["size"]), str(config["fusion"])),
         loss_minimum=0.0,
-        reference_lines=_reference_lines(task, val_share, points),
+        reference_lines=(
+            *_reference_lines(task, val_share, points),
+            *(ReferenceLine(*line) for line in label_lines(target, truth)),
+        ),
     )
 
 

@@ -84,9 +84,10 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     probe = StepProbe({name: net.groups()[name] for name in _trained(config)}, CLIP)
     for epoch in range(progress.epoch + 1, context.epochs + 1):
         stream = epoch_stream(context.seed, epoch)
+        modulation = _modulation(config, (epoch - 1) / context.epochs)
         plain = measures_plain(epoch, context.epochs)
         with arithmetic(str(config["precision"]), context.device):
-            learnt = _train_epoch(progress, data, config, probe, stream)
+            learnt = _train_epoch(progress, data, config, modulation, probe, stream)
             scores = assess(net, val, modulation, floor, plain=plain)
         progress.epoch = epoch
         signals = {
@@ -117,11 +118,16 @@ def facts(config: Config, context: Context) -> TaskFacts:
 
 
 def _train_epoch(
-    progress: Progress, data: Batch, config: Config, probe: StepProbe, stream: int
+    progress: Progress,
+    data: Batch,
+    config: Config,
+    modulation: Modulation | None,
+    probe: StepProbe,
+    stream: int,
 ) -> Signals:
     """Take the epoch's steps on samples drawn anew; return what the two losses did."""
     generator = torch.Generator().manual_seed(stream)
-    net, optimizer, modulation = progress.net.train(), progress.optimizer, _modulation(config)
+    net, optimizer = progress.net.train(), progress.optimizer
     assert isinstance(net, QueryDetector)
     groups = {name: net.groups()[name] for name in _trained(config)}
     parameters = [parameter for group in groups.values() for parameter in group]
@@ -228,14 +234,18 @@ def _draw(data: Batch, size: int, generator: torch.Generator) -> Batch:
     return data.pick(chosen.to(data.bev.device))
 
 
-def _modulation(config: Config) -> Modulation | None:
-    """Read how features are weighted, None where they are not; ValueError for unknown levels."""
+def _modulation(config: Config, done: float = 0.0) -> Modulation | None:
+    """Read how features are weighted when a share of the epochs is `done`, None where they are not.
+
+    Raises ValueError for unknown levels.
+    """
     levels = {
         "reweighting": ("on", "off"),
         "detach_weight": ("grad", "item"),
         "perspective_norm": ("present", "missing"),
         "invalid_query": ("pile_to_origin", "drop"),
         "residual_form": ("add", "mix"),
+        "residual_schedule": ("constant", "falling"),
     }
     for name, allowed in levels.items():
         if config[name] not in allowed:
@@ -248,12 +258,20 @@ def _modulation(config: Config) -> Modulation | None:
         norm_views=config["perspective_norm"] == "present",
         pile=config["invalid_query"] == "pile_to_origin",
         padding=int(config["dn_pad"]),
-        residual=float(config["residual_weight"]),
+        residual=_residual(config, done),
         mix=config["residual_form"] == "mix",
         stretch=bool(config["modulator_minmax"]),
     )
     modulation = Modulation(options, detach=config["detach_weight"] == "item")
     return modulation if config["reweighting"] == "on" else None
+
+
+def _residual(config: Config, done: float) -> float:
+    """Return how much passes unweighted: the weight itself, or a fall from 1 to it by half-time."""
+    weight = float(config["residual_weight"])
+    if config["residual_schedule"] == "constant":
+        return weight
+    return weight + (1.0 - weight) * max(0.0, 1.0 - 2.0 * done)
 
 
 def _trained(config: Config) -> tuple[str, ...]:

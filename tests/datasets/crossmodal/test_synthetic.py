@@ -1,6 +1,7 @@
 """The scenes: neither sensor is enough alone, both see the same things, draws follow the seed."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from sickbay.datasets.crossmodal.synthetic import (
     batches,
     chosen,
     crossmodal_data,
+    epoch_order,
     one_sensor_auroc,
     scene_labels,
     two_counts_auroc,
@@ -237,3 +239,12 @@ def test_a_wrong_setting_is_refused(scenes, call, message):
 
 def test_every_source_is_a_level():
     assert LABEL_SOURCES == ("true", "random10", "random_fixed", "all_one", "voxel")
+
+
+def test_balanced_sampling_draws_both_classes_alike_and_one_class_alone_evenly():
+    labels = torch.zeros(2000)
+    labels[:100] = 1.0
+    drawn = epoch_order(labels, "balanced", torch.Generator().manual_seed(0))
+    assert float(labels[drawn].mean()) == pytest.approx(0.5, abs=0.05)  # 4.5 standard errors
+    alone = epoch_order(torch.ones(500), "balanced", torch.Generator().manual_seed(0))
+    assert len(alone.unique()) == pytest.approx(500 * (1 - math.exp(-1)), abs=40)

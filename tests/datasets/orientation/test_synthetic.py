@@ -137,3 +137,11 @@ def test_going_through_the_data_leaves_the_shared_tensors_alone():
     before = train.points.clone()
     list(batches(train, 12, 16, torch.Generator().manual_seed(1)))
     assert torch.equal(train.points, before)
+
+
+def test_generated_classes_take_turns_and_share_their_peaks_among_the_components():
+    spec = dataclasses.replace(SPEC, classes="tank, chair", train_shapes=5)
+    train, _ = orientation_data(spec)
+    distinct = [len({round(angle, 4) for angle in row}) for row in train.mu.tolist()]
+    assert distinct == [4, 1, 4, 1, 4]
+    assert torch.allclose(train.weight.sum(dim=1), torch.ones(5))

@@ -227,3 +227,23 @@ def test_the_signals_of_an_evaluation():
     sure = evaluation_signals(scored, torch.ones(4), None, "bce", 1.0)
     assert math.isnan(sure["output_variance_ratio"])
     assert "val_truth_auroc" not in sure
+
+
+def test_a_threshold_moves_calls_and_no_ranking():
+    labels = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    scored = Scored(torch.tensor([-1.0, -3.0, 1.0, -2.0]))  # scores .27 .05 .73 .12
+    at = {cut: evaluation_signals(scored, labels, None, "bce", 1.0, cut) for cut in (0.5, 0.2, 0.1)}
+    assert [at[cut]["val_accuracy"] for cut in at] == [0.75, 1.0, 0.75]
+    assert {at[cut]["val_auroc"] for cut in at} == {1.0}
+    assert len({at[cut]["val_loss"] for cut in at}) == 1
+
+
+def test_attention_that_is_switched_off_has_no_gradient():
+    model = net("full").train()
+    model.attends = False
+    model(*inputs()).logits.sum().backward()
+    gradients = {n: [p.grad for p in group] for n, group in model.groups().items()}
+    assert all(gradient is None for gradient in gradients["attention"])
+    assert all(
+        gradient is not None for n in ("points", "image", "head") for gradient in gradients[n]
+    )

@@ -203,3 +203,17 @@ def test_groups_are_those_that_are_meant_to_train():
     assert tuple(net().groups()) == group_names(encoder=True, diffusion=True)
     assert group_names(encoder=False, diffusion=True) == ("diffusion", "head")
     assert group_names(encoder=True, diffusion=False) == ("encoder", "head")
+
+
+def test_the_least_loss_of_a_wcdas_head_is_that_of_its_two_ends():
+    options = HeadOptions("wcdas", 0.0, 0.0)
+    head = WcdasHead(8, 10, options)
+    assert float(head.least_loss()) == pytest.approx(bounded_floor(*wcdas_range(options), 10))
+    with torch.no_grad():
+        head.concentration.copy_(torch.linspace(-1.0, 1.0, 10))
+    best = wrapped_cauchy(torch.ones(10), head.gamma(), head.scale()).detach()
+    worst = wrapped_cauchy(-torch.ones(10), head.gamma(), head.scale()).detach()
+    logits = worst.repeat(10, 1)
+    logits[range(10), range(10)] = best
+    exact = torch.nn.functional.cross_entropy(logits, torch.arange(10))
+    assert float(head.least_loss()) == pytest.approx(float(exact), rel=1e-5)

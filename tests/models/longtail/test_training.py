@@ -213,3 +213,29 @@ def test_large_gradients_are_cut_part_by_part():
 def test_a_wrong_word_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         options(**changes)
+
+
+def test_warmup_that_follows_the_diffusion_loss_ends_when_that_settles():
+    run = strategy(warm=100, warm_until="diffusion")
+    run.taken = 10
+    for loss, rests in ((8.0, True), (6.0, True), (5.8, False)):  # a fall of 3 % is none
+        run.follow(loss)
+        assert run.rests(1) is rests
+    fixed = strategy(warm=100)
+    fixed.follow(6.0)
+    fixed.follow(6.0)
+    assert fixed.rests(1)
+    again = strategy(warm=100, warm_until="diffusion")
+    again.load(run.state())
+    assert not again.rests(1)
+
+
+def test_gradient_norms_are_by_module():
+    run, _, steps = taken(1, warm=1)
+    encoder, head, diffusion = steps.signals(3)["module_gradient_norms"]
+    assert encoder == 0.0
+    gradients = [parameter.grad for parameter in run.net.head.parameters()]
+    assert head == pytest.approx(
+        float(torch.cat([g.flatten() for g in gradients]).norm()), rel=1e-5
+    )
+    assert diffusion == pytest.approx(steps.signals(3)["diffusion_gradient_norm"])

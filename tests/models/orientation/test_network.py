@@ -206,3 +206,20 @@ def test_component_gradients_are_one_row_a_component():
 def test_unknown_choices_are_refused_with_the_known_ones(size, initialization, guard, message):
     with pytest.raises(ValueError, match=message):
         net(initialization, guard, size=size)
+
+
+def test_an_offset_turns_the_angles_of_the_preset():
+    options = HeadOptions(4, "preset", "where", 0.7, offset=math.radians(30.0))
+    bias = OrientationNet("small", options, 0.4).head_mu.bias.detach().reshape(4, 2)
+    degrees = torch.rad2deg(torch.atan2(bias[:, 1], bias[:, 0])) % 360.0
+    assert degrees.tolist() == pytest.approx([30.0, 120.0, 210.0, 300.0], abs=1e-3)
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_initial_angles_are_trained_unless_they_are_fixed(fixed):
+    model = OrientationNet("small", HeadOptions(4, "preset", "where", 0.7, fixed=fixed), 0.0)
+    bias = model.head_mu.bias
+    assert (bias in set(model.groups()["head_mu"])) is not fixed
+    mixture_loss("uniform", model.train()(clouds(), torch.Generator()), truth()).mean().backward()
+    assert (bias.grad is None) is fixed
+    assert float(model.head_mu.weight.grad.abs().max()) > 0.0

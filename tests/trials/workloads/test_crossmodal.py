@@ -171,3 +171,29 @@ def test_attention_without_a_residual_is_no_better_than_the_image_alone():
     assert none > 0.92
     assert full < none - 0.03
     assert full < image + 0.05
+
+
+def test_patience_ends_a_run_and_a_restored_run_at_the_same_epoch():
+    noise = {"label_source": "random10", "lr": 0.1, "patience": 1}
+    kept = []
+    whole = list(WORKLOAD.train(settings(**noise, epochs=12), context(epochs=12, kept=kept)))
+    losses = [row.signals["val_loss"] for row in whole]
+    assert len(whole) < 12
+    assert losses[-1] >= min(losses[:-1])
+    rest = list(WORKLOAD.train(settings(**noise, epochs=12), context(epochs=12, restored=kept[0])))
+    assert [row.epoch for row in rest] == [row.epoch for row in whole[1:]]
+
+
+def test_staged_training_lets_attention_in_later():
+    rows = run(epochs=2, fusion="full", staged=0.5)
+    place = facts(fusion="full").groups.index("attention")
+    assert "attention_entropy" not in rows[0].signals
+    assert "attention_entropy" in rows[1].signals
+    assert rows[0].signals["group_update_norm"][place] == 0.0
+    assert rows[1].signals["group_update_norm"][place] > 0.0
+
+
+def test_the_training_floor_is_that_of_the_classes_as_they_are_drawn():
+    noise = facts(label_source="random10", sampling="balanced").floors
+    assert noise["train_loss"] == pytest.approx(math.log(2.0), abs=1e-6)
+    assert noise["val_loss"] == facts(label_source="random10").floors["val_loss"]

@@ -21,6 +21,11 @@ TINY = {
     "query_reweighting": {"gaussian_sigma": 2.0},
     "longtail_diffusion": {"imbalance": 20.0},
 }
+# What these examples vary shows only in later epochs.
+LATER = {
+    "crossmodal-early-stopping": {"epochs": 20, "lr": 0.1},
+    "longtail-warmup-diffusion": {"epochs": 16},
+}
 
 
 def arms(path):
@@ -28,7 +33,14 @@ def arms(path):
     spec, workload = load_spec(path, registry.workload)
     runs, swept = BY_NAME[workload.name], set(spec.factors)
     own = {name: value for name, value in spec.fixed.items() if name not in LARGE}
-    small = {**workload.defaults, **runs.small, **TINY[workload.name], **own, "epochs": 3}
+    small = {
+        **workload.defaults,
+        **runs.small,
+        **TINY[workload.name],
+        **own,
+        "epochs": 3,
+        **LATER.get(path.stem, {}),
+    }
     trials = plan.plan(spec, workload).trials
     first = [trial for trial in trials if trial.seed == trials[0].seed]
     return workload, {

@@ -187,3 +187,17 @@ def test_what_is_declared_is_what_training_knows():
     assert levels == {"loss": losses.LOSSES, "plan": losses.PLANS, "fusion": network.FUSIONS}
     assert WORKLOAD.factor("label_source").levels == synthetic.LABEL_SOURCES
     assert WORKLOAD.factor("transform").levels == tuple(TRANSFORMS)
+
+
+def test_facts_say_what_the_labels_are_before_training():
+    lines = {
+        (line.signal, line.name): line
+        for line in facts(label_source="transform", transform="anovox").reference_lines
+    }
+    agreement = lines["label_truth_recall", "agreement"]
+    assert (
+        agreement.value == run(epochs=1, label_source="transform")[0].signals["label_truth_recall"]
+    )
+    assert "labelled points a scene: " in lines["label_positive_rate", "labels"].text
+    scenes = facts(label_source="sem", plan="B").reference_lines
+    assert any(line.text.startswith("positive scenes: ") for line in scenes)

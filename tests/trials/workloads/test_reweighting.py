@@ -165,3 +165,13 @@ def test_examples_name_settings_that_exist():
             assert WORKLOAD.factor(name) is not None, (path, name)
             assert all(type(level) is type(WORKLOAD.defaults[name]) for level in levels), name
         assert set(spec.get("fixed", {})) <= set(WORKLOAD.defaults), path
+
+
+def test_a_falling_residual_lets_everything_through_at_first():
+    rows = run(epochs=4, residual_schedule="falling", residual_form="mix", residual_weight=0.5)
+    change = [max(row.signals["feature_relative_change"]) for row in rows]
+    assert change[0] == pytest.approx(0.0, abs=1e-6)
+    assert change[0] < change[1] < change[2]
+    assert change[3] == pytest.approx(
+        change[2], rel=0.2
+    )  # at the residual of 0.5 from half-time on

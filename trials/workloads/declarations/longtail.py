@@ -29,7 +29,7 @@ def _facts(config: Config, context: Context) -> TaskFacts:
 
 WORKLOAD = Workload(
     name="longtail_diffusion",
-    version="3",
+    version="4",
     doc="Strategy A: encoder, feature diffusion and classifier at once, on long-tailed classes.",
     defaults={
         "augment": False,
@@ -61,6 +61,7 @@ WORKLOAD = Workload(
         "val_images": 100,
         "val_imbalance": 1.0,
         "warmup": 0.25,
+        "warmup_until": "share",
         "wcdas_g": 0.0,
         "wcdas_s_init": 0.0,
         "weight_decay": 0.0,

@@ -58,6 +58,7 @@ WORKLOAD = Workload(
         "queries": 36,
         "reference_mult": 0.3,
         "residual_form": "add",
+        "residual_schedule": "constant",
         "residual_weight": 0.1,
         "reweighting": "on",
         "size": "small",
@@ -90,6 +91,11 @@ WORKLOAD = Workload(
             "residual_weight", (0.1, 0.5, 0.7, 0.8, 0.0), "how much passes unweighted", 0.0, 1.0
         ),
         Factor("residual_form", ("add", "mix"), "W F + r F, or (1 - r) W F + r F"),
+        Factor(
+            "residual_schedule",
+            ("constant", "falling"),
+            "falling: all passes unweighted at first, `residual_weight` of it from half-time on",
+        ),
         Factor("detach_weight", ("grad", "item"), "item: no gradient reaches the generator"),
         Factor("weight_bias", (2.0, 1.5, 0.0), "what the weights start from, as a logit", -9, 9),
         Factor("lr_mult", (0.3, 0.8), "learning rate of decoder and heads, of `lr`", 0.0, 10.0),
