@@ -6,7 +6,8 @@ The claims are plain data, `docs/claims.yaml`. Each names the spec that measures
     where: initialization = 'zeros'         which trials, over the columns of `trials`
     minus: initialization = 'preset'        (instead of a value: its difference to these, by seed)
     count: label = 'pathological'           (instead of a value: how many of the trials)
-    epoch: 1                                another evaluation than the last
+    epoch: 6                                another evaluation than the last
+    since: 5                                (its change since this evaluation of the same trial)
     expect: [0.70, 0.76]                    what the verdict stands on: bounds of mean or share
 
 A measured value is the mean over seeds with its 95 % interval (Student's t over the seeds).
@@ -44,6 +45,7 @@ class Measure:
     minus: str = ""
     count: str = ""
     epoch: int | None = None
+    since: int | None = None
     expect: tuple[float, float] | None = None
 
 
@@ -144,15 +146,17 @@ def measure(store: Store, claim: Claim, sweep_name: str) -> dict[str, Measured]:
 
 
 def _measured(store: Store, sweep: str, claim: Claim, quantity: Measure) -> Measured:
-    by_seed = _by_seed(store, sweep, quantity, quantity.where)
+    by_seed = _by_seed(store, sweep, quantity, quantity.where, quantity.epoch)
     if not by_seed:
         raise ValueError(
             f"claim {claim.id}, {quantity.name}: no trial of {sweep} where {quantity.where}"
         )
     if quantity.minus:
-        other = _by_seed(store, sweep, quantity, quantity.minus)
-        shared = sorted(by_seed.keys() & other.keys())
-        by_seed = {seed: by_seed[seed] - other[seed] for seed in shared}
+        other = _by_seed(store, sweep, quantity, quantity.minus, quantity.epoch)
+        by_seed = _differences(by_seed, other)
+    if quantity.since is not None:
+        before = _by_seed(store, sweep, quantity, quantity.where, quantity.since)
+        by_seed = _differences(by_seed, before)
     values = list(by_seed.values())
     mean, error = _mean_and_error(values)
     if quantity.count or not error > 0.0:
@@ -161,14 +165,23 @@ def _measured(store: Store, sweep: str, claim: Claim, quantity: Measure) -> Meas
     return Measured(mean, estimate.low, estimate.high, len(values), sweep)
 
 
-def _by_seed(store: Store, sweep: str, quantity: Measure, where: str) -> dict[int, float]:
-    """Return the value of each seed's trial; ValueError where a seed has several."""
+def _differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
+    return {seed: first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())}
+
+
+def _by_seed(
+    store: Store, sweep: str, quantity: Measure, where: str, epoch: int | None
+) -> dict[int, float]:
+    """Return the value of each seed's trial at an evaluation, None for the last one.
+
+    Raises ValueError where a seed has several trials.
+    """
     value = (
         f"CAST(({quantity.count}) AS DOUBLE)"
         if quantity.count
         else f"CAST({quantity.value} AS DOUBLE)"
     )
-    which = "true" if quantity.epoch is None else f"epoch = {int(quantity.epoch)}"
+    which = "true" if epoch is None else f"epoch = {int(epoch)}"
     sql = f"""
         SELECT seed, {value} FROM epochs JOIN trials USING (sweep_id, trial_id)
         WHERE ({where}) AND {which}

@@ -50,9 +50,13 @@ GROUPS = ("grid_encoder", "view_encoder", "generator", "references", "decoder", 
 
 @dataclass(frozen=True)
 class NetOptions:
-    """Size of a detector, and how it is scored. `queries` is a square number; windows are odd."""
+    """Size of a detector, and how it is scored. `queries` is a square number; windows are odd.
+
+    `widening` is the hidden width of the decoder's feed-forward layers over the width.
+    """
 
     width: int = 64
+    widening: int = 2
     heads: int = 4
     layers: int = 2
     queries: int = 36
@@ -65,7 +69,15 @@ class NetOptions:
 SIZES = {
     "small": NetOptions(width=32, heads=2),
     "medium": NetOptions(queries=196),
-    "full": NetOptions(width=256, heads=8, layers=6, queries=900, extent=54.0, windows=(5, 15)),
+    "full": NetOptions(
+        width=256,
+        widening=4,
+        heads=8,
+        layers=6,
+        queries=900,
+        extent=54.0,
+        windows=(5, 15),
+    ),
 }
 
 
@@ -158,7 +170,8 @@ class QueryDetector(nn.Module):
             self.ray_position.weight += torch.eye(width).repeat(1, len(DEPTHS)) / len(DEPTHS)
         self.start = nn.Linear(width, width)
         self.decoder = nn.ModuleList(
-            DecoderLayer(width, options.heads) for _ in range(options.layers)
+            DecoderLayer(width, options.heads, options.widening * width)
+            for _ in range(options.layers)
         )
         self.classify = nn.ModuleList(
             nn.Linear(width, options.classes) for _ in range(options.layers)

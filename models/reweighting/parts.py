@@ -112,14 +112,12 @@ class Attention(nn.Module):
 class DecoderLayer(nn.Module):
     """Queries look at each other, then at the features of both sensors, then think."""
 
-    def __init__(self, width: int, heads: int) -> None:
-        """Take the width D and the number of heads A."""
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        """Take the width D, the number of heads A, and the hidden width of the last step."""
         super().__init__()
         self.among = Attention(width, heads)
         self.across = Attention(width, heads, SHARPNESS)
-        self.think = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
-        )
+        self.think = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
 
     def forward(

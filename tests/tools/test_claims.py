@@ -168,6 +168,11 @@ def test_counts_and_other_evaluations(store):
     assert measured["e"].mean == pytest.approx(sum(VALUES["a"]) / 5 + 1.0)
 
 
+def test_a_change_is_taken_within_each_trial(store):
+    change = Measure("c", "arm_name = 'a'", "score", epoch=2, since=1)
+    assert measure(store, claim_of(change), "study")["c"].mean == pytest.approx(-1.0)
+
+
 def test_an_absent_sweep_gives_nothing_and_an_empty_or_loose_condition_is_an_error(store):
     quantity = Measure("m", "arm_name = 'a'", "score")
     assert measure(store, claim_of(quantity), "another") == {}

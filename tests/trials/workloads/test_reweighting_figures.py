@@ -10,13 +10,14 @@ from sickbay.trials.workloads.declarations.reweighting import WORKLOAD
 
 pytestmark = pytest.mark.slow
 
+FAINT = {"residual_weight": 0.1, "residual_form": "add"}  # under which a map decides
 SOUND = {"kernel_norm": "peak", "map_norm": "clamp1.5"}
 REPAIRED = {**SOUND, "residual_weight": 0.5, "residual_form": "mix"}
 
 
 def whole_trial(**changes):
     """Tune for ten epochs; return the last row's signals and the label."""
-    config = {**WORKLOAD.defaults, **changes}
+    config = {**WORKLOAD.defaults, **FAINT, **changes}
     context = Context(0, 10, "cpu", ".", lambda: None, lambda make: None)
     facts, rows = WORKLOAD.facts(config, context), list(WORKLOAD.train(config, context))
     history = History(rows, facts, 10, finished=True)

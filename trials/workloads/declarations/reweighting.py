@@ -29,7 +29,7 @@ def _facts(config: Config, context: Context) -> TaskFacts:
 
 WORKLOAD = Workload(
     name="query_reweighting",
-    version="2",
+    version="3",
     doc="A detector of boxes from lidar and cameras whose queries weight what they look at.",
     defaults={
         "batch_size": 8,
@@ -57,9 +57,9 @@ WORKLOAD = Workload(
         "pretrain_steps": 700,
         "queries": 36,
         "reference_mult": 0.3,
-        "residual_form": "add",
+        "residual_form": "mix",
         "residual_schedule": "constant",
-        "residual_weight": 0.1,
+        "residual_weight": 0.5,
         "reweighting": "on",
         "size": "small",
         "steps": 8,
@@ -88,9 +88,9 @@ WORKLOAD = Workload(
         ),
         Factor("dn_pad", (60, 0), "padding that stands at the origin", 0, 10_000),
         Factor(
-            "residual_weight", (0.1, 0.5, 0.7, 0.8, 0.0), "how much passes unweighted", 0.0, 1.0
+            "residual_weight", (0.5, 0.1, 0.7, 0.8, 0.0), "how much passes unweighted", 0.0, 1.0
         ),
-        Factor("residual_form", ("add", "mix"), "W F + r F, or (1 - r) W F + r F"),
+        Factor("residual_form", ("mix", "add"), "(1 - r) W F + r F, or W F + r F"),
         Factor(
             "residual_schedule",
             ("constant", "falling"),
