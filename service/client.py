@@ -24,16 +24,16 @@ PAGE = 1000
 
 
 class ServiceError(RuntimeError):
-    """The service refused: its own sentence, with the status and the particulars."""
+    """The service refused a request: its message, with the status and details."""
 
     def __init__(self, status: int, message: str, detail: Any = None) -> None:
-        """Keep what the service said."""
+        """Store the service's message, status and details."""
         super().__init__(message)
         self.status, self.detail = status, detail
 
 
 class Client:
-    """Talks to a service; the same object may be used for many calls, and in a `with`."""
+    """A client of a service; can be used for many calls, and as a context manager."""
 
     def __init__(self, url: str, token: str | None = None, *, timeout: float = 60.0) -> None:
         """`url` is the service's, `token` one of `sickbay token create`; seconds per request."""
@@ -53,7 +53,7 @@ class Client:
         self._http.close()
 
     def submit(self, spec: "str | Path | Mapping[str, Any]", key: str | None = None) -> str:
-        """Submit a spec (a file, YAML or JSON text, or a mapping); gives the sweep's id.
+        """Submit a spec (a file, YAML or JSON text, or a mapping); returns the sweep's id.
 
         `key` makes a repeated call with the same spec harmless across retries. Submitting the same
         spec again runs only what is missing in any case. Raises ServiceError with every problem of
@@ -75,7 +75,7 @@ class Client:
     def wait(
         self, sweep: str, *, poll: float = 1.0, timeout: float | None = None
     ) -> dict[str, Any]:
-        """Wait until a sweep is over and give it; TimeoutError after `timeout` seconds."""
+        """Wait until a sweep is over and return it; TimeoutError after `timeout` seconds."""
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
             record = self.sweep(sweep)
@@ -102,7 +102,7 @@ class Client:
         return answer
 
     def effects(self, sweep: str) -> dict[str, Any]:
-        """What the factors do: as `sickbay effects --json`."""
+        """The effects of the factors, as `sickbay effects --json`."""
         answer: dict[str, Any] = _numbers(self.call("GET", f"/api/sweeps/{_quoted(sweep)}/effects"))
         return answer
 
@@ -127,7 +127,7 @@ class Client:
                 return answer | {"trials": trials}
 
     def relabel(self, sweep: str, *, dry_run: bool = False) -> dict[str, Any]:
-        """Judge a sweep's stored histories with the service's detectors; gives what changed."""
+        """Judge a sweep's stored histories with the service's detectors; returns what changed."""
         path = f"/api/sweeps/{_quoted(sweep)}/relabel"
         answer: dict[str, Any] = self.call("POST", path, params={"dry_run": str(dry_run).lower()})
         return answer
@@ -139,7 +139,7 @@ class Client:
         return answer
 
     def stop(self, sweep: str) -> None:
-        """Begin no further trial; those that run come to their end."""
+        """Start no further trials; running ones finish."""
         self.call("POST", f"/api/sweeps/{_quoted(sweep)}/stop")
 
     def cancel(self, sweep: str) -> None:
@@ -155,7 +155,7 @@ class Client:
         return self._send("GET", f"/api/sweeps/{_quoted(sweep)}/report").text
 
     def logs(self, sweep: str, *, follow: bool = False) -> Iterator[str]:
-        """What the sweep's driver said, in pieces; with `follow` until it is over."""
+        """The log of the sweep's driver, in chunks; `follow` streams it until the end."""
         path, parameters = f"/api/sweeps/{_quoted(sweep)}/logs", {"follow": str(follow).lower()}
         with self._http.stream("GET", path, params=parameters, timeout=None) as answer:
             if answer.is_error:
@@ -199,7 +199,7 @@ def _check(answer: httpx2.Response) -> None:
 
 
 def _spec_text(spec: "str | Path | Mapping[str, Any]") -> str:
-    """JSON is YAML, so one kind of text will do."""
+    """The spec as text: a mapping becomes JSON, which is YAML."""
     if isinstance(spec, Mapping):
         return json.dumps(spec)
     text = str(spec)
@@ -214,7 +214,7 @@ def _quoted(name: str) -> str:
 
 
 def _numbers(value: Any) -> Any:
-    """NaN and infinity were words on the wire."""
+    """Convert NaN and infinity from strings to floats."""
     if isinstance(value, str):
         return WORDS.get(value, value)
     if isinstance(value, list):

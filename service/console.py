@@ -1,4 +1,4 @@
-"""A Rich console on which text is only ever text: its control characters are shown, not obeyed."""
+"""A Rich console that shows control characters in text instead of obeying them."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ PICTURES = {
 
 
 class TextConsole(Console):
-    """What is printed styles nothing but by its own styles: a level may hold escape sequences."""
+    """A console safe for untrusted text: a level may hold escape sequences."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

@@ -19,7 +19,7 @@ LEAST_FREE_GB = 1.0
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: what was found, and what to do if it is not well."""
+    """One check: what was found, and how to fix it."""
 
     what: str
     ok: bool
@@ -28,7 +28,7 @@ class Check:
 
 
 def examine(store_uri: str) -> tuple[Check, ...]:
-    """Look at Python, the packages, Ray, the GPU, the plugins and the store. Starts no Ray."""
+    """Check Python, the packages, Ray, the GPU, the plugins and the store. Starts no Ray."""
     checks: tuple[Callable[[], Check], ...] = (
         _python,
         *(lambda name=name: _package(name) for name in ("sickbay", "torch", "ray", "duckdb")),
@@ -64,9 +64,9 @@ def _gpu() -> Check:
     try:
         torch = importlib.import_module("torch")
     except ImportError:
-        return Check("GPU", ok=True, found="not looked for, as torch is missing")
+        return Check("GPU", ok=True, found="not checked: torch is missing")
     if not torch.cuda.is_available():
-        return Check("GPU", ok=True, found="none that torch sees: trials run on the CPU")
+        return Check("GPU", ok=True, found="torch sees none: trials run on the CPU")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return Check("GPU", ok=True, found=", ".join(names))
 
@@ -89,9 +89,9 @@ def _plugins() -> Check:
 def _memory() -> Check:
     shared = Path("/dev/shm")  # noqa: S108 - looked at, not written to
     if not shared.is_dir():
-        return Check("shared memory", ok=True, found="not looked for on this system")
+        return Check("shared memory", ok=True, found="not checked on this system")
     free = shutil.disk_usage(shared).free / 2**30
-    advice = "Ray keeps objects there: give the container more (--shm-size=2g)"
+    advice = "Ray stores objects there: give the container more (--shm-size=2g)"
     return Check("shared memory", free > LEAST_FREE_GB / 4, f"{free:.1f} GiB free", advice)
 
 
@@ -118,6 +118,6 @@ def _place_for(root: Path, uri: str) -> Check:
     parent = next(folder for folder in root.absolute().parents if folder.is_dir())
     try:
         with tempfile.TemporaryFile(dir=parent):
-            return Check("store", ok=True, found=f"{uri} does not exist yet and can be made")
+            return Check("store", ok=True, found=f"{uri} does not exist yet and can be created")
     except OSError as error:
         return Check("store", ok=False, found=str(error), advice="choose another with --store")

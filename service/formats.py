@@ -1,10 +1,10 @@
-"""What reports, their pictures and exports are written as. Light: the command line imports it."""
+"""Formats of reports, pictures and exports. No heavy imports: the command line loads it."""
 
 from enum import StrEnum
 
 
 class ReportFormat(StrEnum):
-    """What a report is written as."""
+    """Format of a report."""
 
     HTML = "html"
     MARKDOWN = "md"
@@ -12,7 +12,7 @@ class ReportFormat(StrEnum):
 
 
 class FigureFormat(StrEnum):
-    """What a picture on its own is written as."""
+    """Format of a picture written to its own file."""
 
     PNG = "png"
     SVG = "svg"
@@ -20,7 +20,7 @@ class FigureFormat(StrEnum):
 
 
 class ExportFormat(StrEnum):
-    """What tables are exported as."""
+    """Format of exported tables."""
 
     CSV = "csv"
     PARQUET = "parquet"
@@ -28,7 +28,7 @@ class ExportFormat(StrEnum):
 
 
 class Tracker(StrEnum):
-    """The trackers whose own files trials are exported to."""
+    """The trackers to which trials can be exported."""
 
     MLFLOW = "mlflow"
     WANDB = "wandb"

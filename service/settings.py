@@ -8,7 +8,7 @@ DEFAULT_STORE = "./sickbay-results"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment decides; a command-line option of the same meaning wins.
+    """Settings from the environment; the equivalent command-line option takes precedence.
 
     `store` is where results lie (SICKBAY_STORE), `address` where sweeps run (SICKBAY_ADDRESS);
     without one, a local Ray is started. `token` opens a service (SICKBAY_TOKEN): a variable and no

@@ -1,4 +1,4 @@
-"""Two sweeps, or two stores, side by side: what is the same configuration, and what became of it.
+"""Compare two sweeps or two stores, matched by configuration.
 
     found = compare(open_half(opener, "before"), open_half(opener, "after"))
 
@@ -43,7 +43,7 @@ _Key = tuple[str, tuple[tuple[str, Hashable], ...]]
 
 @dataclass(frozen=True)
 class HalfTrial:
-    """A trial as a comparison needs it; `row.levels` is its whole configuration."""
+    """A trial to be compared; `row.levels` is its whole configuration."""
 
     row: TrialRow
     workload: str
@@ -53,7 +53,7 @@ class HalfTrial:
 
 @dataclass(frozen=True)
 class Half:
-    """One side: what it is, its trials (each once), and counts by state and label.
+    """One side of a comparison: its trials (each once), and counts by state and label.
 
     `signals` is the objective of every workload, with its goal, as in `minimize val_loss`. `sql`
     recomputes every arm's counts and mean. `problems` are files that could not be read.
@@ -73,7 +73,7 @@ class Half:
 
 @dataclass(frozen=True)
 class Arm:
-    """The trials of one configuration, one a seed."""
+    """The trials of one configuration, one per seed."""
 
     name: str
     config: Mapping[str, Scalar | None]
@@ -97,7 +97,7 @@ def open_half(store: Callable[[], Store], word: str) -> Half:
     except (StoreError, ValueError) as error:  # no such sweep, or no store: perhaps a store itself
         if "://" not in word and "/" not in word and not _is_store(word):
             raise SweepError(
-                f"{error} A whole store is given by its path, one of its sweeps as STORE#SWEEP."
+                f"{error} Give a whole store by its path, or one of its sweeps as STORE#SWEEP."
             ) from None
     return read_half(open_store(word, create=False), None)
 
@@ -158,7 +158,7 @@ def arms_of(
 
 
 def changed_settings(a: Half, b: Half) -> dict[str, tuple[str, str]]:
-    """List settings that all trials of a side have alike, but not like those of the other."""
+    """List settings that are constant on each side but differ between the sides."""
     ours, theirs = _constant(a), _constant(b)
     return {
         name: (shown(ours[name]), shown(theirs[name]))
@@ -228,7 +228,7 @@ def _is_store(word: str) -> bool:
 
 
 class Drift(StrEnum):
-    """What became of one arm's objective from A to B."""
+    """How an arm's objective changed from A to B."""
 
     IDENTICAL = "identical"  # to the last bit, in every pair
     NONE = "no drift seen"  # which is not "none": read the interval
@@ -254,7 +254,7 @@ class ArmSide:
 
 @dataclass(frozen=True)
 class LabelChange:
-    """A seed whose trial has another outcome: each in one word, `healthy` or a pathology."""
+    """A seed whose outcome differs between the sides: `healthy` or a pathology for each."""
 
     seed: int
     before: str
@@ -286,7 +286,7 @@ class ArmPair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both sides, the arms that both have, the baselines first, and what only one has.
+    """A comparison: the shared arms (baselines first), and the arms that only one side has.
 
     `settings` lists those that every trial of a side has alike, but not like the other side.
     """
@@ -302,7 +302,7 @@ class Comparison:
 
     @property
     def drifted(self) -> tuple[ArmPair, ...]:
-        """The baselines that drifted, or whose health is not what it was."""
+        """The baselines whose objective drifted or whose health changed."""
         return tuple(
             pair
             for pair in self.arms
@@ -310,7 +310,7 @@ class Comparison:
         )
 
     def as_data(self) -> dict[str, Any]:
-        """Give all of it as dictionaries, lists and scalars, without the single trials."""
+        """Return everything but the single trials as dictionaries, lists and scalars."""
         made = asdict(replace(self, a=_bare(self.a), b=_bare(self.b)))
         made["drifted"] = [pair.arm for pair in self.drifted]
         made["labels_changed"] = sum(len(pair.label_changes) for pair in self.arms)

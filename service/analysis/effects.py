@@ -59,7 +59,7 @@ from sickbay.trials.evidence.statistics import holm_adjusted
 
 @dataclass(frozen=True)
 class Side:
-    """The trials of one level in the pairs: how many are healthy, and what the others have.
+    """The trials of one level in the pairs: how many are healthy, and the causes of the others.
 
     `trials` leaves out those that were cut short: cancelled, or pruned by a scheduler. `low` and
     `high` are Wilson's 95 % interval of the healthy share, wider where the trials of one seed fare
@@ -156,7 +156,7 @@ def effect_table(
     *,
     all_pairs: bool = False,
 ) -> EffectTable:
-    """Compare every level with its factor's first, by pairs that share seed and all other factors.
+    """Compare every level with its factor's first, in pairs that share the seed and other factors.
 
     The order of the rows means nothing. A level of `levels` that no trial has is there, and
     unknown. Every factor that trials differ in must be in `levels`: contexts are made of them.
@@ -170,7 +170,7 @@ def effect_table(
     skipped: dict[str, str] = {}
     for factor, known in levels.items():
         if len(known) < 2:
-            skipped[factor] = "has one level: there is nothing to compare"
+            skipped[factor] = "has only one level: nothing to compare"
             continue
         index = index_by_level(ordered, factor, list(levels))
         for first, level in _compared(known, all_pairs=all_pairs):
@@ -188,7 +188,7 @@ def effect_table(
 
 
 def _compared(known: Sequence[Scalar], *, all_pairs: bool) -> Iterator[tuple[Scalar, Scalar]]:
-    """Give the levels to compare, the baseline of each first."""
+    """Return the levels to compare, the baseline of each factor first."""
     for place, level in enumerate(known[1:], start=1):
         for first in known[:place] if all_pairs else known[:1]:
             yield first, level
@@ -229,12 +229,12 @@ def _level_effect(
 
 
 def _same(pair: Pair) -> bool:
-    """Whether both objectives are equal but for what a GPU's order of summation makes of them."""
+    """Whether both objectives are equal up to the rounding of a GPU's order of summation."""
     return math.isclose(pair.level.value, pair.baseline.value, rel_tol=NEARLY)
 
 
 def _measured(one: LevelEffect, pairs: Sequence[Pair]) -> Measured:
-    """Give the level's noise, to be shared with levels that are averaged over as many contexts.
+    """Return the level's noise, to be pooled with levels averaged over as many contexts.
 
     With several contexts only levels of one factor share: the noise of an average over contexts
     depends on which they are.
@@ -261,7 +261,7 @@ def _with_noise(one: LevelEffect, noise: Moderated, smallest: float | None) -> L
 
 
 def _health(pairs: Sequence[Pair]) -> RiskDifference:
-    """Compare who is healthy among the pairs whose trials both came to their end."""
+    """Compare health within the pairs whose trials both ended."""
     ended = [
         pair
         for pair in pairs
@@ -275,7 +275,7 @@ def _health(pairs: Sequence[Pair]) -> RiskDifference:
 
 
 def _differences(sound: Sequence[Pair]) -> tuple[Estimate, Estimate, Interval]:
-    """Mean and IQM of the differences; without their intervals where there are too few seeds."""
+    """Mean and IQM of the differences; intervals are NaN where there are too few seeds."""
     values = [pair.difference for pair in sound]
     seeds = [pair.seed for pair in sound]
     contexts = [pair.context for pair in sound]
@@ -321,7 +321,7 @@ def _side(level: Scalar, trials: Sequence[TrialRow], sound: Sequence[Pair], whic
 def _adjusted(
     effects: Sequence[LevelEffect], goal: Goal, choice: Choice, smallest: float | None
 ) -> tuple[LevelEffect, ...]:
-    """Fill in what can only be said of the whole table: adjusted p-values and verdicts."""
+    """Fill in what depends on the whole table: adjusted p-values and verdicts."""
     families = [
         holm_adjusted([times * p for p in p_values])
         for times, p_values in (

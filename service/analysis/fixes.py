@@ -1,4 +1,4 @@
-"""The smallest change that fixes a trial, exact over what a store has; else what to try next.
+"""The smallest change that fixes a trial, exact over the stored trials; else what to try next.
 
     fixes = fixes_for(store, trial_id)
 
@@ -28,7 +28,7 @@ Levels = Mapping[str, Sequence[Scalar]]
 
 @dataclass(frozen=True)
 class LevelChange:
-    """One setting, from what the trial has to what it would have."""
+    """A change of one setting: its value before and after."""
 
     setting: str
     before: Scalar | None
@@ -37,7 +37,7 @@ class LevelChange:
 
 @dataclass(frozen=True)
 class Fix:
-    """A change whose every stored trial is healthy: `healthy` of `of`, which are the same number.
+    """A change whose stored trials are all healthy: `healthy` of `of`, which are equal.
 
     `low` is the lower end of Wilson's 95 % interval of the healthy share: one of one seed says
     little. `seeds` are the seeds; `own_seed` whether the trial's own is among them. `cut_short`
@@ -55,7 +55,7 @@ class Fix:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A change that no stored trial has tried to its end, with why it is worth a trial.
+    """An untried change, and why it is worth a trial.
 
     `chance` ranks candidates and is no probability that one should quote: for each new level the
     healthy share of the stored trials that have it, (healthy + 1) / (trials + 2), multiplied.
@@ -68,7 +68,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Fixes:
-    """What is known of healing one trial; `next` is empty where a fix is known.
+    """The known fixes of one trial; `next` is empty where a fix is known.
 
     `configurations` of `trials` were looked through: all of the trial's workload and version in the
     store, the same trial of several sweeps once. `sql` lists the fixes with their counts.
@@ -90,7 +90,7 @@ class Fixes:
 
 @dataclass(frozen=True)
 class StoredTrial:
-    """A trial as the search sees it."""
+    """A trial as the search for fixes sees it."""
 
     trial_id: str
     seed: int
@@ -99,7 +99,7 @@ class StoredTrial:
 
     @property
     def cut_short(self) -> bool:
-        """Whether it was cancelled or pruned, and so says nothing."""
+        """Whether it was cancelled or pruned, and so does not count."""
         return self.outcome in CUT_SHORT
 
     @property
@@ -109,7 +109,7 @@ class StoredTrial:
 
 
 def words(changes: Sequence[LevelChange]) -> str:
-    """Write changes as a person reads them: `initialization zeros -> random and lr 0.1 -> 0.01`."""
+    """Format changes for people: `initialization zeros -> random and lr 0.1 -> 0.01`."""
     return " and ".join(
         f"{change.setting} {shown(change.before)} -> {shown(change.after)}" for change in changes
     )
@@ -125,7 +125,7 @@ def changes_between(before: Config, after: Config) -> tuple[LevelChange, ...]:
 
 
 def config_key(config: Config) -> str:
-    """Equal settings give equal text: 1 is 1.0, but no number is true or false."""
+    """Equal settings give equal text: 1 equals 1.0, but true and 1 differ."""
     plain = {
         setting: float(level) if isinstance(level, int) and not isinstance(level, bool) else level
         for setting, level in config.items()
@@ -134,7 +134,7 @@ def config_key(config: Config) -> str:
 
 
 def shown(level: Scalar | None) -> str:
-    """Write a level as it would stand in a spec."""
+    """Format a level as in a spec."""
     return level if isinstance(level, str) else json.dumps(level)
 
 
@@ -146,7 +146,7 @@ _Place = tuple[str, Hashable]  # a setting and its level
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the stored trials say of levels: how many have each, how many of those are healthy.
+    """How many stored trials have each level, and how many of those are healthy.
 
     `levels` are those of every setting in the order in which they are met; `tried` the keys of the
     configurations of which a trial has ended.
@@ -159,7 +159,7 @@ class Evidence:
 
 
 def evidence(arms: Mapping[str, Sequence[StoredTrial]]) -> Evidence:
-    """Count levels over all trials that have ended, by configuration."""
+    """Count levels over all ended trials, by configuration."""
     seen: Counter[_Place] = Counter()
     well: Counter[_Place] = Counter()
     levels: dict[str, dict[Hashable, Scalar]] = {}
@@ -263,7 +263,7 @@ class _Stored:
 
 
 def fixes_for(store: Store, prefix: str, more: Levels | None = None) -> Fixes:
-    """Look for the smallest changes that fix a trial; `prefix` begins its id.
+    """Find the smallest changes that fix a trial, named by a prefix of its id.
 
     `more` are levels to try besides those that the store's trials and the sweep's spec have. Raises
     QueryError if no trial, or more than one, begins like this.
@@ -273,7 +273,7 @@ def fixes_for(store: Store, prefix: str, more: Levels | None = None) -> Fixes:
 
 
 def fix_finder(store: Store, sweep_id: str, more: Levels | None = None) -> Callable[[str], Fixes]:
-    """Read once what the store has for the trials of a sweep; gives `fixes_for` of any of them.
+    """Read the store once; returns a function that finds the fixes of any trial of the sweep.
 
     What it gives raises KeyError for a trial that had not ended when the store was read.
     """
@@ -291,7 +291,7 @@ def fix_finder(store: Store, sweep_id: str, more: Levels | None = None) -> Calla
 
 
 def sweep_fixes(store: Store, sweep_id: str) -> tuple[Fixes, ...]:
-    """Look for what fixes each configuration of a sweep that is not healthy in all its seeds.
+    """Find fixes for each configuration of a sweep that is not healthy in all of its seeds.
 
     One `Fixes` a configuration, of its first trial by seed that is not healthy; in the order of
     seed and id. Trials that were cut short are passed over.
@@ -383,7 +383,7 @@ def fixes_sql(trial_id: str, workload: str, version: str | None, settings: Seque
 
 
 def _trials_sql() -> str:
-    """List a workload's trials, each once: as the sweep that ended it last has it."""
+    """List a workload's trials, each once: as in the sweep in which it ended last."""
     return (
         "SELECT trial_id, seed, config, outcome FROM latest_outcomes\n"
         "WHERE workload = ? AND workload_version IS NOT DISTINCT FROM ?\nORDER BY trial_id"
@@ -391,7 +391,7 @@ def _trials_sql() -> str:
 
 
 def _known(trial: StoredTrial, whole: Sequence[Sequence[StoredTrial]]) -> tuple[Fix, ...]:
-    """Take of the arms that are healthy in all seeds those with the fewest changes."""
+    """Select the arms with the fewest changes among those healthy in all seeds."""
     changed = [(changes_between(trial.config, mine[0].config), mine) for mine in whole]
     fewest = min((len(changes) for changes, _ in changed), default=0)
     fixes = [_fix(changes, mine, trial.seed) for changes, mine in changed if len(changes) == fewest]
@@ -406,16 +406,16 @@ def _fix(changes: tuple[LevelChange, ...], mine: Sequence[StoredTrial], seed: in
 
 
 def _lower_end(n: int) -> float:
-    """Give the lower end of Wilson's 95 % interval of n of n; scipy would take a second."""
+    """Lower end of Wilson's 95 % interval of n of n; importing scipy would take a second."""
     return n / (n + NormalDist().inv_cdf(0.975) ** 2)
 
 
 def fix_lines(fixes: Fixes) -> Iterator[str]:
-    """Say the smallest changes that are healthy in the store, or what to try next; none if well."""
+    """Describe the smallest healthy changes in the store, or what to try next; empty if healthy."""
     if fixes.healthy:
         return
     if fixes.known:
-        yield "the smallest change that is healthy in this store, in all of its seeds:"
+        yield "the smallest change that is healthy in all of its seeds in this store:"
         for fix in fixes.known:
             weak = "" if fix.own_seed else f"; seed {fixes.seed} is not among them"
             yield (
@@ -428,7 +428,7 @@ def fix_lines(fixes: Fixes) -> Iterator[str]:
         "in all of its trials: no fix is known yet"
     )
     if not fixes.next:
-        yield "every change of one or two settings to a level known here has been tried"
+        yield "every change of one or two settings to a known level has been tried"
         return
     yield f"worth trying next (sickbay fix {fixes.trial_id[:8]} writes the spec):"
     for candidate in fixes.next:

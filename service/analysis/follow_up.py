@@ -26,7 +26,7 @@ WHOLE_GRID = 4  # changes together up to here are crossed: 16 arms
 
 @dataclass(frozen=True)
 class FollowUp:
-    """A spec that `validate` accepts, why it is what it is, and how many trials it plans."""
+    """A valid spec, the reason for it, and how many trials it plans."""
 
     spec: Mapping[str, Any]
     why: str
@@ -35,7 +35,7 @@ class FollowUp:
 
 
 def follow_up(store: Store, fixes: Fixes) -> FollowUp:
-    """Make the sweep that confirms the known fixes, or else tries the next candidates.
+    """Make the sweep that confirms the known fixes, or tries the next candidates.
 
     Its baseline is the pathological trial itself, same id and seed, which should fail again.
     Changes of one setting each make a `one_factor` design; one change of several settings a `grid`,
@@ -104,7 +104,9 @@ def spec_text(made: FollowUp) -> str:
 def write_spec(made: FollowUp, path: Path, *, replace: bool = False) -> None:
     """Write the spec file. Raises SweepError if there is one already and `replace` is not set."""
     if path.exists() and not replace:
-        raise SweepError(f"{path} exists already: -y replaces it, or --out names another file")
+        raise SweepError(
+            f"{path} already exists: replace it with -y, or choose another file with --out"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(spec_text(made), encoding="utf-8")
 
@@ -112,7 +114,7 @@ def write_spec(made: FollowUp, path: Path, *, replace: bool = False) -> None:
 def _shape(
     options: Sequence[tuple[LevelChange, ...]],
 ) -> tuple[str, dict[str, list[Scalar]], list[tuple[LevelChange, ...]]]:
-    """Choose a design, its factors with the pathological level first, and the options used."""
+    """Choose a design and its factors, the pathological level first, and the options used."""
     used: list[tuple[LevelChange, ...]]
     if len(options[0]) == 1:
         used = [changes for changes in options if len(changes) == 1]
@@ -133,7 +135,7 @@ def _shape(
 
 
 def _seeds(fixes: Fixes, stored: Mapping[str, Any]) -> list[int]:
-    """Take the sweep's own seeds, the trial's first, and more where they are fewer than five."""
+    """Return at least five seeds: the trial's, the sweep's others, then new ones."""
     listed = stored.get("seeds") or []
     known = list(range(listed)) if isinstance(listed, int) else list(listed)
     seeds = list(dict.fromkeys([fixes.seed, *known]))[:MOST_SEEDS]
@@ -144,7 +146,7 @@ def _seeds(fixes: Fixes, stored: Mapping[str, Any]) -> list[int]:
 
 
 def _unlike_defaults(fixes: Fixes, factors: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Give the trial's settings that neither the workload's defaults nor its size would bring."""
+    """Return the trial's settings that differ from the workload's defaults and its size's."""
     if fixes.workload == COMMAND:  # a script has no defaults but its own
         return {key: level for key, level in fixes.config.items() if key not in factors}
     workload = registry.workload(fixes.workload)
@@ -158,7 +160,7 @@ def _unlike_defaults(fixes: Fixes, factors: Mapping[str, Any]) -> dict[str, Scal
 
 
 def _planned(made: Mapping[str, Any], fixes: Fixes) -> tuple[int, bool]:
-    """Check a spec against its workload; count its trials, and look for the original one."""
+    """Check a spec; count its trials, and tell whether the original is among them."""
     spec, workload = load_spec(made, registry.workload)
     trials = plan.plan(spec, workload).trials
     return len(trials), any(trial.trial_id == fixes.trial_id for trial in trials)

@@ -1,4 +1,4 @@
-"""Where a sweep over ranges turns pathological: the estimated frontier, as numbers and in words."""
+"""Where a sweep over ranges turns pathological: the estimated frontier."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -57,7 +57,7 @@ def load_frontier(store: Store, sweep_id: str) -> SweepFrontier:
 
 
 def as_plain(swept: SweepFrontier) -> dict[str, Any]:
-    """A frontier as plain data: axes, P(pathological) with its band, counts."""
+    """A frontier as plain data: axes, P(pathological) with its 95 % band, counts."""
     frontier = swept.found
     return {
         "sweep_id": swept.sweep_id,

@@ -48,7 +48,7 @@ TREES, DEPTH, SEED = 16, 8, 0
 
 @dataclass(frozen=True)
 class Space:
-    """The factors as Optuna has them: distributions, and the trials' values, (n, factors)."""
+    """The factors as Optuna distributions, and the trials' values, (n, factors)."""
 
     names: tuple[str, ...]
     distributions: Mapping[str, Any]
@@ -59,7 +59,7 @@ class Space:
 
 @dataclass(frozen=True)
 class Studies:
-    """Optuna's studies of all trials, and of one trial a drawn configuration.
+    """Optuna studies of all trials, and of one trial per drawn configuration.
 
     `first` is the number of each configuration's first trial.
     Made once, as that is what takes time. Values are handed in by trial number.
@@ -73,7 +73,7 @@ class Studies:
 
 
 def space_of(rows: Sequence[TrialRow], factors: Sequence[str], spans: Mapping[str, Span]) -> Space:
-    """Write the varying factors as Optuna takes them; a level is the place in its list."""
+    """Convert the varying factors for Optuna; a level becomes its index in the list of levels."""
     from optuna.distributions import (  # noqa: PLC0415 - a second that few readers need
         CategoricalDistribution,
         FloatDistribution,
@@ -104,7 +104,7 @@ def space_of(rows: Sequence[TrialRow], factors: Sequence[str], spans: Mapping[st
 
 
 def studies_of(space: Space) -> Studies:
-    """Make both studies; beyond MOST_CONFIGURATIONS they are drawn by a fixed seed."""
+    """Make both studies; of more than MOST_CONFIGURATIONS, a sample is drawn by a fixed seed."""
     first = np.unique(space.configuration, return_index=True)[1]
     drawn = np.arange(len(first))
     if len(first) > MOST_CONFIGURATIONS:
@@ -141,7 +141,7 @@ Evaluate = Callable[..., Mapping[str, float]]
 
 
 def fanova_by() -> Evaluate:
-    """Give the evaluator of shares of the variance."""
+    """Return the evaluator of shares of the variance (fANOVA)."""
     from optuna.importance import FanovaImportanceEvaluator  # noqa: PLC0415 - as above
 
     made = FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=SEED)
@@ -150,7 +150,7 @@ def fanova_by() -> Evaluate:
 
 
 def ped_anova_by(share: float) -> Evaluate:
-    """Give the evaluator of what tells the lowest share of the values from all."""
+    """Return the evaluator of what separates the lowest values from all (PED-ANOVA)."""
     from optuna.importance import PedAnovaImportanceEvaluator  # noqa: PLC0415 - as above
 
     made = PedAnovaImportanceEvaluator(target_quantile=share)
@@ -161,7 +161,7 @@ def ped_anova_by(share: float) -> Evaluate:
 def shares_of(
     study: Any, names: Sequence[str], values: FloatArray, evaluate: Evaluate, *, scaled: bool
 ) -> dict[str, float]:
-    """Let an evaluator of Optuna weigh the factors; {} if all shares are zero.
+    """Run an Optuna evaluator over the factors; {} if all shares are zero.
 
     Trials whose value is NaN are left out. `scaled` shares add up to one.
     """
@@ -206,7 +206,7 @@ def exact_shares(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Optuna: its log lines, and warnings about what is seen in the result anyway."""
+    """Silence Optuna's log lines, and its warnings about what the result shows anyway."""
     import optuna  # noqa: PLC0415 - as above
 
     loud = optuna.logging.get_verbosity()
@@ -259,7 +259,7 @@ class Importance:
 
 @dataclass(frozen=True)
 class ImportanceTable:
-    """All targets: the objective, `pathological`, then pathologies, the commonest first."""
+    """All targets: the objective, `pathological`, then pathologies, the most common first."""
 
     goal: Goal
     factors: tuple[str, ...]
@@ -273,7 +273,7 @@ def importance_table(
     goal: Goal,
     spans: Mapping[str, Span] | None = None,
 ) -> ImportanceTable:
-    """Weigh every factor that varies, by its levels, or as a number where `spans` has its range.
+    """Importance of every factor that varies: categorical, or numeric where `spans` has its range.
 
     The order of the rows means nothing. Cancelled and failed trials are in no target.
     """
@@ -303,7 +303,7 @@ def importance_table(
 
 
 def explained_share(values: FloatArray, configuration: IntArray) -> float:
-    """Share of the variance of values, (n,), between configurations: the adjusted R² of means.
+    """Share of the variance of values, (n,), between configurations: adjusted R² of their means.
 
     1 - (sum of squares within / (n - c)) / (total / (n - 1)); NaN where no configuration repeats,
     or nothing varies.
@@ -319,7 +319,7 @@ def explained_share(values: FloatArray, configuration: IntArray) -> float:
 
 
 def _importance(target: str, values: FloatArray, space: Space, studies: Studies) -> Importance:
-    """Weigh the factors for one target; `values` are NaN for trials that are not in it."""
+    """Importance of the factors for one target; `values` are NaN for excluded trials."""
     there = np.isfinite(values)
     y, configuration = values[there], space.configuration[there]
     positives = None if target == OBJECTIVE else int(y.sum())
@@ -348,7 +348,7 @@ def _importance(target: str, values: FloatArray, space: Space, studies: Studies)
         fanova = shares_of(studies.means, space.names, drawn_means, fanova_by(), scaled=False)
     notes = []
     if explained <= 0.0:
-        notes.append("configurations differ no more than their seeds do: the shares rank noise")
+        notes.append("configurations differ no more than seeds do: the shares only rank noise")
     if not (ped and fanova):
         notes.append("no factor stands out at all")
     fit = int(np.isfinite(drawn_means).sum()), int((counts > 0).sum()), explained
@@ -381,11 +381,11 @@ def _too_little(y: FloatArray, positives: int | None, space: Space) -> str:
     if positives is None:
         if not math.isfinite(float(y.var())):
             return "unknown: the values are too large to be squared"
-        return "" if float(np.ptp(y)) > 0.0 else "unknown: all values are the very same"
+        return "" if float(np.ptp(y)) > 0.0 else "unknown: all values are identical"
     few = min(positives, len(y) - positives)
     if few < FEWEST_OF_A_KIND:
         return (
-            f"unknown: {positives} of {len(y)} trials, and {FEWEST_OF_A_KIND} of either kind are "
+            f"unknown: {positives} of {len(y)} trials, and {FEWEST_OF_A_KIND} of each kind are "
             "needed"
         )
     return ""

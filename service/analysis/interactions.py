@@ -1,4 +1,4 @@
-"""Two-way interactions: what a level does beside a level of another factor, and not alone.
+"""Two-way interactions: what a level does together with another factor's level, but not alone.
 
     table = interaction_table(rows, {"loss": ("mvm", "uniform"), "init": ("zeros", "random")}, goal)
 
@@ -64,7 +64,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Interaction:
-    """One level of one factor and one of another, against both baselines, all else equal.
+    """A level of each of two factors against both baselines, all else equal.
 
     `cells` are neither, a alone, b alone, both. `quads` count those whose four trials all ended;
     `cut_short` those with a cancelled or pruned trial, which are in nothing else. `seeds` and
@@ -95,7 +95,7 @@ class Interaction:
 
 @dataclass(frozen=True)
 class InteractionTable:
-    """Every two-way interaction of a sweep, and the pairs of factors that have none, with why."""
+    """The two-way interactions of a sweep, and the pairs of factors without one, with reasons."""
 
     goal: Goal
     interactions: tuple[Interaction, ...]
@@ -104,7 +104,7 @@ class InteractionTable:
 
 @np.errstate(over="ignore", invalid="ignore")  # squares of absurdly large values: infinity
 def interaction_table(rows: Sequence[TrialRow], levels: Levels, goal: Goal) -> InteractionTable:
-    """Compare every pair of levels of two factors; the order of the rows means nothing.
+    """Compare every pair of levels of two factors; rows may come in any order.
 
     Every factor that trials differ in must be in `levels`, if need be without levels: contexts are
     made of them. Two factors of which no seed has all four combinations are in `skipped`.
@@ -119,8 +119,8 @@ def interaction_table(rows: Sequence[TrialRow], levels: Levels, goal: Goal) -> I
             interactions.extend(made)
         else:
             skipped[f"{pair[0]} x {pair[1]}"] = (
-                "no seed has all four combinations of any two levels: a grid, or a fractional "
-                "design with these two factors crossed, would have them"
+                "no seed has all four combinations of any two levels: use a grid, or a "
+                "fractional design that crosses these two factors"
             )
     return InteractionTable(goal, _adjusted(interactions), skipped)
 
@@ -146,7 +146,7 @@ def _of_factors(trials: Coded, pair: tuple[str, str], levels: Levels) -> Iterato
 def _table(
     trials: Coded, pair: tuple[str, str], levels: Levels
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """Lay trials out by place (context and seed) and the two factors' levels.
+    """Arrange trials by context, seed and the two factors' levels.
 
     Gives the context and the seed of every place, (places,), and the trials' numbers, (places,
     levels of the one, levels of the other): -1 where there is none, or more than one.
@@ -171,7 +171,7 @@ def _table(
 def _interaction(
     trials: Coded, cells: IntArray, seeds: IntArray, contexts: IntArray
 ) -> Interaction:
-    """Judge quads, (quads, 4); the factors and levels are filled in by the caller."""
+    """Test quads, (quads, 4); the caller fills in the factors and levels."""
     stopped = trials.cut_short[cells].any(axis=1)
     cells, seeds, contexts = cells[~stopped], seeds[~stopped], contexts[~stopped]
     healthy = trials.healthy[cells]
@@ -227,7 +227,7 @@ def _cells(
 
 
 def _mean_of_contexts(values: FloatArray, contexts: IntArray) -> float:
-    """Average over contexts, every one counting the same, as the differences do."""
+    """Average over contexts with equal weights, as the differences do."""
     _, place = np.unique(contexts, return_inverse=True)
     return float((np.bincount(place, weights=values) / np.bincount(place)).mean())
 

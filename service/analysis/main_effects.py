@@ -93,7 +93,7 @@ class MainEffectTable:
 
 @dataclass(frozen=True)
 class _Fit:
-    """Estimates by factor and place of the level; a level that is not there is not in it."""
+    """Estimates by factor and index of the level; absent levels are left out."""
 
     found: Mapping[tuple[str, int], Estimate]
     method: str = ""
@@ -103,7 +103,7 @@ class _Fit:
 
 @np.errstate(over="ignore", invalid="ignore")  # squares of absurdly large values: infinity
 def main_effect_table(rows: Sequence[TrialRow], levels: Levels, goal: Goal) -> MainEffectTable:
-    """Fit both models. Factors without levels (ranges) are not in them, which a note says.
+    """Fit both models. Factors without levels (ranges) are left out, which a note says.
 
     Never raises for odd data: a model that does not converge, or has too little to go on, leaves
     NaN and a note.
@@ -137,8 +137,8 @@ def main_effect_table(rows: Sequence[TrialRow], levels: Levels, goal: Goal) -> M
     )
 
 
-_WHY_NOT = "has no two levels: it is not in the models"
-_ONE_AT_A_TIME = "no trial changes two factors: its effects are those of the pairs"
+_WHY_NOT = "has fewer than two levels: it is not in the models"
+_ONE_AT_A_TIME = "no trial changes two factors: the paired effects say all"
 
 
 def _nothing(goal: Goal, skipped: Mapping[str, str]) -> MainEffectTable:
@@ -148,7 +148,7 @@ def _nothing(goal: Goal, skipped: Mapping[str, str]) -> MainEffectTable:
 def _fit(
     trials: Coded, compared: Levels, what: tuple[FloatArray, BoolArray], *, mixed: bool = True
 ) -> _Fit:
-    """Fit one additive model to the trials that are in it."""
+    """Fit one additive model to the trials with finite values."""
     values, used = what
     y, seeds = values[used], trials.seeds[used]
     columns, names = _columns({name: trials.levels[name][used] for name in compared})
@@ -158,7 +158,7 @@ def _fit(
     if not math.isfinite(spread):
         return _Fit({}, notes=("the values are too large to be squared",))
     if spread == 0.0:
-        return _Fit({}, notes=("all values are the very same: there is nothing to explain",))
+        return _Fit({}, notes=("all values are identical: there is nothing to explain",))
     kept = _independent(columns)
     estimable = _estimable(names, columns, kept)
     design = np.column_stack([np.ones(len(y)), *(columns[index] for index in kept)])
@@ -170,7 +170,7 @@ def _fit(
     solved, degrees, notes = _solve(scaled, design, seeds, degrees, by_seed=mixed)
     coefficients, errors, seed_share, method = solved
     if not float(errors.min()) > ROUNDING:
-        return _Fit({}, notes=("the factors explain every value to the last digit: no noise",))
+        return _Fit({}, notes=("the factors explain every value exactly: there is no noise",))
     estimates = {
         names[index]: student_estimate(
             float(coefficients[1 + place] * spread), float(errors[1 + place] * spread), degrees
@@ -186,7 +186,7 @@ def _fit(
 
 
 def _columns(levels: Mapping[str, IntArray]) -> tuple[list[FloatArray], list[tuple[str, int]]]:
-    """One column of 0 and 1 for every level that is there, but the first of each factor."""
+    """Dummy coding: one 0/1 column per level present, except the first of each factor."""
     columns, names = [], []
     for factor, places in levels.items():
         for place in np.unique(places)[1:]:
@@ -196,7 +196,7 @@ def _columns(levels: Mapping[str, IntArray]) -> tuple[list[FloatArray], list[tup
 
 
 def _independent(columns: Sequence[FloatArray]) -> list[int]:
-    """Number the columns that are no sum of those before them and a constant."""
+    """Indices of the columns that are linearly independent of those before them and a constant."""
     kept: list[int] = []
     basis: list[FloatArray] = []
     for index, column in enumerate(columns):
@@ -227,20 +227,20 @@ def _estimable(
 def _solve(
     y: FloatArray, design: FloatArray, seeds: IntArray, degrees: int, *, by_seed: bool
 ) -> "tuple[_Solved, int, tuple[str, ...]]":
-    """Fit seed by seed where three seeds have the trials, else one model; least squares if not."""
+    """Fit per seed where three seeds allow it, else a mixed model, else least squares."""
     several = len(np.unique(seeds))
     if not by_seed or several < 2:
         return _least_squares(y, design, seeds, degrees), degrees, ()
     fitted = _coefficients(y, design, seeds)
     if len(fitted) >= FEWEST_SEEDS:
-        few = f"{len(fitted)} of {several} seeds have the trials to be fitted alone"
+        few = f"{len(fitted)} of {several} seeds have enough trials to be fitted on their own"
         notes = (few,) if len(fitted) < several else ()
         return _contrasts(fitted, y, design, seeds), len(fitted) - 1, notes
     note = f"under {FEWEST_SEEDS} seeds can be fitted alone: {_SAME_IN_EVERY_SEED}"
     solved = _mixed(y, design, seeds)
     if solved is not None:
         return solved, degrees, (note,)
-    failed = "the mixed model did not converge: least squares instead"
+    failed = "the mixed model did not converge: least squares is used instead"
     return _least_squares(y, design, seeds, degrees), degrees, (note, failed)
 
 
@@ -265,7 +265,7 @@ def _contrasts(fitted: FloatArray, y: FloatArray, design: FloatArray, seeds: Int
 
 
 def _seed_share(residuals: FloatArray, seeds: IntArray) -> float:
-    """The seeds' share of the variance that the factors leave, by the analysis of variance."""
+    """The seeds' share of the residual variance, by analysis of variance."""
     _, place = np.unique(seeds, return_inverse=True)
     sizes = np.bincount(place)
     means = np.bincount(place, weights=residuals) / sizes
@@ -278,7 +278,7 @@ _Solved = tuple[FloatArray, FloatArray, float, str]  # coefficients, errors, see
 
 
 def _mixed(y: FloatArray, design: FloatArray, seeds: IntArray) -> _Solved | None:
-    """Fit by restricted maximum likelihood; None where that does not converge."""
+    """Fit by restricted maximum likelihood; None if it does not converge."""
     from statsmodels.regression.mixed_linear_model import MixedLM  # noqa: PLC0415 - 2 s to import
 
     with warnings.catch_warnings():  # no convergence is seen in the result, a boundary is fine
@@ -297,7 +297,7 @@ def _mixed(y: FloatArray, design: FloatArray, seeds: IntArray) -> _Solved | None
 
 
 def _least_squares(y: FloatArray, design: FloatArray, seeds: IntArray, degrees: int) -> _Solved:
-    """Fit with a constant for each seed, taken off beforehand (Frisch, Waugh 1933): all is less."""
+    """Fit with a constant per seed, removed beforehand (Frisch, Waugh 1933), which is cheaper."""
     from statsmodels.regression.linear_model import OLS  # noqa: PLC0415 - 2 s to import
 
     _, place = np.unique(seeds, return_inverse=True)

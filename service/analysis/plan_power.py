@@ -39,7 +39,7 @@ class PlannedPower:
 def planned_power(
     store: Store, workload: str, signal: str, design: tuple[int, int], smallest: float | None
 ) -> PlannedPower:
-    """Work out the power of a design of (seeds, compared levels)."""
+    """Compute the power of a design of (seeds, compared levels)."""
     seeds, levels = design
     noise, pairs = stored_noise(store, workload, signal)
     unit = noise or 1.0
@@ -90,7 +90,7 @@ def power_line(found: PlannedPower) -> str:
     """Say what the design can detect, and how many seeds are recommended."""
     if found.seeds < FEWEST_SEEDS:
         more = f"; {found.seeds_needed} are recommended" if found.seeds_needed else ""
-        seeds = f"{found.seeds} give no verdict, an interval takes {FEWEST_SEEDS}"
+        seeds = f"{found.seeds} seeds give no verdict: an interval needs {FEWEST_SEEDS}"
         return f"seeds: {seeds} with a healthy pair{more}"
     unit = "" if found.noise else " times the noise of a paired difference"
     known = (

@@ -1,4 +1,4 @@
-"""All that the effects of a stored sweep are made of, in one value: what a page or a report draws.
+"""The effects of a stored sweep with all parts, in one value that pages and reports render.
 
     study = load_study(store, sweep_id, parts=ALL_PARTS)
 
@@ -74,7 +74,7 @@ from sickbay.trials.store import Store
 
 @dataclass(frozen=True)
 class EffectOptions:
-    """What a person may ask of effects.
+    """Options of an effects study.
 
     `reference` is `baseline`, `best`, or levels such as `lr=0.1, init=random`; None is the declared
     one if it is healthy, else the best healthy arm. `smallest_effect` is the difference, in the
@@ -92,7 +92,7 @@ DEFAULT_OPTIONS = EffectOptions()
 
 @dataclass(frozen=True)
 class SweepEffects:
-    """The effects of a stored sweep, and where they come from.
+    """The effects of a stored sweep and the rows behind them.
 
     `sql` has one query a group of numbers: `trials` lists the rows that all is computed from;
     `effects` recomputes the rows of the table, `pairs` counts and differences, `seeds` IQM and
@@ -107,7 +107,7 @@ class SweepEffects:
     problems: tuple[str, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
-        """Give all of it as dictionaries, lists and scalars; NaN where nothing can be said."""
+        """Return everything as dictionaries, lists and scalars; NaN where unknown."""
         table = asdict(self.table)
         return {"sweep_id": self.sweep_id, "signal": self.signal, **table, "sql": dict(self.sql)}
 
@@ -131,7 +131,7 @@ def _prepared(found: SweepRows, options: EffectOptions) -> tuple[SweepRows, Refe
 
 
 def sweep_effects(store: Store, sweep_id: str) -> tuple[SweepEffects | None, str]:
-    """Load the effects; where there can be none, say why instead."""
+    """Load the effects; where there are none, return the reason instead."""
     try:
         return load_effects(store, sweep_id), ""
     except SweepError as error:
@@ -177,7 +177,7 @@ def _effects_of(found: SweepRows, reference: Reference, options: EffectOptions) 
 def with_sequential_verdicts(
     table: EffectTable, progress: Progress, *, scaled: bool = False
 ) -> EffectTable:
-    """Put the verdicts of the sequential test in place of those for a number of seeds set before.
+    """Replace the fixed-sample verdicts by those of the sequential test.
 
     A level's verdict is that of the arm that changes this level alone; a level without such an arm
     has none, since a plain test does not hold where seeds were added until it was settled; nor has
@@ -203,9 +203,9 @@ def with_sequential_verdicts(
 
 SEQUENTIAL_NOTE = (
     "a sequential sweep: seeds were added until each arm was settled. Verdicts, intervals and "
-    "p-values of objective and health are those of the sequential test, which holds however often "
-    "it is looked at (any false claim: 5 %); the other columns, interactions and main effects only "
-    "describe"
+    "p-values of objective and health are those of the sequential test, which hold however often "
+    "one looks (chance of any false claim: 5 %); the other columns, interactions and main effects "
+    "are only descriptive"
 )
 OTHER_REFERENCE_NOTE = (
     "a sequential sweep, whose seeds were added until each arm was settled against the baseline: "
@@ -265,7 +265,7 @@ ALL_PARTS = ("interactions", "main_effects", "importance")
 
 @dataclass(frozen=True)
 class EffectStudy:
-    """The effects of a sweep, and the parts that were asked for.
+    """The effects of a sweep, and the requested parts.
 
     `sql` has, besides those of `effects.sql`, the texts `interactions`, `main_effects` and one
     `importance NAME` for each target. The models' and the forests' own numbers cannot be SQL; what
@@ -279,7 +279,7 @@ class EffectStudy:
     sql: Mapping[str, str]
 
     def as_data(self) -> dict[str, Any]:
-        """Give all of it as dictionaries, lists and scalars; parts not asked for are left out."""
+        """Return everything as dictionaries, lists and scalars, without parts not requested."""
         parts = {
             name: asdict(part) for name in ALL_PARTS if (part := getattr(self, name)) is not None
         }
@@ -292,14 +292,14 @@ def load_study(
     parts: Collection[str] = (),
     options: EffectOptions = DEFAULT_OPTIONS,
 ) -> EffectStudy:
-    """Read a sweep once and work out its effects and these parts; raises as `load_effects` does."""
+    """Read a sweep once and compute its effects and these parts; raises as `load_effects` does."""
     return study_of(load_rows(store, sweep_id), parts, options)
 
 
 def study_of(
     loaded: SweepRows, parts: Collection[str] = (), options: EffectOptions = DEFAULT_OPTIONS
 ) -> EffectStudy:
-    """Work out the effects of rows, and these parts: any of `ALL_PARTS`.
+    """Compute the effects of rows, and these parts: any of `ALL_PARTS`.
 
     Where no two trials differ in one factor alone, as in a fractional design, the main effects are
     worked out whether asked for or not: nothing else can be said.

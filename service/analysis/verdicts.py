@@ -1,4 +1,4 @@
-"""What is concluded of a level: better or worse, healthier or less healthy, in words for a person.
+"""The conclusion about a level: better or worse, healthier or less healthy.
 
 The verdict on the objective and the verdict on health are two tests, each adjusted over the table.
 `conclusion` joins them to one line, such as "better, but less healthy (2 of 5 divergence, not
@@ -20,7 +20,7 @@ COULD_NOT_JUDGE = (INCONCLUSIVE, UNLABELLED)
 
 
 class Verdict(StrEnum):
-    """What the difference among healthy pairs says. `unclear` is never "no effect"."""
+    """The verdict on the difference among healthy pairs. `unclear` is never "no effect"."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -31,7 +31,7 @@ class Verdict(StrEnum):
 
 
 class HealthVerdict(StrEnum):
-    """What the shares of healthy trials say."""
+    """The verdict on the shares of healthy trials."""
 
     HEALTHIER = "healthier"
     LESS_HEALTHY = "less healthy"

@@ -1,1 +1,1 @@
-"""The HTTP service: routes, their bodies, who may call them, and the server."""
+"""The HTTP service: routes, their bodies, authorisation, and the server."""

@@ -1,4 +1,4 @@
-"""The HTTP service: `sickbay serve`. Routes are thin; what they answer is in the rooms below.
+"""The HTTP service: `sickbay serve`. Routes are thin; the work is done in the packages below.
 
 routes_read     what there is: sweeps, trials, effects, reports, SQL, external logs
 routes_write    submit, stop, cancel, resume
@@ -48,7 +48,7 @@ def create_app(
     code_role: Role | None = None,
     data_roots: Sequence[Path] = (),
 ) -> FastAPI:
-    """The application over a store. Nothing is started before it serves.
+    """The application over a store. Nothing starts before it serves.
 
     `launcher` starts the drivers of submitted sweeps. `code_role` is the least role that may name a
     workload by its path ("module:ATTRIBUTE"): code of the submitter's choice. None: no role may.
@@ -107,7 +107,7 @@ def create_app(
 
 
 async def healthz() -> dict[str, str]:
-    """Whether the service is up; asks nothing of the store, and needs no token."""
+    """Whether the service is up; does not touch the store and needs no token."""
     return {"service": "sickbay", "status": "ok", "version": version("sickbay")}
 
 
@@ -119,13 +119,13 @@ async def readyz(request: Request) -> JSONResponse:
     """
     guard: Guard = request.app.state.guard
     old = guard.age > OLD_SECONDS or guard.trouble is not None
-    missing = ["the tokens in the store cannot be read: the last ones stay valid"] if old else []
+    missing = ["the tokens in the store cannot be read: those read last stay valid"] if old else []
     body = {"ready": not missing, "missing": missing, "store_read_seconds_ago": round(guard.age, 1)}
     return JSONResponse(body, status_code=503 if missing else 200)
 
 
 async def _unexpected(request: object, error: Exception) -> JSONResponse:
-    """Our own mistake: the traceback is for the log, not for the caller."""
+    """An internal error: the traceback goes to the log, not to the caller."""
     del request
     LOG.error("unexpected error", exc_info=error)
-    return error_answer(500, "an error of Sickbay's own: the service's log has it")
+    return error_answer(500, "internal error: see the service's log")

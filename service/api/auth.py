@@ -13,7 +13,7 @@ _bearer = HTTPBearer(auto_error=False, description="a token made by `sickbay tok
 
 
 def need(role: Role) -> Callable[..., Coroutine[Any, Any, Token]]:
-    """A dependency of a route: the caller's token, if its role allows this one."""
+    """Route dependency: the caller's token, if its role includes this one."""
 
     async def check(
         request: Request,
@@ -22,7 +22,8 @@ def need(role: Role) -> Callable[..., Coroutine[Any, Any, Token]]:
         token: Token = request.app.state.guard.caller(given.credentials if given else None)
         if not token.allows(role):
             raise ApiError(
-                403, f"the token {token.name!r} has the role {token.role}, and this needs {role}"
+                403,
+                f"the token {token.name!r} has the role {token.role}; this request needs {role}",
             )
         return token
 

@@ -33,11 +33,11 @@ _at_once: ContextVar[bool] = ContextVar("at_once", default=False)
 
 
 class NotKeptError(LookupError):
-    """What was asked for at once has to be read first."""
+    """The answer is not cached and would have to be read first."""
 
 
 def at_once(work: Callable[[], T]) -> T:
-    """Answer from what is kept, without waiting for a file or another thread.
+    """Answer from the cache alone, without waiting for a file or another thread.
 
     Raises NotKeptError if that does not do: the work is then done again in a thread of its own.
     """
@@ -49,14 +49,14 @@ def at_once(work: Callable[[], T]) -> T:
 
 
 def reading() -> None:
-    """Stands before whatever waits for files. Raises NotKeptError where nothing may wait."""
+    """Called before anything that waits for files. Raises NotKeptError where nothing may wait."""
     if _at_once.get():
         raise NotKeptError
 
 
 @dataclass(frozen=True)
 class TrialPages:
-    """The ended trials of a sweep as JSON rows, by seed and arm, and their table to choose from.
+    """The ended trials of a sweep as JSON rows, by seed and arm, and as a table to filter.
 
     `verdicts` are labels, or states where there is none; `arms` is how many different ones there
     are; `texts` are what a search looks through, in lower case.
@@ -70,7 +70,7 @@ class TrialPages:
     arms: int
 
     def page(self, start: int, count: int, choice: "TrialChoice") -> tuple[list[bytes], int]:
-        """Some rows from `start` on, and how many there are in all, after filters and sorting.
+        """A page of rows from `start`, and the total number, after filters and sorting.
 
         Raises KeyError for a column to sort by that does not exist.
         """
@@ -96,7 +96,7 @@ class TrialPages:
 
 @dataclass(frozen=True)
 class TrialChoice:
-    """Which trials are asked for, in which order. Empty: no filter, and by seed and arm."""
+    """Filters and order of a list of trials. Empty: no filter, by seed and arm."""
 
     label: str | None = None
     state: str | None = None
@@ -107,13 +107,13 @@ class TrialChoice:
     descending: bool = False
 
     def filters(self) -> list[tuple[str, str]]:
-        """The columns whose value is asked for."""
+        """The columns with a required value."""
         names = ("label", "state", "pathology", "verdict")
         return [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
 
 
 def _sorted(cells: Sequence[Any], places: Sequence[int], *, descending: bool) -> list[int]:
-    """Sort rows by a column: numbers before words; NaN and nothing last, whichever way."""
+    """Sort rows by a column: numbers before strings; NaN and null last in either direction."""
     plain = [str(cell) if isinstance(cell, list | dict) else cell for cell in cells]
     known = [place for place in places if plain[place] is not None and plain[place] == plain[place]]
     others = set(known)
@@ -130,7 +130,7 @@ class _Kept(Generic[T]):
 
 
 class Memo:
-    """Keeps the latest answers for as long as their marks stay; safe for many threads.
+    """Caches the latest answers for as long as their marks are unchanged; thread-safe.
 
     Whether a mark still holds is asked at most once a second, and for an answer that took longer
     than that, at most after four times as long: so work that never ends takes a fifth of a core.
@@ -138,14 +138,14 @@ class Memo:
     """
 
     def __init__(self, most: int) -> None:
-        """Begin empty; of more answers than `most`, those asked for longest ago are dropped."""
+        """Begin empty; beyond `most` answers the least recently used are dropped."""
         self._most = most
         self._kept: OrderedDict[Hashable, _Kept[Any]] = OrderedDict()
         self._locks: dict[Hashable, threading.Lock] = {}
         self._guard = threading.Lock()
 
     def answer(self, key: Hashable, mark: Callable[[], Hashable], work: Callable[[], T]) -> T:
-        """Give what `work` gave when `mark` was last as it is now; several askers wait for one."""
+        """Return the result of `work` for this `mark`; concurrent callers share one computation."""
         kept = self._fresh(key)
         if kept is not None:
             return kept.value  # type: ignore[no-any-return]
@@ -197,7 +197,7 @@ class Memo:
 
 
 class Shelf:
-    """Answers about one store, as a rule never older than a second. Safe for many threads."""
+    """Answers about one store, usually at most a second old. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         """Begin with nothing read."""
@@ -217,11 +217,11 @@ class Shelf:
         return self.derived(sweep_id, "trials", lambda: self._trials(sweep_id))
 
     def book(self, sweep_id: str) -> TrialBook:
-        """What is said of a sweep's ended trials."""
+        """Everything known of a sweep's ended trials."""
         return self.derived(sweep_id, "book", lambda: read_book(self.store, sweep_id))
 
     def fixes(self, sweep_id: str, trial_id: str) -> Fixes:
-        """What fixes an ended trial; other sweeps are searched for fixes once a minute."""
+        """The known fixes of an ended trial; other sweeps are searched once a minute."""
         find = self._memo.answer(
             ("fix_finder", sweep_id),
             lambda: (self._mark(sweep_id), int(time.monotonic() / 60.0)),
@@ -234,7 +234,7 @@ class Shelf:
             return fix_finder(self.store, sweep_id)(trial_id)
 
     def epochs(self, sweep_id: str) -> ByTrial | None:
-        """The evaluations of a sweep's ended trials, of running ones some; None for too many."""
+        """The evaluations of a sweep's ended trials and of some running ones; None if too many."""
         return self._epochs.answer(
             sweep_id,
             lambda: self._mark(sweep_id),
@@ -242,7 +242,7 @@ class Shelf:
         )
 
     def derived(self, sweep_id: str, what: str, work: Callable[[], T]) -> T:
-        """Anything else worked out from a sweep, done again only when its files change."""
+        """Anything else derived from a sweep, computed again only when its files change."""
         return self._memo.answer((what, sweep_id), lambda: self._mark(sweep_id), work)
 
     def live(self, sweep_id: str, what: str, work: Callable[[], T]) -> T:
@@ -250,11 +250,11 @@ class Shelf:
         return self._memo.answer((what, sweep_id), lambda: self._mark(sweep_id, rows=True), work)
 
     def once(self, what: str, work: Callable[[], T]) -> T:
-        """Something that stays as it is for as long as this process runs."""
+        """Something that does not change while this process runs."""
         return self._memo.answer(("once", what), lambda: 0, work)
 
     def costs(self, work: Callable[[], T]) -> T:
-        """Something about the whole store that takes long: worked out at most every 10 seconds."""
+        """Something slow about the whole store: computed at most every 10 seconds."""
         return self._memo.answer("costs", lambda: int(time.monotonic() / 10.0), work)
 
     def _trials(self, sweep_id: str) -> TrialPages:

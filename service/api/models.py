@@ -1,4 +1,4 @@
-"""The bodies of the API, as OpenAPI shows them. NaN and infinity are words in all of them."""
+"""The bodies of the API, as OpenAPI shows them. NaN and infinity are strings in all of them."""
 
 from typing import Annotated, Any
 
@@ -16,13 +16,13 @@ Number = float | str | None  # "NaN", "Infinity", "-Infinity"
 
 
 class Answer(BaseModel):
-    """An answer: what it has beyond the declared fields is passed on as it is."""
+    """A response; fields beyond the declared ones are passed on unchanged."""
 
     model_config = ConfigDict(extra="allow", ser_json_inf_nan="strings")
 
 
 class Sweep(Answer):
-    """A sweep and how far it is."""
+    """A sweep and its progress."""
 
     sweep_id: str
     name: str
@@ -69,7 +69,7 @@ class Trials(Answer):
 
 
 class Trial(Answer):
-    """A trial with everything that was said about it."""
+    """A trial with its findings, labels and fixes."""
 
     trial: TrialRow
     factors: dict[str, Any]
@@ -78,7 +78,7 @@ class Trial(Answer):
 
 
 class Epochs(Answer):
-    """A page of a trial's evaluations: a signal is a number, a word for NaN, or a list."""
+    """A page of evaluations: a signal is a number, a string for NaN or infinity, or a list."""
 
     epochs: list[dict[str, Any]]
     total: int
@@ -130,7 +130,7 @@ class DiagnoseBody(BaseModel):
     run: str | None = None
 
     def options(self) -> LogOptions:
-        """The same as values; raises ValueError as the command line does."""
+        """The options as values; raises ValueError as the command line does."""
         return LogOptions(
             names=parse_names([f"{mine}={signal}" for mine, signal in self.map.items()]),
             task=parse_task(self.task),
@@ -145,7 +145,7 @@ class DiagnoseBody(BaseModel):
 
 
 class Judged(Answer):
-    """The verdict on an external log, and what it rests on."""
+    """The verdict on an external log, and the evidence for it."""
 
     label: str
     pathology: str | None
@@ -155,7 +155,7 @@ class Judged(Answer):
 
 
 class Submitted(Answer):
-    """A sweep that was taken in."""
+    """A sweep that was accepted."""
 
     sweep_id: str
     state: str
@@ -164,7 +164,7 @@ class Submitted(Answer):
 
 
 class Asked(Answer):
-    """What was asked of a sweep."""
+    """The request made of a sweep."""
 
     sweep_id: str
     asked: str

@@ -1,4 +1,4 @@
-"""What the page draws of a sweep, worked out here so that ten thousand trials are one small answer.
+"""Data for the page's charts, aggregated here so that ten thousand trials are a small response.
 
 curves     per arm the median and the middle 80 % by epoch, and a sample of single trials
 map        health by two factors       parallel   a sample of trials over all factors
@@ -58,8 +58,8 @@ router = APIRouter(
 async def curves(
     request: Request,
     sweep: SweepName,
-    signal: Annotated[str | None, Query(description="none: the objective's")] = None,
-    trial: Annotated[list[str] | None, Query(description="whole ids; none: a sample")] = None,
+    signal: Annotated[str | None, Query(description="default: the objective")] = None,
+    trial: Annotated[list[str] | None, Query(description="whole ids; default: a sample")] = None,
 ) -> Response:
     """A signal by epoch: bands of the arms, a sample of trials, onsets and reference lines."""
     chosen_trials = tuple(trial or ())[:MOST_LINES]
@@ -90,7 +90,7 @@ async def curves(
 
 @router.get("/summary")
 async def summary(request: Request, sweep: SweepName) -> Response:
-    """What to believe: the best trials and arm, every arm by its health, and classes of failure."""
+    """Summary: the best trials and arm, every arm by its health, and classes of failure."""
     shelf = shelf_of(request)
 
     def work() -> dict[str, Any]:
@@ -117,7 +117,10 @@ async def forest(request: Request, sweep: SweepName) -> Response:
 async def health_map(
     request: Request,
     sweep: SweepName,
-    x: Annotated[str | None, Query(description="a factor; none: the most telling")] = None,
+    x: Annotated[
+        str | None,
+        Query(description="a factor; default: the one with the largest differences in health"),
+    ] = None,
     y: Annotated[str | None, Query(description="another factor")] = None,
 ) -> Response:
     """How many trials are healthy by the places of two factors, and the SQL that counts them."""
@@ -133,7 +136,7 @@ async def health_map(
 
 @router.get("/parallel")
 async def parallel(request: Request, sweep: SweepName) -> Response:
-    """A sample of trials: each factor's level, the objective and the label."""
+    """A sample of trials: the level of each factor, the objective and the label."""
     shelf = shelf_of(request)
 
     def work() -> dict[str, Any]:
@@ -166,7 +169,7 @@ def _values(shelf: Shelf, sweep_id: str) -> Values:
 
 
 def _signals(store: Store, sweep_id: str) -> list[str]:
-    """The scalar signals that were recorded."""
+    """The recorded scalar signals."""
     result = query(store, "SELECT * FROM epochs LIMIT 0", sweep_ids=[sweep_id])
     kinds = zip(result.columns, result.types, strict=True)
     return sorted(column for column, kind in kinds if kind == "DOUBLE" and column not in FIXED)
@@ -214,7 +217,7 @@ def _forest(store: Store, sweep_id: str) -> dict[str, Any]:
 
 
 def _effect_columns(table: Table) -> Table:
-    """The verdict beside the level, where a phone shows it; columns that are new here come last."""
+    """Put the verdict next to the level, where a phone shows it; new columns come last."""
     first = (
         *(("factor", "level", "baseline"), "verdict", "healthy pairs"),
         *(("difference [95 %]", "bootstrap"), ("p", "Holm"), ("P(better) [95 %]", "of pairs")),
@@ -293,7 +296,7 @@ def _ended_line(one: TrialLine) -> dict[str, Any]:
 
 
 def _open_line(one: RunningTrial, state: str) -> dict[str, Any]:
-    """A trial that has not ended: it runs while its sweep does, else it was interrupted."""
+    """State of a trial that has not ended: running while its sweep is, else interrupted."""
     verdict = "running" if state == "running" else "interrupted"
     about = {"trial_id": one.trial_id, "arm": one.arm, "seed": one.seed, "verdict": verdict}
     return {**about, "pathology": None, "onset_epoch": None}
@@ -302,7 +305,7 @@ def _open_line(one: RunningTrial, state: str) -> dict[str, Any]:
 def _frames(
     drawn: Sequence[tuple[str, Array, Array]], references: Sequence[Reference]
 ) -> dict[str, Any]:
-    """The axes as the report would choose them, and as either kind; None where it cannot be."""
+    """The axes as the report would choose them, and of either kind; None where impossible."""
     chosen = frame_of(drawn, references)
     linear, log = (frame_of(drawn, references, log=one) for one in (False, True))
     return {
@@ -339,7 +342,9 @@ def _map(store: Store, values: Values, asked: Sequence[str | None]) -> dict[str,
         axes = [axis_of(values, factor) for factor in known]
         flat = [factor for factor, axis in zip(known, axes, strict=True) if axis is None]
         if flat or known[0] == known[1]:
-            raise ApiError(422, f"these are no two factors with levels to tell apart: {known}")
+            raise ApiError(
+                422, f"these are not two different factors with levels; the factors are: {known}"
+            )
         maps: tuple[HealthMap, ...] = (
             health_map_of(store, values, *[axis for axis in axes if axis is not None]),
         )

@@ -1,4 +1,4 @@
-"""Server-sent events: what changes in the store while somebody watches.
+"""Server-sent events: changes in the store, pushed to connected clients.
 
 One task looks at the store once a second, whatever the number of listeners, and hands each change
 to all of them. A listener that does not read falls behind and is disconnected; it reconnects with
@@ -34,19 +34,19 @@ router = APIRouter(prefix="/api", tags=["live"], dependencies=[Depends(need(Role
 
 @dataclass(frozen=True)
 class StoreChange:
-    """One event: its number, which sweep it is about, and its text."""
+    """One event: its number, its sweep, and its text."""
 
     number: int
     sweep_id: str
     data: str
 
     def text(self) -> str:
-        """The event as the wire wants it."""
+        """The event in the wire format of server-sent events."""
         return f"id: {self.number}\nevent: sweep\ndata: {self.data}\n\n"
 
 
 class Feed:
-    """Looks at a store and tells listeners what changed."""
+    """Polls a store and sends changes to listeners."""
 
     def __init__(self, shelf: Shelf) -> None:
         """Begin with nothing seen, without listeners."""
@@ -57,7 +57,7 @@ class Feed:
         self._number = 0
 
     async def run(self) -> None:
-        """Look at the store for ever; a store that fails for a moment is asked again."""
+        """Poll the store for ever; a temporary failure is retried."""
         first = True
         while True:
             with contextlib.suppress(OSError, ValueError, RuntimeError):
@@ -88,7 +88,7 @@ class Feed:
                 queue.put_nowait(None)  # the end of this listener; it may come back
 
     async def listen(self, sweep_id: str | None, last: int | None) -> AsyncIterator[str]:
-        """Events as text: those missed since `last`, then each as it comes, pings in between."""
+        """Events as text: those missed since `last`, then each new one, with pings in between."""
         queue: asyncio.Queue[StoreChange | None] = asyncio.Queue(BEHIND)
         self._listeners.add(queue)
         try:
@@ -117,14 +117,16 @@ class Feed:
 
     @property
     def listening(self) -> int:
-        """How many listen now."""
+        """How many listeners are connected."""
         return len(self._listeners)
 
 
 @router.get("/events", response_class=StreamingResponse)
 async def events(
     request: Request,
-    sweep: Annotated[str | None, Query(description="one sweep's whole id; none: all")] = None,
+    sweep: Annotated[
+        str | None, Query(description="one sweep's whole id; default: all sweeps")
+    ] = None,
     last_event_id: Annotated[int | None, Header(description="the last event seen")] = None,
 ) -> StreamingResponse:
     """Changes of sweeps as server-sent events: the sweep as `GET /api/sweeps/{id}` counts it."""

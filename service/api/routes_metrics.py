@@ -1,4 +1,4 @@
-"""Prometheus metrics: what the trials came to, what they cost, and how the service does."""
+"""Prometheus metrics: outcomes and cost of trials, and the service's own."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,7 +28,7 @@ class Metrics:
     """The registry of one service, and the histogram of its request times."""
 
     def __init__(self, shelf: Shelf, listening: Callable[[], int]) -> None:
-        """Count from zero."""
+        """Start all counters at zero."""
         self.registry = CollectorRegistry()
         self.times = Histogram(
             "sickbay_request_seconds",
@@ -49,7 +49,7 @@ class Metrics:
 
 
 class _StoreMetrics(Collector):
-    """Counts of the store, worked out when they are asked for."""
+    """Counts of the store, computed on each scrape."""
 
     def __init__(self, shelf: Shelf, listening: Callable[[], int]) -> None:
         self._shelf = shelf

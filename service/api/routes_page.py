@@ -1,4 +1,4 @@
-"""The page and its files: nothing comes from elsewhere, nothing has to be built."""
+"""The page and its files: nothing is loaded from elsewhere, nothing needs a build step."""
 
 import hashlib
 from functools import lru_cache
@@ -26,13 +26,13 @@ router = APIRouter(tags=["page"])
 
 @router.get("/", include_in_schema=False)
 async def page(request: Request) -> Response:
-    """The page: one document for every link into it."""
+    """The page: one document for every path within it."""
     return await _file(request, "index.html")
 
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
-    """The API's interactive documentation; its library styles elements where they stand."""
+    """The API's interactive documentation; its library needs inline styles."""
     answer = await _file(request, "docs.html")
     answer.headers["Content-Security-Policy"] = (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -43,13 +43,13 @@ async def docs(request: Request) -> Response:
 
 @router.get("/web/{path:path}", include_in_schema=False)
 async def file(request: Request, path: str) -> Response:
-    """A file of the page."""
+    """A static file of the page."""
     return await _file(request, path)
 
 
 @router.get("/api/workloads", dependencies=[Depends(need(Role.READ))])
 async def workloads(request: Request) -> Response:
-    """What can be trained here: names, packages, and why one cannot be loaded."""
+    """The registered workloads: names, packages, and errors of those that cannot be loaded."""
 
     def work() -> dict[str, Any]:
         from sickbay.trials import registry  # noqa: PLC0415  reads the installed packages
@@ -77,7 +77,7 @@ async def workload(name: str) -> Response:
 
 @router.get("/api/detectors", dependencies=[Depends(need(Role.READ))])
 async def detectors(request: Request) -> Response:
-    """What can be detected: rule, formula, thresholds, source, remedy of each detector."""
+    """The detectors: rule, formula, thresholds, source and remedy of each."""
 
     def work() -> dict[str, Any]:
         from sickbay.service.summary.catalogue import describe_detector  # noqa: PLC0415
@@ -103,7 +103,7 @@ async def _file(request: Request, path: str) -> Response:
 
 @lru_cache(maxsize=64)  # names that are not there are asked for as well
 def _read(path: str) -> tuple[bytes, str] | None:
-    """A file by one of the names that the page has; a path that leads elsewhere is none of them."""
+    """A file of the page by its name; a path that leads elsewhere is not found."""
     names = {"index.html", "docs.html", "app.css", "icon.svg"}
     folder = resources.files("sickbay.service") / "web"
     names |= {entry.name for entry in folder.iterdir() if entry.name.endswith(".js")}

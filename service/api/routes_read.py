@@ -41,7 +41,7 @@ MOST_PER_PAGE = 1000
 MANY_ARMS = 500  # a fix is looked for among all of them: of more, not while others wait
 SQL_LIMITS = asking.Limits(memory="1GB", threads=2, seconds=30.0, rows=10_000)
 
-Page = Annotated[int, Query(ge=0, le=10**9, description="rows to pass over")]
+Page = Annotated[int, Query(ge=0, le=10**9, description="rows to skip")]
 PerPage = Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="rows of one page")]
 TableName = Literal["sweeps", "trials", "epochs", "findings", "labels"]
 SweepName = Annotated[str, "a sweep's id, its name, or the beginning of either"]
@@ -52,7 +52,7 @@ router = APIRouter(prefix="/api", tags=["read"], dependencies=[Depends(need(Role
 
 
 def shelf_of(request: Request) -> Shelf:
-    """The shelf that this service serves from."""
+    """The cache that this service answers from."""
     shelf: Shelf = request.app.state.shelf
     return shelf
 
@@ -84,12 +84,12 @@ def trial_choice(
     pathology: str | None = None,
     verdict: Annotated[str | None, Query(description="a label, or a state without one")] = None,
     search: Annotated[
-        str, Query(max_length=200, description="words in the id, arm, cause, reason or error")
+        str, Query(max_length=200, description="text in the id, arm, cause, reason or error")
     ] = "",
     sort: Annotated[str, Query(description="a column, `verdict` or `cause`")] = "",
-    desc: Annotated[bool, Query(description="the largest first")] = False,  # noqa: FBT002
+    desc: Annotated[bool, Query(description="largest first")] = False,  # noqa: FBT002
 ) -> TrialChoice:
-    """The filters and the order of a list of trials."""
+    """Filters and order of a list of trials."""
     return TrialChoice(label, state, pathology, verdict, search, sort, desc)
 
 
@@ -122,7 +122,7 @@ async def trials(
 
 @router.get("/sweeps/{sweep}/running")
 async def running_now(request: Request, sweep: SweepName) -> Response:
-    """The trials that run now: their factors, seed and last stored epoch."""
+    """The running trials: their factors, seed and last stored epoch."""
     shelf = shelf_of(request)
 
     def work() -> dict[str, Any]:
@@ -157,7 +157,7 @@ async def trial(request: Request, sweep: SweepName, trial: str) -> Response:
 async def epochs(
     request: Request, sweep: SweepName, trial: str, offset: Page = 0, limit: PerPage = MOST_PER_PAGE
 ) -> Response:
-    """The evaluations of a trial, also of one that still runs; NaN and infinity as words."""
+    """The evaluations of a trial, even a running one; NaN and infinity are strings."""
     shelf = shelf_of(request)
 
     def work() -> list[dict[str, Any]]:
@@ -210,7 +210,7 @@ async def effects(request: Request, sweep: SweepName) -> Response:
 
 @router.get("/sweeps/{sweep}/report", response_class=HTMLResponse)
 async def report(request: Request, sweep: SweepName) -> Response:
-    """The sweep's self-contained report. It brings its own scripts: a policy of its own."""
+    """The sweep's self-contained report. Its inline scripts need a policy of their own."""
     shelf = shelf_of(request)
 
     def work() -> bytes:
@@ -287,7 +287,7 @@ async def diagnose(request: Request, body: DiagnoseBody) -> Response:
 
 
 def find_known(shelf: Shelf, word: str) -> str:
-    """The id of a sweep that is meant; raises SweepError (404) for none."""
+    """The id of the named sweep; raises SweepError (404) if there is none."""
     for summary in shelf.sweeps():
         if summary["sweep_id"] == word:
             return word
@@ -296,7 +296,7 @@ def find_known(shelf: Shelf, word: str) -> str:
 
 
 def _ended(shelf: Shelf, sweep_id: str, word: str) -> Sequence[str]:
-    """The ended trials that are meant: one by its id, or all whose id begins like this."""
+    """The named ended trials: one by its id, or all whose id has this prefix."""
     ids = shelf.trials(sweep_id).ids
     if word in ids:
         return [word]
@@ -312,7 +312,7 @@ def _trial_id(shelf: Shelf, sweep_id: str, word: str) -> str:
 
 
 async def soon(work: Callable[[], T]) -> T:
-    """Answer at once what is kept, as most pages are; else do the work in a thread of its own."""
+    """Answer from the cache at once if possible; else do the work in a thread."""
     try:
         return at_once(work)
     except NotKeptError:
@@ -320,12 +320,12 @@ async def soon(work: Callable[[], T]) -> T:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Do what waits for files in one of the threads for reading."""
+    """Run blocking work in one of the threads for reading."""
     return await in_pool(Work.READ, work)
 
 
 def json_answer(body: Any) -> Response:
-    """An answer of plain data, NaN and infinity as words."""
+    """A response of plain data, NaN and infinity as strings."""
     try:
         text = json.dumps(body, allow_nan=False, default=asking.plain)
     except ValueError:  # a number without a word in JSON, which hardly any answer has

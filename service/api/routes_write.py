@@ -1,4 +1,4 @@
-"""Routes that begin and end work: submit, validate, plan, stop, cancel, resume; and the logs."""
+"""Routes that start and end work: submit, validate, plan, stop, cancel, resume; and the logs."""
 
 import asyncio
 import hashlib
@@ -72,7 +72,7 @@ async def submit(
     token: Submitter,
     idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
 ) -> dict[str, Any]:
-    """Take a sweep in and start it: 201, or 200 if it was here already.
+    """Accept a sweep and start it: 201, or 200 if it exists already.
 
     The same spec again runs only what is missing, and nothing twice. A key that was used for
     another spec is a 409.
@@ -98,7 +98,7 @@ async def submit(
 async def plan(
     request: Request, token: Reader, offset: Page = 0, limit: PerPage = MOST_PER_PAGE
 ) -> Response:
-    """What a spec would run, a page of its trials; runs nothing. A bad one is a 422.
+    """What a spec would run, one page of its trials; runs nothing. An invalid spec is a 422.
 
     `total` and every count are those of the whole plan.
     """
@@ -116,7 +116,7 @@ async def plan(
 
 @router.post("/sweeps/{sweep}/stop", response_model=Asked)
 async def stop(request: Request, sweep: SweepName, token: Submitter) -> dict[str, str]:
-    """Begin no further trial; those that run come to their end. A sweep that waits is over."""
+    """Start no further trial; running ones finish. A queued sweep ends at once."""
     del token
     sweep_id, _ = await _ask(request, sweep, "stop", "stopped")
     return {"sweep_id": sweep_id, "asked": "stop"}
@@ -124,7 +124,7 @@ async def stop(request: Request, sweep: SweepName, token: Submitter) -> dict[str
 
 @router.post("/sweeps/{sweep}/cancel", response_model=Asked)
 async def cancel(request: Request, sweep: SweepName, token: Submitter) -> dict[str, str]:
-    """End a sweep: running trials after their present evaluation, its driver in half a minute.
+    """End a sweep: running trials after their current evaluation, its driver within 30 seconds.
 
     A sweep that waits for its driver is over at once, and never begins.
     """
@@ -142,7 +142,7 @@ async def cancel(request: Request, sweep: SweepName, token: Submitter) -> dict[s
 
 @router.post("/sweeps/{sweep}/resume", response_model=Submitted)
 async def resume(request: Request, sweep: SweepName, token: Submitter) -> dict[str, Any]:
-    """Run what is missing, failed or was cancelled; a sweep that runs is a 409."""
+    """Run what is missing, failed or was cancelled; a running sweep is a 409."""
     shelf = shelf_of(request)
 
     def plan_again() -> Prepared:
@@ -191,9 +191,9 @@ async def logs(
     sweep: SweepName,
     token: Reader,
     *,
-    follow: Annotated[bool, Query(description="go on until the sweep is over")] = False,
+    follow: Annotated[bool, Query(description="keep streaming until the sweep is over")] = False,
 ) -> StreamingResponse:
-    """What the sweep's driver said, as plain text; with `follow` as it says it."""
+    """The log of the sweep's driver, as plain text; `follow` streams it."""
     del token
     shelf, launcher = shelf_of(request), request.app.state.launcher
     sweep_id = await in_pool(Work.LOGS, lambda: find_known(shelf, sweep))
@@ -222,7 +222,7 @@ async def logs(
 
 
 async def _ask(request: Request, sweep: str, what: str, left: str) -> tuple[str, bool]:
-    """Ask a sweep's driver to end, or see that it never begins, which leaves the sweep in a state.
+    """Ask a sweep's driver to end, or prevent it from starting, which sets the sweep's state.
 
     Gives the sweep's id, and whether a driver was there to be asked.
     """
@@ -280,7 +280,7 @@ def _prepared(request: Request, token: Token, text: str) -> Prepared:
 
 
 def _check_code(request: Request, token: Token, workload: str) -> None:
-    """Raise ApiError 403 for code named by its path, unless it is open to this token's role."""
+    """Raise ApiError 403 for code named by its path, unless this token's role may run it."""
     code: Role | None = request.app.state.code_role
     if (":" in workload or workload == COMMAND) and (code is None or not token.allows(code)):
         named = "a `command`" if workload == COMMAND else f"workload: {workload!r}"
@@ -292,7 +292,7 @@ def _check_code(request: Request, token: Token, workload: str) -> None:
 
 
 def _taken_in(prepared: Prepared, state: str) -> dict[str, Any]:
-    """The answer about a sweep whose driver was started, or was not needed."""
+    """The response about a sweep whose driver was started, or was not needed."""
     return {
         "sweep_id": prepared.sweep_id,
         "state": state,
@@ -302,7 +302,7 @@ def _taken_in(prepared: Prepared, state: str) -> dict[str, Any]:
 
 
 def _remember(store: Store, key: str | None, sweep_id: str) -> None:
-    """Keep which sweep a key was used for. Raises ApiError 409 for another sweep's."""
+    """Remember the sweep that a key was used for. Raises ApiError 409 for another sweep's."""
     if key is None:
         return
     path = f"{store.root}/_service/keys/{hashlib.sha256(key.encode()).hexdigest()}"

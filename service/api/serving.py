@@ -20,7 +20,7 @@ FORMAT = '{"at": "%(asctime)s", "level": "%(levelname)s", "from": "%(name)s", "s
 
 @dataclass(frozen=True)
 class Service:
-    """Where to listen, where sweeps run, and who may hand in code."""
+    """Where to listen, where sweeps run, and who may submit code."""
 
     host: str = "127.0.0.1"
     port: int = 8080

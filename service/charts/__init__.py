@@ -1,1 +1,1 @@
-"""What curves and pictures show, and how they are drawn."""
+"""Charts: the numbers behind them, and how they are drawn."""

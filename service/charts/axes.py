@@ -1,4 +1,4 @@
-"""How a factor is laid out in a picture: by its levels, or, where it has too many, in bins.
+"""How a factor is laid out on a chart's axis: by its levels, or in bins where it has too many.
 
 The SQL of a picture groups by `FactorAxis.sql`, so its numbers can be recomputed as they are drawn.
 """
@@ -26,7 +26,7 @@ _LOG_SPAN = 100.0  # positive values over more than this are binned in the logar
 
 @dataclass(frozen=True)
 class FactorAxis:
-    """A factor as an axis: the name of every place on it, and which place a group of SQL is at.
+    """A factor as an axis: the name of every tick, and the SQL that maps trials to ticks.
 
     `sql` is what to group by: the factor's column, or the number of its bin. `edges` are those of
     the bins, one more than there are places; empty for levels.
@@ -40,11 +40,11 @@ class FactorAxis:
     log: bool = False
 
     def place(self, group: object) -> int:
-        """Find the place of a value that SQL grouped by."""
+        """The tick of a value that SQL grouped by."""
         return self.places[level_key(group)]  # type: ignore[arg-type]
 
     def find(self, value: object) -> int:
-        """Find the place of a trial's own level."""
+        """The tick of a trial's own level."""
         if not self.edges:
             return self.place(value)
         place = int(np.searchsorted(self.edges, value, side="right")) - 1  # type: ignore[call-overload]
@@ -52,7 +52,7 @@ class FactorAxis:
 
 
 def axis_of(values: Values, factor: str) -> FactorAxis | None:
-    """Lay a factor out; None if it has one level, or too many that are not numbers."""
+    """Lay out a factor; None if it has one level, or too many that are not numbers."""
     column = 1 + values.factors.index(factor)
     seen = Counter(level_key(trial.key[column]) for trial in values.trials)
     if len(seen) < 2:
@@ -74,7 +74,7 @@ def axis_of(values: Values, factor: str) -> FactorAxis | None:
 
 
 def telling_axes(values: Values, most: int) -> tuple[FactorAxis, ...]:
-    """Lay out the factors in which health differs most between levels, the most telling first.
+    """Lay out the factors whose levels differ most in health, the largest difference first.
 
     Their order is by the mean square between levels of the share that is healthy.
     """
@@ -87,7 +87,7 @@ def telling_axes(values: Values, most: int) -> tuple[FactorAxis, ...]:
 
 
 def _listed(values: Values, factor: str) -> list[object]:
-    """Give the levels as the spec lists them, the baseline first; none if it lists none."""
+    """Return the levels in the spec's order, the baseline first; empty if it lists none."""
     spec = json.loads(values.record.spec)
     listed = spec.get("factors", {}).get(factor, ())
     if not isinstance(listed, list):
@@ -97,7 +97,7 @@ def _listed(values: Values, factor: str) -> list[object]:
 
 
 def _in_order(levels: Sequence[object], listed: Sequence[object]) -> list[object]:
-    """Sort levels of any kind as they are listed, then by their text; a missing one comes last."""
+    """Sort levels in their listed order, then by their text; a missing one comes last."""
     places = {level_key(value): k for k, value in reversed(list(enumerate(listed)))}  # type: ignore[arg-type]
 
     def rank(value: object) -> tuple[bool, int, str]:
@@ -107,7 +107,7 @@ def _in_order(levels: Sequence[object], listed: Sequence[object]) -> list[object
 
 
 def _range_of(values: Values, factor: str) -> tuple[float, float, bool] | None:
-    """Give the ends of a range as the spec has them, and whether it is drawn in the logarithm."""
+    """Return the ends of a range in the spec, and whether its axis is logarithmic."""
     listed = json.loads(values.record.spec).get("factors", {}).get(factor)
     if not isinstance(listed, dict):
         return None
@@ -131,7 +131,7 @@ def _binned(factor: str, low: float, high: float, log: bool, trials: int) -> Fac
 
 
 def _contrast(trials: Sequence[TrialLine], column: int, axis: FactorAxis) -> float:
-    """Mean square between levels of the healthy share, over what chance would make of it."""
+    """Mean square between levels of the healthy share, over its expectation under chance."""
     ended = [trial for trial in trials if trial.outcome not in CUT_SHORT]
     share = sum(trial.outcome == HEALTHY for trial in ended) / max(1, len(ended))
     if share in {0.0, 1.0}:

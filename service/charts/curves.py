@@ -1,4 +1,4 @@
-"""Curves for the report and the page: which signals, in which panels, as lines or as bands.
+"""Curves for the report and the page: which signals, in which panels, as lines or bands.
 
 Nothing is dropped: NaN counts as the worst value of a band, and infinity as what it is.
 """
@@ -34,7 +34,7 @@ MOST_SEEDS = 12
 
 @dataclass(frozen=True)
 class CurveLine:
-    """One trial's curve; `verdict` decides its colour and dashes, a marker stands at the onset."""
+    """One trial's curve; `verdict` decides its colour and dashes, a marker shows the onset."""
 
     verdict: str
     onset_epoch: int | None
@@ -60,7 +60,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Band:
-    """The trials of one verdict in a panel."""
+    """The curves of one verdict in a panel."""
 
     verdict: str
     trials: int
@@ -70,7 +70,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Reference:
-    """A value known beforehand, from `low` to `high` where the trials of a panel differ in it."""
+    """A reference value; it spans `low` to `high` where the trials of a panel differ in it."""
 
     text: str
     low: float
@@ -79,7 +79,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Panel:
-    """One small picture. Its words stand in the page, never in the picture."""
+    """One small chart. Its text is in the page, never in the picture."""
 
     title: str
     note: str
@@ -108,7 +108,7 @@ class Curves:
 
 
 def curve_rows(store: Store, values: Values) -> Curves:
-    """Read the objective and up to three signals that matter to what was found."""
+    """Read the objective and up to three signals that show the causes found."""
     sweep = values.record.sweep_id
     head = query(store, "SELECT * FROM epochs LIMIT 0", sweep_ids=[sweep])
     types = dict(zip(head.columns[6:], head.types[6:], strict=True))
@@ -141,7 +141,7 @@ def curve_rows(store: Store, values: Values) -> Curves:
 def read_curves(
     store: Store, sweep_id: str, signals: Mapping[str, str], only: Sequence[str] = ()
 ) -> dict[str, dict[str, Curve]]:
-    """Read signals, each a name and how SQL reads it: by signal and trial the recorded values.
+    """Read signals, each a name and its SQL: the recorded values by signal and trial.
 
     `only` are the ids of the trials to read; all of the sweep if there are none.
     """
@@ -178,7 +178,7 @@ def spread_of(curves: Sequence[Curve], worst: float) -> Spread:
 
 
 def worst_value(values: Values, signal: str) -> float:
-    """Which infinity is the worst value of a signal: the objective's goal decides."""
+    """The infinity that is the worst value of a signal, by the objective's goal."""
     objective = values.objective
     maximize = objective is not None and objective.goal is Goal.MAXIMIZE
     return -np.inf if maximize and objective and objective.signal == signal else np.inf
@@ -192,14 +192,14 @@ def _seed_groups(values: Values) -> tuple["Group", ...]:
 
 
 def verdicts_of(panels: Sequence[Panel]) -> set[str]:
-    """Name the verdicts that any of these panels draws."""
+    """The verdicts that occur in these panels."""
     return {line.verdict for panel in panels for line in panel.lines} | {
         band.verdict for panel in panels for band in panel.bands
     }
 
 
 def _spans(ids: Sequence[str]) -> dict[str, slice]:
-    """Find each trial's rows in a column that is sorted by trial."""
+    """The slice of each trial's rows in a column that is sorted by trial."""
     starts = [k for k, trial_id in enumerate(ids) if k == 0 or ids[k - 1] != trial_id]
     return {
         ids[start]: slice(start, end)
@@ -211,7 +211,7 @@ Group = tuple[str, tuple[TrialLine, ...]]
 
 
 def _groups(values: Values) -> tuple[Group, ...]:
-    """Split the trials into panels: one an arm, or one a level where there are too many arms."""
+    """Split the trials into panels: one per arm, or one per level where there are too many arms."""
     if len(values.arms) <= MOST_ARMS:
         by_arm: dict[object, list[TrialLine]] = {arm.key: [] for arm in values.arms}
         for trial in values.trials:
@@ -230,12 +230,12 @@ def _groups(values: Values) -> tuple[Group, ...]:
 
 
 def _recorded(groups: Sequence[Group], curves: Mapping[str, Curve]) -> tuple[Group, ...]:
-    """Leave out the panels in which no trial recorded the signal."""
+    """Drop the panels in which no trial recorded the signal."""
     return tuple(group for group in groups if any(trial.trial_id in curves for trial in group[1]))
 
 
 def _telling(groups: Sequence[Group], causes: Sequence[str]) -> tuple[Group, ...]:
-    """Sort the panels with these causes first, and the healthiest after them to compare with."""
+    """Sort the panels: those with these causes first, then the healthiest for comparison."""
 
     def rank(group: Group) -> tuple[float, float]:
         trials = group[1]
@@ -301,7 +301,7 @@ def _band(verdict: str, pairs: Sequence[tuple[TrialLine, Curve]], worst: float) 
 
 
 def references_of(trials: Sequence[TrialLine], signal: str) -> tuple[Reference, ...]:
-    """The values known beforehand that trials declare for a signal, those of most trials first."""
+    """The reference values that trials declare for a signal, the most common first."""
     found: dict[str, list[float]] = {}
     counts: Counter[str] = Counter()
     # Trials of one task share their facts: each is asked once.

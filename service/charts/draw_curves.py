@@ -1,4 +1,4 @@
-"""Learning curves on paper: the panels of a row with their titles, and a key that explains them."""
+"""Learning curves for print: the panels of a row with their titles and a legend."""
 
 import math
 import textwrap
@@ -53,7 +53,7 @@ def curves(row: CurveRow) -> Figure | None:
         title = "\n".join(titles[k])
         figure.text(left / width, top, title, fontsize=7.5, va="bottom", linespacing=1.15)
     log = ", logarithmic" if frame.log else ""
-    zero = " with 0 at its foot" if frame.zero is not None else ""
+    zero = " with 0 at the bottom" if frame.zero is not None else ""
     heading = f"{row.shown.signal}{log}{zero}"
     figure.text(0.008, 1 - 0.06 / height, heading, fontsize=8, weight="bold", va="top")
     _references(figure, row, marks, (height, 0.06 + 0.16 * lines_of_key))
@@ -97,8 +97,8 @@ def _key(panels: list[Panel], frame: Frame) -> list[Line2D]:
     out = any(_leaves(line.values, frame) for line in lines)
     for marker, caption, shown in (
         ("v", "onset of the cause", True),
-        ("x", "no number from here", lost),
-        ("^", "out of the picture", out),
+        ("x", "not finite from here", lost),
+        ("^", "outside the axes", out),
     ):
         if shown:
             key.append(Line2D([], [], color=note(), marker=marker, ls="none", ms=5, label=caption))

@@ -1,4 +1,4 @@
-"""The forest plot: every level's difference to the baseline, and beside it the health of both."""
+"""The forest plot: every level's difference to the baseline, and the health of both."""
 
 import math
 
@@ -31,7 +31,7 @@ _ROW, _HEAD, _FOOT = 0.27, 0.62, 0.55  # inches
 
 
 def forest(table: EffectTable, signal: str) -> Figure:
-    """Draw every level as a row; the rows of one factor stand together below its baseline."""
+    """Draw every level as a row; the rows of a factor are grouped below its baseline."""
     effects = table.effects[:MOST_ROWS]
     factors = list(dict.fromkeys(effect.factor for effect in effects))
     rows = len(effects) + len(factors)
@@ -139,7 +139,7 @@ def _dress(axes: Axes, rows: int) -> None:
 def _words(
     axes: Axes, x: float, place: float, text: str, *, colour: str = "", weight: str = "normal"
 ) -> None:
-    """Write beside a row: `x` in widths of the axes, `place` in rows."""
+    """Write next to a row: `x` in widths of the axes, `place` in rows."""
     axes.text(
         x,
         place,

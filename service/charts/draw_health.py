@@ -1,4 +1,4 @@
-"""The health map: for every pair of levels of two factors the share of trials that is healthy."""
+"""The health map: the share of healthy trials for every pair of levels of two factors."""
 
 from collections.abc import Mapping, Sequence
 
@@ -48,7 +48,7 @@ def health_map(data: HealthMap) -> Figure:
 
 
 def _scale(axes: Axes) -> None:
-    """Explain the shades, by steps: a smooth one would be an image in a page of drawings."""
+    """Draw the legend of shades in steps: a smooth one would be an image in a vector drawing."""
     for step in range(_STEPS):
         low = step / _STEPS
         shade = _SHADES((step + 0.5) / _STEPS)
@@ -86,7 +86,7 @@ def _cell(axes: Axes, where: tuple[int, int], healthy: int, trials: int) -> None
 
 
 def _names(axis: FactorAxis) -> list[str]:
-    """The words at an axis: its levels, or the edges of its bins."""
+    """The tick labels of an axis: its levels, or the edges of its bins."""
     if axis.edges:
         return [f"{edge:.2g}" for edge in axis.edges]
     return [short(name, _MOST_LETTERS) for name in axis.names]
@@ -115,7 +115,7 @@ def _ticks(axes: Axes, data: HealthMap, *, turned: bool) -> None:
 
 
 def _frontier(axes: Axes, data: HealthMap) -> None:
-    """Draw where the estimate says that half of the trials are pathological, and its 95 % band."""
+    """Draw where an estimated half of the trials are pathological, and its 95 % band."""
     frontier = data.frontier
     if frontier is None:
         return
@@ -142,7 +142,7 @@ def _frontier(axes: Axes, data: HealthMap) -> None:
 
 
 def _at(axis: FactorAxis, value: float) -> float:
-    """Where a value lies on an axis of bins, in places."""
+    """Where a value lies on an axis of bins, in units of bins."""
     edges = np.log10(axis.edges) if axis.log else np.asarray(axis.edges)
     number = np.log10(value) if axis.log else value
     return float((number - edges[0]) / (edges[1] - edges[0]) - 0.5)
@@ -155,7 +155,7 @@ _ROOM = 0.17  # inches that a label takes, whatever its node
 
 
 def flow(data: Flow) -> Figure:
-    """Draw the levels at the left, the outcomes at the right, widths by the number of trials."""
+    """Draw a Sankey diagram from levels to outcomes, widths by the number of trials."""
     places = range(len(data.axis.names))
     starts = [
         sum(data.counts.get((place, outcome), 0) for outcome in data.outcomes) for place in places
@@ -187,14 +187,14 @@ def flow(data: Flow) -> Figure:
 
 
 def outcome_colours(outcomes: Sequence[str]) -> dict[str, str]:
-    """Give every outcome its colour: a verdict its own, every cause one of warm shades."""
+    """Assign colours: each verdict has its own, causes take warm shades."""
     causes = [outcome for outcome in outcomes if outcome not in STYLES]
     named = {cause: _CAUSES[k % len(_CAUSES)] for k, cause in enumerate(causes)}
     return {outcome: named.get(outcome) or STYLES[outcome][0] for outcome in outcomes}
 
 
 def _stack(sizes: Sequence[int], scale: float, room: float) -> list[float]:
-    """Place nodes from the top down, in the middle of the height: the top of each."""
+    """Stack nodes from the top down, centred vertically: the top of each."""
     whole = sum(sizes) * scale + room * len(sizes)
     tops, top = [], 0.5 + whole / 2
     for size in sizes:

@@ -1,4 +1,4 @@
-"""Parallel coordinates: every trial a line through its levels to its objective, by verdict."""
+"""Parallel coordinates: every trial is a line through its levels to its objective."""
 
 import math
 import sys
@@ -55,7 +55,7 @@ def parallel(values: Values) -> Figure | None:
 
 
 class _Scale:
-    """Where an objective lies from 0 to 1: in the logarithm where it spans over two decades."""
+    """Position of an objective from 0 to 1: logarithmic where it spans over two decades."""
 
     def __init__(self, objectives: Sequence[float | None], limit: float) -> None:
         values = np.array(
@@ -73,7 +73,7 @@ class _Scale:
         self.ends = (low, high)
 
     def at(self, value: float | None) -> float:
-        """Place a value; one that is none, not finite or far off stands apart at the top."""
+        """Position of a value; missing, non-finite and far values share a tick at the top."""
         if value is None or not abs(value) <= self.limit:
             return _NOT_FINITE
         low, high = self.ends
@@ -84,7 +84,7 @@ class _Scale:
         return (value / 2 - low / 2) / (high / 2 - low / 2)  # halves, as a span may overflow
 
     def ticks(self) -> list[float]:
-        """Name both ends and the middle."""
+        """Tick labels for both ends and the middle."""
         low, high = self.ends
         if high == low:
             return [low]
@@ -92,7 +92,7 @@ class _Scale:
 
 
 def _scale(drawn: Sequence[TrialLine]) -> _Scale:
-    """Span all finite values, but those far beyond every healthy one."""
+    """The range of the finite values, without those far beyond every healthy one."""
     objectives = [trial.objective for trial in drawn]
     sound = [
         abs(trial.objective)
@@ -108,7 +108,7 @@ def _scale(drawn: Sequence[TrialLine]) -> _Scale:
 def _heights(
     values: Values, trial: TrialLine, axes: Sequence[FactorAxis], scale: _Scale
 ) -> list[float]:
-    """Place a trial on every axis; levels of one name are spread a little, by the seed."""
+    """Position of a trial on every axis; equal levels are jittered by the seed."""
     shake = (trial.seed * 0.618034 + 0.31) % 1.0 - 0.5
     heights = []
     for axis in axes:
@@ -182,7 +182,7 @@ def _objective(axes: Axes, k: int, signal: str, scale: _Scale) -> None:
         for value in scale.ticks():
             _mark(axes, k, scale.at(value), number(value))
     if scale.odd:
-        _mark(axes, k, _NOT_FINITE, "NaN, none, far")
+        _mark(axes, k, _NOT_FINITE, "NaN, missing, far")
 
 
 def _key(figure: Figure, drawn: Sequence[TrialLine]) -> None:

@@ -20,7 +20,7 @@ _SIZE = (3.3, 2.15)  # inches at 72 dots
 
 
 def row_pictures(row: CurveRow, start: int) -> Sequence[str]:
-    """Draw the panels of a row that hold a curve; `start` numbers the first picture in the page."""
+    """Draw the panels of a row that have a curve; `start` is the number of the first picture."""
     frame, marks = row_frame(row), letters(row)
     if frame is None:
         return [""] * len(row.panels)
@@ -32,7 +32,7 @@ def row_pictures(row: CurveRow, start: int) -> Sequence[str]:
 
 
 def letters(row: CurveRow) -> dict[str, str]:
-    """Give every reference line of a row the letter that it bears in the pictures."""
+    """Assign every reference line of a row its letter in the pictures."""
     texts = dict.fromkeys(line.text for panel in row.panels for line in panel.references)
     return {text: chr(ord("A") + index % 26) for index, text in enumerate(texts)}
 
@@ -47,7 +47,7 @@ def _draw(panel: Panel, frame: Frame, marks: Mapping[str, str], number: int) -> 
 
 
 def draw_panel(axes: Axes, panel: Panel, frame: Frame, marks: Mapping[str, str]) -> None:
-    """Draw one panel into axes, as `skin` has put the colours."""
+    """Draw one panel into axes, in the colours set by `skin`."""
     _dress(axes, frame)
     _draw_references(axes, panel, frame, marks)
     for band in panel.bands:
@@ -109,7 +109,7 @@ def _draw_line(axes: Axes, line: CurveLine, frame: Frame, *, thin: bool) -> None
 
 
 def _draw_beyond(axes: Axes, line: CurveLine, frame: Frame, colour: str) -> None:
-    """Mark at the edge where a curve stops being a number, and where it leaves the picture."""
+    """Mark at the edge where a curve becomes non-finite, and where it leaves the axes."""
     lost = ~np.isfinite(line.values)
     above = ~lost & (line.values > frame.high)
     below = ~lost & (line.values < bottom_of(frame))
@@ -169,6 +169,6 @@ def _draw_references(axes: Axes, panel: Panel, frame: Frame, marks: Mapping[str,
 
 
 def _placed(values: Array, frame: Frame) -> Array:
-    """Values as they are drawn: no infinities, and a zero where the axis shows it."""
+    """Values as drawn: no infinities, and zeros where a logarithmic axis shows them."""
     finite = np.where(np.isfinite(values), values, np.nan)
     return finite if frame.zero is None else np.where(finite == 0, frame.zero, finite)

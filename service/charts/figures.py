@@ -1,4 +1,4 @@
-"""The pictures of a sweep, for its page and as files of their own: `write_figures`.
+"""The figures of a sweep, for its page and as separate files: `write_figures`.
 
     write_figures(store, values, effects, Path("figures"), FigureFormat.PDF)
 
@@ -28,7 +28,7 @@ from sickbay.trials.store import Store, StoreError
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: the name of its file, its title, the SQL of its numbers, and how to draw it.
+    """One figure: its file name, title, the SQL of its numbers, and how to draw it.
 
     `draw` is called inside `skin`, and gives None where there is nothing to draw. `note` says what
     the picture leaves out.
@@ -44,7 +44,7 @@ class Picture:
 def wide_pictures(
     store: Store, values: Values, effects: SweepEffects | None
 ) -> dict[str, tuple[Picture, ...]]:
-    """The pictures over the whole sweep by their kind: forest, map, flow, parallel."""
+    """The figures of the whole sweep by kind: forest, map, flow, parallel."""
     pictures: dict[str, tuple[Picture, ...]] = {"forest": (), "parallel": ()}
     if effects is not None and effects.table.effects:
         pictures["forest"] = (_forest(effects),)
@@ -89,7 +89,7 @@ def write_figures(
     folder: Path,
     style: FigureFormat,
 ) -> tuple[Path, ...]:
-    """Write every picture of a sweep as a file of its own; gives their paths.
+    """Write every figure of a sweep as a separate file; returns their paths.
 
     Raises StoreError if a file cannot be written.
     """
@@ -112,7 +112,7 @@ def write_figures(
 
 
 def on_page(picture: Picture, number: int) -> str:
-    """Draw a picture as a part of a page; empty where there is nothing to draw."""
+    """Draw a figure as part of a page; empty where there is nothing to draw."""
     with skin(page=True):
         figure = picture.draw()
         return as_page(figure, number) if figure is not None else ""
@@ -122,7 +122,7 @@ def _forest(effects: SweepEffects) -> Picture:
     more = len(effects.table.effects) - MOST_ROWS
     return Picture(
         "forest",
-        "Effects, with health beside them",
+        "Effects and health",
         effects.sql.get("pairs", ""),
         lambda: forest(effects.table, effects.signal),
         f"{more} more levels are in the table only." if more > 0 else "",
@@ -143,5 +143,5 @@ def _curve_pictures(all_curves: Curves) -> Iterator[Picture]:
 
 
 def _file(name: str) -> str:
-    """Make a part of a file's name out of a factor's or a signal's."""
+    """Make a factor's or signal's name safe for use in a file name."""
     return re.sub(r"[^A-Za-z0-9_]+", "-", name)[:40].strip("-") or "unnamed"

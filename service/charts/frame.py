@@ -1,4 +1,4 @@
-"""The axes of curves and forest plots, the same for the report and the page.
+"""The axes of curves and forest plots, shared by the report and the page.
 
 Ordinary curves choose the scale, so that one divergence does not flatten all others. What lies
 further out than the picture reaches is marked at its edge, never left out in silence.
@@ -26,7 +26,7 @@ DrawnCurve = tuple[str, Array, Array]  # verdict, epochs and values, both of sha
 
 @dataclass(frozen=True)
 class Frame:
-    """The axes of a picture. `zero` is where a logarithmic axis draws a zero."""
+    """The axes of a chart. `zero` is where a logarithmic axis draws a zero."""
 
     first: float
     last: float
@@ -67,7 +67,7 @@ def frame_of(
 
 
 def bottom_of(frame: Frame) -> float:
-    """The least value inside the picture: a zero that has its own place is inside."""
+    """The least value inside the axes; a zero with its own place is inside."""
     return 0.0 if frame.zero is not None else frame.low
 
 
@@ -109,7 +109,7 @@ def _log_frame(
 def _span(
     curves: Sequence[tuple[str, Array]], references: Sequence[Reference], *, least_height: float
 ) -> tuple[float, float]:
-    """From where to where the picture reaches, in the units of its axis."""
+    """The limits of the axis, in its units."""
     ordinary = [values for verdict, values in curves if verdict not in _EXTREME]
     ends = np.array(
         [(one.min(), one.max()) for one in ordinary or [values for _, values in curves]]
@@ -127,7 +127,7 @@ def _span(
 
 
 def _inside_fence(lows: Array, highs: Array) -> tuple[float, float]:
-    """The lowest and the highest value of curves whose ends are not far out."""
+    """The lowest and the highest value of the curves that do not end far outside."""
     if len(lows) < FEWEST_FENCED:
         return float(lows.min()), float(highs.max())
     usual = float(np.median(highs - lows))
@@ -139,7 +139,7 @@ def _inside_fence(lows: Array, highs: Array) -> tuple[float, float]:
 
 
 def effect_span(effects: Sequence[LevelEffect]) -> tuple[float, float]:
-    """The span of the ordinary effects around zero; what lies far beyond is drawn as an arrow."""
+    """The range of ordinary effects around zero; those far beyond are drawn as arrows."""
     known = [one.difference for one in effects if math.isfinite(one.difference.mean)]
     sizes = sorted((abs(one.mean) for one in known if one.mean), reverse=True)
     widths = sorted(one.high - one.low for one in known if math.isfinite(one.high - one.low))

@@ -1,4 +1,4 @@
-"""The numbers behind the pictures over a whole sweep, each the answer to the SQL it carries."""
+"""The numbers behind the figures of a whole sweep, each with the SQL that gives it."""
 
 import itertools
 from collections import Counter
@@ -30,7 +30,7 @@ MOST_FITTED = 400  # trials that a frontier is estimated from: its time grows wi
 
 @dataclass(frozen=True)
 class HealthMap:
-    """How many trials are healthy, by the places of two factors.
+    """How many trials are healthy, by the ticks of two factors.
 
     `cells` is (x, y) -> (healthy, trials), without trials that were cut short. `frontier` is
     estimated where both factors are ranges.
@@ -50,7 +50,7 @@ class HealthMap:
 
 @dataclass(frozen=True)
 class Flow:
-    """How the trials of every level ended: (place, outcome) -> trials."""
+    """How the trials of every level ended: (tick, outcome) -> trials."""
 
     axis: FactorAxis
     outcomes: tuple[str, ...]
@@ -59,7 +59,7 @@ class Flow:
 
 
 def health_maps(store: Store, values: Values) -> tuple[HealthMap, ...]:
-    """Map health over the pairs of the three factors that tell most; of one factor, over seeds."""
+    """Health over the pairs of the three most important factors; for one factor, over seeds."""
     axes = telling_axes(values, MOST_MAPS)
     if len(axes) == 1:
         seeds = tuple(map(str, values.seeds))
@@ -78,7 +78,7 @@ MOST_SEEDS = 40
 
 
 def health_map_of(store: Store, values: Values, x: FactorAxis, y: FactorAxis) -> HealthMap:
-    """Map health over two factors."""
+    """Health over two factors."""
     sweep = values.record.sweep_id
     sql = (
         f"SELECT {x.sql} AS x, {y.sql} AS y,\n"
@@ -110,7 +110,7 @@ def _frontier(values: Values, x: FactorAxis, y: FactorAxis) -> Frontier | None:
 
 
 def flows(store: Store, values: Values) -> tuple[Flow, ...]:
-    """Count how the trials of every level ended, for the factors that tell most."""
+    """Count how the trials of every level ended, for the most important factors."""
     sweep, made = values.record.sweep_id, []
     for axis in telling_axes(values, MOST_FLOWS):
         sql = (
@@ -128,7 +128,7 @@ def flows(store: Store, values: Values) -> tuple[Flow, ...]:
 
 
 def _ordered(totals: Mapping[str, int]) -> tuple[str, ...]:
-    """Sort outcomes: healthy first, then the causes by number, then what is no verdict."""
+    """Sort outcomes: healthy first, then causes by number, then those without a verdict."""
     last = (INCONCLUSIVE, NOT_FINITE, UNLABELLED, FAILED, PRUNED, CANCELLED)
     return tuple(
         sorted(

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, fonts, and how a figure becomes bytes or a part of a page.
+"""Shared by all figures: colours, fonts, and conversion to bytes or to a part of a page.
 
 A drawing function takes its colours from matplotlib's settings, which `skin` puts in place: so one
 function draws for paper, with plain colours, and for a page, whose style sheet owns the colours.
@@ -44,7 +44,7 @@ _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 
 
 def page_svg(text: str, number: int) -> str:
-    """Make a picture fit for a page: scalable, its ids unique, its colours variables.
+    """Make an SVG fit for a page: scalable, with unique ids, and variables as colours.
 
     `number` is the picture's in the page.
     """
@@ -105,7 +105,7 @@ _DPI = 200
 
 @contextlib.contextmanager
 def skin(*, page: bool) -> Iterator[None]:
-    """Draw for a page, or for paper; a person's own style, TeX perhaps, is not meant for either."""
+    """Style for a page or for print; ignores the user's own matplotlib settings."""
     with _LOCK, mpl.rc_context(), warnings.catch_warnings():
         # A level may bear signs that the font lacks: a box stands for them, and no warning.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -132,27 +132,27 @@ def skin(*, page: bool) -> Iterator[None]:
 
 
 def ink() -> str:
-    """The colour of words."""
+    """The colour of text."""
     return str(mpl.rcParams["text.color"])
 
 
 def note() -> str:
-    """The colour of what matters less."""
+    """The colour of secondary elements."""
     return str(mpl.rcParams["xtick.color"])
 
 
 def grid() -> str:
-    """The colour of lines behind."""
+    """The colour of grid lines."""
     return str(mpl.rcParams["grid.color"])
 
 
 def surface() -> str:
-    """The colour that everything is drawn on."""
+    """The background colour."""
     return str(mpl.rcParams["legend.facecolor"])
 
 
 def as_bytes(figure: Figure, style: FigureFormat) -> bytes:
-    """Write a figure for paper; the same figure gives the same bytes. Call it inside `skin`."""
+    """Render a figure for print; equal figures give equal bytes. Call it inside `skin`."""
     absent = {
         "png": ("Software",),
         "pdf": ("CreationDate", "Producer", "Creator"),
@@ -165,7 +165,7 @@ def as_bytes(figure: Figure, style: FigureFormat) -> bytes:
 
 
 def as_page(figure: Figure, number: int) -> str:
-    """Write a figure as a part of a page, the `number`-th in it. Call it inside `skin`."""
+    """Render a figure as part of a page, the `number`-th in it. Call it inside `skin`."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", metadata=nothing)
@@ -173,7 +173,7 @@ def as_page(figure: Figure, number: int) -> str:
 
 
 def short(text: str, most: int = 28) -> str:
-    """Fit words into `most` letters: the middle goes, as both ends tell levels apart."""
+    """Shorten text to `most` characters, cutting the middle: both ends distinguish levels."""
     line = " ".join(printable(text).split())
     if len(line) <= most:
         return line

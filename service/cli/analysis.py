@@ -30,15 +30,18 @@ def effects(  # noqa: PLR0913, PLR0917  each is an option of the verb
     sweep: SweepArgument,
     store: StoreOption = None,
     interactions: Annotated[
-        bool, typer.Option("--interactions", help="Also what two levels do only together.")
+        bool, typer.Option("--interactions", help="Also interactions of two factors.")
     ] = False,
     main_effects: Annotated[
         bool,
-        typer.Option("--main-effects", help="Also each level over a whole factorial design."),
+        typer.Option("--main-effects", help="Also main effects over a whole factorial design."),
     ] = False,
     importance: Annotated[
         bool,
-        typer.Option("--importance", help="Also which factors matter, and for which pathology."),
+        typer.Option(
+            "--importance",
+            help="Also the importance of each factor, for the objective and each pathology.",
+        ),
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="All three of them.")] = False,
     reference: Annotated[
@@ -54,12 +57,12 @@ def effects(  # noqa: PLR0913, PLR0917  each is an option of the verb
         typer.Option("--smallest-effect", help="Differences below this count as equivalent."),
     ] = None,
     all_pairs: Annotated[
-        bool, typer.Option("--all-pairs", help="Every two levels of a factor.")
+        bool, typer.Option("--all-pairs", help="Compare every two levels of a factor.")
     ] = False,
     sql: SqlOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """What each level of each factor does: paired differences to the baseline, health beside."""
+    """Effect of each level of each factor: paired differences to the baseline, and health."""
     from sickbay.service.analysis.study import EffectOptions, load_study
     from sickbay.service.query.lookup import find_sweep
     from sickbay.service.reports.terminal import print_study
@@ -135,9 +138,7 @@ def fix(
         Path | None,
         typer.Option("--out", "-o", help="Where to write the spec; - prints it. [fix-TRIAL.yaml]"),
     ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Replace a file that is there already.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Replace an existing file.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the fixes and the spec as JSON besides.")
     ] = False,
@@ -168,4 +169,4 @@ def fix(
         print(line)
     print(f"wrote {path}: {made.trials} trials. Run it with: sickbay run {path}")
     if not made.has_trial:
-        print("its baseline is not a stored trial: the installed workload has another version")
+        print("its baseline is not a stored trial: the installed workload's version differs")

@@ -59,7 +59,7 @@ def root(address: AddressOption = None, version: VersionOption = False) -> None:
 
 
 def main() -> None:
-    """Run the command line; errors that a person can mend are sentences on stderr."""
+    """Run the command line; errors that a user can fix are printed as sentences on stderr."""
     # A workload "module:ATTRIBUTE" may lie in the present folder, as with `python -m`.
     if "" not in sys.path:
         sys.path.insert(0, "")
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def _address_first(arguments: list[str]) -> list[str]:
-    """Let `--address` stand after any verb as well: it means the same before it."""
+    """Allow `--address` after any verb, with the same meaning as before it."""
     for place, word in enumerate(arguments):
         if word == "--":
             return arguments
@@ -87,7 +87,7 @@ def _address_first(arguments: list[str]) -> list[str]:
 
 
 def exit_code(error: Exception) -> int | None:
-    """The exit code for a user's mistake (2) or trouble with the machine (1); None for our own."""
+    """Exit code: 2 for a user's mistake, 1 for trouble with the machine; None for a bug."""
     if type(error).__name__ == "ServiceError":  # its module is a wait for nothing otherwise
         return 2 if getattr(error, "status", 500) < 500 else 1
     from sickbay.service.query.engine import QueryError

@@ -28,7 +28,7 @@ def add_verbs(app: typer.Typer) -> None:
 
 
 def workloads(name: WorkloadArgument = None, as_json: JsonOption = False) -> None:
-    """What can be trained; with a name: its factors, levels, settings, objective."""
+    """List workloads; with a name: its factors, levels, settings, objective."""
     from sickbay.trials import registry
 
     if name is None:
@@ -44,7 +44,7 @@ def workloads(name: WorkloadArgument = None, as_json: JsonOption = False) -> Non
 
 
 def detectors(name: DetectorArgument = None, as_json: JsonOption = False) -> None:
-    """What can be detected; with a name: rule, formula, thresholds, source, remedy."""
+    """List detectors; with a name: rule, formula, thresholds, source, remedy."""
     from sickbay.trials import registry
     from sickbay.trials.diagnosis.sweep_detectors import SWEEP_DETECTORS
 

@@ -1,4 +1,4 @@
-"""What the shell offers on the Tab key: names of sweeps, workloads and detectors.
+"""Shell completion: names of sweeps, workloads and detectors.
 
 A shell waits for the answer and shows what is printed, so these are quick and never fail: they
 read names of folders and of entry points, load no plugin, and ask no service or object store.

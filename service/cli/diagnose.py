@@ -25,7 +25,7 @@ def diagnose(  # noqa: PLR0913, PLR0917  each is an option of the verb
         list[Path],
         typer.Argument(
             help="Logs or folders of logs: CSV, JSON, JSON lines, printed logs, Markdown tables, "
-            "TensorBoard events, W&B's offline runs, MLflow. Several give a table.",
+            "TensorBoard events, W&B's offline runs, MLflow. Several print a table.",
             metavar="FILE_OR_FOLDER...",
         ),
     ],
@@ -48,12 +48,14 @@ def diagnose(  # noqa: PLR0913, PLR0917  each is an option of the verb
         ),
     ] = None,
     val_n: Annotated[int | None, typer.Option(help="Samples of the validation split.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="How long the run was meant to be.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Planned length of the run, in epochs.")
+    ] = None,
     components: Annotated[
-        int | None, typer.Option(help="Components of a mixture, where no column shows them.")
+        int | None, typer.Option(help="Number of mixture components, if no column shows it.")
     ] = None,
     running: Annotated[
-        bool, typer.Option("--running", help="The log still grows: its end is not judged.")
+        bool, typer.Option("--running", help="The run is not finished: do not judge its end.")
     ] = False,
     run: Annotated[
         str | None, typer.Option(help="One run of a file or folder that holds several.")

@@ -80,12 +80,12 @@ def existing_store(option: str | None) -> "Store":
 
 
 def choose_address(address: str | None) -> None:
-    """Take the address that stands before the verb (`sickbay --address http://… list`)."""
+    """Store the address given before the verb (`sickbay --address http://… list`)."""
     _CHOSEN["address"] = address
 
 
 def chosen_address(option: str | None = None) -> str | None:
-    """The address of a verb: its own option, the one before the verb, the environment's."""
+    """The address of a verb: its own option, the one before the verb, or the environment's."""
     from sickbay.service.settings import settings
 
     return option or _CHOSEN["address"] or settings().address
@@ -100,7 +100,7 @@ def chosen_service(option: str | None = None) -> "Client | None":
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """A Rich console as wide as the terminal; wide in a pipe, which should carry all.
+    """A Rich console as wide as the terminal; in a pipe wide enough to cut nothing.
 
     What users write is text, never markup or a command to the terminal: a level may be called
     `[/b]`, or hold escape sequences, which are shown as pictures of their characters.
@@ -114,7 +114,7 @@ def console(*, stderr: bool = False) -> "Console":
 
 
 def print_json(value: Any) -> None:
-    """Print JSON that every reader takes: NaN and infinity as words."""
+    """Print standard JSON: NaN and infinity as strings."""
     from sickbay.service.query.engine import plain
 
     print(json.dumps(plain(value), indent=2, allow_nan=False, default=str))
@@ -140,7 +140,7 @@ def warn_of(problems: Sequence[object]) -> None:
 
 
 def warn_of_namesakes(store: "Store", word: str) -> None:
-    """Say on stderr where a name means several sweeps, and which one was taken: the latest."""
+    """Say on stderr if a name matches several sweeps, and that the latest was chosen."""
     from sickbay.trials.store.reader import list_sweeps
 
     named = [one.sweep_id for one in list_sweeps(store) if one.name == word]
@@ -206,5 +206,5 @@ def _print_parquet(result: "QueryResult") -> None:
     import pyarrow.parquet as pq
 
     if sys.stdout.isatty():
-        raise typer.BadParameter("Parquet is no text: send it to a file with > rows.parquet")
+        raise typer.BadParameter("Parquet is binary: redirect it to a file with > rows.parquet")
     pq.write_table(result.table, sys.stdout.buffer)

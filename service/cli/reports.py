@@ -41,7 +41,7 @@ def report(
         typer.Option("--figures", help="Also write every picture as a file into this folder."),
     ] = None,
     figure_style: Annotated[
-        FigureFormat, typer.Option("--figure-format", help="What those pictures are written as.")
+        FigureFormat, typer.Option("--figure-format", help="Format of those pictures.")
     ] = FigureFormat.PNG,
     as_json: JsonOption = False,
 ) -> None:
@@ -82,7 +82,8 @@ def export(
         typer.Option("--format", help="Tables as files. Default: csv.", show_default=False),
     ] = None,
     tracker: Annotated[
-        Tracker | None, typer.Option("--to", help="Trials as runs of a tracker, not as tables.")
+        Tracker | None,
+        typer.Option("--to", help="Export trials as runs of a tracker, not as tables."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -94,7 +94,7 @@ def results(
     style: FormatOption = Format.TABLE,
     as_json: JsonOption = False,
 ) -> None:
-    """The trials of a sweep; every setting is a column in the formats other than the table."""
+    """The trials of a sweep; formats other than the table have a column for every setting."""
     from sickbay.service.query.engine import trials
     from sickbay.service.query.lookup import find_sweep, stored_spec
     from sickbay.service.reports.best import best_lines, code_lines, selection_lines
@@ -178,11 +178,11 @@ def explain(
     trial: Annotated[str, typer.Argument(help="A trial's id, or the beginning of it.")],
     store: StoreOption = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All detectors, also those that have nothing to say.")
+        bool, typer.Option("--all", help="All detectors, even those that found nothing.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Why a trial got its label: its findings with evidence, and what would make it healthy."""
+    """Why a trial got its label: its findings with evidence, and the smallest known fix."""
     from sickbay.service.reports.explain import explanation, print_explanation
 
     explained = explanation(existing_store(store), trial)

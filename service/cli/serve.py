@@ -27,7 +27,7 @@ CodeOption = Annotated[
     str | None,
     typer.Option(
         "--allow-code",
-        help="The least role that may submit workloads as module:ATTRIBUTE, which is code of the "
+        help="The least role that may submit workloads as module:ATTRIBUTE, which runs code of the "
         "submitter's choice. Default: none, only registered workloads run.",
         show_default=False,
     ),
@@ -84,7 +84,7 @@ def serve(
 
 
 def _check_port(host: str, port: int) -> None:
-    """Refuse a port that another program listens on, before anything is started."""
+    """Fail early if another program listens on the port."""
     import errno
     import socket
 
@@ -102,7 +102,7 @@ def _check_port(host: str, port: int) -> None:
 
 
 def create(
-    name: Annotated[str, typer.Argument(help="The name of its holder: a-z, 0-9, '.', '_', '-'.")],
+    name: Annotated[str, typer.Argument(help="The holder's name: a-z, 0-9, '.', '_', '-'.")],
     role: RoleOption = "read",
     store: StoreOption = None,
 ) -> None:
@@ -146,7 +146,7 @@ def _role(word: str) -> "Role":
     from sickbay.service.server.tokens import Role
 
     if word not in list(Role):
-        raise typer.BadParameter(f"{word!r} is no role: they are {', '.join(Role)}")
+        raise typer.BadParameter(f"{word!r} is not a role; choose one of {', '.join(Role)}")
     return Role(word)
 
 

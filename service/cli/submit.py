@@ -52,7 +52,7 @@ def submit(
     runtime_env: EnvOption = None,
     wait: WaitOption = False,
 ) -> None:
-    """Start a sweep on a service, a Ray cluster or in the background here; prints its id."""
+    """Start a sweep on a service, a Ray cluster or in the background; prints its id."""
     from sickbay.service.cli.sweeps import source
 
     service = chosen_service(address)
@@ -80,7 +80,7 @@ def logs(
     address: AddressOption = None,
     follow: FollowOption = False,
 ) -> None:
-    """What a submitted sweep's driver said; of a trial its evaluations and its error."""
+    """The log of a submitted sweep's driver; with --trial, a trial's evaluations and its error."""
     if trial is not None:
         _print_trial(existing_store(store), sweep, trial)
         return
@@ -123,14 +123,14 @@ def submit_job(
 
 
 def cancel_job(store: "Store", record: "SweepRecord", address: str) -> None:
-    """End a sweep that is a Ray job, for certain; returns when it has ended."""
+    """Cancel a sweep that runs as a Ray job; returns when it has ended."""
     from sickbay.service.sweeps.launcher import cancel
 
     cancel(store, record, _launcher(address, None))
 
 
 def follow_remote(service: "Client", sweep: str) -> int:
-    """Print what a service's sweep says until it is over; gives the exit code."""
+    """Stream a sweep's log from a service until it is over; returns the exit code."""
     while True:
         for piece in service.logs(sweep, follow=True):
             sys.stdout.write(piece)
@@ -144,7 +144,7 @@ def follow_remote(service: "Client", sweep: str) -> int:
 def _follow(
     store: "Store", sweep_id: str, launcher: "Launcher", offset: int = 0, *, rest: bool = False
 ) -> int:
-    """Print what a driver says until its sweep is over; with `rest` also its verdicts, after it.
+    """Stream a driver's log until its sweep is over; `rest` also prints the verdicts afterwards.
 
     A sweep that has begun is followed by its store alone when its cluster cannot be reached any
     more: if the head is lost, the sweep is soon known to be interrupted.
@@ -180,7 +180,7 @@ def _follow(
 
 
 def _interrupt(store: "Store", sweep_id: str) -> None:
-    """Call a sweep interrupted that waits for a driver which will never come."""
+    """Mark a sweep as interrupted if its driver will never start."""
     from dataclasses import replace
 
     from sickbay.trials.execution.lease import driven
@@ -222,13 +222,13 @@ def _environment(file: Path) -> dict[str, Any]:
         reason = f"cannot read {file}: {error}"
         raise typer.BadParameter(reason, param_hint="--runtime-env") from error
     if not isinstance(environment, dict):
-        reason = f"{file} holds no mapping: it takes Ray's keys, like `working_dir: .`"
+        reason = f"{file} is not a mapping; use Ray's keys, such as `working_dir: .`"
         raise typer.BadParameter(reason, param_hint="--runtime-env")
     return environment
 
 
 def _print_trial(store: "Store", sweep: str, trial: str) -> None:
-    """A trial's evaluations, line by line, and how it ended: from the store."""
+    """A trial's evaluations, one per line, and how it ended, from the store."""
     from sickbay.service.query.engine import epochs, find_trial
     from sickbay.service.query.engine import query as ask
     from sickbay.service.query.lookup import find_sweep

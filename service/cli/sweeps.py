@@ -38,9 +38,9 @@ InProcessOption = Annotated[
 ]
 TrustOption = Annotated[
     bool,
-    typer.Option("--trust-code", help="Reuse stored trials though the training code was changed."),
+    typer.Option("--trust-code", help="Reuse stored trials even if the training code has changed."),
 ]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -51,18 +51,18 @@ def add_verbs(app: typer.Typer) -> None:
 
 def init(
     script: Annotated[
-        Path, typer.Argument(help="The training script; it is read, never run.")
+        Path, typer.Argument(help="The training script; it is parsed, not executed.")
     ] = Path("train.py"),
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Where to write the spec; - prints it. [SCRIPT.yaml]"),
     ] = None,
     lines: Annotated[
-        bool, typer.Option("--lines", help="Also the four lines that a script may take.")
+        bool, typer.Option("--lines", help="Also print the four lines to add to the script.")
     ] = False,
     yes: YesOption = False,
 ) -> None:
-    """Write a first spec for a training script from its argparse options."""
+    """Write a first spec for a training script, from its argparse options."""
     from sickbay.service.sweeps.script_spec import LINES, script_spec
 
     if not script.is_file():
@@ -167,19 +167,19 @@ def resume(
 
 
 def stop(sweep: SweepArgument, store: StoreOption = None) -> None:
-    """Begin no further trial of a running sweep; those that run come to their end."""
+    """Start no further trials of a running sweep; running ones finish."""
     _ask(sweep, store, "stop")
 
 
 def cancel(sweep: SweepArgument, store: StoreOption = None, yes: YesOption = False) -> None:
-    """End a running sweep and its running trials; `resume` takes them up again."""
+    """End a running sweep and its running trials; `resume` continues them."""
     if not yes:
         typer.confirm(f"End the running trials of {sweep}?", abort=True)
     _ask(sweep, store, "cancel")
 
 
 def source(spec: Path) -> Path | str:
-    """What to read a spec from: a file, or standard input for `-`."""
+    """The source of a spec: a file, or standard input for `-`."""
     if str(spec) == "-":
         return sys.stdin.read()
     if not spec.is_file():
@@ -226,7 +226,7 @@ def _ask(sweep: str, store: str | None, what: str) -> None:
 def _run_somewhere(
     prepared: "Prepared", address: str | None, cpus: int | None, *, in_process: bool
 ) -> None:
-    """Run here, or as a job of the cluster whose Jobs API was named, and follow that."""
+    """Run here, or as a job on the cluster of the given Jobs API, and follow it."""
     from sickbay.service.cli.submit import submit_job
     from sickbay.service.sweeps.remote import jobs_api
 
@@ -320,17 +320,17 @@ def print_next(out: Any, store: "Store", sweep_id: str) -> None:
 
 
 def _program() -> str:
-    """How this program can be called from this shell, as `make demo` activates no environment."""
+    """How to call this program from this shell; `make demo` activates no environment."""
     return "sickbay" if shutil.which("sickbay") else shlex.quote(os.path.relpath(sys.argv[0]))
 
 
 def _store_words(store: "Store") -> str:
-    """How to name this store on the command line: not at all where it is the one meant anyway."""
+    """The `--store` option for this store; empty if it is the default."""
     return "" if store.uri == store_uri(None) else f" --store {shlex.quote(store.shown)}"
 
 
 def _helpful(store: "Store", sweep_id: str) -> list[str]:
-    """Three commands: what a failed trial printed, why another got its label, then the arms."""
+    """Up to three commands: a failed trial's log, why another got its label, the counts by arm."""
     from sickbay.service.query.engine import trials
 
     rows = trials(store, sweep_id).records()

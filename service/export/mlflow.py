@@ -40,7 +40,7 @@ def write_runs(sweep_id: str, name: str, runs: Iterator[RunData], target: str) -
 
 
 def _known(client: Any, experiment: str) -> dict[tuple[str, str], str]:
-    """Find the runs that are there: (trial, attempt) -> run."""
+    """Find the existing runs: (trial, attempt) -> run."""
     runs, token = {}, None
     while True:
         page = client.search_runs([experiment], max_results=1000, page_token=token)

@@ -27,7 +27,7 @@ TABLES = ("trials", "epochs", "findings")
 def export_tables(
     store: Store, sweep_id: str, folder: Path, style: ExportFormat
 ) -> tuple[Path, ...]:
-    """Write trials, epochs, findings and effects of a sweep as CSV or Parquet; gives their paths.
+    """Write trials, epochs, findings and effects of a sweep as CSV or Parquet; returns their paths.
 
     Raises SweepError if there is no such sweep, StoreError if the store or the folder cannot be
     used: half a sweep must not pass for a whole one.
@@ -44,7 +44,7 @@ def export_tables(
 
 
 def effects_table(effects: Sequence[LevelEffect]) -> pa.Table:
-    """Lay the effects out as one row a level; NaN where nothing can be said."""
+    """The effects as one row per level; NaN where unknown."""
     rows = [flat_row(effect) for effect in effects]
     return pa.table({name: [row[name] for row in rows] for name in _FLAT}, pa.schema(_FLAT.items()))
 

@@ -1,4 +1,4 @@
-"""Trials as TensorBoard event files, a folder each, with their settings for its HParams page."""
+"""Trials as TensorBoard event files, one folder each, with settings for the HParams page."""
 
 import logging
 import re
@@ -45,5 +45,5 @@ def _write(writer: SummaryWriter, run: RunData, name: str) -> None:
 
 
 def _plain(name: str) -> str:
-    """Make a folder's name of an arm's: short, and without signs that a file system minds."""
+    """Make a folder name from an arm's name: short, and with safe characters only."""
     return re.sub(r"[^A-Za-z0-9_.=-]+", "-", name)[:80].strip("-.")

@@ -1,4 +1,4 @@
-"""Stored trials as runs of the trackers that teams have: MLflow, Weights & Biases, TensorBoard.
+"""Stored trials as runs of trackers: MLflow, Weights & Biases, TensorBoard.
 
     export_to(store, sweep_id, Tracker.MLFLOW, "tracking")
 
@@ -75,7 +75,7 @@ class RunData:
 
 
 def export_to(store: Store, sweep_id: str, tracker: Tracker, target: str) -> int:
-    """Export every ended trial of a sweep; gives their number.
+    """Export every ended trial of a sweep; returns their number.
 
     `target` is a folder; for MLflow a tracking URI too. Raises SweepError if there is no such
     sweep, or if the tracker's library is not installed; StoreError if files cannot be read or
@@ -93,7 +93,7 @@ Writer = Callable[[str, str, Iterator[RunData], str], int]
 
 
 def _writer(tracker: Tracker) -> Writer:
-    """Import a tracker's writer, and with it the library that it needs, only when asked for."""
+    """Import a tracker's writer, and the library it needs, only when requested."""
     try:
         match tracker:
             case Tracker.MLFLOW:
@@ -172,7 +172,7 @@ def _seconds(when: datetime | None) -> float:
 
 
 def folder_of(target: str) -> Path:
-    """Take a target as a folder, and make it."""
+    """Create the target folder, and return its path."""
     folder = Path(target)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

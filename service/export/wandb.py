@@ -52,7 +52,7 @@ def _write(files: Path, run: RunData, where: dict[str, str]) -> None:
 
 
 def _history(run: RunData) -> Iterator[dict[str, Any]]:
-    """Give one row a step, as `run.log` would have written it."""
+    """Return one row per step, as `run.log` would have written it."""
     row: dict[str, Any] = {}
     for point in run.points:
         if row and row["_step"] != point.step:

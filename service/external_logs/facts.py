@@ -28,7 +28,7 @@ RANKING = ("val_auroc", "val_auprc", "val_mcc", "val_scores_hist_pos", "val_reca
 
 @dataclass(frozen=True)
 class Known:
-    """A task's facts, and how sure they are.
+    """A task's facts, and how certain they are.
 
     `assumed_floor` says that the floor of the loss is a guess: it may show that there is no skill,
     never that there is.
@@ -50,7 +50,7 @@ def split_facts(own: Mapping[str, Any]) -> tuple[LogOptions, TaskFacts]:
     try:
         return flags, facts_from_json(json.dumps(known | fields))
     except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise ValueError(f"the facts in the log's first line cannot be read: {error}") from error
+        raise ValueError(f"cannot read the facts in the log's first line: {error}") from error
 
 
 def facts_of(own: TaskFacts, options: LogOptions, rows: Sequence[Row]) -> Known:
@@ -63,7 +63,7 @@ def facts_of(own: TaskFacts, options: LogOptions, rows: Sequence[Row]) -> Known:
     kind = _kind(options.task or own.kind, classes, signals, assumptions)
     if classes and kind not in CLASSES:
         raise ValueError(
-            f"class counts make no sense for a {kind} task: leave out --classes or --task"
+            f"class counts do not apply to a {kind} task: leave out --classes or --task"
         )
     floors = dict(own.floors) | {
         signal: _floor(value, classes) for signal, value in options.floors.items()
@@ -97,7 +97,7 @@ def facts_of(own: TaskFacts, options: LogOptions, rows: Sequence[Row]) -> Known:
 
 
 def unused(options: LogOptions, signals: set[str]) -> list[str]:
-    """Flags that nothing reads on this log, each with the reason."""
+    """Flags that have no effect on this log, each with the reason."""
     unread = [
         f"--floor {signal}: the log has no {signal}; it is not used"
         for signal in options.floors
@@ -112,7 +112,7 @@ def unused(options: LogOptions, signals: set[str]) -> list[str]:
 
 
 def with_training_floor(rows: Sequence[Row], known: Known) -> tuple[tuple[Row, ...], Known]:
-    """A log with training losses only: these stand in for validation where a floor is known.
+    """For a log with training losses only: they replace validation where a floor is known.
 
     A model that is no better than a constant on its training data has no skill; that it is better
     there proves nothing, so such a log is never called healthy.
@@ -147,19 +147,25 @@ def _kind(
     if classes:
         return TaskKind.BINARY if len(classes) == 2 else TaskKind.MULTICLASS
     if "val_map" in signals:
-        assumptions.append("a mean average precision was logged: taken as detection (--task says)")
+        assumptions.append(
+            "a mean average precision was logged: assumed to be detection (--task sets it)"
+        )
         return TaskKind.DETECTION
     if any(name in signals for name in RANKING):
-        assumptions.append("a ranking measure was logged: taken as a binary task (--task says)")
+        assumptions.append(
+            "a ranking measure was logged: assumed to be a binary task (--task sets it)"
+        )
         return TaskKind.BINARY
     if "mixture_weights" in signals:
-        assumptions.append("weights of a mixture were logged: taken as a density (--task says)")
+        assumptions.append(
+            "weights of a mixture were logged: assumed to be a density (--task sets it)"
+        )
         return TaskKind.DENSITY
     return kind
 
 
 def _other_loss(rows: Sequence[Row], floor: float) -> bool:
-    """Whether the losses begin so far below a floor, and fall so little, that it is not theirs."""
+    """Whether the losses start so far below a floor, and fall so little, that it cannot apply."""
     for signal in ("train_loss", "val_loss"):
         values = [v for row in rows if isinstance(v := row.signals.get(signal), float)]
         known = [value for value in values if math.isfinite(value)]
@@ -169,7 +175,7 @@ def _other_loss(rows: Sequence[Row], floor: float) -> bool:
 
 
 def _validation_classes(rows: Sequence[Row], assumptions: list[str]) -> tuple[int, ...]:
-    """The true classes' counts in the last confusion table, row by row."""
+    """The counts of the true classes in the last confusion table, row by row."""
     tables = [row.signals["val_confusion"] for row in rows if "val_confusion" in row.signals]
     if not tables:
         return ()
@@ -196,7 +202,7 @@ def _floor(value: float | str, classes: Sequence[int]) -> float:
     if not isinstance(value, str):
         return value
     if value != CROSS_ENTROPY:
-        raise ValueError(f"--floor {value}: give a number, or {CROSS_ENTROPY} beside --classes")
+        raise ValueError(f"--floor {value}: give a number, or {CROSS_ENTROPY} with --classes")
     if not classes:
         raise ValueError(f"--floor {CROSS_ENTROPY} needs the class counts: --classes 90,10")
     return entropy(classes)

@@ -48,7 +48,7 @@ NOT_SUGGESTED = re.compile(r"lr|learning|rate|epoch|step|mem|param", re.IGNORECA
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict on an external log, and everything that it rests on.
+    """The verdict on an external log, and the evidence for it.
 
     `onset` is where in the log the pathology begins, in the log's own epoch or step. `earlier` are
     the judgements of runs to which this one was appended, in the same file.
@@ -66,7 +66,7 @@ class Judgement:
 
 
 def judge_log(path: Path, options: LogOptions, detectors: Sequence[Detector]) -> Judgement:
-    """Read the log of one run and judge it; pure but for the reading, and nothing is stored.
+    """Read the log of one run and judge it; stores nothing.
 
     Raises LogError for a log that cannot be read, in which nothing is recognised, or that holds
     several runs of which `options.run` chooses none; ValueError for options that make no sense.
@@ -129,7 +129,7 @@ def _judge_appended(
         f"run {judgement.log.run}: {verdict_words(judgement)}" for judgement in earlier
     )
     remark = (
-        f"{len(runs)} runs were appended to this log: its epochs or steps begin anew. The last one "
+        f"{len(runs)} runs are in this log, as its epochs or steps restart. The last one "
         f"is judged ({verdicts}; --run 1 judges the first)"
     )
     return replace(last, remarks=(remark, *last.remarks), earlier=earlier)
@@ -179,7 +179,7 @@ def signal_names(detectors: Sequence[Detector]) -> set[str]:
 
 
 def _history(rows: Sequence[Row], known: Known, options: LogOptions, made: Evaluations) -> History:
-    """The history; a plan in epochs becomes one in evaluations where the log counts those."""
+    """The history; planned epochs are converted to evaluations where the log counts those."""
     last = rows[-1].epoch if rows else 0
     planned = options.epochs or last
     if not made.own_epochs and rows and options.epochs:
@@ -194,7 +194,7 @@ def _idle_epochs(options: LogOptions, made: Evaluations) -> list[str]:
 
 
 def _nothing_recognised(log: ExternalLog, names: Sequence[str]) -> str:
-    """The columns, and the line to type."""
+    """Error message for unrecognised columns, with the command to type."""
     candidates = [n for n in names if not (is_epoch(n) or is_step(n) or is_clock(n))]
     likely = [n for n in candidates if not NOT_SUGGESTED.search(n)] or candidates or list(names)
     pair = shlex.quote(f"{likely[0]}=train_loss")
@@ -254,7 +254,7 @@ def as_plain(judgement: Judgement) -> dict[str, Any]:
 
 
 def onset_number(place: Place | None) -> float | None:
-    """The log's own epoch at a place, its step where it counts no epochs, else the record."""
+    """The log's own epoch of an evaluation, else its step, else the record's number."""
     if place is None:
         return None
     value = place.epoch if place.epoch is not None else place.step

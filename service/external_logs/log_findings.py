@@ -1,4 +1,4 @@
-"""What only the records show, and no evaluation: a loss that repeats itself number for number.
+"""Findings from single records: a loss that repeats the same number.
 
 Training noise never repeats a loss of four digits. One that does, and is no lower than at the
 start, comes from a model that answers every sample alike, or from a loss that has hit the smallest
@@ -51,7 +51,7 @@ class LogFinding:
 def log_findings(
     records: Sequence[Record], matched: Matched, floors: Mapping[str, float]
 ) -> list[LogFinding]:
-    """All that the losses' own numbers show; `floors` are those of the task's facts."""
+    """Everything the loss values themselves show; `floors` are those of the task's facts."""
     findings = []
     for name in matched.losses:
         values = [
@@ -69,7 +69,7 @@ def log_findings(
 
 
 def first_broken(records: Sequence[Record], matched: Matched) -> tuple[str, Place] | None:
-    """The first loss, or else gradient, that is not finite: its column, and where it lies."""
+    """The first non-finite loss, or else gradient: its column and record."""
     for names in (matched.losses, matched.gradients):
         for number, record in enumerate(records, 1):
             broken = next((name for name in names if not finite(record, (name,))), None)
@@ -79,7 +79,7 @@ def first_broken(records: Sequence[Record], matched: Matched) -> tuple[str, Plac
 
 
 def _at_limit(name: str, values: Sequence[Logged]) -> LogFinding | None:
-    """The loss stands, at the end, at the bound of its logarithm."""
+    """The loss ends at the bound of its logarithm."""
     tail = _tail(values)
     value = values[-1][1]
     why = next((text for limit, text in LIMITS.items() if _same(value, limit)), None)
@@ -87,19 +87,19 @@ def _at_limit(name: str, values: Sequence[Logged]) -> LogFinding | None:
         return None
     reason = (
         f"{name!r} is {value:.6g} in the last {len(tail)} records: {why}. The probability of the "
-        "true class has run out of the number format"
+        "true class is below the smallest number of this format"
     )
     remedy = "Lower the learning rate, and compute the loss from logits, not from probabilities."
     return _finding("divergence", Severity.FATAL, reason, tail[0][0], remedy, float(len(tail)))
 
 
 def is_training(name: str) -> bool:
-    """Whether a loss is the training's: it says so, or names no split."""
+    """Whether a loss is a training loss: named so, or without a split."""
     return split_of(name) in {None, "train"}
 
 
 def _frozen(name: str, values: Sequence[Logged], floor: float | None) -> LogFinding | None:
-    """The loss repeats itself to the end, no lower than it began; at the floor it is no skill."""
+    """The loss is constant to the end and no lower than at the start; at the floor: no skill."""
     tail, first = _tail(values), values[0][1]
     value = values[-1][1]
     if len(tail) < FROZEN or not _precise(value) or not value >= NO_LOWER * first > 0.0:
@@ -107,7 +107,7 @@ def _frozen(name: str, values: Sequence[Logged], floor: float | None) -> LogFind
     chance = round(math.exp(value)) if value < 10.0 else 0
     at_chance = chance > 1 and abs(math.log(chance) - value) < 1e-4
     remark = f", which is log {chance}: every class has the same probability" if at_chance else ""
-    reason = f"{name!r} is the same in every record, {value:.6g}, in the last {len(tail)}{remark}"
+    reason = f"{name!r} is {value:.6g} in each of the last {len(tail)} records{remark}"
     cause = "constant_output" if is_training(name) else "no_parameter_update"
     if floor is not None and value >= NO_LOWER * floor:
         cause = "no_skill"
@@ -117,22 +117,22 @@ def _frozen(name: str, values: Sequence[Logged], floor: float | None) -> LogFind
         Severity.FATAL,
         reason,
         tail[0][0],
-        "Lower the learning rate and begin anew: look for dead units, saturated outputs, and for "
+        "Lower the learning rate and start again; look for dead units, saturated outputs, and "
         "parameters that the optimiser does not hold.",
         float(len(tail)),
     )
 
 
 def _constant(name: str, values: Sequence[Logged]) -> LogFinding | None:
-    """The loss, or a term of it, has one value in all records."""
+    """The loss, or a term of it, has the same value in all records."""
     value = values[0][1]
     if not math.isfinite(value) or any(other != value for _, other in values):
         return None
     if value != 0.0 and not _precise(value):
         return None
-    reason = f"{name!r} is the same in every record, {value:.6g}, in all {len(values)}"
+    reason = f"{name!r} is {value:.6g} in all {len(values)} records"
     remedy = (
-        "Look whether anything enters this loss: targets of its kind, a mask, a weight of zero, a "
+        "Check that this loss gets input: look for missing targets, a mask, a weight of zero or a "
         "detach."
     )
     return _finding(
@@ -152,7 +152,7 @@ def _same(value: float, limit: float) -> bool:
 
 
 def _precise(value: float) -> bool:
-    """Whether a number was written with enough digits for a repetition to mean something."""
+    """Whether a number has enough digits for a repetition to be meaningful."""
     digits = f"{value:.10g}".lower().partition("e")[0].lstrip("-0.").replace(".", "")
     return len(digits) >= DIGITS
 

@@ -1,4 +1,4 @@
-"""Many logs at once: found in files and folders, judged in a pool of processes, in their order."""
+"""Many logs at once: found in files and folders, judged in a process pool, in order."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ Outcome = dict[str, Any] | Failure
 
 
 def sources_of(paths: Sequence[Path], run: str | None = None) -> tuple[list[Source], list[Failure]]:
-    """The runs that lie at these paths, and the paths at which none lies; `run` chooses one."""
+    """The runs at these paths, and the paths without a run; `run` chooses one."""
     sources: list[Source] = []
     failures = []
     for path in paths:
@@ -43,7 +43,7 @@ def sources_of(paths: Sequence[Path], run: str | None = None) -> tuple[list[Sour
 
 
 def judge_many(sources: Sequence[Source], options: LogOptions) -> Iterator[Outcome]:
-    """Judge every source, in their order, as plain data; what cannot be judged is a Failure.
+    """Judge every source in order, as plain data; one that cannot be judged is a Failure.
 
     Without findings, which would be thirty for each.
     """
@@ -69,5 +69,5 @@ def _judge_one(source: Source, options: LogOptions) -> list[Outcome]:
 
 @cache
 def _detectors() -> tuple[Detector, ...]:
-    """The detectors, looked up once a process: that takes longer than a judgement."""
+    """The detectors, loaded once per process: loading takes longer than judging."""
     return all_detectors()

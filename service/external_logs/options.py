@@ -18,7 +18,7 @@ FLOOR_SIGNALS = ("val_loss", "train_loss", "val_density_kl")  # those whose floo
 
 @dataclass(frozen=True)
 class LogOptions:
-    """What the user says about a log: names, the task, the floors, how long it was meant to run.
+    """What the user says about a log: names, the task, the floors, the planned length.
 
     `floors` maps a signal to the loss of the best constant predictor, as a number or as the word
     "cross_entropy", which asks for the entropy of `classes`. `running` says that the log still
@@ -36,7 +36,7 @@ class LogOptions:
     run: str | None = None
 
     def over(self, below: "LogOptions") -> "LogOptions":
-        """These options, and where they are silent, those `below`."""
+        """These options; those not set are taken from `below`."""
         return LogOptions(
             names={**below.names, **self.names},
             task=self.task or below.task,
@@ -74,7 +74,7 @@ def parse_task(task: str | None) -> TaskKind | None:
 
 
 def parse_classes(text: str | None) -> tuple[int, ...]:
-    """Read class counts `90,10`; ValueError for fewer than two, or for what is no count."""
+    """Read class counts `90,10`; ValueError for fewer than two, or for anything else."""
     if text is None:
         return ()
     try:
@@ -124,7 +124,7 @@ def parse_count(flag: str, value: Any, least: int = 1) -> int | None:
 
 
 def read_sidecar(path: Path) -> LogOptions:
-    """The facts beside a log, `log.csv.facts.yaml` or `log.facts.yaml`; nothing without a file.
+    """The facts in a log's sidecar, `log.csv.facts.yaml` or `log.facts.yaml`; empty if absent.
 
     Raises ValueError with the file's name for a key that does not exist or a value of another kind.
     """
@@ -140,7 +140,7 @@ def read_sidecar(path: Path) -> LogOptions:
 
 
 def options_from(values: Any) -> LogOptions:
-    """Options from a mapping with the flags' names, as a sidecar or a log's first line holds it.
+    """Options from a mapping with the flags' names, as in a sidecar or a log's first line.
 
     `floor` is a number, the word cross_entropy, or a mapping of signals. Raises ValueError.
     """

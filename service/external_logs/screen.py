@@ -1,4 +1,4 @@
-"""Judgements for a person: one on a screen of its own, many as a table.
+"""Prints judgements: one in full, many as a table.
 
 Names and sentences are printed as they were written: Rich's markup is off, as a column may be
 called `[/acc]`.
@@ -28,7 +28,7 @@ SHOWN_NAMES = 12
 
 
 def print_judgement(console: Console, path: str, judgement: Judgement) -> None:
-    """Print a judgement for a person: it never says more than the log can carry."""
+    """Print a judgement in full, claiming no more than the log supports."""
     _print_reading(console, path, judgement)
     label = judgement.diagnosis.label
     row = {"label": label.health.value, "state": None}
@@ -73,9 +73,7 @@ def print_table(console: Console, outcomes: Sequence[Outcome]) -> None:
     if judged:
         judgement = judged[0]
         run = ["--run", str(judgement["run"])] if _inside(judgement, judged) else []
-        hint = (
-            f"one of them in full: {shlex.join(['sickbay', 'diagnose', judgement['file'], *run])}"
-        )
+        hint = f"to see one in full: {shlex.join(['sickbay', 'diagnose', judgement['file'], *run])}"
         console.print(hint, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -106,7 +104,9 @@ def _print_reading(console: Console, path: str, judgement: Judgement) -> None:
         )
     if matched.passed_over:
         _line(
-            console, "spare", f"{_some(matched.passed_over)} (another column gave the same signal)"
+            console,
+            "spare",
+            f"{_some(matched.passed_over)} (another column already gives the same signal)",
         )
     for remark in judgement.remarks:
         _line(console, "read", remark)

@@ -36,7 +36,7 @@ FEW_LOOKS = 2  # a log with no more rankings than this was not watched: they are
 
 @dataclass(frozen=True)
 class Coverage:
-    """What the fatal detectors could do: names, and for those that could not judge, why."""
+    """Names of the fatal detectors that judged, and reasons for those that could not."""
 
     judged: tuple[str, ...]
     open: Mapping[str, str]
@@ -59,7 +59,7 @@ def with_log_findings(
     from_log: Sequence[LogFinding],
     broken: tuple[str, Place] | None,
 ) -> tuple[Diagnosis, Place | None]:
-    """The diagnosis with what the records show, and where the pathology begins by them.
+    """The diagnosis with findings from single records, and the onset that they show.
 
     `broken` is the column, and the place in it, of the first number that is not finite. A fatal
     finding of the records decides, or names the cause, where the detectors found nothing fatal.
@@ -90,7 +90,7 @@ def with_log_findings(
 
 
 def with_detectors_word(diagnosis: Diagnosis, history: History) -> Diagnosis:
-    """The diagnosis, decided by a detector where the judge has too little to weigh.
+    """The diagnosis, decided by a detector where the judge has too little evidence.
 
     Where nothing tells what chance would reach, a fatal finding decides: the judge, which compares
     with chance, abstains. So do findings that few logs can prove harm for: a mixture of which one
@@ -126,7 +126,7 @@ def _decided(label: Label, finding: Finding) -> Label:
 
 
 def _one_ranking(history: History, findings: Sequence[Finding]) -> Finding | None:
-    """A worthless ranking that was measured once or twice: the detector asks for three in a row."""
+    """A worthless ranking measured once or twice: the detector needs three in a row."""
     looks = history.recorded("val_auroc")
     rankings = ranking(history)
     if rankings is None or not 0 < looks.sum() <= FEW_LOOKS:
@@ -160,7 +160,7 @@ def _in_places(text: str, made: Evaluations) -> str:
 def without_belief(
     diagnosis: Diagnosis, history: History, detectors: Sequence[Detector]
 ) -> Diagnosis:
-    """A floor that was only assumed proves no skill, unless ranking or accuracy prove it as well.
+    """An assumed floor proves no skill, unless ranking or accuracy proves it as well.
 
     A focal or otherwise weighted loss lies far below the plain entropy without any skill at all.
     """
@@ -182,7 +182,7 @@ def without_belief(
 
 
 def coverage_of(diagnosis: Diagnosis, detectors: Sequence[Detector]) -> Coverage:
-    """Which fatal detectors judged; one that the records answered for is not open."""
+    """Which fatal detectors judged; those decided from single records count as well."""
     fatal = {detector.name for detector in detectors if detector.severity is Severity.FATAL}
     findings = [finding for finding in diagnosis.findings if finding.detector in fatal]
     lacking = (FindingState.MISSING_SIGNAL, FindingState.INSUFFICIENT_EVIDENCE)

@@ -1,4 +1,4 @@
-"""What `import sickbay` gives: a few names, each loaded when it is first used.
+"""The names of `import sickbay`, each loaded on first use.
 
     run = sickbay.start(task="multiclass", …)    in a training script: report, store, be judged
     sweep = sickbay.sweep("sweep.yaml")          in Python and notebooks: run, look at tables
@@ -40,5 +40,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The names, loaded or not."""
+    """All public names, loaded or not."""
     return sorted(__all__)

@@ -54,7 +54,7 @@ def sweep(
 
 @dataclass(frozen=True)
 class Report:
-    """A report on disk, which notebooks show in place."""
+    """A report on disk, which notebooks show inline."""
 
     path: Path
 
@@ -65,7 +65,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A stored sweep and its results; `Sweep.open(name)` finds one that was run before."""
+    """A stored sweep and its results; `Sweep.open(name)` finds an earlier one."""
 
     store: Store
     id: str
@@ -78,7 +78,7 @@ class Sweep:
 
     @property
     def state(self) -> str:
-        """What has become of the sweep: finished, stopped, failed, …."""
+        """The state of the sweep: finished, stopped, failed, …."""
         return state_of(self.store, find_sweep(self.store, self.id))
 
     @property
@@ -91,7 +91,7 @@ class Sweep:
         return _frame(query(self.store, sql, sweep_ids=[self.id]))
 
     def effects(self) -> "pd.DataFrame":
-        """What each level does against its baseline: paired difference, interval, health.
+        """The effect of each level against its baseline: paired difference, interval, health.
 
         `low` and `high` bound the difference with 95 %; NaN where too few pairs are healthy.
         """
@@ -125,7 +125,7 @@ class Sweep:
         return pd.DataFrame(rows)
 
     def report(self, path: "str | Path | None" = None) -> Report:
-        """Write the HTML report, by default beside the store's tables; a notebook shows it."""
+        """Write the HTML report, by default into the store; a notebook shows it."""
         from sickbay.service.reports.file import write_report  # noqa: PLC0415  draws pictures
 
         return Report(write_report(self.store, self.id, Path(path) if path is not None else None))
@@ -145,7 +145,7 @@ def _frame(result: Any) -> "pd.DataFrame":
 
 
 def _name_of(workload: Workload) -> str:
-    """Where a workload stands, as "module:ATTRIBUTE"; SweepError if it stands nowhere."""
+    """Where a workload is defined, as "module:ATTRIBUTE"; SweepError if it is in no variable."""
     for module in (workload.train.__module__, MAIN):
         names = vars(sys.modules[module]) if module in sys.modules else {}
         for name, value in names.items():
@@ -153,12 +153,12 @@ def _name_of(workload: Workload) -> str:
                 return f"{module}:{name}"
     raise SweepError(
         f"the workload {workload.name!r} stands in no variable of {workload.train.__module__}: "
-        "give it a name there, as in `WORKLOAD = Workload(…)`, so that it can be found again"
+        "assign it there, as in `WORKLOAD = Workload(…)`, so that workers can import it"
     )
 
 
 def _runs_here(prepared: Prepared, *, in_process: bool | None) -> bool:
-    """Whether trials run in this process: asked for, or only it has the workload."""
+    """Whether trials run in this process: requested, or because only it has the workload."""
     module = prepared.spec.workload.partition(":")[0]
     if module == MAIN and in_process is False:
         raise SweepError(

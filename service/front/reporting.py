@@ -63,7 +63,7 @@ FACTS = ("task", "kind", "classes", "floor", "val_n", "components")
 
 
 class _Sink(Protocol):
-    """Where a run's evaluations go."""
+    """Destination of a run's evaluations."""
 
     def facts(self, facts: TaskFacts) -> None: ...
 
@@ -81,7 +81,7 @@ def start(
     store: str | None = None,
     **known: Any,
 ) -> "Run":
-    """Begin to report; `known` is what is known about the task: task, classes, floor, val_n, ….
+    """Start reporting; `known` states the task's facts: task, classes, floor, val_n, ….
 
     `facts` says the same as a value, as `TaskFacts.of` makes it. `config` are the run's settings,
     which become columns; `epochs` is how many are planned; `name` and `store` count for a run
@@ -104,10 +104,10 @@ def start(
 
 
 class Run:
-    """One training run that reports itself; also a context, which finishes it."""
+    """A training run that reports itself; as a context manager, it finishes on exit."""
 
     def __init__(self, facts: TaskFacts, planned: int, sink: _Sink) -> None:
-        """Begin; what ends without `finish` is finished when Python ends."""
+        """Begin; a run without `finish` is finished when Python exits."""
         self.facts, self.planned = facts, planned
         self.rows: list[Row] = []
         self.label: Label | None = None
@@ -118,7 +118,7 @@ class Run:
         atexit.register(self._at_exit)
 
     def watch(self, model: Any, optimizer: Any = None) -> None:
-        """Watch a torch model by hooks: gradients, sizes of updates, layers; it stays as it is."""
+        """Watch a torch model by hooks: gradients, update sizes, layers. Does not alter it."""
         from sickbay.trials.probes.watch import ModelWatch  # noqa: PLC0415  brings torch
 
         self._watch = ModelWatch(model, optimizer)
@@ -126,7 +126,7 @@ class Run:
         self._sink.facts(self.facts)
 
     def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
-        """Yield a loader's batches, and report how much of the loop's time it is waited for."""
+        """Yield a loader's batches, and report the share of time spent waiting for them."""
         return self._loader.batches(loader)
 
     def log(
@@ -138,7 +138,7 @@ class Run:
         targets: Any = None,
         **signals: Any,
     ) -> None:
-        """Report an evaluation: numbers by name, and what the watched model showed since the last.
+        """Report an evaluation: numbers by name, and the watched model's signals since the last.
 
         Without an `epoch` evaluations are counted. With the validation set's `outputs` (logits) and
         `targets` (classes), the confusion table and more are reported beside them. Raises RowError
@@ -165,7 +165,7 @@ class Run:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
-        """Finish; an exception makes the trial a failed one."""
+        """Finish; an exception marks the trial as failed."""
         self._end("".join(traceback.format_exception(error)) if error else None)
 
     def _end(self, error: str | None) -> Label:
@@ -187,7 +187,7 @@ class Run:
 
 
 class _Nowhere:
-    """Of a data-parallel run the first process reports for all."""
+    """In a data-parallel run only the first process reports."""
 
     def facts(self, facts: TaskFacts) -> None:
         pass
@@ -200,7 +200,7 @@ class _Nowhere:
 
 
 class _ToTrial:
-    """A file in the trial's folder, which the sweep's worker reads as it grows."""
+    """Reports to a file in the trial's folder, which the sweep's worker reads as it grows."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -213,7 +213,7 @@ class _ToTrial:
         return row
 
     def end(self, run: Run, diagnosis: Diagnosis, error: str | None) -> None:
-        """Nothing: the worker sees how the script ends, and judges it."""
+        """Do nothing: the worker sees how the script ends, and judges it."""
 
     def _say(self, line: dict[str, Any]) -> None:
         with self._file.open("a", encoding="utf-8") as file:
@@ -238,7 +238,7 @@ class _ToStore:
         self._log.begin()
 
     def facts(self, facts: TaskFacts) -> None:
-        """Nothing: they are stored with the trial."""
+        """Do nothing: facts are stored with the trial."""
 
     def row(self, row: Row) -> Row:
         self._log.take(row)

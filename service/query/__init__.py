@@ -1,1 +1,1 @@
-"""Reading a store: SQL, finding a sweep, the state it is in, and stores behind a service."""
+"""Reading a store: SQL, finding a sweep, its state, and stores behind a service."""

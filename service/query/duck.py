@@ -1,4 +1,4 @@
-"""DuckDB over a store, locked down: it is handed Arrow tables and may open nothing by itself.
+"""DuckDB over a store, locked down: it gets Arrow tables and may open no files itself.
 
 A query is planned against empty tables first: so mistakes show before anything is read, and only
 the columns that the plan scans are read from the store. The service never loads this module: it
@@ -103,7 +103,7 @@ def _connection(limits: Limits, cancel: Cancel) -> Iterator[Any]:
 
 
 def _check_process() -> None:
-    """Raise where DuckDB would abort: without free descriptors, or in a deleted folder."""
+    """Raise where DuckDB would abort: without free file descriptors, or in a deleted folder."""
     try:
         os.getcwd()  # noqa: PTH109  pathlib asks the same
     except FileNotFoundError:
@@ -114,7 +114,7 @@ def _check_process() -> None:
             opened.append(os.open(os.devnull, os.O_RDONLY))  # noqa: PERF401  what fails is closed
     except OSError as error:
         raise QueryError(
-            f"no file descriptors left for a query ({error}): raise the limit (`ulimit -n`)"
+            f"no free file descriptors for a query ({error}): raise the limit (`ulimit -n`)"
         ) from error
     finally:
         for descriptor in opened:
@@ -123,7 +123,7 @@ def _check_process() -> None:
 
 @contextlib.contextmanager
 def _explained(limits: Limits, cancel: Cancel) -> Iterator[None]:
-    """DuckDB's errors name the place and near-by names: they are passed on, as ours."""
+    """Convert DuckDB's errors, which name the place and similar names, to QueryError."""
     try:
         yield
     except duckdb.InterruptException as error:
@@ -149,7 +149,7 @@ def _check_statement(connection: Any, sql: str) -> None:
 
 
 def _hand_in(connection: Any, scans: Scans, wanted: frozenset[str] | None) -> tuple[Problem, ...]:
-    """Register the tables with these columns read, all if None; the others are there, but null."""
+    """Register the tables, reading these columns (None: all); the others exist, but are null."""
     problems: tuple[Problem, ...] = ()
     for name, scan in scans.tables.items():
         table, more = scan.read([*wanted, scan.schema.names[0]] if wanted else None)
@@ -165,7 +165,7 @@ def _mentions(sql: str, name: str) -> bool:
 def _scanned_columns(
     connection: Any, sql: str, parameters: Sequence[object]
 ) -> frozenset[str] | None:
-    """Find the columns that the plan scans; None, that is all, where it cannot be understood."""
+    """Find the columns that the plan scans; None (all) where the plan cannot be parsed."""
     explained = connection.execute(f"EXPLAIN (FORMAT json) {sql}", list(parameters)).fetchall()
     try:
         plan = json.loads(explained[0][1])

@@ -38,7 +38,7 @@ _runner: ContextVar[Runner | None] = ContextVar("runner", default=None)
 
 @contextlib.contextmanager
 def answered_by(runner: Runner) -> Iterator[None]:
-    """Have every query of this context, and of threads that are given it, answered elsewhere."""
+    """Have `runner` answer every query of this context, and of threads that inherit it."""
     token = _runner.set(runner)
     try:
         yield
@@ -76,7 +76,7 @@ def trials(
     QueryError for a wrong one of either.
     """
     if label is not None and label not in list(Health):
-        raise QueryError(f"label: {label!r} is not a label. Allowed are {', '.join(Health)}")
+        raise QueryError(f"label: {label!r} is not a label. Allowed: {', '.join(Health)}")
     sql, parameters = "SELECT * FROM outcomes WHERE true", []
     if label is not None:
         sql, parameters = f"{sql} AND label = ?", [label]
@@ -106,7 +106,7 @@ def findings(store: Store, sweep_id: str, trial_id: str | None = None) -> QueryR
 
 
 def epochs(store: Store, sweep_id: str, trial_id: str | None = None) -> QueryResult:
-    """List the evaluations of a trial, also of one that still runs."""
+    """List the evaluations of a trial, even of a running one."""
     sql = "SELECT * FROM epochs WHERE trial_id = coalesce(?, trial_id) ORDER BY trial_id, epoch"
     return query(store, sql, [trial_id], sweep_ids=[sweep_id])
 
@@ -121,7 +121,7 @@ def labels(store: Store, sweep_id: str, trial_id: str | None = None) -> QueryRes
 
 
 def find_trial(store: Store, prefix: str) -> tuple[str, str]:
-    """Find an ended trial by the beginning of its id: its sweep and its whole id.
+    """Find an ended trial by a prefix of its id: its sweep and its full id.
 
     A trial that is part of several sweeps is taken from the one that ended it last. Raises
     QueryError if no trial, or more than one, has an id that begins like this.

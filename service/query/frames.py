@@ -1,4 +1,4 @@
-"""What the service and a process for queries say to each other: frames, on stdin and stdout.
+"""The protocol between the service and a query process: frames on stdin and stdout.
 
 A frame is a head (`HEAD`: what it is, whether the process is worn, how many bytes follow) and JSON,
 text or Arrow. Nothing is ever unpickled.
@@ -19,7 +19,7 @@ LENGTH = struct.Struct("<Q")
 
 
 class Kind(Enum):
-    """What a frame is."""
+    """Type of a frame."""
 
     READY = b"r"  # this process waits for its first query
     QUERY = b"q"
@@ -35,12 +35,12 @@ def frame(kind: Kind, payload: bytes, *, worn: bool = False) -> bytes:
 
 
 def answer_bytes(result: QueryResult, most: int) -> bytes:
-    """The answer as the JSON that the API gives. QueryError if it is larger than `most` bytes."""
+    """The answer as the API's JSON. QueryError if it is larger than `most` bytes."""
     _check_size(result.table.nbytes, most)
     try:
         rows = [[plain(value) for value in row] for row in result.rows]
     except (ValueError, OverflowError) as error:  # a year beyond 9999, text that is no UTF-8
-        raise QueryError(f"a value of the answer has no form in JSON: {error}") from error
+        raise QueryError(f"a value of the answer cannot be written as JSON: {error}") from error
     body = {
         "columns": list(result.columns),
         "types": list(result.types),

@@ -1,4 +1,4 @@
-"""Sweeps that a store knows: found by name, with their spec and their present state."""
+"""Sweeps of a store: found by name, with their spec and current state."""
 
 import json
 from typing import Any
@@ -10,11 +10,11 @@ from sickbay.trials.store.reader import list_sweeps, read_sweep, sweep_problems
 
 
 class SweepError(ValueError):
-    """There is no such sweep, or it cannot do what was asked; the message says what to do."""
+    """There is no such sweep, or the request does not apply to it; the message says what to do."""
 
 
 def find_sweep(store: Store, word: str) -> SweepRecord:
-    """Find a sweep by its id, its name or the beginning of either; of one name the latest.
+    """Find a sweep by its id, its name or a prefix of either; of equal names the latest.
 
     Raises SweepError if there is none, or if the beginning fits several names.
     """
@@ -47,7 +47,7 @@ def stored_spec(store: Store, sweep_id: str) -> dict[str, Any]:
 
 
 def state_of(store: Store, record: SweepRecord) -> str:
-    """The present state: a sweep stored as `running` without a live driver is `interrupted`."""
+    """The current state: a sweep stored as `running` without a live driver is `interrupted`."""
     if record.state not in ("queued", "running"):
         return record.state
     if driven(store, record.sweep_id):

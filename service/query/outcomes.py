@@ -1,4 +1,4 @@
-"""How a trial came out, in one word: the only definition, as Python and as the view `outcomes`.
+"""The outcome of a trial: the only definition, in Python and as the view `outcomes`.
 
     healthy                 labelled healthy, with a finite objective
     (a pathology)           labelled pathological: its primary cause, or `pathological`
@@ -29,7 +29,7 @@ CUT_SHORT = (CANCELLED, PRUNED)
 
 
 def outcome(state: str, label: str | None, pathology: str | None, objective: float | None) -> str:
-    """Say in one word how a trial came out; the arguments are columns of `trials`."""
+    """The outcome of a trial; the arguments are columns of `trials`."""
     if not label_stands(state, label):
         return state
     if label == Health.PATHOLOGICAL:

@@ -1,4 +1,4 @@
-"""Queries of the service, each in a process that is killed when it takes too much: QueryPool.
+"""QueryPool: runs the service's queries in processes that are killed if they exceed limits.
 
 DuckDB looks at an interrupt between two vectors, and counts only the memory of its buffers: one
 call of a scalar function may pass every limit. A process has limits that the kernel keeps.
@@ -27,11 +27,11 @@ from sickbay.trials.store.files import Store, StoreError
 
 
 class BusyError(RuntimeError):
-    """Too many wait already, or one has waited too long: ask again in a while."""
+    """Too many queries are waiting, or one has waited too long: try again later."""
 
 
 class AdmissionQueue:
-    """So many may be inside at once, so many may wait, each at most so many seconds."""
+    """Admits `places` callers at once; `waiting` more may wait, each up to `seconds`."""
 
     def __init__(self, places: int, waiting: int, seconds: float) -> None:
         """Begin with every place free."""
@@ -47,9 +47,7 @@ class AdmissionQueue:
                 self._free -= 1
                 return
             if len(self._waiting) >= self._most:
-                raise BusyError(
-                    f"{self._most} queries wait for their turn already: ask again in a while"
-                )
+                raise BusyError(f"{self._most} queries are already waiting: try again later")
             self._waiting.append(turn)
         try:
             cancel.watch(turn.set)
@@ -62,13 +60,10 @@ class AdmissionQueue:
         if cancel.asked:
             raise left()
         if not mine:
-            raise BusyError(
-                f"the query waited {self._seconds:g} s for its turn behind others: ask again in a"
-                " while"
-            )
+            raise BusyError(f"the query waited {self._seconds:g} s behind others: try again later")
 
     def leave(self) -> None:
-        """Give the place to the first in the line."""
+        """Pass the place to the first in the queue."""
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().set()
@@ -76,7 +71,7 @@ class AdmissionQueue:
                 self._free += 1
 
     def _leave_line(self, turn: threading.Event) -> bool:
-        """Whether it has a place, having stood in the line."""
+        """Leave the queue; whether the caller got a place."""
         with self._lock:
             if turn not in self._waiting:
                 return True
@@ -89,7 +84,7 @@ LOG = logging.getLogger("sickbay.service")
 
 @dataclass(frozen=True)
 class PoolRules:
-    """How many queries run at once and wait, and what a process may take.
+    """How many queries run and wait at once, and what a process may use.
 
     `grace` seconds after its time a query is killed, having been interrupted in vain. `room` bytes
     are a process's, besides what it has when idle: DuckDB's own limit, and the answer's making.
@@ -109,7 +104,7 @@ OWN = PoolRules(processes=2, waiting=64, room=2**32, answer=2**30, seconds=20.0)
 
 
 class QueryPool:
-    """Processes that answer queries. Safe for many threads.
+    """Processes that answer queries. Thread-safe.
 
     They are started when they are needed, stay warm, and are replaced when they were killed.
     """
@@ -128,15 +123,15 @@ class QueryPool:
         weakref.finalize(self, _end_all, self._living)
 
     def open(self) -> None:
-        """Serve, and have one process ready for the first who asks."""
+        """Start serving, with one process ready for the first query."""
         self._closed = False
         try:
             self._give_back(self._take())
         except OSError as error:  # the first query tries again, and says so
-            LOG.warning("cannot start a process for queries: %s", error)
+            LOG.warning("cannot start a query process: %s", error)
 
     def close(self) -> None:
-        """End every process, also those that answer; who waits gets a QueryError."""
+        """End every process, even busy ones; waiting callers get a QueryError."""
         with self._lock:
             self._closed = True
             idle, busy = list(self._idle), self._living.difference(self._idle)
@@ -219,7 +214,7 @@ class QueryPool:
             if late.is_set():
                 raise out_of_time(limits) from error
             if self._closed:
-                raise QueryError("the service ends, and the query with it") from error
+                raise QueryError("the service is shutting down: the query was cancelled") from error
             raise _broken(process, limits) from error
         finally:
             timer.cancel()
@@ -229,7 +224,7 @@ class QueryPool:
     def _take(self) -> Process:
         with self._lock:
             if self._closed:
-                raise QueryError("the service ends: no query begins any more")
+                raise QueryError("the service is shutting down: no new queries")
             while self._idle:
                 process = self._idle.pop()
                 if process.fit():
@@ -245,7 +240,7 @@ class QueryPool:
         return process
 
     def _give_back(self, process: Process) -> None:
-        """Keep a process for the next query; in place of one that is unfit, a new one."""
+        """Keep a process for the next query, or replace it by a new one if it is unfit."""
         if not process.fit():
             self._end(process)
             if self._closed:
@@ -253,7 +248,7 @@ class QueryPool:
             try:
                 process = self._started()
             except OSError as error:  # the next query tries again, and says so
-                LOG.warning("cannot start a process for queries: %s", error)
+                LOG.warning("cannot start a query process: %s", error)
                 return
         with self._lock:
             if not self._closed:
@@ -269,7 +264,7 @@ class QueryPool:
 
 @cache
 def own_queries() -> QueryPool:
-    """The processes for the pages' own queries: of this process's every application."""
+    """The processes for the pages' own queries, shared by all applications of this process."""
     return QueryPool(OWN)
 
 
@@ -279,16 +274,16 @@ def _understood(kind: Kind, payload: bytes) -> bytes:
     if kind is Kind.STORE:
         raise StoreError(payload.decode())
     if kind is Kind.BROKEN:
-        raise RuntimeError(f"a process for queries broke:\n{payload.decode()}")
+        raise RuntimeError(f"a query process broke:\n{payload.decode()}")
     assert kind is Kind.ANSWER, kind
     return payload
 
 
 def _broken(process: Process, limits: Limits) -> QueryError:
     why = process.why()
-    LOG.warning("a query ended its process: %s", why)
+    LOG.warning("a query killed its process: %s", why)
     return QueryError(
-        f"the query broke the process that answered it ({why}), most likely as it needs more "
+        f"the query broke its process ({why}), most likely because it needs more "
         f"memory than {limits.memory}: ask for fewer rows or columns"
     )
 

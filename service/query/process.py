@@ -1,4 +1,4 @@
-"""A process that answers queries, as the service holds it: asked, waited for, killed."""
+"""A process that answers queries: the service's handle to ask, wait for and kill it."""
 
 import contextlib
 import signal
@@ -13,10 +13,10 @@ START_SECONDS = 60.0  # that a process may take until it answers its first query
 
 
 class Process:
-    """One process for queries; only one thread at a time exchanges with it, any may kill it."""
+    """A query process; one thread at a time may exchange with it, any may kill it."""
 
     def __init__(self, room: int) -> None:
-        """Start one whose queries may take `room` bytes. Raises OSError if that fails."""
+        """Start a process whose queries may use `room` bytes. Raises OSError if that fails."""
         self._begun = self._worn = self._killed = False
         self._child = subprocess.Popen(  # noqa: S603  our own command
             # -P: no module is taken from the folder in which the service was started
@@ -32,7 +32,7 @@ class Process:
         return not (self._worn or self._killed) and self._child.poll() is None
 
     def ready(self) -> None:
-        """Wait until it has begun; starting takes no time from a query's own."""
+        """Wait until it has started; starting does not count against a query's time."""
         if self._begun:
             return
         timer = threading.Timer(START_SECONDS, self.kill)
@@ -41,7 +41,7 @@ class Process:
         try:
             self._read(0)
         except EOFError as error:
-            raise RuntimeError("a process for queries did not start") from error
+            raise RuntimeError("a query process did not start") from error
         finally:
             timer.cancel()
         self._begun = True
@@ -69,16 +69,16 @@ class Process:
         raise EOFError
 
     def kill(self) -> None:
-        """End it at once, whatever it does."""
+        """Kill it at once, whatever it is doing."""
         self._killed = True
         self._child.kill()
 
     def end(self) -> None:
-        """End it and let go of all that it had; also done when it is forgotten."""
+        """End it and release its resources; also called on garbage collection."""
         self._release()
 
     def why(self) -> str:
-        """How it ended, once it has."""
+        """How it ended."""
         code = self._child.wait()
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 

@@ -1,4 +1,4 @@
-"""The store behind a service, as a file system: so every verb that reads works over HTTP as well.
+"""The store behind a service as a file system: all verbs that read also work over HTTP.
 
 There are no files on the other side of this, but tables: a sweep's rows, wherever they lie in the
 store, come as one Parquet file a table, as if the sweep had been consolidated a moment ago. Reading
@@ -29,7 +29,7 @@ def remote_store(client: "Client", url: str) -> Store:
 
 
 class _Tables(fs.FileSystemHandler):  # type: ignore[misc]
-    """What pyarrow asks of a file system, answered from the service's tables."""
+    """pyarrow's file system interface over the service's tables."""
 
     def __init__(self, client: "Client") -> None:
         self._client = client
@@ -46,7 +46,7 @@ class _Tables(fs.FileSystemHandler):  # type: ignore[misc]
         return [self._info(path) for path in paths]
 
     def get_file_info_selector(self, selector: Any) -> list[Any]:
-        """List a folder: tables below the root, sweeps below a table, their file below those."""
+        """List a folder: tables below the root, sweeps below a table, one file below a sweep."""
         parts = selector.base_dir.strip("/").split("/")
         if parts == [ROOT]:
             return [self._info(f"{ROOT}/{table}") for table in TABLES]
@@ -98,7 +98,7 @@ class _Tables(fs.FileSystemHandler):  # type: ignore[misc]
 
     def _refuse(self, *anything: object) -> None:
         del anything
-        raise OSError("the store of a service is for reading here: write where it lies")
+        raise OSError("the store of a service is read-only here: write on the service's machine")
 
     create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = _refuse
     delete_file = move = copy_file = open_output_stream = open_append_stream = _refuse

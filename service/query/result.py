@@ -1,4 +1,4 @@
-"""What a query is limited to, how it is cancelled, and what it answers; no DuckDB in here."""
+"""Limits of a query, its cancellation and its result; no DuckDB in here."""
 
 import math
 import threading
@@ -16,12 +16,12 @@ from sickbay.trials.store.schema import Problem
 
 
 class QueryError(ValueError):
-    """The SQL is wrong, is not allowed, or takes too much; the message says what and where."""
+    """The SQL is wrong, not allowed, or exceeds a limit; the message says what and where."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one query may take: memory as DuckDB writes it, threads, seconds, rows given back."""
+    """Limits of one query: memory in DuckDB's notation, threads, seconds, rows returned."""
 
     memory: str = "2GB"
     threads: int = 2
@@ -39,14 +39,14 @@ class Cancel:
         self.asked = False
 
     def now(self) -> None:
-        """End the query that runs, or the one that is about to."""
+        """Cancel the running query, or the one about to start."""
         with self._lock:
             self.asked = True
             if self._interrupt is not None:
                 self._interrupt()
 
     def watch(self, interrupt: Callable[[], None] | None) -> None:
-        """Say how the running query is interrupted; None when it is over."""
+        """Set how the running query is interrupted; None when it is over."""
         with self._lock:
             self._interrupt = interrupt
         if self.asked and interrupt is not None:
@@ -76,7 +76,7 @@ class QueryResult:
         return list(zip(*map(values_of, self.table.columns), strict=True))
 
     def whole(self) -> "QueryResult":
-        """This result. Raises StoreError where a table's file is damaged, so that none is here."""
+        """This result. Raises StoreError if a damaged file hid a table."""
         damaged = [
             str(problem) for problem in self.problems if problem.path.endswith("/data.parquet")
         ]
@@ -89,7 +89,7 @@ class QueryResult:
         return replace(self, table=self.table.slice(begin, end - begin))
 
     def records(self) -> list[dict[str, Any]]:
-        """Give the rows as dictionaries that every JSON writer takes, see `plain`."""
+        """Return the rows as dictionaries of JSON values, see `plain`."""
         names = self.columns
         return [
             {name: plain(value) for name, value in zip(names, row, strict=True)}
@@ -98,7 +98,7 @@ class QueryResult:
 
 
 def plain(value: Any) -> Any:  # noqa: PLR0911 (one line a kind of value)
-    """Turn a value out of a query into what every JSON writer takes.
+    """Convert a value of a query to a JSON value.
 
     NaN and the infinities become "NaN", "Infinity" and "-Infinity", times ISO text, durations
     seconds, decimals int or float, bytes hexadecimal; lists and mappings are turned entry by entry.

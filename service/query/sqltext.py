@@ -1,11 +1,11 @@
-"""Texts and names written so that SQL takes them as they are."""
+"""Quoting of strings and names for SQL."""
 
 
 def text(value: str) -> str:
-    """Write a text as an SQL literal."""
+    """Quote a string as an SQL literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def name(value: str) -> str:
-    """Write the name of a column so that SQL takes it as it is."""
+    """Quote the name of a column."""
     return '"' + value.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""How far sweeps are, from the store alone."""
+"""Progress of sweeps, from the store alone."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ def describe(store: Store, word: str) -> dict[str, Any]:
 
 
 def running(store: Store, record: SweepRecord) -> list[dict[str, Any]]:
-    """The running trials of a sweep: each its factors and settings, and its last stored epoch.
+    """The running trials of a sweep: their factors and settings, and last stored epoch.
 
     `epoch` is 0 before the first stored evaluation. Whether the sweep has a live driver, its state
     says.

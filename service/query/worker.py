@@ -1,4 +1,4 @@
-"""What runs in a process of its own: answers SQL for the service, one query at a time.
+"""The query process: answers SQL for the service, one query at a time.
 
 Queries come on stdin and answers go to stdout, see `frames`. It ends when its stdin does, so it
 outlives no service, however that ended. See docs/decisions/0022.
@@ -33,7 +33,7 @@ WORN = 4  # a process is replaced when it keeps this part of its room after an a
 
 
 def main() -> None:
-    """Answer until stdin ends. `room` bytes, the only argument, are what queries may take."""
+    """Answer until stdin ends. The only argument is `room`, the bytes that queries may use."""
     room = int(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the service's to answer
     answers = os.fdopen(os.dup(1), "wb")
@@ -85,7 +85,9 @@ def _answered(asked: dict[str, Any]) -> bytes:
     except RecursionError as error:
         raise QueryError("the SQL, or a value of the answer, is nested too deeply") from error
     except UnicodeError as error:
-        raise QueryError("the SQL is no text: half a character is in it") from error
+        raise QueryError(
+            "the SQL is not valid text: it holds half a character (a lone surrogate)"
+        ) from error
 
 
 def _words(error: Exception) -> bytes:
@@ -100,7 +102,7 @@ def _store(uri: str) -> Store:
 
 
 def _limit_process(room: int) -> int:
-    """Let this process take `room` bytes more than it has, and write no file; gives what it has."""
+    """Limit this process to `room` more bytes and no files; returns its present bytes."""
     with contextlib.suppress(OSError):
         # When the machine itself runs out of memory, a query goes first.
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -117,7 +119,7 @@ def _limit_process(room: int) -> int:
 
 
 def _limit_work(limits: Limits) -> None:
-    """Have the kernel end this process if its parent is not there to kill it."""
+    """Limit CPU time, so that the kernel ends this process even without its parent."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = used.ru_utime + used.ru_stime + (limits.seconds + 10.0) * (limits.threads + 1)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -126,7 +128,7 @@ def _limit_work(limits: Limits) -> None:
 
 
 def _private_bytes() -> int:
-    """Memory that counts against RLIMIT_DATA; 0 where the system does not say."""
+    """Memory that counts against RLIMIT_DATA; 0 where the system does not tell."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmData:"):

@@ -1,1 +1,1 @@
-"""A sweep as a person reads it: in a terminal, as HTML, Markdown, LaTeX."""
+"""Reports of a sweep: in a terminal, as HTML, Markdown, LaTeX."""

@@ -1,4 +1,4 @@
-"""The best trial, the best healthy trial and the best arm of a sweep; and whose code made them."""
+"""The best trial, the best healthy trial and the best arm of a sweep; and their code version."""
 
 import math
 from collections import Counter
@@ -28,7 +28,7 @@ class Best:
 
 
 def best_of(rows: Sequence[Row], objective: Mapping[str, Any] | None) -> tuple[Best, ...]:
-    """The best trial, the best healthy one, the arm with the best median, as far as there are any.
+    """The best trial, the best healthy one and the arm with the best median, those that exist.
 
     `objective` is the spec's {signal, goal}; nothing without one. Trials count that came to an end
     with a finite objective; an arm counts if no trial of it ended without one.
@@ -64,7 +64,7 @@ def best_lines(rows: Sequence[Row], objective: Mapping[str, Any] | None) -> list
 
 
 def best_words(one: Best, signal: str) -> str:
-    """Say which trial or arm is the best, and its objective."""
+    """The best trial or arm with its objective, as text."""
     value = f"{signal} {number(one.value)}"
     if one.trial_id is None:
         return f"{one.arm}: median {value} over {one.n} trials"
@@ -73,7 +73,7 @@ def best_words(one: Best, signal: str) -> str:
 
 
 def selection_lines(rows: Sequence[Row], spec: Mapping[str, Any]) -> list[str]:
-    """How the winners of a search were chosen, and what fresh seeds say of them.
+    """How the winners of a search were chosen, and their results on fresh seeds.
 
     Nothing for a sweep without `seeds: {search, confirm, top}`, or before anything is confirmed.
     """
@@ -84,9 +84,9 @@ def selection_lines(rows: Sequence[Row], spec: Mapping[str, Any]) -> list[str]:
     arms = dict.fromkeys(row["arm"] for row in fresh)
     tried = len({row["arm"] for row in rows})
     if not arms:
-        return [f"{'selection':<13}the best {seeds['top']} are confirmed when the search is over"]
+        return [f"{'selection':<13}the best {seeds['top']} are confirmed after the search"]
     how = f"chosen among {tried} configurations by {seeds['search']} of their seeds"
-    lines = [f"{'selection':<13}{how}; these {seeds['confirm']} chose nothing:"]
+    lines = [f"{'selection':<13}{how}; confirmed with {seeds['confirm']} fresh seeds:"]
     for arm in arms:
         mine = [row for row in fresh if row["arm"] == arm]
         chosen_by = [_value(r) for r in rows if r["arm"] == arm and r["seed"] < seeds["search"]]
@@ -100,14 +100,14 @@ def selection_lines(rows: Sequence[Row], spec: Mapping[str, Any]) -> list[str]:
 
 
 def code_lines(rows: Sequence[Row]) -> list[str]:
-    """Which training code made how many trials: one line, or one for each of several codes."""
+    """How many trials each version of the training code made, one line per version."""
     counts = Counter((row.get("code"), row.get("git_commit")) for row in rows if row.get("code"))
     lines = [
         f"{'code':<13}{code}{f' (git {commit})' if commit else ''}: {n} trials"
         for (code, commit), n in counts.items()
     ]
     if len({code for code, _ in counts}) > 1:
-        lines.append("these trials were made by different code: their differences may be its doing")
+        lines.append("these trials ran different code, which may explain their differences")
     return lines
 
 

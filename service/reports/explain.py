@@ -30,7 +30,7 @@ SILENT = {
 
 
 def explanation(store: Store, prefix: str) -> dict[str, Any]:
-    """All that is said of a trial, see `TrialBook.explained`; `prefix` begins its id.
+    """Everything known of a trial, named by a prefix of its id; see `TrialBook.explained`.
 
     Raises QueryError if no trial, or more than one, has an id that begins with `prefix`.
     """
@@ -42,7 +42,7 @@ def explanation(store: Store, prefix: str) -> dict[str, Any]:
 def print_explanation(
     console: Console, explained: Mapping[str, Any], *, everything: bool = False
 ) -> None:
-    """Print an explanation for a person: what fired or is open, or with `everything` all of it."""
+    """Print an explanation: what fired or could not judge; `everything` prints all findings."""
     trial = explained["trial"]
     head = Text(f"{trial['trial_id']}  {trial['arm']}, seed {trial['seed']}: ", style="bold")
     console.print(head + verdict(trial))
@@ -74,7 +74,7 @@ def print_explanation(
             console.print(sentence, markup=False, highlight=False)
     if len(explained["labels"]) > 1:
         console.print(
-            "labels it had: " + ", ".join(_label_words(label) for label in explained["labels"])
+            "earlier labels: " + ", ".join(_label_words(label) for label in explained["labels"])
         )
 
 
@@ -95,7 +95,7 @@ def _print_judgement(console: Console, trial: Row) -> None:
 
 
 def _print_judge(console: Console, judged: Mapping[str, Any] | None) -> None:
-    """Print what each statistic adds to the judge's log odds, and which detectors agree or not."""
+    """Print each statistic's contribution to the judge's log odds, and which detectors agree."""
     if judged is None:
         return
     console.print(Text(f"\nthe judge: {judged['probability']:.1%} pathological, in log odds:"))

@@ -28,7 +28,7 @@ def write_report(
     path: Path | None = None,
     style: ReportFormat = ReportFormat.HTML,
 ) -> Path:
-    """Render a sweep and write it to `path`; by default beside a local store's tables, else here.
+    """Render a sweep and write it to `path`; default: a local store's `reports`, else here.
 
     Raises StoreError if the file cannot be written.
     """
@@ -45,7 +45,7 @@ def write_report(
 def write_pictures(
     store: Store, sweep_id: str, folder: Path, style: FigureFormat
 ) -> tuple[Path, ...]:
-    """Write every picture of a sweep as a file of its own.
+    """Write every picture of a sweep to its own file.
 
     Raises StoreError if a file cannot be written.
     """
@@ -56,7 +56,7 @@ def write_pictures(
 
 
 def write_latex_tables(store: Store, sweep_id: str, folder: Path) -> tuple[Path, ...]:
-    """Write trials, findings (but those that are clear) and effects of a sweep as LaTeX tables.
+    """Write trials, findings (except clear ones) and effects of a sweep as LaTeX tables.
 
     Raises StoreError if a file of the store is damaged, or if a table cannot be written.
     """

@@ -72,7 +72,7 @@ MOST_TRIAL_ROWS = 2000  # of the table of trials; more are sampled
 
 
 def render_report(store: Store, sweep_id: str) -> str:
-    """Write the HTML page of a sweep, running ones included.
+    """Write the HTML page of a sweep, even of a running one.
 
     Raises SweepError if there is no such sweep, StoreError or QueryError if it cannot be read.
     """
@@ -123,20 +123,20 @@ def render_report(store: Store, sweep_id: str) -> str:
 
 
 def render_markdown(store: Store, sweep_id: str) -> str:
-    """Write the summary, the causes and the verdicts of a sweep as Markdown; raises as the page."""
+    """Write the summary, causes and verdicts of a sweep as Markdown; raises as the page does."""
     values, effects = _in_words(store, sweep_id)
     line = provenance_line(store, values)
     return printable(markdown(values, effects, questions(values), line))
 
 
 def render_latex(store: Store, sweep_id: str) -> str:
-    """Write the arms and the effects of a sweep as LaTeX for a paper; raises as the page."""
+    """Write the arms and effects of a sweep as LaTeX for a paper; raises as the page does."""
     values, effects = _in_words(store, sweep_id)
     return latex(values, effects, provenance_line(store, values), questions(values))
 
 
 def report_data(store: Store, sweep_id: str) -> dict[str, Any]:
-    """Give the numbers of a report as dictionaries, lists and scalars; raises as the page."""
+    """Return the numbers of a report as plain data; raises as the page does."""
     values = report_values(store, sweep_id)
     effects, missing = sweep_effects(store, sweep_id)
     return {
@@ -168,7 +168,7 @@ def _in_words(store: Store, sweep_id: str) -> tuple[Values, EffectSection]:
 
 
 def listed_trials(values: Values) -> tuple[TrialLine, ...]:
-    """Choose the trials that the page lists: all, or a sample in which every cause has its share.
+    """Choose the trials that the page lists: all, or a sample stratified by cause.
 
     The example of every cause is among them, as the page leads to it.
     """
@@ -180,7 +180,7 @@ def listed_trials(values: Values) -> tuple[TrialLine, ...]:
 
 
 def questions(values: Values) -> dict[str, str]:
-    """Give the SQL under each table, by the table's name."""
+    """Return the SQL under each table, by the table's name."""
     sweep, factors = values.record.sweep_id, values.factors
     return {
         "verdicts": ask.verdicts(sweep),
@@ -194,7 +194,7 @@ def questions(values: Values) -> dict[str, str]:
 
 
 def _cell(causes: frozenset[str], text: str) -> Markup:
-    """A cell's lines: one that begins with a verdict's sign as its badge; causes lead to theirs."""
+    """A cell as HTML: a line that begins with a verdict's sign is a badge; causes are links."""
     return Markup("<br>").join(_line(causes, line) for line in text.split("\n"))
 
 
@@ -220,7 +220,7 @@ def _best(values: Values) -> list[tuple[str, str]]:
 
 
 def _judgements(store: Store, values: Values) -> dict[str, dict[str, Any] | None]:
-    """What weighed for the example of every cause, by trial."""
+    """Contributions to the judgement of each cause's example, by trial."""
     if not values.causes:
         return {}
     found = query(store, questions(values)["weighed"], sweep_ids=[values.record.sweep_id])
@@ -248,7 +248,7 @@ def _words(store: Store, values: Values) -> dict[str, Any]:
 
 
 def _rules(values: Values) -> dict[str, Detector]:
-    """Give the detectors behind the causes, as far as they are installed here."""
+    """Return the detectors behind the causes that are installed here."""
     rules = {}
     for cause in values.causes:
         try:

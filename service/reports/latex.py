@@ -60,7 +60,7 @@ _NUMBER = re.compile(r"(?<![\w.])([+-]?)(\d+(?:\.\d+)?)(?:e([+-])0*(\d+))?(?![\w
 
 
 def latex(values: Values, effects: EffectSection, provenance: str, sql: Mapping[str, str]) -> str:
-    """Write the arms and the effects of a sweep; the SQL of each table stands above it."""
+    """Write the arms and the effects of a sweep; the SQL is in comments above each table."""
     letters = {
         cause.name: chr(97 + k % 26) * (1 + k // 26) for k, cause in enumerate(values.causes)
     }
@@ -147,7 +147,7 @@ def latex_table(
 
 
 def _column_format(table: Table, widths: Sequence[float]) -> str:
-    """Columns as wide as their words, or of shares of the line, the space between them included."""
+    """Column specification: natural widths, or shares of the line width."""
     if not widths:
         return "".join("l" if column in table.words else "r" for column in table.columns)
     column = r">{\raggedright\arraybackslash}p{\dimexpr %.2f\linewidth-2\tabcolsep\relax}"
@@ -155,7 +155,7 @@ def _column_format(table: Table, widths: Sequence[float]) -> str:
 
 
 def _lines(cell: str, write: Callable[[str], str], *, broken: bool) -> str:
-    """Write a cell; where it may be broken its lines are kept, and words break at underscores."""
+    """Write a cell; in a paragraph column, lines are kept and words may break at underscores."""
     if not broken:
         return write(cell)
     lines = [write(line).replace(r"\_", r"\_\allowbreak{}") for line in cell.split("\n")]
@@ -163,7 +163,7 @@ def _lines(cell: str, write: Callable[[str], str], *, broken: bool) -> str:
 
 
 def escape(text: str) -> str:
-    """Write a text so that LaTeX prints it as it is."""
+    """Escape text for LaTeX."""
     line = " ".join(printable(text).split())
     # A bracket at the beginning of a row would be an option of the line break before it.
     escaped = "".join(_SPECIAL.get(character, character) for character in line)
@@ -171,7 +171,7 @@ def escape(text: str) -> str:
 
 
 def maths(text: str) -> str:
-    """Write the numbers of one of our own texts in mathematics: 1e-05 becomes a power of ten."""
+    """Typeset the numbers in text of our own: 1e-05 becomes a power of ten."""
     parts, end = [], 0
     for match in _NUMBER.finditer(text):
         sign, digits, way, power = match.groups()
@@ -182,7 +182,7 @@ def maths(text: str) -> str:
 
 
 def escape_words(text: str) -> str:
-    """Escape without touching the spaces at the ends."""
+    """Escape text, keeping the spaces at its ends."""
     return "".join(_SPECIAL.get(character, character) for character in text)
 
 
@@ -260,7 +260,7 @@ def latex_tables(
 
 
 def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """Lay out values; a column of numbers alone is one of numbers."""
+    """Lay out values; columns of numbers only are aligned as numbers."""
     text_columns = {
         column
         for k, column in enumerate(columns)

@@ -120,6 +120,6 @@ def _sql(sql: str) -> str:
 
 
 def _text(value: str) -> str:
-    """Write a text so that no Markdown and no HTML comes of it."""
+    """Escape text so that it is neither Markdown nor HTML."""
     line = " ".join(value.split())
     return "".join(f"\\{character}" if character in _SPECIAL else character for character in line)

@@ -1,4 +1,4 @@
-"""The pictures of a report's page. Importing this loads matplotlib, so the report does it late."""
+"""The pictures of a report's page. Loads matplotlib, so the report imports it late."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def _row(row: CurveRow, start: int) -> dict[str, Any]:
 
 
 def _references(panels: Sequence[Any], marks: Mapping[str, str]) -> list[dict[str, str]]:
-    """Explain the letters: what each reference is, and its value, or its span over the panels."""
+    """The legend of the letters: each reference line with its value or range over the panels."""
     listed = []
     for text, letter in marks.items():
         references = [

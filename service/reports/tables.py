@@ -67,7 +67,7 @@ B - A: paired by seed among trials healthy in both, or, marked with *, Welch's w
 
 
 def effects_table(table: EffectTable, sql: Mapping[str, str] | None = None) -> Table:
-    """One row a level, numbered as in its SQL; `healthy` is marked with the level's pathologies."""
+    """One row per level, numbered as in its SQL; `healthy` carries marks of pathologies."""
     rows = [_effect_row(nr, effect) for nr, effect in enumerate(table.effects, start=1)]
     return Table(
         columns=(
@@ -137,7 +137,7 @@ def _both_p(plain: float, adjusted: float) -> str:
 
 
 def interactions_table(table: InteractionTable, sql: str = "") -> Table:
-    """One row for two levels of two factors; those that interact first."""
+    """One row per pair of levels of two factors; interacting ones first."""
     order = list(InteractionVerdict)
     interactions = sorted(
         table.interactions, key=lambda interaction: order.index(interaction.verdict)
@@ -175,7 +175,7 @@ def _interaction_row(interaction: Interaction) -> tuple[str, ...]:
 
 
 def main_effects_table(table: MainEffectTable, sql: str = "") -> Table:
-    """One row a level, averaged over the whole design."""
+    """One row per level, averaged over the whole design."""
     left = f"; left out: {counted(table.left_out)}" if table.left_out else ""
     seeds = (
         ""
@@ -213,7 +213,7 @@ def main_effects_table(table: MainEffectTable, sql: str = "") -> Table:
 
 
 def importance_table(table: ImportanceTable, sql: Mapping[str, str]) -> Table:
-    """One row a target: the factors' shares by fANOVA, and below them by PED-ANOVA."""
+    """One row per target: the factors' shares by fANOVA, and below them by PED-ANOVA."""
     notes_of = [f"{target.target}: {target.note}" for target in table.targets if target.note]
     notes_of += [
         f"{target.target}: fANOVA over {target.configurations} of {target.of_configurations} "
@@ -313,7 +313,7 @@ def _side_health(side: ArmSide) -> str:
 
 
 def notes(table: EffectTable) -> Iterator[str]:
-    """Say in sentences what the numbers of each level leave out, and where they disagree."""
+    """Notes on each level: what its numbers leave out, and where they disagree."""
     for effect in table.effects:
         head = f"{effect.factor} {shown(effect.level)}: "
         for line in _notes(effect):
@@ -350,7 +350,7 @@ def _notes(row: LevelEffect) -> Iterator[str]:
     if row.verdict is Verdict.WORSE and row.improvement.value > 0.5:
         yield "worse only where both are healthy: over all pairs it wins more often than it loses"
     if row.identical:
-        yield "no difference: identical runs. Is this level wired to the training?"
+        yield "no difference: identical runs. Does the training use this setting?"
     elif row.difference.error == 0.0:
         yield (
             f"the difference is {row.difference.mean:+.4g} in all {row.seeds} seeds to the last "
@@ -372,7 +372,7 @@ _LEFT_OUT = {
 
 @dataclass(frozen=True)
 class EffectSection:
-    """The table of effects of a document, or why there is none in `missing`."""
+    """The table of effects of a document, or the reason for its absence in `missing`."""
 
     table: Table | None = None
     signal: str = ""
@@ -391,7 +391,7 @@ def effect_section(effects: SweepEffects | None, missing: str = "") -> EffectSec
 
 @dataclass(frozen=True)
 class FixLine:
-    """A configuration that is not healthy in all seeds, and what fixes it, or what to try."""
+    """A configuration that is not healthy in all seeds, with its fix, or what to try."""
 
     arm: str
     trial_id: str
@@ -417,7 +417,7 @@ class StudySection:
 
 @dataclass(frozen=True)
 class FixSection:
-    """The smallest fixes of a sweep; `note` says why there are none, where that is so."""
+    """The smallest fixes of a sweep; if there are none, `note` says why."""
 
     lines: tuple[FixLine, ...] = ()
     left_out: int = 0
@@ -425,7 +425,7 @@ class FixSection:
 
 
 def sweep_study(store: Store, values: Values) -> tuple[EffectStudy | None, str]:
-    """Work out effects and their parts for a page; where there can be none, say why instead."""
+    """Compute effects and their parts for a page; if there are none, say why."""
     parts = ["interactions"]
     parts += ["importance"] if FEWEST_WEIGHED <= len(values.trials) <= MOST_WEIGHED else []
     try:
@@ -459,7 +459,7 @@ def study_section(study: EffectStudy | None) -> StudySection:
 
 
 def fix_section(store: Store, values: Values) -> FixSection:
-    """Look for the smallest stored changes that fix each configuration that is not healthy."""
+    """Find the smallest stored changes that fix each configuration that is not healthy."""
     unhealthy = {trial.key for trial in values.trials if trial.outcome not in (HEALTHY, *CUT_SHORT)}
     if len(unhealthy) * len(values.arms) > _MOST_COMPARISONS:
         return FixSection(

@@ -29,7 +29,7 @@ VERDICT_WIDTH = 16
 
 
 def print_study(console: Console, study: EffectStudy, *, sql: bool = False) -> None:
-    """Print the effects, then every part that was asked for; with `sql` what recomputes each."""
+    """Print the effects, then each requested part; with `sql`, also the SQL of each."""
     print_effects(console, study.effects, sql=sql)
     if study.interactions is not None:
         table = interactions_table(study.interactions, study.sql["interactions"])
@@ -63,7 +63,7 @@ def print_study(console: Console, study: EffectStudy, *, sql: bool = False) -> N
 
 
 def print_effects(console: Console, effects: SweepEffects, *, sql: bool = False) -> None:
-    """Print the table, what was left out and why, how to read it; with `sql` what recomputes it."""
+    """Print the table, what was left out and why, and its legend; with `sql`, also its SQL."""
     table = effects.table
     lower = "lower" if table.goal is Goal.MINIMIZE else "higher"
     cancelled = f", {table.cancelled} of them cancelled" if table.cancelled else ""
@@ -97,7 +97,7 @@ _NARROW = (
 
 
 def print_table(console: Console, table: Table, title: str = "", *, sql: bool = True) -> None:
-    """Print a table, its notes, how to read it, and its SQL; no grid and legend without rows."""
+    """Print a table, its notes, legend and SQL; without rows no grid and no legend."""
     if title:
         console.print(Text(f"\n{title}", style="bold"))
     if table.rows:
@@ -111,7 +111,7 @@ def print_table(console: Console, table: Table, title: str = "", *, sql: bool = 
 
 
 def print_sql(console: Console, texts: Mapping[str, str]) -> None:
-    """Print queries to be copied; what has none is left out."""
+    """Print queries to be copied; parts without a query are left out."""
     for what, sql in texts.items():
         if sql:
             console.print(Text(f"\n-- {what}\n{sql}", style="dim"), soft_wrap=True)
@@ -137,7 +137,7 @@ def _grid(table: Table) -> Grid:
 
 
 def print_comparison(console: Console, comparison: Comparison, *, sql: bool = False) -> None:
-    """Print a comparison; with `sql` also what recomputes either side."""
+    """Print a comparison; with `sql`, also the SQL of both sides."""
     for letter, half in (("A", comparison.a), ("B", comparison.b)):
         console.print(Text(f"{letter}  {_half(half)}"), soft_wrap=True)
     for name, (before, after) in comparison.settings.items():
@@ -169,7 +169,7 @@ def print_comparison(console: Console, comparison: Comparison, *, sql: bool = Fa
 
 
 def _remarks(comparison: Comparison) -> Iterator[str]:
-    """Say whose label changed, what only one side has, and what could not be compared."""
+    """Print changed labels, arms of one side only, and what could not be compared."""
     for pair in comparison.arms:
         for change in pair.label_changes:
             yield f"{pair.arm}, seed {change.seed}: {change.before} in A, {change.after} in B"

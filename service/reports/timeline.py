@@ -1,4 +1,4 @@
-"""The findings of a sweep on the time line: one row a trial, or one an arm where there are many."""
+"""The findings of a sweep on a time line: one row per trial, or per arm if there are many."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class TimeRow:
-    """A row: how far it was planned and ran, in percent, its marks, and its words."""
+    """A row: its planned and actual length in percent, its marks, and its text."""
 
     name: str
     seed: str
@@ -80,7 +80,7 @@ def _percent(epoch: int, last: int) -> float:
 
 
 def _placed(marks: Sequence[Mark], last: int) -> tuple[Placed, ...]:
-    """Place the marks; equal ones are one mark that tells their number."""
+    """Place the marks; equal ones are merged into one that shows their number."""
     counted = Counter((mark.kind, mark.detector, mark.onset_epoch or 0) for mark in marks)
     at_epoch: Counter[int] = Counter()
     placed = []
@@ -95,7 +95,7 @@ def _placed(marks: Sequence[Mark], last: int) -> tuple[Placed, ...]:
 
 
 def _words(marks: Sequence[Mark], *, by_arm: bool) -> tuple[str, ...]:
-    """Name the findings, the primary first, each with its span of onsets."""
+    """List the findings, the primary first, each with its range of onsets."""
     by_finding: dict[tuple[str, str], list[Mark]] = {}
     for mark in sorted(marks, key=lambda finding: KINDS.index(finding.kind)):
         by_finding.setdefault((mark.detector, mark.kind), []).append(mark)

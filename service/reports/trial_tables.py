@@ -43,7 +43,7 @@ _COUNTED = ("healthy", "pathological", "inconclusive", "failed", "cancelled", "p
 
 
 def arms_table(values: Values, sql: str = "", most: int | None = None) -> Table:
-    """One row an arm, the believable ones first; `healthy` is marked with its pathologies.
+    """One row per arm, the trustworthy ones first; `healthy` carries marks of pathologies.
 
     Of more arms than `most` the others are counted in a note.
     """
@@ -94,7 +94,7 @@ def _arm_row(arm: ArmLine) -> tuple[str, ...]:
 
 
 def trials_table(trials: Sequence[TrialLine], sql: str = "") -> Table:
-    """One row a trial; the keys are the trials' ids."""
+    """One row per trial; the keys are the trials' ids."""
     return Table(
         columns=(
             *("trial", "arm", "seed", "state", "verdict", "cause", "onset", "standing"),
@@ -125,7 +125,7 @@ def trials_table(trials: Sequence[TrialLine], sql: str = "") -> Table:
 
 
 def stands(standing: str | None, label: str | None) -> str:
-    """How a trial stands among its siblings, where that is worth saying; else an empty text."""
+    """How a trial compares with its siblings, if worth a note; else an empty string."""
     if standing not in ("ahead", "behind", "far_behind"):
         return ""
     word = standing.replace("_", " ")
@@ -133,7 +133,7 @@ def stands(standing: str | None, label: str | None) -> str:
 
 
 def failures_table(values: Values) -> Table:
-    """One row a class of failure, the commonest first: how many trials, and what to do about it."""
+    """One row per class of failure, the most common first: number of trials and remedy."""
     counts = Counter(one.failure for one in values.trials if one.failure)
     return Table(
         columns=("failure", "trials", "what to do"),
@@ -143,5 +143,5 @@ def failures_table(values: Values) -> Table:
 
 
 def remedy_of(failure: str) -> str:
-    """What to do about a class of failure; nothing for one that this version does not know."""
+    """The remedy of a class of failure; empty for one that this version does not know."""
     return REMEDIES[Failure(failure)] if failure in set(Failure) else ""

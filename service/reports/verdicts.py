@@ -1,4 +1,4 @@
-"""The verdict table of a sweep, as a person reads it on one screen."""
+"""The verdict table of a sweep, for one screen."""
 
 import json
 import math
@@ -31,7 +31,7 @@ WELL_COVERED = 0.8
 
 
 def print_verdicts(console: Console, store: Store, sweep_id: str, spec: Mapping[str, Any]) -> None:
-    """Print the trials of a sweep with their labels, then each cause once: why, and what to do."""
+    """Print the trials of a sweep with their labels, then each cause once with its remedy."""
     factors: Mapping[str, Any] = spec.get("factors", {})
     rows = in_spec_order(trials(store, sweep_id).records(), factors)
     if len(rows) <= ROWS_ON_A_SCREEN:
@@ -85,7 +85,7 @@ def with_sweep_findings(
 
 
 def trial_table(rows: Sequence[Row], factors: Iterable[str]) -> Table:
-    """One line a trial: id, factors, seed, objective, label, cause, since when, standing.
+    """One line per trial: id, factors, seed, objective, label, cause, onset, standing.
 
     The standing is a column only where a trial is ahead of or behind the reference arm.
     """
@@ -116,7 +116,7 @@ def trial_table(rows: Sequence[Row], factors: Iterable[str]) -> Table:
 
 
 def print_trials(console: Console, rows: Sequence[Row], factors: Iterable[str]) -> None:
-    """Print the trials: a column a factor, or on a narrow terminal the arms in one column."""
+    """Print the trials: one column per factor, or one for the arm on a narrow terminal."""
     table = trial_table(rows, factors)
     unbound = console.options.update(max_width=10_000)
     fits = console.measure(table, options=unbound).maximum <= console.width
@@ -124,7 +124,7 @@ def print_trials(console: Console, rows: Sequence[Row], factors: Iterable[str]) 
 
 
 def _narrow_table(rows: Sequence[Row]) -> Table:
-    """One entry a trial, of as many lines as it takes: no id, seed or verdict is cut."""
+    """One entry per trial, of as many lines as needed: no id, seed or verdict is cut."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("trial", style="dim", no_wrap=True)
     table.add_column("arm", overflow="fold")
@@ -146,18 +146,18 @@ def _narrow_table(rows: Sequence[Row]) -> Table:
 
 
 def cause(row: Row) -> str:
-    """What is wrong with a trial: its pathology, or the class of its failure; "" if nothing is."""
+    """A trial's pathology, or the class of its failure; "" without either."""
     return str(row["pathology"] or row.get("failure") or "")
 
 
 def stands(row: Row) -> str:
-    """How a trial stands among its siblings, where that is worth saying: "far behind", or ""."""
+    """How a trial compares with its siblings, if worth a note: "far behind", or ""."""
     word = row.get("standing")
     return word.replace("_", " ") if word in ("ahead", "behind", "far_behind") else ""
 
 
 def arm_table(rows: Sequence[Row]) -> Table:
-    """One line an arm: how many of its trials are healthy, pathological by cause, failed."""
+    """One line per arm: how many of its trials are healthy, pathological by cause, failed."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("arm")
     table.add_column("healthy", justify="right", no_wrap=True)
@@ -173,7 +173,7 @@ def arm_table(rows: Sequence[Row]) -> Table:
 
 
 def print_causes(console: Console, rows: Sequence[Row]) -> None:
-    """Print each pathology once, with a trial's own sentence, and what to change."""
+    """Print each pathology once, with one trial's reason, and the remedy."""
     pathological = [row for row in rows if row["pathology"]]
     for cause in dict.fromkeys(row["pathology"] for row in pathological):
         mine = [row for row in pathological if row["pathology"] == cause]
@@ -185,7 +185,7 @@ def print_causes(console: Console, rows: Sequence[Row]) -> None:
 
 
 def print_failures(console: Console, rows: Sequence[Row]) -> None:
-    """Print each class of failure once: how many trials, the line that says it, what to do."""
+    """Print each class of failure once: number of trials, error line, remedy."""
     failed = [row for row in rows if row["state"] == TrialState.FAILED]
     for failure in dict.fromkeys(row.get("failure") for row in failed):
         mine = [row for row in failed if row.get("failure") == failure]
@@ -210,7 +210,7 @@ def _print_open(console: Console, rows: Sequence[Row], total: int) -> None:
 
 
 def _lacking(row: Row) -> list[str]:
-    """What to write so that a trial like this one can be judged."""
+    """The lines to write so that a trial like this one can be judged."""
     floors = json.loads(row["facts"] or "{}").get("floors", {})
     script = row["workload"] == COMMAND
     lines = []
@@ -235,7 +235,7 @@ def _lacking(row: Row) -> list[str]:
 
 
 def print_advice(console: Console, row: Row) -> None:
-    """Print why a trial is pathological, and what to change, with a hanging indent."""
+    """Print why a trial is pathological, and the remedy, with a hanging indent."""
     _print_pairs(console, why=row["reason"], change=row["remedy"])
 
 
@@ -263,7 +263,7 @@ def causes_of(rows: Sequence[Row]) -> str:
 
 
 def spread(rows: Sequence[Row]) -> str:
-    """Median and range of the objective; says how many values are no finite number."""
+    """Median and range of the objective, and the number of non-finite values."""
     values = [as_float(row["objective"]) for row in rows]
     finite = sorted(value for value in values if value is not None and math.isfinite(value))
     lost = len(values) - len(finite)

@@ -1,1 +1,1 @@
-"""What stands around the API: connections, tokens, errors, limits, threads for work that waits."""
+"""Infrastructure of the API: connections, tokens, errors, limits, threads for blocking work."""

@@ -1,4 +1,4 @@
-"""Connections of the HTTP server: how many there may be, and how long one may say nothing.
+"""Limits of the HTTP server's connections: their number, and how long one may stay silent.
 
 A connection costs a file descriptor before its request is known, so anybody can take one. There are
 never more than `limit`: when they are all taken, those that have not sent a whole request make
@@ -20,7 +20,7 @@ LEAST_CONNECTIONS = 32
 
 
 def connection_limit() -> int:
-    """Raise this process's limit of descriptors as far as it may be, and share it out.
+    """Raise this process's limit of file descriptors as far as allowed, and divide it up.
 
     Gives the number of connections that leave a reserve of descriptors for all the rest.
     """
@@ -49,7 +49,7 @@ class BoundedProtocol(H11Protocol):
         self._since = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection in; one that sends nothing makes room for it."""
+        """Accept a connection; at the limit, a silent one is closed for it."""
         super().connection_made(transport)
         if len(self.connections) > self.limit:
             silent = _oldest_silent(self.connections, other_than=self)
@@ -57,12 +57,12 @@ class BoundedProtocol(H11Protocol):
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Read what came; the deadline holds until a whole request head is there."""
+        """Receive data; the deadline holds until the request's head is complete."""
         super().data_received(data)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of the deadline with the connection."""
+        """Cancel the deadline with the connection."""
         self._forget()
         super().connection_lost(exc)
 
@@ -73,7 +73,7 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def since(self) -> float:
-        """When it was opened, in the loop's seconds."""
+        """When it was opened, by the event loop's clock."""
         return self._since
 
     def drop(self) -> None:

@@ -22,7 +22,7 @@ def check_data(spec: SweepSpec, roots: Sequence[Path]) -> None:
     problems = [
         SpecProblem(
             key,
-            "is no dataset that this service offers: give a generated one by its name, or a path "
+            "is not a dataset of this service: give a generated one by its name, or a path "
             "below one of the service's data folders (`sickbay serve --data-root`)",
             repr(value),
         )
@@ -34,7 +34,7 @@ def check_data(spec: SweepSpec, roots: Sequence[Path]) -> None:
 
 
 def _datasets(spec: SweepSpec) -> Iterator[tuple[str, str]]:
-    """Every value that `dataset` takes in a spec, with the key under which it stands."""
+    """Every value of `dataset` in a spec, with its key."""
     for key, settings in (("fixed", spec.fixed), ("baseline", spec.baseline)):
         if SETTING in settings:
             yield f"{key}.{SETTING}", str(settings[SETTING])

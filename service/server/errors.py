@@ -33,7 +33,7 @@ CODES = {
 
 
 class ErrorBody(BaseModel):
-    """What went wrong: a word for programs, a sentence for people, and particulars."""
+    """What went wrong: a code for programs, a message for people, and details."""
 
     code: str
     message: str
@@ -41,16 +41,16 @@ class ErrorBody(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """The body of every answer that is no success."""
+    """The body of every error response."""
 
     error: ErrorBody
 
 
 class ApiError(Exception):
-    """An answer with a status, a sentence and particulars."""
+    """An error response with a status, a message and details."""
 
     def __init__(self, status: int, message: str, detail: Any = None) -> None:
-        """Say which status, why, and with what particulars."""
+        """Set the status, message and details."""
         super().__init__(message)
         self.status, self.message, self.detail = status, message, detail
 
@@ -58,14 +58,14 @@ class ApiError(Exception):
 def error_answer(
     status: int, message: str, detail: Any = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    """An error in the one shape."""
+    """An error response in the common shape."""
     code = CODES.get(status, "error")
     body = {"error": {"code": code, "message": message, "detail": detail}}
     return JSONResponse(body, status_code=status, headers=headers)
 
 
 def add_error_answers(app: FastAPI) -> None:
-    """Turn our errors, and those of the framework, into answers of the one shape."""
+    """Convert our errors and the framework's to responses of the common shape."""
     plain: dict[type[Exception], int] = {
         QueryError: 400,
         RegistryError: 422,
@@ -100,7 +100,7 @@ def _api_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _spec_error(request: Request, error: Exception) -> JSONResponse:
-    """A bad spec: the same sentences as `sickbay validate`, one entry a problem."""
+    """An invalid spec: the messages of `sickbay validate`, one entry per problem."""
     del request
     assert isinstance(error, SpecError)
     return error_answer(422, str(error), [vars(problem) for problem in error.problems])
@@ -110,7 +110,7 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     message = str(error.detail)
     if error.status_code == 404 and message == "Not Found":
-        message = f"there is nothing at {request.url.path}: /docs lists what there is"
+        message = f"there is nothing at {request.url.path}: see /docs for all paths"
     headers = dict(error.headers) if error.headers else None
     return error_answer(error.status_code, message, headers=headers)
 
@@ -124,4 +124,4 @@ def _request_error(request: Request, error: Exception) -> JSONResponse:
         for mistake in error.errors()
     ]
     mistakes = "; ".join(f"{mistake['key']}: {mistake['message']}" for mistake in detail)
-    return error_answer(422, f"the request is not understood: {mistakes}", detail)
+    return error_answer(422, f"invalid request: {mistakes}", detail)

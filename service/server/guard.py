@@ -1,4 +1,4 @@
-"""Who may do what over HTTP: the tokens of a store as last read, and addresses of this machine.
+"""Authorisation: the tokens of a store as last read, and addresses of this machine.
 
 Without any token the service is for one machine alone: it binds to a loopback address only, and
 `middleware` refuses what does not come from this machine itself.
@@ -21,14 +21,14 @@ LOCAL = Token("local", Role.ADMIN, "", 0.0)  # the caller on this machine while 
 
 
 class Guard:
-    """Knows the tokens of a store. Asking it never waits: they are read by `watch`.
+    """Holds the tokens of a store. Checks never block: `watch` reads the tokens.
 
     Tokens that were read stay valid while the store is out of reach or its tokens are damaged;
     a token that is revoked meanwhile is refused once they can be read again.
     """
 
     def __init__(self, store: Store) -> None:
-        """Begin with the tokens as they are. Raises StoreError or ValueError if there is no way."""
+        """Read the tokens once. Raises StoreError or ValueError if that fails."""
         self._store = store
         self._tokens = list_tokens(store)
         self._closed = bool(self._tokens)
@@ -41,7 +41,7 @@ class Guard:
         return time.monotonic() - self._read
 
     def read(self) -> None:
-        """Read the tokens now; where that fails the last ones stay."""
+        """Read the tokens now; if that fails, the last ones stay valid."""
         try:
             self._tokens = list_tokens(self._store)
         except (OSError, ValueError) as error:
@@ -53,7 +53,7 @@ class Guard:
         self._read, self.trouble = time.monotonic(), None
 
     async def watch(self) -> None:
-        """Read the tokens every other second, for as long as the service runs."""
+        """Read the tokens every other second while the service runs."""
         while True:
             await asyncio.sleep(FRESH_SECONDS)
             try:
@@ -67,7 +67,7 @@ class Guard:
         self.trouble = trouble
 
     def open(self) -> bool:
-        """Whether everybody on this machine may do everything: no token was ever set.
+        """Whether every local user has full access, because no token was ever set.
 
         When the last token is revoked the service, which may listen to a whole network, stays
         closed.
@@ -75,7 +75,7 @@ class Guard:
         return not self._tokens and not self._closed
 
     def caller(self, secret: str | None) -> Token:
-        """The token of a secret. Raises ApiError 401 for none or a wrong one, where any is set."""
+        """The token of a secret. If any is set, raises ApiError 401 for a missing or wrong one."""
         if self.open():
             return LOCAL
         if not self._tokens:
@@ -103,7 +103,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_binding(host: str, store: Store) -> None:
-    """Refuse to listen on another address than this machine's own while no token is set.
+    """Refuse to listen on other than local addresses while no token is set.
 
     Raises ValueError saying how to make one.
     """

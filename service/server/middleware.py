@@ -1,4 +1,4 @@
-"""What every request passes first: its size, its host and origin; and what every answer carries.
+"""Middleware: checks size, host and origin of requests, and adds headers to responses.
 
 One plain ASGI layer, as the framework's own middleware would buffer event streams and hide whether
 the caller has left.
@@ -39,7 +39,7 @@ Timed = Callable[[str, str, str, float], None]
 
 
 class Outer:
-    """Refuses what should not come in, adds the security headers, times the rest."""
+    """Refuses invalid requests, adds the security headers, and times the rest."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Outer:
         self._runner, self._most = runner, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it here."""
+        """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -95,7 +95,7 @@ class Outer:
         ends = time.monotonic() + BODY_SECONDS
 
         async def counted() -> Message:
-            """A body that comes in chunks need not say how long it is."""
+            """Enforce the limit on a chunked body, which declares no length."""
             nonlocal seen, complete, answered
             if complete:
                 return await receive()
@@ -136,7 +136,7 @@ class Outer:
         if forwarded or remote:
             why = f"the header {forwarded[0]}" if forwarded else f"the address {address}"
             return (
-                f"while no token is set only this machine itself is served, and {why} says that "
+                f"while no token is set only this machine is served, and {why} says that "
                 "the caller is elsewhere: make a token with `sickbay token create NAME`"
             )
         if not is_loopback(name):
@@ -147,7 +147,7 @@ class Outer:
 
 
 async def _drain(receive: Receive, *, complete: bool = False) -> None:
-    """Read what is left of a body, within limits: a caller who is cut off reads no answer."""
+    """Read the rest of a body, within limits: a client that is cut off reads no response."""
     seen, ends = 0, time.monotonic() + BODY_SECONDS
     while not complete and seen < MOST_DRAINED and time.monotonic() < ends:
         try:
@@ -159,7 +159,7 @@ async def _drain(receive: Receive, *, complete: bool = False) -> None:
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header without its port; "" for one that makes no sense."""
+    """The name in a Host header without its port; "" if it is invalid."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -167,5 +167,5 @@ def _host_name(host: str) -> str:
 
 
 def _is_address(text: str) -> bool:
-    """Whether a peer has a network address: one of a socket file, or of a test, has none."""
+    """Whether a peer has a network address; a Unix socket or a test client has none."""
     return "." in text or ":" in text

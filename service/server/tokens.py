@@ -34,7 +34,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Token:
-    """A token as it is kept: the secret itself is nowhere."""
+    """A token as stored: the secret itself is not."""
 
     name: str
     role: Role
@@ -64,7 +64,7 @@ def list_tokens(store: Store) -> tuple[Token, ...]:
 
 
 def create_token(store: Store, name: str, role: Role) -> str:
-    """Make a token and give its secret, which is not kept. Raises ValueError for a bad name."""
+    """Make a token and return its secret, which is not stored. Raises ValueError for a bad name."""
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"a token's name is made of a-z, 0-9, '.', '_' and '-', at most 63, not {name!r}"

@@ -1,4 +1,4 @@
-"""Threads for work that waits for files, a pool for each kind: one kind never starves another.
+"""Threads for blocking work, one pool per kind, so that no kind starves another.
 
 A pool has few threads, a queue that is not too long and a time limit: a store that stops answering
 costs those threads and nothing else. The event loop, and routes that need no store, go on.
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PoolLimits:
-    """How many pieces of work run at once and wait, and how long one may take, queueing included.
+    """How many jobs run and wait at once, and how long one may take, queueing included.
 
     Seconds; None for work that has a limit of its own.
     """
@@ -34,7 +34,7 @@ class PoolLimits:
 
 
 class Work(Enum):
-    """The kinds of work, each with a pool of its own."""
+    """The kinds of work, each with its own pool."""
 
     READ = PoolLimits(threads=16, waiting=512, seconds=20.0)
     WRITE = PoolLimits(threads=4, waiting=64, seconds=60.0)
@@ -49,7 +49,7 @@ class Work(Enum):
 
 
 class WorkPool:
-    """Does blocking work in a few daemon threads, which never hold up the end of the process."""
+    """Runs blocking work in a few daemon threads, which never delay the end of the process."""
 
     def __init__(self, limits: PoolLimits) -> None:
         """Begin without a thread."""
@@ -80,7 +80,9 @@ class WorkPool:
     def _enter(self) -> None:
         with self._lock:
             if self._pending >= self.limits.threads + self.limits.waiting:
-                raise BusyError(f"{self._pending} requests of this kind wait already: try again")
+                raise BusyError(
+                    f"{self._pending} requests of this kind are already waiting: try again later"
+                )
             if self._pending >= self._threads and self._threads < self.limits.threads:
                 self._threads += 1
                 threading.Thread(target=self._serve, daemon=True).start()
@@ -97,7 +99,7 @@ class WorkPool:
 
 
 def _done(future: Future[Any], work: Callable[[], Any]) -> Callable[[], None]:
-    """Do a piece of work, unless its caller has given up; gives what tells the caller."""
+    """Run a job unless its caller has given up; returns the callback that delivers the result."""
     if not future.set_running_or_notify_cancel():
         return lambda: None
     try:
@@ -108,10 +110,10 @@ def _done(future: Future[Any], work: Callable[[], Any]) -> Callable[[], None]:
 
 @cache
 def pool_for(kind: Work) -> WorkPool:
-    """The pool of a kind of work, one a process."""
+    """The pool of a kind of work, one per process."""
     return WorkPool(kind.value)
 
 
 async def in_pool(kind: Work, work: Callable[[], T]) -> T:
-    """Do work that waits in the pool of its kind; raises as `WorkPool.run` does."""
+    """Run blocking work in the pool of its kind; raises as `WorkPool.run` does."""
     return await pool_for(kind).run(work)

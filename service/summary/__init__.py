@@ -1,1 +1,1 @@
-"""A sweep summarised, as values and in words, before anything is drawn."""
+"""A sweep summarised, as values and as text, before anything is drawn."""

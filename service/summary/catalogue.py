@@ -27,7 +27,7 @@ def describe_workload(workload: Workload) -> dict[str, Any]:
 
 
 def print_workload(console: Console, workload: Workload) -> None:
-    """Print a workload for a person who is about to write a spec."""
+    """Print a workload for somebody who is writing a spec."""
     goal = workload.objective
     console.print(Text.assemble((workload.name, "bold"), f" (version {workload.version})"))
     console.print(workload.doc, highlight=False)
@@ -48,7 +48,7 @@ def print_workload(console: Console, workload: Workload) -> None:
 
 
 def levels_of(factor: Factor) -> str:
-    """A factor's levels as they stand in a spec, and its range if it has one."""
+    """A factor's levels in the syntax of a spec, and its range if it has one."""
     levels = "[" + ", ".join(shown(level) for level in factor.levels) + "]"
     if factor.low is None or factor.high is None:
         return levels
@@ -57,14 +57,14 @@ def levels_of(factor: Factor) -> str:
 
 
 def describe_detector(detector: Detector) -> dict[str, Any]:
-    """Everything about a detector but its function, thresholds with their reasons included."""
+    """A detector as plain data, with its thresholds and their reasons."""
     fields = {name: value for name, value in vars(detector).items() if name != "function"}
     thresholds = {name: asdict(MARGINS[name]) for name in detector.margins if name in MARGINS}
     return {**fields, "kinds": [str(kind) for kind in detector.kinds], "thresholds": thresholds}
 
 
 def print_detector(console: Console, detector: Detector) -> None:
-    """Print a detector for a person who wants to know whether to believe it."""
+    """Print a detector: its rule, formula, source, remedy, false alarms and thresholds."""
     described = describe_detector(detector)
     when = "may stop a running trial" if detector.online else "judges ended trials"
     console.print(

@@ -37,12 +37,10 @@ from sickbay.trials.store.reader import read_sweep
 
 
 def report_values(store: Store, sweep_id: str) -> Values:
-    """Read all that a report says; raises SweepError if there is no such sweep."""
+    """Read the values of a report; raises SweepError if there is no such sweep."""
     record = read_sweep(store, sweep_id)
     if record is None:
-        raise SweepError(
-            f"no sweep {sweep_id!r} in {store.shown}: `sickbay list` shows what there is"
-        )
+        raise SweepError(f"no sweep {sweep_id!r} in {store.shown}: `sickbay list` shows all sweeps")
     return collect(store, record, state_of(store, record))
 
 
@@ -69,7 +67,7 @@ def collect(store: Store, record: SweepRecord, state: str) -> Values:
 
 
 def _factors(store: Store, record: SweepRecord) -> tuple[str, ...]:
-    """Name the factors of the spec, and those that earlier specs of this sweep have changed."""
+    """The factors of the spec, and those that earlier specs of this sweep have changed."""
     rows = query(store, ask.changed(record.sweep_id), sweep_ids=[record.sweep_id]).rows
     named = dict.fromkeys([*json.loads(record.spec).get("factors", {}), *(row[0] for row in rows)])
     columns = query(store, "SELECT * FROM trials LIMIT 0", sweep_ids=[record.sweep_id]).columns
@@ -112,7 +110,7 @@ def _facts(text: str | None) -> TaskFacts:
 
 
 def _objective(store: Store, record: SweepRecord, trials: Sequence[TrialLine]) -> Objective | None:
-    """Take the spec's objective, or find the signal that every stored objective is the end of.
+    """The spec's objective, or the signal whose last value is every stored objective.
 
     The workload knows it too, but it may not be installed here, and may take seconds to load.
     """
@@ -190,7 +188,7 @@ def _marks(store: Store, sweep: str, trials: Sequence[TrialLine]) -> dict[str, t
 def grouped(
     lines: Sequence[ArmLine], trials: Sequence[TrialLine], objective: Objective | None
 ) -> tuple[ArmLine, ...]:
-    """Put every arm into a group of GROUPS, and sort by group, then the best objective first."""
+    """Assign every arm to one of GROUPS; sort by group, then the best objective first."""
     worse = -1.0 if objective and objective.goal is Goal.MAXIMIZE else 1.0
     sound = [
         worse * line.middle
@@ -221,7 +219,7 @@ def _group(line: ArmLine, worse: float, sound: Sequence[float], floor: float | N
 
 
 def _looks_good(line: ArmLine, worse: float, sound: Sequence[float], floor: float | None) -> bool:
-    """Whether the objective alone would pass: among the sound arms, or half way to the best one.
+    """Whether the objective looks good: as good as a healthy arm, or half way to the best one.
 
     Half way is counted from `floor`, the best constant predictor; without a sound arm, to 0.
     """
@@ -237,7 +235,7 @@ def _looks_good(line: ArmLine, worse: float, sound: Sequence[float], floor: floa
 
 
 def _floors(trials: Sequence[TrialLine], objective: Objective | None) -> dict[ArmKey, float]:
-    """Give the objective's floor by arm, the middle one of its seeds; empty if none is known."""
+    """The objective's floor by arm, the median of its seeds; empty if none is known."""
     by_arm: dict[ArmKey, list[float]] = {}
     for trial in trials:
         floor = trial.facts.floors.get(objective.signal) if objective else None

@@ -11,21 +11,21 @@ HEAD = """# The detectors
 
 Each detector is a pure function from a trial's history to a finding. It sees signals and the task's
 facts, never the configuration. L is a loss, H0 the loss of the best constant predictor (the floor),
-G = 1 - L/H0 the gain on it, SE a standard error, k the evaluations in a row that it takes.
+G = 1 - L/H0 the gain over it, SE a standard error, k the number of consecutive evaluations needed.
 
-A finding is `fired`, `suspect`, `clear`, `insufficient_evidence` (it says how much more it takes),
+A finding is `fired`, `suspect`, `clear`, `insufficient_evidence` (it says how much more it needs),
 `missing_signal` or `not_applicable`. The verdict on a trial comes from hard evidence (non-finite
 numbers, nothing that moves, impossible values, labels that change, components that died, an encoder
 that lost its skill), else from the judge: an additive model over scale-free statistics of the whole
-history, calibrated on the fault corpus. Detectors say which pathology it is, since when and why. A
+history, calibrated on the fault corpus. Detectors name the pathology, its onset and the reason. A
 trial is healthy only if its skill over the best constant predictor is proven as well; otherwise it
 is inconclusive, and the label says why.
 
-"Running" tells whether a detector may stop a trial that still runs. A running trial is given ten
-evaluations and a quarter of its plan, and longer while it moves towards recovery; exact findings
-(non-finite numbers, a gradient of exactly zero, no supervision, equal components) need no such
-patience, nor does a trial whose steps are so small that in all the epochs to come no parameter
-group can move by a thousandth of its size.
+"Running" says whether a detector may stop a running trial. It waits for ten evaluations and a
+quarter of the plan, and longer while the trial moves towards recovery. Exact findings (non-finite
+numbers, a gradient of exactly zero, no supervision, equal components) do not wait, and neither does
+a trial whose steps are so small that no parameter group can move by a thousandth of its size in the
+remaining epochs.
 
 This page is written by `python -m sickbay.service.summary.detectors_page`; a test compares the two.
 """
@@ -34,22 +34,27 @@ This page is written by `python -m sickbay.service.summary.detectors_page`; a te
 WATCHED = (
     ("loss", "over 10", "divergence", "against the floor, so that the loss's unit does not matter"),
     ("loss", "does not fall", "no_skill", "only if it is also no better than the best constant"),
-    ("loss", "does not fall", "loss_plateau", "information: a learner may rest"),
+    ("loss", "does not fall", "loss_plateau", "information only: a model that learns may pause"),
     ("map mean", "under 0.2", "weight_map_attenuation", "against the mean before the operation"),
     ("map maximum", "over 2.0", "weight_map_out_of_range", "against the range that was declared"),
     ("query weight", "falls fast to 0.2", "feature_energy_loss", "by what it does to the features"),
     ("relative change", "over 50 %", "feature_energy_loss", "energy kept; fatal only with harm"),
     ("modulated mean", "under 0.01", "feature_energy_loss", "severe under a tenth of the energy"),
-    ("modulated mean", "under 0.01", "constant_output", "if the prediction no longer varies"),
-    ("mAP", "under 0.4 after 3 epochs", "no_skill", "no absolute hopes: the floor is the bar"),
+    ("modulated mean", "under 0.01", "constant_output", "once the prediction no longer varies"),
+    (
+        "mAP",
+        "under 0.4 after 3 epochs",
+        "no_skill",
+        "compared with the floor, not with an absolute value",
+    ),
     ("mAP", "falls after it was high", "late_collapse", "against the trial's own best"),
     ("NDS", "does not grow", "loss_plateau", "information; a sweep compares it with its baseline"),
-    ("loss and metric", "disagree", "metric_inconsistency", "blocks the word healthy"),
+    ("loss and metric", "disagree", "metric_inconsistency", "blocks the label healthy"),
 )
 
 
 def catalogue_markdown(detectors: Iterable[Detector]) -> str:
-    """Write the page: an overview, a section for each detector, and the table of margins."""
+    """Write the page: an overview, a section per detector, and the table of margins."""
     known = sorted(detectors, key=lambda detector: detector.name)
     lines = [HEAD, "| detector | what it finds | worst | running |", "|---|---|---|---|"]
     for detector in known:
@@ -102,7 +107,7 @@ def sweep_section_markdown(detector: SweepDetector) -> str:
 
 
 def _grounds(detector: Detector | SweepDetector) -> list[str]:
-    """The end of every section: where a rule comes from, what to do, what it may get wrong."""
+    """The end of every section: a rule's source, remedy, false alarms and margins."""
     lines = [
         f"* **Source.** {detector.source}",
         f"* **Remedy.** {detector.remedy}",

@@ -1,4 +1,4 @@
-"""What weighed for a trial's label: each statistic's contribution to the judge's log odds."""
+"""Each statistic's contribution to the judge's log odds of a trial."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ Row = Mapping[str, Any]
 
 
 def judgement_of(findings: Sequence[Row]) -> dict[str, Any] | None:
-    """The judge's probability of a pathology and what it rests on; None where it judged nothing.
+    """The judge's probability of a pathology and its contributions; None where it did not judge.
 
     `contributions` are words and log odds (above 0 speaks for a pathology), the weightiest first.
     `agree` and `disagree` are the detectors that fired, warnings included, on either side of it.
@@ -34,7 +34,7 @@ def judgement_of(findings: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def contribution_words(contribution: Row) -> str:
-    """A contribution as a person reads it: `training gain 0.4 % after 20 of 20 epochs: +3.1`."""
+    """Format a contribution: `training gain 0.4 % after 20 of 20 epochs: +3.1`."""
     return f"{contribution['words']}: {contribution['log_odds']:+.1f}"
 
 

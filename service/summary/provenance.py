@@ -13,7 +13,7 @@ _NAMED_SEEDS = 12
 
 
 def provenance_line(store: Store, values: Values) -> str:
-    """Say in one line where the numbers come from."""
+    """The provenance of the numbers in one line."""
     known = provenance(store, values)
     return (
         f"Sweep {known['sweep']}, spec {known['spec hash']},"
@@ -64,12 +64,12 @@ def compute(store: Store, values: Values) -> dict[str, str]:
     trials, epochs = ([int(row[name] or 0) for row in rows] for name in ("trials", "epochs"))
     hours = {name: sum(row[name] or 0.0 for row in rows) / 3600 for name in ("wall", "gpu")}
     seeds = len(values.seeds)
-    enough = "the same for all arms" if seeds >= FEWEST_SEEDS else "a verdict takes 3"
+    enough = "the same for all arms" if seeds >= FEWEST_SEEDS else "a verdict needs 3"
     return {
         "hardware": ", ".join(devices),
         "compute": f"{hours['wall']:.3g} hours of trials, {hours['gpu']:.3g} GPU hours",
         "budget by arm": f"{_span(trials)} trials, {_span(epochs)} epochs",
-        "selection": "the objective of the last evaluation; the best one stands beside it",
+        "selection": "by the objective at the last evaluation; the best value is listed, too",
         "number of seeds": f"{seeds}; {enough}",
     }
 
@@ -80,13 +80,13 @@ def _span(values: Sequence[int]) -> str:
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:
-    """List seeds, the first twelve of many with their number."""
+    """List seeds; of many, the first twelve and their number."""
     some = ", ".join(map(str, seeds[:_NAMED_SEEDS]))
     return f"{some}, … ({len(seeds)})" if len(seeds) > _NAMED_SEEDS else some or "none yet"
 
 
 def _place(store: Store) -> str:
-    """Name the store from here, if it lies below: a report may travel."""
+    """Path of the store, relative if it is below the current folder: a report may be moved."""
     here = Path.cwd()
     below = store.is_local and Path(store.root).resolve().is_relative_to(here)
     return str(Path(store.root).resolve().relative_to(here)) if below else store.uri

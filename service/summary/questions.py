@@ -1,4 +1,4 @@
-"""The SQL of a report: every table of numbers shows the answer to the query printed under it.
+"""The SQL of a report: every table is the answer to the query printed under it.
 
 The texts are for people to copy, so values stand in them, written by `text` and `name`.
 """
@@ -77,7 +77,7 @@ def trials(sweep_id: str, factors: Sequence[str]) -> str:
 
 
 def findings(sweep_id: str) -> str:
-    """List what fired or was suspected, by the labeller of the present labels."""
+    """List fired and suspected findings, by the labeller of the current labels."""
     return (
         "SELECT f.trial_id, f.detector, f.state, f.severity, f.onset_epoch, f.reason\n"  # noqa: S608
         "FROM findings f JOIN trials t USING (sweep_id, trial_id)\n"
@@ -88,7 +88,7 @@ def findings(sweep_id: str) -> str:
 
 
 def weighed(sweep_id: str, trials: Sequence[str]) -> str:
-    """List what fired on some trials, and what their judge weighed."""
+    """List what fired on some trials, and the judge's evidence for them."""
     return (
         "SELECT f.trial_id, f.detector, f.state, f.severity, f.statistic, f.evidence\n"  # noqa: S608
         "FROM findings f JOIN trials t USING (sweep_id, trial_id)\n"
@@ -100,13 +100,13 @@ def weighed(sweep_id: str, trials: Sequence[str]) -> str:
 
 
 def changed(sweep_id: str) -> str:
-    """Name the factors that any trial of the sweep has changed."""
+    """List the factors that any trial of the sweep has changed."""
     where = f"WHERE sweep_id = {text(sweep_id)}"
     return f"SELECT DISTINCT unnest(changed) AS factor FROM trials {where} ORDER BY factor"  # noqa: S608
 
 
 def curves(sweep_id: str, signals: Mapping[str, str], only: Sequence[str] = ()) -> str:
-    """List evaluations: the epoch, and each of `signals`, a column's name -> how to read it.
+    """List evaluations: the epoch, and each of `signals`, a column's name -> its SQL.
 
     Of all trials, or of those whose ids are in `only`.
     """
@@ -119,7 +119,7 @@ def curves(sweep_id: str, signals: Mapping[str, str], only: Sequence[str] = ()) 
 
 
 def objective_signals(sweep_id: str, signals: Sequence[str]) -> str:
-    """Say of each signal whether it ends, in every trial, at the stored objective, and at its best.
+    """For each signal, whether its last or best value is the stored objective of every trial.
 
     One row: for each signal three columns: the same, `best_objective` is its least, its largest.
     """

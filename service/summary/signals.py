@@ -1,4 +1,4 @@
-"""Which signals a report draws beside the objective: those that show what was found."""
+"""Which signals a report draws besides the objective: those that show the causes found."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ SIGNALS: Mapping[str, tuple[str, ...]] = {
 # A vector is drawn as one number: the entry that tells. All others are drawn as their largest.
 _LEAST = ("group_grad_max", "group_update_norm", "group_update_ratio")
 _WORDS = {
-    "clipped_share": "share of the steps whose gradient was clipped",
+    "clipped_share": "share of steps with a clipped gradient",
     "component_distance": "largest distance between components, relative",
     "component_gradient_cosine": "least cosine between the components' gradients",
     "grad_norm_max": "largest gradient norm of the epoch, before clipping",
@@ -52,7 +52,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Shown:
-    """A signal to draw: how SQL reads it as one number, what it is, which causes it shows."""
+    """A signal to draw: its SQL as one number, its meaning, and the causes it shows."""
 
     signal: str
     expression: str
@@ -62,7 +62,7 @@ class Shown:
 
 
 def shown_signals(values: Values, types: Mapping[str, str]) -> tuple[Shown, ...]:
-    """Choose the objective and then up to three signals of the causes found, the commonest first.
+    """Choose the objective, then up to three signals of the causes found, the most common first.
 
     `types` are the recorded signals with their SQL types.
     """
@@ -78,7 +78,7 @@ def shown_signals(values: Values, types: Mapping[str, str]) -> tuple[Shown, ...]
 
 
 def _signals_of(cause: str, types: Mapping[str, str], objective: str) -> tuple[str, ...]:
-    """Name the recorded signals that show a cause; for a stranger's, those that it reads."""
+    """The recorded signals that show a cause; for a third-party detector, those it reads."""
     named = SIGNALS.get(cause) or _read_by(cause)
     numbers = ("DOUBLE", "DOUBLE[]", "BIGINT")
     return tuple(signal for signal in named if types.get(signal) in numbers and signal != objective)
@@ -113,7 +113,7 @@ H0_TEXT = "the best constant predictor (H0)"
 
 
 def reference_lines_of(facts: TaskFacts, signal: str) -> tuple[ReferenceLine, ...]:
-    """Return the lines of a signal: the best constant (H0) first, then what the workload declares.
+    """Return a signal's reference lines: the floor (H0) first, then those the workload declares.
 
     A declared line that says no more than H0 does (a `floor` of the same value) is left out.
     """
@@ -129,5 +129,5 @@ def reference_lines_of(facts: TaskFacts, signal: str) -> tuple[ReferenceLine, ..
 
 
 def label_of(line: ReferenceLine) -> str:
-    """Say what a line is, in one line: its meaning, and the formula where there is one."""
+    """Describe a reference line: its meaning, and its formula if it has one."""
     return f"{line.text}: {line.formula}" if line.formula else line.text

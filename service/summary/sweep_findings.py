@@ -1,4 +1,4 @@
-"""What a sweep as a whole shows: the detectors over sweeps, asked of a store."""
+"""Findings over a whole sweep: runs the sweep detectors on a stored sweep."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
@@ -50,7 +50,7 @@ def sweep_advice(
 def advice_records(
     findings: Sequence[SweepFinding], trial_id: str | None = None
 ) -> list[dict[str, Any]]:
-    """Findings as plain data; with a trial, those that speak of it and those that speak of none."""
+    """Findings as plain data; for a trial, those that name it and those that name no trial."""
     return [
         {**vars(finding), "state": str(finding.state), "severity": str(finding.severity)}
         for finding in findings
@@ -59,7 +59,7 @@ def advice_records(
 
 
 def print_advice_lines(console: Console, findings: Sequence[SweepFinding]) -> None:
-    """Print the findings that fired, one line each with what to do about it."""
+    """Print the fired findings, one line each with its remedy."""
     for finding in shown_findings(findings):
         console.print(
             f"sweep {finding.severity}: {finding.detector}: {finding.reason} {finding.remedy}",
@@ -70,13 +70,13 @@ def print_advice_lines(console: Console, findings: Sequence[SweepFinding]) -> No
 
 
 def describe_sweep_detector(detector: SweepDetector) -> dict[str, Any]:
-    """Everything about a detector over sweeps but its function, thresholds included."""
+    """A sweep detector as plain data, thresholds included."""
     fields = {name: value for name, value in vars(detector).items() if name != "function"}
     return {**fields, "thresholds": {name: asdict(MARGINS[name]) for name in detector.margins}}
 
 
 def print_sweep_detector(console: Console, detector: SweepDetector) -> None:
-    """Print a detector over sweeps for a person who wants to know whether to believe it."""
+    """Print a sweep detector: its rule, formula, source, remedy, false alarms and thresholds."""
     described = describe_sweep_detector(detector)
     title = f"{detector.title} (over a sweep; at worst {detector.severity})"
     console.print(Text.assemble((detector.name, "bold"), f" {detector.version}: {title}"))
@@ -114,7 +114,7 @@ def _trials(store: Store, sweep_id: str, factors: Sequence[str]) -> tuple[SweepT
 
 
 def _val_n(store: Store, sweep_id: str, columns: Collection[str]) -> dict[str, int]:
-    """The number of validation samples of the trials whose facts have it."""
+    """The number of validation samples by trial, where the facts state it."""
     if "facts" not in columns:
         return {}
     asked = "SELECT trial_id, CAST(json_extract(facts, '$.n.val') AS BIGINT) FROM trials"

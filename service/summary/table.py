@@ -11,7 +11,7 @@ from sickbay.service.summary.formatting import level
 
 @dataclass(frozen=True)
 class Table:
-    """Columns by their names, and rows of text cells; a line break in a cell is kept.
+    """A table: named columns, and rows of text cells; line breaks in a cell are kept.
 
     `words` are the columns that are no numbers. `marks` gives pathologies to the cell of a row and
     column, which renderers with footnotes put there. `groups` has the heading that each row stands
@@ -30,7 +30,7 @@ class Table:
     sql: Mapping[str, str] = field(default_factory=dict)
 
     def pick(self, *groups: str | tuple[str, ...]) -> "Table":
-        """Choose columns; a tuple of several makes one column, their cells below each other."""
+        """Choose columns; a tuple becomes one column with the cells stacked."""
         chosen = [(group,) if isinstance(group, str) else group for group in groups]
         places = [[self.columns.index(name) for name in group] for group in chosen]
         heads = tuple("\n".join(group) for group in chosen)
@@ -65,7 +65,7 @@ class Table:
         }
 
     def named_marks(self) -> tuple[str, ...]:
-        """All pathologies that any cell is marked with, in the order of the table."""
+        """The pathologies that mark any cell, in the order of the table."""
         return tuple(dict.fromkeys(name for names in self.marks.values() for name in names))
 
 

@@ -1,4 +1,4 @@
-"""Everything that is said of the trials of a sweep: read at once, looked up by trial.
+"""Everything known of the trials of a sweep: read once, looked up by trial.
 
     book = read_book(store, sweep_id)
     book.explained(trial_id, fix_finder(store, sweep_id)(trial_id))  # `explain TRIAL --json`
@@ -39,7 +39,7 @@ class ByTrial:
 
 @dataclass(frozen=True)
 class TrialBook:
-    """What a sweep's store says of its ended trials."""
+    """Rows, findings, labels and fixes of a sweep's ended trials."""
 
     factors: tuple[str, ...]
     trials: ByTrial
@@ -93,7 +93,7 @@ class TrialBook:
 
 
 def read_book(store: Store, sweep_id: str, only: str | None = None) -> TrialBook:
-    """Read what is said of all ended trials of a sweep, or of one.
+    """Read everything known of the ended trials of a sweep, or of one.
 
     Raises QueryError or StoreError if the store cannot be read.
     """
@@ -124,7 +124,7 @@ def _by_trial(result: QueryResult) -> ByTrial:
 
 
 def _spelt(fix: Fix | Candidate) -> dict[str, Any]:
-    """As `asdict`, which copies a thousand seeds one by one, but shares what cannot change."""
+    """Like `asdict`, but shares immutable values instead of copying a thousand seeds."""
     return {**vars(fix), "changes": [dict(vars(change)) for change in fix.changes]}
 
 
@@ -141,6 +141,6 @@ def _references(trial: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _shortened(record: dict[str, Any]) -> dict[str, Any]:
-    """Of a finding over thousands of trials, name the first; how many there are is said beside."""
+    """Cut a finding's list of thousands of trials to the first ones, and add their number."""
     named: Sequence[str] = record["trials"]
     return {**record, "trials": list(named[:MOST_NAMED]), "trials_in_all": len(named)}

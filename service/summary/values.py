@@ -1,4 +1,4 @@
-"""What a report says, as values; `report_collect` reads them from a store."""
+"""The values of a report; `collect` reads them from a store."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class TrialLine:
 
 @dataclass(frozen=True)
 class CauseCount:
-    """A primary cause, in how many trials it was found and when it began."""
+    """A primary cause: its number of trials and range of onsets."""
 
     name: str
     trials: int
@@ -148,7 +148,7 @@ class Values:
 
 
 def sample(trials: Sequence[TrialLine], most: int) -> tuple[TrialLine, ...]:
-    """Take about so many trials: every verdict and cause in proportion, one of each at least.
+    """Sample about `most` trials, stratified by verdict and cause, at least one of each.
 
     The same trials give the same sample. All of them where there are no more than `most`.
     """

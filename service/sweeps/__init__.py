@@ -1,4 +1,4 @@
-"""From a spec to a running sweep: prepared, run here or elsewhere, watched, ended.
+"""From a spec to a running sweep: prepare, run here or elsewhere, follow, end.
 
     result = sickbay.service.sweeps.run("examples/quickstart.yaml")
 
@@ -14,7 +14,7 @@ __all__ = ["Options", "SweepResult", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the runner on first use: a verb that plans should not wait for what only runs need."""
+    """Load the runner on first use: planning does not need its imports."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from sickbay.service.sweeps import runner  # noqa: PLC0415

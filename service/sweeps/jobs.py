@@ -124,7 +124,7 @@ def _source(
 
 
 def _fair(prepared: Prepared, heart: LeaseKeeper, share: Any) -> FairShare:
-    """Claim a part of the connected cluster, and keep to it."""
+    """Claim a share of the connected cluster, and keep to it."""
     from sickbay.trials.execution import ray_cluster as ray  # noqa: PLC0415  Ray is slow
 
     claim = Claim(
@@ -138,7 +138,7 @@ def _fair(prepared: Prepared, heart: LeaseKeeper, share: Any) -> FairShare:
 
 
 def both(first: Watch, second: Watch) -> Watch:
-    """Tell two of each event."""
+    """Pass each event to two observers."""
 
     def see(event: Event) -> None:
         first(event)
@@ -148,13 +148,13 @@ def both(first: Watch, second: Watch) -> Watch:
 
 
 def cpu_of(prepared: Prepared) -> float:
-    """How many cores one trial gets."""
+    """The number of cores of one trial."""
     asked = prepared.spec.resources.cpu
     return prepared.workload.resources.cpu if asked is None else asked
 
 
 def _done(prepared: Prepared) -> Callable[[str], bool]:
-    """Answer whether a trial needs no run: a search may suggest what another design has run."""
+    """A test whether a trial is stored: a search may suggest what another design has run."""
     states = trial_states(prepared.store, prepared.sweep_id)
     return lambda trial_id: prepared.done(states.get(trial_id))
 
@@ -204,7 +204,7 @@ def _job_maker(
 
 
 def _scratch(prepared: Prepared) -> Path:
-    """How the scratch folders of a sweep's trials begin; a caller makes the parent first.
+    """Prefix of the scratch folders of a sweep's trials; the caller creates the parent first.
 
     Ids are the same wherever a spec runs: the folders differ by user and by store.
     """
@@ -214,7 +214,7 @@ def _scratch(prepared: Prepared) -> Path:
 
 
 def clear_scratch(prepared: Prepared) -> None:
-    """Remove what killed workers left of this sweep's scratch; a script goes on from its own."""
+    """Remove scratch files left by killed workers of this sweep; scripts continue from theirs."""
     scratch = _scratch(prepared)
     if prepared.spec.command is None:
         for folder in scratch.parent.glob(f"{scratch.name}-*"):

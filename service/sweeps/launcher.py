@@ -1,4 +1,4 @@
-"""Drivers of submitted sweeps: each is a process of its own, `sickbay resume SWEEP`.
+"""Drivers of submitted sweeps: each is a separate process, `sickbay resume SWEEP`.
 
 A driver needs the store and a Ray, and nothing of its parent process: the service may be restarted,
 or lost, while sweeps run. `LocalLauncher` starts one beside this process, `ray_jobs.RayLauncher` as
@@ -36,27 +36,27 @@ _submitting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # b
 
 
 class Launcher(Protocol):
-    """Starts drivers and knows what they said."""
+    """Starts drivers and reads their logs."""
 
     def start(self, store: Store, sweep_id: str) -> None:
-        """Start a driver for a sweep that the store knows; raises SweepError if that fails."""
+        """Start a driver for a stored sweep; raises SweepError if that fails."""
 
     def kill(self, store: Store, sweep_id: str) -> None:
-        """End a driver that would not end by itself; it may be gone already."""
+        """Kill a driver that does not end by itself; it may be gone already."""
 
     def log(self, store: Store, sweep_id: str, offset: int) -> bytes:
-        """What the sweep's drivers said so far, from a byte on; empty if nothing is kept."""
+        """The log of the sweep's drivers from a byte offset; empty if there is none."""
 
     def gone(self, store: Store, sweep_id: str) -> str | None:
-        """Why a queued sweep's driver will never begin; None while it may."""
+        """Why a queued sweep's driver will never start; None while it may."""
 
     def pending(self, sweep_id: str) -> bool:
-        """Whether a driver of a queued sweep was started and may still begin."""
+        """Whether a driver of a queued sweep is starting or waiting."""
 
 
 @dataclass(frozen=True)
 class LocalLauncher:
-    """Starts drivers as processes of this machine, which outlive this one.
+    """Starts drivers as local processes, which outlive this one.
 
     `address` is the Ray that they use (None: each starts its own, with `cpus` cores).
     """
@@ -66,7 +66,7 @@ class LocalLauncher:
     _children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict, compare=False)
 
     def start(self, store: Store, sweep_id: str) -> None:
-        """Start a driver in a session of its own, its output appended to the sweep's log."""
+        """Start a driver in its own session, its output appended to the sweep's log."""
         command = [sys.executable, "-c", MAIN, "resume", sweep_id, "--trust-code"]
         command += ["--store", store.absolute]
         if self.address:
@@ -89,7 +89,7 @@ class LocalLauncher:
             )
 
     def _places(self) -> int:
-        """How many local Rays this machine holds at once."""
+        """How many local Rays may run at once on this machine."""
         return max(1, (os.cpu_count() or 1) // self.cpus) if self.cpus else 1
 
     def pending(self, sweep_id: str) -> bool:
@@ -119,7 +119,7 @@ class LocalLauncher:
                 os.kill(process.pid, signal.SIGKILL)
 
     def log(self, store: Store, sweep_id: str, offset: int) -> bytes:
-        """Read the sweep's log from a byte on."""
+        """Read the sweep's log from a byte offset."""
         child = self._children.get(sweep_id)
         if child is not None:
             child.poll()  # a driver that has ended should be no zombie
@@ -129,7 +129,7 @@ class LocalLauncher:
         return b""
 
     def gone(self, store: Store, sweep_id: str) -> str | None:
-        """A driver that this process started and that ended before it had begun."""
+        """A driver of this process that ended during startup."""
         del store
         child = self._children.get(sweep_id)
         code = None if child is None else child.poll()
@@ -149,7 +149,7 @@ def launcher_at(
 
 
 def submit(prepared: Prepared, launcher: Launcher) -> str:
-    """Take a sweep in and start its driver; gives its state.
+    """Accept a sweep and start its driver; returns its state.
 
     Idempotent: a sweep that runs or waits already goes on undisturbed, and of one that has ended
     only what is missing is run.
@@ -176,7 +176,7 @@ def _submit(prepared: Prepared, launcher: Launcher) -> str:
 
 
 def cancel(store: Store, record: SweepRecord, launcher: Launcher) -> None:
-    """End a sweep: its driver by itself within half a minute, else by force; also one that waits.
+    """End a sweep, also a queued one: its driver gets 30 seconds, then it is killed.
 
     Raises SweepError for a sweep that neither runs nor waits.
     """
@@ -186,7 +186,7 @@ def cancel(store: Store, record: SweepRecord, launcher: Launcher) -> None:
 
 
 def withdraw(store: Store, record: SweepRecord, launcher: Launcher, state: str) -> bool:
-    """End a sweep whose driver has not begun, which leaves it in a state; False for any other."""
+    """End a sweep whose driver has not started, and set its state; False for any other."""
     if record.state != QUEUED or driven(store, record.sweep_id):
         return False
     launcher.kill(store, record.sweep_id)
@@ -197,7 +197,7 @@ def withdraw(store: Store, record: SweepRecord, launcher: Launcher, state: str) 
 
 
 def insist(store: Store, sweep_id: str, launcher: Launcher) -> None:
-    """Wait half a minute for a driver that was asked to end, then end it by force.
+    """Give a driver 30 seconds to end, then kill it.
 
     Over as soon as the sweep has no driver, so that a driver that is started later is left alone.
     """
@@ -220,7 +220,7 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
 
 
 def log_file(store: Store, sweep_id: str) -> Path:
-    """Where a local driver's output goes: beside a local store's tables, else a folder of ours."""
+    """Path of a local driver's log: in a local store, else in a folder of ours."""
     name = f"{checked(sweep_id, 'sweep')}.log"
     if store.is_local:
         return Path(store.root) / "_logs" / name

@@ -1,4 +1,4 @@
-"""What a plan looks like to a person, before anything runs, and how far a sequential sweep is."""
+"""A plan for display, before anything runs, and the progress of a sequential sweep."""
 
 import json
 import os
@@ -33,7 +33,7 @@ ALIASES_SHOWN = 30
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long what is missing will take, by `n` stored trials of the same workload (and size).
+    """Time that the missing trials need, by `n` stored trials of the same workload (and size).
 
     `seconds` is the median of their wall seconds an epoch, `trial_seconds` what a missing trial
     takes by that on the average; `slots` is how many trials run at once on this machine. `hours` is
@@ -50,7 +50,7 @@ class Estimate:
 
 
 def describe_plan(prepared: Prepared) -> dict[str, Any]:
-    """The plan as plain data: every trial in order, counts, hours, what the budget left out."""
+    """The plan as plain data: every trial in order, counts, hours, trials beyond the budget."""
     made = prepared.plan
     counts = design.summary(made)
     missing = {trial.trial_id for trial in prepared.missing}
@@ -90,7 +90,7 @@ def describe_plan(prepared: Prepared) -> dict[str, Any]:
 
 
 def design_remarks(prepared: Prepared) -> list[str]:
-    """Say what the planned trials cannot tell: joint factors, and levels that no trial has."""
+    """What the planned trials cannot show: confounded factors, and levels without a trial."""
     spec, arms = prepared.spec, prepared.plan.arms
     if prepared.searches or not arms:
         return []
@@ -126,7 +126,7 @@ def power_of(prepared: Prepared) -> PlannedPower | None:
 
 
 def estimated(prepared: Prepared) -> Estimate | None:
-    """Estimate the hours of what is missing; None while the store holds no trial like these.
+    """Estimate the hours of the missing trials; None while the store has no trial like these.
 
     The median wall seconds an epoch of the trials that came to their end, of the same workload and
     the same `size`, times the epochs that are planned, over the trials that run at once here.
@@ -164,7 +164,7 @@ def estimated(prepared: Prepared) -> Estimate | None:
 
 
 def budget_holds(prepared: Prepared, estimate: Estimate | None) -> dict[str, bool | None]:
-    """Say of every limit of the budget whether the sweep fits; None where it is not known."""
+    """Whether the sweep fits each limit of the budget; None where unknown."""
     budget = prepared.spec.budget
     holds: dict[str, bool | None] = {}
     if budget.trials is not None:
@@ -176,7 +176,7 @@ def budget_holds(prepared: Prepared, estimate: Estimate | None) -> dict[str, boo
 
 
 def print_plan(console: Console, prepared: Prepared) -> None:
-    """Print the plan: arms, seeds, the first trials, aliases, hours, what the budget left out."""
+    """Print the plan: arms, seeds, the first trials, aliases, hours, trials beyond the budget."""
     made = prepared.plan
     counts = design.summary(made)
     if prepared.searches:
@@ -202,7 +202,9 @@ def print_plan(console: Console, prepared: Prepared) -> None:
     estimate = estimated(prepared)
     console.print(_hours(prepared, estimate), highlight=False)
     for name, holds in budget_holds(prepared, estimate).items():
-        verdict = {True: "holds it", False: "does NOT hold it", None: "cannot be judged yet"}[holds]
+        verdict = {True: "the sweep fits", False: "the sweep does NOT fit", None: "unknown yet"}[
+            holds
+        ]
         console.print(f"budget.{name} {getattr(prepared.spec.budget, name):g}: {verdict}")
     remarks = design_remarks(prepared)
     joint = any(line.startswith("aliasing") for line in remarks)
@@ -235,7 +237,7 @@ def print_described(console: Console, plan: Mapping[str, Any]) -> None:
 
 
 def _search(prepared: Prepared) -> dict[str, Any]:
-    """What can be said of a search before it runs."""
+    """What is known of a search before it runs."""
     spec = prepared.spec
     assert spec.budget.trials is not None
     space: dict[str, Any] = {
@@ -260,22 +262,22 @@ def _print_search(console: Console, prepared: Prepared) -> None:
     )
     for name, space in plan["space"].items():
         choices = (
-            f"{space['low']:g} to {space['high']:g}{', in the logarithm' if space['log'] else ''}"
+            f"{space['low']:g} to {space['high']:g}{', log scale' if space['log'] else ''}"
             if isinstance(space, dict)
             else ", ".join(shown(level) for level in space)
         )
         first = shown(plan["baseline"][name])
-        console.print(f"  {name}: {choices}; the first is {first}", highlight=False)
+        console.print(f"  {name}: {choices}; starts at {first}", highlight=False)
 
 
 def _hours(prepared: Prepared, estimate: Estimate | None) -> str:
     if prepared.left == 0:
-        return "nothing is missing, so this takes no time"
+        return "all trials are stored: nothing to run"
     if estimate is None:
         return "no stored trial of this workload yet, so no estimate of hours"
     return (
         f"about {estimate.hours:.2g} hours on {estimate.slots} slots "
-        f"({estimate.core_hours:.2g} core hours): {estimate.trial_seconds:.3g} s a trial, by the "
+        f"({estimate.core_hours:.2g} core hours): {estimate.trial_seconds:.3g} s a trial, the "
         f"median of {estimate.n} stored trials of this workload"
     )
 
@@ -283,7 +285,7 @@ def _hours(prepared: Prepared, estimate: Estimate | None) -> str:
 def _print_aliases(console: Console, made: design.Plan) -> None:
     if made.aliasing is None or not made.aliasing.words:
         console.print(
-            "aliasing: none, every arm of this design is a configuration of its own", style="dim"
+            "aliasing: none, as each arm of this design is a distinct configuration", style="dim"
         )
         return
     aliasing = made.aliasing
@@ -302,7 +304,7 @@ def _print_aliases(console: Console, made: design.Plan) -> None:
         rest = len(lines) - ALIASES_SHOWN
         console.print(f"  … and {rest} more (--json lists all)", style="dim")
     if not lines:
-        console.print("  main effects and two-factor interactions are clear of one another")
+        console.print("  no main effect or two-factor interaction is confounded with another")
 
 
 def _epochs_left(prepared: Prepared) -> float:
@@ -335,12 +337,12 @@ def _arm_table(per_arm: Mapping[str, int]) -> Table:
 
 
 def _print_progress(console: Console, prepared: Prepared) -> None:
-    """Print how far a sequential sweep is; nothing for any other."""
+    """Print the progress of a sequential sweep; nothing for any other."""
     if prepared.progress is None:
         return
     console.print(
-        "seeds until resolved: three for every arm, then one at a time for those whose verdict "
-        "is open; so the trials are as many as it may take at most",
+        "seeds until resolved: three for every arm, then one at a time where the verdict is "
+        "open; the number of trials shown is the maximum",
         style="dim",
     )
     for line in progress_lines(prepared.progress, len(prepared.spec.seed_list)):
@@ -348,7 +350,7 @@ def _print_progress(console: Console, prepared: Prepared) -> None:
 
 
 def sequential_lines(store: Store, sweep_id: str, spec: Mapping[str, Any]) -> list[str]:
-    """Tell which arms of a stored sequential sweep are settled; nothing for any other sweep."""
+    """Which arms of a stored sequential sweep are settled; empty for any other sweep."""
     if not isinstance(spec.get("seeds"), Mapping):
         return []
     progress = progress_of_sweep(store, sweep_id, spec)
@@ -356,7 +358,7 @@ def sequential_lines(store: Store, sweep_id: str, spec: Mapping[str, Any]) -> li
 
 
 def progress_lines(progress: Progress, at_most: int) -> Iterator[str]:
-    """Tell how many arms are settled, and of each its verdict so far."""
+    """The number of settled arms, and each arm's verdict so far."""
     settled = sum(one.settled for one in progress.verdicts)
     yield (
         f"sequential: {settled} of {len(progress.verdicts)} arms are settled against the "

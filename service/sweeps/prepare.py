@@ -1,4 +1,4 @@
-"""A sweep before it runs: its spec read and planned, what the store has of it, its row written."""
+"""Prepares a sweep: reads and plans its spec, finds the missing trials, writes its row."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ FINAL = (TrialState.COMPLETED, TrialState.STOPPED)  # other trials are run again
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sweep that is ready to run: what it is, what is planned, what is missing from the store.
+    """A sweep that is ready to run: its spec, its plan, and the trials missing from the store.
 
     The plan of a search holds what it has suggested so far; `unsuggested` is how many trials will
     come on top of that.
@@ -85,7 +85,7 @@ def prepare(
     resumed: bool = False,
     trust_code: bool = False,
 ) -> Prepared:
-    """Read a spec, plan it, and see what the store has of it. Writes nothing.
+    """Read a spec, plan it, and find the trials that are missing. Writes nothing.
 
     Changed training code makes another sweep with trials of its own. `resumed` says that the spec
     is a stored one, whose sweep goes on: then changed code is a SweepError. With `trust_code` the
@@ -103,7 +103,7 @@ def prepare(
         sweep_id = design.sweep_identity(spec, workload)
         planned = Prepared(store, spec, workload, sweep_id, design.plan(spec, workload), ())
     except OSError as error:
-        problem = SpecProblem("dataset", f"its files cannot be read: {error}")
+        problem = SpecProblem("dataset", f"cannot read its files: {error}")
         raise SpecError([problem]) from error
     if planned.searches:
         planned = _with_suggestions(planned)
@@ -120,7 +120,7 @@ def _check_code(spec: SweepSpec, workload: Workload) -> None:
     """Refuse to continue a sweep whose training code was changed since."""
     if spec.code is not None and spec.code != workload.code:
         raise SweepError(
-            f"the training code of {spec.workload} was changed since this sweep began "
+            f"the training code of {spec.workload} has changed since this sweep began "
             f"({spec.code} then, {workload.code} now), so their trials are not comparable. "
             "`sickbay run SPEC` begins another sweep; --trust-code continues this one"
         )
@@ -142,7 +142,7 @@ def _stored_code(spec: SweepSpec, workload: Workload, store: Store, *, resumed: 
 
 
 def search_task(prepared: Prepared) -> Any:
-    """What the search is of, for `trials.search`, which takes a second to import."""
+    """The search of a spec; imports `trials.search` late, as that takes a second."""
     from sickbay.trials.search.loop import SearchTask  # noqa: PLC0415  Optuna is slow
 
     return SearchTask(
@@ -151,7 +151,7 @@ def search_task(prepared: Prepared) -> Any:
 
 
 def _with_suggestions(prepared: Prepared) -> Prepared:
-    """Add what a search has suggested so far, in seed blocks, and how many trials are to come."""
+    """Add the suggestions of a search so far, in seed blocks, and the number of trials to come."""
     from sickbay.trials.search import study  # noqa: PLC0415  Optuna is slow
 
     task, seeds = search_task(prepared), prepared.spec.seed_list
@@ -175,7 +175,7 @@ def _with_suggestions(prepared: Prepared) -> Prepared:
 
 
 def _without_settled(prepared: Prepared) -> Prepared:
-    """Leave out the seeds that settled arms no longer need, by what the store holds."""
+    """Drop the seeds that settled arms no longer need, by the stored trials."""
     from sickbay.trials.search import outcomes, sequential  # noqa: PLC0415  scipy is slow
 
     rule, made = prepared.spec.seeds, prepared.plan
@@ -192,13 +192,13 @@ def _without_settled(prepared: Prepared) -> Prepared:
 
 
 def _source(source: "str | bytes | Path | dict[str, Any]") -> "str | bytes | Path | dict[str, Any]":
-    """A one-line text that ends like a spec's file is the path of one."""
+    """Treat a one-line string with a spec's file extension as a path."""
     is_path = isinstance(source, str) and source.endswith((".yaml", ".yml", ".json"))
     return Path(str(source)) if is_path and "\n" not in str(source) else source
 
 
 def enlist(prepared: Prepared, state: str) -> SweepRecord:
-    """Write the sweep's row: from now on the store knows of it. Gives the row."""
+    """Write the sweep's row to the store, and return it."""
     spec, store = prepared.spec, open_store(prepared.store.uri)
     earlier = read_sweep(store, prepared.sweep_id)
     record = SweepRecord(
@@ -218,7 +218,7 @@ def enlist(prepared: Prepared, state: str) -> SweepRecord:
 
 
 def spec_text(prepared: Prepared) -> str:
-    """The spec as a sweep's row holds it."""
+    """The spec as stored in a sweep's row."""
     return spec_to_json(_with_objective(prepared))
 
 

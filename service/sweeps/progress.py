@@ -24,7 +24,7 @@ PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
 
 @dataclass
 class Tally:
-    """What is known of a run from its events."""
+    """The state of a run, from its events."""
 
     planned: int
     stored: int  # ended before this run began
@@ -68,7 +68,7 @@ class Tally:
         return self.stored + self.ended
 
     def eta(self) -> timedelta | None:
-        """How long the rest takes at the pace so far; None before the first trial has ended."""
+        """Estimated time left at the pace so far; None before the first trial has ended."""
         left = self.planned - self.done
         if self.ended == 0 or left == 0:
             return None
@@ -76,7 +76,7 @@ class Tally:
         return timedelta(seconds=round(seconds))
 
     def counts(self) -> str:
-        """All that there is in one line of plain text: what is none is left out."""
+        """Progress in one line of plain text; empty parts are left out."""
         counts = {
             "running": len(self.running),
             **{str(health): self.health[health] for health in Health},
@@ -90,20 +90,20 @@ class Tally:
         return " · ".join(parts)
 
     def line(self) -> str:
-        """The counts and how long the rest takes."""
+        """The counts and the estimated time left."""
         eta = self.eta()
         return self.counts() + (f" · ETA {eta}" if eta is not None else "")
 
     def why(self) -> str:
-        """The pathologies so far, the commonest first; empty while there are none."""
+        """The pathologies so far, the most common first; empty while there are none."""
         return ", ".join(f"{name} {n}" for name, n in self.causes.most_common())
 
 
 class ProgressView:
-    """Follow a run: use as a context, and hand `see` to it as its `watch`."""
+    """Follow a run: a context manager; pass `see` to the run as its `watch`."""
 
     def __init__(self, console: Console, planned: int, stored: int) -> None:
-        """Prepare to follow a run of `planned` trials of which `stored` have ended before."""
+        """Prepare to follow a run of `planned` trials, `stored` of which have already ended."""
         self.tally = Tally(planned, stored)
         self._console = console
         self._live: Live | None = None
@@ -124,7 +124,7 @@ class ProgressView:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Show the last state and leave it standing."""
+        """Show the last state and leave it on the screen."""
         if self._live is not None:
             self._live.stop()
         else:

@@ -71,7 +71,7 @@ class RayLauncher:
                     client.stop_job(job.submission_id)
 
     def log(self, store: Store, sweep_id: str, offset: int) -> bytes:
-        """What the sweep's jobs said, one after another, from a byte on."""
+        """The logs of the sweep's jobs, concatenated, from a byte offset."""
         del store
         said = b""
         with self._client() as client:
@@ -81,7 +81,7 @@ class RayLauncher:
         return said[offset:]
 
     def gone(self, store: Store, sweep_id: str) -> str | None:
-        """Why a sweep that waits for its driver waits in vain; None while one may begin."""
+        """Why a queued sweep's driver will never start; None while it may."""
         del store
         with self._client() as client:
             jobs = _jobs_of(client, sweep_id)
@@ -146,5 +146,5 @@ def _jobs_of(client: JobSubmissionClient, sweep_id: str) -> list[Any]:
 
 
 def _first(error: object) -> str:
-    """The first line of what Ray says, which goes on with its own traceback or advice."""
+    """The first line of Ray's message; the rest is its own traceback or advice."""
     return str(error).strip().partition("\n")[0].rstrip(".")

@@ -13,7 +13,7 @@ JOBS_PORT = 8265  # the default of a Ray's dashboard, and so of its Jobs API
 
 
 def service_at(address: str | None, token: str | None) -> "Client | None":
-    """The client of a Sickbay service at an address; None for no address, and for a Ray's.
+    """The client of a Sickbay service at an address; None without an address, or for Ray's.
 
     Raises ConnectionError if something speaks HTTP there but cannot be reached.
     """
@@ -23,7 +23,7 @@ def service_at(address: str | None, token: str | None) -> "Client | None":
 
 
 def jobs_api(address: str | None) -> str | None:
-    """Where the Jobs API of a Ray at an address is; None for what is connected to directly.
+    """The address of a Ray cluster's Jobs API; None for an address to connect to directly.
 
     The driver of a sweep belongs into the cluster: Ray Tune is not driven through a Ray client
     (`ray://head:10001`), so such an address stands for the Jobs API of the same head.

@@ -67,7 +67,7 @@ class Options:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How a run of a sweep ended: its state, and how many trials it ran, of how many planned.
+    """The result of running a sweep: its state, and the numbers of trials run and planned.
 
     `states` is the state of every stored trial by its id.
     """
@@ -82,12 +82,12 @@ class SweepResult:
 
     @property
     def failed(self) -> int:
-        """How many trials stand as failed in the store."""
+        """The number of failed trials in the store."""
         return sum(state == TrialState.FAILED for state in self.states.values())
 
 
 class Stopper:
-    """Lets a signal handler end a run. Calling it more than once is harmless.
+    """Lets a signal handler end a run. Idempotent.
 
     `on_cancel` tells the workers; a run sets it. It is called from a thread of its own, because a
     signal may arrive in the middle of anything.
@@ -100,18 +100,18 @@ class Stopper:
         self.on_cancel: Callable[[], None] = lambda: None
 
     def stop(self) -> None:
-        """Begin no further trial; those that run come to their end."""
+        """Start no further trials; running ones finish."""
         self._asked.set()
 
     def cancel(self) -> None:
-        """Begin no further trial and end those that run after their present evaluation."""
+        """Start no further trials, and end running ones after their current evaluation."""
         self.cancelled = True
         self._asked.set()
         threading.Thread(target=self.on_cancel, daemon=True).start()
 
     @property
     def asked(self) -> bool:
-        """Whether anybody asked."""
+        """Whether a stop was requested."""
         return self._asked.is_set()
 
 
@@ -194,11 +194,11 @@ def chosen_webhook() -> Webhook | None:
 
 
 def _ignore(event: Event) -> None:
-    """Observe nothing."""
+    """An observer that does nothing."""
 
 
 class RunMonitor:
-    """Watches a run: counts what ended, and decides when no further trial may begin."""
+    """Watches a run: counts ended trials, and decides when no further trial may start."""
 
     def __init__(self, prepared: Prepared, stopper: Stopper, watch: Watch) -> None:
         self._prepared = prepared
@@ -235,7 +235,7 @@ class RunMonitor:
         return self._requested is not None
 
     def overdue(self) -> bool:
-        """Whether trials that still run are to be killed: they were cancelled, and did not end.
+        """Whether to kill running trials: they were cancelled, and did not end in time.
 
         So they are at once when another driver has taken the sweep over.
         """
@@ -259,7 +259,7 @@ class RunMonitor:
         return "cancelled" if cancelled else "stopped"
 
     def _long_over_budget(self) -> bool:
-        """Whether running trials have had their time to end after the budget's hours were over."""
+        """Whether running trials have had time to end after the budget's hours were used up."""
         hours = self._prepared.spec.budget.hours
         if hours is None:
             return False
@@ -275,7 +275,7 @@ class RunMonitor:
 
 
 def _check_address(address: str | None) -> None:
-    """Refuse what is no Ray to connect to, before anything is written."""
+    """Refuse an address that is no Ray to connect to, before anything is written."""
     if address is not None and "://" in address:
         raise SweepError(
             f"--address {address!r} is reached through its Jobs API, by `sickbay submit` and "
@@ -305,7 +305,7 @@ def _run_jobs(prepared: Prepared, options: Options, ender: RunMonitor, heart: Le
 
 
 def _ray(prepared: Prepared, options: Options) -> contextlib.AbstractContextManager[None]:
-    """The connection to Ray, which is made before a sweep's row is written; none in process."""
+    """The connection to Ray, made before a sweep's row is written; none in process."""
     if options.in_process or not prepared.left:
         return contextlib.nullcontext()
     from sickbay.trials.execution import ray_cluster as ray  # noqa: PLC0415  Ray is slow

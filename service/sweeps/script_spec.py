@@ -1,4 +1,4 @@
-"""A first spec for a training script, from what its source says: options, defaults, metric names.
+"""A first spec for a training script, from its source: options, defaults, metric names.
 
 The source is read, never run. An option of a few choices, a switch and a learning rate become
 factors; seeds and epochs are handed over by Sickbay; every other option is listed as a comment.
@@ -46,7 +46,7 @@ class Option:
 
 @dataclass(frozen=True)
 class ScriptSpec:
-    """A spec's text, and what a person should know before it is run."""
+    """A spec's text, and remarks to read before running it."""
 
     text: str
     remarks: tuple[str, ...]
@@ -129,7 +129,7 @@ def _text(script: Path, options: Sequence[Option], names: Sequence[str]) -> str:
             left.append(f"{option.flag} ({_written(option.default)})")
     epochs = next((taken[name].default for name in EPOCHS if name in taken), None)
     lines = [
-        f"# A first spec for {script.name}: strike what you do not want to vary, then",
+        f"# A first spec for {script.name}: remove what you do not want to vary, then",
         "#   sickbay plan SPEC     sickbay run SPEC",
         f"name: {_sweep_name(script)}",
         f"command: {' '.join(command)}",
@@ -147,7 +147,7 @@ def _text(script: Path, options: Sequence[Option], names: Sequence[str]) -> str:
 
 
 def _levels(option: Option) -> str:
-    """The levels of an option that is worth varying, its default first; empty for any other."""
+    """The levels of an option worth varying, its default first; empty for any other."""
     if option.switch:
         return f'["", "{option.flag}"]'
     if option.choices:
@@ -161,7 +161,7 @@ def _levels(option: Option) -> str:
 
 
 def _objective(names: Sequence[str]) -> list[str]:
-    """The objective that the script's metric names allow; a comment where it is the usual one."""
+    """The objective, chosen by the script's metric names; a comment where it is the default."""
     taken = match_names(list(names), {}, ()).taken
     signal = next((candidate for candidate in OBJECTIVES if candidate in taken), None)
     if signal is None or signal == "val_loss":
@@ -172,14 +172,14 @@ def _objective(names: Sequence[str]) -> list[str]:
 def _remarks(options: Sequence[Option], names: Sequence[str]) -> Iterator[str]:
     known = {option.name for option in options}
     if not known & set(SEEDS):
-        yield "the script has no --seed option: without one its seeds are all the same trial"
+        yield "the script has no --seed option: without one all seeds run the same trial"
     if not known & set(EPOCHS):
         yield "the script has no --epochs option: set `fixed: {epochs: N}` to what it trains for"
     taken: Mapping[str, str] = match_names(list(names), {}, ()).taken
     if not set(taken) & set(OBJECTIVES):
         close = nearest("val_loss", names)
         says = f", or say facts: {{map: {{{close}: val_loss}}}}" if close else ""
-        yield f"no validation metric was seen in its texts: print val_loss=… each epoch{says}"
+        yield f"found no validation metric in its source: print val_loss=… each epoch{says}"
     else:
         pairs = (f"{name} as {signal}" for signal, name in taken.items() if signal != name)
         if renamed := ", ".join(pairs):

@@ -1,4 +1,4 @@
-"""Sinks: trackers that a sweep's trials go to when its run is over (spec key `sinks`).
+"""Sinks: trackers to which a sweep's trials are exported after its run (spec key `sinks`).
 
 The store comes first and is whole before anything is exported, so a sink that fails costs a
 sentence and no trial; `sickbay export SWEEP --to …` does the same again, without doubling runs.
@@ -13,7 +13,7 @@ from sickbay.trials.store import Store
 
 
 def target_of(store: Store, sweep_id: str, tracker: Tracker) -> str:
-    """Where a tracker's files go: beside a local store's tables, else below this folder.
+    """Folder of a tracker's files: in a local store, else below the current folder.
 
     MLflow's own variable, MLFLOW_TRACKING_URI, wins for MLflow.
     """
@@ -24,12 +24,12 @@ def target_of(store: Store, sweep_id: str, tracker: Tracker) -> str:
 
 
 def fill_sinks(store: Store, sweep_id: str, sinks: tuple[str, ...]) -> list[str]:
-    """Export a sweep to its sinks; gives a sentence for each that failed."""
+    """Export a sweep to its sinks; returns a message for each that failed."""
     troubles = []
     for word in sinks:
         tracker = Tracker(word)
         try:
             export_to(store, sweep_id, tracker, target_of(store, sweep_id, tracker))
         except Exception as error:  # noqa: BLE001  a tracker's library may raise anything
-            troubles.append(f"the sink {word} was not filled: {error}")
+            troubles.append(f"cannot export to the sink {word}: {error}")
     return troubles

@@ -1,4 +1,4 @@
-"""Submitted sweeps that share one machine take turns: each local Ray takes all cores it is given.
+"""Submitted sweeps on one machine take turns, as each local Ray takes all cores it is given.
 
 A driver holds a lock on one of the machine's places for as long as it runs. The kernel lets go of
 the lock however the driver ends, so nothing has to be cleaned up.
@@ -26,14 +26,14 @@ def main() -> None:
     turn = wait_for_turn(int(places))
     record = read_sweep(open_store(store_uri), sweep_id)
     if record is None or record.state != QUEUED:
-        sys.stdout.write(f"{sweep_id} is not queued any more: nothing to do\n")
+        sys.stdout.write(f"{sweep_id} is no longer queued: nothing to do\n")
         return
     fcntl.fcntl(turn, fcntl.F_SETFD, 0)  # the place stays taken after exec, until the driver ends
     os.execv(command[0], command)  # noqa: S606  our own command, under the same process id
 
 
 def wait_for_turn(places: int) -> TextIO:
-    """Wait until one of so many places is free; it is taken until the file is closed."""
+    """Wait for one of the places; it is held until the returned file is closed."""
     folder = own_folder("sickbay-turns")
     with (folder / "queue").open("w") as queue:
         fcntl.flock(queue, fcntl.LOCK_EX)  # one at a time looks for a place, the others wait here
@@ -50,5 +50,5 @@ def wait_for_turn(places: int) -> TextIO:
 
 
 def own_folder(name: str) -> Path:
-    """A folder of this user's below the temporary one; StoreError if another stands there."""
+    """A folder of this user in the temporary one; StoreError if another user owns it."""
     return private_folder(Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}")

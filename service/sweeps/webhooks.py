@@ -31,7 +31,7 @@ RETRIED = (408, 425, 429)  # and all of 5xx
 
 
 class WebhookFormat(StrEnum):
-    """How a message looks: our own JSON, or what Slack's incoming webhooks take."""
+    """Format of a message: our own JSON, or that of Slack's incoming webhooks."""
 
     JSON = "json"
     SLACK = "slack"
@@ -39,7 +39,7 @@ class WebhookFormat(StrEnum):
 
 @dataclass(frozen=True)
 class Webhook:
-    """Where messages go. With a secret each carries a signature of its time and body."""
+    """Target of messages. With a secret, each is signed over its time and body."""
 
     url: str
     style: WebhookFormat = WebhookFormat.JSON
@@ -48,7 +48,7 @@ class Webhook:
 
 @dataclass(frozen=True)
 class Message:
-    """Something worth telling about a sweep, in a sentence and as data."""
+    """An event of a sweep, as a sentence and as data."""
 
     event: str  # sweep_ended, first_pathology, failure_storm
     sweep_id: str
@@ -57,7 +57,7 @@ class Message:
 
 
 class Notifier:
-    """Watches one run of a sweep and sends what is worth telling."""
+    """Watches one run of a sweep and sends messages."""
 
     def __init__(self, webhook: Webhook | None, sweep_id: str) -> None:
         """Begin to watch; without a webhook nothing is ever sent."""
@@ -101,8 +101,8 @@ class Notifier:
 
     @property
     def troubles(self) -> list[str]:
-        """A sentence for each message that could not be delivered."""
-        return [f"the webhook did not take {message}" for message in self.lost]
+        """An error for each message that could not be delivered."""
+        return [f"the webhook rejected {message}" for message in self.lost]
 
     def _tell(self, message: Message) -> None:
         if self._webhook is None:
@@ -121,7 +121,7 @@ class Notifier:
 
 
 def send(webhook: Webhook, message: Message) -> str:
-    """Send one message, three times at most; gives the reason if it was not delivered.
+    """Send one message, up to three times; returns the error if it was not delivered.
 
     Every try carries the same id, so that a receiver can tell a repetition.
     """

@@ -146,8 +146,8 @@ function edgeMarks(lines, frame) {
       return [{ value: [line.epochs[i], up ? frame.high : frame.low], symbol, symbolOffset: [0, up ? 6 : -6], itemStyle: { color: colour(line.verdict), borderColor: colour(line.verdict), borderWidth: symbol === CROSS ? 2 : 0 }, words: `${lineWords(line)}\n${words} epoch ${line.epochs[i]}: ${line.values[i]}`, trial: line.trial_id }];
     };
     return [
-      ...at((value) => finite(value) === null, "no number from", CROSS),
-      ...at((value) => finite(value) !== null && (value > frame.high || value < low), "out of the picture from", "triangle"),
+      ...at((value) => finite(value) === null, "not finite from", CROSS),
+      ...at((value) => finite(value) !== null && (value > frame.high || value < low), "outside the axes from", "triangle"),
     ];
   });
   return [{ type: "scatter", name: "marks", data: marks, symbolSize: 9, clip: false, z: 4 }];

@@ -123,7 +123,7 @@ async function curves(body, id, sweep, query) {
       const running = event.seriesName === "running";
       if (event.data?.trial) location.hash = (running ? runningLink : trialLink)(id, event.data.trial);
     });
-    show(note, by === "arm" ? `Medians and the middle 80 % of ${data.arms.length} of ${data.arms_in_all} arms.` : `${data.lines.length} of ${data.trials_in_all} trials. ▼ the pathology began, × no number from here on, ▲ out of the picture. Click a curve to open its trial.`,
+    show(note, by === "arm" ? `Medians and the middle 80 % of ${data.arms.length} of ${data.arms_in_all} arms.` : `${data.lines.length} of ${data.trials_in_all} trials. ▼ the pathology began, × not finite from here on, ▲ outside the axes. Click a curve to open its trial.`,
       " Drag or scroll to zoom.", logShown() ? " The axis is logarithmic." : "");
     show(references, data.references.map((one) => el("li", {}, `${one.low === one.high ? number(one.low) : `${number(one.low)} … ${number(one.high)}`}: ${one.text}`)));
   }

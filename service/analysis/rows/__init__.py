@@ -1,4 +1,4 @@
-"""A stored sweep as rows that can be compared: read, then made comparable.
+"""Reads a stored sweep as rows and makes them comparable.
 
 `load` reads trials and factors; `comparable` joins factors that always change together, turns
 losses of different definitions into skill, and counts the copies of an unwired seed once;

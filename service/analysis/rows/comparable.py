@@ -1,4 +1,4 @@
-"""Makes the rows of a sweep comparable, and says what was done.
+"""Makes the rows of a sweep comparable, and says how.
 
 - *Joint factors.* Factors that always change together (`zip`, or a constraint such as `a == b`)
   cannot be told apart: they are compared as one factor, `a + b`.
@@ -33,7 +33,7 @@ SQL_WORDS = frozenset(
 
 
 def comparable(found: SweepRows) -> SweepRows:
-    """Join factors, turn losses into skill and leave out copies, each where it is needed."""
+    """Join factors, convert losses to skill and drop copies, each where needed."""
     floors = _different_floors(found)
     copies = seed_copies(found.rows, list(found.contexts))
     joint = joint_factors(found)
@@ -82,7 +82,7 @@ def joint_factors(found: SweepRows) -> list[tuple[str, ...]]:
 
 
 def _partition(levels: Iterable[Scalar | None]) -> tuple[int, ...]:
-    """Number the trials by their level, in the order in which levels are met."""
+    """Number the trials' levels in order of first appearance."""
     places: dict[Hashable, int] = {}
     return tuple(places.setdefault(level_key(level), len(places)) for level in levels)
 
@@ -90,7 +90,7 @@ def _partition(levels: Iterable[Scalar | None]) -> tuple[int, ...]:
 def _joined(
     rows: Sequence[TrialRow], levels: Levels, group: Sequence[str]
 ) -> tuple[list[TrialRow], dict[str, Sequence[Scalar]]]:
-    """Put one factor, whose levels are texts, in the place of a group."""
+    """Replace a group of factors by one factor with text levels."""
     whole, first = JOINT.join(group), {factor: levels[factor][0] for factor in group}
     met = dict.fromkeys(
         [_joint_level(first, group), *(_joint_level(row.levels, group) for row in rows)]
@@ -123,7 +123,7 @@ def _written(level: Scalar | None) -> str:
 
 
 def _different_floors(found: SweepRows) -> str:
-    """Say that losses are compared as skill, where their floors differ; else nothing."""
+    """A note that losses are compared as skill, where their floors differ; else None."""
     if found.goal is not Goal.MINIMIZE:
         return ""
     floors: dict[int, list[float]] = defaultdict(list)
@@ -137,8 +137,8 @@ def _different_floors(found: SweepRows) -> str:
         return ""
     return (
         f"trials of one seed have {found.signal} floors from {min(every):.3g} to {max(every):.3g}: "
-        "their losses are not defined alike, so each counts as its gain over its own floor, "
-        "1 - loss / floor (0 knows nothing, higher is better)"
+        "their losses are on different scales, so each counts as its gain over its own floor, "
+        "1 - loss / floor (0: no skill; higher is better)"
     )
 
 
@@ -195,7 +195,7 @@ def column(factor: str) -> str:
 
 
 def over(source: str, sql: str) -> str:
-    """Let a query of the view `outcomes` select from `source` instead, where there is one."""
+    """Make a query of the view `outcomes` select from `source` instead, if there is one."""
     if not source or not sql:
         return sql
     body = re.sub(r"\b(FROM|JOIN) outcomes\b", r"\1 compared", sql)
@@ -211,7 +211,7 @@ def _source(
     *,
     skill: bool,
 ) -> str:
-    """Write what `comparable` did as a query of `outcomes`; empty where it did nothing."""
+    """The query of `outcomes` that does what `comparable` did; empty where it did nothing."""
     renamed = [one for one in sorted(found.columns) if column(one) != name(one)]
     if not (renamed or joint or copies or skill):
         return ""
@@ -245,7 +245,7 @@ def _matches(found: SweepRows, group: Sequence[str], whole: str) -> str:
 
 
 def literal(level: Scalar | None, known: Sequence[Scalar]) -> str:
-    """Write a level as its column holds it: levels of several kinds are stored as text."""
+    """SQL literal of a level as its column holds it: levels of mixed types are stored as text."""
     if level is None:
         return "NULL"
     if all(isinstance(one, bool) for one in known):

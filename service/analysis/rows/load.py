@@ -16,7 +16,7 @@ from sickbay.trials.store import Store
 
 @dataclass(frozen=True)
 class SweepRows:
-    """The ended trials of a stored sweep, as their effects need them.
+    """The ended trials of a stored sweep, ready for computing effects.
 
     `levels` are the factors with their levels, the baseline first; `skipped` those without, with
     why; `ranges` those of them that are ranges, as the spec has them. `columns` are the factors
@@ -46,7 +46,7 @@ class SweepRows:
 
     @property
     def stored(self) -> tuple[Levels, list[str]]:
-        """Give the factors that SQL can name: those with levels, and the others."""
+        """Return the factors that SQL can name: those with levels, and the others."""
         known = {factor: some for factor, some in self.levels.items() if factor in self.columns}
         return known, [factor for factor in self.skipped if factor in self.columns]
 

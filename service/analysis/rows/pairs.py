@@ -32,7 +32,7 @@ class Span:
 
 @dataclass(frozen=True)
 class TrialRow:
-    """What effects need to know of an ended trial; the objective is None if there never was one.
+    """An ended trial as effects need it; the objective is None if there never was one.
 
     `floor` is the loss of the best constant predictor under the trial's own loss, where known.
     """
@@ -48,7 +48,7 @@ class TrialRow:
 
     @cached_property
     def outcome(self) -> str:
-        """How the trial came out, in one word: see `outcomes`."""
+        """The trial's outcome: see `outcomes`."""
         return outcome(self.state, self.label, self.pathology, self.objective)
 
     @cached_property
@@ -64,7 +64,7 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class Pair:
-    """A trial of a level, and the trial of the baseline that differs in this factor alone."""
+    """A level's trial and the baseline's trial that differs from it in this factor alone."""
 
     level: TrialRow
     baseline: TrialRow
@@ -89,7 +89,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """All pairs of one level, and the trials that are in none.
+    """All pairs of one level, and the trials that are in no pair.
 
     `unpaired` counts trials of the level without a partner, and trials of the baseline in the
     level's contexts without one. `ambiguous` counts trials that share level, context and seed with
@@ -130,7 +130,7 @@ def index_by_level(rows: Sequence[TrialRow], factor: str, factors: Sequence[str]
 
 
 def pairs_of(index: _Index, level: Scalar | None, baseline: Scalar | None) -> Pairing:
-    """Pair the trials of a level with those of the baseline, in the order of seed and id."""
+    """Pair the trials of a level with those of the baseline, ordered by seed and id."""
     ours, theirs = index.get(level_key(level), {}), index.get(level_key(baseline), {})
     contexts = {context for context, _ in ours}
     pairs, unpaired, ambiguous = [], 0, 0
@@ -150,7 +150,7 @@ def pairs_of(index: _Index, level: Scalar | None, baseline: Scalar | None) -> Pa
 
 
 def level_key(level: Scalar | None) -> Hashable:
-    """Tell levels apart as settings are: 1 is 1.0, but no number is true or false."""
+    """A key that compares levels as settings: 1 equals 1.0, but true and 1 differ."""
     return isinstance(level, bool), level
 
 
@@ -203,7 +203,7 @@ def coded(rows: Sequence[TrialRow], levels: Levels) -> Coded:
 
 
 def groups(columns: Sequence[IntArray], length: int) -> IntArray:
-    """Number the rows by the combination of these columns' values, (n,), from 0 on."""
+    """Number the rows by their combination of values in these columns, (n,), from 0."""
     found = np.zeros(length, dtype=np.int64)
     for column in columns:
         _, found = np.unique(found * (int(column.max(initial=0)) + 1) + column, return_inverse=True)

@@ -34,12 +34,12 @@ class Choice:
 
     @property
     def of_differences(self) -> float:
-        """By what the p-value of a difference is multiplied."""
+        """Factor for the p-value of a difference."""
         return max(1.0, self.healthy / 2.0)
 
     @property
     def of_health(self) -> float:
-        """By what the p-value of a health difference is multiplied."""
+        """Factor for the p-value of a health difference."""
         return max(1.0, self.arms / 2.0)
 
 
@@ -48,7 +48,7 @@ DECLARED_CHOICE = Choice()
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference arm by its levels, where it comes from, and a sentence about it."""
+    """The reference arm by its levels, how it was chosen, and a sentence about it."""
 
     levels: Mapping[str, Scalar]
     name: str
@@ -58,7 +58,7 @@ class Reference:
 
 
 def with_reference(found: SweepRows, wanted: str | None = None) -> tuple[SweepRows, Reference]:
-    """Choose the reference, and put its levels first in the factors' lists.
+    """Choose the reference arm, and put its levels first in the factors' lists.
 
     `wanted` is `baseline`, `best`, or levels such as `lr=0.1, init=random`; those that it leaves
     out are the baseline's. Raises SweepError for an arm that is none.
@@ -105,8 +105,8 @@ def _reference(found: SweepRows, wanted: str | None) -> Reference:
     choice = Choice(len(candidates), len(arms))
     note = (
         f"reference: {arm_text(levels)}, the best healthy arm, as the declared one "
-        f"({arm_text(declared)}) is healthy in {healthy} of {trials} trials. It was chosen among "
-        f"{choice.healthy} healthy arms of {choice.arms} by these very trials: p-values are "
+        f"({arm_text(declared)}) is healthy in {healthy} of {trials} trials. It was chosen from "
+        f"{choice.healthy} healthy arms of {choice.arms} by these same trials: p-values are "
         f"multiplied by {choice.of_differences:g} and those of health by {choice.of_health:g}"
     )
     return Reference(levels, arm_text(levels), CHOSEN, choice, note)

@@ -97,7 +97,7 @@ def seed_values(
 
 
 def interquartile_mean(values: FloatArray) -> Estimate:
-    """Average finite values, (n,), without the floor(n / 4) lowest and as many highest.
+    """Interquartile mean of finite values, (n,): without the floor(n / 4) lowest and highest.
 
     The interval is Yuen's (1974): with h values kept, error² = (n - 1) s² / (h (h - 1)), s being
     the winsorized standard deviation, and h - 1 degrees of freedom. Nothing is cut for n < 4.
@@ -189,7 +189,7 @@ def equivalence(difference: Estimate, smallest: float) -> float:
 
 
 def _without_spread(mean: float, n: int) -> Estimate:
-    """All values agree to the last bit: the sign test is what is left, and no interval."""
+    """All values are equal to the last bit: only a sign test is possible, and no interval."""
     p_value = 1.0 if mean == 0.0 else min(1.0, 2.0 ** (1 - n))
     return Estimate(mean, 0.0, n - 1.0, float("nan"), float("nan"), p_value)
 
@@ -201,7 +201,7 @@ RESAMPLES = 2999
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval; NaN where there are too few seeds to resample. `resamples` made it."""
+    """A 95 % interval from `resamples` resamples; NaN where there are too few seeds."""
 
     low: float
     high: float
@@ -240,7 +240,7 @@ def bootstrap_effect(
 
 
 def _quantiles(pivots: FloatArray, chances: FloatArray) -> tuple[float, float]:
-    """Give the smallest pivots that leave no more than α/2 of the chances beyond them."""
+    """Return the pivots beyond which at most α/2 of the probability lies."""
     order = np.argsort(pivots, kind="stable")
     below = np.cumsum(chances[order])
     low = order[int(np.searchsorted(below, ALPHA / 2))]
@@ -250,7 +250,7 @@ def _quantiles(pivots: FloatArray, chances: FloatArray) -> tuple[float, float]:
 
 @functools.lru_cache(maxsize=64)
 def _resamples(n: int) -> tuple[FloatArray, FloatArray]:
-    """How often each of n values is in a resample, (resamples, n), and each resample's chance."""
+    """Counts of the n values in each resample, (resamples, n), and each resample's probability."""
     if n <= COUNTED_SEEDS:
         drawn = list(itertools.combinations_with_replacement(range(n), n))
         counts = np.array(

@@ -1,4 +1,4 @@
-"""Levels of a table share what they show of the noise: more power from few seeds.
+"""Levels of a table pool their noise estimates, which gives more power from few seeds.
 
 With five seeds a level's own variance has four degrees of freedom, and its interval is wide for
 that alone. The levels of a table usually have noise of one size, so each takes
@@ -28,7 +28,7 @@ FEWEST_SHARED = 3  # seeds that two levels must share for their correlation to b
 
 @dataclass(frozen=True)
 class Measured:
-    """A level's difference with its own noise: one value a seed, and what it may be pooled with."""
+    """A level's difference with its own noise: one value per seed, and its group for pooling."""
 
     estimate: Estimate
     values: Mapping[Hashable, float]
@@ -45,7 +45,7 @@ class Moderated:
 
 
 def moderated(levels: Sequence[Measured]) -> list[Moderated]:
-    """Give every level of a table the noise of its group; one alone keeps its own.
+    """Pool the noise within each group of levels; a level alone keeps its own.
 
     Levels without an interval, or without any spread, neither give nor take.
     """

@@ -50,7 +50,7 @@ def improvement(scores: Sequence[float], seeds: Sequence[Hashable]) -> Proportio
 
 
 def clustered_wilson(scores: Sequence[float], seeds: Sequence[Hashable]) -> tuple[float, float]:
-    """Wilson's interval of the mean of scores from 0 to 1, where those of one seed share its luck.
+    """Wilson's interval of the mean of scores from 0 to 1, which are correlated within a seed.
 
     n is divided by the design effect (Kish 1965), that is by how much larger the variance between
     seeds is than that of independent draws; taken at one standard error above its estimate, which
@@ -85,7 +85,7 @@ def wilson(share: float, n: float) -> tuple[float, float]:
 
 
 def sign_flip(margins: Sequence[int]) -> float:
-    """Two-sided p-value of a sum of whole numbers if each had its sign by the toss of a coin.
+    """Two-sided p-value of the exact sign-flip test of a sum of integers.
 
     Exact (Fisher 1935): the distribution of the sum is convolved, not sampled. 1.0 if all are zero.
     The smallest value that k margins other than zero can give is 2 / 2^k.
@@ -124,7 +124,7 @@ NO_RISK = RiskDifference(0, math.nan, -1.0, 1.0, math.nan, "")
 def risk_difference(
     level: Sequence[bool], baseline: Sequence[bool], seeds: Sequence[Hashable]
 ) -> RiskDifference:
-    """Compare who is healthy, pair by pair, all of shape (n,).
+    """Compare health pair by pair; all arrays of shape (n,).
 
     The interval is Newcombe's (1998, method 10) for paired shares, from `clustered_wilson`'s ends
     of both. The test is exact. With one pair a seed and up to 30 seeds it is Boschloo's (1970) of
@@ -195,7 +195,7 @@ def boschloo(hits: int, n: int, other_hits: int, other_n: int) -> float:
 
 
 def permuted(sample: Sequence[int], other: Sequence[int]) -> float:
-    """Two-sided p-value of a difference of sums if the units were dealt to the sides at random.
+    """Two-sided p-value of the permutation test of a difference of sums.
 
     Exact (Fisher 1935; Pitman 1937): the sums of all choices of len(sample) units are counted.
     """

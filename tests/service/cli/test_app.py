@@ -317,7 +317,8 @@ def test_doctor_looks_at_everything(tmp_path):
     assert {"Python", "torch", "ray", "GPU", "store"} <= {check["what"] for check in checks}
     assert all(check["ok"] for check in checks)
     assert (
-        "does not exist yet and can be made" in sickbay("doctor", "--store", tmp_path / "x").stdout
+        "does not exist yet and can be created"
+        in sickbay("doctor", "--store", tmp_path / "x").stdout
     )
     (tmp_path / "file").touch()
     done = sickbay("doctor", "--store", tmp_path / "file", code=1)

@@ -29,7 +29,7 @@ def test_a_sink_that_fails_costs_a_sentence(tmp_path):
     blocked.write_text("a file where a folder should be")
     messages = fill_sinks(store, result.sweep_id, ("tensorboard",))
     assert len(messages) == 1
-    assert messages[0].startswith("the sink tensorboard was not filled: ")
+    assert messages[0].startswith("cannot export to the sink tensorboard: ")
 
 
 def test_mlflows_own_variable_wins(tmp_path, monkeypatch):

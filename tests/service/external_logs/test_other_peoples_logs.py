@@ -239,7 +239,7 @@ def test_a_training_loss_that_repeats_itself_is_dead(tmp_path):
     path = dead_log(tmp_path)
     without = judge(path).diagnosis.label
     assert without.pathology == "constant_output"
-    assert "the same in every record, 0.6931, in the last 16, which is log 2" in without.reason
+    assert "is 0.6931 in each of the last 16 records, which is log 2" in without.reason
     known = judge(path, floors={"train_loss": 0.6931})
     assert (known.diagnosis.label.pathology, str(known.onset)) == ("no_skill", "step 4")
 
@@ -261,7 +261,7 @@ def test_a_term_that_never_moves_is_noted(tmp_path):
     lines = [f"{i},0,{5.0 / i}" for i in range(1, 9)]
     path = write(tmp_path, "log.csv", rows("epoch,train/box_loss,train/cls_loss", *lines))
     reasons = [f.reason for f in judge(path).diagnosis.findings if f.state == "fired"]
-    assert any("'train/box_loss' is the same in every record, 0, in all 8" in r for r in reasons)
+    assert any("'train/box_loss' is 0 in all 8 records" in r for r in reasons)
 
 
 def test_losses_may_rise_where_a_reward_rises(tmp_path):

@@ -300,9 +300,7 @@ def test_the_trials_of_a_sweep(store):
     assert ids(sql.trials(store, "s1", label="pathological")) == ["aa2"]
     assert ids(sql.trials(store, "s1", where="lr >= 2 OR seed = 1 -- so")) == ["aa1", "aa2", "ab3"]
     assert ids(sql.trials(store, "s1", label="healthy", where="lr >= 2")) == []
-    with pytest.raises(
-        QueryError, match=r"'ill' is not a label. Allowed are healthy, pathological"
-    ):
+    with pytest.raises(QueryError, match=r"'ill' is not a label. Allowed: healthy, pathological"):
         sql.trials(store, "s1", label="ill")
     with pytest.raises(QueryError, match="lrr"):
         sql.trials(store, "s1", where="lrr > 2")

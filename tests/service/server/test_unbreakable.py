@@ -152,7 +152,7 @@ def test_readiness_says_what_is_missing_without_a_token(tmp_path):
                 break
             threading.Event().wait(0.1)
         assert answer.json()["missing"] == [
-            "the tokens in the store cannot be read: the last ones stay valid"
+            "the tokens in the store cannot be read: those read last stay valid"
         ]
         assert str(tmp_path) not in answer.text
 

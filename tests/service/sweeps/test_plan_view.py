@@ -76,7 +76,7 @@ def test_the_budget_is_held_against_the_estimate(tmp_path):
         assert holding == {"trials": True, "hours": holds}
     cut = prepare({**raw, "seeds": 9, "budget": {"trials": 4}}, store)
     assert budget_holds(cut, None) == {"trials": False}
-    assert "budget.trials 4: does NOT hold it" in printed(cut)
+    assert "budget.trials 4: the sweep does NOT fit" in printed(cut)
 
 
 def test_a_search_tells_its_size_and_space_and_then_what_it_has_suggested(tmp_path):
@@ -94,7 +94,7 @@ def test_a_search_tells_its_size_and_space_and_then_what_it_has_suggested(tmp_pa
     assert described["search"]["baseline"] == {"lr": 0.1, "init": "random"}
     text = printed(prepare(raw, store))
     assert "tpe, 4 configurations x 2 seeds = 8 trials" in text
-    assert "lr: 0.001 to 10, in the logarithm; the first is 0.1" in text
+    assert "lr: 0.001 to 10, log scale; starts at 0.1" in text
     assert not (tmp_path / "s").exists()
     run(raw, store, HERE)
     after = describe_plan(prepare(raw, store))

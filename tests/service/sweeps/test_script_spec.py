@@ -52,7 +52,7 @@ def test_options_become_factors_and_the_spec_is_sound(tmp_path):
     [
         ("print('hello')", "the script has no --seed option"),
         ("print('hello')", "the script has no --epochs option"),
-        ("print('hello')", "no validation metric was seen in its texts: print val_loss=…"),
+        ("print('hello')", "found no validation metric in its source: print val_loss=…"),
         ("print('va_loss=1')", "or say facts: {map: {va_loss: val_loss}}"),
     ],
 )

@@ -66,7 +66,7 @@ def test_changed_code_makes_other_trials_unless_it_is_trusted(raw, tmp_path):
     store = str(tmp_path / "store")
     first = run_here(raw, store)
     (tmp_path / "train.py").write_text(SCRIPT + "# a remark\n")
-    with pytest.raises(SweepError, match=r"was changed since this sweep began .* --trust-code"):
+    with pytest.raises(SweepError, match=r"has changed since this sweep began .* --trust-code"):
         prepare(stored_spec(open_store(store), first.sweep_id), store, resumed=True)
     trusted = run_here({**raw, "seeds": 3}, store, trust_code=True)
     assert (trusted.sweep_id, trusted.ran) == (first.sweep_id, 2)

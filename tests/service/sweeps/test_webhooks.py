@@ -124,7 +124,7 @@ def test_a_dead_webhook_costs_a_sentence_and_no_trial(tmp_path, monkeypatch):
     spec = toy_sweeps.spec(factors={"fault": ["none"]}, seeds=1)
     result = run(spec, str(tmp_path / "store"), Options(in_process=True))
     assert result.state == "finished"
-    assert "the webhook did not take sweep_ended: ConnectError" in result.error
+    assert "the webhook rejected sweep_ended: ConnectError" in result.error
 
 
 def test_an_unknown_format_is_refused(monkeypatch):
