@@ -77,7 +77,7 @@ function weighed(judged) {
   if (!judged?.contributions.length) return null;
   const sign = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
   const most = Math.max(...judged.contributions.map((one) => Math.abs(one.log_odds)), 1e-9);
-  return el("details", { open: true }, el("summary", {}, `What weighed: ${(100 * judged.probability).toPrecision(2)} % pathological, in log odds`),
+  return el("details", { open: true }, el("summary", {}, `Evidence: ${(100 * judged.probability).toPrecision(2)} % pathological; contributions in log odds`),
     el("ul.weighed", {}, judged.contributions.map((one) => el("li", {},
       el(`span.weight.${one.log_odds > 0 ? "pathological" : "healthy"}`, { width: `${(6 * Math.abs(one.log_odds)) / most}rem` }),
       `${one.words}: `, el("b", {}, sign(one.log_odds))))),

@@ -249,7 +249,7 @@ def test_trials_are_sorted_searched_and_their_columns_kept(page, url):
 
 def test_a_trial_says_what_weighed_and_is_seen_in_its_sweep(page, url):
     page.goto(f"{url}/#/sweep/seen/trial/{a_trial(page, url, 'healthy')}")
-    page.get_by_text("What weighed").wait_for()
+    page.get_by_text("Evidence:").wait_for()
     assert page.locator(".weighed li b").first.inner_text()[0] in "+−"
     drawn(page)
     page.get_by_label("with the other trials of the sweep").uncheck()

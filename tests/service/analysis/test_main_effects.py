@@ -169,10 +169,10 @@ def test_a_single_seed_is_least_squares():
     [
         (factorial(label=lambda levels, seed: "no_skill"), "no trial can be used"),
         (factorial(seeds=1, half=True), "degrees of freedom"),
-        ([trial(r.seed, 1.0, **r.levels) for r in factorial()], "the very same"),
+        ([trial(r.seed, 1.0, **r.levels) for r in factorial()], "identical"),
         (
             [trial(r.seed, float(r.levels["a"]), **r.levels) for r in factorial()],
-            "to the last digit",
+            "explain every value exactly",
         ),
     ],
     ids=["all ill", "too few", "constant", "no noise"],

@@ -169,7 +169,7 @@ def test_a_bad_sidecar_names_its_file_and_key(log, tmp_path, text, message):
         (["--floor", "val_accuracy=0.5"], "no detector reads a floor of 'val_accuracy'"),
         (["--val-n", "0"], "at least 1"),
         (["--components", "1"], "at least 2"),
-        (["--classes", "5,5", "--task", "regression"], "class counts make no sense"),
+        (["--classes", "5,5", "--task", "regression"], "class counts do not apply"),
         (["--run", "x"], "none is called 'x'"),
     ],
 )

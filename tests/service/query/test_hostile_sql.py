@@ -25,7 +25,7 @@ CANARY = "yellow-bird-81923"
 KINDS = {
     "took longer than": "out of time",
     "more memory than": "out of memory",
-    "broke the process": "crashed",
+    "broke its process": "crashed",
     "larger than": "too large",
 }
 

@@ -50,4 +50,4 @@ def test_several_codes_in_one_sweep_are_said():
     assert code_lines(ROWS) == ["code         aaa: 7 trials"]
     lines = code_lines([*ROWS, row("a", 2, 0.3, code="bbb", git_commit="1234+")])
     assert lines[1] == "code         bbb (git 1234+): 1 trials"
-    assert lines[2].startswith("these trials were made by different code")
+    assert lines[2].startswith("these trials ran different code")

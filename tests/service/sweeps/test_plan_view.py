@@ -61,7 +61,7 @@ def test_hours_come_from_stored_trials_of_the_same_workload_and_size(tmp_path):
     assert estimate.trial_seconds == pytest.approx(16 * estimate.seconds)
     assert estimate.core_hours == pytest.approx(27 * estimate.trial_seconds / 3600)
     assert estimate.core_hours / estimate.slots <= estimate.hours <= estimate.core_hours
-    assert "by the median of 3 stored trials" in printed(more)
+    assert "the median of 3 stored trials" in printed(more)
     other_size = {**raw, "fixed": {"size": "full"}}
     assert estimated(prepare(other_size, store)) is None
 

@@ -74,7 +74,7 @@ def test_plan_and_status_tell_how_far_it_is(swept, tmp_path):
     store, result = swept
     console = Console(width=200, record=True, file=io.StringIO())
     print_plan(console, prepare(SPEC, str(tmp_path)))
-    assert "as many as it may take at most" in console.export_text()
+    assert "the number of trials shown is the maximum" in console.export_text()
     plan = describe_plan(prepare(SPEC, str(store)))
     assert [one["effect"] for one in plan["sequential"]["verdicts"]] == ["worse", "unknown"]
     spec = {"seeds": SPEC["seeds"], "objective": {"signal": "val_loss", "goal": "minimize"}}
