@@ -31,7 +31,7 @@ demo: $(RUNTIME)  ## run examples/quickstart.yaml on a local Ray and print the v
 	$(BIN)/sickbay run examples/quickstart.yaml
 
 # Two processes take a file of tests each; the clusters of the chaos tests need the machine to themselves.
-PARALLEL := -n 2 --dist loadfile
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED)  ## the default test suite: CPU, offline
 	$(BIN)/python -m pytest $(PARALLEL)

@@ -27,6 +27,25 @@ settings.register_profile("sickbay", deadline=None, derandomize=True, database=N
 settings.load_profile("sickbay")
 
 
+# The longest files, which begin first: else one process of two runs them alone at the end.
+LONGEST = (
+    "test_ray_lanes",
+    "test_ray_tune",
+    "test_loop",
+    "test_systems",
+    "test_first_hour",
+    "test_unbreakable",
+    "test_tables",
+    "test_app",
+    "test_ray_search",
+    "test_guides",
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def fixed_seeds():
     """The same global seeds before each test; torch is touched only where it is already loaded."""

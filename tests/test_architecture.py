@@ -10,6 +10,8 @@ from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("models", "datasets", "trials", "service")
 FRONT = "service/front"  # the package `sickbay` itself
@@ -274,6 +276,7 @@ def test_every_folder_of_code_is_packaged_and_says_what_lives_in_it():
         assert (ROOT / folder / "__init__.py").read_text().startswith('"""'), folder
 
 
+@pytest.mark.slow
 def test_importing_everything_does_no_work():
     """No process, thread, file or random draw: only definitions. Run in a process of its own."""
     code = """

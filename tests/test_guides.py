@@ -35,7 +35,7 @@ def blocks(page: str, language: str) -> list[str]:
         ("adding-a-workload.md", "my_task keeps its contract"),
         ("adding-a-detector.md", "ends at 0.9; 3 times its lowest value is 0.6"),
         ("probes.md", "healthy The validation loss gains"),
-        ("your-own-loop.md", OWN_LOOP),
+        pytest.param("your-own-loop.md", OWN_LOOP, marks=pytest.mark.slow),
     ],
 )
 def test_the_code_of_a_guide_runs_as_it_stands(page, prints, tmp_path):

@@ -110,6 +110,7 @@ def test_words_of_pictures_are_whole_and_apart(which, request):
             assert_readable(figure)
 
 
+@pytest.mark.slow
 def test_every_picture_is_written_in_every_format_and_its_bytes_repeat(long, tmp_path):
     store, values, effects = long
     names = None

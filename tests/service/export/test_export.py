@@ -113,6 +113,7 @@ def test_latex_tables_are_sound(store, tmp_path):
     assert text.count(" \\\\\n0000") == 10 - 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow, about its own libraries
 def test_mlflow_reads_the_runs_and_a_second_export_adds_nothing(store, tmp_path):
     pytest.importorskip("mlflow")

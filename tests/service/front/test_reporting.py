@@ -98,6 +98,7 @@ def test_only_the_first_process_of_a_data_parallel_run_reports(tmp_path):
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.slow
 def test_under_a_sweep_the_trial_gets_the_rows_and_facts(tmp_path):
     (tmp_path / "learn.py").write_text(LEARNS)
     spec = {

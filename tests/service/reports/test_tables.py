@@ -21,7 +21,9 @@ SWEEP = "sample-abc123"
 
 
 @pytest.fixture(
-    scope="module", params=[uneven, small, lambda: large(240, 3)], ids=["uneven", "small", "large"]
+    scope="module",
+    params=[uneven, small, pytest.param(lambda: large(240, 3), marks=pytest.mark.slow)],
+    ids=["uneven", "small", "large"],
 )
 def store(request, tmp_path_factory):
     return write_compared(tmp_path_factory.mktemp("store"), request.param())

@@ -63,6 +63,7 @@ def test_a_search_on_ray_tells_the_study_what_the_store_holds(tmp_path):
     assert run_it(tmp_path, design="tpe").ran == 0
 
 
+@pytest.mark.slow
 def test_several_objectives_go_through_ray(tmp_path):
     goals = [
         {"signal": "val_loss", "goal": "minimize"},
@@ -92,6 +93,7 @@ def test_a_scheduler_ends_a_suspect_trial_and_no_healthy_one_before_its_grace(tm
     assert min(epochs for _, _, epochs in ended.values()) >= 4
 
 
+@pytest.mark.slow
 def test_a_sequential_sweep_on_ray_runs_the_trials_that_it_runs_without(tmp_path):
     sequential = {"until": "resolved", "at_most": 8}
     spec = toy_sweeps.spec(

@@ -172,6 +172,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
     assert rows[0] != rows[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_facts", [False, True])
 def test_a_workload_that_imports_torch_while_it_runs_is_seeded_all_the_same(by_facts, tmp_path):
     """The first trial of a process, in which torch arrives late, equals the second."""

@@ -46,6 +46,7 @@ def test_the_best_and_the_baseline_get_seeds_that_chose_nothing(tmp_path):
     assert all("over 3 of 3 healthy (searching: " in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_stopped_confirmation_goes_on_with_the_same_winners(tmp_path):
     run(SPEC, str(tmp_path / "straight"), HERE)
     store = tmp_path / "stopped"

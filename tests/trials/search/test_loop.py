@@ -171,6 +171,7 @@ def drive(search, task, store, trials):
     return given
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler",
     ["boundary", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tpe", "gp", "nsga2"))],
@@ -208,6 +209,7 @@ def test_more_budget_and_more_seeds_extend_a_search(tmp_path):
     assert (seeds.ran, seeds.planned) == (5, 15)
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_spec_suggest_the_same(tmp_path):
     tables = []
     for name in ("a", "b"):
@@ -239,6 +241,7 @@ def test_a_pruned_trial_has_its_own_state_and_no_label_unless_it_is_pathological
         assert (record.label and str(record.label.health)) == label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", ["gp", "boundary"])
 def test_a_driver_killed_inside_a_suggestion_changes_no_suggestion(tmp_path, design):
     factors = {"lr": RANGES["lr"], "momentum": {"low": 0.0, "high": 0.9}}

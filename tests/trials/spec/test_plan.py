@@ -228,6 +228,7 @@ def test_a_plan_that_is_too_large_is_refused():
         plan(spec, WORKLOAD)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_trials_are_planned_in_seconds():
     sizes = {"features": list(range(1, 251)), "epochs": list(range(1, 201))}
     spec = spec_of(design="grid", factors={"init": ["random", "zeros"], **sizes}, seeds=1)

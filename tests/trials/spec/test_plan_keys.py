@@ -340,6 +340,7 @@ def test_fractional_plans_are_balanced(keys):
         assert counts[0] == counts[1]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_trials_with_constraints_are_planned_in_seconds():
     factors = {
         "init": ["random", "zeros"],

@@ -76,6 +76,7 @@ def epoch(system, **changes):
     return seen.counts, row.signals["train_steps"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", STEPS)
 def test_no_step_waits_for_the_device(system):
     few, steps = epoch(system, **STEPS[system][0])

@@ -91,6 +91,7 @@ def test_idle_heads_are_not_among_the_groups_that_should_train():
     assert math.isnan(row.signals["peak_coverage"])
 
 
+@pytest.mark.slow
 def test_facts_are_measured_through_the_trained_loss():
     wide = {"val_shapes": 24, "val_rotations": 12}
     for loss, floor in (("pred_w", 0.7429), ("uniform", 0.7429), ("dense", 0.1306)):
@@ -119,6 +120,7 @@ for row in WORKLOAD.train(json.loads(sys.argv[1]), context):
 """
 
 
+@pytest.mark.slow
 def test_a_second_trial_in_a_used_process_is_bit_identical_to_one_in_a_fresh_process():
     """This process has trained before, and in another seed: nothing of that may be left."""
     run(seed=3, epochs=1, initialization="preset")

@@ -100,6 +100,7 @@ def runs(system):
     return SYSTEMS[system]
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_and_every_level_changes_something(system, runs):
     factors = [
         factor.name for factor in runs.workload.factors if factor.name not in APART.get(system, ())
@@ -117,6 +118,7 @@ BALANCES = {
 }
 
 
+@pytest.mark.slow
 def test_a_model_that_sees_nothing_is_never_healthy(system, runs):
     check_workload(
         runs.workload,
