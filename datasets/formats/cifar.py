@@ -104,11 +104,11 @@ def read_pickled(path: Path, kind: str) -> Split:
         raise ValueError(f"{path}: expected a dictionary with `data` and `labels`")  # noqa: TRY004 - bad data
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape != (len(labels), PIXELS):
         raise ValueError(
-            f"{path}: expected {len(labels)} rows of {PIXELS} bytes, one a label, found "
+            f"{path}: `data`: expected {len(labels)} rows of {PIXELS} bytes, one a label, found "
             f"{pixels.dtype} of shape {pixels.shape}"
         )
     if not all(type(label) is int for label in labels):
-        raise ValueError(f"{path}: a label is not a whole number")
+        raise ValueError(f"{path}: `labels`: a label is not a whole number")
     return _checked(path, pixels, np.array(labels, dtype=np.int64), kind)
 
 

@@ -21,10 +21,12 @@ def read_labelled(path: Path, classes: int) -> tuple[FloatArray, IntArray]:
         with h5py.File(path, "r") as file:
             data = np.asarray(file["data"], dtype=np.float64)
             labels = np.asarray(file["label"], dtype=np.int64).reshape(-1)
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: expected an HDF5 file with `data` and `label`: {error}"
+            f"{path}: expected an HDF5 file with numbers in `data` and `label`: {error}"
         ) from error
+    if not np.isfinite(data).all():
+        raise ValueError(f"{path}: `data` holds a number that is not finite")
     if data.ndim != 3 or data.shape[2] < 3 or len(data) != len(labels):
         shapes = f"data {data.shape}, label {labels.shape}"
         raise ValueError(f"{path}: expected data (n, points, 3) and n labels, found {shapes}")

@@ -9,11 +9,12 @@ A bad file is a ValueError that names it.
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -56,6 +57,9 @@ NEEDED = {  # table -> what a record must have, beside its token
     "scene": ("name",),
     "sensor": ("channel",),
 }
+LENGTHS = {"translation": 3, "rotation": 4, "size": 3}  # keys whose value is so many numbers
+FLAGS, MOMENTS = ("is_key_frame",), ("timestamp",)
+MATRICES = ("camera_intrinsic",)  # 3 x 3, or empty for a sensor that is no camera
 MINI_VAL = ("scene-0103", "scene-0916")  # of `mini` these validate
 ASIDE = 5  # else every fifth scene does: the tables do not hold the official lists
 TREE = """expected
@@ -155,7 +159,39 @@ def _read_table(path: Path) -> dict[str, Record]:
         lacking = [key for key in ("token", *NEEDED[path.stem]) if key not in row]
         if lacking:
             raise ValueError(f"{path}: record {number} has no {lacking[0]!r}")
+        for key in ("token", *NEEDED[path.stem]):
+            expected = _expected(key, row[key])
+            if expected:
+                found = repr(row[key])[:60]
+                raise ValueError(f"{path}: record {number}: {key!r} is {found}, not {expected}")
     return {row["token"]: row for row in rows}
+
+
+def _expected(key: str, value: object) -> str:
+    """Say what the value of a key must be; empty if it is that."""
+    if key in LENGTHS:
+        length = LENGTHS[key]
+        return "" if _is_vector(value, length) else f"a list of {length} finite numbers"
+    if key in MATRICES:
+        good = value == [] or (_has_length(value, 3) and all(_is_vector(row, 3) for row in value))
+        return "" if good else "a list of 3 lists of 3 finite numbers, or an empty one"
+    if key in FLAGS:
+        return "" if isinstance(value, bool) else "true or false"
+    if key in MOMENTS:
+        return "" if _is_number(value) else "a finite number"
+    return "" if isinstance(value, str) else "a string"
+
+
+def _is_vector(value: object, length: int) -> bool:
+    return _has_length(value, length) and all(_is_number(member) for member in value)
+
+
+def _has_length(value: object, length: int) -> TypeGuard[list[object]]:
+    return isinstance(value, list) and len(value) == length
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _indexed(tables: Tables) -> Tables:

@@ -166,12 +166,12 @@ def test_pickles_of_any_protocol_are_read(tmp_path, protocol):
     [
         ([1, 2], "expected a dictionary with `data` and `labels`"),
         ({b"data": 3, b"labels": [1]}, "expected a dictionary with `data` and `labels`"),
-        ({b"data": pixels(2), b"labels": [1]}, r"expected 1 rows of 3072 bytes"),
+        ({b"data": pixels(2), b"labels": [1]}, r"`data`: expected 1 rows of 3072 bytes"),
         (
             {b"data": pixels(1).astype("int32"), b"labels": [1]},
-            "expected 1 rows .* found int32 of shape",
+            "`data`: expected 1 rows .* found int32 of shape",
         ),
-        ({b"data": pixels(1), b"labels": [1.5]}, "a label is not a whole number"),
+        ({b"data": pixels(1), b"labels": [1.5]}, "`labels`: a label is not a whole number"),
         ({b"data": pixels(1), b"labels": [10]}, "a label is 10, outside the 10 of CIFAR-10"),
         ({b"data": pixels(1), b"labels": [-1]}, "a label is -1, outside the 10"),
     ],

@@ -1,5 +1,7 @@
 """nuScenes' layout on a small tree written here, malformed ones included."""
 
+import json
+import math
 import os
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 from nuscenes_samples import FOCAL, HEIGHT, SPEED, TALL, WIDE, Drive, yawed
 
 from sickbay.datasets.formats.nuscenes import CLASSES, pose_matrix, read_cloud, read_sample
-from sickbay.datasets.formats.nuscenes_tables import CAMERAS, read_tables, split_scenes
+from sickbay.datasets.formats.nuscenes_tables import CAMERAS, NEEDED, read_tables, split_scenes
 from sickbay.datasets.reweighting.frames import frames_of
 
 REAL = Path(os.environ.get("SICKBAY_DATA", "none")) / "nuscenes"
@@ -161,6 +163,32 @@ def test_a_broken_link_is_named(drive, table, key, value, message):
     drive.write()
     with pytest.raises(ValueError, match=message):
         read_sample(read_tables(str(drive.root)), "0-0")
+
+
+# Of each key of a table some values of a wrong shape or type.
+VECTOR = ([], [1.0], [1.0] * 5, ["a", "b", "c"], [math.nan] * 4, [[1.0, 2.0, 3.0]], 1.0, None, "x")
+WRONG = {
+    "camera_intrinsic": (1.0, [1.0] * 9, [[1.0] * 3] * 2, [[1.0] * 4] * 3, [[None] * 3] * 3, None),
+    "is_key_frame": ("yes", 1, None),
+    "rotation": (*VECTOR, [1.0] * 3),
+    "size": (*VECTOR, [1.0] * 4),
+    "timestamp": ("now", None, [1], math.inf),
+    "translation": (*VECTOR, [1.0] * 4),
+}
+
+
+@pytest.mark.parametrize("table", NEEDED)
+def test_every_key_of_a_wrong_shape_is_named_with_its_file(drive, table):
+    row = drive.tables[table][0]
+    path = drive.root / "v1.0-mini" / f"{table}.json"
+    for key in ("token", *NEEDED[table]):
+        right = row[key]
+        for wrong in WRONG.get(key, (7, None, ["x"])):
+            row[key] = wrong
+            path.write_text(json.dumps(drive.tables[table]))
+            with pytest.raises(ValueError, match=rf"{table}.json: record 0: '{key}' is .*, not "):
+                read_tables(str(drive.root))
+        row[key] = right
 
 
 def test_an_unknown_sample_is_refused(drive):

@@ -148,10 +148,21 @@ def test_a_bad_hdf5_is_a_clear_error(tmp_path):
         read(tmp_path)
     with h5py.File(tmp_path / "ply_data_train0.h5", "w") as file:
         file["points"] = np.zeros(3)
-    with pytest.raises(ValueError, match=r"ply_data_train0\.h5: expected an HDF5 file with `data`"):
+    with pytest.raises(
+        ValueError, match=r"ply_data_train0\.h5: expected an HDF5 file with numbers in `data`"
+    ):
         read(tmp_path)
+    for name, value in (("data", b"x"), ("label", b"chair"), ("data", np.full((3, 8, 3), np.nan))):
+        hdf5(tmp_path)
+        with h5py.File(tmp_path / "ply_data_train0.h5", "a") as file:
+            del file[name]
+            file[name] = value
+        with pytest.raises(ValueError, match=rf"ply_data_train0\.h5: .*`{name}`"):
+            read(tmp_path)
     (tmp_path / "ply_data_train0.h5").write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match=r"ply_data_train0\.h5: expected an HDF5 file with `data`"):
+    with pytest.raises(
+        ValueError, match=r"ply_data_train0\.h5: expected an HDF5 file with numbers in `data`"
+    ):
         read(tmp_path)
 
 
