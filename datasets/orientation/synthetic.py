@@ -91,6 +91,17 @@ def orientation_data(spec: OrientationSpec) -> tuple[Clouds, Clouds]:
     return _stack(train, spec), _stack(val, spec)
 
 
+@functools.lru_cache(maxsize=4)
+def held_out_clouds(spec: OrientationSpec, count: int) -> Clouds | None:
+    """Return a third split of so many generated shapes, for the test. Cached: never mutate it.
+
+    None for no shapes, and for real data, whose test split serves for validation.
+    """
+    if spec.dataset != SYNTHETIC or count < 1:
+        return None
+    return _stack(_generate(spec, count, np.random.default_rng([spec.seed, 3])), spec)
+
+
 def batches(
     clouds: Clouds, rotations: int, size: int, generator: torch.Generator | None = None
 ) -> Iterator[Batch]:

@@ -18,6 +18,7 @@ from sickbay.datasets.orientation.synthetic import (
     Clouds,
     OrientationSpec,
     batches,
+    held_out_clouds,
     orientation_data,
 )
 from sickbay.models.orientation.floor import density_floor, loss_floor
@@ -42,6 +43,7 @@ from sickbay.trials.store.checkpoints import Progress
 CLIP = 1.0
 HALF, STEP_AT = 0.5, 29 / 50  # of the learning rate; share of the epochs
 PATIENCE = 10  # epochs
+TESTED = ("val_loss", "val_loss_se", "val_n", "val_uniform_kl", "val_density_kl")
 EVAL_POINTS = 8_192  # points that go through the net at once in evaluation
 
 
@@ -64,7 +66,9 @@ def train(config: Config, context: Context) -> Iterator[Row]:
         stream = epoch_stream(context.seed, epoch)
         with arithmetic(str(config["precision"]), context.device):
             targets = _train_epoch(progress, clouds, config, probe, stream)
-            scores = _evaluate(net, val, config)
+            scores = _evaluate(net, val, config, int(config["val_rotations"]))
+            if epoch == context.epochs:
+                scores |= _tested(net, config, context)
         progress.epoch = epoch
         signals = {
             **probe.finish_epoch(),
@@ -176,14 +180,23 @@ def _train_epoch(
     return targets
 
 
+def _tested(net: OrientationNet, config: Config, context: Context) -> Metrics:
+    """Return what the trained net reaches on shapes of a third split, each as it stands."""
+    clouds = held_out_clouds(_spec(config, context), int(config["test_shapes"]))
+    if clouds is None:
+        return {}
+    scores = _evaluate(net, clouds.to(context.device), config, rotations=1)
+    return {name.replace("val_", "test_"): scores[name] for name in TESTED}
+
+
 @torch.no_grad()
-def _evaluate(net: OrientationNet, val: Clouds, config: Config) -> Metrics:
+def _evaluate(net: OrientationNet, val: Clouds, config: Config, rotations: int) -> Metrics:
     net.eval()
     chunk = max(int(config["batch_size"]), EVAL_POINTS // val.points.shape[1])
     inputs = str(config["inputs"])
     parts = [
         (net(shown(inputs, batch.points)), _truth(batch))
-        for batch in batches(val, int(config["val_rotations"]), chunk)
+        for batch in batches(val, rotations, chunk)
     ]
     predicted = Mixture.concatenate([part[0] for part in parts])
     truth = Mixture.concatenate([part[1] for part in parts])

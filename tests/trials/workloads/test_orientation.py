@@ -206,3 +206,12 @@ def test_schedules_of_the_learning_rate(name, rates):
     for epoch, share in rates.items():
         orientation._set_rate(progress, {"lr_schedule": name, "lr": 4e-4}, (epoch - 1) / 50)
         assert progress.optimizer.param_groups[0]["lr"] == pytest.approx(4e-4 * share)
+
+
+def test_a_third_split_is_scored_after_the_last_epoch_alone():
+    first, last = run(epochs=2, test_shapes=5)
+    assert "test_loss" not in first.signals
+    assert last.signals["test_n"] == 5
+    assert last.signals["test_loss"] != last.signals["val_loss"]
+    plain = run(epochs=2)[-1].signals
+    assert repr({name: last.signals[name] for name in plain}) == repr(dict(plain))

@@ -33,6 +33,7 @@ _FULL: Config = {
     "lr": 5e-4,
     "lr_schedule": "step",
     "points": 10_000,
+    "test_shapes": 271,
     "train_shapes": 217,
     "val_shapes": 54,
 }
@@ -62,6 +63,7 @@ WORKLOAD = Workload(
         "precision": "float32",
         "rotations": 12,
         "size": "small",
+        "test_shapes": 0,
         "train_shapes": 64,
         "val_rotations": 12,
         "val_shapes": 16,
