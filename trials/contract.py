@@ -1,4 +1,4 @@
-"""The words of Sickbay: what a trial is, what it leaves behind, how it is judged.
+"""The vocabulary of Sickbay: trials, what they record, and how they are judged.
 
 Values only, standard library only. Everything else in the house speaks in these words:
 
@@ -72,14 +72,14 @@ MACHINE_SIGNALS = (
 
 
 class Goal(StrEnum):
-    """Which way an objective gets better."""
+    """The direction in which an objective gets better."""
 
     MINIMIZE = "minimize"
     MAXIMIZE = "maximize"
 
 
 class TaskKind(StrEnum):
-    """What is being learnt; detectors that make no sense for a kind say `not_applicable`."""
+    """The kind of task; detectors that do not apply to a kind say `not_applicable`."""
 
     BINARY = "binary"
     MULTICLASS = "multiclass"
@@ -100,7 +100,7 @@ class TrialState(StrEnum):
 
 
 class FindingState(StrEnum):
-    """What one detector can say. The last three are never taken for `clear`."""
+    """The state of a finding. The last three are never treated as `clear`."""
 
     FIRED = "fired"
     SUSPECT = "suspect"
@@ -154,13 +154,13 @@ class Factor:
 
     @property
     def baseline(self) -> Scalar:
-        """The level that every comparison is made against."""
+        """The level that the others are compared with."""
         return self.levels[0]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The signal by which trials are compared, and which way it gets better."""
+    """The signal by which trials are compared, and the direction that is better."""
 
     signal: str
     goal: Goal
@@ -168,7 +168,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial needs: CPU cores, GPUs (a fraction shares one), GPU memory in GiB."""
+    """Resources of one trial: CPU cores, GPUs (a fraction shares one), GPU memory in GiB."""
 
     cpu: float = 1.0
     gpu: float = 0.0
@@ -177,7 +177,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class ReferenceLine:
-    """A value known in closed form that a signal's curve should be read against.
+    """A reference value in closed form for a signal's curve.
 
     `text` says in words what the value means, `name` is short and the same in every trial
     (`floor`, `collapse`, `q_star`), `formula` is where the value comes from, on one line.
@@ -232,7 +232,7 @@ class TaskFacts:
 
 @dataclass(frozen=True)
 class TrialConfig:
-    """One planned trial. `trial_id` is the hash of what it is, so equal trials are one trial.
+    """One planned trial. `trial_id` is a hash of its content, so equal trials are the same trial.
 
     `config` holds every setting, defaults included; `changed` names the factors whose level is not
     the baseline's.
@@ -260,7 +260,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Context:
-    """What a training run is handed, besides its configuration.
+    """What a training run gets besides its configuration.
 
     `threads` are the CPU threads that the trial may use, as `resources.cpu` has it.
     `restore()` gives back the bytes of the last kept checkpoint, or None. `save(make)` offers one:
@@ -345,7 +345,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Label:
-    """The verdict on one trial: its health, the one primary cause, and what came with it.
+    """The verdict on one trial: its health, the primary cause, and contributing findings.
 
     `reason` is a sentence for a person, `contributing` are fired detectors that the primary cause
     explains or stands beside, `coverage` is the share of applicable fatal detectors that could

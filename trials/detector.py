@@ -22,7 +22,7 @@ from sickbay.trials.history import History
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What a detector's rule found, before it is signed; the fields are those of `Finding`."""
+    """The result of a detector's rule, without the detector's name; fields as in `Finding`."""
 
     state: FindingState
     reason: str
@@ -40,7 +40,7 @@ Rule = Callable[[History], RuleResult | Finding]
 
 @dataclass(frozen=True)
 class Detector:
-    """A pure function History -> Finding, and everything a person wants to know about it.
+    """A pure function History -> Finding, with its documentation.
 
     `severity` is the worst it can say. `online` tells whether it may stop a running trial. `kinds`
     are the tasks it understands, none meaning all; `components` is how many a mixture must have for
@@ -73,7 +73,7 @@ class Detector:
     blocks_healthy: bool = False
 
     def __call__(self, history: History) -> Finding:
-        """Judge a history. Never alters it; equal histories give equal findings."""
+        """Judge a history. Does not modify it; equal histories give equal findings."""
         with np.errstate(all="ignore"):  # NaN and infinity are legal values here, not accidents
             outcome = self._without_rule(history) or self.function(history)
         return outcome if isinstance(outcome, Finding) else self._sign(outcome)
@@ -123,7 +123,7 @@ class Detector:
 
 
 def _components(history: History) -> int:
-    """How many components a mixture has: stated, or by the weights that were recorded; else 0."""
+    """The number of mixture components: stated, or from the recorded weights; else 0."""
     width = history.vectors("mixture_weights").shape[1] if history.has("mixture_weights") else 0
     return history.facts.components or width
 
@@ -137,7 +137,7 @@ def detector(
     signals: tuple[str, ...],
     **fields: object,
 ) -> Callable[[Rule], Detector]:
-    """Turn a rule into a detector; `fields` are its others, texts may be left out."""
+    """Make a detector of a rule; `fields` are its other fields, texts may be left out."""
     texts = dict.fromkeys(("title", "rule", "formula", "source", "remedy", "false_alarms"), "")
     texts["title"] = name.replace("_", " ")
 
@@ -156,7 +156,7 @@ def detector(
 
 
 def signals_read(detectors: Iterable[Detector]) -> frozenset[str]:
-    """Every signal that at least one of these detectors reads; a column beside them tells nothing.
+    """Every signal that at least one of these detectors reads; other columns have no effect.
 
     The judge of `diagnosis/` reads a part of the same signals.
     """
@@ -205,7 +205,7 @@ def fired(
     evidence: Mapping[str, float] | None = None,
     remedy: str | None = None,
 ) -> RuleResult:
-    """Say that the pathology is there, since epoch `onset`; `remedy` replaces its own."""
+    """The pathology is present since epoch `onset`; `remedy` replaces the detector's own."""
     state, numbers = FindingState.FIRED, evidence or {}
     return RuleResult(
         state, reason, severity, onset, statistic, threshold, confidence, numbers, remedy
@@ -220,7 +220,7 @@ def suspect(
     threshold: float | None = None,
     evidence: Mapping[str, float] | None = None,
 ) -> RuleResult:
-    """Say that something is odd, but does not suffice to fire. Counts as judged."""
+    """Something is suspicious, but not enough to fire. Counts as judged."""
     return RuleResult(
         FindingState.SUSPECT, reason, None, onset, statistic, threshold, None, evidence or {}
     )
@@ -234,7 +234,7 @@ def clear(
     confidence: float | None = None,
     evidence: Mapping[str, float] | None = None,
 ) -> RuleResult:
-    """Say that the pathology is not there, though the signals that would show it are."""
+    """The pathology is absent, and the signals that would show it were recorded."""
     return RuleResult(
         FindingState.CLEAR, reason, None, None, statistic, threshold, confidence, evidence or {}
     )
@@ -243,14 +243,14 @@ def clear(
 def insufficient(
     reason: str, *, statistic: float | None = None, threshold: float | None = None
 ) -> RuleResult:
-    """Say that the evidence is not enough yet; the reason says what is missing."""
+    """The evidence is not sufficient yet; the reason says what is missing."""
     return RuleResult(
         FindingState.INSUFFICIENT_EVIDENCE, reason, statistic=statistic, threshold=threshold
     )
 
 
 def more_evaluations(history: History, needed: int) -> RuleResult | None:
-    """Say `insufficient`, and how many more, if there are fewer than `needed` evaluations."""
+    """`insufficient`, with the number missing, if there are fewer than `needed` evaluations."""
     lacking = needed - len(history)
     if lacking <= 0:
         return None
@@ -269,7 +269,7 @@ BEST_CONSTANT = (
 
 
 def missing(*names: str) -> RuleResult:
-    """Say that these signals were never recorded as numbers."""
+    """These signals were never recorded as numbers."""
     alternatives = [" or ".join(f"`{part}`" for part in name.split("|")) for name in names]
     return RuleResult(
         FindingState.MISSING_SIGNAL, f"Not recorded as numbers: {', '.join(alternatives)}."
@@ -277,12 +277,12 @@ def missing(*names: str) -> RuleResult:
 
 
 def missing_fact(what: str) -> RuleResult:
-    """Say which fact of the task the detector must know, and how to state it."""
+    """The detector needs this fact of the task; the reason says how to state it."""
     return RuleResult(FindingState.MISSING_SIGNAL, f"Unknown: {what}.")
 
 
 def not_applicable(reason: str) -> RuleResult:
-    """Say that the question makes no sense for this task."""
+    """The detector does not apply to this task."""
     return RuleResult(FindingState.NOT_APPLICABLE, reason)
 
 

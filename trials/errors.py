@@ -1,4 +1,4 @@
-"""What is wrong with a spec, for people: every problem at once, each with what to do about it."""
+"""Problems of a spec: all at once, each with what to do about it."""
 
 import ast
 import difflib
@@ -53,7 +53,7 @@ class SpecError(ValueError):
 
 
 def nearest(word: object, known: Iterable[object]) -> str | None:
-    """Find the known word that was probably meant, or None."""
+    """The known word closest to a misspelt one, or None."""
     names = {str(name).casefold(): str(name) for name in known}
     text = str(word).casefold()
     matches = difflib.get_close_matches(text, names, n=3, cutoff=0.6)
@@ -62,7 +62,7 @@ def nearest(word: object, known: Iterable[object]) -> str | None:
 
 
 def shown(value: object) -> str:
-    """Write a value as a spec would, cut short."""
+    """Format a value as in a spec, cut short."""
     text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
@@ -84,7 +84,7 @@ def parse_python(source: str | bytes, mode: str = "exec") -> Any:
 
 
 def ends_worker(error: BaseException) -> bool:
-    """Whether a SystemExit is a worker's on SIGTERM: its node or its driver goes, not the trial.
+    """Whether a SystemExit comes from SIGTERM to a worker: its node or driver ends, not the trial.
 
     It may come anywhere, also while a plugin is imported, and is no fault of what it interrupts.
     """

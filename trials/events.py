@@ -1,4 +1,4 @@
-"""What a driver hears of its trials while they run, and the error that ends a sweep early."""
+"""Events of running trials for the driver, and errors that end a sweep early."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Retried:
-    """A worker died under a trial, which will begin again; `deaths` counts them."""
+    """A trial's worker died; the trial will start again; `deaths` counts the deaths."""
 
     trial_id: str
     deaths: int
@@ -39,7 +39,7 @@ class TrialEnded:
 
     @classmethod
     def of(cls, record: TrialRecord) -> "TrialEnded":
-        """Cut a trial's record down to what a progress display shows."""
+        """The parts of a trial's record that a progress display shows."""
         label = record.label
         return cls(
             trial_id=record.trial.trial_id,
@@ -59,7 +59,7 @@ class TrialEnded:
 
 
 def _by_its_code(record: TrialRecord) -> bool:
-    """Whether a trial failed by what its code did; one that was too slow need not have company."""
+    """Whether a trial failed by an error of its code, rather than by being too slow."""
     return record.state is TrialState.FAILED and record.failure != "timeout"
 
 
@@ -68,7 +68,7 @@ Watch = Callable[[Event], None]
 
 
 class ResourceError(ValueError):
-    """A trial asks for more than there is, so it would wait for ever."""
+    """A trial needs more resources than there are, so it would wait for ever."""
 
 
 class ErrorStorm(RuntimeError):  # noqa: N818  a storm is what it is called everywhere else
@@ -79,14 +79,14 @@ class ErrorStorm(RuntimeError):  # noqa: N818  a storm is what it is called ever
     def __init__(self, traceback: str, trials: int) -> None:
         """Keep the traceback of the last of them."""
         super().__init__(
-            f"the same exception ended {trials} trials in a row, so the sweep was stopped:\n"
+            f"{trials} trials in a row failed with the same exception, so the sweep was stopped:\n"
             f"{traceback}"
         )
         self.traceback = traceback
 
 
 class StormWatch:
-    """Counts how often in a row trials failed by the same exception of the user's code."""
+    """Counts consecutive trials that failed with the same exception of the user's code."""
 
     def __init__(self) -> None:
         """Start with nothing seen."""
@@ -94,7 +94,7 @@ class StormWatch:
         self._count = 0
 
     def see(self, ended: TrialEnded) -> ErrorStorm | None:
-        """Take in an ended trial; give back the error that should end the sweep, if it is time."""
+        """Count an ended trial; returns the error that should end the sweep, if any."""
         self._count = self._count + 1 if ended.error_key == self._key else 1
         self._key = ended.error_key
         if self._key is None or self._count < ErrorStorm.TRIALS:
@@ -103,7 +103,7 @@ class StormWatch:
 
 
 def error_key(error: str | None) -> str | None:
-    """What makes two tracebacks the same mistake: the frames and the exception's class.
+    """Key of a traceback: its frames and the exception's class.
 
     The message is left out, as it may hold numbers that change from trial to trial.
     """

@@ -97,7 +97,7 @@ class History:
         return values if values.ndim == 2 else values[:, None]
 
     def once(self, key: Hashable, work: Callable[[], T]) -> T:
-        """The result of `work`, done once for this history: several detectors ask the same thing.
+        """The result of `work`, cached for this history, as several detectors need it.
 
         `work` must be a pure function of the history, and `key` must name it and its arguments.
         """
@@ -115,7 +115,7 @@ class History:
         return self._rows
 
     def digest(self) -> str:
-        """SHA-256 over all that training has shown; equal histories have equal digests.
+        """SHA-256 over all rows and facts; equal histories have equal digests.
 
         The machine's signals do not count: no two runs of one trial agree in them.
         """
@@ -152,7 +152,7 @@ class History:
         return History(rows, self.facts, self.epochs_planned, finished=self.finished)
 
     def _table(self) -> bytes | None:
-        """What `digest` reads, row by row, made column by column; None if the rows are uneven."""
+        """The bytes for `digest`, built column by column; None if rows have different keys."""
         names = self.names
         if not names or any(len(row.signals) != len(names) for row in self._rows):
             return None
@@ -209,7 +209,7 @@ def facts_from_json(text: str) -> TaskFacts:
 
 
 def _column(values: Sequence[SignalValue | None]) -> tuple[FloatArray, bool]:
-    """Write values as a column, (n,) or (n, d), and tell whether every row has as many numbers."""
+    """Values as a column, (n,) or (n, d), and whether every row has the same length."""
     kinds = set(map(type, values))
     if kinds <= {float, type(None)}:  # nearly all are: the quick way
         return _frozen(np.array(values, dtype=np.float64)), kinds == {float}  # None becomes NaN

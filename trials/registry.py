@@ -26,7 +26,7 @@ DETECTORS = "sickbay.detectors"
 
 
 class RegistryError(ValueError):
-    """A name that leads to no workload or detector; the message says what to do."""
+    """A name that refers to no workload or detector; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _load(name: str, target: str) -> object:
 
 @contextlib.contextmanager
 def _exit_raises() -> Iterator[None]:
-    """Make `os._exit` an exception: a module that calls it would end this process without a word.
+    """Make `os._exit` raise: a module that calls it would end this process silently.
 
     A process that was forked meanwhile still ends.
     """
@@ -216,7 +216,7 @@ def _as_workload(name: str, target: str) -> Workload:
     value = _load(name, target)
     if not isinstance(value, Workload):
         raise RegistryError(
-            f"{name!r} leads to a {type(value).__name__}, not to a sickbay.trials.contract.Workload"
+            f"{name!r} is a {type(value).__name__}, not a sickbay.trials.contract.Workload"
         )
     module = target.partition(":")[0]
     in_notebook = module == "__main__"
@@ -225,5 +225,5 @@ def _as_workload(name: str, target: str) -> Workload:
 
 @functools.cache
 def _code(module: str) -> str:
-    """The hash of a workload's source, taken once: what was imported stays, whatever is edited."""
+    """The hash of a workload's source, computed once: later edits do not affect imported code."""
     return "" if module.partition(".")[0] == "sickbay" else module_code(module)

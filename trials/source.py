@@ -1,4 +1,4 @@
-"""Whose code made a number: a hash over the source that a workload or a script is made of.
+"""The version of training code: a hash over the source of a workload or a script.
 
 What counts is the module itself, everything it imports from beside it, followed to the end without
 running anything, and the version of every installed package on that way. Python's own library and
@@ -43,7 +43,7 @@ def command_code(command: Sequence[str], folder: Path) -> str:
 
 
 def function_code(function: Callable[..., object]) -> str:
-    """Hash a function that stands in no file (in a notebook), and those that it calls there."""
+    """Hash a function without a file (in a notebook), and the functions it calls there."""
     rest, seen = [function], dict[str, str]()
     while rest:
         candidate = rest.pop()
@@ -64,7 +64,7 @@ def function_code(function: Callable[..., object]) -> str:
 
 
 def _compiled(code: CodeType) -> tuple[object, ...]:
-    """What a function does: its instructions, names and constants, those within it included."""
+    """The content of a function: instructions, names and constants, nested ones included."""
     parts = (
         _compiled(constant) if isinstance(constant, CodeType) else constant
         for constant in code.co_consts
@@ -89,7 +89,7 @@ def locate(module: str, search: Sequence[str] = ()) -> ModuleSpec | None:
 
 
 def _walk(modules: Sequence[str], search: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Every local module on the way with its content's hash, every package with its version."""
+    """Every local module imported with its content's hash, every package with its version."""
     rest, seen, installed = list(modules), set[str](), set[str]()
     while rest:
         name = rest.pop()
@@ -162,7 +162,7 @@ def _content(file: Path) -> str:
 
 @functools.cache
 def _version(top: str) -> str:
-    """The version of the distribution that brings a package, without the build's `+cpu`."""
+    """The version of the distribution that provides a package, without the build's `+cpu`."""
     try:
         return importlib.metadata.version(top).partition("+")[0]
     except importlib.metadata.PackageNotFoundError:
@@ -173,7 +173,7 @@ def _version(top: str) -> str:
 
 @functools.cache
 def _distributions() -> dict[str, list[str]]:
-    """Which distributions bring which package; reads the records of all of them."""
+    """Which distributions provide which package; reads the records of all of them."""
     return dict(importlib.metadata.packages_distributions())
 
 

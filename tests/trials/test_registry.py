@@ -97,7 +97,7 @@ def test_a_workload_may_be_named_by_its_module():
         ("sickbay_demo.task:NOTHING", "has no attribute 'NOTHING'"),
         ("sickbay_demo.task:", 'not of the form "module:ATTRIBUTE"'),
         (":WORKLOAD", 'not of the form "module:ATTRIBUTE"'),
-        ("sickbay_demo.task:train", "leads to a function, not to a"),
+        ("sickbay_demo.task:train", "is a function, not a"),
     ],
 )
 def test_a_name_that_leads_nowhere_says_what_to_do(name, says):
@@ -147,7 +147,7 @@ def test_a_broken_plugin_is_listed_with_its_error_and_blocks_nobody(install):
     assert "SystemExit: 3" in reasons["exiting"]
     assert "its module calls os._exit(0) when it is imported" in reasons["leaving"]
     assert "No module named 'a_library_that_is_not_there'" in reasons["wanting"]
-    assert "leads to a function" in reasons["wrong_type"]
+    assert "is a function" in reasons["wrong_type"]
     assert "calls itself 'toy_quadratic': give both one name" in reasons["misnamed"]
     assert "mine" not in reasons
     assert registry.workload("mine").name == "mine"

@@ -1,4 +1,4 @@
-"""What all callbacks share: rows are collected, judged after every evaluation, and kept in a file.
+"""Shared by all callbacks: collects rows, judges after every evaluation, and writes a file.
 
     diary = Diary(facts, planned=20, path="history.jsonl")
     label = diary.add(epoch, step, {"train_loss": 0.4, "val_loss": 0.5})
@@ -54,7 +54,7 @@ class Diary:
         tell: Callable[[str], None] | None = print,
         names: Mapping[str, str] | None = None,
     ) -> None:
-        """Begin an empty diary; a file at `path` is begun anew."""
+        """Begin an empty log; an existing file at `path` is overwritten."""
         self.facts = facts or TaskFacts()
         self.planned = planned
         self.label: Label | None = None
@@ -67,12 +67,12 @@ class Diary:
         self.stopping = False
 
     def watch(self, groups: tuple[str, ...], planned: int) -> None:
-        """Learn the names of the parameter groups, and the plan if it was not given."""
+        """Set the names of the parameter groups, and the planned epochs if not given before."""
         self.facts = replace(self.facts, groups=groups)
         self.planned = self.planned or planned
 
     def signals(self, metrics: Mapping[str, object]) -> dict[str, SignalValue]:
-        """Give a library's metrics their names here; what is no number is left out."""
+        """Map a library's metrics to signals; non-numbers are left out."""
         signals: dict[str, SignalValue] = {}
         for name, value in metrics.items():
             try:
@@ -82,7 +82,7 @@ class Diary:
         return signals
 
     def add(self, epoch: int, step: int, signals: Mapping[str, SignalValue]) -> Label:
-        """Enter an evaluation and judge the run so far; `stopping` says whether to end it."""
+        """Add an evaluation and judge the run so far; `stopping` says whether to end it."""
         self.rows.append(Row(epoch, step, dict(signals)))
         self._write()
         label = self._judge(finished=False)

@@ -1,4 +1,4 @@
-"""The contract as a test, shipped so that strangers test theirs as we test ours.
+"""The contract as a test, for third-party workloads and detectors as well as our own.
 
 from sickbay.trials.conformance import check_detector, check_workload
 

@@ -1,4 +1,4 @@
-"""Ask whether a workload's floor is that of the data it scores: a constant must not beat it.
+"""Check that a workload's floor fits the data it scores: no constant may beat it.
 
 A model that cannot see its inputs can learn nothing but the best constant answer. If that is called
 healthy, or has a lower loss than the floor, then the floor belongs to other data than those that
@@ -21,7 +21,7 @@ ERRORS = 3.0  # standard errors of a paired difference that are still chance
 
 
 def check_constant(workload: Workload, blind: Config, balances: Sequence[Config]) -> str:
-    """Train the blind model to the end, once as it is and once under each other balance."""
+    """Train a model without inputs to the end, once under each class balance."""
     seen: list[tuple[str, Rehearsal]] = []
     for changes in ({}, *balances):
         what = f"{workload.name}, blind" + "".join(f", {k}={v!r}" for k, v in changes.items())
@@ -36,7 +36,7 @@ def check_constant(workload: Workload, blind: Config, balances: Sequence[Config]
         if label.health is Health.HEALTHY:
             raise ConformanceError(
                 f"{what} is called healthy, though a constant is all that it can learn: "
-                f"{label.reason} Are floors and chance levels those of the data that are scored?"
+                f"{label.reason} Do floors and chance levels belong to the scored data?"
             )
     return f"a model that sees nothing is never healthy, under {len(seen)} balances of the classes"
 

@@ -1,4 +1,4 @@
-"""Does a detector keep its contract? It is shown histories of every awkward kind.
+"""Check that a detector keeps its contract, on edge-case histories of every kind.
 
 Nothing here asks whether it is *right*: planted curves with exact alarm epochs do that.
 """
@@ -69,7 +69,7 @@ def _check_finding(detector: Detector, history: History) -> None:
 
 
 def _check_purity(detector: Detector, history: History) -> None:
-    """Ask twice, and with a column more: the answer must be the same, the history untouched."""
+    """Judge twice, and with an extra column: same finding, and the history is not modified."""
     what = f"{detector.name} on {_describe(history)}"
     asked = _copy(history)
     first = detector(asked)
@@ -81,11 +81,11 @@ def _check_purity(detector: Detector, history: History) -> None:
         replace(row, signals={**row.signals, STRANGE: math.nan}) for row in reversed(history.rows())
     ]
     if detector(_copy(history, rows)) != first:
-        raise ConformanceError(f"{what} changes its mind over an unused column or the rows' order")
+        raise ConformanceError(f"{what} depends on an unused column or the rows' order")
 
 
 def _check_ignorance(detector: Detector) -> str:
-    """Show it nothing: it may not judge."""
+    """Without its signals, a detector must not judge."""
     rows = [Row(epoch, epoch, {STRANGE: 1.0}) for epoch in range(1, 21)]
     for history in (
         History([], TaskFacts(), 20),
@@ -95,12 +95,12 @@ def _check_ignorance(detector: Detector) -> str:
         finding = detector(history)
         if finding.state in JUDGED:
             what = f"{detector.name} says {finding.state} on {_describe(history)}"
-            raise ConformanceError(f"{what}, where it cannot know")
+            raise ConformanceError(f"{what} without any of its signals")
     return "without its signals it does not judge"
 
 
 def _awkward(detector: Detector) -> Iterator[History]:
-    """Give histories of its own signals: empty, short, constant, NaN, infinite, huge, tiny."""
+    """Histories of the detector's signals: empty, short, constant, NaN, infinite, huge, tiny."""
     names = [name for each in detector.signals for name in each.split("|")]
     names += [name for each in detector.optional_signals for name in each.split("|")]
     for kind in detector.kinds or (TaskKind.REGRESSION, TaskKind.DENSITY):
@@ -123,7 +123,7 @@ def _facts(kind: TaskKind) -> TaskFacts:
 
 
 def _flat(names: Sequence[str], value: float, facts: TaskFacts, *, length: int) -> History:
-    """Give one value in every signal and every epoch; what is a vector by name has two entries."""
+    """Rows with one value in every signal and epoch; vector signals get two entries."""
     wide = ("group_", "mixture_weights", "kappa")
     signals = {
         name: [value, value]

@@ -1,4 +1,4 @@
-"""Train a workload once, as the runner does but without a store, and compare two runs bit by bit.
+"""Train a workload as the runner does, but without a store, and compare two runs bit by bit.
 
 The conformance suite rests on it, and so do tests of reproducibility.
 """
@@ -26,7 +26,7 @@ class Rehearsal:
 def rehearse(
     workload: Workload, config: Config, seed: int, *, restored: bytes | None = None
 ) -> Rehearsal:
-    """Train to the end on the CPU, in a work directory of its own; `restored` is a checkpoint."""
+    """Train to the end on the CPU, in a fresh work directory; `restored` is a checkpoint."""
     run = Rehearsal()
     offered: list[Callable[[], bytes]] = []
     with context_for(config, seed, restored, offered.append) as context:
@@ -54,7 +54,7 @@ def context_for(
 
 
 def difference_of(rows: Sequence[Row], other: Sequence[Row]) -> str:
-    """Say where two runs first differ, bit by bit; empty if they do not. NaN equals NaN."""
+    """Describe the first difference of two runs, bit by bit; empty if equal. NaN equals NaN."""
     for mine, theirs in zip(rows, other, strict=False):
         if (mine.epoch, mine.step) != (theirs.epoch, theirs.step):
             return f"epoch {mine.epoch}, step {mine.step} against {theirs.epoch}, {theirs.step}"

@@ -1,4 +1,4 @@
-"""The same behaviour, written down in another way, must get the same label.
+"""The same behaviour, recorded differently, must get the same label.
 
 Rows in another order, columns that are not read, the loss in another unit, every second evaluation:
 a detector that answers differently judges the notation.
@@ -40,7 +40,7 @@ JUDGED = (FindingState.FIRED, FindingState.SUSPECT, FindingState.CLEAR)
 
 @dataclass(frozen=True)
 class Variant:
-    """A history that must get the label of another one, and what was done to it."""
+    """A variant of a history that must get the same label, and how it was made."""
 
     words: str
     history: History
@@ -48,14 +48,14 @@ class Variant:
 
 
 def check_invariance(detector: Detector, histories: Iterable[History] = ()) -> str:
-    """Compare a detector's findings on variants of a plausible history, and of those given.
+    """Compare a detector's findings on variants of a plausible history, and of the given ones.
 
     Returns what was checked; raises ConformanceError at the first difference.
     """
     plausible = plausible_history(detector)
     _check_missing(detector, plausible)
     for number, history in enumerate([plausible, *histories]):
-        description = f"history {number} of yours" if number else "a plausible history"
+        description = f"given history {number}" if number else "a plausible history"
         for variant in [*variants(history), *_renamed(detector, history)]:
             _compare(detector, history, variant, description)
     return (
@@ -65,7 +65,7 @@ def check_invariance(detector: Detector, histories: Iterable[History] = ()) -> s
 
 
 def variants(history: History) -> Iterator[Variant]:
-    """Make histories that show the same behaviour in another way."""
+    """Make variants of a history that show the same behaviour."""
     rows = history.rows()
     yield Variant("its rows reversed", _with_rows(history, rows[::-1]))
     extra: dict[str, SignalValue] = {"an_irrelevant_signal": 1.5, "another_one": [0.0, -2.0]}
@@ -106,7 +106,7 @@ def plausible_history(detector: Detector) -> History:
 
 
 def _renamed(detector: Detector, history: History) -> Iterator[Variant]:
-    """Give every column that the detector does not declare another name."""
+    """Rename every column that the detector does not declare."""
     declared = {name for names in detector.signals for name in names.split("|")}
     declared |= set(detector.optional_signals)
     unjudged = detector(history).state not in JUDGED  # then other columns may identify a subject

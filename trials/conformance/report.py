@@ -1,4 +1,4 @@
-"""What a conformance check says: everything that was checked, or the first flaw."""
+"""The result of a conformance check: all checks made, or the first flaw."""
 
 from dataclasses import dataclass
 

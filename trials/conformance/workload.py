@@ -1,4 +1,4 @@
-"""Ask whether a workload keeps its contract, by training it.
+"""Check that a workload keeps its contract, by training it.
 
 Everything runs on the CPU, in this process, with the seed switches of a real trial. `small` should
 make a run last seconds: every level of every factor is trained once.
@@ -56,7 +56,7 @@ def check_workload(
 
 
 def _check_declaration(workload: Workload) -> str:
-    """Look at what is declared, without running anything."""
+    """Check the declarations, without running anything."""
     name = workload.name
     if not workload.version or not workload.doc:
         raise ConformanceError(f"{name}: version and doc must not be empty")
@@ -76,7 +76,7 @@ def _check_declaration(workload: Workload) -> str:
     for factor in workload.factors:
         _check_declared_factor(workload, factor)
     if len({factor.name for factor in workload.factors}) < len(workload.factors):
-        raise ConformanceError(f"{name}: two factors bear one name")
+        raise ConformanceError(f"{name}: two factors have the same name")
     return f"{len(workload.defaults)} settings and {len(workload.factors)} factors are declared"
 
 
@@ -111,7 +111,7 @@ def _check_rows(workload: Workload, rows: list[Row], epochs: int) -> str:
         for key, value in row.signals.items():
             _check_signal(name, key, value)
     if rows[-1].epoch > epochs:
-        raise ConformanceError(f"{name} runs to epoch {rows[-1].epoch}, though asked for {epochs}")
+        raise ConformanceError(f"{name} runs to epoch {rows[-1].epoch} instead of {epochs}")
     if not any(signal in row.signals for row in rows):
         recorded = ", ".join(sorted(rows[-1].signals))
         raise ConformanceError(f"{name} never records its objective {signal!r} (but: {recorded})")
@@ -156,15 +156,15 @@ def _check_facts(workload: Workload, facts: object, rows: list[Row]) -> str:
 def _check_seeds(workload: Workload, config: Config, rows: list[Row]) -> str:
     again = rehearse(workload, config, SEED)
     if difference := difference_of(rows, again.rows):
-        raise ConformanceError(f"{workload.name}: one seed gives two results: {difference}")
+        raise ConformanceError(f"{workload.name}: two runs with one seed differ: {difference}")
     other = rehearse(workload, config, OTHER_SEED)
     if not difference_of(rows, other.rows):
         raise ConformanceError(f"{workload.name}: another seed gives the same rows")
-    return "one seed gives bit-identical rows, another seed others"
+    return "equal seeds give bit-identical rows, different seeds different ones"
 
 
 def _check_restore(workload: Workload, config: Config, straight: Rehearsal) -> str:
-    """Hold a run that is restored in the middle against the straight run."""
+    """Compare a run restored in the middle with an uninterrupted run."""
     rows, kept = straight.rows, straight.checkpoints
     if not kept:
         return "it saves no checkpoint (a trial that loses its worker starts again)"
@@ -181,7 +181,7 @@ def _check_restore(workload: Workload, config: Config, straight: Rehearsal) -> s
 
 
 def _check_close(workload: Workload, config: Config) -> str:
-    """Stop after a row, as the runner does: that must end the generator."""
+    """Stop after a row, as the runner does, which must end the generator."""
     with context_for(config, SEED) as context:
         seed_everything(SEED)
         running = workload.train(config, context)
@@ -199,7 +199,7 @@ def _check_close(workload: Workload, config: Config) -> str:
 
 
 def _check_factor(workload: Workload, config: Config, factor: Factor, rows: list[Row]) -> str:
-    """Train every level: a factor that does nothing is the commonest false ablation."""
+    """Train every level: a factor without effect is the most common false ablation."""
     seen = [(config[factor.name], rows)]
     for level in factor.levels:
         if level == seen[0][0] and type(level) is type(seen[0][0]):

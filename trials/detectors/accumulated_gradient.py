@@ -12,10 +12,10 @@ from sickbay.trials.history import History
 
 
 def not_watched(history: History) -> str | None:
-    """Say that the probe did not watch how gradients are cleared."""
+    """`missing_signal`: the probe did not watch how gradients are cleared."""
     if history.has("uncleared_grad_share"):
         return None
-    return "How gradients are cleared was not watched (`uncleared_grad_share`, from the probe)."
+    return "Clearing of gradients was not recorded (`uncleared_grad_share`, from the probe)."
 
 
 @detector(
@@ -57,7 +57,7 @@ def detect(history: History) -> RuleResult:
     skilled = metric_skill(history) or ("the validation loss proves skill" if learns else None)
     return fired(
         f"{claim} (limit {limit:.0%}), since epoch {since}"
-        + (f"; {skilled} all the same." if skilled else ": each step adds up all before it."),
+        + (f"; however, {skilled}." if skilled else ": each step sums up all gradients so far."),
         onset=since,
         severity=Severity.WARNING if skilled else Severity.FATAL,
         statistic=now,

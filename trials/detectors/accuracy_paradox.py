@@ -1,4 +1,4 @@
-"""Detector 15, `accuracy_paradox`: high accuracy, and no relation between prediction and class."""
+"""Detector 15, `accuracy_paradox`: high accuracy, but predictions unrelated to the class."""
 
 import numpy as np
 
@@ -42,7 +42,7 @@ from sickbay.trials.history import History
     "is the worst case, few but precise predictions of the minority.",
     remedy="Report average precision, MCC or recall beside the accuracy; see "
     "`majority_class_collapse` and `chance_level_ranking`.",
-    false_alarms="A threshold that is wrong over scores that rank well.",
+    false_alarms="A wrong threshold on scores that rank well.",
     margins=("paradox_accuracy", "paradox_mcc", "ranking_alpha", "persistence", "hysteresis"),
 )
 def detect(history: History) -> RuleResult:

@@ -1,4 +1,4 @@
-"""Detector 28, `catastrophic_forgetting`: a pretrained encoder loses what it knew."""
+"""Detector 28, `catastrophic_forgetting`: a pretrained encoder loses its skill."""
 
 import numpy as np
 
@@ -25,11 +25,11 @@ from sickbay.trials.history import History
 
 
 def no_reference(history: History) -> str | None:
-    """Say that no encoder is compared with what it was before."""
+    """`missing_signal`: the encoder is not compared with its state before training."""
     names = ("encoder_reference_skill", "encoder_reference_skill_start", "encoder_cka")
     if any(history.has(name) for name in names):
         return None
-    return "No encoder is compared with what it was before (`encoder_reference_skill`)."
+    return "The encoder is not compared with its state before training (`encoder_reference_skill`)."
 
 
 @detector(
@@ -76,7 +76,7 @@ def no_reference(history: History) -> str | None:
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Fire when reference skill has gone at once and for good."""
+    """Fire when reference skill was lost suddenly and for good."""
     # weights that are no numbers know nothing, but they have not forgotten it
     broken = history.column("nonfinite_params") > 0.0
     skill = np.where(broken, np.nan, history.column("encoder_reference_skill"))
@@ -100,7 +100,7 @@ def detect(history: History) -> RuleResult:
     if again:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=now, threshold=limit)
     sudden = _sudden(history, skill, error, limit, start if begun else None)[index:].any()
-    manner = "it was lost at once" if sudden else "it faded slowly"
+    manner = "it was lost suddenly" if sudden else "it was lost slowly"
     paid = None if sudden else _outweighed(history, drop)
     fatal = sudden or (history.finished and paid is None)
     return fired(
@@ -155,7 +155,7 @@ def _sudden(
 
 
 def _outweighed(history: History, drop: float) -> str | None:
-    """Say that the new task won more than the reference task lost, both since the start."""
+    """State that the new task gained more than the reference task lost, since the start."""
     for signal, name in (("val_accuracy", "accuracy"), ("val_auroc", "AUROC")):
         metric = history.column(signal)
         known = metric[~np.isnan(metric)]

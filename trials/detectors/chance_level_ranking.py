@@ -1,4 +1,4 @@
-"""Detector 14, `chance_level_ranking`: the scores rank no better than random numbers."""
+"""Detector 14, `chance_level_ranking`: the scores rank no better than random scores."""
 
 import numpy as np
 
@@ -52,8 +52,8 @@ from sickbay.trials.history import History
     "worthless ranking is found in 45 % of runs with 20 positives, 75 % with 50, 95 % with 100.",
     remedy="Check that labels belong to their inputs, that features reach the head, and that the "
     "loss uses the labels.",
-    false_alarms="Few positives: then it says how many it takes. A ranking that is good for one "
-    "group only.",
+    false_alarms="Few positives: the finding says how many are needed. A ranking that is good for "
+    "one group only.",
     margins=(
         "ranking_margin",
         "ranking_alpha",
@@ -66,7 +66,7 @@ from sickbay.trials.history import History
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Fire when the ranking is provably worthless or upside down, clear when it is not."""
+    """Fire when the ranking is provably at chance or inverted, clear when it is not."""
     rankings = ranking(history)
     if rankings is None or np.isnan(rankings.near).all():
         return insufficient(

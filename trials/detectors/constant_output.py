@@ -38,13 +38,13 @@ from sickbay.trials.history import History
     "nor ranking may be on its way to it.",
     formula="s² (n-1) / chi²(alpha, n-1) < 1e-3, k = 3, with s² = Var(prediction) / Var(target)",
     source="TheDeepChecker's output variance coefficient of 1e-3.",
-    remedy="Look for a net that trains only its last bias, dead layers, or inputs and targets of "
+    remedy="Look for a net that only trains its last bias, dead layers, or inputs and targets of "
     "wild scale.",
     false_alarms="Targets that hardly vary, or vary by rare outliers: hence the look at skill.",
     margins=("output_variance", "skill_gain", "persistence", "hysteresis", "online_evaluations"),
 )
 def detect(history: History) -> RuleResult:
-    """Fire when the output is as good as constant and the loss proves no skill."""
+    """Fire when the output is practically constant and the loss proves no skill."""
     ratio = history.column("output_variance_ratio")
     upper = variance_upper(ratio, history.column("val_n"), alphas(history))
     limit = margin("output_variance")
@@ -81,7 +81,7 @@ def detect(history: History) -> RuleResult:
 
 
 def _undecided(history: History) -> str | None:
-    """Why a running trial may still come alive: long plateaus of healthy nets look the same."""
+    """Why a running trial may still recover: long plateaus of healthy nets look the same."""
     ratio = history.column("output_variance_ratio")
     again = may_recover(history, ratio, recovery_rises=True)
     if history.finished or again:

@@ -1,4 +1,4 @@
-"""`dead_part`: one task, loss or class without skill beside others that learn."""
+"""`dead_part`: one task, loss or class without skill while others learn."""
 
 import numpy as np
 
@@ -19,17 +19,17 @@ from sickbay.trials.history import History
 
 
 def no_parts(history: History) -> str | None:
-    """Say that there are neither several losses nor three classes."""
+    """`not_applicable`: neither several losses nor three classes."""
     counted = confusion(history)
     if history.has("task_losses") or (counted is not None and counted.true.shape[1] > 2):
         return None
-    return "No several losses (`task_losses`) are recorded, nor a table of three or more classes."
+    return "Neither several losses (`task_losses`) nor a table of three classes is recorded."
 
 
 @detector(
     name="dead_part",
     version="1.0",
-    title="A part that learns nothing",
+    title="Part without learning",
     severity=Severity.FATAL,
     online=False,
     subject=no_parts,
@@ -45,7 +45,7 @@ def no_parts(history: History) -> str | None:
     source="A sum of losses falls when one of its terms does: each has a floor of its own.",
     remedy="Look at this part's targets and at its weight in the sum; give it a rate or a layer of "
     "its own, or balance the gradients (GradNorm, PCGrad).",
-    false_alarms="A part that is switched on later, or that no input tells anything about.",
+    false_alarms="A part that is switched on later, or that the inputs cannot predict.",
     margins=(
         "skill_gain",
         "had_skill_gain",
@@ -57,13 +57,13 @@ def no_parts(history: History) -> str | None:
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Judge each loss by its own floor, then each class by its own recall."""
+    """Judge each loss by its floor, then each class by its recall."""
     short = more_evaluations(history, whole("persistence"))
     if short is not None:
         return short
     losses = history.vectors("task_losses")
     parts = _parts(history, losses) if losses.shape[1] > 1 else None
-    return parts or _classes(history) or clear("Each part that was recorded learns something.")
+    return parts or _classes(history) or clear("Every recorded part learns something.")
 
 
 def _parts(history: History, losses: FloatArray) -> RuleResult | None:
@@ -84,8 +84,8 @@ def _parts(history: History, losses: FloatArray) -> RuleResult | None:
         other = lasting(np.fmax.reduce(gains, axis=1))
         against = "its best constant predictor" if known else "its own start"
         reason = (
-            f"Loss {part + 1} of {losses.shape[1]} gains {percent(gained)} on {against}, another "
-            f"{percent(other)}, since epoch {since}"
+            f"Loss {part + 1} of {losses.shape[1]} improves on {against} by {percent(gained)}, "
+            f"another by {percent(other)}, since epoch {since}"
         )
         again = may_recover(history, losses[:, part], recovery_rises=False)
         if again:

@@ -1,4 +1,4 @@
-"""Detector 8, `dead_units`: units that no input activates any more."""
+"""Detector 8, `dead_units`: units that no input activates."""
 
 import numpy as np
 
@@ -30,7 +30,7 @@ KILLED_REMEDY = (
 
 
 def no_watched_units(history: History) -> str | None:
-    """Say that no layer that can have dead units is recorded."""
+    """`missing_signal`: no layer that can have dead units is recorded."""
     if history.has("dead_unit_share"):
         return None
     return "No layer that can have dead units is recorded (`dead_unit_share`)."
@@ -62,7 +62,7 @@ def no_watched_units(history: History) -> str | None:
     formula="dead = active in 0 of n, CP_95(0, n) <= 0.003; layer >= 0.5, k = 2; fatal: (layer >= "
     "0.9 or net >= 0.5) and G + z SE <= 0.02",
     source="SageMaker Debugger (half of a layer), DeepDiagnosis (70 %), TheDeepChecker; with the "
-    "question for skill, because their rules fire on many nets that learn well.",
+    "check of skill, because their rules fire on many nets that learn well.",
     remedy="Use a leaky or smooth activation (GELU), a smaller learning rate or another "
     "initialisation; look for inputs of wild scale and for a large negative bias.",
     false_alarms="Sparse nets that learn well: they get a warning, never a fatal finding.",
@@ -78,7 +78,7 @@ def no_watched_units(history: History) -> str | None:
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Warn of layers that died; fatal when the model knows nothing either."""
+    """Warn of dead layers; fatal when the model has no skill either."""
     shares = history.vectors("dead_unit_share")
     net, worst = _net(history, shares), np.fmax.reduce(shares, axis=1)
     limit, k = margin("dead_layer"), whole("dead_evaluations")
@@ -105,7 +105,7 @@ def detect(history: History) -> RuleResult:
     fatal = gone and waits is None and lasting_no_skill(history)
     return fired(
         f"{claim} (limit {limit:.0%}), {whole_net:.0%} of the whole net's, since epoch {since}"
-        + ("; the model has no skill." if fatal else "; that it costs skill is not shown."),
+        + ("; the model has no skill." if fatal else "; no loss of skill is shown."),
         onset=since,
         severity=Severity.FATAL if fatal else Severity.WARNING,
         statistic=now,

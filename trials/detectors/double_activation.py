@@ -79,7 +79,7 @@ def _least(classes: int) -> float:
 
 
 def _nat(history: History) -> float:
-    """What a nat is in the unit of the loss: the floor over the entropy of the classes, or 1."""
+    """One nat in the unit of the loss: the floor over the entropy of the classes, or 1."""
     counts = np.asarray(history.facts.class_counts, dtype=np.float64)
     shares = counts[counts > 0.0] / counts.sum() if counts.sum() > 0.0 else counts
     entropy, floor = float(-(shares * np.log(shares)).sum()), history.facts.floor_loss

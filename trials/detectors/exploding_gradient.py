@@ -118,7 +118,7 @@ def _clipping(history: History, severity: Severity) -> RuleResult | None:
     harmless = skill is not None and lasting(skill.lower) >= margin("had_skill_gain")
     return fired(
         f"{usual:.0%} of the steps are clipped (limit {limit:.0%}), since epoch {since}"
-        + ("; the model learns all the same." if harmless else "."),
+        + ("; however, the model learns." if harmless else "."),
         onset=since,
         severity=Severity.INFO if harmless and severity is Severity.WARNING else severity,
         statistic=usual,

@@ -1,4 +1,4 @@
-"""Detector 27, `feature_energy_loss`: a weight map takes the features' energy away."""
+"""Detector 27, `feature_energy_loss`: a weight map removes the features' energy."""
 
 import numpy as np
 
@@ -59,7 +59,7 @@ from sickbay.trials.history import History
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Fire when energy is lost; fatal when the model would do better without the map."""
+    """Fire when energy is lost; fatal when the model does better without the map."""
     ratio, upper = energy_kept(history)
     index, limit = energy_lost_since(history), margin("energy_loss")
     kept, bound = lasting(ratio), lasting(upper)
@@ -69,8 +69,8 @@ def detect(history: History) -> RuleResult:
             return short
         if kept < limit <= bound:
             return insufficient(
-                f"The features keep {percent(kept)} of their energy, at most {percent(bound)}: it "
-                f"takes a larger probe batch.",
+                f"The features keep {percent(kept)} of their energy, at most {percent(bound)}: "
+                "a larger probe batch is needed.",
                 statistic=bound,
                 threshold=limit,
             )
@@ -88,7 +88,7 @@ def detect(history: History) -> RuleResult:
         return suspect(f"{reason}; but {again}.", onset=since, statistic=bound, threshold=limit)
     gap, error = modulation_gap(history)
     if np.isnan(gap):
-        harm = "what the model does without modulation was not measured"
+        harm = "the model without modulation was not measured"
     else:
         side = "worse" if gap > 0.0 else "no worse"
         harm = f"the model is {side} than without modulation by {abs(gap):.3g} of the floor"

@@ -1,4 +1,4 @@
-"""Detector 29, `gradient_conflict`: the losses of several tasks pull against each other."""
+"""Detector 29, `gradient_conflict`: the losses of several tasks have opposing gradients."""
 
 import numpy as np
 
@@ -27,10 +27,10 @@ BATCHES = 8  # batches an epoch at which gradients are compared
 
 
 def one_loss(history: History) -> str | None:
-    """Say that no gradients of several losses are compared."""
+    """`missing_signal`: gradients of several losses are not compared."""
     if history.has("loss_gradient_cosine") or history.has("loss_gradient_norms"):
         return None
-    return "No gradients of several losses are compared (`loss_gradient_cosine`)."
+    return "Gradients of several losses are not compared (`loss_gradient_cosine`)."
 
 
 @detector(
@@ -69,14 +69,14 @@ def one_loss(history: History) -> str | None:
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Fire on gradients that provably point against each other; fatal when a task loses."""
+    """Fire on gradients that provably oppose each other; fatal when a task's loss rises."""
     mean, upper = _bound(history)
     if np.isnan(upper).all():
         return insufficient("The cosine's error over batches is not known, nor its scatter.")
     limit, k = margin("conflict_cosine"), whole("persistence")
     index = persistent(upper < limit, upper > limit / margin("hysteresis"), np.isnan(upper), k)
     value, bound = lasting(mean), lasting(upper)
-    claim = f"The gradients of the losses meet at a mean cosine of {value:.3f}"
+    claim = f"The mean cosine between the losses' gradients is {value:.3f}"
     if index is None:
         short = more_evaluations(history, k)
         return short or _domination(history) or _no_conflict(claim, value, bound)

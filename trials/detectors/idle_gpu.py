@@ -1,4 +1,4 @@
-"""Detector `idle_gpu`: a GPU was granted and hardly works."""
+"""Detector `idle_gpu`: an allocated GPU is hardly used."""
 
 import numpy as np
 
@@ -11,9 +11,9 @@ from sickbay.trials.history import History
 
 
 def no_gpu(history: History) -> str | None:
-    """Say that the trial had no GPU, as far as anything was recorded of one."""
+    """`not_applicable`: no GPU was recorded."""
     seen = history.has("gpu_utilisation") or history.has("gpu_memory")
-    return None if seen else "No GPU was seen."
+    return None if seen else "No GPU was recorded."
 
 
 @detector(
@@ -25,8 +25,8 @@ def no_gpu(history: History) -> str | None:
     subject=no_gpu,
     signals=("gpu_utilisation",),
     optional_signals=("gpu_memory", "evaluation_seconds"),
-    rule="In the median of the evaluations, the first left out, the GPU works for less than three "
-    "tenths of the time.",
+    rule="In the median of the evaluations, the first left out, the GPU is used for less than "
+    "30 % of the time.",
     formula="median(utilisation) < 0.3",
     source="The driver's utilisation: the share of time in which at least one kernel ran. It says "
     "nothing of how much of the GPU a kernel fills.",
@@ -37,13 +37,13 @@ def no_gpu(history: History) -> str | None:
     margins=("idle_gpu", "machine_evaluations", "machine_seconds"),
 )
 def detect(history: History) -> RuleResult:
-    """Warn when the GPU stands idle for most of the time."""
+    """Warn when the GPU is idle most of the time."""
     share = settled(history.column("gpu_utilisation"))
     early = too_early(history, share)
     if early is not None:
         return insufficient(early)
     value, limit = float(np.nanmedian(share)), margin("idle_gpu")
-    words = f"The GPU works for {percent(value)} of the time"
+    words = f"The GPU is used for {percent(value)} of the time"
     if value >= limit:
         return clear(f"{words}.", statistic=value, threshold=limit)
     return fired(

@@ -85,7 +85,7 @@ def detect(history: History) -> RuleResult:
     reason = f"{sign.reason}, since epoch {since}"
     if sign.severity is Severity.INFO:
         return suspect(
-            f"{reason}; whether it can be was not declared (`loss_minimum`).", onset=since
+            f"{reason}; whether that is possible was not declared (`loss_minimum`).", onset=since
         )
     return fired(
         f"{reason}.",

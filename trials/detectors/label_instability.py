@@ -26,7 +26,7 @@ SAMPLE = 256  # fixed training samples that a workload watches, or all if there 
 
 
 def no_watched_targets(history: History) -> str | None:
-    """Say that no target can change; a task with classes always has some that could."""
+    """`not_applicable`: the task has no classes and records no change of targets."""
     watched = history.has("label_flip_rate") or history.has("target_change")
     if watched or history.facts.kind in CLASSIFICATION:
         return None
@@ -36,7 +36,7 @@ def no_watched_targets(history: History) -> str | None:
 @detector(
     name="label_instability",
     version="3.0",
-    title="Labels that change",
+    title="Unstable labels",
     severity=Severity.FATAL,
     online=True,
     subject=no_watched_targets,
@@ -53,12 +53,12 @@ def no_watched_targets(history: History) -> str | None:
     rule="More than 1 % (lower bound) of a fixed sample of training labels differ from those of "
     "the epoch before, in two transitions in a row; for numbers, the mean change is over 1 % of "
     "the targets' standard deviation. Only a warning if the validation loss or the ranking proves "
-    "skill all the same. A running trial is stopped at once if labels change as often as ones "
-    "drawn anew would, or nothing tells of skill; else it waits for ten evaluations and a quarter "
-    "of its plan, and while the validation loss falls.",
+    "skill nevertheless. A running trial is stopped at once if labels change as often as if "
+    "drawn anew, or no measure of skill is recorded; else it waits for ten evaluations and a "
+    "quarter of its plan, and while the validation loss falls.",
     formula="CP_95 lower bound of flips / n > 0.01, k = 2; or mean |dy| / sd(y) > 0.01, k = 2; "
     "drawn anew: bound >= 0.8 (1 - sum p_c^2), or |dy| / sd(y) >= 0.8 * 2 / sqrt(pi)",
-    source="A direct test of what random pseudo-labels do: labels drawn anew with rate p flip at "
+    source="A direct test for random pseudo-labels: labels drawn anew with rate p flip at "
     "2 p (1 - p).",
     remedy="Draw the labels once, from a seed of their own, and keep them; check the join of ids "
     "and labels, and that the split does not move.",
@@ -117,15 +117,15 @@ def detect(history: History) -> RuleResult:
 
 
 def _skill(history: History) -> str | None:
-    """Say what proves that something was learnt all the same."""
+    """What proves that something was learnt nevertheless."""
     gains = gain(history)
     if gains is not None and lasting(gains.lower) > margin("skill_gain"):
-        return f"the validation loss gains at least {percent(lasting(gains.lower))} all the same"
+        return f"the validation loss still improves by at least {percent(lasting(gains.lower))}"
     return metric_skill(history)
 
 
 def _open(history: History, change: float, *, counted: bool) -> str | None:
-    """Why a running trial may still learn something: some labels stay, and skill can be seen."""
+    """Why a running trial may still learn: some labels stay, and skill is measured."""
     if history.finished or gain(history) is None:
         return None
     counts = np.asarray(history.facts.class_counts, dtype=np.float64)

@@ -33,13 +33,13 @@ from sickbay.trials.history import History
     signals=("val_loss",),
     optional_signals=("train_loss",),
     rule="Over 15 evaluations the validation loss shows no trend, and its slope times the epochs "
-    "to come would win less than 1 % of what the best evaluation won, three times in a row.",
+    "to come would gain less than 1 % of what the best evaluation gained, three times in a row.",
     formula="-TheilSen(L) (planned - epoch) < 0.01 (H0 - min L) and Mann-Kendall down p > 0.1 "
     "over 15, k = 3",
     source="Power by simulation: a slope of 0.3 sd an evaluation is seen in 99.8 % over 15, in "
     "66 % over 10.",
     remedy="Lower the learning rate, or end the trial earlier.",
-    false_alarms="Every converged run has one, hence only information.",
+    false_alarms="Every converged run has one, hence severity info.",
     margins=(
         "plateau_window",
         "plateau_share",
@@ -50,7 +50,7 @@ from sickbay.trials.history import History
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Inform about a plateau that lasts until the end."""
+    """Report a plateau that lasts until the end."""
     floor = history.facts.floor_loss
     if floor is None:
         return missing_fact(BEST_CONSTANT)
@@ -84,7 +84,7 @@ def detect(history: History) -> RuleResult:
 
 
 def _outlook(history: History, loss: FloatArray, window: int) -> tuple[FloatArray, BoolArray]:
-    """Return what the slope would win until the planned end, and whether there is no trend."""
+    """Return what the slope would gain until the planned end, and whether there is no trend."""
     epochs = history.epochs.astype(np.float64)
     behind = epochs - np.concatenate([np.full(window - 1, np.nan), epochs[: 1 - window]])
     # at the end of the plan, ask what as many epochs again as the window has would win

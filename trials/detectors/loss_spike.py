@@ -1,4 +1,4 @@
-"""Detector 4, `loss_spike`: single steps whose loss stands out of the steps before."""
+"""Detector 4, `loss_spike`: single steps whose loss is far above that of earlier steps."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -39,7 +39,7 @@ CHUNK = 4096  # steps whose windows are looked at together
     margins=("spike_sigma", "spike_window", "spike_least", "spike_share"),
 )
 def detect(history: History) -> RuleResult:
-    """Inform about spikes, warn when they are more than accidents."""
+    """Report spikes; warn when they are frequent."""
     judged, spikes = _counted(history) if _only_counts(history) else _found(history)
     steps, count = float(judged.sum()), float(spikes.sum())
     if steps < 1.0:

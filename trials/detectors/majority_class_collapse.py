@@ -67,7 +67,7 @@ ENOUGH = 29  # samples from which no hit at all puts the upper bound of a recall
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Fire when no minority class is found any more; a warning if only the threshold is wrong."""
+    """Fire when no minority class is predicted any more; warn if only the threshold is wrong."""
     confusions = confusion(history)
     if confusions is None:
         return insufficient(NO_TABLE)

@@ -1,4 +1,4 @@
-"""Detector 18, `memorisation_without_generalisation`: training data by heart, nothing beyond."""
+"""Detector 18, `memorisation_without_generalisation`: the model fits the training data alone."""
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from sickbay.trials.history import History
         *RANKING_SIGNALS,
         "group_update_ratio",
     ),
-    rule="The training loss gains at least 0.5 on the best constant predictor, while the "
+    rule="The training loss improves on the best constant predictor by at least 50 %, while the "
     "validation loss never proved a gain of 0.10 and now provably has none over 0.02, or the "
     "ranking is at chance level, three times in a row. A running trial is judged from half of its "
     "plan on. Only a warning while a metric proves skill (see `no_skill`).",
@@ -58,7 +58,7 @@ from sickbay.trials.history import History
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Fire when the training data are known and the validation data are not."""
+    """Fire when the model fits the training data and has no skill on validation data."""
     train, val = gain(history, "train_loss"), gain(history)
     if train is None or val is None:
         return missing_fact(BEST_CONSTANT)
@@ -68,8 +68,8 @@ def detect(history: History) -> RuleResult:
         return more_evaluations(history, whole("persistence")) or _open(train, val)
     since = epoch_at(history, index)
     reason = (
-        f"The training loss gains {percent(known)} on the best constant predictor (limit "
-        f"{limit:.0%}), the validation loss at most {percent(upper)}, since epoch {since}"
+        f"The training loss improves on the best constant predictor by {percent(known)} (limit "
+        f"{limit:.0%}), the validation loss by at most {percent(upper)}, since epoch {since}"
     )
     again = _early(history) or may_recover(
         history, history.column("val_loss"), recovery_rises=False
@@ -87,7 +87,7 @@ def detect(history: History) -> RuleResult:
             remedy="Calibrate the scores (temperature), regularise, or keep the best checkpoint.",
         )
     return fired(
-        f"{reason}: what was learnt holds for no other data.",
+        f"{reason}: what was learnt does not generalise.",
         onset=since,
         statistic=known,
         threshold=limit,
@@ -118,17 +118,17 @@ def _early(history: History) -> str | None:
 def _open(train: Gain, val: Gain) -> RuleResult:
     known, lower, upper = lasting(train.value), lasting(val.lower), lasting(val.upper)
     limit = margin("memorised_gain")
-    claim = f"The training loss gains {percent(known)} on the best constant predictor"
+    claim = f"The training loss improves on the best constant predictor by {percent(known)}"
     open_gain = lower <= margin("skill_gain") < upper or np.isnan(upper)
     if known >= limit and open_gain:
         return insufficient(
-            f"{claim}, the validation loss between {percent(lower)} and {percent(upper)}: more "
+            f"{claim}, the validation loss by {percent(lower)} to {percent(upper)}: more "
             f"validation samples would settle it.",
             statistic=known,
             threshold=limit,
         )
     return clear(
-        f"{claim}, the validation loss {percent(lasting(val.value))}.",
+        f"{claim}, the validation loss by {percent(lasting(val.value))}.",
         statistic=known,
         threshold=limit,
     )

@@ -1,4 +1,4 @@
-"""Detector `memory_growth`: the memory in use rises all the time."""
+"""Detector `memory_growth`: memory use keeps rising."""
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import RuleResult, clear, detector, fired, insufficient
@@ -14,7 +14,7 @@ SIGNALS = {"host_memory": "The memory of the process", "gpu_memory": "The GPU's 
 @detector(
     name="memory_growth",
     version="1.0",
-    title="Memory that grows",
+    title="Memory growth",
     severity=Severity.WARNING,
     online=False,
     signals=("host_memory|gpu_memory",),
@@ -32,7 +32,7 @@ SIGNALS = {"host_memory": "The memory of the process", "gpu_memory": "The GPU's 
     margins=("memory_growth", "machine_trend_p", "machine_evaluations", "machine_seconds"),
 )
 def detect(history: History) -> RuleResult:
-    """Warn of the memory that grows the most."""
+    """Warn of the memory that grows most."""
     columns = {name: settled(history.column(name)) for name in SIGNALS if history.has(name)}
     early = {name: too_early(history, values) for name, values in columns.items()}
     judged = {name: values for name, values in columns.items() if early[name] is None}

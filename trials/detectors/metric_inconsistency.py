@@ -31,7 +31,7 @@ METRICS = {"val_auroc": "AUROC", "val_accuracy": "accuracy"}
 
 
 def nothing_to_compare(history: History) -> str | None:
-    """Say that no number exists twice; None if some do, or if the task has classes."""
+    """`not_applicable` if nothing was measured in two ways; None if so, or if there are classes."""
     if history.has("probe_loss_train") or history.has("val_loss_recomputed"):
         return None
     return no_classes(history)
@@ -40,7 +40,7 @@ def nothing_to_compare(history: History) -> str | None:
 @detector(
     name="metric_inconsistency",
     version="2.0",
-    title="Metrics that contradict each other",
+    title="Inconsistent metrics",
     severity=Severity.WARNING,
     online=False,
     subject=nothing_to_compare,
@@ -64,7 +64,7 @@ def nothing_to_compare(history: History) -> str | None:
     remedy="Average over the same samples with the same weights, and put the model into "
     "evaluation mode for both.",
     false_alarms="Dropout and batch normalisation change the loss: compare in evaluation mode. A "
-    "metric at its best moves no more, hence the question whether it shows skill.",
+    "metric at its best moves no more, hence the check whether it shows skill.",
     margins=(
         "same_samples",
         "metric_correlation",
@@ -77,7 +77,7 @@ def nothing_to_compare(history: History) -> str | None:
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Warn when two computations of one loss, or loss and metric, do not go together."""
+    """Warn when two computations of one loss, or loss and metric, disagree."""
     twice = [_compared(history, *pair) for pair in PAIRS]
     odd = next(
         (outcome for outcome in twice if outcome is not None and outcome.state == "fired"), None

@@ -1,4 +1,4 @@
-"""Detector 16, `minority_gradient_starvation`: the rare class hardly enters the gradient."""
+"""Detector 16, `minority_gradient_starvation`: the rare class gets little gradient."""
 
 import numpy as np
 
@@ -65,7 +65,7 @@ from sickbay.trials.history import History
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Fire when a class that got little gradient at the start is not found later."""
+    """Fire when a class with little gradient at the start is not predicted later."""
     confusions = confusion(history)
     shares = history.vectors("class_gradient_share")
     if (

@@ -1,4 +1,4 @@
-"""Detector 22, `mixture_collapse`: one component of the mixture does all the work, at a cost."""
+"""Detector 22, `mixture_collapse`: one component carries the mixture, at a cost."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from sickbay.trials.history import History
 
 @dataclass(frozen=True)
 class _Harm:
-    """Whether the collapse costs anything: None if no signal tells."""
+    """Whether the collapse is harmful; None if no signal shows it."""
 
     proven: bool | None
     words: str
@@ -49,7 +49,7 @@ class _Harm:
     "was measured.",
     formula="exp H(w) < 1.2 or max w > 0.95, k = 3; harm: KL >= 0.98 KL_single - 2 SE or "
     "coverage <= 1/K + 0.05",
-    source="Perplexity of the mean weights. Harm is asked of the density itself: a loss with "
+    source="Perplexity of the mean weights. Harm is measured on the density itself: a loss with "
     "predicted weights falls to 0.03 with one of four components alive.",
     remedy="Weight the loss uniformly over the true peaks, or add a term on the weights; an "
     "entropy bonus and a cap on the concentration help too.",
@@ -67,7 +67,7 @@ class _Harm:
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Fire on a collapse of the weights that costs density, or whose cost was not measured."""
+    """Fire on a collapse of the weights that harms the density, or whose harm is unknown."""
     weights = history.vectors("mixture_weights")
     effective = effective_number(weights)
     largest = np.max(np.nan_to_num(weights, nan=0.0), axis=1)
@@ -89,9 +89,7 @@ def detect(history: History) -> RuleResult:
     alive = f"{now:.2f} of {count} components carry the weight (the largest {lasting(largest):.4f})"
     harm = _harm(history, count)
     if harm.proven is False:
-        return clear(
-            f"{alive}, and that costs nothing: {harm.words}.", statistic=now, threshold=few
-        )
+        return clear(f"{alive}, without harm: {harm.words}.", statistic=now, threshold=few)
     again = may_recover(history, effective, recovery_rises=True)
     if again:
         return suspect(
@@ -134,5 +132,5 @@ def _harm(history: History, count: int) -> _Harm:
         clauses.append(f"it covers {covered:.0%} of the true peaks")
         evidence |= {"peak_coverage": covered}
     if not proofs:
-        return _Harm(None, "whether that costs anything was not measured", {})
+        return _Harm(None, "whether that does harm was not measured", {})
     return _Harm(any(proofs), " and ".join(clauses), evidence)

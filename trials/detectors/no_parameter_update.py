@@ -1,4 +1,4 @@
-"""Detector 7, `no_parameter_update`: what should train gets no gradient, or stands still."""
+"""Detector 7, `no_parameter_update`: trainable parameters get no gradient, or do not change."""
 
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ BARELY_REMEDY = (
 
 @dataclass(frozen=True)
 class _Groups:
-    """What each group did in each epoch with steps, all of shape (n, groups)."""
+    """State of each group in each epoch with steps, all of shape (n, groups)."""
 
     trains: BoolArray  # has a gradient at all: frozen on purpose means there is none
     dead: BoolArray  # its gradient was exactly zero in every step
@@ -91,7 +91,7 @@ class _Groups:
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Fire on exact zeros, and on steps too small to matter even in sum."""
+    """Fire on exact zeros, and on steps too small to matter even in total."""
     groups = _observe(history)
     width = groups.trains.shape[1]
     lasted = whole("frozen_epochs")
@@ -152,7 +152,7 @@ def _dead(history: History, groups: _Groups, k: int) -> RuleResult | None:
 
 
 def _dead_remedy(history: History, since: dict[int, int]) -> str:
-    """What fits a group at zero, one that never had a gradient, one that lost it, or a cap."""
+    """The remedy for a group at zero, one without gradients, one that lost them, or a cap."""
     if lasting(history.column("semantic_capped_share")) >= margin("zero_grad_share"):
         return CAPPED_REMEDY
     norms = history.vectors("group_weight_norm")
@@ -178,7 +178,7 @@ def _barely(history: History) -> RuleResult | None:
     return fired(
         f"No parameter group moves by more than {largest:.2g} of its size per step: all "
         f"{taken:.0f} steps together cannot change any by {limit:g}, since epoch {since}"
-        + ("; the model has skill all the same." if skilled else "."),
+        + ("; however, the model has skill." if skilled else "."),
         onset=since,
         severity=Severity.WARNING if skilled else Severity.FATAL,
         statistic=largest * taken,

@@ -38,7 +38,7 @@ LOOKED_AT = {
     rule="Any NaN or infinity in a loss or a parameter, at once. Gradients: five steps in a row, "
     "or provably more than 1 % of the steps after the first epoch.",
     formula="count > 0; run >= 5; Clopper-Pearson lower bound of steps / n > 0.01",
-    source="Every monitoring tool has it; OneTrainer#1147 on why it belongs before the update.",
+    source="Common to all monitoring tools; OneTrainer#1147: why to check before the update.",
     remedy="Lower the learning rate, clip gradients, and look for a log or a division by zero in "
     "the loss and for non-finite inputs.",
     false_alarms="A loss scaler that searches its scale skips a few steps: the first epoch's "

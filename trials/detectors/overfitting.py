@@ -65,7 +65,7 @@ from sickbay.trials.history import History
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Warn while validation rises and training falls; fatal only if nothing was ever learnt."""
+    """Warn while validation rises and training falls; fatal only if there never was skill."""
     floor, gains = history.facts.floor_loss, gain(history)
     if floor is None or gains is None:
         return missing_fact(BEST_CONSTANT)

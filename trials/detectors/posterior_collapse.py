@@ -1,4 +1,4 @@
-"""Detector 24, `posterior_collapse`: latent variables that carry nothing of the input."""
+"""Detector 24, `posterior_collapse`: latent variables that carry no information."""
 
 import numpy as np
 
@@ -13,10 +13,10 @@ from sickbay.trials.history import History
 
 
 def no_latents(history: History) -> str | None:
-    """Say that the model has no latent variables, as far as anybody recorded."""
+    """`not_applicable`: no latent variables were recorded."""
     if history.has("latent_variance") or history.has("latent_kl"):
         return None
-    return "Nothing in the signals tells of latent variables (`latent_variance`, `latent_kl`)."
+    return "No latent variables are recorded (`latent_variance`, `latent_kl`)."
 
 
 @detector(
@@ -46,7 +46,7 @@ def no_latents(history: History) -> str | None:
     margins=("latent_active", "latent_share", "skill_gain", "persistence", "hysteresis"),
 )
 def detect(history: History) -> RuleResult:
-    """Warn when hardly a latent variable depends on the input."""
+    """Warn when hardly any latent variable depends on the input."""
     active, count = _active(history)
     limit, k = margin("latent_share"), whole("persistence")
     leave = active > limit * margin("hysteresis")

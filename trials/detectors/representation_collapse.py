@@ -1,4 +1,4 @@
-"""Detector 23, `representation_collapse`: features fall together into a few directions."""
+"""Detector 23, `representation_collapse`: features collapse onto a few directions."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from sickbay.trials.history import History
 
 
 def no_features(history: History) -> str | None:
-    """Say that the rank of the features is not recorded."""
+    """`missing_signal`: the rank of the features is not recorded."""
     if history.has("feature_rank") or history.has("feature_rank_start"):
         return None
     return "The rank of the features is not recorded (`feature_rank`)."
@@ -51,13 +51,13 @@ def no_features(history: History) -> str | None:
     rule="The effective rank of the features on a probe batch is under a tenth of what it was at "
     "the start and falling, or under 1.5, three times in a row. A warning; fatal only if the model "
     "has no skill or its output is constant. A classifier with skill may have one direction a "
-    "class. What never spanned more has not collapsed: a warning, too.",
+    "class. Features that never spanned more have not collapsed: a warning, too.",
     formula="RankMe = exp H(sigma / sum sigma); R < 0.1 R_0 and Mann-Kendall down p < 0.01, or R < "
     "1.5; k = 3",
     source="RankMe (Garrido et al. 2023). Unreliable alone under imbalance, hence never fatal "
     "alone.",
     remedy="Add a variance or decorrelation term, or lower the learning rate.",
-    false_alarms="Classifiers rightly go to one direction fewer than there are classes.",
+    false_alarms="Good classifiers converge to one direction fewer than there are classes.",
     margins=(
         "rank_share",
         "rank_least",
@@ -70,7 +70,7 @@ def no_features(history: History) -> str | None:
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Fire when the features span next to nothing; fatal when the model knows nothing either."""
+    """Fire when the features span few directions; fatal when the model has no skill either."""
     rank = history.column("feature_rank")
     start = _start(history)
     least, share, slack = margin("rank_least"), margin("rank_share"), margin("hysteresis")
@@ -129,7 +129,7 @@ def _enough_for_classes(history: History, rank: float) -> bool:
 
 
 def _harm(history: History) -> str | None:
-    """Say that the model has no skill, or that its output is constant; None if neither shows."""
+    """State that the model has no skill or a constant output; None if neither is shown."""
     loss = history.column("train_loss" if history.has("train_loss") else "val_loss")
     if metric_skill(history):
         return None

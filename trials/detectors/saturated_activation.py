@@ -1,4 +1,4 @@
-"""Detector 9, `saturated_activation`: outputs of bounded activations that stick to their ends."""
+"""Detector 9, `saturated_activation`: bounded activations whose outputs stick to the ends."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from sickbay.trials.history import History
 
 
 def no_bounded_units(history: History) -> str | None:
-    """Say that no hidden layer with a bounded activation is recorded."""
+    """`missing_signal`: no hidden layer with a bounded activation is recorded."""
     if history.has("saturated_share"):
         return None
     return "No hidden layer with tanh, sigmoid or softmax is recorded (`saturated_share`)."
@@ -55,7 +55,7 @@ def no_bounded_units(history: History) -> str | None:
     ),
 )
 def detect(history: History) -> RuleResult:
-    """Warn of saturated layers; fatal when the model knows nothing either."""
+    """Warn of saturated layers; fatal when the model has no skill either."""
     shares = history.vectors("saturated_share")
     worst, k = np.fmax.reduce(shares, axis=1), whole("persistence")
     limit = margin("saturated_layer")
@@ -72,7 +72,7 @@ def detect(history: History) -> RuleResult:
     fatal = waits is None and lasting_no_skill(history)
     return fired(
         f"{claim} (limit {limit:.0%}), since epoch {since}"
-        + ("; the model has no skill." if fatal else "; that it costs skill is not shown."),
+        + ("; the model has no skill." if fatal else "; no loss of skill is shown."),
         onset=since,
         severity=Severity.FATAL if fatal else Severity.WARNING,
         statistic=now,

@@ -13,7 +13,7 @@ from sickbay.trials.history import History
 
 
 def no_features(history: History) -> str | None:
-    """Say that the size of the features is not recorded."""
+    """`missing_signal`: the size of the features is not recorded."""
     if history.has("feature_std"):
         return None
     return "The size of the features is not recorded (`feature_std`)."
@@ -49,7 +49,7 @@ def no_features(history: History) -> str | None:
     margins=("feature_shrunk", "persistence", "hysteresis", "skill_gain", "online_evaluations"),
 )
 def detect(history: History) -> RuleResult:
-    """Warn of features that have shrunk; fatal when the model knows nothing either."""
+    """Warn of shrunken features; fatal when the model has no skill either."""
     size, start = history.column("feature_std"), history.column("feature_std_start")
     stated = start[np.isfinite(start) & (start > 0.0)]
     before = np.fmax.accumulate(np.where(np.isfinite(size), size, np.nan))
@@ -63,7 +63,7 @@ def detect(history: History) -> RuleResult:
     since, lost = epoch_at(history, index), lasting_no_skill(history)
     return fired(
         f"{claim} (limit {limit:.0%}), since epoch {since}"
-        + ("; the model has no skill." if lost else "; that it costs skill is not shown."),
+        + ("; the model has no skill." if lost else "; no loss of skill is shown."),
         onset=since,
         severity=Severity.FATAL if lost else Severity.WARNING,
         statistic=now,

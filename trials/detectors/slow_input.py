@@ -18,11 +18,11 @@ from sickbay.trials.history import History
     online=False,
     signals=("data_wait_share",),
     optional_signals=("evaluation_seconds",),
-    rule="In the median of the evaluations, the first left out, three tenths of the training "
-    "loop's time pass while it waits for the next batch.",
+    rule="In the median of the evaluations, the first left out, the training loop waits for the "
+    "next batch for 30 % of its time.",
     formula="median(wait / loop) >= 0.3",
-    source="Measured around the loader's iterator. At three tenths, an input that costs nothing "
-    "would let 43 % more steps be taken in the same time.",
+    source="Measured around the loader's iterator. At 30 %, an input that takes no time would "
+    "allow 43 % more steps in the same time.",
     remedy="Give the loader more workers (`num_workers`, `persistent_workers`, `pin_memory`), "
     "decode and augment once instead of in every epoch, or keep the data in memory.",
     false_alarms="Work on the GPU that was only queued ends while the loop seems to wait.",

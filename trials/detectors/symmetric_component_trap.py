@@ -35,7 +35,7 @@ from sickbay.trials.history import History
     margins=("component_distance", "component_cosine", "persistence", "hysteresis"),
 )
 def detect(history: History) -> RuleResult:
-    """Fire while components are indistinguishable, by place and by gradient."""
+    """Fire while components are indistinguishable in parameters and gradients."""
     short = more_evaluations(history, whole("persistence"))
     if short is not None:
         return short
@@ -54,7 +54,7 @@ def detect(history: History) -> RuleResult:
         return fired(
             f"The components lie within {now:.2g} of the parameter "
             f"scale (limit {limit:g}) and their gradients agree to a cosine of "
-            f"{lasting(cosine):.6f}, since epoch {since}: they can never part.",
+            f"{lasting(cosine):.6f}, since epoch {since}: they can never diverge.",
             onset=since,
             statistic=now,
             threshold=limit,

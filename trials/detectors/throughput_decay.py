@@ -16,13 +16,13 @@ from sickbay.trials.history import History
 @detector(
     name="throughput_decay",
     version="1.0",
-    title="Throughput that falls",
+    title="Falling throughput",
     severity=Severity.WARNING,
     online=False,
     signals=("step_seconds|throughput",),
     optional_signals=("evaluation_seconds",),
-    rule="A step of the last quarter of the evaluations takes half as long again as one of the "
-    "first quarter, and the seconds a step rise over the run (Mann-Kendall).",
+    rule="A step of the last quarter of the evaluations takes 1.5 times as long as one of the "
+    "first quarter, and the seconds per step rise over the run (Mann-Kendall).",
     formula="median(last quarter) / median(first quarter) >= 1.5 and p < 0.001",
     source="A ratio of medians, so that single slow evaluations (checkpoints, other programs) do "
     "not count; the trend test keeps noise from passing for one.",
@@ -32,7 +32,7 @@ from sickbay.trials.history import History
     margins=("throughput_ratio", "machine_trend_p", "machine_evaluations", "machine_seconds"),
 )
 def detect(history: History) -> RuleResult:
-    """Warn when the time of a step grows over the run."""
+    """Warn when the time per step grows over the run."""
     seconds = settled(_step_times(history))
     early = too_early(history, seconds)
     if early is not None:
@@ -53,7 +53,7 @@ def detect(history: History) -> RuleResult:
 
 
 def _step_times(history: History) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Seconds a step, or the inverse of a throughput, whose unit does not matter; (n,)."""
+    """Seconds per step, or the inverse of a throughput, whose unit does not matter; (n,)."""
     times = history.column("step_seconds") if history.has("step_seconds") else None
     if times is not None and not np.isnan(times).all():
         return np.where(times > 0.0, times, np.nan)

@@ -1,4 +1,4 @@
-"""Detector 6, `vanishing_gradient`: the layers near the input stand still, without skill."""
+"""Detector 6, `vanishing_gradient`: layers near the input do not move, and there is no skill."""
 
 import numpy as np
 
@@ -36,14 +36,14 @@ from sickbay.trials.history import History
     ),
     rule="The trainable group nearest to the input moves by less than 1e-6 of its size per step, "
     "and by less than a thousandth of what the last group moves, three times in a row. Fatal if "
-    "the model has no skill, a warning if its skill is open; a model with skill, by its loss or "
-    "its ranking, may rest.",
+    "the model has no skill, a warning if its skill is unknown; a model with skill, by its loss "
+    "or its ranking, may pause.",
     formula="r_first < 1e-6 and r_first / r_last < 1e-3, k = 3, with r = |step| / |weights|; and "
     "G <= 0.02",
     source="SageMaker Debugger (1e-7, 1e-8), AutoTrainer (1e-3); 1e-4 to 1e-1 is the healthy band.",
     remedy="Use residual connections or normalisation, another activation, or a larger "
     "initialisation.",
-    false_alarms="A converged net hardly moves either, hence the question for skill.",
+    false_alarms="A converged net hardly moves either, hence the check of skill.",
     margins=("vanishing_ratio", "vanishing_to_last", "skill_gain", "persistence", "hysteresis"),
 )
 def detect(history: History) -> RuleResult:

@@ -1,4 +1,4 @@
-"""Detector 25, `weight_map_attenuation`: a map operation takes away almost all of the weight."""
+"""Detector 25, `weight_map_attenuation`: a map operation removes almost all of the weight."""
 
 import numpy as np
 
@@ -55,14 +55,14 @@ NARROW_REMEDY = "Widen the weighted regions (a larger sigma), or add a base weig
     ),
     rule="The mean of a weight map after an operation is under a fifth of what it was before, or "
     "its effective support is under 1 % of the pixels, twice in a row. A warning, because the "
-    "ratio alone may be a matter of scale; fatal if the features' energy is lost too, or the "
+    "ratio alone may be due to scale; fatal if the features' energy is lost too, or the "
     "model has no skill, unless the model is measured to be no worse without the map; fatal, too, "
     "if the model ranks worse than the pretrained one did before the map.",
     formula="mean_after / mean_before < 0.2 or (sum w)^2 / sum w^2 < 0.01 pixels, k = 2; fatal "
     "with |F W|^2 / |F|^2 < 0.5 or G <= 0.02",
     source="Dividing by the largest of all values M multiplies the mean by 1 / M: 94 to 98 % lost "
     "means M of 17 to 50.",
-    remedy="Look at the operation that takes the weight away, and keep a residual path, F (1 + W).",
+    remedy="Look at the operation that removes the weight, and keep a residual path, F (1 + W).",
     false_alarms="Attention that is sparse on purpose: then neither energy nor skill is lost.",
     margins=(
         "map_attenuation",
@@ -93,7 +93,7 @@ def detect(history: History) -> RuleResult:
     by_mean = bool(faint[index:].any())
     return fired(
         f"{claim} (limits {limit:g} and {least:.0%}), since epoch {since}"
-        + (f"; {harm}." if harm else "; that it costs anything is not shown."),
+        + (f"; {harm}." if harm else "; no harm is shown."),
         onset=since,
         severity=Severity.FATAL if harm else Severity.WARNING,
         statistic=kept if by_mean else seen,
@@ -103,7 +103,7 @@ def detect(history: History) -> RuleResult:
 
 
 def _remedy(history: History) -> str:
-    """What fits a division by the largest value, and what fits a clamp or a mix."""
+    """The remedy for a division by the largest value, or for a clamp or a mix."""
     top = lasting(largest(history.vectors("map_max")))
     return DIVIDED_REMEDY if abs(top - 1.0) < margin("map_top") else CLAMPED_REMEDY
 
@@ -128,7 +128,7 @@ def _words(kept: float, seen: float) -> str:
 
 
 def _harm(history: History) -> str | None:
-    """What the loss of weight costs, for good; None if nothing shows a cost.
+    """The lasting harm of the lost weight; None if none is shown.
 
     A model that was tuned under the map has learned to live with it, so that it is no worse with
     the map than without. What it lost shows against the model before the map, where that is known.

@@ -1,4 +1,4 @@
-"""Detector 26, `weight_map_out_of_range`: a weight map leaves the range it was declared for."""
+"""Detector 26, `weight_map_out_of_range`: a weight map leaves its declared range."""
 
 import numpy as np
 
@@ -23,12 +23,12 @@ BOUNDED = ("map_max", "map_min", "map_mean_after", "map_overlap_sum")
     signals=("map_max|map_overlap_sum",),
     optional_signals=("map_min", "map_mean_after"),
     rule="A weight map lies outside the range declared for it in the task's facts, beyond "
-    "rounding, in one evaluation and still at the end.",
+    "rounding, in one evaluation and up to the end.",
     formula="max w > high + 1e-3 (high - low), or min w < low - 1e-3 (high - low)",
     source="The task's own contract (`bounds` of its facts): weights declared in [0, 1] were found "
     "at 8.78 where many objects overlap.",
     remedy="Compose overlapping weights by their maximum instead of their sum, or clamp.",
-    false_alarms="A range that was declared too narrow.",
+    false_alarms="A declared range that is too narrow.",
     margins=("bound_slack",),
 )
 def detect(history: History) -> RuleResult:

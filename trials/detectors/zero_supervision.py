@@ -1,4 +1,4 @@
-"""Detector 11, `zero_supervision`: nothing tells the model what to learn."""
+"""Detector 11, `zero_supervision`: no supervision reaches the model."""
 
 from collections.abc import Iterator
 
@@ -40,7 +40,7 @@ from sickbay.trials.history import History
     margins=("zero_loss", "fitted_loss", "zero_grad_share", "had_skill_gain"),
 )
 def detect(history: History) -> RuleResult:
-    """Fire after one epoch without supervision that still lasts; a perfect fit is let pass."""
+    """Fire after one epoch without supervision that still lasts, except for a perfect fit."""
     counts = stepped(history) & ~perfect_fit(history)
     for where, claim in _signs(history):
         index = persistent(where & counts, ~where & stepped(history), k=1)

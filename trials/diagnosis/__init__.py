@@ -1,1 +1,1 @@
-"""From a history to a label: detectors are asked, one primary cause is named."""
+"""From a history to a label: detectors and the judge, and one primary cause."""

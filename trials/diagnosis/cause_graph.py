@@ -1,4 +1,4 @@
-"""Which pathology explains which: so that a trial gets one primary cause and not nine alarms."""
+"""Which pathology explains which, so that a trial gets one primary cause, not nine alarms."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -168,7 +168,7 @@ EXPLAINS: Mapping[str, tuple[str, ...]] = MappingProxyType(_EXPLAINS)
 
 
 def is_fatal(finding: Finding) -> bool:
-    """Tell whether a finding alone makes its trial pathological."""
+    """Whether a finding alone makes its trial pathological."""
     return finding.state is FindingState.FIRED and finding.severity is Severity.FATAL
 
 
@@ -182,7 +182,7 @@ def primary_cause(history: History, findings: Iterable[Finding]) -> Finding | No
 
 
 def first_cause(history: History, findings: Iterable[Finding]) -> Finding | None:
-    """Pick the cause of a missing skill among findings that alone condemn no trial, or None.
+    """Pick the cause of missing skill among findings that are not fatal, or None.
 
     It must have fired as a warning, and bring no skill about by the graph.
     """
@@ -210,7 +210,7 @@ def _root(history: History, findings: Sequence[Finding]) -> Finding | None:
 
 
 def consequences(history: History, findings: Iterable[Finding], primary: str) -> tuple[str, ...]:
-    """Name the other fired findings (no information), the fatal first, then by their onset."""
+    """List the other fired findings above info, the fatal first, then by onset."""
     others = [
         finding
         for finding in findings
@@ -225,7 +225,7 @@ def consequences(history: History, findings: Iterable[Finding], primary: str) ->
 
 
 def rank(finding: Finding) -> tuple[int, str]:
-    """Give a finding its fixed place: by the graph, and strangers after it by name."""
+    """Sort key of a finding: by the graph, then third-party detectors by name."""
     order = list(EXPLAINS)
     known = finding.detector in EXPLAINS
     return (order.index(finding.detector) if known else len(order), finding.detector)

@@ -1,4 +1,4 @@
-"""A history's label: hard evidence first, then the judge; the detectors say why.
+"""The label of a history: hard evidence first, then the judge; detectors give the reason.
 
 pathological  there is hard evidence, or the judge's log odds reach its threshold; between its two
               thresholds a fatal finding settles it, once the trial has finished
@@ -64,7 +64,7 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The verdict on a history, and what each detector said in their order, the judge last.
+    """The verdict on a history, and the findings in the order of the detectors, the judge last.
 
     `done` is the share of the planned epochs that the history covers.
     """
@@ -94,7 +94,7 @@ def diagnose(history: History, detectors: Sequence[Detector]) -> Diagnosis:
 
 
 def look(history: History, detectors: Sequence[Detector]) -> Diagnosis:
-    """Judge a history that still grows: the verdict of `diagnose`, not signed by a hash."""
+    """Judge a running trial's history: as `diagnose`, but without the hash that signs a label."""
     names = [detector.name for detector in detectors]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -107,7 +107,7 @@ def look(history: History, detectors: Sequence[Detector]) -> Diagnosis:
 
 
 def labeller_version(detectors: Sequence[Detector]) -> str:
-    """Name who judges: the version of this file, a hash over detectors, margins and the model."""
+    """The labeller's version: that of this file, and a hash over detectors, margins and model."""
     parts = sorted(f"{detector.name} {detector.version}" for detector in detectors)
     text = "\n".join([DIAGNOSE_VERSION, MARGINS_VERSION, model_hash(), *parts])
     return f"{DIAGNOSE_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -135,13 +135,13 @@ def online_stop(diagnosis: Diagnosis, detectors: Sequence[Detector]) -> bool:
 
 
 def _may_name(finding: Finding) -> bool:
-    """Whether a detector of hard evidence lacks evaluations, is suspicious, or comes on late."""
+    """Whether a detector of hard evidence may still fire: it lacks evaluations, or is suspect."""
     slow = finding.detector in SLOW and finding.state is FindingState.CLEAR
     return slow or (finding.detector in HARD_EVIDENCE and finding.state in UNDECIDED)
 
 
 def under_suspicion(diagnosis: Diagnosis) -> bool:
-    """Whether the numbers of a running trial are not to be believed for now.
+    """Whether the numbers of a running trial are untrustworthy at present.
 
     It is pathological so far, or a detector that may be fatal fired and the judge does not clear
     it. A suspicion may be lifted by a later look; it ends no trial, see `online_stop`.
@@ -156,7 +156,7 @@ def under_suspicion(diagnosis: Diagnosis) -> bool:
 
 
 def is_hard(finding: Finding) -> bool:
-    """Whether a fatal finding decides alone. A stranger's does: the judge cannot weigh it."""
+    """Whether a fatal finding decides alone. A third-party one does: the judge cannot weigh it."""
     known = finding.detector in EXPLAINS
     return is_fatal(finding) and (finding.detector in HARD_EVIDENCE or not known)
 
@@ -185,7 +185,7 @@ def _failed(detector: Detector, reason: str) -> Finding:
 
 
 def _hold_jointly(history: History, findings: list[Finding]) -> tuple[Finding, ...]:
-    """Take back fatal findings whose p-value does not stand beside the others' (Holm)."""
+    """Withdraw fatal findings that are not significant after Holm's correction."""
     tested = [
         index
         for index, finding in enumerate(findings)
@@ -197,15 +197,13 @@ def _hold_jointly(history: History, findings: list[Finding]) -> tuple[Finding, .
         for index, stands in zip(tested, kept, strict=True):
             if not stands:
                 finding = findings[index]
-                reason = (
-                    f"{finding.reason} Its p-value does not stand beside the other fatal findings'."
-                )
+                reason = f"{finding.reason} It is not significant after Holm's correction."
                 findings[index] = replace(finding, state=FindingState.SUSPECT, reason=reason)
     return tuple(findings)
 
 
 def _coverage(findings: Sequence[Finding], detectors: Sequence[Detector]) -> float:
-    """Share of the applicable detectors that can be fatal which came to a judgement."""
+    """Share of the applicable detectors with fatal severity that could judge."""
     fatal = {detector.name for detector in detectors if detector.severity is Severity.FATAL}
     states = [
         finding.state
@@ -229,7 +227,7 @@ def _label(
     label = replace(label, contributing=consequences(history, findings, ""))
     proof, lacking = _skill(history)
     if judgement is None:
-        lacking = ["Nothing was recorded yet that could be judged.", *lacking]
+        lacking = ["No evaluation that could be judged has been recorded yet.", *lacking]
     elif not judgement.healthy:
         lacking = [weighed(judgement), *lacking]
     blocking = {detector.name for detector in detectors if detector.blocks_healthy}
@@ -256,7 +254,7 @@ def _pathological(
     *,
     sure: bool,
 ) -> Label:
-    """Name the cause: of the fatal findings, else of those that bring no skill about."""
+    """Name the cause: of the fatal findings, else of those that explain missing skill."""
     cause = primary_cause(history, findings) or first_cause(history, findings)
     weight = weighed(judgement) if judgement is not None and judgement.pathological else ""
     if cause is None:
@@ -283,7 +281,7 @@ def _pathological(
 
 
 def _skill(history: History) -> tuple[str, list[str]]:
-    """Say what proves skill, and list what is missing to prove it.
+    """What proves skill, or what is missing to prove it.
 
     Skill is asked for in the validation loss, and in the density where its floor is known: a loss
     can be cheated. Where there are classes, an AUROC provably over chance is proof enough, and so
@@ -309,20 +307,20 @@ def _skill(history: History) -> tuple[str, list[str]]:
         lower, value = lasting(gains.lower), lasting(gains.value)
         if lower > limit and lasting(gains.value, 1) > limit:
             proof = proof or (
-                f"The {measure} gains {percent(value)} on the best constant predictor (at least "
-                f"{percent(lower)})."
+                f"The {measure} improves on the best constant predictor by {percent(value)} (at "
+                f"least {percent(lower)})."
             )
         else:
             lacking.append(
-                f"Skill is not proven: the {measure} gains {percent(value)} on the best constant "
-                f"predictor, proven only {percent(lower)} (margin {limit:.0%})."
+                f"Skill is not proven: the {measure} improves on the best constant predictor by "
+                f"{percent(value)}, with a lower bound of {percent(lower)} (needed: {limit:.0%})."
             )
     shown = _ranking_skill(history) or _accuracy_skill(history)
     return (shown, []) if lacking and shown else (proof, lacking)
 
 
 def _ranking_skill(history: History) -> str:
-    """Say that the ranking proves skill; nothing if it does not, or if there are no classes."""
+    """State that the ranking proves skill; empty if it does not, or without classes."""
     if history.facts.kind not in CLASSIFICATION:
         return ""
     with np.errstate(all="ignore"):
@@ -331,7 +329,7 @@ def _ranking_skill(history: History) -> str:
 
 
 def _accuracy_skill(history: History) -> str:
-    """Say that the accuracy proves skill; nothing if it does not."""
+    """State that the accuracy proves skill; empty if it does not."""
     lower, share = accuracy_lower(history)
     if not lower > share:
         return ""

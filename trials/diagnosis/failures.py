@@ -1,4 +1,4 @@
-"""Why a trial failed: one class for each kind of cause, and what to do about it.
+"""Why a trial failed: one class per kind of cause, with its remedy.
 
 What is known comes in three forms: the exception that ended the training code, how a process ended
 (exit code or signal), and text, such as what Ray says of a lost worker or the tail of a log. The
@@ -141,7 +141,7 @@ def _of_exception(error: BaseException) -> Failure:
 
 
 def _of_exit(code: int) -> Failure | None:
-    """The class of a signal; None for an exit code, which alone says nothing."""
+    """The class of a signal; None for an exit code, which alone is not conclusive."""
     number = -code if code < 0 else code - 128
     return _SIGNALS.get(signal.Signals(number)) if number in list(signal.Signals) else None
 

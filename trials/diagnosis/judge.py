@@ -1,4 +1,4 @@
-"""The judge: how probable is it that a history is pathological, and what says so.
+"""The judge: the probability that a history is pathological, and the evidence.
 
 An additive logistic model over the statistics of `judge_statistics`: every statistic has a curve of
 its own, a step function from its value to log odds, monotone where sense demands it, and the
@@ -51,7 +51,7 @@ class Curve:
     missing: float
 
     def at(self, value: float) -> float:
-        """Contribution of a value; NaN has one of its own."""
+        """Contribution of a value; NaN has its own."""
         if math.isnan(value):
             return self.missing
         return float(self.log_odds[np.searchsorted(self.cuts, value, side="left")])
@@ -94,7 +94,7 @@ class Contribution:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Log odds that a history is pathological, and the contributions, the weightiest first.
+    """Log odds that a history is pathological, and the contributions, the largest first.
 
     `threshold` is the table's, at the share of the plan that is done.
     """
@@ -106,7 +106,7 @@ class Judgement:
 
     @property
     def pathological(self) -> bool:
-        """Whether the log odds reach the threshold of calling it so."""
+        """Whether the log odds reach the threshold for pathological."""
         return self.log_odds >= self.threshold
 
     @property
@@ -121,7 +121,7 @@ class Judgement:
 
 
 def judge(history: History) -> Judgement | None:
-    """Weigh a history; None if it has too few evaluations, or nothing that tells of learning.
+    """Judge a history; None if it has too few evaluations or no measure of learning.
 
     A few losses without a floor are a beginning, not a course: they may fall as well as not.
     """

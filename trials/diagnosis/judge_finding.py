@@ -1,4 +1,4 @@
-"""The judge's judgement in words: as a sentence, and as a finding beside the detectors' own."""
+"""The judgement as a sentence, and as a finding next to those of the detectors."""
 
 from sickbay.trials.contract import Finding, FindingState, Severity
 from sickbay.trials.diagnosis.judge import JUDGE, Judgement, logistic, model_hash
@@ -9,7 +9,7 @@ LEAST_SAID = 0.1  # log odds below which a contribution is left out of a sentenc
 
 
 def weighed(judgement: Judgement) -> str:
-    """Say how probable a pathology is and which statistics weigh most."""
+    """The probability of a pathology and the largest contributions, as a sentence."""
     parts = [
         str(contribution)
         for contribution in judgement.contributions
@@ -22,14 +22,14 @@ def weighed(judgement: Judgement) -> str:
 
 
 def judge_finding(history: History, judgement: Judgement | None) -> Finding:
-    """File a judgement as a finding; its evidence is what each statistic adds to the log odds."""
+    """A judgement as a finding; its evidence is each statistic's contribution."""
     if judgement is None:
         return Finding(
             JUDGE,
             model_hash(),
             FindingState.INSUFFICIENT_EVIDENCE,
             Severity.FATAL,
-            f"Nothing to weigh yet: {len(history)} evaluations.",
+            f"The judge cannot judge yet: {len(history)} evaluations.",
         )
     state = (
         FindingState.FIRED

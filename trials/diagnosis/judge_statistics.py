@@ -1,4 +1,4 @@
-"""What the judge sees of a history: statistics without a unit, pure functions of the history.
+"""The judge's inputs: unitless statistics, pure functions of a history.
 
 None changes with the unit of the loss, the order of rows or classes, or a column that it does not
 read. A statistic that cannot be worked out is NaN, never 0: each curve of the judge has a value of
@@ -35,7 +35,7 @@ LEAST_RATIO = -6.0
 
 @dataclass(frozen=True)
 class Statistic:
-    """One number about a history, and how it may weigh.
+    """One number about a history, and constraints on its contribution.
 
     `monotone` is -1 where more is never more pathological, 1 where more is never less so, 0 where
     either may be. `words` say what it is, `form` writes its value.
@@ -53,7 +53,7 @@ class Statistic:
 
 
 def values_of(statistics: tuple[Statistic, ...], history: History) -> FloatArray:
-    """Work out statistics of a history with rows, shape (p,); NaN where one cannot be known."""
+    """Compute statistics of a history with rows, shape (p,); NaN where unknown."""
     with np.errstate(all="ignore"):
         values = np.array(
             [statistic.function(history) for statistic in statistics], dtype=np.float64
@@ -62,7 +62,7 @@ def values_of(statistics: tuple[Statistic, ...], history: History) -> FloatArray
 
 
 def knows_chance(history: History) -> bool:
-    """Whether anything in a history tells what a constant predictor would reach."""
+    """Whether a history shows what a constant predictor would reach."""
     return len(_skill(history, "val")) > 0 or len(_skill(history, "train")) > 0
 
 
@@ -100,7 +100,7 @@ def samples(history: History) -> float:
 
 
 def skill_measures(history: History, split: str) -> Mapping[str, FloatArray]:
-    """Every sound measure of skill at each evaluation, by its name, shape (n,); NaN where unknown.
+    """Every measure of skill at each evaluation, by name, shape (n,); NaN where unknown.
 
     The gain is that of the loss, and of the density where its floor is known: a loss can be
     cheated, so the lower of the two counts.

@@ -1,4 +1,4 @@
-"""Where a trial stands among its siblings: ahead, level, behind or far behind a sweep's reference.
+"""Standing of a trial against its sweep's reference arm: ahead, level, behind or far behind.
 
 A run that learns, but far less than the other arms of its sweep, shows nothing in its own history.
 Beside the reference arm's seeds it can be seen. Standing is a comparison and never a pathology:
@@ -45,7 +45,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True)
 class Score:
-    """What one judged trial came to: its skill, more is better, 0 is what knows nothing.
+    """The result of one judged trial: its skill, higher is better, 0 is no skill.
 
     NaN or minus infinity stands for a trial that ended in no number: it is behind everything.
     """
@@ -137,7 +137,7 @@ def seed_outliers(scores: Sequence[Score]) -> tuple[str, ...]:
 
 
 def _healthy_arms(scores: Sequence[Score]) -> dict[str, list[float]]:
-    """The finite skills of arms of which most judged seeds, two at least, are healthy."""
+    """The finite skills of arms with at least two healthy seeds, the majority of those judged."""
     arms: dict[str, list[Score]] = {}
     for score in sorted(scores, key=lambda judged: (judged.arm, judged.seed)):
         if score.health is not None:

@@ -42,12 +42,12 @@ def duplicate_trials(view: SweepView) -> SweepOutcome:
         if (values := _losses(candidate)) is not None
     ]
     if len(comparable) < 2:
-        return insufficient("Fewer than two trials left curves that could be compared.")
+        return insufficient("Fewer than two trials have curves to compare.")
     run_of = _equal_runs(comparable)
     by_seed = _sharing(comparable, run_of, lambda one: one.seed, lambda one: one.arm)
     by_arm = _sharing(comparable, run_of, lambda one: one.arm, lambda one: one.seed)
     if not (by_seed or by_arm):
-        return clear(f"The {len(comparable)} trials left different curves.")
+        return clear(f"The {len(comparable)} trials have different curves.")
     factors = _differing(by_seed)
     dead = [name for name in factors if _never_matters(comparable, run_of, name)]
     ids = {member.trial_id for group in (*by_seed, *by_arm) for member in group}
@@ -55,15 +55,15 @@ def duplicate_trials(view: SweepView) -> SweepOutcome:
     if by_seed:
         n = len({member.trial_id for group in by_seed for member in group})
         names = ", ".join(f"`{name}`" for name in dead or factors)
-        effect = "never changed anything" if dead else "changed nothing there"
+        effect = "never had an effect" if dead else "had no effect there"
         reasons.append(
             f"{n} trials of different configurations have the same loss in every evaluation (to 1 "
-            f"in a million); {names} {effect}: is it wired to the training?"
+            f"in a million); {names} {effect}: does the training use it?"
         )
     if by_arm:
         n = len({member.trial_id for group in by_arm for member in group})
         reasons.append(
-            f"{n} trials of different seeds have the same loss in every evaluation: the seed is "
+            f"{n} trials of different seeds have the same loss in every evaluation: the seed has "
             "not wired to the training, and the copies are one observation."
         )
     return SweepOutcome(
@@ -77,7 +77,7 @@ def duplicate_trials(view: SweepView) -> SweepOutcome:
 
 
 def all_trials_no_skill(view: SweepView) -> SweepOutcome:
-    """Fire when every configuration of several lacks skill: then the data are to blame."""
+    """Fire when all of several configurations lack skill, which points to the data."""
     judged = [trial for trial in view.trials if trial.health is not None]
     lacking = [trial for trial in judged if WITHOUT_SKILL & set(trial.causes)]
     unclear = [trial for trial in judged if trial.health == Health.INCONCLUSIVE]
@@ -111,7 +111,7 @@ def edge_of_stability(view: SweepView) -> SweepOutcome:
     }
     ranked = {arm: _middle(values) for arm, values in healthy.items() if values}
     if not ranked or len(view.arms()) < 2:
-        return insufficient("No configuration is healthy in all of its trials beside another one.")
+        return insufficient("There are not two configurations, one of them healthy throughout.")
     best = min(ranked, key=lambda arm: (ranked[arm], str(arm)))
     for name, level in best:
         for other, trials in _next_to(view, best, name):
@@ -143,8 +143,8 @@ def seed_instability(view: SweepView) -> SweepOutcome:
     alone = min(_at_least(n, len(one)) for n, one in zip(odd, several, strict=True) if n)
     if min(p_value, alone * len(several)) > ALPHA:
         return clear(
-            f"{sum(odd)} of {total} trials have another verdict than their configuration's other "
-            f"seeds: no more than wrong labels ({LABEL_ERROR:.0%} of them) may make."
+            f"{sum(odd)} of {total} trials differ in verdict from the other seeds of their "
+            f"configuration: no more than {LABEL_ERROR:.0%} of wrong labels explain."
         )
     most = max(unstable, key=lambda trials: min(_healthy(trials), _pathological(trials)))
     return SweepOutcome(
@@ -159,7 +159,7 @@ def seed_instability(view: SweepView) -> SweepOutcome:
 
 
 def _judged(trials: Iterable[SweepTrial]) -> list[SweepTrial]:
-    """Those that were judged: neither cancelled nor failed."""
+    """The judged trials: neither cancelled nor failed."""
     return [one for one in trials if one.health is not None]
 
 
@@ -178,7 +178,7 @@ def _at_least(k: int, n: int) -> float:
 
 
 def seed_outlier(view: SweepView) -> SweepOutcome:
-    """Fire when one seed of a configuration ends far from its siblings, whatever its label."""
+    """Fire when one seed of a configuration ends far from the others, whatever its label."""
     if view.objective is None:
         return insufficient("The objective of the sweep is not known.")
     sign = 1.0 if view.objective.goal is Goal.MAXIMIZE else -1.0
@@ -202,7 +202,7 @@ def seed_outlier(view: SweepView) -> SweepOutcome:
 
 
 def oscillation(view: SweepView) -> SweepOutcome:
-    """Inform about trials whose accuracy goes up and down for most of the time."""
+    """Inform about trials whose accuracy oscillates most of the time."""
     shares = {}
     for trial in view.trials:
         curve = next((trial.curves[name] for name in METRICS if trial.curves.get(name)), ())
@@ -227,7 +227,7 @@ def oscillation(view: SweepView) -> SweepOutcome:
 
 
 def _losses(trial: SweepTrial) -> tuple[float, ...] | None:
-    """A trial's losses; None for curves too short or too flat to tell trials apart."""
+    """A trial's losses; None for curves too short or too flat to distinguish trials."""
     curves = [trial.curves.get(name, ()) for name in COMPARED]
     values = {value for curve in curves for value in curve if math.isfinite(value)}
     if max(map(len, curves)) < whole("persistence") or len(values) < whole("persistence"):
@@ -327,7 +327,7 @@ def _next_to(
 
 
 def _gap(values: Sequence[float], val_n: int | None) -> float:
-    """What counts as a swing: the margin, or three standard errors of a difference."""
+    """The least size of a swing: the margin, or three standard errors of a difference."""
     if not val_n:
         return margin("oscillation_gap")
     share = min(max(math.fsum(values) / len(values), 0.0), 1.0)
@@ -336,7 +336,7 @@ def _gap(values: Sequence[float], val_n: int | None) -> float:
 
 
 def _swings(values: Sequence[float], gap: float) -> int:
-    """How many times a curve goes from one turning point to the next by at least the gap."""
+    """The number of moves of at least `gap` between adjacent turning points."""
     moved = [values[0], *(here for before, here in pairwise(values) if here != before)]
     turns = [
         here
@@ -359,18 +359,17 @@ SWEEP_DETECTORS = (
     SweepDetector(
         name="duplicate_trials",
         version="1.1",
-        title="Trials that are the same trial",
+        title="Duplicate trials",
         severity=Severity.WARNING,
         rule="Trials of one seed and different configurations, or of one configuration and "
         "different seeds, have equal losses in every evaluation. A warning if some factor, or the "
         "seed, never changes anything in this sweep, information if a factor does elsewhere.",
         formula="|curves(a) - curves(b)| <= 1e-6 |curves(b)|, as equal runs on a GPU; seed(a) = "
         "seed(b) and configuration(a) != configuration(b), or the other way round",
-        source="SageMaker Debugger's SimilarAcrossRuns, made exact: a parameter that is not wired "
-        "is the commonest false ablation.",
-        remedy="Look where the training reads the setting; `check_workload` tests every level.",
-        false_alarms="A setting that has no effect under the others (the width of a cap that is "
-        "off).",
+        source="SageMaker Debugger's SimilarAcrossRuns, made exact: a setting that the "
+        "training ignores is the most common false ablation.",
+        remedy="Check where the training reads the setting; `check_workload` tests every level.",
+        false_alarms="A setting without effect given the others (the width of a cap that is off).",
         margins=("persistence",),
         function=duplicate_trials,
     ),
@@ -383,9 +382,9 @@ SWEEP_DETECTORS = (
         "skill, ranking at chance, collapse onto a class, constant output, memorisation).",
         formula="configurations >= 5, no judged trial with skill, at most a fifth inconclusive",
         source="If the configuration does not matter, the configuration is not the cause.",
-        remedy="Suspect the data, the labels, their join or the loss, not the settings; a task may "
-        "also hold no signal.",
-        false_alarms="A sweep over settings that all break the training, by intent.",
+        remedy="Check the data, the labels, their join or the loss, not the settings; the task may "
+        "also be unpredictable.",
+        false_alarms="A sweep over settings that break the training on purpose.",
         margins=("sweep_configs",),
         function=all_trials_no_skill,
     ),
@@ -394,8 +393,8 @@ SWEEP_DETECTORS = (
         version="1.1",
         title="The best configuration borders on divergence",
         severity=Severity.INFO,
-        rule="The next value of a numeric factor beside the best healthy configuration, all others "
-        "equal, diverges in most of its trials.",
+        rule="The next value of a numeric factor next to the best healthy configuration, with the "
+        "others equal, diverges in most of its trials.",
         formula="best = argmin median objective over healthy arms; divergence, non-finite numbers "
         "or exploding gradients in > 1/2 of a neighbour's trials",
         source="Deep Learning Tuning Playbook: look at the curves just above the best learning "
@@ -418,22 +417,22 @@ SWEEP_DETECTORS = (
         source="A result that holds for some seeds is a result about the seeds.",
         remedy="Run more seeds before believing either, and report the share; a steadier "
         "initialisation or a warmup often removes it.",
-        false_alarms="A rare failure of the machine's that is none of the configuration's.",
+        false_alarms="A rare failure of the machine rather than of the configuration.",
         margins=(),
         function=seed_instability,
     ),
     SweepDetector(
         name="seed_outlier",
         version="1.0",
-        title="One seed unlike its siblings",
+        title="Outlying seed",
         severity=Severity.WARNING,
-        rule="The objective of one seed lies outside of the prediction interval of the other seeds "
+        rule="The objective of one seed lies outside the prediction interval of the other seeds "
         "of its configuration, by more than a tenth of their mean.",
         formula="|x - mean| / (s sqrt(1 + 1/n)) by Student's t, s pooled over the healthy arms, "
         "Holm over the sweep at 0.05",
         source="A t prediction interval for one further observation.",
-        remedy="Look at that trial before averaging: report the median beside the mean, and run "
-        "more seeds.",
+        remedy="Inspect that trial before averaging; report the median with the mean, and run more "
+        "seeds.",
         false_alarms="Arms whose noise is far larger than that of the healthy arms.",
         margins=(),
         function=seed_outlier,

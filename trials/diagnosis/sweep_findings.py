@@ -1,4 +1,4 @@
-"""What a whole sweep shows that no single trial can: detectors over all of its trials.
+"""Detectors over all trials of a sweep, for what no single trial can show.
 
 `sweep_findings(view)` gives one finding for each of the detectors of `sweep_detectors.py`. They are
 pure functions of a `SweepView`; unlike a trial's detectors they compare configurations, so they see
@@ -51,7 +51,7 @@ class SweepView:
 
 @dataclass(frozen=True)
 class SweepFinding:
-    """What one detector says of a sweep; `trials` are the ids that it speaks of."""
+    """A finding about a sweep; `trials` are the ids that it concerns."""
 
     detector: str
     version: str
@@ -66,7 +66,7 @@ class SweepFinding:
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """What a rule found, before it is signed."""
+    """The result of a rule, without the detector's name."""
 
     state: FindingState
     reason: str
@@ -78,7 +78,7 @@ class SweepOutcome:
 
 @dataclass(frozen=True)
 class SweepDetector:
-    """A pure function SweepView -> SweepOutcome, and everything a person wants to know about it."""
+    """A pure function SweepView -> SweepOutcome, with its documentation."""
 
     name: str
     version: str
@@ -110,21 +110,21 @@ class SweepDetector:
 
 
 def sweep_findings(view: SweepView, detectors: Sequence[SweepDetector]) -> tuple[SweepFinding, ...]:
-    """Ask every detector, in their order."""
+    """Run every detector, in order."""
     return tuple(detector(view) for detector in detectors)
 
 
 def shown_findings(findings: Sequence[SweepFinding]) -> tuple[SweepFinding, ...]:
-    """Pick those that a person should read: the fired ones, warnings first."""
+    """Select the fired findings, warnings first."""
     fired = [finding for finding in findings if finding.state is FindingState.FIRED]
     return tuple(sorted(fired, key=lambda finding: finding.severity is Severity.INFO))
 
 
 def clear(reason: str) -> SweepOutcome:
-    """Say that the trials do not show it."""
+    """The trials do not show it."""
     return SweepOutcome(FindingState.CLEAR, reason)
 
 
 def insufficient(reason: str) -> SweepOutcome:
-    """Say that there are too few trials to tell."""
+    """There are too few trials to judge."""
     return SweepOutcome(FindingState.INSUFFICIENT_EVIDENCE, reason)

@@ -1,1 +1,1 @@
-"""What detectors read off a history: thresholds, statistics, skill, classes, layers, features."""
+"""Evidence from a history: thresholds, statistics, skill, classes, layers, features."""

@@ -1,4 +1,4 @@
-"""What several detectors read off a history about classes: the confusion table, and ranking.
+"""Evidence about classes, shared by detectors: the confusion table, and ranking.
 
 A detector never calls another one: what two of them need is computed here.
 """
@@ -61,7 +61,7 @@ CLASS_SIGNALS = (
 
 
 def no_classes(history: History) -> str | None:
-    """Say that the task has no classes; None if its kind or a signal of classes says it has."""
+    """`not_applicable` for a task without classes; None if its kind or a signal implies classes."""
     if history.facts.kind in CLASSIFICATION or any(history.has(name) for name in CLASS_SIGNALS):
         return None
     return "The task has no classes: neither its kind nor a recorded signal says so."
@@ -98,7 +98,7 @@ class Confusion:
 
     @cached_property
     def recall(self) -> FloatArray:
-        """Recall of the minority class that is found best, shape (n,)."""
+        """Highest recall of a minority class, shape (n,)."""
         kept = self.minority
         best = np.max(self.hits[:, kept] / self.true[:, kept], axis=1, initial=-np.inf)
         return np.asarray(best, dtype=np.float64)
@@ -180,7 +180,7 @@ def _expected_sizes(history: History) -> tuple[FloatArray, FloatArray]:
 
 
 def collapse_since(history: History) -> int | None:
-    """Index since which only the most frequent class is predicted, for sure; or None."""
+    """Index since which provably only the most frequent class is predicted; or None."""
     return history.once("collapse", lambda: _collapse_since(history))
 
 
@@ -203,7 +203,7 @@ def _collapse_since(history: History) -> int | None:
 
 
 def collapse_is_fatal(history: History) -> bool:
-    """Tell whether a collapse has come to stay, and is not only a matter of the threshold."""
+    """Whether a collapse is permanent, and not only a matter of the threshold."""
     confusions = confusion(history)
     if confusions is None or collapse_since(history) is None or threshold_only(history) is not None:
         return False
@@ -222,7 +222,7 @@ def classes_may_recover(history: History, values: FloatArray) -> str | None:
 
 
 def ranks_well(history: History) -> str | None:
-    """Say that the scores rank far better than chance, for sure; None if that is not proven.
+    """State that the scores provably rank far better than chance; None if not proven.
 
     Far better: the AUROC's lower bound is over 0.60. Then the model has skill whatever its loss
     says, and only the scale of its scores is wrong.
@@ -236,7 +236,7 @@ def ranks_well(history: History) -> str | None:
 
 
 def classifies_well(history: History) -> str | None:
-    """Say that the accuracy is over the share of the most frequent class, for sure; else None.
+    """State that the accuracy is provably above the most frequent class's share; else None.
 
     Over it: the lower bound of (accuracy - share) / (1 - share) is over 0.10.
     """
@@ -265,17 +265,17 @@ def classifies_well(history: History) -> str | None:
 
 
 def metric_skill(history: History) -> str | None:
-    """Say which metric proves skill, whatever the loss says; None if none does."""
+    """Which metric proves skill, whatever the loss says; None if none does."""
     return history.once("metric skill", lambda: ranks_well(history) or classifies_well(history))
 
 
 def worthless_since(history: History) -> int | None:
-    """Index since which nothing the model knows can be proven, by loss or by metric; or None."""
+    """Index since which neither loss nor metrics can prove skill; or None."""
     return None if metric_skill(history) else no_skill_since(history)
 
 
 def skill_on_its_way(history: History, loss: FloatArray) -> str | None:
-    """Why a running trial without skill may still get some: by its loss, or by its ranking.
+    """Why a running trial may still gain skill: by its loss, or by its ranking.
 
     As `skill_may_come`; and a classifier waits while its scores rank better than chance for sure,
     or better and better. Rankings come before the loss where classes are rare.
@@ -291,7 +291,7 @@ def skill_on_its_way(history: History, loss: FloatArray) -> str | None:
 
 
 def threshold_only(history: History) -> str | None:
-    """Say what proves that the scores tell the classes apart, whatever the threshold; or None."""
+    """What proves that the scores separate the classes, whatever the threshold; or None."""
     lower = ranking_lower(history)
     if lower is not None and lower > 0.5:
         return f"the AUROC is over {lower:.3f}"
@@ -336,7 +336,7 @@ def ranking_lower(history: History) -> float | None:
 
 
 def chance_since(history: History) -> int | None:
-    """Index since which the scores rank as well as random ones, for sure; or None."""
+    """Index since which the scores provably rank no better than random ones; or None."""
     return history.once("chance ranking", lambda: _chance_since(history))
 
 

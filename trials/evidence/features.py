@@ -1,4 +1,4 @@
-"""What several detectors read off a history about weight maps and the features they weight."""
+"""Evidence about weight maps and the features they weight, shared by detectors."""
 
 import numpy as np
 
@@ -19,22 +19,22 @@ MAP_SIGNALS = (
 
 
 def no_weight_map(history: History) -> str | None:
-    """Say that the task has no weight map; None if a declared bound or a signal says it has."""
+    """`not_applicable` for a task without weight maps; None if a bound or a signal implies one."""
     declared = any(name.startswith("map_") for name in history.facts.bounds)
     if declared or any(history.has(name) for name in MAP_SIGNALS):
         return None
-    return "Nothing in the task's facts or signals tells that it has a weight map."
+    return "Neither the task's facts nor its signals mention a weight map."
 
 
 def energy_kept(history: History) -> tuple[FloatArray, FloatArray]:
-    """Share of the features' energy that the worst map leaves, and its upper bound, each (n,)."""
+    """Share of the features' energy that the worst map keeps, and its upper bound, each (n,)."""
     ratio = smallest(history.vectors("feature_energy_ratio"))
     error = np.nan_to_num(history.column("feature_energy_ratio_se"), nan=0.0)
     return ratio, ratio + normal_quantiles(alphas(history)) * error
 
 
 def energy_lost_since(history: History) -> int | None:
-    """Index since which a map takes more than half of the features' energy, or None."""
+    """Index since which a map removes more than half of the features' energy, or None."""
     return history.once("energy lost", lambda: _energy_lost_since(history))
 
 
@@ -56,7 +56,7 @@ def largest(vectors: FloatArray) -> FloatArray:
 
 
 def modulation_gap(history: History) -> tuple[float, float]:
-    """How much worse the loss is than unmodulated, in gain, and its standard error; NaN unknown."""
+    """Gain lost by the modulation, and its standard error; NaN where unknown."""
     loss, plain = history.column("val_loss"), history.column("val_loss_unmodulated")
     floor = history.facts.floor_loss
     scale = abs(floor) if floor else 1.0

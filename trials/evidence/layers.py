@@ -1,4 +1,4 @@
-"""What several detectors read off a history about the layers of a net."""
+"""Evidence about the layers of a net, shared by detectors."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from sickbay.trials.history import History
 
 
 def lasting_no_skill(history: History) -> bool:
-    """Whether the validation loss proves that there is no skill, and none is on its way.
+    """Whether the validation loss proves that there is no skill, and none is developing.
 
     Scores that rank well are skill, whatever the loss says.
     """

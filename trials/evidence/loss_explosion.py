@@ -31,7 +31,7 @@ LOSSES = {"val_loss": "validation loss", "train_loss": "training loss"}
 
 @dataclass(frozen=True)
 class Blowup:
-    """A blow-up that still holds: since which index, in which signal, by which rule, how large.
+    """A lasting blow-up: its onset, signal, rule and size.
 
     `statistic` and `threshold` are in the rule's unit (a ratio or robust deviations). `slow` marks
     the rules that a running trial could recover from.
@@ -68,7 +68,7 @@ class _Rule:
 
 
 def blowup(history: History, k: int = 3) -> Blowup | None:
-    """Find a blow-up of the validation or training loss that still holds at the end, or None.
+    """Find a blow-up of the validation or training loss that lasts to the end, or None.
 
     It must last for k evaluations. Of several rules that hold it tells the one least likely to
     recover, since the first began.
@@ -152,7 +152,7 @@ def _rules(curve: _Curve) -> Iterator[_Rule]:
 
 
 def may_pass(history: History, explosion: Blowup) -> str | None:
-    """Why a running trial may get over a blow-up, as the end of a sentence; None if it may not.
+    """Why a running trial may recover from a blow-up, as the end of a sentence; else None.
 
     Ten times the loss of the start is final. The other rules wait while the loss falls.
     """

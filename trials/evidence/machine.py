@@ -1,4 +1,4 @@
-"""What is shared by the detectors of a trial's machine: which evaluations say something, and when.
+"""Shared by the detectors of a trial's machine: which evaluations count, and trends.
 
 The first evaluation is left out: it holds what is done once (compilation, caches, the first look at
 the data). Where the runner timed the evaluations, those of less than a minute in all say nothing:
@@ -13,7 +13,7 @@ from sickbay.trials.history import History
 
 
 def too_early(history: History, values: FloatArray) -> str | None:
-    """Why nothing can be said yet of `values` (n,), or None: too few are numbers, or too quick."""
+    """Why `values` (n,) cannot be judged yet: too few numbers, or too short; else None."""
     needed = whole("machine_evaluations")
     known = int(np.isfinite(values[1:]).sum())
     if known < needed:
@@ -24,12 +24,12 @@ def too_early(history: History, values: FloatArray) -> str | None:
     if history.has("evaluation_seconds"):
         least = margin("machine_seconds")
         if np.nansum(history.column("evaluation_seconds")[1:]) < least:
-            return f"Evaluations that took less than {least:g} s in all say little of a machine."
+            return f"Evaluations of less than {least:g} s in all are too short to judge."
     return None
 
 
 def settled(values: FloatArray) -> FloatArray:
-    """The values (n,) with NaN where they say nothing: the first, and what is not finite."""
+    """The values (n,) with NaN where they do not count: the first, and non-finite ones."""
     kept = np.where(np.isfinite(values), values, np.nan)
     kept[:1] = np.nan
     return kept

@@ -1,4 +1,4 @@
-"""What several detectors read off a history: skill, and whether a running trial may recover.
+"""Evidence of skill, shared by detectors, and whether a running trial may recover.
 
 A detector never asks another one. Where a rule says "and the loss shows no skill", both work it out
 from the history with the functions of this file.
@@ -131,12 +131,12 @@ def no_gain_p(gains: Gain) -> float:
 
 
 def percent(value: float) -> str:
-    """A share in per cent; in powers of ten where a blow-up has made it absurd."""
+    """Format a share in per cent; in powers of ten where it is extreme."""
     return f"{value:.1%}" if abs(value) < 100.0 else f"{100.0 * value:.2g}%"
 
 
 def lasting(values: FloatArray, count: int = 3) -> float:
-    """Median of the last `count` values that are numbers: what one odd evaluation cannot change."""
+    """Median of the last `count` finite values, robust to one odd evaluation."""
     kept: list[float] = sorted(values[~np.isnan(values)][-count:].tolist())
     if not kept:
         return float("nan")
@@ -167,7 +167,7 @@ def may_recover(history: History, values: FloatArray, *, recovery_rises: bool) -
 
 
 def skill_may_come(history: History, loss: FloatArray) -> str | None:
-    """Why a running trial without skill may still get some; None if it may not.
+    """Why a running trial without skill may still gain some; else None.
 
     As `may_recover` of a falling loss; but a validation loss that lies far over the floor, and
     falls too slowly to reach it in the epochs to come, is no hope.
@@ -181,7 +181,7 @@ def skill_may_come(history: History, loss: FloatArray) -> str | None:
 
 
 def stands_still(history: History) -> bool:
-    """Whether no parameter group can move noticeably any more in the steps to come.
+    """Whether no parameter group can move noticeably in the remaining steps.
 
     Even if every step went in the same direction as the largest of the last ones, each group would
     move by under a thousandth of its size. Five evaluations, and no growth of the steps in them (a
@@ -209,7 +209,7 @@ def _stands_still(history: History) -> bool:
 
 
 def out_of_reach(history: History) -> bool:
-    """Whether the validation loss is far over the floor and will not get down to it in time.
+    """Whether the validation loss is far above the floor and will not reach it in time.
 
     Far: twice the floor. Its logarithm over the floor's is carried on along its slope of the last
     ten evaluations, at twice the speed, to the end of the plan. Losses that approach their end by
@@ -240,14 +240,14 @@ def epoch_at(history: History, index: int) -> int:
 
 
 def stepped(history: History) -> BoolArray:
-    """Where a training step lies between an evaluation and the one before, shape (n,)."""
+    """Whether training steps lie between an evaluation and the one before, shape (n,)."""
     if history.has("train_steps"):
         return np.nan_to_num(history.column("train_steps"), nan=1.0) > 0
     return np.diff(history.steps, prepend=0) > 0
 
 
 def perfect_fit(history: History) -> BoolArray:
-    """Where the training loss is its least possible value and the model has skill, shape (n,).
+    """Where the training loss is at its least value and the model has skill, shape (n,).
 
     Only then is a vanished gradient a success.
     """
@@ -271,7 +271,7 @@ def floor_of(facts: TaskFacts, signal: str) -> float | None:
 
 
 def least_loss(facts: TaskFacts, signal: str, loss: FloatArray, floor: float) -> float | None:
-    """Find the value below which a loss cannot go: declared, or zero if nothing was negative."""
+    """The lower bound of a loss: declared, or zero if no value was negative."""
     if signal == "val_density_kl":
         return 0.0  # a Kullback-Leibler divergence
     if facts.loss_minimum is not None:

@@ -1,4 +1,4 @@
-"""The statistics that detectors are made of: arrays in, numbers out, no history and no state.
+"""Statistics for detectors: pure functions of arrays.
 
 Shapes: a series has shape (n,), one entry per evaluation; windows have shape (m, w). NaN marks a
 value that does not exist and is left out; infinities are legal and compare as usual.

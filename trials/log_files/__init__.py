@@ -1,4 +1,4 @@
-"""Files and folders that hold training logs: one reader a format, and what to look for in a folder.
+"""Readers of training logs: one per format, and the search for logs in a folder.
 
     files        one file, or a folder that is one run -> raw rows
     folders      which runs lie in a folder

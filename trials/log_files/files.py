@@ -21,7 +21,7 @@ ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf
 
 
 def read_raw(path: Path, run: str | None = None) -> list[RawLog]:
-    """Read a file, or a folder that `find_logs` named; one log a run, one as a rule.
+    """Read a file, or a folder found by `find_logs`; one log per run, usually one.
 
     Raises LogError, with the path in its message, for anything that is no log.
     """
@@ -68,7 +68,7 @@ def _read_text(path: Path, run: str | None) -> list[RawLog]:
     printed = read_printed(text)
     if printed is None:
         raise LogError(
-            f"{path} holds no numbers under names: no table with a header, no JSON, no line such "
+            f"{path} holds no named numbers: no table with a header, no JSON, no line such "
             f"as `epoch 3 loss 0.5`. {READABLE}"
         )
     return [printed]
@@ -86,7 +86,7 @@ def _decoded(path: Path) -> str:
     encoding = next((name for mark, name in ENCODINGS.items() if data.startswith(mark)), "utf-8")
     if encoding != "utf-16" and b"\x00" in data:
         raise LogError(
-            f"{path} is no text, and no TensorBoard event file (those are called *tfevents*). "
+            f"{path} is neither text nor a TensorBoard event file (those are called *tfevents*). "
             f"{READABLE}"
         )
     return data.decode(encoding, errors="replace")

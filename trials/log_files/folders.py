@@ -40,14 +40,14 @@ INSIDE = frozenset({"files", "logs", "checkpoints", "weights", "csv", "scalars"}
 
 @dataclass(frozen=True)
 class Source:
-    """A log to read: its path, and how it is called among the others of its folder."""
+    """A log to read: its path, and its name among the others of its folder."""
 
     path: Path
     run: str | None = None
 
 
 def find_logs(path: Path) -> list[Source]:
-    """The runs that a path stands for: a file itself, the runs of a folder.
+    """The runs at a path: the file itself, or the runs of a folder.
 
     Raises LogError for a folder without any, and says what it looked for.
     """
@@ -65,7 +65,7 @@ def find_logs(path: Path) -> list[Source]:
 
 
 def _events(folder: Path) -> list[Source]:
-    """Folders of event files; one that is called by a split (`train`) is part of the run above."""
+    """Folders of event files; one named after a split (`train`) belongs to the run above."""
     runs: dict[Path, None] = {}
     for file in event_files(folder):
         place = file.parent
@@ -76,7 +76,7 @@ def _events(folder: Path) -> list[Source]:
 
 
 def _known(folder: Path) -> list[Source]:
-    """The best known file of each run's folder; folders inside a run (`files`) are the run's."""
+    """The best known log of each run's folder; folders inside a run (`files`) belong to it."""
     best: dict[Path, tuple[int, Path]] = {}
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         rank = next((i for i, (p, _) in enumerate(FILES) if fnmatch(file.name, p)), None)
@@ -124,7 +124,7 @@ def _any(folder: Path) -> list[Source]:
 def _called(
     folder: Path, paths: Iterable[Path], names: Iterable[Path] | None = None
 ) -> list[Source]:
-    """Sources, called by the place of each, or of its name, below the folder."""
+    """Sources, named by their paths, or unique names, below the folder."""
     log_paths = list(paths)
     return [
         Source(path, name.relative_to(folder).as_posix() if folder in name.parents else name.name)

@@ -1,4 +1,4 @@
-"""JSON and JSON lines: a row an object, columns of lists, Trainer states, boosting results.
+"""JSON and JSON lines: rows of objects, columns of lists, Trainer states, boosting results.
 
 W&B history, Tune's result.json, mmdetection's log.json, DeiT's log.txt, trainer_state.json, a
 Keras History, evals_result, `{"train_losses": […]}`, a bare list, pandas' to_json
@@ -84,7 +84,7 @@ def _json_lines(text: str) -> RawLog | None:
         remarks.append(f"line {broken.pop()}, the last one, is cut off and was left out")
     if broken:
         shown = ", ".join(map(str, broken[:5]))
-        remarks.append(f"{len(broken)} lines are no JSON and were left out (lines {shown})")
+        remarks.append(f"{len(broken)} lines are not JSON and were left out (lines {shown})")
     return RawLog("JSON lines", tuple(rows), tuple(remarks), _facts(rows))
 
 
@@ -116,7 +116,7 @@ def _is_cell(value: Any) -> bool:
 
 
 def _from_columns(columns: Mapping[str, list[Any]]) -> RawLog:
-    """Rows of columns; a shorter column was logged at even distances, its last value at the end."""
+    """Rows from columns; a shorter column is spread evenly, its last value at the end."""
     length = max(map(len, columns.values()))
     rows: list[dict[str, Any]] = [{} for _ in range(length)]
     for name, values in columns.items():

@@ -1,4 +1,4 @@
-"""MLflow's file store: a file a metric below a run's `metrics` folder, a line a value."""
+"""MLflow's file store: one file per metric in a run's `metrics` folder, one line per value."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -49,7 +49,7 @@ def read_mlflow(metrics: Path, run: str | None = None) -> RawLog:
         for name, values in series.items()
     }
     how = "lines" if len(lengths) == 1 else "timestamps"
-    remark = f"every value has the same step: the order of the {how} counts"
+    remark = f"every value has the same step: ordered by {how} instead"
     return RawLog("an MLflow run", tuple(row for _, row in _by_key(keys)), (remark,), run=run)
 
 

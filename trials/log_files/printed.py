@@ -1,4 +1,4 @@
-"""What scripts print: `epoch 3 loss 0.5`, Keras' bars, the Trainer's dicts, nanoGPT's lines.
+"""Printed logs: `epoch 3 loss 0.5`, Keras' bars, the Trainer's dicts, nanoGPT's lines.
 
 One grammar serves all of them: a key of words, a separator, a number. A word for a split before a
 pair (`valid | loss 0.5`, `Test set: Average loss: 0.04`) holds for the pairs after it in that line;
@@ -68,7 +68,7 @@ def read_printed(text: str) -> RawLog | None:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines as they stood at the end: of a progress bar the last state, without colours."""
+    """The lines as last shown: only the last state of a progress bar, without colours."""
     for line in COLOURS.sub("", text).split("\n"):
         states = [state for state in re.split(r"[\r\x08]+", line) if state.strip()]
         if states and not (UNFINISHED.search(states[-1]) and "/" in states[-1] and "ETA:" in line):
@@ -76,7 +76,7 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _object(line: str) -> dict[str, Any]:
-    """A dict or JSON object within a line, with the split that stands before it."""
+    """A dict or JSON object within a line, with the split named before it."""
     match = OBJECT.search(line)
     if match is None:
         return {}
@@ -122,7 +122,7 @@ def _value(pair: re.Match[str]) -> str:
 
 
 def _key(text: str) -> str | None:
-    """What a pair's words mean: the longest ending that is known, without the log's own words."""
+    """The meaning of a name: its longest known ending, without the log's own prefix."""
     parts = text.split()
     while len(parts) > 1 and words(parts[0]) in NOISE:
         parts = parts[1:]

@@ -1,4 +1,4 @@
-"""Tables as text: CSV with any delimiter, Markdown, columns set apart by blanks.
+"""Tables as text: CSV with any delimiter, Markdown, columns separated by blanks.
 
 Lightning's and Keras' CSVLogger, pandas, YOLO's results.csv, a W&B chart's export, fastai's and
 the Trainer's printed tables, `| Epoch | Training Loss |`
@@ -44,7 +44,7 @@ def read_table(path: Path, lines: Sequence[str], run: str | None = None) -> list
 
 
 def _ways(line: str) -> Iterator[tuple[str, Cells]]:
-    """The ways to cut a header into cells, the likeliest first."""
+    """The ways to split a header into cells, the most likely first."""
     if line.count("|") > 1:
         yield "a Markdown table", _between_bars
     for delimiter in sorted(DELIMITERS, key=line.count, reverse=True):
@@ -64,7 +64,7 @@ def _between_bars(text: str) -> list[str]:
 
 
 def _is_head(head: Sequence[str]) -> bool:
-    """Names, and among them at least one that means something, or all of them words."""
+    """Whether cells are a header: names, at least one of them known, or all of them words."""
     if not any(head) or any(number(name) is not None for name in head):
         return False
     if len(head) == 1:
@@ -134,7 +134,7 @@ def _logs(
 
 
 def _row(head: Sequence[str], row: Sequence[str]) -> dict[str, str]:
-    """One record; an unnamed column is a frame's index and says nothing."""
+    """One record; an unnamed column is a data frame's index and is ignored."""
     return {name: cell.strip() for name, cell in zip(head, row, strict=False) if name}
 
 

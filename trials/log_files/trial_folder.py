@@ -74,7 +74,7 @@ def _all_records(folder: Path, patterns: tuple[str, ...]) -> list[tuple[Record, 
 
 
 def _records(path: Path) -> tuple[Record, ...]:
-    """The records of the last run in a log; none where it is no log, or not yet."""
+    """The records of the last run in a log; empty where it is no log, or not yet."""
     try:
         logs = [log for raw in read_raw(path) for log in logs_of(raw, str(path))]
     except LogError:
@@ -83,7 +83,7 @@ def _records(path: Path) -> tuple[Record, ...]:
 
 
 def _printed(folder: Path) -> tuple[Record, ...]:
-    """What all attempts printed: one that goes on from a checkpoint continues the one before."""
+    """The output of all attempts: one that resumes from a checkpoint continues the one before."""
     records: list[Record] = []
     number = 1
     while (file := folder / OUTPUT.format(attempt=number)).exists():

@@ -33,7 +33,7 @@ def number(value: Any) -> float | None:
 
 
 def total(values: Sequence[float]) -> float:
-    """The sum, rounded once; NaN and infinity as they add up, infinity where it overflows."""
+    """The sum, rounded once; NaN and infinity propagate, an overflow is infinite."""
     try:
         return math.fsum(values)
     except (OverflowError, ValueError):  # too large, or infinities of both signs

@@ -1,4 +1,4 @@
-"""What follows from a log's numbers: a loss from its terms or from a perplexity; filled gaps."""
+"""Derived signals: a loss from its terms or from a perplexity; filled gaps."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def prepared(
     rising = _may_rise(kept, matched)
     made: list[Record] = []
     if rising:
-        remarks.append(f"{rising}: its losses may rise, and are only looked at for NaN")
+        remarks.append(f"{rising}: its losses may rise, so they are only checked for NaN")
         losses = set(matched.losses)
         for record in kept:
             broken = not finite(record, matched.losses)
@@ -48,7 +48,7 @@ def prepared(
 
 
 def completed(rows: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
-    """Rows with the accuracies and losses that error rates and perplexities imply."""
+    """Rows with accuracies and losses derived from error rates and perplexities."""
     remarks: dict[str, None] = {}
     made = []
     for row in rows:
@@ -75,7 +75,7 @@ def _may_rise(records: Sequence[Record], matched: Matched) -> str:
 def _without_first_zeros(
     records: Sequence[Record], matched: Matched, remarks: list[str]
 ) -> list[Record]:
-    """A loss that is exactly 0 at first and sets in later (a warm-up) begins where it sets in."""
+    """Drop the leading zeros of a loss that starts late (a warm-up)."""
     made = list(records)
     for signal in ("train_loss", "val_loss"):
         name = matched.taken.get(signal, signal)
@@ -86,8 +86,7 @@ def _without_first_zeros(
             for i in places[:first]:
                 made[i] = {key: value for key, value in made[i].items() if key != name}
             remarks.append(
-                f"{name!r} is exactly 0 in the first {first} records and sets in later: these were "
-                "left out"
+                f"{name!r} is exactly 0 in the first {first} records: these were left out"
             )
     return made
 
@@ -110,7 +109,7 @@ def _without_fillers(
     both = all(seen.count(way) > 1 for way in filled)
     if not both or not set(seen) <= filled:
         return list(records)
-    remarks.append("NaN in training losses beside validation's, and the reverse, was read as a gap")
+    remarks.append("NaN was read as a gap where training and validation losses alternate")
     return [
         {
             n: v

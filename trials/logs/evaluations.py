@@ -25,14 +25,14 @@ PER_STEP = ("train_loss", "train_accuracy", "grad_norm")
 
 @dataclass(frozen=True)
 class Place:
-    """Where in the log an evaluation lies: its own epoch and step, and the record's number."""
+    """Position of an evaluation in the log: its own epoch and step, and the record's number."""
 
     record: int
     epoch: float | None = None
     step: float | None = None
 
     def __str__(self) -> str:
-        """As a person finds it: `epoch 0.3 (step 1550)`, `step 3010`, `record 8`."""
+        """Format for people: `epoch 0.3 (step 1550)`, `step 3010`, `record 8`."""
         if self.epoch is not None and self.step is not None:
             return f"epoch {self.epoch:.10g} (step {self.step:.10g})"
         if self.epoch is not None:
@@ -93,14 +93,14 @@ def evaluations_of(
             places[epoch] = where
     if len(rows) < len(made.groups):
         lost = len(made.groups) - len(rows)
-        remarks.append(f"{lost} rows or epochs hold no measure at all and were left out")
+        remarks.append(f"{lost} rows or epochs without any measure were left out")
     return Evaluations(
         tuple(rows), places, made.own_epochs, (*remarks, made.how.format(n=len(rows)))
     )
 
 
 def place_of(record: Record, matched: Matched, number: int) -> Place:
-    """Where a record lies, counted from 1."""
+    """The position of a record, counted from 1."""
     return Place(
         number, _count(record.get(matched.epoch or "")), _count(record.get(matched.step or ""))
     )
@@ -153,13 +153,13 @@ def _grouped(
 
 
 def _whole(records: Sequence[Record], name: str) -> bool:
-    """Whether a column counts whole epochs; the first record must know its own."""
+    """Whether a column counts whole epochs; the first record must have one."""
     values = [_scalar(record[name]) for record in records if name in record]
     return name in records[0] and all(abs(v) < MOST_COUNTED and v == int(v) for v in values)
 
 
 def _closed_by(validation: set[str], records: Sequence[Record]) -> list[tuple[int, list[Record]]]:
-    """Groups that end with their validation numbers, which may lie on several records in a row."""
+    """Groups that end with their validation numbers, which may span several records."""
     groups: list[list[Record]] = [[]]
     closed = False
     for record in records:
@@ -221,7 +221,7 @@ def _not_finite(
 
 
 def _gradient_runs(records: Sequence[Record], names: Sequence[str]) -> dict[int, int]:
-    """For each record, by its number, in how long a row of non-finite gradients it stands."""
+    """For each record, the length of its run of non-finite gradients."""
     runs: dict[int, int] = {}
     row: list[int] = []
     for place, record in enumerate(records, 1):
@@ -243,7 +243,7 @@ def finite(record: Record, names: Iterable[str]) -> bool:
 def _scales(
     records: Sequence[Record], source: Mapping[str, str]
 ) -> tuple[dict[str, float], list[str]]:
-    """Shares that were logged in per cent are shares again."""
+    """Convert shares logged in per cent to shares."""
     scales, remarks = {}, []
     for signal in SHARES:
         name = source.get(signal)

@@ -1,4 +1,4 @@
-"""What a person says about the task behind a log, as facts for the detectors."""
+"""Facts for the detectors from what the user states about a log's task."""
 
 import math
 from collections.abc import Mapping, Sequence

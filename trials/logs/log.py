@@ -15,7 +15,7 @@ class LogError(ValueError):
 
 @dataclass(frozen=True)
 class RawLog:
-    """What a reader hands on: the format, the rows in the order of the log, remarks on the reading.
+    """A reader's result: the format, the rows in the order of the log, and remarks.
 
     `facts` is what the log itself says about the task, `run` the run's name where the file or
     folder holds several.
@@ -30,7 +30,7 @@ class RawLog:
 
 @dataclass(frozen=True)
 class ExternalLog:
-    """A log as records of numbers, a record being what was logged at one moment.
+    """A log as records of numbers; a record holds what was logged at one moment.
 
     A value that was not logged is absent; NaN and infinity are values.
     """

@@ -1,4 +1,4 @@
-"""From records to evaluations in one go: vectors, names, what is derived, and where each lies."""
+"""From records to evaluations: vectors, names, derived signals, and positions in the log."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -58,7 +58,7 @@ def read_records(
 
 
 def _mixture_weights(records: Sequence[Record], mine: Mapping[str, str]) -> dict[str, str]:
-    """A vector that is called like weights and sums to one is a mixture's."""
+    """A vector that is named like weights and sums to one is a mixture's."""
     if "mixture_weights" in mine.values():
         return {}
     for name in MIXTURE_NAMES:

@@ -81,7 +81,7 @@ def appended_runs(log: ExternalLog) -> list[ExternalLog]:
 def _restarts(
     values: Sequence[Number | None], kinds: Sequence[frozenset[str]]
 ) -> tuple[list[int], list[int], list[str]]:
-    """Where runs begin, the indices that count, and remarks on what was taken up again.
+    """Where runs begin, the indices that count, and remarks on resumed runs.
 
     Only records of one kind (the same columns) are compared: training and validation may count
     differently.
@@ -101,7 +101,7 @@ def _restarts(
             kept = [i for i in kept if i not in again]
             last = {}
             remarks.append(
-                f"the run was taken up again at {value:g}, after {before:g}: {len(again)} records "
+                f"the run was resumed at {value:g}, after {before:g}: {len(again)} records "
                 "that it repeats were left out"
             )
         first = value if math.isnan(first) else first
@@ -133,7 +133,7 @@ def _flat(row: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _pivoted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A long table (`step, metric, value`) as one record a moment."""
+    """A long table (`step, metric, value`) as one record per moment."""
     names = {name for row in rows for name in row}
     metric = next((n for n in names if n.lower() in METRIC_COLUMNS and _is_text(rows, n)), None)
     value = next((n for n in names if n.lower() in VALUE_COLUMNS), None)
@@ -160,7 +160,7 @@ def _by_run(rows: list[dict[str, Any]]) -> dict[str | None, list[dict[str, Any]]
 
 
 def _split_rows(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """Measures of rows that a column assigns to a split are called by that split."""
+    """Prefix measures with the split that a column assigns to their row."""
     names = dict.fromkeys(name for row in rows for name in row)
     column = next((n for n in names if n.lower() in SPLIT_COLUMNS and _names_splits(rows, n)), None)
     if column is None:
@@ -212,7 +212,7 @@ def _numbers(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[Record, ...], lis
     known = {name for record in records for name in record}
     remarks = _gap_remarks({n: k for n, k in gaps.items() if n in known and is_measure(n)})
     if texts:
-        remarks.append(f"{_counted(texts, 'cells')} are no numbers and were left out")
+        remarks.append(f"{_counted(texts, 'cells')} are not numbers and were left out")
     return tuple(records), remarks
 
 
@@ -221,7 +221,7 @@ def _gap_remarks(gaps: Mapping[str, int]) -> list[str]:
         return []
     remark = (
         f"{_counted(gaps, 'empty cells or nulls')} were read as 'not logged'. pandas and JSON "
-        "writers also write NaN so: if such a loss was NaN, write NaN"
+        "writers write NaN like this, too: if such a loss was NaN, write NaN"
     )
     return [remark]
 
@@ -245,7 +245,7 @@ def _value(name: str, cell: Any) -> Number | None:
 
 
 def merged(records: Sequence[Record], keys: Sequence[str]) -> list[Record]:
-    """Neighbouring records of one moment as one: the same counters, and no name twice."""
+    """Merge adjacent records of one moment: equal counters, and no name twice."""
     made: list[dict[str, Number]] = []
     for record in records:
         last = made[-1] if made else None

@@ -1,4 +1,4 @@
-"""Which signal a log's column is: tables of the common spellings, and the rules to apply them.
+"""Maps a log's columns to signals: tables of common spellings, and rules to apply them.
 
 A name is cut into words: `Loss/validation`, `valLoss` and `val_loss_epoch` are all the "loss" of
 "val". So the tables are short: words for the split, for the measure, and which signal the two make.
@@ -14,7 +14,7 @@ from sickbay.trials.contract import MACHINE_SIGNALS
 
 
 def _each(spellings: str) -> frozenset[str]:
-    """The spellings of a table's line, set apart by bars."""
+    """The spellings in a line of the table, separated by bars."""
     return frozenset(spellings.split("|"))
 
 
@@ -159,7 +159,7 @@ _SPELLINGS = {spelling: key for key, group in MEASURES.items() for spelling in g
 
 @dataclass(frozen=True)
 class Matched:
-    """What was taken for what: `taken` maps a signal to the log's own name.
+    """The matches of signals to columns: `taken` maps a signal to the log's own name.
 
     `parts` maps a loss without a column of its own to the columns that are its terms. `losses` and
     `gradients` are all columns called so: they are searched for NaN, taken or not. `unread` are the
@@ -203,25 +203,25 @@ def split_of(text: str) -> str | None:
 
 
 def is_split(name: str) -> bool:
-    """Whether a name says a split and nothing else: `Test`, `valid`."""
+    """Whether a name is only a split: `Test`, `valid`."""
     split, rest = _without_split(words(name).split())
     return split is not None and not rest
 
 
 def is_loss(name: str) -> bool:
-    """Whether a column is called a loss, be it a term of one: `train/box_loss`, `Loss_D`."""
+    """Whether a column is named like a loss or a term of one: `train/box_loss`, `Loss_D`."""
     parts = set(words(name).split())
     return bool(parts & LOSS_WORDS) and not parts & NOT_A_LOSS
 
 
 def is_gradient(name: str) -> bool:
-    """Whether a column is called a gradient's norm."""
+    """Whether a column is named like a gradient's norm."""
     parts = set(words(name).split())
     return bool(parts & GRADIENT_WORDS) and not parts & (NOT_A_LOSS - {"max"})
 
 
 def is_reward(name: str) -> bool:
-    """Whether a column is called a reward or return of an episode."""
+    """Whether a column is named like an episode's reward or return."""
     return bool(set(words(name).split()) & REWARD_WORDS)
 
 
@@ -237,12 +237,12 @@ def is_step(name: str) -> bool:
 
 
 def is_clock(name: str) -> bool:
-    """Whether a column tells the time."""
+    """Whether a column holds times."""
     return _last_words(name) in CLOCK or words(name) in CLOCK
 
 
 def is_measure(name: str) -> bool:
-    """Whether a name means anything here: a signal, a loss, a gradient or a reward."""
+    """Whether a name is known: a signal, a loss, a gradient or a reward."""
     return bool(_meanings(name)) or is_loss(name) or is_gradient(name) or is_reward(name)
 
 
@@ -273,7 +273,7 @@ def match_names(
     used = set(taken.values())
     meant = {candidate.name for candidate in candidates}
     remarks += [
-        f"{name!r} stands in for validation, of which the log has nothing: {signal}"
+        f"{name!r} is used as {signal}, as the log has no validation"
         for signal, name in taken.items()
         if signal.startswith("val_") and name not in mine and split_of(named[name]) == "test"
     ]
@@ -346,7 +346,7 @@ def _candidates(
 def _meanings(
     name: str, *, unnamed_is_validation: frozenset[str] = VALIDATION_MEASURES
 ) -> list[tuple[int, str]]:
-    """The signals that a name may stand for, each with a rank: the least is the surest."""
+    """The candidate signals of a name with ranks: the lowest is the most certain."""
     split, rest = _without_split(words(name).split())
     if set(rest) & NOT_A_LOSS and set(rest) & LOSS_WORDS:
         return []
@@ -376,7 +376,7 @@ def _meanings(
 
 @lru_cache(maxsize=512)
 def _validation_if_unnamed(names: tuple[str, ...]) -> frozenset[str]:
-    """The measures that are validation's where a column names no split.
+    """The measures that count as validation where a column names no split.
 
     fastai and the Trainer's table write `train_loss, valid_loss, accuracy`: its accuracy is
     validation's. Keras' `loss, acc, val_loss, val_acc` names every validation column: its `acc` is
@@ -427,7 +427,7 @@ def _parts(
     mine: Mapping[str, str],
     remarks: list[str],
 ) -> dict[str, tuple[str, ...]]:
-    """Terms of a loss that has no column of its own, by the loss's signal."""
+    """Terms of a loss without its own column, by the loss's signal."""
     terms: dict[str, list[str]] = {}
     for name in losses:
         split = split_of(named.get(name, name))
@@ -444,7 +444,7 @@ def _parts(
 
 
 def _adversarial(losses: Sequence[str]) -> bool:
-    """Whether the losses are two players': neither falls when training goes well."""
+    """Whether the losses are those of two adversaries: neither falls in healthy training."""
     parts = [set(words(name).split()) for name in losses]
     return all(any(part & player for part in parts) for player in ADVERSARIES)
 
@@ -455,7 +455,7 @@ def _with_boosting_splits(names: Sequence[str], remarks: list[str]) -> dict[str,
     both = all(any(f"validation {i}" in name for name in plain) for i in (0, 1))
     if not both:
         return {name: name for name in names}
-    remarks.append("'validation_0' was taken for training, 'validation_1' for validation")
+    remarks.append("'validation_0' was read as training, 'validation_1' as validation")
     return {
         name: re.sub(r"validation_0", "train", re.sub(r"validation_1", "val", name))
         for name in names

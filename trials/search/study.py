@@ -40,8 +40,8 @@ def study_file(store: Store, sweep_id: str) -> Path:
     """Say where the study of a sweep lies; raises StoreError for a store that is no folder here."""
     if not store.is_local:
         raise StoreError(
-            f"a search keeps its Optuna study in a file beside the store, and {store.uri} is not "
-            "a local folder: give a local --store (other designs need none)"
+            f"a search needs a local store for its Optuna study, but {store.uri} is not "
+            "a local folder: use a local --store, or another design"
         )
     return Path(store.root) / "_studies" / f"{sweep_id}.journal"
 

@@ -1,4 +1,4 @@
-"""The sweep spec: what a person writes down to start a sweep. This file is its front door.
+"""The sweep spec, which defines a sweep. This module is its public interface.
 
     spec, workload = load_spec(Path("sweep.yaml"), registry.workload)    # every problem at once
 

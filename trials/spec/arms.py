@@ -1,4 +1,4 @@
-"""Which combinations of levels a design is made of: the axes of a sweep, and a walk over them.
+"""The combinations of levels in a design: the axes of a sweep, and a walk over them.
 
 An axis is a factor, or a group of factors that change together (`zip`). A factor with a condition
 matters only with certain levels of others; where it does not, it stands at its baseline.
@@ -31,7 +31,7 @@ class DesignAxis:
 
 @dataclass(frozen=True)
 class Space:
-    """The axes of a sweep in their order, its baseline, and which factor matters when."""
+    """The axes of a sweep in order, its baseline, and the conditions on factors."""
 
     axes: tuple[DesignAxis, ...]
     baseline: Choice
@@ -42,11 +42,11 @@ class Space:
         return fraction(len(self.axes), resolution)
 
     def settled(self, choice: Choice) -> Choice:
-        """Put every factor that does not matter here to its baseline."""
+        """Set every factor whose condition does not hold to its baseline."""
         return settled(choice, self.baseline, self.conditions)
 
     def woken(self, choice: Choice) -> Choice:
-        """Change other factors so that those which are changed matter, where they do not yet."""
+        """Change other factors so that the conditions of the changed ones hold."""
         woken = dict(choice)
         for _ in self.conditions:
             for name, needs in self.conditions.items():
@@ -72,7 +72,7 @@ def space_of(spec: SweepSpec, levels: Levels) -> Space:
 
 
 def settled(choice: Choice, baseline: Mapping[str, Scalar], conditions: Conditions) -> Choice:
-    """Put every factor that does not matter beside the others' levels to its baseline."""
+    """Set every factor whose condition fails for the others' levels to its baseline."""
     adjusted = dict(choice)
     for _ in conditions:  # one that is put back may be what another hangs on
         for name, needs in conditions.items():
@@ -82,7 +82,7 @@ def settled(choice: Choice, baseline: Mapping[str, Scalar], conditions: Conditio
 
 
 def zipped_rows(spec: SweepSpec, group: Sequence[str]) -> list[dict[str, Scalar]]:
-    """Give the levels of a group row by row, as they stand in the spec."""
+    """Return the levels of a group row by row, in the spec's order."""
     columns = []
     for name in group:
         values = spec.factors[name]
@@ -92,7 +92,7 @@ def zipped_rows(spec: SweepSpec, group: Sequence[str]) -> list[dict[str, Scalar]
 
 
 def same(level: Scalar, other: Scalar) -> bool:
-    """Equal as settings: 1 is 1.0, but no number is true or false."""
+    """Equality of settings: 1 equals 1.0, but true and 1 differ."""
     return level == other and isinstance(level, bool) == isinstance(other, bool)
 
 

@@ -1,4 +1,4 @@
-"""Hold a spec against its workload: its factors, and the levels that they may take.
+"""Check a spec against its workload: its factors, and their allowed levels.
 
 A factor of the workload takes its declared levels, and any number in its range if it declares one.
 Any other setting may be swept or fixed too: it takes every value of its default's type. Words that
@@ -25,7 +25,7 @@ _SHAPING |= {"resolution", "seeds"}
 def load_spec(
     source: Source, find_workload: Callable[[str], Workload]
 ) -> tuple[SweepSpec, Workload]:
-    """Read a spec and hold it against its workload; raises SpecError with *every* problem.
+    """Read a spec and check it against its workload; raises SpecError with *every* problem.
 
     `find_workload` is `registry.workload`; its ValueError becomes a problem of the key `workload`.
     """
@@ -53,7 +53,7 @@ def _named(raw: Mapping[str, object]) -> bool:
 
 
 def check_spec(spec: SweepSpec, workload: Workload) -> SweepSpec:
-    """Give the spec with every number in its setting's type; SpecError lists every problem."""
+    """Return the spec with every number in its setting's type; SpecError lists every problem."""
     checked, problems = _compare(spec, workload, sound=True)
     if problems:
         raise SpecError(problems)
@@ -124,7 +124,7 @@ def _fitted_map(
 
 
 def _fit(key: str, name: str, value: Scalar, workload: Workload, problems: Findings) -> Scalar:
-    """Give the value in its setting's type; adds a problem if it may not be taken."""
+    """Return the value in its setting's type; adds a problem if it is not allowed."""
     factor = workload.factor(name)
     samples = factor.levels if factor else (workload.defaults[name],)
     typed = _typed(value, samples)
@@ -138,7 +138,7 @@ def _fit(key: str, name: str, value: Scalar, workload: Workload, problems: Findi
 
 
 def _typed(value: Scalar, samples: tuple[Scalar, ...]) -> Scalar:
-    """Read a number as the type that the setting has; anything else stays what it is."""
+    """Convert a number to the setting's type; anything else is returned unchanged."""
     if value in samples and type(value) in map(type, samples):
         return value
     numbers = [s for s in samples if isinstance(s, int | float) and not isinstance(s, bool)]
@@ -154,26 +154,26 @@ def _typed(value: Scalar, samples: tuple[Scalar, ...]) -> Scalar:
 
 
 def _wrong_level(value: Scalar, factor: Factor) -> str:
-    """Say why a factor may not take a level; empty if it may."""
+    """Why a factor may not take a level; empty if it may."""
     known = any(value == level and type(value) is type(level) for level in factor.levels)
     if known:
         return ""
     levels = f"one of {listed(shown(level) for level in factor.levels)}"
     ranged = factor.low is not None or factor.high is not None
     if not ranged:
-        return f"no level of {factor.name}. Allowed is {levels}."
+        return f"not a level of {factor.name}. Allowed are {levels}."
     low = -float("inf") if factor.low is None else factor.low
     high = float("inf") if factor.high is None else factor.high
     if isinstance(value, bool | str):
-        return f"not a number. Allowed is {levels}, or a number from {low} to {high}."
+        return f"not a number. Allowed are {levels}, or a number from {low} to {high}."
     if isinstance(value, float) and not any(isinstance(level, float) for level in factor.levels):
-        return f"not a whole number. Allowed is {levels}, or a whole number from {low} to {high}."
+        return f"not a whole number. Allowed are {levels}, or a whole number from {low} to {high}."
     inside = low <= value <= high
     return "" if inside else f"outside the range {low} to {high} of {factor.name} (or {levels})."
 
 
 def _wrong_setting(name: str, value: Scalar, workload: Workload) -> str:
-    """Say why a setting that is no factor may not take a value; empty if it may."""
+    """Why a setting that is not a factor may not take a value; empty if it may."""
     default = workload.defaults[name]
     if type(value) is not type(default):
         return f"allowed is {_KINDS[type(default)]}, like the default {shown(default)}."
@@ -181,7 +181,7 @@ def _wrong_setting(name: str, value: Scalar, workload: Workload) -> str:
         return "allowed is a whole number of at least 1."
     sizes = dict.fromkeys([str(default), *workload.sizes])
     if name == "size" and workload.sizes and value not in sizes:
-        return f"no size of {workload.name}. Allowed is one of {listed(sizes)}."
+        return f"not a size of {workload.name}. Allowed is one of {listed(sizes)}."
     return ""
 
 
@@ -210,7 +210,7 @@ def _too_many(spec: SweepSpec, workload: Workload) -> Iterator[SpecProblem]:
         return
     count = trial_count(spec, workload)
     if count > MAX_TRIALS:
-        message = f"makes {count:,} trials, and at most {MAX_TRIALS:,} can be planned"
+        message = f"makes {count:,} trials, but at most {MAX_TRIALS:,} can be planned"
         yield SpecProblem("design", message, shown(spec.design))
 
 

@@ -1,4 +1,4 @@
-"""A training script as a workload: what a spec says about it, and what of that makes a trial.
+"""A training script as a workload: its part of the spec, and the trials made of it.
 
     command: python train.py --lr {lr} --seed {seed} --epochs {epochs}
 
@@ -37,7 +37,7 @@ _BESIDE = ("facts", "metrics", "env", "working_dir")
 
 @dataclass(frozen=True)
 class Command:
-    """A script and how it is run and read: plain data, which crosses to workers."""
+    """A script, how it is run and how its logs are read: plain data for workers."""
 
     words: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Command:
 
     @property
     def version(self) -> str:
-        """The hash of all that is said here but where: other words make another workload."""
+        """The hash of all fields but the folder: different values make a different workload."""
         said = [self.words, dict(self.env), self.metrics, dict(self.facts)]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -70,7 +70,7 @@ def command_of(spec: SweepSpec) -> Command | None:
 
 
 def filled(text: str, config: Config, given: Mapping[str, Scalar]) -> str:
-    """A word of a command with its settings in place."""
+    """A word of a command with its placeholders replaced."""
     values = {**config, **given}
     return _PLACE.sub(lambda match: _written(values[match[1]]), text)
 
@@ -140,7 +140,7 @@ def _place_problems(spec: SweepSpec) -> Iterator[SpecProblem]:
             message = f"the command never uses it: write {{{name}}} where the script takes it"
             yield SpecProblem(f"factors.{name}", message)
     if "epochs" in used and "epochs" not in spec.fixed and "epochs" not in spec.factors:
-        message = "the command has {epochs}: say how many, as in `fixed: {epochs: 20}`"
+        message = "the command uses {epochs}: give their number, as in `fixed: {epochs: 20}`"
         yield SpecProblem("fixed.epochs", message)
 
 

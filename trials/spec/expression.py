@@ -48,28 +48,28 @@ class ExpressionError(ValueError):
 
 @dataclass(frozen=True)
 class Expression:
-    """A condition over the settings of a trial: its text, the settings it names, and its judge."""
+    """A condition over the settings of a trial: its text, the settings it uses, and its test."""
 
     text: str
     names: tuple[str, ...]
     judge: Callable[[Config], bool]
 
     def allows(self, config: Config) -> bool:
-        """Whether it is true of a configuration; where it has no answer, it is not."""
+        """Whether it holds for a configuration; False where it cannot be evaluated."""
         try:
             return self.holds(config)
         except ExpressionError:
             return False
 
     def holds(self, config: Config) -> bool:
-        """Whether it is true of a configuration; ExpressionError where it has no answer."""
+        """Whether it holds for a configuration; ExpressionError where it cannot be evaluated."""
         try:
             return self.judge(config)
         except (ArithmeticError, ValueError) as error:
             if isinstance(error, ExpressionError):
                 raise
             where = ", ".join(f"{name}={config[name]!r}" for name in self.names)
-            raise ExpressionError(f"has no answer for {where}: {error}") from None
+            raise ExpressionError(f"cannot be evaluated for {where}: {error}") from None
 
 
 def parse_expression(text: str) -> Expression:
@@ -95,14 +95,14 @@ def parse_expression(text: str) -> Expression:
 
 
 class _Builder:
-    """Turns nodes into functions of a configuration; collects the names on the way."""
+    """Compiles nodes to functions of a configuration, and collects the names used."""
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.names: set[str] = set()
 
     def truth(self, node: ast.expr) -> _Value:
-        """A part that is true or false: a number is not, so that `lr = 3` typos are seen."""
+        """Compile a boolean part; a number is refused, which catches slips such as `lr` alone."""
         if isinstance(node, ast.BoolOp):
             parts = [self.truth(value) for value in node.values]
             every = isinstance(node.op, ast.And)
@@ -127,7 +127,7 @@ class _Builder:
         return judged
 
     def value(self, node: ast.expr) -> _Value:
-        """A part with a value: a number, a word, true or false."""
+        """Compile a part with a value: a number, a word, true or false."""
         if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float | str):
             constant = node.value
             return lambda _config: constant
@@ -172,7 +172,7 @@ class _Builder:
     def _call(self, node: ast.Call) -> _Value:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         if name not in _FUNCTIONS or node.keywords or not node.args:
-            raise ExpressionError(f"{self._at(node)} is not allowed: there are abs, min and max")
+            raise ExpressionError(f"{self._at(node)} is not allowed; use abs, min or max")
         if (name == "abs") != (len(node.args) == 1):
             raise ExpressionError(f"{self._at(node)}: abs takes one number, min and max several")
         work, parts = _FUNCTIONS[name], [self._number(part) for part in node.args]
@@ -204,14 +204,14 @@ class _Builder:
             first, second = left_value(config), other(config)
             numbers = not isinstance(first, bool | str) and not isinstance(second, bool | str)
             if not numbers:
-                raise ExpressionError(f"{at} {sign} …: {first!r} and {second!r} have no order")
+                raise ExpressionError(f"{at} {sign} …: {first!r} and {second!r} cannot be ordered")
             return work(first, second)
 
         return ordered
 
     def _many(self, node: ast.expr) -> list[_Value]:
         if not isinstance(node, ast.List | ast.Tuple | ast.Set):
-            raise ExpressionError(f"{self._at(node)}: after `in` stands a list, such as (1, 2)")
+            raise ExpressionError(f"{self._at(node)}: `in` needs a list, such as (1, 2)")
         return [self.value(part) for part in node.elts]
 
     def _at(self, node: ast.expr) -> str:

@@ -1,4 +1,4 @@
-"""Two-level fractional factorials: a part of all combinations, chosen to estimate most effects.
+"""Two-level fractional factorials: a subset of all combinations that estimates most effects.
 
 The generators come from pydoe; everything that is said of a fraction (its resolution, what is
 aliased with what) is counted here from its runs, so that it does not depend on pydoe. The baseline
@@ -33,7 +33,7 @@ class Aliasing:
 
 
 def fraction(factors: int, resolution: int) -> NDArray[np.bool_]:
-    """Give the runs of a fraction, (runs, factors): true where a factor is changed.
+    """Return the runs of a fraction, (runs, factors): true where a factor is changed.
 
     The smallest one that pydoe knows of at least this resolution, the full factorial where no
     smaller one is; the baseline is the first run. At most 20 factors.
@@ -53,7 +53,7 @@ def fraction(factors: int, resolution: int) -> NDArray[np.bool_]:
 
 
 def aliasing(names: Sequence[str], runs: NDArray[np.bool_]) -> Aliasing:
-    """Count what a two-level design cannot tell apart; `runs` is (runs, factors)."""
+    """The confounded effects of a two-level design; `runs` is (runs, factors)."""
     signs = np.where(runs, 1, -1).astype(np.int8)
     resolution, defining_words = _shortest_words(names, signs)
     groups: dict[bytes, list[tuple[str, int]]] = {}

@@ -37,7 +37,7 @@ ROMAN = {"III": 3, "IV": 4, "V": 5, "VI": 6}
 
 def _scalar(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("infinity and NaN are no levels")
+        raise ValueError("infinity and NaN cannot be levels")
     if not isinstance(value, bool | int | float | str):
         raise ValueError("not a scalar")  # noqa: TRY004 - pydantic collects ValueErrors
     return value
@@ -98,7 +98,7 @@ class RangeSpec(_Model):
 
     low: float = Field(description="a number", allow_inf_nan=False)
     high: float = Field(description="a number above `low`", allow_inf_nan=False)
-    log: bool = Field(default=False, description="true or false: draw evenly in the logarithm")
+    log: bool = Field(default=False, description="true or false: draw on a log scale")
 
 
 class ObjectiveSpec(_Model):
@@ -115,7 +115,7 @@ class ObjectiveSpec(_Model):
 
 
 def _first_and_rest(value: object) -> object:
-    """Read a list of objectives as its first, which trials are compared by, and the others."""
+    """Split a list of objectives into the first, by which trials are compared, and the others."""
     if not isinstance(value, tuple):
         return value
     if not value:
@@ -140,7 +140,7 @@ class _OneOrSeveral:
 
 
 class SequentialSeeds(_Model):
-    """Seeds that are added until the verdict on every arm is settled."""
+    """Sequential seeds: added until the verdict on every arm is settled."""
 
     until: Literal["resolved"] = Field(description="resolved")
     at_most: int = Field(
@@ -158,7 +158,7 @@ class SequentialSeeds(_Model):
 
 
 class ConfirmedSeeds(_Model):
-    """Few seeds for each configuration of a search, fresh ones for the best."""
+    """Seeds of a search: few for each configuration, fresh ones for the best."""
 
     search: int = Field(
         default=1, ge=1, le=1000, description="a whole number of seeds from 1 on, while searching"
@@ -182,7 +182,7 @@ class ConfirmedSeeds(_Model):
 
 
 class EarlyStopSpec(_Model):
-    """When a trial is ended before its last epoch."""
+    """When to end a trial before its last epoch."""
 
     pathology: bool = Field(
         default=True, description="true or false: stop a trial whose pathology is certain"
@@ -194,8 +194,8 @@ class EarlyStopSpec(_Model):
     grace: int | None = Field(
         default=None,
         ge=1,
-        description="a whole number of evaluations from 1 on before which the scheduler ends no "
-        "trial, or null for what the detectors need",
+        description="a whole number of evaluations, at least 1, before the scheduler may end a "
+        "trial, or null for as many as the detectors need",
     )
     reduction: int = Field(
         default=3,
@@ -209,13 +209,13 @@ class EarlyStopSpec(_Model):
 
 
 class ResourcesSpec(_Model):
-    """What one trial takes."""
+    """Resources of one trial."""
 
     cpu: float | None = Field(
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="a number of cores above 0, or null for what the workload asks for",
+        description="a number of cores above 0, or null for the workload's own",
     )
     gpu: Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default="auto", description="auto, 0, a number of GPUs, or a fraction of one"
@@ -232,7 +232,7 @@ class ResourcesSpec(_Model):
 
 
 class BudgetSpec(_Model):
-    """What the whole sweep may take; null is no limit. It must hold one trial at least."""
+    """Limits of the whole sweep; null is no limit. They must allow at least one trial."""
 
     trials: int | None = Field(
         default=None, ge=1, description="a whole number of trials, at least 1, or null"
@@ -242,7 +242,7 @@ class BudgetSpec(_Model):
 
 
 class FactsSpec(_Model):
-    """What is known about the task of a script, as in the facts beside a log."""
+    """Facts about the task of a script, as in the sidecar of a log."""
 
     task: str | None = Field(
         default=None, pattern=f"^({'|'.join(KINDS)})$", description=f"one of {', '.join(KINDS)}"
@@ -254,7 +254,7 @@ class FactsSpec(_Model):
         Field(
             default=None,
             description="the loss of the best constant predictor: a number, cross_entropy, or a "
-            "mapping of signals to such",
+            "mapping of signals to either",
         )
     )
     val_n: int | None = Field(default=None, ge=1, description="the number of validation samples")
@@ -287,16 +287,16 @@ class SweepSpec(_Model):
     )
     facts: FactsSpec = Field(
         default_factory=FactsSpec,
-        description="a mapping {task, classes, floor, val_n, components, map}, beside a command",
+        description="a mapping {task, classes, floor, val_n, components, map}, only with a command",
     )
     metrics: Words = Field(
         default=(),
-        description="a list of file patterns below the trial's folder, or stdout; beside a command",
+        description="a list of file patterns in the trial's folder, or stdout; only with a command",
     )
     env: dict[str, str] = Field(
-        default_factory=dict, description="a mapping of environment variables, beside a command"
+        default_factory=dict, description="a mapping of environment variables, only with a command"
     )
-    working_dir: str = Field(default="", description="a folder, beside a command")
+    working_dir: str = Field(default="", description="a folder, only with a command")
     description: str = Field(default="", description="a text")
     tags: Words = Field(default=(), description="a list of words")
     design: str = Field(default="one_factor", description="the name of a design")
@@ -385,7 +385,7 @@ class SweepSpec(_Model):
 
     @property
     def seed_list(self) -> tuple[int, ...]:
-        """The seeds that an arm may have; those of a search before anything is confirmed."""
+        """The seeds that an arm may have; for a search, those before the confirmation."""
         if isinstance(self.seeds, SequentialSeeds):
             return tuple(range(self.seeds.at_most))
         if isinstance(self.seeds, ConfirmedSeeds):
@@ -394,7 +394,7 @@ class SweepSpec(_Model):
 
 
 def spec_to_json(spec: SweepSpec) -> str:
-    """Write a spec as one line of JSON with sorted keys: equal specs give equal text.
+    """A spec as one line of JSON with sorted keys: equal specs give equal text.
 
     `parse_spec` reads it back to an equal spec. The order of the factors is not kept: it means
     nothing (`plan` follows the workload's order).
@@ -403,7 +403,7 @@ def spec_to_json(spec: SweepSpec) -> str:
 
 
 def spec_hash(spec: SweepSpec) -> str:
-    """Name a spec by the first 16 hex digits of the SHA-256 of its JSON."""
+    """Hash of a spec: the first 16 hex digits of the SHA-256 of its JSON."""
     return hashlib.sha256(spec_to_json(spec).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""From a spec to the exact list of trials: pure, in seed blocks, each trial named by its content.
+"""From a spec to the exact list of trials: pure, in seed blocks, ids by content hash.
 
 The designs, for factors A and B with the levels a0 (baseline), a1, a2 and b0, b1:
 
@@ -47,7 +47,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Plan:
-    """The trials in the order in which to run them, and what the budget left out of them.
+    """The trials in their order of running, and how many the budget left out.
 
     `dropped` counts the trials that `budget.trials` has no room for. The cut falls between seed
     blocks, so that every arm keeps the same seeds; where not even one block fits, it falls inside
@@ -77,7 +77,7 @@ class PlanSummary:
 
 
 def plan(spec: SweepSpec, workload: Workload) -> Plan:
-    """List the trials of a sweep. Equal configurations stand once; the baseline is always there.
+    """List the trials of a sweep. Equal configurations occur once; the baseline always does.
 
     Raises ValueError when the sweep has more than a million trials.
     """
@@ -108,7 +108,7 @@ def plan(spec: SweepSpec, workload: Workload) -> Plan:
 def trials_of(
     spec: SweepSpec, workload: Workload, choice: Config, seeds: Sequence[int] | None = None
 ) -> tuple[TrialConfig, ...]:
-    """Make the trials of one configuration, one a seed: what a search runs for a suggestion.
+    """Make the trials of one configuration, one per seed, for a search's suggestion.
 
     The seeds are the spec's unless given. `choice` gives every factor of the sweep its level; the
     baseline is `baseline_choice`.
@@ -121,13 +121,13 @@ def trials_of(
 
 
 def trial_count(spec: SweepSpec, workload: Workload) -> int:
-    """Count the trials before any budget without listing them; arms that coincide count twice."""
+    """Count the trials before any budget without listing them; equal arms count twice."""
     space = space_of(spec, level_table(spec, workload))
     return arm_count(spec.design, space, spec.k, spec.resolution) * len(spec.seed_list)
 
 
 def level_table(spec: SweepSpec, workload: Workload) -> Levels:
-    """Give every factor's levels, its baseline first, factors in the workload's order.
+    """Return every factor's levels, its baseline first, factors in the workload's order.
 
     The baseline is `baseline[factor]` of the spec, else the first level that it lists.
     """
@@ -135,12 +135,12 @@ def level_table(spec: SweepSpec, workload: Workload) -> Levels:
 
 
 def baseline_choice(spec: SweepSpec, workload: Workload) -> dict[str, Scalar]:
-    """Give every factor's level in the baseline."""
+    """Return every factor's level in the baseline."""
     return {name: values[0] for name, values in level_table(spec, workload).items()}
 
 
 def factor_order(spec: SweepSpec, workload: Workload) -> list[str]:
-    """Order the sweep's factors as the workload does, others by the alphabet after them."""
+    """Order the sweep's factors as the workload does, then others alphabetically."""
     rank = {factor.name: index for index, factor in enumerate(workload.factors)}
     return sorted(spec.factors, key=lambda name: (rank.get(name, len(rank)), name))
 
@@ -181,14 +181,14 @@ def sweep_identity(spec: SweepSpec, workload: Workload) -> str:
 
 
 def objective_of(spec: SweepSpec, workload: Workload) -> Objective:
-    """Give the spec's objective, or the workload's."""
+    """Return the spec's objective, or the workload's."""
     if spec.objective is None:
         return workload.objective
     return Objective(spec.objective.signal, Goal(spec.objective.goal))
 
 
 def objectives_of(spec: SweepSpec, workload: Workload) -> tuple[Objective, ...]:
-    """Give all of the spec's objectives, or the workload's one."""
+    """Return all of the spec's objectives, or the workload's one."""
     more = spec.objective.also if spec.objective else ()
     return (
         objective_of(spec, workload),
@@ -197,7 +197,7 @@ def objectives_of(spec: SweepSpec, workload: Workload) -> tuple[Objective, ...]:
 
 
 def settings_of(spec: SweepSpec, workload: Workload, levels: Config) -> dict[str, Scalar]:
-    """Give every setting: defaults, then the size's, then fixed, then these levels; sorted."""
+    """Return every setting: defaults, the size's, fixed, then these levels; sorted by name."""
     chosen = {**spec.fixed, **levels}
     size = str(chosen.get("size", workload.defaults.get("size", "")))
     merged = {**workload.defaults, **workload.sizes.get(size, {}), **chosen}
@@ -212,7 +212,7 @@ def expressions(spec: SweepSpec) -> tuple[Expression, ...]:
 def _arms(
     spec: SweepSpec, workload: Workload, space: Space
 ) -> tuple[dict[str, Arm], Mapping[str, int]]:
-    """Give the arms by their configuration's canonical text: equal configurations are one arm."""
+    """Return the arms by their configuration's canonical text: equal ones are one arm."""
     baseline = space.baseline
     constraints = expressions(spec)
     excluded: Counter[str] = Counter()
@@ -237,7 +237,7 @@ def _arm(spec: SweepSpec, workload: Workload, choice: Config, baseline: Config) 
 
 
 def _broken(constraints: Iterable[Expression], config: Config) -> str | None:
-    """Find the first constraint that a configuration breaks, or that has no answer for it."""
+    """Find the first constraint that a configuration breaks, or that cannot be evaluated."""
     for constraint in constraints:
         if not constraint.allows(config):
             return constraint.text
@@ -264,7 +264,7 @@ def _baseline_first(spec: SweepSpec, workload: Workload, name: str) -> tuple[Sca
 
 
 def _inside(values: RangeSpec, workload: Workload, name: str) -> Scalar:
-    """Choose where a range starts from: the workload's own level, else the middle of the range."""
+    """Choose the start of a range: the workload's baseline, else the middle of the range."""
     factor = workload.factor(name)
     own = factor.levels if factor else (workload.defaults[name],)
     numbers = [
@@ -292,7 +292,7 @@ def _epochs(config: Config) -> int:
 
 
 def _id_stem(workload: Workload, config: Config, text: str) -> str:
-    """Write all that a trial's id is made of, except its seed: an unfinished JSON list.
+    """The content that a trial's id hashes, except its seed: an unfinished JSON list.
 
     `text` is the configuration's canonical text: with many arms, writing it is what takes time.
     """

@@ -1,4 +1,4 @@
-"""From text to a plain mapping: YAML or JSON, read so that nothing in it can surprise or hurt.
+"""From text to a plain mapping: YAML or JSON, read safely and without implicit surprises.
 
 YAML is read by its 1.2 core rules: only `true` and `false` are booleans (`yes`, `no`, `on`, `off`
 stay words), `1e-3` is a number, a date stays text. Anchors and aliases, tags, duplicate keys and
@@ -60,7 +60,7 @@ def read_text(text: str | bytes) -> dict[str, Any]:
 
 
 def refuse_depth(value: object, depth: int = 1) -> None:
-    """Raise SpecError if lists and mappings are nested too deep to be walked through safely."""
+    """Raise SpecError if lists and mappings are nested too deeply to be walked safely."""
     if depth > MAX_DEPTH:
         raise _wrong(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, Mapping):
@@ -103,9 +103,11 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _refusal("anchors and aliases (& and *) are not read: write it out", event)
+            raise _refusal(
+                "anchors and aliases (& and *) are not supported: repeat the value", event
+            )
         if (getattr(event, "tag", None) or "!") != "!":
-            raise _refusal(f"the tag {event.tag!r} is not read: write a plain value", event)
+            raise _refusal(f"the tag {event.tag!r} is not supported: write a plain value", event)
         self.depth += 1
         self.nodes += 1
         if self.nodes > MAX_NODES:

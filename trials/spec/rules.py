@@ -1,4 +1,4 @@
-"""What must be right between the keys of a spec that shape its space.
+"""Consistency rules between the keys of a spec.
 
 `zip`, `constraints`, `conditions`, `k`, `resolution`, and what a search needs. What can be checked
 without the workload is in `design_problems`, the rest in `unknown_names` and `space_problems`,
@@ -30,7 +30,7 @@ Problems = Iterator[SpecProblem]
 
 
 def design_problems(spec: SweepSpec) -> Problems:
-    """Find what is wrong between the keys, whatever the workload."""
+    """Find inconsistent keys, independent of the workload."""
     yield from _zip_problems(spec)
     yield from _condition_problems(spec)
     yield from _constraint_problems(spec)
@@ -46,7 +46,7 @@ def design_problems(spec: SweepSpec) -> Problems:
 
 
 def unknown_names(spec: SweepSpec, settings: Iterable[str]) -> Problems:
-    """Find constraints that name what is no setting of the workload."""
+    """Find constraints that name something other than a setting of the workload."""
     known = list(settings)
     for index, text in enumerate(spec.constraints):
         expression = _parsed(text)
@@ -70,7 +70,7 @@ def unknown_names(spec: SweepSpec, settings: Iterable[str]) -> Problems:
 
 
 def space_problems(spec: SweepSpec, workload: Workload) -> Problems:
-    """Find constraints that the baseline breaks, or that make no sense of a level."""
+    """Find constraints that the baseline breaks, or that cannot be evaluated for a level."""
     baseline = baseline_choice(spec, workload)
     levels = level_table(spec, workload)
     for index, expression in enumerate(expressions(spec)):
@@ -87,7 +87,7 @@ def space_problems(spec: SweepSpec, workload: Workload) -> Problems:
         if not holds:
             names = ", ".join(f"{name}={start[name]!r}" for name in expression.names)
             message = (
-                f"the baseline breaks it ({names}), and every comparison is made with the "
+                f"the baseline breaks it ({names}), but every comparison is with the "
                 "baseline: name another in `baseline`, or change the condition"
             )
             yield SpecProblem(key, message, shown(expression.text))
@@ -96,7 +96,7 @@ def space_problems(spec: SweepSpec, workload: Workload) -> Problems:
 def fitted_conditions(
     spec: SweepSpec, factors: Mapping[str, Levels]
 ) -> dict[str, dict[str, tuple[Scalar, ...]]]:
-    """Give the levels in conditions the types that the factors' own levels have."""
+    """Convert the levels in conditions to the types of the factors' own levels."""
     fitted = {}
     for name, needs in spec.conditions.items():
         fitted[name] = {
@@ -133,7 +133,7 @@ def _zip_problems(spec: SweepSpec) -> Problems:
         elif len(group) < 2:
             yield SpecProblem(key, "a group needs at least two factors", value)
         elif twice := [name for name in group if used[name] > 1]:
-            yield SpecProblem(key, f"{twice[0]!r} is in `zip` twice: once is allowed", value)
+            yield SpecProblem(key, f"{twice[0]!r} is in `zip` twice: use it once", value)
         elif any(isinstance(levels, RangeSpec) or not levels for levels in listing):
             continue  # has been reported of the factor itself
         elif len(set(sizes.values())) > 1:
@@ -148,7 +148,7 @@ def _zip_problems(spec: SweepSpec) -> Problems:
 
 
 def listed_sizes(sizes: Mapping[str, int]) -> str:
-    """Write counts of levels: `lr 3, init 2`."""
+    """Format counts of levels: `lr 3, init 2`."""
     return ", ".join(f"{name} {count}" for name, count in sizes.items())
 
 
@@ -181,14 +181,14 @@ def _need_problems(spec: SweepSpec, key: str, parent: str, wanted: tuple[Scalar,
         return
     levels = spec.factors[parent]
     if isinstance(levels, RangeSpec):
-        message = "is a range; a condition needs a factor with a list of levels. A constraint?"
+        message = "is a range; a condition needs a factor with a list of levels: use `constraints`"
         yield SpecProblem(key, message)
         return
     if not wanted:
-        yield SpecProblem(key, "names no level, so it would never matter: give one", "[]")
+        yield SpecProblem(key, "lists no level, so the condition never holds: give one", "[]")
     for index, level in enumerate(wanted):
         if not any(str(level) == str(known) or same(level, known) for known in levels):
-            message = f"no level of {parent} in this sweep. Allowed: {listed(map(shown, levels))}"
+            message = f"not a level of {parent} in this sweep: {listed(map(shown, levels))}"
             meant = nearest(level, levels) if isinstance(level, str) else None
             yield SpecProblem(f"{key}[{index}]", message, shown(level), meant)
 
@@ -287,7 +287,7 @@ def _enqueue_problems(spec: SweepSpec) -> Problems:
                     message = f"outside the range {levels.low:g} to {levels.high:g} of the search"
                     yield SpecProblem(key, message, shown(level))
             elif not any(str(level) == str(one) or same(level, one) for one in levels):
-                message = f"no level of {name} in this sweep. Allowed: {listed(map(shown, levels))}"
+                message = f"not a level of {name} in this sweep: {listed(map(shown, levels))}"
                 yield SpecProblem(key, message, shown(level))
 
 

@@ -52,7 +52,7 @@ Path_ = tuple[int | str, ...]
 
 
 def parse_spec(source: Source) -> SweepSpec:
-    """Read YAML or JSON text, a file, or a mapping; SpecError lists every problem of shape."""
+    """Read YAML or JSON text, a file, or a mapping; SpecError lists every problem of form."""
     spec, problems = salvage(read_source(source))
     if problems or spec is None:
         raise SpecError(problems)
@@ -60,7 +60,7 @@ def parse_spec(source: Source) -> SweepSpec:
 
 
 def read_source(source: Source) -> dict[str, Any]:
-    """Bring any source into a plain mapping; raises SpecError if that cannot be done."""
+    """Convert any source to a plain mapping; raises SpecError if that fails."""
     if isinstance(source, Mapping):
         refuse_depth(source)
         raw = copy.deepcopy(dict(source))
@@ -70,7 +70,7 @@ def read_source(source: Source) -> dict[str, Any]:
 
 
 def salvage(raw: Mapping[str, Any]) -> tuple[SweepSpec | None, list[SpecProblem]]:
-    """Give every problem of shape, and a spec of all that is right (None if too little is).
+    """Return every problem of form, and a spec of the valid parts (None if too few).
 
     A missing or broken name or workload is replaced by a stand-in; every other broken value by its
     default.
@@ -91,7 +91,7 @@ def salvage(raw: Mapping[str, Any]) -> tuple[SweepSpec | None, list[SpecProblem]
 
 
 def _with_word_keys(raw: Any, key: str, problems: list[SpecProblem]) -> Any:
-    """Leave out every key that is no word (JSON has none, YAML's `1: x` does), and report it."""
+    """Drop every key that is not a string (YAML's `1: x`), and report it."""
     if not isinstance(raw, Mapping):
         return raw
     kept = {}
@@ -139,7 +139,7 @@ def _problem(detail: ErrorDetails, path: Path_) -> SpecProblem:
 
 
 def _beyond_types(spec: SweepSpec, raw: Mapping[str, Any]) -> list[SpecProblem]:
-    """Find what takes more than one value to see, or a table of words."""
+    """Find problems that involve several values or a table of names."""
     return [
         *_known_word("design", spec.design, DESIGNS),
         *_known_word("early_stop.scheduler", spec.early_stop.scheduler, SCHEDULERS),
@@ -153,7 +153,7 @@ def _beyond_types(spec: SweepSpec, raw: Mapping[str, Any]) -> list[SpecProblem]:
 
 def _known_word(key: str, word: str, table: Sequence[str]) -> Iterator[SpecProblem]:
     if word not in table:
-        known = f"not known. Available: {listed(table)}."
+        known = f"unknown. Available: {listed(table)}."
         yield SpecProblem(key, known, shown(word), nearest(word, table))
 
 
@@ -209,7 +209,7 @@ def _duplicates(key: str, values: Sequence[Any]) -> Iterator[SpecProblem]:
 
 
 def _path(detail: ErrorDetails, raw: Any) -> Path_:
-    """Give the way to the bad value in the text itself: pydantic's own tags are left out."""
+    """The path to the bad value in the spec, without pydantic's own tags."""
     path: list[int | str] = []
     value = raw
     for part in detail["loc"]:
@@ -233,7 +233,7 @@ def _dotted(path: Path_) -> str:
 
 
 def _model_at(path: Path_) -> type[BaseModel] | None:
-    """Find the model that describes what stands at a path."""
+    """Find the model that describes the value at a path."""
     if not path:
         return SweepSpec
     if path[0] == "factors":
@@ -254,7 +254,7 @@ def _seeds_model(detail: ErrorDetails) -> type[BaseModel] | None:
 
 
 def _allowed(path: Path_, model: type[BaseModel] | None = None) -> str:
-    """Say what is allowed at a path; `model` has its last key where the path alone cannot tell."""
+    """What is allowed at a path; `model` has its last key where the path is ambiguous."""
     top = str(path[0])
     if top in {"factors", "baseline", "reference", "fixed"} and len(path) > 1:
         field = RangeSpec.model_fields.get(str(path[2])) if len(path) > 2 else None
@@ -270,7 +270,7 @@ def _allowed(path: Path_, model: type[BaseModel] | None = None) -> str:
 
 
 def _without(raw: Mapping[str, Any], paths: list[Path_]) -> dict[str, Any]:
-    """Leave out what is broken, and as little else as possible: a factor keeps its good levels."""
+    """Drop what is invalid, and as little else as possible: a factor keeps its valid levels."""
     pruned = {key: value for key, value in raw.items() if key in SweepSpec.model_fields}
     pruned = copy.deepcopy(pruned)
     for path in sorted(paths, key=_dotted, reverse=True):

@@ -298,7 +298,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_replaces_what_it_repeats(tmp_path)
     lines = ["1,0.7", "2,0.6", "3,0.5", "2,0.55", "3,0.45", "4,0.4"]
     judgement = judge(write(tmp_path, "log.csv", rows("epoch,val_loss", *lines)))
     assert judgement.history.column("val_loss").tolist() == [0.7, 0.55, 0.45, 0.4]
-    assert any("taken up again at 2, after 3: 2 records" in remark for remark in judgement.remarks)
+    assert any("resumed at 2, after 3: 2 records" in remark for remark in judgement.remarks)
 
 
 def test_the_step_within_an_epoch_counts_no_runs(tmp_path):

@@ -63,7 +63,7 @@ def rows_of(tmp_path, sql):
 def test_alone_a_run_is_labelled_and_stored_without_being_finished(tmp_path):
     done = script(tmp_path, LEARNS, "0.02")
     assert done.returncode == 0, done.stderr
-    assert "sickbay: healthy: The validation loss gains" in done.stderr
+    assert "sickbay: healthy: The validation loss improves" in done.stderr
     sql = "SELECT state, label, epochs_run, length(code) FROM trials"
     assert rows_of(tmp_path, sql) == [("completed", "healthy", 10, 12)]
     [(names,)] = rows_of(tmp_path, "SELECT spec FROM sweeps")

@@ -35,7 +35,7 @@ def store(tmp_path_factory):
 def test_findings_come_from_the_stored_trials(store):
     by_detector = {finding.detector: finding for finding in sweep_advice(store, SWEEP)}
     assert by_detector["duplicate_trials"].state == "fired"
-    assert "`dead` never changed anything" in by_detector["duplicate_trials"].reason
+    assert "`dead` never had an effect" in by_detector["duplicate_trials"].reason
     assert len(by_detector["duplicate_trials"].trials) == 4
     assert by_detector["seed_instability"].state == "fired"
     assert by_detector["all_trials_no_skill"].state == "clear"

@@ -182,7 +182,7 @@ def changed_defaults(**settings):
         ({"factors": (Factor("depth", (1, 2), ""),)}, "'depth' is missing in the defaults"),
         ({"factors": (Factor("lr", (), ""),)}, "'lr' has no levels"),
         ({"factors": (Factor("lr", (0.1, 0.1), ""),)}, "'lr' has a level twice"),
-        ({"factors": WORKLOAD.factors[:1] * 2}, "two factors bear one name"),
+        ({"factors": WORKLOAD.factors[:1] * 2}, "two factors have the same name"),
         ({"sizes": {"full": {"depth": 3}}}, r"the size 'full' sets \['depth'\]"),
     ],
 )

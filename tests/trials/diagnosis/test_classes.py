@@ -82,7 +82,7 @@ def test_a_ranking_over_chance_proves_skill_where_there_are_classes(built_in):
 
     label = diagnose(make(unranked), built_in).label
     assert label.health is Health.INCONCLUSIVE
-    assert "validation loss gains" in label.reason
+    assert "validation loss improves" in label.reason
 
 
 def test_a_ranking_proves_nothing_where_there_are_no_classes(built_in):

@@ -116,7 +116,7 @@ def test_a_model_that_learns_is_healthy(built_in):
     assert diagnosis.label.pathology is None
     assert diagnosis.label.contributing == ()
     assert diagnosis.label.coverage == 1.0
-    assert "validation loss gains" in diagnosis.label.reason
+    assert "validation loss improves" in diagnosis.label.reason
 
 
 def test_a_dead_head_is_the_cause_of_all_the_rest(built_in):

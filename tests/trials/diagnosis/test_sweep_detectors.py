@@ -51,7 +51,7 @@ def test_a_factor_that_is_not_wired_is_named():
     )
     assert (finding.state, finding.severity) == ("fired", "warning")
     assert finding.trials == ("t01", "t02", "t03", "t04")
-    assert "`dropout` never changed anything" in finding.reason
+    assert "`dropout` never had an effect" in finding.reason
     assert "lr" not in finding.reason
 
 

@@ -135,8 +135,8 @@ def test_tensorboard_events_of_a_real_writer(tmp_path):
     ("name", "text", "message"),
     [
         ("a.csv", "", "is empty"),
-        ("a.csv", "hello world, this is\n", "holds no numbers"),
-        ("a.csv", "###\n1\n", "holds no numbers"),
+        ("a.csv", "hello world, this is\n", "holds no named numbers"),
+        ("a.csv", "###\n1\n", "holds no named numbers"),
         ("a.csv", "loss,loss\n1,2\n", "two columns are called 'loss'"),
         ("a.json", '["a", "b"]', "not of objects or numbers"),
         ("metrics/loss", "1 x 3\n", "expected `timestamp value step`"),
@@ -152,7 +152,7 @@ def test_a_bad_log_says_what_is_wrong(tmp_path, name, text, message):
 def test_bytes_that_are_no_text(tmp_path):
     path = tmp_path / "model.pt"
     path.write_bytes(b"\x80\x02\xff\xfe\x00")
-    with pytest.raises(LogError, match="is no text"):
+    with pytest.raises(LogError, match="neither text nor"):
         read(path)
     with pytest.raises(LogError, match="there is no file"):
         read(tmp_path / "nothing.csv")

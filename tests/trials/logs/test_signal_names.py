@@ -114,7 +114,7 @@ def taken(*names, counts=None):
 def test_a_test_split_stands_in_for_validation_only_where_there_is_none_and_says_so():
     matched = match_names(["train_loss", "test_loss"], {}, {"test_loss"})
     assert matched.taken["val_loss"] == "test_loss"
-    assert any("'test_loss' stands in for validation" in remark for remark in matched.remarks)
+    assert any("'test_loss' is used as val_loss" in remark for remark in matched.remarks)
     both = match_names(["val_loss", "test_loss"], {}, {"test_loss"})
     assert dict(both.taken) == {"val_loss": "val_loss", "test_loss": "test_loss"}
 

@@ -46,7 +46,7 @@ def test_a_stored_spec_is_read_back_as_it_was(raw):
         ({"command": "python trian.py {lr} {amp}"}, ["there is no file trian.py in"]),
         ({"working_dir": "/nowhere"}, ["working_dir", "there is no such folder"]),
         ({"workload": "mvm_orientation"}, ["a spec has a `workload` or a `command`, not both"]),
-        ({"fixed": {}}, ["the command has {epochs}", "fixed: {epochs: 20}"]),
+        ({"fixed": {}}, ["the command uses {epochs}", "fixed: {epochs: 20}"]),
         ({"facts": {"task": "binry"}}, ["facts.task", "binary, multiclass"]),
         ({"facts": {"flor": 1.0}}, ["facts.flor", "mean 'floor'"]),
         ({"env": {"A": "{b}"}}, ["env.A", "{b} is not a factor"]),

@@ -39,7 +39,7 @@ def problems_of(**changes):
         ({"constraints": ["learn < 1"]}, ["'learn' is not a setting", "There are: lr"]),
         ({"constraints": ["init == zeros"]}, ['Write words in quotes: "zeros"']),
         ({"constraints": ["lr < 0.1"]}, ["the baseline breaks it (lr=0.1)", "name another in"]),
-        ({"constraints": ["init < 3"]}, ["'random' and 3 have no order"]),
+        ({"constraints": ["init < 3"]}, ["'random' and 3 cannot be ordered"]),
         ({"constraints": "lr < 1"}, ["constraints = 'lr < 1'", "a list of conditions"]),
         ({"constraints": [3]}, ["constraints[0] = 3"]),
         ({"conditions": {"lrr": {"init": ["zeros"]}}}, ["conditions.lrr", "mean 'lr'?"]),

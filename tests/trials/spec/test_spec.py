@@ -89,7 +89,7 @@ def test_a_spec_is_frozen():
         ({"name": "No Spaces"}, ["name = 'No Spaces'", "a-z, 0-9 and -"]),
         ({"name": "x" * 64}, ["1 to 63"]),
         ({"design": "one_factr"}, ["design = 'one_factr'", "Did you mean 'one_factor'?"]),
-        ({"early_stop": {"scheduler": "ahsa"}}, ["not known", "none, asha", "mean 'asha'?"]),
+        ({"early_stop": {"scheduler": "ahsa"}}, ["unknown", "none, asha", "mean 'asha'?"]),
         ({"early_stop": {"audit": 1.5}}, ["early_stop.audit = 1.5", "a share from 0 to 1"]),
         ({"early_stop": {"pathology": "yes"}}, ["true or false"]),
         ({"factors": [1]}, ["factors = [1]", "a mapping of factors"]),
@@ -109,7 +109,7 @@ def test_a_spec_is_frozen():
         ({"factors": {"lr": [0.1, 1e6]}}, ["1000000.0", "outside the range 0.0001 to 100.0"]),
         ({"factors": {"epochs": [4, 2.5]}}, ["factors.epochs[1] = 2.5", "a whole number"]),
         ({"factors": {"epochs": [4, 0]}}, ["factors.epochs[1] = 0", "at least 1"]),
-        ({"factors": {"size": ["small", "huge"]}}, ["no size of toy_quadratic", "small, full"]),
+        ({"factors": {"size": ["small", "huge"]}}, ["not a size of toy_quadratic", "small, full"]),
         ({"factors": {"lr": {"low": 1, "high": 2}}}, ["one_factor needs a list of levels"]),
         ({"baseline": {"init": "zeros"}}, ["baseline.init: not a factor of this sweep", "`fixed`"]),
         ({"baseline": {"lr": "high"}}, ["baseline.lr = 'high'", "not a number"]),
@@ -239,7 +239,7 @@ def test_a_setting_that_is_no_factor_may_be_swept():
 def test_a_sweep_that_is_far_too_large_is_refused_before_it_is_listed():
     many = list(range(1, 2001))
     text = only_problem({"design": "grid", "factors": {"features": many, "epochs": many}})
-    assert "makes 12,000,000 trials, and at most 1,000,000" in text
+    assert "makes 12,000,000 trials, but at most 1,000,000" in text
 
 
 def test_every_design_of_the_interface_is_known():
