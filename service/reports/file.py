@@ -10,8 +10,8 @@ from sickbay.service.reports.html import (
     render_report,
 )
 from sickbay.service.reports.latex import latex_tables
+from sickbay.service.reports.tables import effect_section
 from sickbay.service.summary.collect import report_values
-from sickbay.service.summary.table import flat_row
 from sickbay.trials.store import Store, StoreError
 
 _ENDINGS = {ReportFormat.HTML: "html", ReportFormat.MARKDOWN: "md", ReportFormat.LATEX: "tex"}
@@ -63,11 +63,10 @@ def write_latex_tables(store: Store, sweep_id: str, folder: Path) -> tuple[Path,
     values = report_values(store, sweep_id)
     if values.problems:
         raise StoreError(f"nothing was exported, because {'; '.join(values.problems)}")
-    effects, _ = sweep_effects(store, sweep_id)
-    flat = [flat_row(effect) for effect in effects.table.effects] if effects else []
+    effects = effect_section(*sweep_effects(store, sweep_id))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return latex_tables(store, values, flat, folder)
+        return latex_tables(store, values, effects, folder)
     except OSError as error:
         raise StoreError(f"cannot export to {folder}: {error}") from error
 

@@ -1,9 +1,11 @@
 r"""A sweep's tables as LaTeX, ready for a paper: booktabs, footnotes naming the pathologies.
 
-The file is a fragment for `\input`; its preamble needs `\usepackage{booktabs}`, and `longtable` for
-tables of more than a page. Every text from outside is escaped.
+The file is a fragment for `\input`; its preamble needs `booktabs` and `array`, and `longtable` for
+tables of more than a page. Every table is as wide as its column, on pages of one column and of two:
+its columns are shares of the line, and long words break. Every text from outside is escaped.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +21,14 @@ from sickbay.service.summary.table import Table
 from sickbay.service.summary.values import Values
 from sickbay.trials.store import Store
 
-MOST_ROWS = 40  # of a table on one page
+MOST_LINES = 48  # of a table on one page
+CHARACTERS = 54  # of this type in one column of a page with two
+LONGEST_WORD = 7  # letters without a place to break
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
     "}": r"\}",
-    "$": r"\$",
+    "$": r"$\mathdollar$",  # as text it is in the companion fonts, which small installations lack
     "&": r"\&",
     "#": r"\#",
     "%": r"\%",
@@ -34,8 +38,8 @@ _SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "`": r"\textasciigrave{}",
+    '"': "''",  # the straight quotation mark is in no font of the default encoding
+    "`": r"\`{}",
     "–": "--",
     "—": "---",
     "…": r"\ldots{}",
@@ -65,23 +69,22 @@ def latex(values: Values, effects: EffectSection, provenance: str, sql: Mapping[
         cause.name: chr(97 + k % 26) * (1 + k // 26) for k, cause in enumerate(values.causes)
     }
     below = [*_notes(values, letters), escape(provenance)]
-    arms = arms_table(values).pick("arm", "healthy", "believe", "median", "range", "NaN, ∞")
+    arms = arms_table(values).pick(*ARM_COLUMNS)
     caption = _caption(values, "the arms and their health")
     parts = [
         (
-            f"% {provenance}\n% Needs \\usepackage{{booktabs}} and \\usepackage{{array}}, and"
-            " longtable for long tables. For scripts other than Latin use XeLaTeX or LuaLaTeX. The"
-            " table of effects is as wide as its column; in two columns, table* takes both."
+            f"% {provenance}\n{_NEEDS} Tables are as wide as their column; on a page of two"
+            " columns, table* takes both."
         ),
         _comment(sql["arms"]),
-        latex_table(arms, caption, below, letters),
+        latex_table(arms, caption, ARM_WIDTHS, below, letters),
     ]
     if effects.table is not None and effects.table.rows:
         table = effects.table.pick(*EFFECT_COLUMNS)
         caption = _caption(values, f"differences of {effects.signal} to the baseline")
         parts += [
             *map(_comment, table.sql.values()),
-            latex_table(table, caption, [_LEGEND, *below], letters, EFFECT_WIDTHS),
+            latex_table(table, caption, EFFECT_WIDTHS, [_LEGEND, *below], letters),
         ]
     elif effects.missing:
         parts.append("% " + " ".join(printable(effects.missing).split()))
@@ -93,7 +96,13 @@ _LEGEND = (
     " paired 95\\,\\% intervals over the seeds; healthy trials of the level and of its baseline;"
     " exact p-values of health. All p-values and verdicts: Holm's correction over the table."
 )
-# Factor and level, numbers, verdict; and their shares of the page's (or column's) width.
+_NEEDS = (
+    "% Needs \\usepackage{booktabs} and \\usepackage{array}, and longtable for tables of more"
+    " than a page. For scripts other than Latin use XeLaTeX or LuaLaTeX."
+)
+# Columns that stand below each other in one, and the shares of the line that each of these takes.
+ARM_COLUMNS = (("arm", "believe"), "healthy", ("median", "range"), "NaN, ∞")
+ARM_WIDTHS = (0.38, 0.17, 0.31, 0.14)
 EFFECT_COLUMNS = (
     ("factor", "level", "baseline"),
     ("difference [95 %]", "p, Holm"),
@@ -106,60 +115,87 @@ EFFECT_WIDTHS = (0.20, 0.29, 0.24, 0.27)
 def latex_table(
     table: Table,
     caption: str,
+    widths: Sequence[float],
     notes: Iterable[str] = (),
     letters: Mapping[str, str] | None = None,
-    widths: Sequence[float] = (),
 ) -> str:
-    """Write a table with booktabs; one of more than MOST_ROWS runs over pages.
+    """Write a table with booktabs; one of more than MOST_LINES lines runs over pages.
 
-    `caption` and `notes` are LaTeX already; `letters` are those of the footnotes by pathology. With
-    `widths`, shares of the line that add up to one, cells are broken into lines so that the table
-    is never wider than the line, in one column or two.
+    `caption` and `notes` are LaTeX already; `letters` are those of the footnotes by pathology.
+    `widths` are the columns' shares of the line and add up to one.
     """
     from pandas import DataFrame  # noqa: PLC0415 - half a second that other formats need not wait
 
     rows = [
         [
-            _lines(cell, escape if column in table.words else maths, broken=bool(widths))
+            _lines(cell, escape if column in table.words else maths)
             + _raised(table.marks.get((k, column), ()), letters or {})
             for column, cell in zip(table.columns, row, strict=True)
         ]
         for k, row in enumerate(table.rows)
     ]
-    heads = [_lines(column, escape, broken=bool(widths)) for column in table.columns]
-    frame = DataFrame(rows, columns=heads)
-    long = len(rows) > MOST_ROWS
-    text = frame.style.hide(axis="index").to_latex(
-        hrules=True,
-        column_format=_column_format(table, widths),
-        caption=caption,
-        environment="longtable" if long else None,
-        position=None if long else "t",
-        position_float=None if long else "centering",
+    heads = [_lines(column, escape) for column in table.columns]
+    long = sum(_height(row, widths) for row in (table.columns, *table.rows)) > MOST_LINES
+    text = (
+        DataFrame(rows, columns=heads)
+        .style.hide(axis="index")
+        .to_latex(
+            hrules=True,
+            column_format=_column_format(widths),
+            caption=caption,
+            environment="longtable" if long else None,
+            position=None if long else "t",
+            position_float=None if long else "centering",
+        )
     )
     lines = "\n".join(rf"\par\footnotesize {note}" for note in notes)
     below = f"\\begingroup\\raggedright\n{lines}\n\\par\\endgroup\n" if lines else ""
-    if widths:
-        text = text.replace("\\begin{tabular}", "\\footnotesize\n\\begin{tabular}", 1)
     if long:
-        return f"{text.rstrip()}\n{below}".rstrip()
+        return f"{_ONE_COLUMN}\n{{{_SMALL}\n{text.rstrip()}\n}}\n{below}\\backtotwocolumns"
+    text = text.replace("\\begin{tabular}", f"{_SMALL}\n\\begin{{tabular}}", 1)
     return text.replace("\\end{table}", f"\n{below}\\end{{table}}").rstrip()
 
 
-def _column_format(table: Table, widths: Sequence[float]) -> str:
-    """Column specification: natural widths, or shares of the line width."""
-    if not widths:
-        return "".join("l" if column in table.words else "r" for column in table.columns)
-    column = r">{\raggedright\arraybackslash}p{\dimexpr %.2f\linewidth-2\tabcolsep\relax}"
-    return "@{}" + "".join(column % share for share in widths) + "@{}"
+_SMALL = r"\footnotesize\setlength{\tabcolsep}{3pt}"
+# A longtable is an error on a page of two columns.
+_ONE_COLUMN = (
+    r"\csname if@twocolumn\endcsname\onecolumn\def\backtotwocolumns{\twocolumn}"
+    r"\else\let\backtotwocolumns\relax\fi"
+)
 
 
-def _lines(cell: str, write: Callable[[str], str], *, broken: bool) -> str:
-    """Write a cell; in a paragraph column, lines are kept and words may break at underscores."""
-    if not broken:
-        return write(cell)
-    lines = [write(line).replace(r"\_", r"\_\allowbreak{}") for line in cell.split("\n")]
-    return r" \newline ".join(lines)
+def _column_format(widths: Sequence[float]) -> str:
+    """Columns of shares of the line, the space between them included."""
+    assert math.isclose(sum(widths), 1.0), widths
+    # LaTeX hyphenates no first word of a paragraph; after a space of no width it does.
+    start = r">{\raggedright\arraybackslash\hspace{0pt}}"
+    column = start + r"p{\dimexpr %.2f\linewidth-2\tabcolsep\relax}"
+    return "".join(column % share for share in widths)
+
+
+def _height(row: Sequence[str], widths: Sequence[float]) -> int:
+    """How many lines a row takes where the column is narrowest."""
+    return max(
+        sum(max(1, math.ceil(len(line) / (CHARACTERS * share))) for line in cell.split("\n"))
+        for cell, share in zip(row, widths, strict=True)
+    )
+
+
+def _lines(cell: str, write: Callable[[str], str]) -> str:
+    """Write a cell line by line; words break behind `_`, `=`, `/`, and long ones by a hyphen."""
+    return r" \newline ".join(_breakable(write(_marked(line))) for line in cell.split("\n"))
+
+
+_LONG = re.compile(rf"[A-Za-z0-9]{{{LONGEST_WORD}}}(?=[A-Za-z0-9]{{2}})")
+_BREAK, _HYPHEN = "\ue000", "\ue001"  # private use: nothing else is made of them
+
+
+def _marked(line: str) -> str:
+    return re.sub(r"([_=/])", rf"\1{_BREAK}", _LONG.sub(rf"\g<0>{_HYPHEN}", line))
+
+
+def _breakable(written: str) -> str:
+    return written.replace(_BREAK, r"\allowbreak{}").replace(_HYPHEN, r"\-")
 
 
 def escape(text: str) -> str:
@@ -213,27 +249,21 @@ def _comment(sql: str) -> str:
     return "\n".join(f"% {printable(line)}" for line in sql.splitlines())
 
 
-_EFFECT = (
-    "factor",
-    "level",
-    "baseline",
-    "pairs",
-    "sound_pairs",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "p_holm",
-    "improvement",
-    "healthy",
-    "trials",
-    "verdict",
+_TRIALS = (("trial", "arm"), "seed", ("verdict", "cause"), ("onset", "epochs"), "objective")
+_TRIAL_WIDTHS = (0.30, 0.11, 0.25, 0.16, 0.18)
+_FINDINGS = (
+    ("trial_id", "detector"),
+    ("state", "onset_epoch"),
+    ("statistic", "threshold"),
+    "reason",
 )
+_FINDING_WIDTHS = (0.30, 0.17, 0.19, 0.34)
 
 
 def latex_tables(
-    store: Store, values: Values, effects: Sequence[Mapping[str, Any]], folder: Path
+    store: Store, values: Values, effects: EffectSection, folder: Path
 ) -> tuple[Path, ...]:
-    """Write `trials.tex`, `findings.tex` (fired and suspected) and `effects.tex` into a folder."""
+    """Write `trials.tex`, `findings.tex` (fired and suspected) and, if any, `effects.tex`."""
     sweep = values.record.sweep_id
     result = query(
         store,
@@ -243,19 +273,19 @@ def latex_tables(
         sweep_ids=[sweep],
     )
     line = provenance_line(store, values)
-    tables = {
-        "trials": trials_table(values.trials).pick(
-            "trial", "arm", "seed", "verdict", "cause", "onset", "objective", "epochs"
-        ),
-        "findings": _plain_table(result.columns, result.rows),
-        "effects": _plain_table(_EFFECT, [[row[name] for name in _EFFECT] for row in effects]),
+    tables: dict[str, tuple[Table, Sequence[float]]] = {
+        "trials": (trials_table(values.trials).pick(*_TRIALS), _TRIAL_WIDTHS),
+        "findings": (_plain_table(result.columns, result.rows).pick(*_FINDINGS), _FINDING_WIDTHS),
     }
+    if effects.table is not None:
+        tables["effects"] = (effects.table.pick(*EFFECT_COLUMNS), EFFECT_WIDTHS)
     written = []
-    for name, table in tables.items():
+    for name, (table, widths) in tables.items():
         caption = f"{escape(values.record.name)}: {name}. {escape(line)}"
-        comment = f"% {' '.join(line.split())}\n% Needs \\usepackage{{booktabs,longtable}}."
+        comment = f"% {' '.join(line.split())}\n{_NEEDS}"
         written.append(folder / f"{name}.tex")
-        written[-1].write_text(f"{comment}\n{latex_table(table, caption)}\n", encoding="utf-8")
+        content = f"{comment}\n{latex_table(table, caption, widths)}\n"
+        written[-1].write_text(content, encoding="utf-8")
     return tuple(written)
 
 

@@ -17,10 +17,7 @@ def check_latex(text):
             assert open_environments.pop() == name
     assert (depth, open_environments) == (0, [])
     assert body.count("\\begingroup") == body.count("\\endgroup")
-    for name, columns, rows in re.findall(
-        r"\\begin\{(tabular|longtable)\}\{(\w+)\}(.*?)\\end\{\1\}", body, re.DOTALL
-    ):
-        assert name
+    for columns, rows in tables(body):
         for line in rows.splitlines():
             if line.endswith("\\\\") and not line.startswith(("\\caption", "\\multicolumn")):
                 assert len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1, line
@@ -29,32 +26,43 @@ def check_latex(text):
     assert "$" not in prose
 
 
-def widest_cells(text, line, size=8.0):
-    """By how many points the widest unbreakable word of a table of shares is over its column.
+def tables(text):
+    """The tables of a text: their columns' shares of the line, and their rows."""
+    return [
+        ([float(share) for share in re.findall(r"([\d.]+)\\linewidth", columns)], rows)
+        for columns, rows in re.findall(
+            r"\\begin\{(?:tabular|longtable)\}\{([^\n]*)\}\n(.*?)\\end\{(?:tabular|longtable)\}",
+            text,
+            re.DOTALL,
+        )
+    ]
 
-    `line` is the width of the line in points, `size` that of the type. The widths are those of
-    Computer Modern, which matplotlib ships; a table that never exceeds its columns is as wide as
-    the line.
+
+def widest_cells(text, line):
+    """By how many points the widest unbreakable word of any cell is over its column, and the word.
+
+    `line` is the width of the line in points. The widths are those of Computer Modern, which
+    matplotlib ships in ten points: the fonts of eight points are a sixteenth wider than it scaled.
     """
     from matplotlib import get_data_path
     from matplotlib.ft2font import FT2Font
 
     font = FT2Font(f"{get_data_path()}/fonts/ttf/cmr10.ttf")
-    font.set_size(size, 72)
+    font.set_size(8.5, 72)
 
     def width(word):
         font.set_text(word)
         return font.get_width_height()[0] / 64
 
     over = []
-    for shares, rows in re.findall(
-        r"\\begin\{tabular\}\{@\{\}(.*?)@\{\}\}\n(.*?)\\end\{tabular\}", text, re.DOTALL
-    ):
-        columns = [float(one) * line - 12.0 for one in re.findall(r"([\d.]+)\\linewidth", shares)]
+    for shares, rows in tables(text):
+        columns = [share * line - 6.0 for share in shares]
         for row in re.findall(r"(.*?)\\\\\n", rows):
+            if row.startswith(("\\caption", "\\multicolumn")):
+                continue
             for cell, column in zip(re.split(r"(?<!\\)&", row), columns, strict=True):
-                plain = re.sub(r"\\allowbreak\{\}|\\newline", " ", cell)
+                plain = re.sub(r"\\allowbreak\{\}|\\newline|\\-", " ", cell)
                 plain = re.sub(r"\\text\w+\{(.*?)\}", r"\1", plain.replace("\\_", "_"))
                 plain = re.sub(r"\\(\w+ ?|.)|[${}^]", "", plain)
-                over += [width(word) - column for word in plain.split()]
+                over += [(width(word) - column, word) for word in plain.split()]
     return max(over)

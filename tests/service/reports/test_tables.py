@@ -3,18 +3,15 @@
 import html
 import math
 import re
-import shutil
-import subprocess
 
 import pytest
-from latex_reader import check_latex, widest_cells
-from report_samples import EVIL, SampleTrial, large, small, uneven, write_compared, write_sample
+from latex_reader import check_latex
+from report_samples import SampleTrial, large, small, uneven, write_compared, write_sample
 
 from sickbay.service.analysis.sql import effects_sql
 from sickbay.service.analysis.study import load_effects
 from sickbay.service.query.engine import query
 from sickbay.service.reports.html import render_latex, render_markdown, render_report, report_values
-from sickbay.service.reports.latex import escape, maths
 from sickbay.service.summary.formatting import healthy_of, probability, signed
 
 SWEEP = "sample-abc123"
@@ -117,53 +114,6 @@ def test_markdown_names_the_pathologies_in_footnotes(store):
         written = probability(better.value, better.low, better.high)
         assert written.replace("[", "\\[").replace("]", "\\]") in text
         assert healthy_of(side.healthy, side.trials, 0, 1).split(" [")[0] in text
-
-
-def test_latex_is_sound_and_has_provenance_and_footnotes(store, tmp_path):
-    text = render_latex(store, SWEEP)
-    check_latex(text)
-    for line in (345.0, 229.5):  # one column of `article`, and one of two, in points
-        assert widest_cells(text, line) <= 0.0
-    assert "Holm's correction" in text
-    assert re.search(r"Hardware cpu, .* GPU hours; by arm", text)
-    assert "\\toprule" in text
-    assert "code c0de" in text
-    assert "Sickbay 0.1.0" in text
-    for cause in report_values(store, SWEEP).causes:
-        name = cause.name.replace("_", "\\_")
-        assert f"\\,{name}: ${cause.trials}$ trial" in text
-    engine = next(
-        (program for program in ("tectonic", "pdflatex", "lualatex") if shutil.which(program)), None
-    )
-    if engine:  # only where there is one
-        path = tmp_path / "paper.tex"
-        head = "\\documentclass{article}\\usepackage{booktabs,longtable}\\usepackage[T1]{fontenc}"
-        path.write_text(f"{head}\\begin{{document}}\n{text}\n\\end{{document}}\n")
-        command = (
-            [engine, path.name] if engine == "tectonic" else [engine, "-halt-on-error", path.name]
-        )
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-
-
-def test_a_table_of_many_arms_runs_over_pages(tmp_path):
-    trials = [
-        SampleTrial({"lr": 0.01 * k}, seed, (1.0, 0.5 + seed)) for k in range(60) for seed in (0, 1)
-    ]
-    text = render_latex(write_compared(tmp_path, trials), SWEEP)
-    check_latex(text)
-    assert text.count("\\begin{longtable}") == 2
-
-
-def test_words_in_latex():
-    assert escape(EVIL) == (
-        "a\\_b \\$x\\textasciicircum{}2\\$ \\& 50\\% \\{c\\} \\textbackslash{}d \\#1"
-        " \\textasciitilde{} [e] \\textless{}f\\textgreater{}"
-    )
-    assert escape("[x]\nκ") == "{}[x] $\\kappa$"
-    assert maths("+2.5e-05 [-1e+30, 0.25] of 3") == (
-        "$+2.5\\cdot10^{-5}$ [$-1\\cdot10^{30}$, $0.25$] of $3$"
-    )
-    assert maths("NaN") == "NaN"
 
 
 def test_a_sweep_without_objective_or_factors_says_why(tmp_path):
