@@ -97,8 +97,8 @@ def test_a_table_of_many_arms_runs_over_pages(tmp_path):
 
 def test_words_in_latex():
     assert escape(EVIL) == (
-        "a\\_b $\\mathdollar$x\\textasciicircum{}2$\\mathdollar$ \\& 50\\% \\{c\\} \\textbackslash{}d \\#1"
-        " \\textasciitilde{} [e] \\textless{}f\\textgreater{}"
+        "a\\_b $\\mathdollar$x\\textasciicircum{}2$\\mathdollar$ \\& 50\\%"
+        " \\{c\\} \\textbackslash{}d \\#1 \\textasciitilde{} [e] \\textless{}f\\textgreater{}"
     )
     assert escape("[x]\nκ") == "{}[x] $\\kappa$"
     assert maths("+2.5e-05 [-1e+30, 0.25] of 3") == (
