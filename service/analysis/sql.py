@@ -9,12 +9,10 @@ import itertools
 import math
 from collections.abc import Hashable, Mapping, Sequence
 
-from scipy.stats import t as student
-
 from sickbay.service.analysis.effects import EffectTable, LevelEffect
 from sickbay.service.analysis.rows.comparable import column, literal
 from sickbay.service.analysis.rows.pairs import level_key
-from sickbay.service.analysis.statistics import ALPHA
+from sickbay.service.analysis.statistics.estimates import t_quantile
 from sickbay.service.query.outcomes import COUNTS, RANKS_LAST
 from sickbay.service.query.sqltext import text
 from sickbay.trials.contract import Goal, Scalar
@@ -295,7 +293,7 @@ def _quantile(effect: LevelEffect) -> str:
     degrees = effect.difference.degrees
     if math.isnan(effect.difference.low) or math.isnan(degrees):
         return "CAST(NULL AS DOUBLE)"
-    return f"CAST({float(student.isf(ALPHA / 2, degrees))!r} AS DOUBLE)"
+    return f"CAST({t_quantile(degrees)!r} AS DOUBLE)"
 
 
 # The paired difference and its standard error, clustered by seed (docs/effects.md).

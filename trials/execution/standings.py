@@ -45,9 +45,9 @@ def update_standings(store: Store, sweep_id: str) -> Standings:
 def scores_of(stored: Sequence[StoredTrial], objective: Mapping[str, Any]) -> list[Score]:
     """The skill of every trial by one measure that all of them recorded; empty without one.
 
-    A loss counts as gain over each trial's own floor, and only where all floors are those of one
-    loss; a measure of ranking or accuracy, where all trials have it, is preferred to a loss, as an
-    overconfident model loses in the loss alone.
+    A loss counts as gain over each trial's own floor, so losses of different definitions are
+    compared where every trial has a floor above zero. A measure of ranking or accuracy, where all
+    trials have it, is preferred to a loss, as an overconfident model loses in the loss alone.
     """
     signal = str(objective["signal"])
     sign = 1.0 if objective["goal"] == Goal.MAXIMIZE else -1.0
@@ -58,7 +58,7 @@ def scores_of(stored: Sequence[StoredTrial], objective: Mapping[str, Any]) -> li
         shared = [name for name in JUDGED_BY if all(history.has(name) for history in histories)]
         if shared:
             signal, sign = shared[0], 1.0
-        elif not _one_loss(stored, signal):
+        elif not (_one_loss(stored, signal) or _all_floors(stored, signal)):
             return []
     if not all(history.has(signal) for history in histories):
         return []
@@ -106,6 +106,12 @@ def _one_loss(stored: Sequence[StoredTrial], signal: str) -> bool:
     for trial in stored:
         floors.setdefault(trial.row["seed"], []).append(trial.history.facts.floors.get(signal))
     return all(map(_alike, floors.values()))
+
+
+def _all_floors(stored: Sequence[StoredTrial], signal: str) -> bool:
+    """Whether every trial's loss is a share of a floor of its own."""
+    floors = (trial.history.facts.floors.get(signal) for trial in stored)
+    return all(floor is not None and 0.0 < floor < math.inf for floor in floors)
 
 
 def _alike(floors: Sequence[float | None]) -> bool:

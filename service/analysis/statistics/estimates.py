@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 from sickbay.service.analysis.statistics import ALPHA
 
@@ -171,9 +171,17 @@ def _expected_spread(weights: FloatArray, sizes: NDArray[np.int_]) -> tuple[floa
 
 def student_estimate(mean: float, error: float, degrees: float) -> Estimate:
     """Give a mean its interval and p-value by its standard error, above zero, and Student's t."""
-    half = float(student.isf(ALPHA / 2, degrees)) * error
-    p_value = 2.0 * float(student.sf(abs(mean) / error, degrees))
+    half = t_quantile(degrees) * error
+    p_value = 2.0 * float(stdtr(degrees, -abs(mean) / error))
     return Estimate(mean, error, degrees, mean - half, mean + half, p_value)
+
+
+def t_quantile(degrees: float) -> float:
+    """The quantile of Student's t that a two-sided 95 % interval reaches to.
+
+    `scipy.special` has the digits of `scipy.stats.t`, which takes half a second to import.
+    """
+    return -float(stdtrit(degrees, ALPHA / 2))
 
 
 def equivalence(difference: Estimate, smallest: float) -> float:
@@ -185,7 +193,7 @@ def equivalence(difference: Estimate, smallest: float) -> float:
     if not difference.error > 0.0:
         return math.nan
     nearest = (smallest - abs(difference.mean)) / difference.error
-    return float(student.sf(nearest, difference.degrees))
+    return float(stdtr(difference.degrees, -nearest))
 
 
 def _without_spread(mean: float, n: int) -> Estimate:

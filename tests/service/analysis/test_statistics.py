@@ -18,6 +18,7 @@ from sickbay.service.analysis.statistics.estimates import (
     seed_values,
 )
 from sickbay.service.analysis.statistics.shares import (
+    boschloo,
     clustered_wilson,
     improvement,
     permuted,
@@ -306,6 +307,14 @@ def test_all_against_none_is_tested_by_boschloo(n, p):
     assert (risk.value, risk.test) == (-1.0, "Boschloo")
     assert risk.p_value == pytest.approx(p, rel=1e-3)
     assert risk.low == -1.0 < risk.high < 0.0
+
+
+@pytest.mark.parametrize("table", [(1, 5, 4, 5), (2, 10, 9, 10), (3, 7, 1, 4), (20, 25, 9, 30)])
+def test_boschloo_is_that_of_scipy(table):
+    hits, n, other_hits, other_n = table
+    reference = stats.boschloo_exact([[hits, other_hits], [n - hits, other_n - other_hits]])
+    assert boschloo(*table) == pytest.approx(reference.pvalue, rel=1e-4)
+    assert boschloo(other_hits, other_n, hits, n) == pytest.approx(boschloo(*table))
 
 
 def test_whole_seeds_are_permuted_where_a_seed_has_several_pairs():

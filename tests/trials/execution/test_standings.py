@@ -36,10 +36,13 @@ def test_skill_is_the_gain_over_each_trials_own_floor_at_its_end():
     assert score.skill == pytest.approx(1.0 - (0.7 + 0.5 + 0.7) / 3 / 2.0)
 
 
-def test_losses_of_different_definitions_are_compared_by_a_measure_or_not_at_all():
+def test_losses_of_different_definitions_are_compared_as_gains_or_by_a_measure():
     light = stored("a", [{"val_loss": 0.2}], floor=0.317)
     heavy = stored("b", [{"val_loss": 0.9}], floor=3.083, arm="pos_weight=100")
-    assert scores_of([light, heavy], MINIMIZE) == []
+    skills = [score.skill for score in scores_of([light, heavy], MINIMIZE)]
+    assert skills == pytest.approx([0.117 / 0.317, 2.183 / 3.083])
+    unknown = stored("c", [{"val_loss": 0.9}], arm="pos_weight=10")
+    assert scores_of([light, heavy, unknown], MINIMIZE) == []
     kind, counts = TaskKind.BINARY, (90, 10)
     rows = [{"val_loss": 0.2, "val_auroc": 0.8, "val_accuracy": 0.91}]
     both = [stored("a", rows, 0.3, kind=kind, class_counts=counts)]
