@@ -50,6 +50,7 @@ ARROWS = {
     "trials/execution": DOMAIN
     + " evidence detector log_files diagnosis events logs registry search spec store"
     + " trials/execution/machine",
+    "trials/execution/ray_lanes": DOMAIN + " events execution store trials/execution/machine",
     "trials/conformance": DOMAIN + " spec detector diagnosis registry",
     "trials/adapters": DOMAIN + " diagnosis probes registry",
     "service/settings": "",

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sickbay.trials.contract import Health, TrialState
-from sickbay.trials.store import TrialRecord
+
+if TYPE_CHECKING:  # pyarrow comes with it, which a process that passes events on does not need
+    from sickbay.trials.store import TrialRecord
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class TrialEnded:
     error_key: str | None = None
 
     @classmethod
-    def of(cls, record: TrialRecord) -> "TrialEnded":
+    def of(cls, record: "TrialRecord") -> "TrialEnded":
         """The parts of a trial's record that a progress display shows."""
         label = record.label
         return cls(

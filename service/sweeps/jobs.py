@@ -68,6 +68,7 @@ def run_here(prepared: Prepared, running: Running) -> bool:
 def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
     """Run what is missing on the connected Ray; says whether a source of trials is complete."""
     from sickbay.trials.execution import ray_tune as tune  # noqa: PLC0415  Ray is slow
+    from sickbay.trials.execution.ray_lanes.run import run_jobs  # noqa: PLC0415  as it is
 
     spec = prepared.spec
     make_job = _job_maker(prepared, running.lease, cpu=share.cpu, gpu=share.gpu)
@@ -80,13 +81,13 @@ def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
         stop=spec.early_stop,
         goal=plan.objective_of(spec, prepared.workload).goal,
         epochs=_longest(prepared),
-        may=fair.may if fair else None,
+        most=fair.most if fair else None,
         overdue=running.overdue,
     )
     try:
         source = _source(prepared, tune.open_search)
         if source is None:
-            tune.run_jobs([make_job(trial) for trial in prepared.missing], options)
+            run_jobs([make_job(trial) for trial in prepared.missing], options)
             return False
         tune.run_source(source, make_job, options)
         return source.complete

@@ -28,6 +28,7 @@ from sickbay.trials.events import TrialEnded  # noqa: E402
 from sickbay.trials.execution import ray_cluster  # noqa: E402
 from sickbay.trials.execution import ray_tune as tune  # noqa: E402
 from sickbay.trials.execution.fair_share import TrialShare  # noqa: E402
+from sickbay.trials.execution.ray_lanes.run import run_jobs  # noqa: E402
 from sickbay.trials.execution.trial import TrialJob  # noqa: E402
 from sickbay.trials.spec import check_spec, parse_spec, plan  # noqa: E402
 
@@ -74,7 +75,7 @@ def ours(folder: str) -> float:
             ended.append(event.trial_id)
 
     start = time.perf_counter()
-    tune.run_jobs(jobs, tune.RunOptions(TrialShare(), count, 2, lambda: False))
+    run_jobs(jobs, tune.RunOptions(TrialShare(), count, 2, lambda: False))
     seconds = time.perf_counter() - start
     assert len(ended) == TRIALS
     return seconds

@@ -120,12 +120,12 @@ class FairShare:
             self._mine = replace(self._mine, wanted=max(1, self._mine.wanted - 1))
             self._tell(self._mine)
 
-    def may(self, out: int) -> bool:
-        """Whether another trial may be handed to the cluster while `out` are."""
+    def most(self) -> int:
+        """How many trials this sweep may have on the cluster at this moment."""
         if time.monotonic() - self._looked >= LOOK_SECONDS:
             self._looked = time.monotonic()
             self._cap = self._part()
-        return out < self._cap
+        return self._cap
 
     def _part(self) -> int:
         cluster = self._mine.cluster

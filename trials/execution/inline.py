@@ -1,7 +1,7 @@
 """Run a list of trials one after another in this process, without Ray.
 
-The twin of `tune.run_jobs`, for machines without Ray, for debuggers and for tests: the same
-trials, the same rows, the same store.
+The twin of `ray_lanes.run.run_jobs`, for machines without Ray, for debuggers and for tests: the
+same trials, the same rows, the same store.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,9 +1,10 @@
-"""Run trials on Ray Tune, planned or searched for. Only the files `tune*.py` import ray here.
+"""Run trials on Ray Tune, a Tune trial each: what a search suggests, and what a scheduler compares.
 
-Only names and plain data cross to the workers: a job is a dict, the workload is looked up there by
+Only names and plain data cross to the workers: a job is a text, the workload is looked up there by
 its name. A worker stores its own trial; what travels back is a line for the progress display. A
 trial is a class trainable, one `step` of which runs it for a while: no thread and no duplicate
-last result as with a function, so the driver is asked less often.
+last result as with a function, so the driver is asked less often. Planned trials without a
+scheduler take the quicker way of `ray_lanes`, which shares `fit` and `Overseer` with this one.
 """
 
 import contextlib
@@ -71,17 +72,16 @@ RAYS_REASONS = (  # how the lines of Ray's messages begin that say why
 )
 LOOK_SECONDS = 1.0
 HANGING_SECONDS = 30.0  # that a worker has to end a trial over its time by itself
-NO_LIMIT = 10_000  # where `RunOptions.may` is the limit
+NO_LIMIT = 10_000  # where `RunOptions.most` is the limit
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """How all trials are run: the resources of each, the observers, when to end.
 
-    The scheduler of `stop` compares trials of at most `epochs` epochs.
-    `may(out)` says whether another may be handed to the cluster while `out` are; without it, as
-    many wait there as keep every core busy. Once `overdue` answers true, trials that still run are
-    killed, and begin again when the sweep is resumed.
+    The scheduler of `stop` compares trials of at most `epochs` epochs. `most()` says how many may
+    be on the cluster at this moment; without it, as many as keep every core busy. Once `overdue`
+    answers true, trials that still run are killed, and begin again when the sweep is resumed.
     """
 
     share: TrialShare
@@ -91,7 +91,7 @@ class RunOptions:
     stop: EarlyStopSpec = field(default_factory=EarlyStopSpec)
     goal: Goal = Goal.MINIMIZE
     epochs: int = 1
-    may: Callable[[int], bool] | None = None
+    most: Callable[[], int] | None = None
     overdue: Callable[[], bool] = lambda: False
 
 
@@ -144,16 +144,10 @@ class TrialActor(Trainable):  # type: ignore[misc]
         self._run.close()
 
 
-def run_jobs(jobs: Sequence[TrialJob], options: RunOptions) -> None:
-    """Run jobs on the connected Ray until all have ended or `options.stopping` answers true.
-
-    After `stopping` no further trial begins; those that run come to their end. A trial whose worker
-    dies, whose node is lost or that runs out of memory begins again, at most `retries` times; an
-    exception of the user's code and a pathology never. Raises ErrorStorm when the same exception
-    ended three trials in a row, StoreError when not even a lost trial could be written down.
-    """
+def run_scheduled(jobs: Sequence[TrialJob], options: RunOptions) -> None:
+    """Run planned jobs that a scheduler compares; otherwise as `ray_lanes.run.run_jobs`."""
     if jobs:
-        _fit(_Feed(jobs, options), options)
+        _fit_trials(_Feed(jobs, options), options)
 
 
 def open_search(task: SearchTask, done: Callable[[str], bool]) -> Search:
@@ -168,42 +162,59 @@ def open_search(task: SearchTask, done: Callable[[str], bool]) -> Search:
 def run_source(
     source: TrialSource, make_job: Callable[[TrialConfig], TrialJob], options: RunOptions
 ) -> None:
-    """Run what a search or a sequential sweep gives out, as `run_jobs` runs jobs."""
-    _fit(_SourceFeed(source, make_job, options), options)
+    """Run what a search or a sequential sweep gives out, as `ray_lanes.run.run_jobs` runs jobs."""
+    _fit_trials(_SourceFeed(source, make_job, options), options)
 
 
-def _fit(feed: "_Feed | _SourceFeed", options: RunOptions) -> None:
+def _fit_trials(feed: "_Feed | _SourceFeed", options: RunOptions) -> None:
+    scheduler = scheduler_of(options.stop, options.goal, options.epochs)
+    fit(TrialActor, feed, _Follower(feed, options), options, TuneConfig(scheduler=scheduler))
+
+
+def fit(
+    trainable: type[Trainable],
+    feed: Searcher,
+    overseer: "Overseer",
+    options: RunOptions,
+    tune: TuneConfig,
+    run: RunConfig | None = None,
+) -> None:
+    """Run trainables on the connected Ray until all have ended; raises what the overseer saw.
+
+    `tune` and `run` hold what differs between the ways to run.
+    """
     share = options.share
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is an event of ours
-    follower = _Follower(feed, options)
+    run = run or RunConfig(failure_config=FailureConfig(max_failures=options.retries))
     with tempfile.TemporaryDirectory(prefix="sickbay-ray-") as folder, _tune_settings(options):
         tuner = Tuner(
-            with_resources(TrialActor, {"cpu": share.cpu, "gpu": share.gpu}),
-            tune_config=TuneConfig(
+            with_resources(trainable, {"cpu": share.cpu, "gpu": share.gpu}),
+            tune_config=replace(
+                tune,
                 search_alg=feed,
-                scheduler=scheduler_of(options.stop, options.goal, options.epochs),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
-            run_config=RunConfig(
+            run_config=replace(
+                run,
                 name="sweep",
                 storage_path=folder,
                 verbose=0,
-                callbacks=[follower],
-                failure_config=FailureConfig(max_failures=options.retries),
+                callbacks=[overseer],
                 checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
         try:
             tuner.fit()
         except Exception:
-            if follower.trouble is None:
+            if overseer.trouble is None:
+                check_alive()  # where Ray is dead, that is the reason of any error
                 raise
-    if follower.trouble is not None:
-        raise follower.trouble
-    if follower.storm is not None:
-        raise follower.storm
+    if overseer.trouble is not None:
+        raise overseer.trouble
+    if overseer.storm is not None:
+        raise overseer.storm
 
 
 class _Feed(NotPickled, Searcher):  # type: ignore[misc]
@@ -227,8 +238,8 @@ class _Feed(NotPickled, Searcher):  # type: ignore[misc]
         return FINISHED if job is None else self._hand_out(job)
 
     def _waits(self) -> bool:
-        may = self._options.may
-        return may is not None and not may(len(self._running))
+        most = self._options.most
+        return most is not None and len(self._running) >= most()
 
     def _hand_out(self, job: TrialJob) -> dict[str, Any]:
         self._running.add(job.trial.trial_id)
@@ -269,7 +280,7 @@ class _SourceFeed(_Feed):
             return FINISHED
         if self._waits():
             return None
-        trial = self._source.next(may_ask=len(self._running) < _slots(self._options.share))
+        trial = self._source.next(may_ask=len(self._running) < slots(self._options.share))
         if trial is None:
             return FINISHED if self._source.finished else None
         self.jobs[trial.trial_id] = self._make_job(trial)
@@ -280,15 +291,10 @@ class _SourceFeed(_Feed):
         self._source.ended(event)
 
 
-class _Follower(NotPickled, Callback):  # type: ignore[misc]
-    """Turns callbacks into events, records trials whose worker is gone, sees error storms."""
+class Overseer(NotPickled, Callback):  # type: ignore[misc]
+    """Looks around once a second: is Ray alive, and does anything run that should not."""
 
-    def __init__(self, feed: _Feed, options: RunOptions) -> None:
-        self._watch = options.watch
-        self._retries = options.retries
-        self._feed = feed
-        self._storms = StormWatch()
-        self._deaths: Counter[str] = Counter()
+    def __init__(self, options: RunOptions) -> None:
         self._stopping, self._overdue = options.stopping, options.overdue
         self._looked = 0.0
         self._killed: set[str] = set()
@@ -298,7 +304,7 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
         self.trouble: OSError | None = None  # the store, or the local Ray, failed under the driver
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Look around once a second: is Ray alive, and does anything run that should not."""
+        """Look around; raises RayDiedError, which is this one's trouble then."""
         del iteration, info
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
@@ -316,9 +322,20 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
             elif trial.status == trial.RUNNING:
                 self._end_if_hanging(trial)
 
+    def job_of(self, trial: Any) -> TrialJob | None:
+        """The job that a Tune trial runs at this moment; None if it runs none."""
+        raise NotImplementedError
+
+    def _hear(self, trial_id: str) -> None:
+        """Take in a sign of life of a trial of ours."""
+        now = time.monotonic()
+        self._heard[trial_id] = self._heard.get(trial_id, (now, now))[0], now
+
     def _end_if_hanging(self, trial: Any) -> None:
         """Kill a worker that is over its trial's time and could not end it: it hangs in C."""
-        job = self._feed.jobs[_trial_id(trial)]
+        job = self.job_of(trial)
+        if job is None:
+            return
         began, heard = self._heard[job.trial.trial_id]
         now = time.monotonic() - HANGING_SECONDS
         limits = Limits(job.policy.trial_seconds, job.policy.silence_seconds)
@@ -330,14 +347,33 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
     def _kill(self, trial: Any) -> None:
         actor = trial.temporary_state.ray_actor
         if trial.status in (trial.RUNNING, trial.PENDING) and actor is not None:
-            self._killed.add(_trial_id(trial))
+            self._killed.add(trial.trial_id)
             trial.max_failures = 0  # it is not begun again by Tune
             ray.kill(actor)
 
+    def was_killed(self, trial: Any) -> bool:
+        """Whether a trial was, or is to be, killed for running too long."""
+        return trial.trial_id in self._killed or self._overdue()
+
+
+class _Follower(Overseer):
+    """Turns callbacks into events, records trials whose worker is gone, sees error storms."""
+
+    def __init__(self, feed: _Feed, options: RunOptions) -> None:
+        super().__init__(options)
+        self._watch = options.watch
+        self._retries = options.retries
+        self._feed = feed
+        self._storms = StormWatch()
+        self._deaths: Counter[str] = Counter()
+
+    def job_of(self, trial: Any) -> TrialJob | None:
+        return self._feed.jobs[_trial_id(trial)]
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         del iteration, trials, info
-        now = time.monotonic()
-        self._heard[_trial_id(trial)] = now, now
+        self._heard.pop(_trial_id(trial), None)
+        self._hear(_trial_id(trial))
         self._watch(Started(_trial_id(trial)))
 
     def on_trial_result(
@@ -345,7 +381,7 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
     ) -> None:
         del iteration, trials, info
         trial_id = _trial_id(trial)
-        self._heard[trial_id] = self._heard[trial_id][0], time.monotonic()
+        self._hear(trial_id)
         if "ended" not in result:
             return
         ended = TrialEnded(**result["ended"])
@@ -363,12 +399,12 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
         del iteration, trials, info
         trial_id = _trial_id(trial)
         late = self._late.get(trial_id)
-        if late is None and (trial_id in self._killed or self._overdue()):
+        if late is None and self.was_killed(trial):
             self._end(TrialEnded(trial_id, TrialState.CANCELLED))
             return
         attempts = self._retries + 1 if late is None else self._deaths[trial_id] + 1
         try:
-            record = record_loss(self._feed.jobs[trial_id], attempts, late or _why(trial))
+            record = record_loss(self._feed.jobs[trial_id], attempts, late or why(trial))
         except StoreError as error:
             self.trouble, self._feed.closed = error, True
             return
@@ -385,8 +421,8 @@ class _Follower(NotPickled, Callback):  # type: ignore[misc]
 @contextlib.contextmanager
 def _tune_settings(options: RunOptions) -> Iterator[None]:
     """Tune's switches that are environment variables only; set back afterwards."""
-    slots = PENDING_PER_CORE * _slots(options.share)  # of now: a shared cluster may grow
-    pending = max(LEAST_PENDING, slots) if options.may is None else NO_LIMIT
+    wanted = PENDING_PER_CORE * slots(options.share)  # of now: a shared cluster may grow
+    pending = max(LEAST_PENDING, wanted) if options.most is None else NO_LIMIT
     settings = {
         "RAY_AIR_NEW_OUTPUT": "0",  # the progress display is ours
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our store replaces Ray's files per trial
@@ -409,16 +445,20 @@ def _tune_settings(options: RunOptions) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _slots(share: TrialShare) -> int:
-    """How many trials the cluster runs at once, by its cores."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1.0) / max(share.cpu, 0.01)))
+def slots(share: TrialShare) -> int:
+    """How many trials the connected cluster runs at once, by its cores and GPUs."""
+    total = ray.cluster_resources()
+    fits = int(total.get("CPU", 1.0) / max(share.cpu, 0.01))
+    if share.gpu > 0:
+        fits = min(fits, int(total.get("GPU", 0.0) / share.gpu))
+    return max(1, fits)
 
 
 def _trial_id(trial: Any) -> str:
     return job_from_text(trial.config["job"]).trial.trial_id
 
 
-def _why(trial: Any) -> str:
+def why(trial: Any) -> str:
     """What Ray says of a trial's last failure, and what its worker said at last.
 
     Tune writes it into the trial's local folder, and looks for it in the storage, to which it is

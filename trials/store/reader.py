@@ -36,6 +36,7 @@ __all__ = [
     "Problem",
     "RunningTrial",
     "StoredTrial",
+    "ended_row",
     "iter_histories",
     "list_sweeps",
     "load_history",
@@ -157,6 +158,14 @@ def _ended(store: Store, folder: PartFolder) -> int:
         return 1
     ended = read_ended(store, folder)
     return int(ended.row["attempt"]) if isinstance(ended, EndedTrial) else 0
+
+
+def ended_row(store: Store, sweep_id: str, trial_id: str) -> Mapping[str, Any] | None:
+    """Read the row of a trial whose latest attempt has ended and is not merged yet; None else."""
+    folder = _folder(store, sweep_id, trial_id)
+    ended = read_ended(store, folder)
+    is_latest = isinstance(ended, EndedTrial) and ended.row["attempt"] == folder.attempt
+    return ended.row if isinstance(ended, EndedTrial) and is_latest else None
 
 
 def read_epoch_records(store: Store, sweep_id: str, trial_id: str) -> tuple[EpochRecord, ...]:

@@ -12,9 +12,10 @@ import pytest
 import toy_sweeps
 
 from sickbay.trials.events import ErrorStorm, ResourceError, Retried, Started, TrialEnded
-from sickbay.trials.execution import ray_cluster, ray_tune
+from sickbay.trials.execution import ray_cluster
 from sickbay.trials.execution.fair_share import TrialShare, gpu_fraction
 from sickbay.trials.execution.inline import run_to_end
+from sickbay.trials.execution.ray_lanes.run import run_jobs as run_planned
 from sickbay.trials.execution.ray_tune import RunOptions
 from sickbay.trials.execution.trial import RunPolicy, job_from_text, job_text
 from sickbay.trials.store import open_store, request, requested
@@ -51,7 +52,7 @@ def run_jobs(planned, retries=2, stopping=lambda events: False, watch=None, cpu=
             watch(event)
 
     options = RunOptions(TrialShare(cpu), record, retries, lambda: stopping(events))
-    ray_tune.run_jobs(planned, options)
+    run_planned(planned, options)
     return events
 
 
@@ -189,8 +190,9 @@ def test_what_waits_on_the_cluster_when_a_sweep_is_stopped_leaves_no_trace(tmp_p
         watch=watch,
     )
     ended = Counter(event.state for event in events if isinstance(event, TrialEnded))
-    assert set(ended) == {"completed", "cancelled"}
-    assert ended["completed"] <= 3  # the first, and what ran beside it
+    assert (
+        ended["completed"] <= 4
+    )  # the first, what ran beside it, and one more on each of two lanes
     assert list(states(tmp_path).values()) == ["completed"] * ended["completed"]
 
 
