@@ -13,6 +13,7 @@
     die            SIGKILL to its own process, in the first `fault_times` attempts
     hang           waits for ever, and goes on after any exception
     deaf           waits for ever, and no signal gets it out
+    leak           leaves 600 MiB behind in its process
 
 Attempts are counted by marker files in the trial's work directory, which outlives an attempt.
 """
@@ -37,7 +38,9 @@ FAULTS = (
     "die",
     "hang",
     "deaf",
+    "leak",
 )
+LEAKED: list[bytearray] = []
 SLOW_SECONDS = 0.2
 
 
@@ -53,6 +56,8 @@ def strike(config: Config, epoch: int, workdir: str) -> None:
         raise MemoryError(f"planted: the toy is out of memory in epoch {epoch}")
     if fault == "die" and _again(fault, config, workdir):
         os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "leak":
+        LEAKED.append(bytearray(b"x" * (600 * 2**20)))
     if fault in ("hang", "deaf"):
         _wait(deaf=fault == "deaf")
 

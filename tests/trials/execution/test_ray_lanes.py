@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+import ray
 import toy_sweeps
 
 from sickbay.trials.events import ErrorStorm, ResourceError, Retried, Started, TrialEnded
@@ -142,6 +143,43 @@ def test_a_worker_that_no_signal_reaches_is_killed_when_its_time_is_up(tmp_path,
     assert "in each of 1 attempts" in ended.error  # what hangs would hang again
     table = load_tables(open_store(str(tmp_path / "store")), ("trials",), ["s"]).tables["trials"]
     assert table["failure"].to_pylist() == ["timeout"]
+
+
+def test_a_dispenser_that_is_killed_is_replaced_and_no_trial_runs_twice(tmp_path):
+    planned = jobs(tmp_path, 8, sleep_ms=30.0)
+    killed = []
+
+    def watch(event):
+        if isinstance(event, TrialEnded) and not killed:
+            [name] = [one for one in ray.util.list_named_actors() if "dispenser" in one]
+            ray.kill(ray.get_actor(name))
+            killed.append(name)
+
+    events = run_jobs(planned, watch=watch)
+    ended = Counter(e.trial_id for e in events if isinstance(e, TrialEnded))
+    assert ended == dict.fromkeys((job.trial.trial_id for job in planned), 1)
+    assert set(states(tmp_path).values()) == {"completed"}
+    table = load_tables(open_store(str(tmp_path / "store")), ["trials"]).tables["trials"]
+    attempts = Counter(table["attempt"].to_pylist())
+    assert attempts[1] >= len(planned) - 2  # but for those that ran on two lanes
+    for job in planned:
+        rows = toy_sweeps.stored_rows(tmp_path / "store", job.trial.trial_id)
+        assert [row.epoch for _, row in rows] == list(range(1, 17))
+
+
+def test_a_lane_that_has_grown_goes_on_in_a_new_process(tmp_path):
+    planned = jobs(tmp_path, 4, fault="leak")
+    events = run_jobs(planned, cpu=2.0)  # one lane
+    assert [type(e) for e in events] == [Started, TrialEnded] * 4
+    markers = [
+        json.loads(
+            next(tmp_path.glob(f"store/_parts/s/{job.trial.trial_id}/attempt-*")).read_text()
+        )
+        for job in planned
+    ]
+    first, second, third, fourth = (one["pid"] for one in markers)
+    assert first == second != third == fourth
+    assert {one["attempt"] for one in markers} == {1}
 
 
 def test_out_of_memory_is_retried(tmp_path):

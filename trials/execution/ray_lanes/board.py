@@ -128,7 +128,9 @@ class Board:
             return stored
         self._deaths[trial_id] += 1
         if late is not None:
-            return replace(TrialEnded.of(record_loss(job, self._deaths[trial_id], late)), error_key=None)
+            return replace(
+                TrialEnded.of(record_loss(job, self._deaths[trial_id], late)), error_key=None
+            )
         if killed or not self._open:
             return TrialEnded(trial_id, TrialState.CANCELLED)
         if self._deaths[trial_id] <= self._retries:
