@@ -168,7 +168,13 @@ def run_source(
 
 def _fit_trials(feed: "_Feed | _SourceFeed", options: RunOptions) -> None:
     scheduler = scheduler_of(options.stop, options.goal, options.epochs)
-    fit(TrialActor, feed, _Follower(feed, options), options, TuneConfig(scheduler=scheduler))
+    fit(
+        TrialActor,
+        feed,
+        _Follower(feed, options),
+        options,
+        TuneConfig(scheduler=scheduler, reuse_actors=True),
+    )
 
 
 def fit(
@@ -193,7 +199,6 @@ def fit(
                 tune,
                 search_alg=feed,
                 num_samples=-1,
-                reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=replace(

@@ -13,7 +13,7 @@ import ray
 import toy_sweeps
 
 from sickbay.trials.events import ErrorStorm, ResourceError, Retried, Started, TrialEnded
-from sickbay.trials.execution import ray_cluster
+from sickbay.trials.execution import ray_cluster, ray_tune
 from sickbay.trials.execution.fair_share import TrialShare, gpu_fraction
 from sickbay.trials.execution.inline import run_to_end
 from sickbay.trials.execution.ray_lanes.run import run_jobs as run_planned

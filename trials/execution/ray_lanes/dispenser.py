@@ -16,8 +16,8 @@ from sickbay.trials.events import StormWatch, TrialEnded
 class News:
     """What happened since the driver asked last, in its order, and what there is to be done.
 
-    An event is a lane and the id of the trial that it began, or a `TrialEnded` as a dict. `storm` is
-    the error that ended several trials in a row, after which nothing is handed out any more.
+    An event is a lane and the id of the trial that it began, or a `TrialEnded` as a dict. `storm`
+    is the error that ended several trials in a row, after which nothing is handed out any more.
     """
 
     events: tuple[tuple[str, str] | dict[str, Any], ...]

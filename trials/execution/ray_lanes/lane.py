@@ -31,12 +31,6 @@ class Lane(Trainable):  # type: ignore[misc]
         self._first_memory = 0
         self._over = False
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Go on as another lane in the same process."""
-        del new_config
-        self._over = False
-        return True
-
     def step(self) -> dict[str, Any]:
         """Run trials for a while; done when there is no further job for this lane."""
         deadline = time.monotonic() + REPORT_SECONDS

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray.tune import FailureConfig, RunConfig, Stopper, TuneConfig
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from sickbay.trials.events import Event, Started
@@ -42,7 +43,8 @@ def run_jobs(jobs: Sequence[TrialJob], options: RunOptions) -> None:
         return
     lanes = _Lanes(jobs, options)
     run = RunConfig(failure_config=FailureConfig(max_failures=-1), stop=_AllEnded(lanes.board))
-    fit(Lane, _LaneFeed(lanes), lanes, options, TuneConfig(), run)
+    tune = TuneConfig(scheduler=_LaneScheduler(lanes), reuse_actors=False)
+    fit(Lane, _LaneFeed(lanes), lanes, options, tune, run)
 
 
 class _Lanes(Overseer):
@@ -66,8 +68,12 @@ class _Lanes(Overseer):
         self.look()
         if self.board.over:
             return None
-        useful = self.board.waiting + self.board.held
-        return len(self.alive) < min(self._most(), useful)
+        return len(self.alive) < min(self._most(), self.board.waiting + self.board.held)
+
+    @property
+    def surplus(self) -> int:
+        """How many lanes there are beyond what the sweep may have at this moment."""
+        return max(0, len(self.alive) - self._most())
 
     def job_of(self, trial: Any) -> TrialJob | None:
         return self.board.job_of(trial.trial_id)
@@ -166,6 +172,23 @@ class _LaneFeed(NotPickled, Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
+
+
+class _LaneScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]
+    """Takes back lanes that still wait for a place on the cluster once they are too many.
+
+    Those that run are sent home by the dispenser, when their trial has ended.
+    """
+
+    def __init__(self, lanes: _Lanes) -> None:
+        super().__init__()
+        self._lanes = lanes
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        waiting = [one for one in tune_controller.get_trials() if one.status == one.PENDING]
+        for trial in waiting[: self._lanes.surplus]:
+            tune_controller.stop_trial(trial)
+        return super().choose_trial_to_run(tune_controller)
 
 
 class _AllEnded(NotPickled, Stopper):  # type: ignore[misc]
