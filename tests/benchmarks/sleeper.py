@@ -1,4 +1,4 @@
-"""A workload that does nothing for 50 ms: what is left is the cost of running trials."""
+"""A workload that sleeps for `sleep_ms`: what is left of its time is the cost of running trials."""
 
 import time
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ EPOCHS = 5
 
 
 def train(config: Config, context: Context) -> Iterator[Row]:
-    """Yield five rows, 10 ms apart."""
+    """Yield five rows within `sleep_ms`."""
     split, _ = make_data(config, context.seed)
     signals = evaluate(initial(config, context.seed), split)
     for epoch in range(1, EPOCHS + 1):
-        time.sleep(SECONDS / EPOCHS)
+        time.sleep(float(config["sleep_ms"]) / 1000 / EPOCHS)
         yield Row(epoch, epoch, signals | {"train_loss": 1.0 / epoch})
 
 
@@ -32,5 +32,5 @@ WORKLOAD = replace(
     name="sleeper",
     train=train,
     facts=facts,
-    defaults={**TOY.defaults, "epochs": EPOCHS},
+    defaults={**TOY.defaults, "epochs": EPOCHS, "sleep_ms": 1000 * SECONDS},
 )
