@@ -60,7 +60,7 @@ class TrialEnded:
         return self.health == Health.HEALTHY
 
 
-def _by_its_code(record: TrialRecord) -> bool:
+def _by_its_code(record: "TrialRecord") -> bool:
     """Whether a trial failed by an error of its code, rather than by being too slow."""
     return record.state is TrialState.FAILED and record.failure != "timeout"
 
