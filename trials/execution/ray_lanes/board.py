@@ -77,6 +77,10 @@ class Board:
         except RayActorError:
             self._revive()
 
+    def end(self) -> None:
+        """End the dispenser, which would live for as long as this process is connected."""
+        ray.kill(self._dispenser)
+
     def joined(self, lane: str, actor: Any) -> None:
         """Take in that a lane runs."""
         self._lanes[lane] = actor

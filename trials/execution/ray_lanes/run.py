@@ -44,7 +44,10 @@ def run_jobs(jobs: Sequence[TrialJob], options: RunOptions) -> None:
     lanes = _Lanes(jobs, options)
     run = RunConfig(failure_config=FailureConfig(max_failures=-1), stop=_AllEnded(lanes.board))
     tune = TuneConfig(scheduler=_LaneScheduler(lanes), reuse_actors=False)
-    fit(Lane, _LaneFeed(lanes), lanes, options, tune, run)
+    try:
+        fit(Lane, _LaneFeed(lanes), lanes, options, tune, run)
+    finally:
+        lanes.board.end()
 
 
 class _Lanes(Overseer):
