@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml constraints-dev.txt
 demo: $(RUNTIME)  ## run examples/quickstart.yaml on a local Ray and print the verdicts
 	$(BIN)/sickbay run examples/quickstart.yaml
 
-# Two processes take a file of tests each; the clusters of the chaos tests need the machine to themselves.
+# Two processes take a file of tests each.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED)  ## the default test suite: CPU, offline
@@ -38,7 +38,7 @@ test: $(INSTALLED)  ## the default test suite: CPU, offline
 
 slow: $(INSTALLED)  ## what takes minutes or kills processes
 	$(BIN)/python -m pytest $(PARALLEL) -m 'slow and not chaos and not gpu and not browser'
-	$(BIN)/python -m pytest -m 'chaos and not gpu and not browser'
+	$(BIN)/python -m pytest $(PARALLEL) -m 'chaos and not gpu and not browser'
 
 KILLS ?= 300
 chaos: $(INSTALLED)  ## kill what runs sweeps at random, KILLS=300 times, and look for lost or doubled rows

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.chaos
 
 SICKBAY = Path(sys.executable).parent / "sickbay"
 SUPPORT = Path(__file__).parent.parent / "support"
+IMPATIENT = (sys.executable, SUPPORT / "impatient.py")
 
 
 def wait_for(question, seconds=120.0):
@@ -35,7 +36,8 @@ def wait_for(question, seconds=120.0):
 class Sweep:
     """A sweep of `ending_badly` that a process of its own runs on a local Ray."""
 
-    def __init__(self, folder, endings, *, seeds=1, **more):
+    def __init__(self, folder, endings, *, seeds=1, program=(SICKBAY,), **more):
+        self.program = program
         self.store = folder / "store"
         self.spec = folder / "spec.yaml"
         raw = {
@@ -52,7 +54,7 @@ class Sweep:
     def start(self, *arguments):
         env = {**os.environ, "PYTHONPATH": str(SUPPORT)}
         command = [
-            SICKBAY,
+            *self.program,
             "run",
             self.spec,
             "--store",
@@ -143,7 +145,7 @@ def test_a_second_ctrl_c_ends_at_once(sweep):
 
 
 def test_cancel_ends_a_hung_trial(sweep):
-    driver = sweep(["hang", "none"]).start()
+    driver = sweep(["hang", "none"], program=IMPATIENT).start()
     wait_for(lambda: sorted(driver.states.values()) == ["completed", "running"])
     (sweep_id,) = (folder.name for folder in (driver.store / "sweeps").iterdir() if folder.is_dir())
     request(open_store(str(driver.store)), sweep_id, "cancel")
@@ -154,9 +156,7 @@ def test_cancel_ends_a_hung_trial(sweep):
 
 
 def test_hours_end_a_hung_trial(sweep):
-    driver = sweep(
-        ["hang"], budget={"hours": 0.01}
-    ).start()  # 36 s, and 60 s more to come to an end
+    driver = sweep(["hang"], program=IMPATIENT, budget={"hours": 0.005}).start()  # 18 s
     driver.wait_until_running()
     code, said = driver.end(240.0)
     assert code == 0
