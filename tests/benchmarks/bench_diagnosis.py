@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 
+from figures import Figure, tell
+
 from sickbay.trials import registry
 from sickbay.trials.contract import (
     Health,
@@ -134,10 +136,7 @@ def main() -> int:
         spent.append(time.process_time() - start)
     median_seconds = statistics.median(spent)
     signals = len(rows(0)[0].signals)
-    print(
-        f"one diagnosis, {EPOCHS} epochs, {signals} signals, {len(detectors)} detectors: "
-        f"{1e3 * median_seconds:.1f} ms, median of {len(spent)} (limit {1e3 * ONE:.0f} ms)"
-    )
+    what = f"{EPOCHS} epochs, {signals} signals, {len(detectors)} detectors"
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(folder)
         fill(store, trials)
@@ -146,11 +145,12 @@ def main() -> int:
         seconds = time.process_time() - start
         assert report.written == trials, report
     many = 10_000 * seconds / trials
-    print(
-        f"{trials} stored trials judged again: {seconds:.2f} s of one core, that is {many:.0f} s "
-        f"for 10,000 (limit {MANY:.0f} s)"
+    return tell(
+        [
+            Figure(f"diagnose a trial ({what}), CPU", 1e3 * median_seconds, "ms", 1e3 * ONE),
+            Figure(f"relabel 10,000 trials (from {trials}), CPU", many, "s", MANY),
+        ]
     )
-    return int(median_seconds > ONE or many > MANY)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ sys.path[:0] = PATHS
 os.environ["PYTHONPATH"] = os.pathsep.join(PATHS)  # for the workers
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from figures import Figure, tell  # noqa: E402
+
 from sickbay.trials import registry  # noqa: E402
 from sickbay.trials.events import TrialEnded  # noqa: E402
 from sickbay.trials.execution import ray_cluster  # noqa: E402
@@ -30,6 +32,7 @@ from sickbay.trials.execution.trial import TrialJob  # noqa: E402
 from sickbay.trials.spec import check_spec, parse_spec, plan  # noqa: E402
 
 CPUS = 2
+GROWTH = 1.0  # kB of the driver's memory for each trial
 SIZES = ((1_000, 50.0, 1.10, 3.0), (10_000, 10.0, 1.3, 5.0))  # trials, ms, times, seconds
 
 
@@ -71,8 +74,8 @@ def measure(trials: int, milliseconds: float) -> tuple[float, list[float], list[
 
 
 def main(sizes: tuple[tuple[int, float, float, float], ...]) -> int:
-    """Measure each size, print a line for it, judge."""
-    over = False
+    """Measure each size, print its figures, judge."""
+    code = 0
     for trials, milliseconds, times, more in sizes:
         seconds, ends, memory = measure(trials, milliseconds)
         ideal, tenth = trials * milliseconds / 1000 / CPUS, trials // 10
@@ -80,14 +83,15 @@ def main(sizes: tuple[tuple[int, float, float, float], ...]) -> int:
         first = (ends[2 * tenth] - ends[tenth]) / tenth * 1000 * CPUS
         last = (ends[-1] - ends[-1 - tenth]) / tenth * 1000 * CPUS
         grown = (memory[-1] - memory[tenth]) / (trials - tenth)
-        over |= seconds > limit
-        print(
-            f"{trials} x {milliseconds:g} ms: {seconds:.1f} s, ideal {ideal:.1f}, limit {limit:.1f}"
-            f"; a trial takes {first:.1f} ms in the second tenth, {last:.1f} in the last"
-            f"; the driver's memory grows by {grown:.2f} kB a trial",
-            flush=True,
+        size = f"{trials:,} trials of {milliseconds:g} ms on {CPUS} CPUs"
+        code |= tell(
+            [
+                Figure(size, seconds, "s", limit, peer="ideal", peer_value=ideal),
+                Figure(f"{size}: one of the last tenth", last, "ms", None, False, "second", first),
+                Figure(f"{size}: growth of the driver a trial", grown, "kB", GROWTH),
+            ]
         )
-    return int(over)
+    return code
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from figures import Figure, tell
 from torch import Tensor, nn
 
 from sickbay.trials.probes import Probe
@@ -101,9 +102,12 @@ def main() -> int:
         f"{size} parameters, batches of {BATCH}, {STEPS} steps an evaluation, {epochs - 1} epochs"
     )
     print(f"a step without the probe: {1e3 * statistics.median(plain) / STEPS:.2f} ms")
-    print(f"the default probe adds {default:.2%} (limit {DEFAULT:.0%})")
-    print(f"a probe of everything adds {everything:.2%} (limit {ALL:.0%})")
-    return int(default > DEFAULT or everything > ALL)
+    return tell(
+        [
+            Figure("the default probe adds to training", 100 * default, "%", 100 * DEFAULT),
+            Figure("a probe of everything adds", 100 * everything, "%", 100 * ALL),
+        ]
+    )
 
 
 if __name__ == "__main__":

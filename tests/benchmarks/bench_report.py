@@ -16,12 +16,14 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+from figures import Figure, tell
 from report_samples import large, write_sample
 
 from sickbay.trials.store import Store
 from sickbay.trials.store.files import table_file
 
 EPOCHS = 50
+TABLES = ("trials", "epochs", "findings", "labels")
 SEED_BLOCK = 80  # arms of the sample: one seed of each
 SWEEP = "sample-abc123"
 SIGNALS = ("val_loss_se", "grad_norm_max", "group_norm", "clipped_share", "supervised_targets")
@@ -38,10 +40,12 @@ SPEC = {
 }
 
 
-def write_large(folder: Path, trials: int) -> Store:
+def write_large(
+    folder: Path, trials: int, tables: tuple[str, ...] = TABLES, epochs: int = EPOCHS
+) -> Store:
     """Write one seed of every arm by the store's writer, and repeat its rows under new seeds."""
-    store = write_sample(folder, large(SEED_BLOCK, EPOCHS), spec=SPEC, planned=trials)
-    for name in ("trials", "epochs", "findings", "labels"):
+    store = write_sample(folder, large(SEED_BLOCK, epochs), spec=SPEC, planned=trials)
+    for name in tables:
         path = Path(store.root) / table_file(store, name, SWEEP).removeprefix(f"{store.root}/")
         table = pq.read_table(path)
         blocks = [_block(name, table, seed) for seed in range(trials // SEED_BLOCK)]
@@ -65,8 +69,8 @@ def _block(name: str, table: pa.Table, seed: int) -> pa.Table:
     return table
 
 
-def process(arguments: list[str]) -> tuple[float, float, float]:
-    """Seconds by the clock, of computing, and peak resident megabytes of one call."""
+def process(arguments: list[str]) -> tuple[float, float]:
+    """Seconds and peak resident megabytes of one call of the command line."""
     began = time.perf_counter()
     child = os.posix_spawn(
         sys.executable,
@@ -76,12 +80,12 @@ def process(arguments: list[str]) -> tuple[float, float, float]:
     )
     _, status, usage = os.wait4(child, 0)
     assert status == 0, arguments
-    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
 
 
 def main(n: int) -> int:
     """Make two stores, time every verb of reading that draws or compares, print one line each."""
-    over = False
+    code = 0
     with tempfile.TemporaryDirectory() as folder:
         for trials, megabytes in ((n, None), (1000, 5.0)):
             store = write_large(Path(folder) / str(trials), trials - trials % SEED_BLOCK)
@@ -91,22 +95,17 @@ def main(n: int) -> int:
                 "report": ["report", SWEEP, "-o", str(page)],
                 "report in LaTeX": ["report", SWEEP, "--format", "latex", "-o", f"{page}.tex"],
             }.items():
-                seconds, computing, memory = process([*verb, "--store", store.uri])
-                late = seconds > 10.0 or memory > 1000.0
-                over |= late
-                print(
-                    f"{what:20} {trials:6} trials x {EPOCHS}: {seconds:6.2f} s (limit 10),"
-                    f" {computing:6.2f} s of computing,"
-                    f" {memory:6.0f} MB (limit 1000){'  OVER' if late else ''}",
-                    flush=True,
+                seconds, memory = process([*verb, "--store", store.uri])
+                named = f"{what} of {trials:,} trials x {EPOCHS} epochs"
+                code |= tell(
+                    [
+                        Figure(named, seconds, "s", 10.0),
+                        Figure(f"{named}, memory", memory, "MB", 1000.0),
+                    ]
                 )
             size = page.stat().st_size / 1e6
-            large_page = megabytes is not None and size > megabytes
-            over |= large_page
-            limit = f" (limit {megabytes:g})" if megabytes else ""
-            mark = "  OVER" if large_page else ""
-            print(f"{'page':20} {trials:6} trials: {size:.2f} MB{limit}{mark}", flush=True)
-    return int(over)
+            code |= tell([Figure(f"page of {trials:,} trials", size, "MB", megabytes)])
+    return code
 
 
 if __name__ == "__main__":

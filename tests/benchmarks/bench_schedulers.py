@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1] / "support")]
 
 import scheduler_races as races  # noqa: E402 - found by the line above
+from figures import Figure, tell  # noqa: E402
 
 SEEDS = 20
 KINDS = ("asha", "hyperband", "median")
@@ -32,8 +33,9 @@ def main() -> int:
         for kind in KINDS:
             before, plain = shown(streams, kind, aware=False)
             after, aware = shown(streams, kind, aware=True)
-            worst = max(worst, int(after < before))
             print(f"  {kind}: plain {plain} -> health-aware {aware}", flush=True)
+            named = f"{toy}: gain of the best healthy trial under health-aware {kind}"
+            worst |= tell([Figure(named, after, "", before, True, f"plain {kind}", before)])
     return worst
 
 

@@ -13,6 +13,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "support")]
 
 import numpy as np  # noqa: E402 - found by the line above
 import sequential_sweeps as sweeps  # noqa: E402
+from figures import Figure, tell  # noqa: E402
 from scipy import stats  # noqa: E402
 from sequential_sweeps import SimulatedArm  # noqa: E402
 
@@ -42,8 +43,8 @@ def main() -> int:
         for block in (1, 3):
             made = [sweeps.simulate(arms, sweeps.rule(20, block=block), rng) for _ in range(runs)]
             share = np.mean([any(map(claims, one.verdicts)) for one in made])
-            worst = max(worst, int(share > 0.05))
-            print(f"  {name}, {block} seeds at a time: {share:.3f}", flush=True)
+            named = f"any false claim: {name}, {block} seeds at a time"
+            worst |= tell([Figure(named, 100 * share, "%", 5.0)])
     print(f"trials of six arms, and found effects, against {FIXED} seeds each")
     for name, effects in SWEEPS.items():
         arms = [SimulatedArm(), *(e if e is BROKEN else SimulatedArm(e) for e in effects)]
@@ -55,6 +56,9 @@ def main() -> int:
             found = np.mean([settled(one.verdicts, effects) for one in made], axis=0)
             words.append(f"at most {at_most}: {trials:.1f} trials, found {percent(found)}")
         print(f"  {name}: {'; '.join(words)}", flush=True)
+        peer = f"{FIXED} fixed seeds"
+        named = f"{name}: trials, at most {at_most} seeds"
+        tell([Figure(named, trials, "trials", peer=peer, peer_value=len(arms) * FIXED)])
     return worst
 
 

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from figures import Figure, tell
+
 from sickbay.trials.contract import (
     Finding,
     FindingState,
@@ -121,12 +123,7 @@ def main(n: int) -> int:
         seconds = timed(lambda: trial_states(store, "sweep"))
         figures.append((f"parts: states of {10 * n} trials", seconds, 2.0 * n / 1000))
     print(f"{n} trials x {EPOCHS} epochs x {SIGNALS} signals, {size / 1e6:.1f} MB merged")
-    for name, seconds, limit in figures:
-        verdict = (
-            "" if limit is None else f"  limit {limit:g} s" + ("" if seconds <= limit else "  OVER")
-        )
-        print(f"{name:52} {seconds:8.4f} s{verdict}")
-    return int(any(limit is not None and seconds > limit for _, seconds, limit in figures))
+    return tell(Figure(name, seconds, "s", limit) for name, seconds, limit in figures)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from figures import Figure, tell
 
 from sickbay.trials import registry
 from sickbay.trials.execution import recorder
@@ -73,11 +74,16 @@ def main() -> int:
             walls.append(record.wall_seconds)
     total = sum(walls)
     share = (spent["telemetry"] + spent["diagnosis"]) / total
-    print("a small trial: " + ", ".join(f"{wall:.2f} s" for wall in walls) + f" (limit {LONGEST})")
-    for name, seconds in spent.items():
-        print(f"{name}: {seconds / total:.2%} of the trial's wall time")
-    print(f"telemetry and online diagnosis: {share:.2%} (limit {LIMIT:.0%})")
-    return int(share > LIMIT or max(walls) > LONGEST)
+    return tell(
+        [
+            Figure("a small trial of system 1, the slowest of 3", max(walls), "s", LONGEST),
+            *(
+                Figure(f"{name}, of the trial's time", 100 * seconds / total, "%")
+                for name, seconds in spent.items()
+            ),
+            Figure("telemetry and online diagnosis", 100 * share, "%", 100 * LIMIT),
+        ]
+    )
 
 
 if __name__ == "__main__":
