@@ -52,7 +52,7 @@ async function send(path, options) {
   return body;
 }
 
-export const sweepPath = (sweep, rest = "") => `/api/sweeps/${encodeURIComponent(sweep)}${rest}`;
+export const sweepPath = (sweep, rest = "") => `api/sweeps/${encodeURIComponent(sweep)}${rest}`;
 
 // The report in a tab of its own; where a token is needed, which a link cannot send, as a file.
 export async function openReport(event, sweep) {
@@ -71,7 +71,7 @@ export function listen(onChange, onState) {
     while (!over) {
       try {
         const more = last === null ? {} : { "Last-Event-ID": String(last) };
-        const answer = await fetch("/api/events", { headers: headers(more), signal: abort.signal });
+        const answer = await fetch("api/events", { headers: headers(more), signal: abort.signal });
         if (answer.status === 401) onState("signed out");
         if (!answer.ok) throw new Error(String(answer.status));
         onState("live");

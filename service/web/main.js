@@ -131,7 +131,7 @@ listen(
     document.getElementById("live").textContent = `${state === "live" ? "●" : "○"} ${state}`;
   },
 );
-get("/healthz").then((found) => {
+get("healthz").then((found) => {
   document.querySelector(".brand").title = `Sickbay ${found.version}`;
 });
 route();

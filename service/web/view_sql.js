@@ -50,7 +50,7 @@ export async function sqlView(view, query) {
 
 // Words for NaN stay words here: what is shown and kept is what was sent.
 async function ask(sql, signal) {
-  const answer = await fetch("/api/query", { method: "POST", signal, headers: headers({ "Content-Type": "application/json" }), body: JSON.stringify({ sql }) });
+  const answer = await fetch("api/query", { method: "POST", signal, headers: headers({ "Content-Type": "application/json" }), body: JSON.stringify({ sql }) });
   const body = await answer.json();
   if (!answer.ok) throw new Refused(answer.status, body.error);
   return body;

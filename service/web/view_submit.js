@@ -6,7 +6,7 @@ import { cell, el, failure, show, table } from "./dom.js";
 const PAUSE = 500; // milliseconds without a key before the spec is checked
 
 export async function submitView(view) {
-  const { workloads } = await get("/api/workloads");
+  const { workloads } = await get("api/workloads");
   const box = el("textarea", { rows: 18, spellcheck: "false", "aria-label": "spec", "data-filter": "1", oninput: () => later() });
   const preview = el("div", { role: "status", "aria-live": "polite" });
   const button = el("button.main", { type: "button", disabled: true, onclick: () => submit() }, "Submit");
@@ -23,7 +23,7 @@ export async function submitView(view) {
     const mine = ++asked;
     if (!box.value.trim()) return show(preview);
     try {
-      const plan = await post("/api/plan", box.value, "application/yaml");
+      const plan = await post("api/plan", box.value, "application/yaml");
       if (mine !== asked) return;
       button.disabled = false;
       const hours = plan.estimate ? `, about ${(60 * plan.estimate.hours).toPrecision(2)} minutes by ${plan.estimate.n} stored trials` : "";
@@ -38,7 +38,7 @@ export async function submitView(view) {
   async function submit() {
     button.disabled = true;
     try {
-      const found = await post("/api/sweeps", box.value, "application/yaml");
+      const found = await post("api/sweeps", box.value, "application/yaml");
       location.hash = `#/sweep/${encodeURIComponent(found.sweep_id)}`;
     } catch (error) {
       show(preview, failure(error));
@@ -47,7 +47,7 @@ export async function submitView(view) {
   }
 
   async function begin(name) {
-    const workload = await get(`/api/workloads/${encodeURIComponent(name)}`);
+    const workload = await get(`api/workloads/${encodeURIComponent(name)}`);
     const factor = workload.factors.find((one) => one.levels.length > 1);
     const levels = factor ? `  ${factor.name}: [${factor.levels.map(plain).join(", ")}]   # the first is the baseline` : "  {}";
     box.value = `name: ${name.replaceAll("_", "-")}-first\nworkload: ${name}\ndesign: one_factor\nfactors:\n${levels}\nseeds: 3\n`;

@@ -36,7 +36,7 @@ export async function sweepsView(view) {
   }
 
   async function load() {
-    sweeps = (await get("/api/sweeps", { limit: 1000 })).sweeps;
+    sweeps = (await get("api/sweeps", { limit: 1000 })).sweeps;
     list();
   }
 

@@ -6,6 +6,7 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 import toy_sweeps
@@ -299,6 +300,23 @@ def documented(row):
             path = whole.rpartition("/")[0] + "/" + path.removeprefix("…").removeprefix("/")
         whole = path
         yield verb, path
+
+
+def test_behind_a_path_prefix_every_link_of_the_page_leads_to_the_service(client):
+    prefix = "/lab/sickbay"
+
+    async def proxy(scope, receive, send):
+        assert scope["path"].startswith(f"{prefix}/"), scope["path"]
+        inside = {**scope, "path": scope["path"].removeprefix(prefix)}
+        await client.app(inside, receive, send)
+
+    browser = TestClient(proxy, base_url="http://localhost")
+    for page in (f"{prefix}/", f"{prefix}/docs"):
+        links = re.findall(r'(?:src|href)="([^"#]+)"', browser.get(page).text)
+        assert len(links) >= 4
+        assert {browser.get(urljoin(page, link)).status_code for link in links} == {200}
+    for script in (Path(__file__).parents[3] / "service" / "web").glob("*.js"):
+        assert not re.findall(r"[\"'`]/(?:api|web|docs|healthz|openapi)\b.*", script.read_text())
 
 
 def test_a_revoked_token_is_refused_once_the_tokens_are_read_again(tmp_path):
