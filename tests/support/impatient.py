@@ -1,4 +1,4 @@
-"""`python impatient.py ARGUMENTS`: `sickbay ARGUMENTS` that gives hung trials seconds, not a minute."""
+"""`python impatient.py ARGUMENTS`: `sickbay ARGUMENTS`, which kills hung trials within seconds."""
 
 from sickbay.service.cli.app import main
 from sickbay.service.sweeps import runner
