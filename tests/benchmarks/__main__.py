@@ -1,6 +1,7 @@
 """`make bench`: every benchmark, one after another, one table, and docs/performance.md.
 
-`python -m tests.benchmarks NAME...` runs some and writes no page. Exit code 1 if a limit is missed.
+`python -m tests.benchmarks NAME...` runs some and rewrites their sections of the page. Exit code 1
+if a limit is missed.
 """
 
 import os
@@ -31,13 +32,16 @@ def main() -> int:
     if unknown := sorted(set(wanted) - set(BENCHMARKS)):
         print(f"no benchmark {', '.join(unknown)}: there are {', '.join(BENCHMARKS)}")
         return 2
-    measured = {name: run(name) for name in wanted}
-    codes = [code for code, _ in measured.values()]
-    figures = {name: figures for name, (_, figures) in measured.items()}
-    print("\n" + "\n".join(table(figure for each in figures.values() for figure in each)))
-    if not sys.argv[1:]:
-        PAGE.write_text(page(figures))
-    return max(codes)
+    written = sections(PAGE.read_text()) if PAGE.exists() else {}
+    worst, everything = 0, []
+    for name in wanted:
+        code, figures = run(name)
+        worst = max(worst, code)
+        everything += figures
+        written[name] = section(name, figures)
+    PAGE.write_text("\n".join([INTRODUCTION, *(written[name] for name in sorted(written))]))
+    print("\n" + "\n".join(table(everything)))
+    return worst
 
 
 def run(name: str) -> tuple[int, list[Figure]]:
@@ -49,15 +53,21 @@ def run(name: str) -> tuple[int, list[Figure]]:
         return done.returncode, read(Path(file.name))
 
 
-def page(figures: dict[str, list[Figure]]) -> str:
-    """The page of all figures, a table for each benchmark."""
+def sections(page: str) -> dict[str, str]:
+    """The sections of a page by the names of their benchmarks."""
+    pieces = page.split("\n## ")[1:]
+    return {piece.partition("\n")[0]: f"## {piece.rstrip()}\n" for piece in pieces}
+
+
+def section(name: str, figures: list[Figure]) -> str:
+    """What a benchmark measures, where and when it did, and its table."""
+    about = BENCHMARKS[name].read_text().removeprefix('"""').partition("\n\n")[0]
     day = datetime.now(UTC).date().isoformat()
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    lines = [INTRODUCTION, f"Measured on {day}: {machine}.", ""]
-    for name, each in figures.items():
-        about = BENCHMARKS[name].read_text().removeprefix('"""').partition("\n")[0]
-        lines += [f"## {name}", "", about.removesuffix('"""'), "", *table(each), ""]
-    return "\n".join(lines).rstrip() + "\n"
+    busy = f"load {os.getloadavg()[1]:.0f}"
+    return "\n".join(
+        [f"## {name}", "", about, "", f"{day}: {machine}, {busy}.", "", *table(figures), ""]
+    )
 
 
 if __name__ == "__main__":
