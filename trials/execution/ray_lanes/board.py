@@ -88,6 +88,7 @@ class Board:
     def left(self, lane: str) -> None:
         """Take in that a lane has ended."""
         self._lanes.pop(lane, None)
+        self._begun.pop(lane, None)
 
     def job_of(self, lane: str) -> TrialJob | None:
         """The job that a lane runs, as far as it is known by now."""
@@ -102,8 +103,8 @@ class Board:
         there. One that was `killed`, or that may not begin again as the sweep ends, is cancelled.
         Raises StoreError if a trial that is lost for good cannot be written down.
         """
-        self.left(lane)
         self.finish()
+        self.left(lane)
         if lane in self._pardoned:
             self._pardoned.discard(lane)
             return
@@ -181,6 +182,7 @@ class Board:
         for lane, actor in self._lanes.items():
             self._pardoned.add(lane)
             ray.kill(actor)
+        self._begun.clear()
         self._asked = None
         for job in list(self._jobs.values()):
             stored = stored_end(job)

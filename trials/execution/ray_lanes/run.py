@@ -8,7 +8,7 @@ from ray.tune import FailureConfig, RunConfig, Stopper, TuneConfig
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sickbay.trials.events import Event, Started
+from sickbay.trials.events import Event, Started, TrialEnded
 from sickbay.trials.execution.ray_lanes.board import Board
 from sickbay.trials.execution.ray_lanes.lane import Lane
 from sickbay.trials.execution.ray_search import NotPickled
@@ -85,6 +85,8 @@ class _Lanes(Overseer):
         if isinstance(event, Started):
             self._heard.pop(event.trial_id, None)
             self._hear(event.trial_id)
+        elif isinstance(event, TrialEnded):
+            self._heard.pop(event.trial_id, None)
         self._options.watch(event)
 
     def look(self) -> None:
