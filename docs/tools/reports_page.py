@@ -41,8 +41,7 @@ seeds, its 95 % interval (Student's t) and the number of seeds; a count is a num
 
 Verdicts: *reproduced*; *reproduced, other cause* (the figure comes back, the report's explanation
 does not); *contradicted*; *undecided* (what was measured allows for either); *untestable on
-generated data*. Figures "in trial runs" are none of these measurements; the example named beside
-them makes them anew.
+generated data*.
 """
 
 
