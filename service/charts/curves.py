@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sickbay.service.query.engine import query
 from sickbay.service.query.outcomes import HEALTHY
 from sickbay.service.summary import questions as ask
-from sickbay.service.summary.formatting import SIGNS, level
+from sickbay.service.summary.formatting import SIGNS, level, short_arm
 from sickbay.service.summary.signals import Shown, label_of, reference_lines_of, shown_signals
 from sickbay.service.summary.values import DISBELIEVE, TRAP, TrialLine, Values
 from sickbay.trials.contract import Goal
@@ -216,7 +216,7 @@ def _groups(values: Values) -> tuple[Group, ...]:
         by_arm: dict[object, list[TrialLine]] = {arm.key: [] for arm in values.arms}
         for trial in values.trials:
             by_arm[trial.key].append(trial)
-        return tuple((some[0].arm, tuple(some)) for some in by_arm.values())
+        return tuple((short_arm(some[0].arm), tuple(some)) for some in by_arm.values())
     groups: list[Group] = []
     for index, factor in enumerate(values.factors):
         by_level: dict[str, list[TrialLine]] = {}

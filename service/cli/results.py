@@ -235,12 +235,14 @@ def relabel(
 
 
 def _print_report(report: Any) -> None:
+    from sickbay.service.summary.formatting import short_arm
+
     print(
         f"{report.sweep_id}: {report.trials} trials judged by {report.labeller_version}: "
         f"{report.same} as before, {len(report.changes)} changed, {report.written} labels written"
     )
     for change in report.changes:
         print(
-            f"  {change.trial_id} ({change.arm}, seed {change.seed}): "
+            f"  {change.trial_id} ({short_arm(change.arm)}, seed {change.seed}): "
             f"{change.old} -> {change.new}: {change.reason}"
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from sickbay.service.summary.formatting import as_float, number
+from sickbay.service.summary.formatting import as_float, number, short_arm
 from sickbay.trials.contract import Goal, Health, TrialState
 
 Row = Mapping[str, Any]
@@ -67,9 +67,9 @@ def best_words(one: Best, signal: str) -> str:
     """The best trial or arm with its objective, as text."""
     value = f"{signal} {number(one.value)}"
     if one.trial_id is None:
-        return f"{one.arm}: median {value} over {one.n} trials"
+        return f"{short_arm(one.arm)}: median {value} over {one.n} trials"
     label = "" if one.label == Health.HEALTHY else f", {one.label or 'no label'}"
-    return f"{one.trial_id[:8]} ({one.arm}, seed {one.seed}): {value}{label}"
+    return f"{one.trial_id[:8]} ({short_arm(one.arm)}, seed {one.seed}): {value}{label}"
 
 
 def selection_lines(rows: Sequence[Row], spec: Mapping[str, Any]) -> list[str]:
@@ -87,14 +87,14 @@ def selection_lines(rows: Sequence[Row], spec: Mapping[str, Any]) -> list[str]:
         return [f"{'selection':<13}the best {seeds['top']} are confirmed after the search"]
     how = f"chosen among {tried} configurations by {seeds['search']} of their seeds"
     lines = [f"{'selection':<13}{how}; confirmed with {seeds['confirm']} fresh seeds:"]
-    for arm in arms:
-        mine = [row for row in fresh if row["arm"] == arm]
-        chosen_by = [_value(r) for r in rows if r["arm"] == arm and r["seed"] < seeds["search"]]
+    for name in arms:
+        mine = [row for row in fresh if row["arm"] == name]
+        chosen_by = [_value(r) for r in rows if r["arm"] == name and r["seed"] < seeds["search"]]
         healthy = [_value(row) for row in mine if row["label"] == Health.HEALTHY]
         value = number(median(healthy)) if healthy else "none"
         lines.append(
-            f"{'':<13}{arm}: median {objective['signal']} {value} over {len(healthy)} of "
-            f"{len(mine)} healthy (searching: {number(median(chosen_by))})"
+            f"{'':<13}{short_arm(name)}: median {objective['signal']} {value} over "
+            f"{len(healthy)} of {len(mine)} healthy (searching: {number(median(chosen_by))})"
         )
     return lines
 

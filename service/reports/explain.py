@@ -12,7 +12,7 @@ from rich.text import Text
 from sickbay.service.analysis.fixes import fix_finder
 from sickbay.service.query.engine import find_trial
 from sickbay.service.reports.verdicts import print_advice, stands, verdict
-from sickbay.service.summary.formatting import recorded
+from sickbay.service.summary.formatting import recorded, short_arm
 from sickbay.service.summary.trial_book import read_book
 from sickbay.trials.contract import FindingState
 from sickbay.trials.diagnosis.failures import REMEDIES
@@ -44,7 +44,9 @@ def print_explanation(
 ) -> None:
     """Print an explanation: what fired or could not judge; `everything` prints all findings."""
     trial = explained["trial"]
-    head = Text(f"{trial['trial_id']}  {trial['arm']}, seed {trial['seed']}: ", style="bold")
+    head = Text(
+        f"{trial['trial_id']}  {short_arm(trial['arm'])}, seed {trial['seed']}: ", style="bold"
+    )
     console.print(head + verdict(trial))
     console.print(
         f"{trial['state']} after {trial['epochs_run']} of {trial['epochs_planned']} epochs, "

@@ -42,7 +42,7 @@ from sickbay.service.reports.trial_tables import (
 )
 from sickbay.service.summary import questions as ask
 from sickbay.service.summary.collect import report_values
-from sickbay.service.summary.formatting import SIGNS, number, printable, span
+from sickbay.service.summary.formatting import SIGNS, number, printable, short_arm, span
 from sickbay.service.summary.judgement import contribution_words, judgement_of
 from sickbay.service.summary.provenance import provenance, provenance_line, seeds_in_words
 from sickbay.service.summary.values import TrialLine, Values, sample
@@ -92,6 +92,7 @@ def render_report(store: Store, sweep_id: str) -> str:
     )
     templates.filters |= {
         "number": number,
+        "short_arm": short_arm,
         "contribution": contribution_words,
         "cell": partial(_cell, frozenset(cause.name for cause in values.causes)),
     }

@@ -25,6 +25,7 @@ from sickbay.service.summary.formatting import (
     p_value,
     probability,
     risk,
+    short_arm,
     shown,
     signed,
     with_sign,
@@ -271,7 +272,7 @@ def comparison_table(comparison: Comparison) -> Table:
         ),
         rows=tuple(
             (
-                pair.arm,
+                short_arm(pair.arm),
                 _side_health(pair.a),
                 _side_health(pair.b),
                 "none" if pair.a.mean is None else number(pair.a.mean),
@@ -476,7 +477,7 @@ def fix_section(store: Store, values: Values) -> FixSection:
 
 def _fix(fixes: Fixes, arm: str) -> FixLine:
     return FixLine(
-        arm=arm,
+        arm=short_arm(arm),
         trial_id=fixes.trial_id,
         known=tuple(
             (words(fix.changes), f"healthy in {fix.healthy} of {fix.of}")

@@ -19,7 +19,7 @@ from sickbay.service.reports.tables import (
     interactions_table,
     main_effects_table,
 )
-from sickbay.service.summary.formatting import COLOURS, number, with_sign
+from sickbay.service.summary.formatting import COLOURS, number, short_arm, with_sign
 from sickbay.service.summary.table import Table
 from sickbay.trials.contract import Goal
 
@@ -172,7 +172,8 @@ def _remarks(comparison: Comparison) -> Iterator[str]:
     """Print changed labels, arms of one side only, and what could not be compared."""
     for pair in comparison.arms:
         for change in pair.label_changes:
-            yield f"{pair.arm}, seed {change.seed}: {change.before} in A, {change.after} in B"
+            where = f"{short_arm(pair.arm)}, seed {change.seed}"
+            yield f"{where}: {change.before} in A, {change.after} in B"
     for letter, names in (("A", comparison.only_a), ("B", comparison.only_b)):
         if names:
             more = f", and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sickbay.service.summary.formatting import span
+from sickbay.service.summary.formatting import short_arm, span
 from sickbay.service.summary.values import Mark, TrialLine, Values
 
 MOST_TRIALS = 60
@@ -65,7 +65,7 @@ def time_line(values: Values) -> TimeLine:
 def _row(values: Values, trials: Sequence[TrialLine], last: int, *, by_arm: bool) -> TimeRow:
     marks = [mark for trial in trials for mark in values.marks.get(trial.trial_id, ())]
     return TimeRow(
-        name=trials[0].arm,
+        name=short_arm(trials[0].arm),
         seed=f"{len(trials)} trials" if by_arm else f"seed {trials[0].seed}",
         planned=_percent(max(trial.epochs_planned for trial in trials), last),
         ran=_percent(max(trial.epochs_run for trial in trials), last),

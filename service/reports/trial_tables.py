@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from sickbay.service.summary.formatting import SIGNS, last_line, level, number, span
+from sickbay.service.summary.formatting import SIGNS, last_line, level, number, short_arm, span
 from sickbay.service.summary.table import Table
 from sickbay.service.summary.values import (
     BEHIND,
@@ -81,7 +81,7 @@ def _arm_row(arm: ArmLine) -> tuple[str, ...]:
     )
     counts = ((name, getattr(arm, name)) for name in _COUNTED)
     return (
-        arm.arm,
+        short_arm(arm.arm),
         _BELIEVE[arm.group],
         _heading(arm),
         f"{arm.healthy} of {arm.trials}",
@@ -103,7 +103,7 @@ def trials_table(trials: Sequence[TrialLine], sql: str = "") -> Table:
         rows=tuple(
             (
                 one.trial_id,
-                one.arm,
+                short_arm(one.arm),
                 str(one.seed),
                 one.state,
                 f"{SIGNS.get(one.verdict, '·')} {one.verdict}",

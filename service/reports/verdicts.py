@@ -13,7 +13,7 @@ from rich.text import Text
 from sickbay.service.query.engine import trials
 from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
 from sickbay.service.reports.best import best_lines, code_lines
-from sickbay.service.summary.formatting import COLOURS, SIGNS, as_float, recorded, shown
+from sickbay.service.summary.formatting import COLOURS, SIGNS, as_float, recorded, short_arm, shown
 from sickbay.trials.contract import Health, TrialState
 from sickbay.trials.diagnosis.failures import REMEDIES, Failure
 from sickbay.trials.diagnosis.sweep_findings import SweepFinding, shown_findings
@@ -137,7 +137,7 @@ def _narrow_table(rows: Sequence[Row]) -> Table:
         parts = (verdict(row), Text(why), Text(f"\n{stands(row)}" if stands(row) else ""))
         table.add_row(
             row["trial_id"][:8],
-            row["arm"],
+            short_arm(row["arm"]),
             str(row["seed"]),
             recorded(row["objective"]),
             Text.assemble(*parts),
@@ -164,11 +164,13 @@ def arm_table(rows: Sequence[Row]) -> Table:
     table.add_column("objective, median [min, max]", justify="right", no_wrap=True)
     table.add_column("causes")
     arms = list(dict.fromkeys(row["arm"] for row in rows))
-    for arm in arms:
-        mine = [row for row in rows if row["arm"] == arm]
+    for name in arms:
+        mine = [row for row in rows if row["arm"] == name]
         counted = [row["outcome"] for row in mine if row["outcome"] not in CUT_SHORT]
         healthy = counted.count(HEALTHY)
-        table.add_row(arm, f"{healthy} of {len(counted)}", spread(mine), causes_of(mine))
+        table.add_row(
+            short_arm(name), f"{healthy} of {len(counted)}", spread(mine), causes_of(mine)
+        )
     return table
 
 

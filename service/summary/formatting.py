@@ -39,6 +39,10 @@ COLOURS = {  # of the signs in a terminal
     "!": "red",
 }
 
+_MOST_LETTERS = 60  # of a level; of a longer one the middle is left out
+# The numbers of `lr=0.05, init=zeros` that are not whole.
+_ARM_NUMBER = re.compile(r"(?<==)-?\d+(?:\.\d+(?:e[+-]?\d+)?|e[+-]?\d+)(?=$|, )")
+
 # What neither a page nor UTF-8 can hold: control characters, lone surrogates, non-characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -114,7 +118,27 @@ def level(value: object) -> str:
     """Format a factor's level as in a spec."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.6g}" if isinstance(value, float) else "–" if value is None else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "–" if value is None else _clipped(str(value))
+
+
+def short_arm(name: str) -> str:
+    """Format an arm's name with its numbers to six digits: `lr=0.3` for 0.30000000000000004."""
+    parts = map(_clipped, name.split(", "))
+    return _ARM_NUMBER.sub(lambda hit: _short(hit[0]), ", ".join(parts))
+
+
+def _clipped(text: str) -> str:
+    """Leave out the middle of a long text."""
+    half = _MOST_LETTERS // 2
+    return text if len(text) <= _MOST_LETTERS else f"{text[:half]}…{text[1 - half :]}"
+
+
+def _short(text: str) -> str:
+    """Format a number to six digits, as it stands where it has no more."""
+    short = f"{float(text):.6g}"
+    return text if float(short) == float(text) else short
 
 
 def span(low: float | None, high: float | None) -> str:
@@ -154,5 +178,7 @@ def cell(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Format a level in the syntax of a spec."""
-    return value if isinstance(value, str) else json.dumps(value)
+    """Format a level in the syntax of a spec, numbers to six digits."""
+    if isinstance(value, float) and math.isfinite(value):
+        return _short(repr(value))
+    return _clipped(value if isinstance(value, str) else json.dumps(value))

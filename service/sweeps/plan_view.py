@@ -14,7 +14,7 @@ from rich.table import Table
 
 from sickbay.service.analysis.plan_power import PlannedPower, planned_power, power_line
 from sickbay.service.query.engine import query
-from sickbay.service.summary.formatting import shown, signed, with_sign
+from sickbay.service.summary.formatting import short_arm, shown, signed, with_sign
 from sickbay.service.sweeps.prepare import Prepared
 from sickbay.trials.search.sequential import (
     ArmVerdict,
@@ -226,7 +226,12 @@ def print_described(console: Console, plan: Mapping[str, Any]) -> None:
     for name in ("trial", "seed", "arm", "epochs", ""):
         trials.add_column(name, no_wrap=True)
     for trial in plan["trials"][:TRIALS_SHOWN]:
-        cells = (trial["trial_id"], str(trial["seed"]), trial["arm"], str(trial["epochs"]))
+        cells = (
+            trial["trial_id"],
+            str(trial["seed"]),
+            short_arm(trial["arm"]),
+            str(trial["epochs"]),
+        )
         trials.add_row(*cells, "stored" if trial["stored"] else "")
     if plan["trials"]:
         console.print(trials)
@@ -331,8 +336,8 @@ def _arm_table(per_arm: Mapping[str, int]) -> Table:
     table.add_column("arm")
     table.add_column("trials", justify="right")
     arms = Counter(dict(per_arm))
-    for arm, n in list(arms.items())[:TRIALS_SHOWN]:
-        table.add_row(arm, str(n))
+    for name, n in list(arms.items())[:TRIALS_SHOWN]:
+        table.add_row(short_arm(name), str(n))
     return table
 
 
@@ -365,7 +370,7 @@ def progress_lines(progress: Progress, at_most: int) -> Iterator[str]:
         f"reference, with at most {at_most} seeds each"
     )
     for one in progress.verdicts:
-        yield f"  {one.arm}: {_verdict(one)}"
+        yield f"  {short_arm(one.arm)}: {_verdict(one)}"
 
 
 def _verdict(one: ArmVerdict) -> str:

@@ -1,5 +1,6 @@
 // Charts over the vendored library: one function a picture, each handed plain data from the API.
 
+import { armName } from "./dom.js";
 import { kindOf, NAMES, VERDICTS } from "./verdicts.js";
 
 const live = new Set();
@@ -90,7 +91,7 @@ export function curves(data, { by = "label", log = data.frames.log_chosen, backg
   const names = by === "arm" ? data.arms.map((one) => one.arm) : NAMES.filter((name) => data.lines.some((one) => kindOf(one.verdict) === name));
   const zero = (value) => (frame.zero !== null && value <= frame.zero * 1.01 ? "0" : short(value));
   return {
-    legend: { type: "scroll", top: 0, data: names, itemWidth: 34, textStyle: { color: css("--ink") }, pageTextStyle: { color: css("--ink") } },
+    legend: { type: "scroll", top: 0, data: names, formatter: armName, itemWidth: 34, textStyle: { color: css("--ink") }, pageTextStyle: { color: css("--ink") } },
     grid: { left: 12, right: 24, top: 44, bottom: 62, containLabel: true },
     xAxis: axis({ type: "value", name: "epoch", nameLocation: "middle", nameGap: 24, min: frame.first, max: Math.max(frame.last, frame.first + 1), minInterval: 1, splitNumber: narrow ? 4 : 8, splitLine: { show: false }, axisLabel: { color: css("--note"), hideOverlap: true, formatter: (value) => (Number.isInteger(value) ? String(value) : "") } }),
     yAxis: axis({ type: log && data.frames.log ? "log" : "value", min: frame.low, max: frame.high, axisLabel: { formatter: zero, color: css("--note"), showMinLabel: frame.zero !== null, showMaxLabel: false, hideOverlap: true } }),
@@ -103,7 +104,7 @@ export function curves(data, { by = "label", log = data.frames.log_chosen, backg
 const inside = (value, frame) => Math.min(Math.max(value, frame.zero === null ? frame.low : frame.zero), frame.high);
 // A zero has a place of its own on a logarithmic axis; what is no number leaves a gap.
 const place = (value, frame) => (finite(value) === null ? null : frame.zero !== null && value === 0 ? frame.zero : value);
-const lineWords = (line) => `${line.arm}, seed ${line.seed}\n${line.verdict}${line.pathology ? `: ${line.pathology}` : ""}`;
+const lineWords = (line) => `${armName(line.arm)}, seed ${line.seed}\n${line.verdict}${line.pathology ? `: ${line.pathology}` : ""}`;
 
 function trialSeries(lines, frame, behind) {
   return lines.map((line) => {
@@ -162,7 +163,7 @@ function armSeries(data, frame) {
     const band = { type: "line", stack: `band ${arm.arm}`, stackStrategy: "all", showSymbol: false, silent: true, lineStyle: { opacity: 0 }, tooltip: { show: false } };
     const [low, high] = [at(arm.low), at(arm.high)];
     const lost = (k) => (arm.not_finite[k] ? `, ${arm.not_finite[k]} of them NaN or infinite` : "");
-    const words = (k) => `${arm.arm}\nepoch ${arm.epochs[k]}: median ${said(arm.middle[k])}\n80 % in ${said(arm.low[k])} … ${said(arm.high[k])}, n ${arm.n[k]}${lost(k)}`;
+    const words = (k) => `${armName(arm.arm)}\nepoch ${arm.epochs[k]}: median ${said(arm.middle[k])}\n80 % in ${said(arm.low[k])} … ${said(arm.high[k])}, n ${arm.n[k]}${lost(k)}`;
     const line = (values) => arm.epochs.map((epoch, k) => [epoch, values[k]]);
     return [
       { ...band, data: line(low) },

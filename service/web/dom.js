@@ -35,6 +35,12 @@ export function number(value) {
   return String(Number(value.toPrecision(4)));
 }
 
+// A text of which the middle is left out where it is long, as the service's tables have it.
+export const clipped = (text, most = 60) => (text.length <= most ? text : `${text.slice(0, most >> 1)}…${text.slice(1 - (most >> 1))}`);
+
+// An arm's name with its numbers to six digits: `lr=0.3` for 0.30000000000000004.
+export const armName = (name) => name.split(", ").map((part) => clipped(part)).join(", ").replace(/(?<==)-?\d+(?:\.\d+(?:e[+-]?\d+)?|e[+-]?\d+)(?=$|, )/g, (text) => String(Number(Number(text).toPrecision(6))));
+
 export function cell(value) {
   if (value == null) return "";
   if (Array.isArray(value)) return `[${value.map(number).join(", ")}]`;

@@ -1,7 +1,7 @@
 // Submit a sweep: the spec is checked while it is typed, and its plan shown before anything runs.
 
 import { get, post } from "./api.js";
-import { cell, el, failure, show, table } from "./dom.js";
+import { armName, cell, el, failure, show, table } from "./dom.js";
 
 const PAUSE = 500; // milliseconds without a key before the spec is checked
 
@@ -28,7 +28,7 @@ export async function submitView(view) {
       button.disabled = false;
       const hours = plan.estimate ? `, about ${(60 * plan.estimate.hours).toPrecision(2)} minutes by ${plan.estimate.n} stored trials` : "";
       show(preview, el("p.healthy", {}, `✓ valid: ${plan.total} trials, ${plan.missing} to run${hours}`),
-        plan.trials.length ? table([{ name: "arm", value: (one) => one[0] }, { name: "trials", number: true, value: (one) => one[1] }], Object.entries(plan.per_arm).slice(0, 30)) : null,
+        plan.trials.length ? table([{ name: "arm", value: (one) => armName(one[0]) }, { name: "trials", number: true, value: (one) => one[1] }], Object.entries(plan.per_arm).slice(0, 30)) : null,
         Object.keys(plan.per_arm).length > 30 ? el("p.note", {}, `and ${Object.keys(plan.per_arm).length - 30} more arms`) : null);
     } catch (error) {
       if (mine === asked) show(preview, failure(error));

@@ -2,7 +2,7 @@
 
 import { get, openReport, post, sweepPath } from "./api.js";
 import * as charts from "./charts.js";
-import { bar, builtTable, cell, el, failure, number, show, table, verdict } from "./dom.js";
+import { armName, bar, builtTable, cell, el, failure, number, show, table, verdict } from "./dom.js";
 import { kindOf } from "./verdicts.js";
 import { runningLink, trialLink, trials } from "./view_trials.js";
 
@@ -59,7 +59,7 @@ export async function sweepView(view, id, query) {
     if (!sweep.ended) return;
     const found = await get(sweepPath(id, "/summary"));
     const value = (one) => `${found.signal} ${number(one.value)}`;
-    const words = (one) => (one.trial_id ? [el("a", { href: trialLink(id, one.trial_id) }, `${one.arm}, seed ${one.seed}`), `: ${value(one)}${one.label === "healthy" ? "" : `, ${one.label || "no label"}`}`] : `${one.arm}: median ${value(one)} over ${one.n} trials`);
+    const words = (one) => (one.trial_id ? [el("a", { href: trialLink(id, one.trial_id) }, `${armName(one.arm)}, seed ${one.seed}`), `: ${value(one)}${one.label === "healthy" ? "" : `, ${one.label || "no label"}`}`] : `${armName(one.arm)}: median ${value(one)} over ${one.n} trials`);
     show(best, found.best.length ? el("div.facts", {}, found.best.map((one) => el("span", {}, `${one.what} `, el("b", {}, words(one))))) : null);
   }
 

@@ -3,7 +3,7 @@
 
 import { get, sweepPath } from "./api.js";
 import * as charts from "./charts.js";
-import { cell, el, number, show, table, verdict } from "./dom.js";
+import { armName, cell, clipped, el, number, show, table, verdict } from "./dom.js";
 import { standing } from "./view_trials.js";
 
 const TICK = 2000; // milliseconds between looks at a trial that runs
@@ -20,8 +20,8 @@ export async function trialView(view, id, trial, query) {
   const evidence = el("div", {}, el("p.note", {}, "Loading …"));
   show(view,
     el("p.note", {}, el("a", { href: `#/sweep/${encodeURIComponent(id)}` }, id)),
-    el("h1", {}, `${row.arm}, seed ${row.seed} `, verdict(row.label, row.state)),
-    el("div.facts", {}, Object.entries(found.factors).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, cell(value))))),
+    el("h1", {}, `${armName(row.arm)}, seed ${row.seed} `, verdict(row.label, row.state)),
+    el("div.facts", {}, Object.entries(found.factors).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, clipped(cell(value)))))),
     judgement(row),
     stands(row),
     weighed(found.judgement),
@@ -43,7 +43,7 @@ async function runningView(view, id, row) {
   const say = (now) => show(where, now ? `Running: epoch ${now.epoch} of ${now.epochs_planned ?? "?"}, attempt ${now.attempt}.` : "It has ended.");
   show(view,
     el("p.note", {}, el("a", { href: `#/sweep/${encodeURIComponent(id)}` }, id)),
-    el("h1", {}, `${row.arm}, seed ${row.seed} `, verdict("running")),
+    el("h1", {}, `${armName(row.arm)}, seed ${row.seed} `, verdict("running")),
     where, el("h2", {}, "Curves so far"), evidence);
   say(row);
   let again = await drawEvidence(evidence, id, [row.trial_id], []);
@@ -69,7 +69,7 @@ const judgement = (row) => el(`div.verdict.${row.label || row.state}`, {},
 
 function stands(row) {
   const word = standing(row);
-  return word ? el("p", {}, el("b", {}, word), `: compared with the arm ${row.reference_arm}, by its seeds.`) : null;
+  return word ? el("p", {}, el("b", {}, word), `: compared with the arm ${armName(row.reference_arm)}, by its seeds.`) : null;
 }
 
 // What each statistic adds to the judge's log odds: above zero speaks for a pathology, below against.
@@ -88,7 +88,7 @@ function weighed(judged) {
 function fixes(found, row) {
   if (row.label === "healthy" || !found.fixes) return null;
   if (!found.fixes.length) return el("p", {}, "No arm of this sweep is healthy in all of its trials: no fix is known yet.");
-  const words = (fix) => Object.entries(fix.change).map(([name, one]) => `${name} ${cell(one.from)} → ${cell(one.to)}`).join(" and ") || "none: other seeds of the same arm are healthy";
+  const words = (fix) => Object.entries(fix.change).map(([name, one]) => `${name} ${clipped(cell(one.from))} → ${clipped(cell(one.to))}`).join(" and ") || "none: other seeds of the same arm are healthy";
   return el("div", {}, el("h2", {}, "The smallest change that is healthy in this sweep"), el("ul", {}, found.fixes.map((fix) => el("li", {}, el("b", {}, words(fix)), `: healthy in ${fix.healthy}/${fix.of}`))));
 }
 
@@ -184,7 +184,7 @@ function withOnsets(option, fired) {
 export async function compareView(view, id, a, b) {
   const both = await Promise.all([a, b].map((trial) => get(sweepPath(id, `/trials/${encodeURIComponent(trial)}`))));
   const differ = Object.keys(both[0].factors).filter((name) => both[0].factors[name] !== both[1].factors[name]);
-  const link = (one) => el("a", { href: `#/sweep/${encodeURIComponent(id)}/trial/${one.trial.trial_id}` }, `${one.trial.arm}, seed ${one.trial.seed}`);
+  const link = (one) => el("a", { href: `#/sweep/${encodeURIComponent(id)}/trial/${one.trial.trial_id}` }, `${armName(one.trial.arm)}, seed ${one.trial.seed}`);
   const line = (name, value) => ({ name, cells: both.map(value) });
   const rows = [
     line("trial", link), line("label", (one) => verdict(one.trial.label, one.trial.state)), line("cause", (one) => one.trial.pathology || one.trial.failure || ""),

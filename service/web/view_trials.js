@@ -1,7 +1,7 @@
 // The trials of a sweep: those that run now, and the ended ones, to sort, filter and choose columns of.
 
 import { get, sweepPath } from "./api.js";
-import { cell, el, failure, number, show, table, verdict } from "./dom.js";
+import { armName, cell, clipped, el, failure, number, show, table, verdict } from "./dom.js";
 import { NAMES } from "./verdicts.js";
 
 const PAGE = 100;
@@ -91,7 +91,7 @@ export async function trials(body, id, sweep, query) {
 function columnsOf(id, factors) {
   const all = [
     { name: "verdict", key: "verdict", value: (one) => verdict(one.label, one.state) },
-    ...factors.map((name) => ({ name, key: name, value: (one) => one[name] })),
+    ...factors.map((name) => ({ name, key: name, value: (one) => clipped(cell(one[name])) })),
     { name: "seed", key: "seed", number: true, value: (one) => one.seed },
     { name: "objective", key: "objective", number: true, value: (one) => number(one.objective) },
     { name: "cause", key: "cause", value: (one) => one.pathology || one.failure || "" },
@@ -114,7 +114,7 @@ function runningTable(id, running) {
   if (!running.length) return null;
   return el("section", {}, el("h2", {}, `Running now: ${running.length}`), table([
     { name: "trial", value: (one) => el("a", { href: runningLink(id, one.trial_id) }, one.trial_id.slice(0, 8)) },
-    { name: "arm", value: (one) => one.arm },
+    { name: "arm", value: (one) => armName(one.arm) },
     { name: "seed", number: true, value: (one) => one.seed },
     { name: "epoch", number: true, value: (one) => `${one.epoch} of ${one.epochs_planned ?? "?"}` },
     { name: "began", wide: true, value: (one) => new Date(1000 * one.started_at).toLocaleTimeString() },

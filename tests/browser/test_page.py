@@ -1,11 +1,13 @@
 """The page in a real Chromium: a sweep is submitted, watched to its end and understood."""
 
+import os
 import re
 import shutil
 
 import pytest
 import toy_sweeps
 import yaml
+from hostile_text import ESCAPES, LEVELS, LONG, write_hostile
 from serving_samples import InlineLauncher, served
 
 from sickbay.service.reports.html import render_report
@@ -63,6 +65,12 @@ def store(tmp_path_factory):
 def url(store):
     with served(store, code_role=Role.SUBMIT) as url:
         yield url
+
+
+def shot(page, name):
+    """Keep a picture of the page where `SICKBAY_SHOTS` names a folder to look at it."""
+    if folder := os.environ.get("SICKBAY_SHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
 def drawn(page, count=1):
@@ -181,13 +189,14 @@ VIEWS = {
 }
 
 
-def a_trial(page, url, verdict="pathological"):
-    found = page.request.get(f"{url}/api/sweeps/seen/trials?verdict={verdict}").json()
+def a_trial(page, url, verdict="pathological", sweep="seen"):
+    found = page.request.get(f"{url}/api/sweeps/{sweep}/trials?verdict={verdict}").json()
     return found["trials"][0]["trial_id"]
 
 
-def open_view(page, url, view):
-    page.goto(f"{url}/{VIEWS[view].replace('TRIAL', a_trial(page, url))}")
+def open_view(page, url, view, sweep="seen"):
+    place = VIEWS[view].replace("TRIAL", a_trial(page, url, sweep=sweep))
+    page.goto(f"{url}/{place.replace('/seen', f'/{sweep}')}")
     page.get_by_role("heading").first.wait_for()
     page.wait_for_function("() => !document.body.innerText.includes('Loading …')")
 
@@ -202,6 +211,7 @@ def test_every_view_passes_axe_and_needs_no_sideways_scrolling(page, url, theme,
     wrong = []
     for view in VIEWS:
         open_view(page, url, view)
+        shot(page, f"{view}-{width}-{theme}")
         found = Axe().run(page).response["violations"]
         wrong += [(view, one["id"], node["html"]) for one in found for node in one["nodes"]]
         if not page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"):
@@ -220,9 +230,41 @@ def test_the_report_passes_axe_and_needs_no_sideways_scrolling(page, store, tmp_
     page.emulate_media(color_scheme=theme)
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(file.as_uri())
+    shot(page, f"report-{width}-{theme}")
     found = Axe().run(page).response["violations"]
     assert [(one["id"], node["html"]) for one in found for node in one["nodes"]] == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
+
+
+def test_text_that_looks_like_markup_is_text_on_every_view_and_in_the_report(page, tmp_path):
+    """A script in a level would open a dialog; a level of 10 kB would push the page sideways."""
+    dialogs = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    made = open_store(str(tmp_path / "store"))
+    run(yaml.safe_load(write_hostile(tmp_path).read_text()), made.uri, Options(in_process=True))
+    sideways = "document.documentElement.scrollWidth > innerWidth + 1"
+    wide = []
+    with served(made, code_role=Role.SUBMIT) as url:
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 800})
+            for view in VIEWS:
+                open_view(page, url, view, "hostile")
+                wide += [(view, width)] if page.evaluate(sideways) else []
+                shot(page, f"hostile-{view}-{width}")
+        open_view(page, url, "trials", "hostile")
+        for level in set(LEVELS) - {ESCAPES, LONG}:
+            page.get_by_role("cell", name=level, exact=True).first.wait_for()
+        assert LONG not in page.locator("table").first.inner_text()
+        page.goto(f"{url}/#/sweep/hostile/trial/{a_trial(page, url, 'failed', 'hostile')}")
+        page.get_by_text("RuntimeError: no such level: [/INST] [red]x[/INST]").first.wait_for()
+        page.goto("about:blank")
+    file = tmp_path / "report.html"
+    [sweep] = list_sweeps(made)
+    file.write_text(render_report(made, sweep.sweep_id))
+    page.goto(file.as_uri())
+    page.get_by_text("<script>alert(1)</script>").first.wait_for()
+    wide += ["report"] if page.evaluate(sideways) else []
+    assert (dialogs, wide) == ([], [])
 
 
 def test_trials_are_sorted_searched_and_their_columns_kept(page, url):
@@ -236,6 +278,10 @@ def test_trials_are_sorted_searched_and_their_columns_kept(page, url):
     assert numbers == sorted(numbers, reverse=True)
     assert cells[len(numbers) :] == ["NaN"] * 4
     page.get_by_label("find").fill("non_finite")
+    page.get_by_text("1 to 4 of 4 trials").wait_for()
+    page.get_by_label("find").fill("")
+    page.get_by_text("1 to 8 of 8 trials").wait_for()
+    page.get_by_role("combobox", name="pathology").select_option("non_finite")
     page.get_by_text("1 to 4 of 4 trials").wait_for()
     page.get_by_text("columns", exact=True).click()
     page.get_by_label("best_objective").check()

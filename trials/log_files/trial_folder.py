@@ -7,19 +7,21 @@ those with more signals, then more evaluations. What `sickbay.start` writes goes
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from sickbay.trials.contract import Row, TaskFacts
 from sickbay.trials.history import facts_from_json
-from sickbay.trials.log_files.files import read_raw
+from sickbay.trials.log_files.files import SUMMARY, read_raw
+from sickbay.trials.log_files.folders import NEVER
 from sickbay.trials.logs.log import LogError, Record
 from sickbay.trials.logs.reading import read_records
 from sickbay.trials.logs.records import appended_runs, logs_of
 
 OUTPUT = "output-{attempt}.txt"  # what a script printed, one file an attempt
 REPORTED = "sickbay.jsonl"  # what it reported through `sickbay.start`
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".wandb")
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,15 @@ def _log_paths(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     if patterns:
         chosen = {path for pattern in patterns for path in folder.glob(pattern)}
     else:
-        chosen = {file for file in files if file.suffix in SUFFIXES} | events | mlflow
+        logs = {file for file in files if file.suffix in SUFFIXES and not _of_settings(file)}
+        chosen = logs | events | mlflow
     own = {folder / REPORTED, *folder.glob(OUTPUT.format(attempt="*"))}
     return sorted(chosen - own)
+
+
+def _of_settings(file: Path) -> bool:
+    """Whether a file holds a run's settings or last values, not its history."""
+    return any(fnmatch(file.name, pattern) for pattern in (*NEVER, SUMMARY))
 
 
 def _rows(records: tuple[Record, ...], log_words: LogWords) -> list[Row]:

@@ -6,21 +6,9 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
-import yaml
+from hostile_text import ESCAPES, LEVELS, LONG, write_hostile
 
 from sickbay.service.cli.app import main
-
-ESCAPES = "\x1b[31mred \x1b]0;title\x07"
-LEVELS = ["plain", "[/b]", "[red]x[/INST]", "<script>alert(1)</script>", ":smile: \\d $x_1$ & %"]
-SCRIPT = """
-import sys
-level, seed = sys.argv[1], int(sys.argv[2])
-if "INST" in level:
-    raise RuntimeError(f"no such level: [/INST] {level}")
-for epoch in range(1, 9):
-    loss = 0.5 / epoch + 0.01 * seed
-    print(f"epoch={epoch} train_loss={loss} val_loss={'nan' if '<' in level else loss}")
-"""
 
 
 def sickbay(*arguments):
@@ -39,36 +27,24 @@ def sickbay(*arguments):
 def hostile(tmp_path_factory):
     """A sweep over hostile levels, of which one fails and one is pathological."""
     folder = tmp_path_factory.mktemp("hostile")
-    (folder / "train.py").write_text(SCRIPT)
-    spec = {
-        "name": "hostile",
-        "command": [sys.executable, "train.py", "{level}", "{seed}"],
-        "factors": {"level": [*LEVELS, ESCAPES]},
-        "fixed": {"epochs": 8},
-        "seeds": 2,
-        "working_dir": str(folder),
-        "description": "[/b] <b>",
-        "tags": ["[/INST]"],
-    }
-    (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
-    code, printed = sickbay(
-        "run", folder / "spec.yaml", "--store", folder / "store", "--in-process"
-    )
+    spec = write_hostile(folder)
+    code, printed = sickbay("run", spec, "--store", folder / "store", "--in-process")
     return folder, code, printed
 
 
 def test_a_run_prints_levels_and_errors_as_they_are(hostile):
     _, code, printed = hostile
     assert code == 1  # two trials have failed
-    for level in LEVELS:
+    for level in set(LEVELS) - {ESCAPES, LONG}:
         assert level in printed
+    assert LONG not in printed  # its middle is left out
     assert "RuntimeError: no such level: [/INST] [red]x[/INST]" in printed
 
 
 @pytest.mark.parametrize(
     ("words", "shows"),
     [
-        ("validate {spec}", "12 trials"),
+        ("validate {spec}", "14 trials"),
         ("plan {spec} --store {store}", "[red]x[/INST]"),
         ("list --store {store}", "hostile"),
         ("status hostile --store {store}", "failed"),

@@ -9,6 +9,7 @@ from external_logs import csv_of, read, write
 
 from sickbay.trials.log_files.files import read_raw
 from sickbay.trials.log_files.folders import find_logs
+from sickbay.trials.log_files.trial_folder import LogWords, read_folder
 from sickbay.trials.logs.evaluations import evaluations_of
 from sickbay.trials.logs.log import LogError
 from sickbay.trials.logs.records import logs_of
@@ -210,3 +211,15 @@ def test_an_offline_run_of_wandb_is_read_without_its_package(tmp_path):
     assert math.isnan(log.records[2]["val/loss"])
     path.write_bytes(path.read_bytes()[:-5])  # killed while it wrote
     assert len(read(path).records) == 2
+
+
+def test_of_a_trials_folder_the_wandb_run_is_read_and_not_its_summary(tmp_path):
+    """`WANDB_DIR` may be the trial's folder; the summary holds more names, but one value each."""
+    files = tmp_path / "wandb" / "offline-run-1" / "files"
+    files.mkdir(parents=True)
+    losses = [{"epoch": str(i), "train/loss": f"0.{9 - i}", "val/loss": "0.9"} for i in range(3)]
+    wandb_file(files.parent, losses)
+    summary = {"epoch": 2, "train/loss": 0.7, "val/loss": 0.9, "val/accuracy": 0.8}
+    (files / "wandb-summary.json").write_text(json.dumps(summary))
+    rows = read_folder(tmp_path, LogWords())
+    assert [row.signals["train_loss"] for row in rows] == [0.9, 0.8, 0.7]
