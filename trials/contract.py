@@ -147,7 +147,7 @@ class Factor:
 
     name: str
     levels: tuple[Scalar, ...]
-    doc: str
+    doc: str = ""
     low: float | None = None
     high: float | None = None
     log: bool = False

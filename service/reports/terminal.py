@@ -1,6 +1,8 @@
 """Tables, comparisons and frontiers in a terminal, each with the SQL that recomputes it."""
 
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from rich import box
@@ -71,9 +73,11 @@ def print_effects(console: Console, effects: SweepEffects, *, sql: bool = False)
         f"{effects.sweep_id}: {effects.signal}, {lower} is better; {table.trials} trials{cancelled}"
     )
     console.print(head, highlight=False)
-    shown = _WIDE if console.width >= WIDE else _NARROW
-    print_table(console, effects_table(table, effects.sql).pick(*shown), sql=sql)
-    if shown is _NARROW and table.effects:
+    whole = effects_table(table, effects.sql)
+    wide = console.width >= WIDE
+    shown = whole.pick(*_WIDE) if wide else _intervals_below(whole.pick(*_NARROW))
+    print_table(console, shown, sql=sql)
+    if not wide and table.effects:
         console.print(Text(f"with {WIDE} columns also {_MORE}; so do --json and report", "dim"))
 
 
@@ -96,6 +100,12 @@ _NARROW = (
 )
 
 
+def _intervals_below(table: Table) -> Table:
+    """A table of `_NARROW` with each difference's interval on a line of its own."""
+    rows = ((levels, diff.replace(" [", "\n["), *rest) for levels, diff, *rest in table.rows)
+    return replace(table, rows=tuple(rows))
+
+
 def print_table(console: Console, table: Table, title: str = "", *, sql: bool = True) -> None:
     """Print a table, its notes, legend and SQL; without rows no grid and no legend."""
     if title:
@@ -105,7 +115,7 @@ def print_table(console: Console, table: Table, title: str = "", *, sql: bool = 
     for note in table.notes:
         console.print(Text(note))
     if table.rows and table.legend:
-        console.print(Text(table.legend, style="dim"))
+        console.print(Text(_reflowed(table.legend), style="dim"))
     if sql:
         print_sql(console, table.sql)
 
@@ -117,11 +127,26 @@ def print_sql(console: Console, texts: Mapping[str, str]) -> None:
             console.print(Text(f"\n-- {what}\n{sql}", style="dim"), soft_wrap=True)
 
 
+def _folded(head: str, cells: Sequence[str]) -> str:
+    """A column's head, broken between words where it is wider than what stands below it."""
+    width = max((len(line) for cell in cells for line in cell.split("\n")), default=len(head))
+    lines = (
+        textwrap.wrap(line, max(width, 1), break_long_words=False) for line in head.split("\n")
+    )
+    return "\n".join(part for wrapped in lines for part in wrapped)
+
+
+def _reflowed(legend: str) -> str:
+    """Join the indented lines of a legend to those they continue: the terminal wraps them."""
+    return legend.replace("\n  ", " ")
+
+
 def _grid(table: Table) -> Grid:
     made = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in table.columns:
+    for place, name in enumerate(table.columns):
         if name not in table.words:
-            made.add_column(Text(name), justify="right", no_wrap=True)
+            head = _folded(name, [row[place] for row in table.rows])
+            made.add_column(Text(head), justify="right", no_wrap=True)
         elif name in VERDICTS:
             made.add_column(Text(name), overflow="fold", min_width=VERDICT_WIDTH)
         else:
@@ -157,7 +182,7 @@ def print_comparison(console: Console, comparison: Comparison, *, sql: bool = Fa
         console.print(_grid(table))
     for line in _remarks(comparison):
         console.print(Text(line))
-    console.print(Text(table.legend, style="dim"))
+    console.print(Text(_reflowed(table.legend), style="dim"))
     same = comparison.a.sql == comparison.b.sql
     texts = (
         {"either side": comparison.a.sql}

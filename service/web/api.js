@@ -44,7 +44,7 @@ async function send(path, options) {
   const text = await answer.text();
   let body;
   try {
-    body = JSON.parse(text, (_, value) => (Object.hasOwn(WORDS, value) ? WORDS[value] : value));
+    body = JSON.parse(text, (_, value) => (typeof value === "string" && Object.hasOwn(WORDS, value) ? WORDS[value] : value)); // the list ["NaN"] stays one
   } catch {
     body = { error: { message: text.slice(0, 300) || answer.statusText } };
   }

@@ -199,6 +199,7 @@ def open_view(page, url, view, sweep="seen"):
     page.goto(f"{url}/{place.replace('/seen', f'/{sweep}')}")
     page.get_by_role("heading").first.wait_for()
     page.wait_for_function("() => !document.body.innerText.includes('Loading …')")
+    assert page.locator("[role=alert]").all_inner_texts() == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -3,11 +3,15 @@
 import io
 
 import pytest
+from effect_samples import SWEEP, sample
+from report_samples import SampleTrial
 from rich.console import Console
 
+from sickbay.service.analysis.study import load_effects
+from sickbay.service.reports.terminal import print_effects
 from sickbay.service.reports.verdicts import print_trials
 from sickbay.service.sweeps.progress import Tally
-from sickbay.trials.contract import TrialState
+from sickbay.trials.contract import Health, TrialState
 from sickbay.trials.events import Started, TrialEnded
 
 
@@ -42,6 +46,24 @@ def test_the_table_of_trials_keeps_its_ids_seeds_and_levels(label):
     for word in ("00001041", "1042", "0.1235", label, "memorisation", "kaiming", "smoothing"):
         assert word in text
     assert "…" not in text
+
+
+def test_the_table_of_effects_keeps_every_word_of_a_verdict(tmp_path):
+    def run_of(level, seed):
+        ill = {"label": Health.PATHOLOGICAL, "pathology": "no_parameter_update"}
+        more = ill if level == "zeros" else {}
+        return SampleTrial({"initialization": level}, seed, values=(0.1 + seed / 30,), **more)
+
+    levels = ["preset", "random", "zeros"]
+    trials = [run_of(level, seed) for level in levels for seed in range(3)]
+    store = sample(tmp_path / "store", trials, factors={"initialization": levels})
+    effects = load_effects(store, SWEEP)
+    lines = printed(lambda console: print_effects(console, effects))
+    rule = next(i for i, line in enumerate(lines) if "───" in line)
+    start = lines[rule - 1].index("verdict")
+    whole = "".join("".join(line[start:].split()) for line in lines[rule + 1 : rule + 9])
+    assert "broken(3of3pathological,no_parameter_update)" in whole
+    assert lines[rule + 1].split()[0] == "initialization"
 
 
 def test_progress_fits_and_counts_what_there_is():
