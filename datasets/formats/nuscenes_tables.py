@@ -162,8 +162,8 @@ def _read_table(path: Path) -> dict[str, Record]:
         for key in ("token", *NEEDED[path.stem]):
             expected = _expected(key, row[key])
             if expected:
-                found = repr(row[key])[:60]
-                raise ValueError(f"{path}: record {number}: {key!r} is {found}, not {expected}")
+                shown = repr(row[key])[:60]
+                raise ValueError(f"{path}: record {number}: {key!r} is {shown}, not {expected}")
     return {row["token"]: row for row in rows}
 
 

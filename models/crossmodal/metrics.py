@@ -50,7 +50,7 @@ def branch_norms(groups: Mapping[str, Sequence[Parameter]]) -> Tensor:
         [parameter.grad for parameter in groups.get(name, []) if parameter.grad is not None]
         for name in BRANCHES
     ]
-    there = next(one for some in groups.values() for one in some)
+    there = next(parameter for some in groups.values() for parameter in some)
     missing = there.new_full((), math.nan)
     return torch.stack([get_total_norm(some) if some else missing for some in gradients])
 

@@ -179,8 +179,8 @@ def effect_table(
             effects.append(replace(made, unpaired=pairing.unpaired, ambiguous=pairing.ambiguous))
             measured.append(_measured(made, pairing.pairs))
     effects = [
-        _with_noise(one, noise, smallest_effect)
-        for one, noise in zip(effects, moderated(measured), strict=True)
+        _with_noise(effect, noise, smallest_effect)
+        for effect, noise in zip(effects, moderated(measured), strict=True)
     ]
     cancelled = sum(row.outcome == CANCELLED for row in rows)
     adjusted = _adjusted(effects, goal, choice, smallest_effect)
@@ -233,7 +233,7 @@ def _same(pair: Pair) -> bool:
     return math.isclose(pair.level.value, pair.baseline.value, rel_tol=NEARLY)
 
 
-def _measured(one: LevelEffect, pairs: Sequence[Pair]) -> Measured:
+def _measured(effect: LevelEffect, pairs: Sequence[Pair]) -> Measured:
     """Return the level's noise, to be pooled with levels averaged over as many contexts.
 
     With several contexts only levels of one factor share: the noise of an average over contexts
@@ -244,13 +244,13 @@ def _measured(one: LevelEffect, pairs: Sequence[Pair]) -> Measured:
     values = seed_values(
         [pair.difference for pair in sound], seeds, [pair.context for pair in sound]
     )
-    group = (one.contexts, one.factor if one.contexts > 1 else "")
-    return Measured(one.difference, dict(zip(dict.fromkeys(seeds), values, strict=True)), group)
+    group = (effect.contexts, effect.factor if effect.contexts > 1 else "")
+    return Measured(effect.difference, dict(zip(dict.fromkeys(seeds), values, strict=True)), group)
 
 
-def _with_noise(one: LevelEffect, noise: Moderated, smallest: float | None) -> LevelEffect:
+def _with_noise(effect: LevelEffect, noise: Moderated, smallest: float | None) -> LevelEffect:
     return replace(
-        one,
+        effect,
         difference=noise.estimate,
         own=noise.own,
         borrowed=noise.borrowed,

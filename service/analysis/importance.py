@@ -200,7 +200,10 @@ def exact_shares(
     for a, b in combinations(range(off.ndim), 2):
         joint = off.mean(axis=tuple(k for k in range(off.ndim) if k not in (a, b)), keepdims=True)
         pairs[f"{names[a]} x {names[b]}"] = float(np.var(joint - main[a] - main[b]) / off.var())
-    shares = {name: float(np.var(one) / off.var()) for name, one in zip(names, main, strict=True)}
+    shares = {
+        name: float(np.var(main_effect) / off.var())
+        for name, main_effect in zip(names, main, strict=True)
+    }
     return shares, pairs
 
 

@@ -249,12 +249,12 @@ _SAME_IN_EVERY_SEED = "the model takes a factor to do the same in every seed"
 
 def _coefficients(y: FloatArray, design: FloatArray, seeds: IntArray) -> FloatArray:
     """Fit each seed by itself, (seeds, columns); seeds that lack trials for it are left out."""
-    found = []
+    coefficients = []
     for seed in np.unique(seeds):
         mine = seeds == seed
         if np.linalg.matrix_rank(design[mine]) == design.shape[1]:
-            found.append(np.linalg.lstsq(design[mine], y[mine], rcond=None)[0])
-    return np.array(found, dtype=np.float64).reshape(len(found), design.shape[1])
+            coefficients.append(np.linalg.lstsq(design[mine], y[mine], rcond=None)[0])
+    return np.array(coefficients, dtype=np.float64).reshape(len(coefficients), design.shape[1])
 
 
 def _contrasts(fitted: FloatArray, y: FloatArray, design: FloatArray, seeds: IntArray) -> "_Solved":

@@ -260,8 +260,8 @@ def effects_sql(sweep_id: str, table: EffectTable, factors: Sequence[str]) -> st
     )
 
 
-def _group(one: LevelEffect) -> tuple[str, Hashable]:
-    return one.factor, level_key(one.baseline)
+def _group(effect: LevelEffect) -> tuple[str, Hashable]:
+    return effect.factor, level_key(effect.baseline)
 
 
 def _branch(factor: str, effects: Sequence[tuple[int, LevelEffect]], factors: Sequence[str]) -> str:
@@ -273,8 +273,13 @@ def _branch(factor: str, effects: Sequence[tuple[int, LevelEffect]], factors: Se
         for nr, effect in effects
     )
     others = [one for one in factors if one != factor]
-    same = "".join(f" AND l.{column(one)} IS NOT DISTINCT FROM b.{column(one)}" for one in others)
-    context = f"CAST(row({', '.join(f'b.{column(one)}' for one in others)}) AS VARCHAR)"
+    same = "".join(
+        f" AND l.{column(other_factor)} IS NOT DISTINCT FROM b.{column(other_factor)}"
+        for other_factor in others
+    )
+    context = (
+        f"CAST(row({', '.join(f'b.{column(other_factor)}' for other_factor in others)}) AS VARCHAR)"
+    )
     return (
         "SELECT nr, t, own, borrowed, l.seed, "  # noqa: S608 - quoted by `name` and `literal`
         f"{context if others else text('')} AS context,\n"

@@ -120,14 +120,14 @@ def load_effects(
     Raises SweepError if there is no such sweep, if its spec names no objective, or for a reference
     that is no arm; StoreError or QueryError if the store cannot be read.
     """
-    found, reference = _prepared(load_rows(store, sweep_id), options)
-    return _effects_of(found, reference, options)
+    rows, reference = _prepared(load_rows(store, sweep_id), options)
+    return _effects_of(rows, reference, options)
 
 
-def _prepared(found: SweepRows, options: EffectOptions) -> tuple[SweepRows, Reference]:
+def _prepared(rows: SweepRows, options: EffectOptions) -> tuple[SweepRows, Reference]:
     """Make rows comparable and choose the reference arm: of a sequential sweep, the baseline."""
-    wanted = options.reference or (BASELINE if found.progress is not None else None)
-    return with_reference(comparable(found), wanted)
+    wanted = options.reference or (BASELINE if rows.progress is not None else None)
+    return with_reference(comparable(rows), wanted)
 
 
 def sweep_effects(store: Store, sweep_id: str) -> tuple[SweepEffects | None, str]:
@@ -138,39 +138,39 @@ def sweep_effects(store: Store, sweep_id: str) -> tuple[SweepEffects | None, str
         return None, str(error)
 
 
-def _effects_of(found: SweepRows, reference: Reference, options: EffectOptions) -> SweepEffects:
+def _effects_of(rows: SweepRows, reference: Reference, options: EffectOptions) -> SweepEffects:
     """Compare every level of the rows with its factor's baseline."""
-    smallest = options.smallest_effect or found.spec.get("smallest_effect")
+    smallest = options.smallest_effect or rows.spec.get("smallest_effect")
     table = effect_table(
-        found.rows,
-        found.contexts,
-        found.goal,
+        rows.rows,
+        rows.contexts,
+        rows.goal,
         smallest_effect=smallest,
         choice=reference.choice,
         all_pairs=options.all_pairs,
     )
-    notes = (*([reference.note] if reference.note else []), *found.notes)
+    notes = (*([reference.note] if reference.note else []), *rows.notes)
     table = replace(
-        table, skipped={**table.skipped, **found.skipped}, reference=reference, notes=notes
+        table, skipped={**table.skipped, **rows.skipped}, reference=reference, notes=notes
     )
-    if found.progress is not None:
-        table = with_sequential_verdicts(table, found.progress, scaled=bool(found.source))
-    sweep_id, (levels, others) = found.sweep_id, found.stored
+    if rows.progress is not None:
+        table = with_sequential_verdicts(table, rows.progress, scaled=bool(rows.source))
+    sweep_id, (levels, others) = rows.sweep_id, rows.stored
     sql = {"effects": effects_sql(sweep_id, table, [*levels, *others])}
     if not options.all_pairs:
         sql |= {
             "pairs": pairs_sql(sweep_id, levels, others),
             "seeds": seeds_sql(sweep_id, levels, others),
-            "better": better_sql(sweep_id, levels, found.goal, others),
+            "better": better_sql(sweep_id, levels, rows.goal, others),
             "causes": causes_sql(sweep_id, levels, others),
         }
     return SweepEffects(
         sweep_id=sweep_id,
-        signal=found.signal,
+        signal=rows.signal,
         table=table,
         sql={"trials": trials_sql(sweep_id)}
-        | {what: over(found.source, text) for what, text in sql.items()},
-        problems=found.problems,
+        | {what: over(rows.source, text) for what, text in sql.items()},
+        problems=rows.problems,
     )
 
 
@@ -186,18 +186,25 @@ def with_sequential_verdicts(
     """
     if table.reference is not None and table.reference.origin != DECLARED:
         return replace(table, notes=(*table.notes, OTHER_REFERENCE_NOTE))
-    arms = {one.arm: one for one in progress.verdicts}
-    found = [arms.get(arm_name({one.factor: one.level}, (one.factor,))) for one in table.effects]
-    of_means = holm_adjusted([one.p_value if one else math.nan for one in found])
-    of_health = holm_adjusted([one.health_p_value if one else math.nan for one in found])
+    arms = {verdict.arm: verdict for verdict in progress.verdicts}
+    verdicts = [
+        arms.get(arm_name({effect.factor: effect.level}, (effect.factor,)))
+        for effect in table.effects
+    ]
+    of_means = holm_adjusted([verdict.p_value if verdict else math.nan for verdict in verdicts])
+    of_health = holm_adjusted(
+        [verdict.health_p_value if verdict else math.nan for verdict in verdicts]
+    )
     effects = [
-        _sequential(effect, one, p_holm, health_p_holm)
-        for effect, one, p_holm, health_p_holm in zip(
-            table.effects, found, of_means, of_health, strict=True
+        _sequential(effect, verdict, p_holm, health_p_holm)
+        for effect, verdict, p_holm, health_p_holm in zip(
+            table.effects, verdicts, of_means, of_health, strict=True
         )
     ]
     if scaled:
-        effects = [replace(one, difference=_without_interval(one.difference)) for one in effects]
+        effects = [
+            replace(effect, difference=_without_interval(effect.difference)) for effect in effects
+        ]
     return replace(table, effects=tuple(effects), notes=(*table.notes, SEQUENTIAL_NOTE))
 
 
@@ -241,7 +248,7 @@ def _sequential(
     health = _SEQUENTIAL_HEALTH.get(arm.health, HealthVerdict.UNCLEAR)
     low, high = (value if math.isfinite(value) else math.nan for value in (arm.low, arm.high))
     level, baseline = effect.of_level, effect.of_baseline
-    words = conclusion(
+    concluded = conclusion(
         verdict,
         (level.healthy, level.trials),
         (baseline.healthy, baseline.trials),
@@ -256,7 +263,9 @@ def _sequential(
         health=replace(effect.health, p_value=arm.health_p_value),
         health_p_holm=health_p_holm,
         health_verdict=health,
-        conclusion=f"{words}; open" if not arm.settled else f"{words}, after {arm.seeds} seeds",
+        conclusion=f"{concluded}; open"
+        if not arm.settled
+        else f"{concluded}, after {arm.seeds} seeds",
     )
 
 
@@ -315,7 +324,9 @@ def study_of(
     if "interactions" in parts:
         interactions = interaction_table(sweep_rows.rows, sweep_rows.contexts, sweep_rows.goal)
         made["interactions"] = interactions_sql(sweep_rows.sweep_id, levels, others)
-    unpaired = bool(effects.table.effects) and not any(one.pairs for one in effects.table.effects)
+    unpaired = bool(effects.table.effects) and not any(
+        effect.pairs for effect in effects.table.effects
+    )
     if "main_effects" in parts or unpaired:
         main_effects = main_effect_table(sweep_rows.rows, sweep_rows.contexts, sweep_rows.goal)
         made["main_effects"] = main_effects_sql(sweep_rows.sweep_id, levels)

@@ -258,11 +258,11 @@ class Shelf:
         return self._memo.answer("costs", lambda: int(time.monotonic() / 10.0), work)
 
     def _trials(self, sweep_id: str) -> TrialPages:
-        found = trials(self.store, sweep_id).whole()
-        records = found.records()
+        result = trials(self.store, sweep_id).whole()
+        records = result.records()
         return TrialPages(
             rows=tuple(json.dumps(row, allow_nan=False).encode() for row in records),
-            found=found,
+            found=result,
             verdicts=tuple(row["label"] or row["state"] for row in records),
             texts=tuple(
                 " ".join(str(row[name] or "") for name in SEARCHED).lower() for row in records

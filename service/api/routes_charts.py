@@ -186,15 +186,18 @@ def _summary(values: Values) -> dict[str, Any]:
     sql = ask.arms(values.record.sweep_id, values.factors)
     arms = arms_table(values, sql, MOST_ARM_ROWS).pick(*UNDER_HEADINGS)
     objective = values.objective
-    rows = [{**vars(one), "arm": one.arm} for one in values.trials]
+    rows = [{**vars(trial), "arm": trial.arm} for trial in values.trials]
     return {
         "signal": objective.signal if objective else None,
-        "best": [vars(one) for one in best_of(rows, vars(objective) if objective else None)],
+        "best": [vars(best) for best in best_of(rows, vars(objective) if objective else None)],
         "arms": arms.as_data(),
         "failures": failures_table(values).as_data(),
         "advice": [
-            {name: str(getattr(one, name)) for name in ("detector", "severity", "reason", "remedy")}
-            for one in values.advice
+            {
+                name: str(getattr(finding, name))
+                for name in ("detector", "severity", "reason", "remedy")
+            }
+            for finding in values.advice
         ],
     }
 
@@ -203,16 +206,16 @@ def _forest(store: Store, sweep_id: str) -> dict[str, Any]:
     from sickbay.service.analysis.study import load_effects  # noqa: PLC0415  scipy is slow
     from sickbay.service.reports.tables import effects_table  # noqa: PLC0415
 
-    found = load_effects(store, sweep_id)
-    low, high = effect_span(found.table.effects)
+    loaded = load_effects(store, sweep_id)
+    low, high = effect_span(loaded.table.effects)
     return {
-        "signal": found.signal,
-        "goal": found.table.goal.value,
+        "signal": loaded.signal,
+        "goal": loaded.table.goal.value,
         "low": low,
         "high": high,
-        "rows": [_forest_row(one) for one in found.table.effects],
-        "table": _effect_columns(effects_table(found.table)).as_data(),
-        "sql": found.sql,
+        "rows": [_forest_row(effect) for effect in loaded.table.effects],
+        "table": _effect_columns(effects_table(loaded.table)).as_data(),
+        "sql": loaded.sql,
     }
 
 
@@ -230,22 +233,22 @@ def _effect_columns(table: Table) -> Table:
     return table.pick(*first, *rest)
 
 
-def _forest_row(one: LevelEffect) -> dict[str, Any]:
-    health = f"{one.of_level.healthy}/{one.of_level.trials}"
-    difference = one.difference
-    baseline = f"{one.of_baseline.healthy}/{one.of_baseline.trials}"
+def _forest_row(effect: LevelEffect) -> dict[str, Any]:
+    health = f"{effect.of_level.healthy}/{effect.of_level.trials}"
+    difference = effect.difference
+    baseline = f"{effect.of_baseline.healthy}/{effect.of_baseline.trials}"
     return {
-        "name": f"{one.factor} {level(one.level)}",
+        "name": f"{effect.factor} {level(effect.level)}",
         "mean": difference.mean if math.isfinite(difference.mean) else None,
         "low": difference.low if math.isfinite(difference.low) else None,
         "high": difference.high if math.isfinite(difference.high) else None,
-        "verdict": one.conclusion.partition(" (")[0],
-        "sign": with_sign(one.conclusion)[0],
+        "verdict": effect.conclusion.partition(" (")[0],
+        "sign": with_sign(effect.conclusion)[0],
         "healthy": health,
-        "words": f"{one.factor} {level(one.level)} against {level(one.baseline)}: "
-        f"{one.conclusion}\n"
+        "words": f"{effect.factor} {level(effect.level)} against {level(effect.baseline)}: "
+        f"{effect.conclusion}\n"
         f"{estimate(difference.mean, difference.low, difference.high)}\n"
-        f"{one.sound_pairs} of {one.pairs} pairs are healthy; "
+        f"{effect.sound_pairs} of {effect.pairs} pairs are healthy; "
         f"healthy {health} against {baseline}",
     }
 
@@ -266,7 +269,7 @@ def _curves(store: Store, values: Values, signal: str, only: Sequence[str]) -> d
         of_arm.setdefault(trial.arm, []).append(by_trial[trial.trial_id])
     arms = {arm: curves for arm, curves in of_arm.items() if curves}
     lines = [
-        *(_ended_line(one) for one in sample(ended, MOST_LINES)),
+        *(_ended_line(line) for line in sample(ended, MOST_LINES)),
         *(_open_line(one, values.state) for one in running[:MOST_LINES]),
     ]
     drawn = [(line["verdict"], *by_trial[line["trial_id"]]) for line in lines]
@@ -286,19 +289,19 @@ def _curves(store: Store, values: Values, signal: str, only: Sequence[str]) -> d
             for line, (_, epochs, numbers) in zip(lines, drawn, strict=True)
         ],
         "trials_in_all": len(ended) + len(running),
-        "references": [vars(one) for one in references],
+        "references": [vars(reference) for reference in references],
     }
 
 
-def _ended_line(one: TrialLine) -> dict[str, Any]:
+def _ended_line(line: TrialLine) -> dict[str, Any]:
     names = ("trial_id", "arm", "seed", "verdict", "pathology", "onset_epoch")
-    return {name: getattr(one, name) for name in names}
+    return {name: getattr(line, name) for name in names}
 
 
-def _open_line(one: RunningTrial, state: str) -> dict[str, Any]:
+def _open_line(trial: RunningTrial, state: str) -> dict[str, Any]:
     """State of a trial that has not ended: running while its sweep is, else interrupted."""
     verdict = "running" if state == "running" else "interrupted"
-    about = {"trial_id": one.trial_id, "arm": one.arm, "seed": one.seed, "verdict": verdict}
+    about = {"trial_id": trial.trial_id, "arm": trial.arm, "seed": trial.seed, "verdict": verdict}
     return {**about, "pathology": None, "onset_epoch": None}
 
 
@@ -307,7 +310,7 @@ def _frames(
 ) -> dict[str, Any]:
     """The axes as the report would choose them, and of either kind; None where impossible."""
     chosen = frame_of(drawn, references)
-    linear, log = (frame_of(drawn, references, log=one) for one in (False, True))
+    linear, log = (frame_of(drawn, references, log=is_log) for is_log in (False, True))
     return {
         "log_chosen": chosen is not None and chosen.log,
         "linear": vars(linear) if linear else None,

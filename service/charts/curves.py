@@ -302,14 +302,16 @@ def _band(verdict: str, pairs: Sequence[tuple[TrialLine, Curve]], worst: float) 
 
 def references_of(trials: Sequence[TrialLine], signal: str) -> tuple[Reference, ...]:
     """The reference values that trials declare for a signal, the most common first."""
-    found: dict[str, list[float]] = {}
+    spans_by_text: dict[str, list[float]] = {}
     counts: Counter[str] = Counter()
     # Trials of one task share their facts: each is asked once.
     trials_with = Counter(id(trial.facts) for trial in trials)
     for key, facts in {id(trial.facts): trial.facts for trial in trials}.items():
         for line in reference_lines_of(facts, signal):
-            found.setdefault(label_of(line), []).append(line.value)
+            spans_by_text.setdefault(label_of(line), []).append(line.value)
             counts[label_of(line)] += trials_with[key]
-    spans = [Reference(text, min(some), max(some)) for text, some in found.items()]
-    finite = [one for one in spans if np.isfinite([one.low, one.high]).all()]
-    return tuple(sorted(finite, key=lambda one: -counts[one.text]))
+    spans = [Reference(text, min(some), max(some)) for text, some in spans_by_text.items()]
+    finite = [
+        reference for reference in spans if np.isfinite([reference.low, reference.high]).all()
+    ]
+    return tuple(sorted(finite, key=lambda reference: -counts[reference.text]))

@@ -47,7 +47,7 @@ def frame_of(
     Tukey's fence), other values up to the ordinary height beyond them, and references up to four
     times as far. Values that are NaN or infinite choose nothing.
     """
-    epochs = np.concatenate([np.empty(0), *(one[1] for one in curves)])
+    epochs = np.concatenate([np.empty(0), *(curve[1] for curve in curves)])
     if not len(epochs):
         return None
     first, last = float(epochs.min()), float(epochs.max())
@@ -74,7 +74,7 @@ def bottom_of(frame: Frame) -> float:
 def row_frame(row: CurveRow) -> Frame | None:
     """Choose the axes that all panels of a row share."""
     curves = [curve for panel in row.panels for curve in _drawn(panel)]
-    return frame_of(curves, [one for panel in row.panels for one in panel.references])
+    return frame_of(curves, [reference for panel in row.panels for reference in panel.references])
 
 
 def _drawn(panel: Panel) -> Iterable[DrawnCurve]:
@@ -94,9 +94,9 @@ def _log_frame(
     powers = [(verdict, np.log10(values[values > 0])) for verdict, values in finite]
     powers = [(verdict, values) for verdict, values in powers if len(values)]
     known = [
-        Reference(one.text, math.log10(one.low), math.log10(one.high))
-        for one in references
-        if one.low > 0
+        Reference(reference.text, math.log10(reference.low), math.log10(reference.high))
+        for reference in references
+        if reference.low > 0
     ]
     low, high = _span(powers, known, least_height=1.0)
     has_zero = any((values == 0).any() for _, values in finite)
@@ -112,7 +112,7 @@ def _span(
     """The limits of the axis, in its units."""
     ordinary = [values for verdict, values in curves if verdict not in _EXTREME]
     ends = np.array(
-        [(one.min(), one.max()) for one in ordinary or [values for _, values in curves]]
+        [(values.min(), values.max()) for values in ordinary or [values for _, values in curves]]
     )
     low, high = _inside_fence(ends[:, 0], ends[:, 1])
     height = max(high - low, least_height)
@@ -121,7 +121,10 @@ def _span(
     bottom, top = float(shown.min()), float(shown.max())
     far = REACH * height
     near = [
-        end for one in references for end in (one.low, one.high) if low - far <= end <= high + far
+        end
+        for reference in references
+        for end in (reference.low, reference.high)
+        if low - far <= end <= high + far
     ]
     return min([bottom, *near]), max([top, *near])
 
@@ -140,14 +143,18 @@ def _inside_fence(lows: Array, highs: Array) -> tuple[float, float]:
 
 def effect_span(effects: Sequence[LevelEffect]) -> tuple[float, float]:
     """The range of ordinary effects around zero; those far beyond are drawn as arrows."""
-    known = [one.difference for one in effects if math.isfinite(one.difference.mean)]
-    sizes = sorted((abs(one.mean) for one in known if one.mean), reverse=True)
-    widths = sorted(one.high - one.low for one in known if math.isfinite(one.high - one.low))
+    known = [effect.difference for effect in effects if math.isfinite(effect.difference.mean)]
+    sizes = sorted((abs(difference.mean) for difference in known if difference.mean), reverse=True)
+    widths = sorted(
+        difference.high - difference.low
+        for difference in known
+        if math.isfinite(difference.high - difference.low)
+    )
     usual = max([*sizes[2:3], *widths[len(widths) // 2 :][:1]], default=max(sizes, default=1.0))
     limit = FAR_EFFECT * usual
     ends = [0.0]
-    for one in effects:
-        some = (one.difference.low, one.difference.mean, one.difference.high)
+    for effect in effects:
+        some = (effect.difference.low, effect.difference.mean, effect.difference.high)
         ends += [value for value in some if math.isfinite(value) and abs(value) <= limit]
     low, high = min(ends), max(ends)
     room = 0.08 * ((high - low) or 1.0)

@@ -143,7 +143,7 @@ def warn_of_namesakes(store: "Store", word: str) -> None:
     """Say on stderr if a name matches several sweeps, and that the latest was chosen."""
     from sickbay.trials.store.reader import list_sweeps
 
-    named = [one.sweep_id for one in list_sweeps(store) if one.name == word]
+    named = [sweep.sweep_id for sweep in list_sweeps(store) if sweep.name == word]
     if len(named) > 1:
         others = ", ".join(named[1:])
         typer.echo(

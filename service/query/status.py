@@ -43,23 +43,23 @@ def running(store: Store, record: SweepRecord) -> list[dict[str, Any]]:
     `epoch` is 0 before the first stored evaluation. Whether the sweep has a live driver, its state
     says.
     """
-    found = running_trials(store, record.sweep_id)
+    trials = running_trials(store, record.sweep_id)
     sql = "SELECT trial_id, max(epoch) AS epoch FROM epochs GROUP BY trial_id"
-    reached = dict(query(store, sql, sweep_ids=[record.sweep_id]).rows) if found else {}
+    reached = dict(query(store, sql, sweep_ids=[record.sweep_id]).rows) if trials else {}
     return [
         {
-            **one.config,
-            "trial_id": one.trial_id,
+            **trial.config,
+            "trial_id": trial.trial_id,
             "sweep_id": record.sweep_id,
-            "arm": one.arm or one.trial_id[:8],
-            "seed": one.seed,
+            "arm": trial.arm or trial.trial_id[:8],
+            "seed": trial.seed,
             "state": RUNNING,
-            "epoch": reached.get(one.trial_id, 0),
-            "epochs_planned": one.epochs,
-            "attempt": one.attempt,
-            "started_at": one.started_at,
+            "epoch": reached.get(trial.trial_id, 0),
+            "epochs_planned": trial.epochs,
+            "attempt": trial.attempt,
+            "started_at": trial.started_at,
         }
-        for one in found
+        for trial in trials
     ]
 
 

@@ -101,8 +101,8 @@ def _print_judge(console: Console, judged: Mapping[str, Any] | None) -> None:
     if judged is None:
         return
     console.print(Text(f"\nthe judge: {judged['probability']:.1%} pathological, in log odds:"))
-    for one in judged["contributions"]:
-        console.print(Text(f"  {one['log_odds']:+5.1f}  {one['words']}"))
+    for contribution in judged["contributions"]:
+        console.print(Text(f"  {contribution['log_odds']:+5.1f}  {contribution['words']}"))
     for side in ("agree", "disagree"):
         if judged[side]:
             line = f"  detectors that {side}: {', '.join(judged[side])}"

@@ -215,18 +215,18 @@ def _best(values: Values) -> list[tuple[str, str]]:
     objective = values.objective
     if objective is None:
         return []
-    rows = [{**vars(one), "arm": one.arm} for one in values.trials]
-    found = best_of(rows, vars(objective))
-    return [(one.what, best_words(one, objective.signal)) for one in found]
+    rows = [{**vars(trial), "arm": trial.arm} for trial in values.trials]
+    best = best_of(rows, vars(objective))
+    return [(entry.what, best_words(entry, objective.signal)) for entry in best]
 
 
 def _judgements(store: Store, values: Values) -> dict[str, dict[str, Any] | None]:
     """Contributions to the judgement of each cause's example, by trial."""
     if not values.causes:
         return {}
-    found = query(store, questions(values)["weighed"], sweep_ids=[values.record.sweep_id])
+    result = query(store, questions(values)["weighed"], sweep_ids=[values.record.sweep_id])
     by_trial: dict[str, list[dict[str, Any]]] = {}
-    for row in found.records():
+    for row in result.records():
         by_trial.setdefault(row["trial_id"], []).append(row)
     return {trial_id: judgement_of(rows) for trial_id, rows in by_trial.items()}
 

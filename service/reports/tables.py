@@ -250,13 +250,13 @@ def importance_table(table: ImportanceTable, sql: Mapping[str, str]) -> Table:
 MOST_PAIRS = 3  # of a row of importance
 
 
-def _pairs_and_rest(one: Importance) -> str:
+def _pairs_and_rest(importance: Importance) -> str:
     """The largest pairs of factors by their shares, and what no main effect or pair explains."""
-    if math.isnan(one.rest):
+    if math.isnan(importance.rest):
         return ""
-    largest = sorted(one.pairs.items(), key=lambda pair: -pair[1])[:MOST_PAIRS]
+    largest = sorted(importance.pairs.items(), key=lambda pair: -pair[1])[:MOST_PAIRS]
     lines = [f"{names} {share:.2f}" for names, share in largest if share >= 0.005]
-    return "\n".join([*lines, f"rest {one.rest:.2f}"])
+    return "\n".join([*lines, f"rest {importance.rest:.2f}"])
 
 
 def _part(shares: Mapping[str, float], factor: str) -> str:

@@ -16,17 +16,21 @@ def judgement_of(findings: Sequence[Row]) -> dict[str, Any] | None:
     `contributions` are words and log odds (above 0 speaks for a pathology), the weightiest first.
     `agree` and `disagree` are the detectors that fired, warnings included, on either side of it.
     """
-    judged = next((one for one in findings if one["detector"] == JUDGE), None)
+    judged = next((finding for finding in findings if finding["detector"] == JUDGE), None)
     evidence = _evidence(judged) if judged else {}
     if judged is None or not evidence:
         return None
-    fired = [one["detector"] for one in findings if one["detector"] != JUDGE and _alarms(one)]
+    fired = [
+        finding["detector"]
+        for finding in findings
+        if finding["detector"] != JUDGE and _alarms(finding)
+    ]
     agrees = judged["state"] == FindingState.FIRED
     return {
         "probability": judged["statistic"],
         "contributions": [
-            {"words": words, "log_odds": log_odds}
-            for words, log_odds in sorted(evidence.items(), key=lambda item: -abs(item[1]))
+            {"words": statistic, "log_odds": log_odds}
+            for statistic, log_odds in sorted(evidence.items(), key=lambda item: -abs(item[1]))
         ],
         "agree": fired if agrees else [],
         "disagree": [] if agrees else fired,
@@ -39,8 +43,8 @@ def contribution_words(contribution: Row) -> str:
 
 
 def _evidence(judged: Row) -> dict[str, float]:
-    found = judged["evidence"] or {}
-    return dict(json.loads(found) if isinstance(found, str) else found)
+    evidence = judged["evidence"] or {}
+    return dict(json.loads(evidence) if isinstance(evidence, str) else evidence)
 
 
 def _alarms(finding: Row) -> bool:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from sickbay.service.query.engine import query
 from sickbay.service.query.lookup import stored_spec
+from sickbay.service.query.sqltext import name as quoted
 from sickbay.trials.contract import Goal, Objective
 from sickbay.trials.diagnosis.sweep_detectors import COMPARED, METRICS, SWEEP_DETECTORS
 from sickbay.trials.diagnosis.sweep_findings import (
@@ -90,7 +91,7 @@ def print_sweep_detector(console: Console, detector: SweepDetector) -> None:
 def _trials(store: Store, sweep_id: str, factors: Sequence[str]) -> tuple[SweepTrial, ...]:
     known = query(store, "SELECT * FROM trials LIMIT 0", sweep_ids=[sweep_id]).columns
     factors = [name for name in factors if name in known]
-    levels = "".join(f", {_name(factor)}" for factor in factors)
+    levels = "".join(f", {quoted(factor)}" for factor in factors)
     rows = query(
         store,
         f"SELECT trial_id, seed, label, pathology, contributing, objective{levels} "  # noqa: S608  names are quoted
@@ -136,7 +137,3 @@ def _curves(store: Store, sweep_id: str) -> dict[str, Mapping[str, tuple[float, 
         row[0]: {name: tuple(values or ()) for name, values in zip(names, row[1:], strict=True)}
         for row in rows
     }
-
-
-def _name(column: str) -> str:
-    return '"' + column.replace('"', '""') + '"'

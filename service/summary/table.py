@@ -56,7 +56,9 @@ class Table:
     def as_data(self) -> dict[str, Any]:
         """The table as plain data, for a page that renders it."""
         return {
-            "columns": [{"name": one, "number": one not in self.words} for one in self.columns],
+            "columns": [
+                {"name": column, "number": column not in self.words} for column in self.columns
+            ],
             "rows": [list(row) for row in self.rows],
             "groups": list(self.groups),
             "notes": list(self.notes),

@@ -119,7 +119,9 @@ def _source(
         rule,
         sequential.by_arm_and_seed(everything),
         objective,
-        lambda one: outcomes.read_outcome(store, prepared.sweep_id, one, [objective.signal]),
+        lambda trial_id: outcomes.read_outcome(
+            store, prepared.sweep_id, trial_id, [objective.signal]
+        ),
         _done(prepared),
     )
 

@@ -157,7 +157,7 @@ def _with_suggestions(prepared: Prepared) -> Prepared:
     task, seeds = search_task(prepared), prepared.spec.seed_list
     file = study.study_file(prepared.store, prepared.sweep_id)
     suggested = study.stored_configurations(file, task.study_name)
-    known = [task.trials(one.params) for one in suggested]
+    known = [task.trials(params_of.params) for params_of in suggested]
     arms = tuple(
         design.Arm(design.arm_name(trial.config, trial.changed), trial.config, trial.changed)
         for trial, *_ in known
@@ -167,7 +167,7 @@ def _with_suggestions(prepared: Prepared) -> Prepared:
     if isinstance(prepared.spec.seeds, ConfirmedSeeds):
         from sickbay.trials.search.confirm import confirmation  # noqa: PLC0415  Optuna is slow
 
-        if unknown or not all(one.state.is_finished() for one in suggested):
+        if unknown or not all(params_of.state.is_finished() for params_of in suggested):
             unknown += prepared.spec.seeds.most_trials
         else:
             blocks += tuple(confirmation(task, suggested))
@@ -182,12 +182,16 @@ def _without_settled(prepared: Prepared) -> Prepared:
     assert isinstance(rule, SequentialSeeds)
     trials = sequential.by_arm_and_seed(made.trials)
     goal = design.objective_of(prepared.spec, prepared.workload)
-    found = outcomes.read_outcomes(prepared.store, prepared.sweep_id)
-    final = {key: one for key, one in found.items() if prepared.done(one.state)}
+    outcomes_by_id = outcomes.read_outcomes(prepared.store, prepared.sweep_id)
+    final = {
+        key: outcome for key, outcome in outcomes_by_id.items() if prepared.done(outcome.state)
+    }
     progress = sequential.stored_progress(rule, trials, goal, final)
     may = sequential.reachable(rule, progress, design.BASELINE_ARM)
-    wanted = {one.trial_id for place, one in trials.items() if may(*place)}
-    kept = tuple(one for one in made.trials if one.trial_id in wanted or one.trial_id in final)
+    wanted = {trial.trial_id for place, trial in trials.items() if may(*place)}
+    kept = tuple(
+        trial for trial in made.trials if trial.trial_id in wanted or trial.trial_id in final
+    )
     return replace(prepared, plan=replace(made, trials=kept), progress=progress)
 
 

@@ -147,8 +147,8 @@ class ProgressView:
             counts, line, why = self.tally.counts(), self.tally.line(), self.tally.why()
         if f"{counts} {why}" != self._said:  # that the rest takes less by now is no news
             self._said = f"{counts} {why}"
-            words = line + (f" ({why})" if why else "")
-            self._console.print(words, highlight=False, soft_wrap=True)
+            text = line + (f" ({why})" if why else "")
+            self._console.print(text, highlight=False, soft_wrap=True)
 
     def _render(self) -> RenderableType:
         bar = ProgressBar(total=max(1, self.tally.planned), completed=self.tally.done, width=60)

@@ -43,11 +43,11 @@ def detect(history: History) -> RuleResult:
     if early is not None:
         return insufficient(early)
     value, limit = float(np.nanmedian(share)), margin("idle_gpu")
-    words = f"The GPU is used for {percent(value)} of the time"
+    claim = f"The GPU is used for {percent(value)} of the time"
     if value >= limit:
-        return clear(f"{words}.", statistic=value, threshold=limit)
+        return clear(f"{claim}.", statistic=value, threshold=limit)
     return fired(
-        f"{words} (limit {limit:.0%}).",
+        f"{claim} (limit {limit:.0%}).",
         onset=epoch_at(history, since(share, 1.5 * limit, above=False)),
         statistic=value,
         threshold=limit,

@@ -41,13 +41,13 @@ def detect(history: History) -> RuleResult:
     limit = margin("memory_growth")
     growth = {name: _growth(values) for name, values in judged.items()}
     worst = max(growth, key=lambda name: growth[name])
-    words = f"{SIGNALS[worst]} grew by {percent(growth[worst])} since the second quarter of the run"
+    claim = f"{SIGNALS[worst]} grew by {percent(growth[worst])} since the second quarter of the run"
     if growth[worst] < limit:
-        return clear(f"{words}.", statistic=growth[worst], threshold=limit)
+        return clear(f"{claim}.", statistic=growth[worst], threshold=limit)
     values = judged[worst]
     onset = since(values, quarter(values, 2) * (1.0 + limit / 2.0), above=True)
     return fired(
-        f"{words} (limit {limit:.0%}).",
+        f"{claim} (limit {limit:.0%}).",
         onset=epoch_at(history, onset),
         statistic=growth[worst],
         threshold=limit,

@@ -35,11 +35,11 @@ def detect(history: History) -> RuleResult:
     if early is not None:
         return insufficient(early)
     value, limit = float(np.nanmedian(share)), margin("slow_input")
-    words = f"The training loop waits for data in {percent(value)} of its time"
+    claim = f"The training loop waits for data in {percent(value)} of its time"
     if value < limit:
-        return clear(f"{words}.", statistic=value, threshold=limit)
+        return clear(f"{claim}.", statistic=value, threshold=limit)
     return fired(
-        f"{words} (limit {limit:.0%}).",
+        f"{claim} (limit {limit:.0%}).",
         onset=epoch_at(history, since(share, limit / 2.0, above=True)),
         statistic=value,
         threshold=limit,

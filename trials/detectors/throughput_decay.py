@@ -40,16 +40,16 @@ def detect(history: History) -> RuleResult:
     first, last, limit = quarter(seconds, 1), quarter(seconds, 4), margin("throughput_ratio")
     ratio = last / first if first > 0.0 else math.inf
     rises = mann_kendall(seconds, rising=True) < margin("machine_trend_p")
-    words = f"A step takes {ratio:.2g} times as long at the end as at the beginning"
+    claim = f"A step takes {ratio:.2g} times as long at the end as at the beginning"
     if ratio >= limit and rises:
         onset = since(seconds, first * math.sqrt(limit), above=True)
         return fired(
-            f"{words} (limit {limit:g}).",
+            f"{claim} (limit {limit:g}).",
             onset=epoch_at(history, onset),
             statistic=ratio,
             threshold=limit,
         )
-    return clear(f"{words}.", statistic=ratio, threshold=limit)
+    return clear(f"{claim}.", statistic=ratio, threshold=limit)
 
 
 def _step_times(history: History) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

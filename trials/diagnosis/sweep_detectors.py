@@ -44,8 +44,8 @@ def duplicate_trials(view: SweepView) -> SweepOutcome:
     if len(comparable) < 2:
         return insufficient("Fewer than two trials have curves to compare.")
     run_of = _equal_runs(comparable)
-    by_seed = _sharing(comparable, run_of, lambda one: one.seed, lambda one: one.arm)
-    by_arm = _sharing(comparable, run_of, lambda one: one.arm, lambda one: one.seed)
+    by_seed = _sharing(comparable, run_of, lambda trial: trial.seed, lambda trial: trial.arm)
+    by_arm = _sharing(comparable, run_of, lambda trial: trial.arm, lambda trial: trial.seed)
     if not (by_seed or by_arm):
         return clear(f"The {len(comparable)} trials have different curves.")
     factors = _differing(by_seed)
@@ -81,7 +81,7 @@ def all_trials_no_skill(view: SweepView) -> SweepOutcome:
     judged = [trial for trial in view.trials if trial.health is not None]
     lacking = [trial for trial in judged if WITHOUT_SKILL & set(trial.causes)]
     unclear = [trial for trial in judged if trial.health == Health.INCONCLUSIVE]
-    skilled = [one for one in judged if one not in lacking and one not in unclear]
+    skilled = [trial for trial in judged if trial not in lacking and trial not in unclear]
     arms, needed = {trial.arm for trial in lacking}, whole("sweep_configs")
     if skilled:
         return clear(f"{len(skilled)} of {len(judged)} judged trials do not lack skill.")
@@ -105,9 +105,9 @@ def edge_of_stability(view: SweepView) -> SweepOutcome:
     goal = view.objective.goal if view.objective else Goal.MINIMIZE
     worse = -1.0 if goal is Goal.MAXIMIZE else 1.0
     healthy = {
-        arm: [worse * one.objective for one in judged if one.objective is not None]
+        arm: [worse * trial.objective for trial in judged if trial.objective is not None]
         for arm, trials in view.arms().items()
-        if (judged := _judged(trials)) and all(one.health == Health.HEALTHY for one in judged)
+        if (judged := _judged(trials)) and all(trial.health == Health.HEALTHY for trial in judged)
     }
     ranked = {arm: _middle(values) for arm, values in healthy.items() if values}
     if not ranked or len(view.arms()) < 2:
@@ -140,7 +140,7 @@ def seed_instability(view: SweepView) -> SweepOutcome:
         return clear(f"The verdicts of {len(several)} configurations do not depend on the seed.")
     total = sum(map(len, several))
     p_value = _at_least(sum(odd), total)
-    alone = min(_at_least(n, len(one)) for n, one in zip(odd, several, strict=True) if n)
+    alone = min(_at_least(n, len(arm)) for n, arm in zip(odd, several, strict=True) if n)
     if min(p_value, alone * len(several)) > ALPHA:
         return clear(
             f"{sum(odd)} of {total} trials differ in verdict from the other seeds of their "
@@ -160,15 +160,15 @@ def seed_instability(view: SweepView) -> SweepOutcome:
 
 def _judged(trials: Iterable[SweepTrial]) -> list[SweepTrial]:
     """The judged trials: neither cancelled nor failed."""
-    return [one for one in trials if one.health is not None]
+    return [trial for trial in trials if trial.health is not None]
 
 
 def _healthy(trials: Iterable[SweepTrial]) -> int:
-    return sum(one.health == Health.HEALTHY for one in trials)
+    return sum(trial.health == Health.HEALTHY for trial in trials)
 
 
 def _pathological(trials: Iterable[SweepTrial]) -> int:
-    return sum(one.health == Health.PATHOLOGICAL for one in trials)
+    return sum(trial.health == Health.PATHOLOGICAL for trial in trials)
 
 
 def _at_least(k: int, n: int) -> float:
@@ -240,17 +240,17 @@ def _equal_runs(comparable: Sequence[tuple[SweepTrial, tuple[float, ...]]]) -> d
 
     Only neighbours in the order of their means are compared, so that thousands take a second.
     """
-    ordered = sorted(comparable, key=lambda one: (_mean(one[1]), one[0].trial_id))
-    found: dict[str, int] = {}
+    ordered = sorted(comparable, key=lambda pair: (_mean(pair[1]), pair[0].trial_id))
+    run_numbers: dict[str, int] = {}
     for place, (trial, values) in enumerate(ordered):
-        found[trial.trial_id] = place
+        run_numbers[trial.trial_id] = place
         for other, before in reversed(ordered[:place]):
             if not math.isclose(_mean(before), _mean(values), rel_tol=2.0 * NEARLY):
                 break
             if _equal(values, before):
-                found[trial.trial_id] = found[other.trial_id]
+                run_numbers[trial.trial_id] = run_numbers[other.trial_id]
                 break
-    return found
+    return run_numbers
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -258,10 +258,10 @@ def _mean(values: Iterable[float]) -> float:
     return math.fsum(abs(value) for value in finite) / len(finite)
 
 
-def _equal(one: Sequence[float], other: Sequence[float]) -> bool:
-    return len(one) == len(other) and all(
+def _equal(values: Sequence[float], other: Sequence[float]) -> bool:
+    return len(values) == len(other) and all(
         math.isclose(a, b, rel_tol=NEARLY) or (math.isnan(a) and math.isnan(b))
-        for a, b in zip(one, other, strict=True)
+        for a, b in zip(values, other, strict=True)
     )
 
 

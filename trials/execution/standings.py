@@ -36,7 +36,7 @@ def update_standings(store: Store, sweep_id: str) -> Standings:
     compared = Standings()
     if objective:
         stored = iter_histories(store, sweep_id, (objective["signal"], *JUDGED_BY))
-        judged = [one for one in stored if one.row["label"] is not None]
+        judged = [trial for trial in stored if trial.row["label"] is not None]
         compared = standings(scores_of(judged, objective), BASELINE_ARM)
     write_standings(store, sweep_id, compared.of, compared.reference_arm)
     return compared

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sickbay.trials.logs.cells import is_gap, number
-from sickbay.trials.logs.log import ExternalLog, Number, Raw, RawLog, Record
+from sickbay.trials.logs.log import ExternalLog, Number, RawLog, Record
 from sickbay.trials.logs.signal_names import (
     is_clock,
     is_epoch,
@@ -285,8 +285,3 @@ def _family(base: str, names: Sequence[str]) -> list[str]:
     order = sorted(numbered)
     counted = order in ([*range(len(order))], [*range(1, len(order) + 1)])
     return [numbered[i] for i in order] if counted else []
-
-
-def raw_names(rows: Iterable[Raw]) -> list[str]:
-    """The names of raw rows, in the order of their first appearance."""
-    return list(dict.fromkeys(str(name) for row in rows for name in row))

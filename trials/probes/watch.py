@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from sickbay.trials.probes.layers import LayerProbe
 from sickbay.trials.probes.probe import Probe
 from sickbay.trials.probes.steps import Signals
-from sickbay.trials.probes.targets import loss_signals, score_signals
+from sickbay.trials.probes.targets import score_signals
 
 BATCH = 256  # samples of the first batch through which the layers are looked at
 FROM_LOSSES = ("train_loss", "train_loss_se", "nonfinite_loss_steps")  # a hook sees no loss
@@ -86,11 +86,6 @@ def class_signals(outputs: Tensor, targets: Tensor) -> Signals:
     table = torch.bincount(labels * classes + said, minlength=classes**2)
     right = float((labels == said).double().mean())
     return {"val_confusion": table.double().tolist(), "val_accuracy": right}
-
-
-def mean_loss(losses: Any) -> Signals:
-    """`val_loss`, its error and its n from the losses of single samples."""
-    return loss_signals(torch.as_tensor(losses))
 
 
 def _cut(value: Any) -> Any:

@@ -155,7 +155,10 @@ def left_out(units: Array, pathological: NDArray[np.bool_], kernel: Any) -> Left
         guess = np.full(out.sum(), common) if model is None else model.latent(units[out])[0] > 0
         distance = ((units[out][:, None] - units[~out][None]) ** 2).sum(axis=2)
         nearest = kept[distance.argmin(axis=1)]
-        wrong += [(truth != one).sum() for one in (guess, np.full(out.sum(), common), nearest)]
+        wrong += [
+            (truth != prediction).sum()
+            for prediction in (guess, np.full(out.sum(), common), nearest)
+        ]
     return LeftOut(*(float(share) for share in wrong / n))
 
 
@@ -212,7 +215,7 @@ def fit(
         for length in starts
     ]
     made = [fitted(start, "fmin_l_bfgs_b") for start in kernels]
-    return Model(max(made, key=lambda one: float(one.log_marginal_likelihood_value_)))
+    return Model(max(made, key=lambda model: float(model.log_marginal_likelihood_value_)))
 
 
 def inconclusive_near(units: Array, unsure: Array, sure: Array) -> Array:

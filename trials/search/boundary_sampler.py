@@ -173,8 +173,8 @@ def wrong_side(model: Model, units: Array, data: Observed) -> Array:
     """P(wrong side) at each point (n, d), up to 1/2; less where trials decide nothing."""
     mean, sd = model.latent(units)
     doubt = inconclusive_near(units, data.unsure, data.decided)
-    found: Array = ndtr(-np.abs(mean) / sd) - DOUBT * doubt
-    return found
+    probability: Array = ndtr(-np.abs(mean) / sd) - DOUBT * doubt
+    return probability
 
 
 def _widest_gap(candidates: Array, data: Observed) -> Array:

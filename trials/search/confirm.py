@@ -28,16 +28,18 @@ def winners(task: SearchTask, known: Sequence[FrozenTrial]) -> list[Mapping[str,
     assert isinstance(task.spec.seeds, ConfirmedSeeds)
     baseline = task.choice(baseline_choice(task.spec, task.workload))
     sign = 1.0 if task.goals[0].goal is Goal.MINIMIZE else -1.0
-    found = [
-        one
-        for one in known
-        if is_configuration(one)
-        and one.state == TrialState.COMPLETE
-        and one.user_attrs.get("stand_in") is False
-        and task.choice(one.params) != baseline
+    best = [
+        trial
+        for trial in known
+        if is_configuration(trial)
+        and trial.state == TrialState.COMPLETE
+        and trial.user_attrs.get("stand_in") is False
+        and task.choice(trial.params) != baseline
     ]
-    found.sort(key=lambda one: (one.user_attrs["pathological"], sign * one.values[0], one.number))
-    return [one.params for one in found[: task.spec.seeds.top]]
+    best.sort(
+        key=lambda trial: (trial.user_attrs["pathological"], sign * trial.values[0], trial.number)
+    )
+    return [trial.params for trial in best[: task.spec.seeds.top]]
 
 
 def confirmation(task: SearchTask, known: Sequence[FrozenTrial]) -> list[TrialConfig]:
@@ -45,7 +47,9 @@ def confirmation(task: SearchTask, known: Sequence[FrozenTrial]) -> list[TrialCo
     seeds = task.spec.seeds
     assert isinstance(seeds, ConfirmedSeeds)
     chosen = [baseline_choice(task.spec, task.workload), *winners(task, known)]
-    return [one for seed in seeds.fresh for params in chosen for one in task.trials(params, [seed])]
+    return [
+        trial for seed in seeds.fresh for params in chosen for trial in task.trials(params, [seed])
+    ]
 
 
 class ConfirmedSearch:
@@ -88,6 +92,6 @@ class ConfirmedSearch:
         if self._queue is not None or not self._search.complete:
             return
         trials = confirmation(self._search.task, self._search.known)
-        missing = [one for one in trials if not self._done(one.trial_id)]
+        missing = [trial for trial in trials if not self._done(trial.trial_id)]
         self._queue = deque(missing)
-        self._waiting = {one.trial_id for one in missing}
+        self._waiting = {trial.trial_id for trial in missing}

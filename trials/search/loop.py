@@ -151,8 +151,8 @@ class Search:
     @property
     def known(self) -> list[FrozenTrial]:
         """All trials of the study."""
-        found: list[FrozenTrial] = self._port.study.get_trials(deepcopy=False)
-        return found
+        trials: list[FrozenTrial] = self._port.study.get_trials(deepcopy=False)
+        return trials
 
     @property
     def finished(self) -> bool:

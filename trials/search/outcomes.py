@@ -65,7 +65,7 @@ def in_reference_units(mine: TrialOutcome, theirs: TrialOutcome, goal: Objective
     a loss without two positive floors, stays as it is.
     """
     value = mine.values[0]
-    own, other = (one.floors.get(goal.signal, 0.0) for one in (mine, theirs))
+    own, other = (outcome.floors.get(goal.signal, 0.0) for outcome in (mine, theirs))
     scalable = goal.goal is Goal.MINIMIZE and min(own, other) > 0.0
     if not scalable or abs(own - other) <= SAME_FLOOR * max(own, other):
         return value
@@ -79,11 +79,11 @@ def read_outcome(
     row = _row(store, sweep_id, trial_id)
     if row is None:
         return None
-    found = outcome_of(row)
+    outcome = outcome_of(row)
     if len(signals) > 1:
         rows = [record.row.signals for record in read_epoch_records(store, sweep_id, trial_id)]
-        found = replace(found, values=tuple(_last(rows, signal) for signal in signals))
-    return found
+        outcome = replace(outcome, values=tuple(_last(rows, signal) for signal in signals))
+    return outcome
 
 
 def read_outcomes(store: Store, sweep_id: str) -> dict[str, TrialOutcome]:
@@ -96,7 +96,7 @@ def ended_rows(store: Store, sweep_id: str) -> list[Mapping[str, Any]]:
     table = consolidated(store, "trials", sweep_id)
     rows: list[Mapping[str, Any]] = [] if table is None else [*rows_of_table(table)]
     ended = read_all(store, read_ended, list_parts(store, sweep_id))
-    rows += [one.row for one in ended if isinstance(one, EndedTrial)]
+    rows += [trial.row for trial in ended if isinstance(trial, EndedTrial)]
     return list({str(row["trial_id"]): row for row in rows}.values())
 
 

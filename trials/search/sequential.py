@@ -126,12 +126,12 @@ def replay(
         block = _block(rule, done)
         running = [arm for arm in others if arm.open]
         names = (reference, *(arm.name for arm in running))
-        found = {(name, seed): results(name, seed) for name in names for seed in block}
-        if any(one is None for one in found.values()):
+        results_by_pair = {(name, seed): results(name, seed) for name in names for seed in block}
+        if any(result is None for result in results_by_pair.values()):
             return Progress(tuple(map(_verdict, others)), names, block)
         for arm in running:
             for seed in block:
-                _take(arm, found[arm.name, seed], found[reference, seed], goal)
+                _take(arm, results_by_pair[arm.name, seed], results_by_pair[reference, seed], goal)
         done += len(block)
         _settle(others, running, rule, goal)
     return Progress(tuple(map(_verdict, others)))
@@ -248,8 +248,8 @@ def _verdict(arm: _Arm) -> ArmVerdict:
 
 def by_arm_and_seed(trials: Sequence[TrialConfig]) -> dict[tuple[str, int], TrialConfig]:
     """The trials of a plan by arm and seed, the reference's first."""
-    placed = {(arm_name(one.config, one.changed), one.seed): one for one in trials}
-    return dict(sorted(placed.items(), key=lambda one: one[0][0] != BASELINE_ARM))
+    placed = {(arm_name(trial.config, trial.changed), trial.seed): trial for trial in trials}
+    return dict(sorted(placed.items(), key=lambda item: item[0][0] != BASELINE_ARM))
 
 
 def stored_progress(
@@ -259,7 +259,9 @@ def stored_progress(
     outcomes: Mapping[str, TrialOutcome],
 ) -> Progress:
     """Replay a stored sweep; `outcomes` by trial id. A cancelled trial has not ended."""
-    ended = {key: one for key, one in outcomes.items() if one.state != TrialState.CANCELLED}
+    ended = {
+        key: outcome for key, outcome in outcomes.items() if outcome.state != TrialState.CANCELLED
+    }
     arms = tuple(dict.fromkeys(arm for arm, _ in trials))
     return replay(rule, arms, goal, lambda arm, seed: ended.get(trials[arm, seed].trial_id))
 
@@ -273,19 +275,19 @@ def progress_of_sweep(store: Store, sweep_id: str, spec: Mapping[str, Any]) -> P
     if not isinstance(seeds, Mapping) or "until" not in seeds or not objective:
         return None
     rows = [row for row in ended_rows(store, sweep_id) if row["state"] != TrialState.CANCELLED]
-    found = {(str(row["arm"]), int(row["seed"])): outcome_of(row) for row in rows}
-    arms = sorted({arm for arm, _ in found} - {BASELINE_ARM})
+    outcomes = {(str(row["arm"]), int(row["seed"])): outcome_of(row) for row in rows}
+    arms = sorted({arm for arm, _ in outcomes} - {BASELINE_ARM})
     goal = Objective(objective["signal"], Goal(objective["goal"]))
     rule = SequentialSeeds(**seeds)
-    return replay(rule, [BASELINE_ARM, *arms], goal, lambda arm, seed: found.get((arm, seed)))
+    return replay(rule, [BASELINE_ARM, *arms], goal, lambda arm, seed: outcomes.get((arm, seed)))
 
 
 def reachable(
     rule: SequentialSeeds, progress: Progress, reference: str
 ) -> Callable[[str, int], bool]:
     """Answer whether an arm may still be given a seed, or has been given it."""
-    known = {one.arm: one for one in progress.verdicts}
-    most = max((one.seeds for one in progress.verdicts), default=0)
+    known = {verdict.arm: verdict for verdict in progress.verdicts}
+    most = max((verdict.seeds for verdict in progress.verdicts), default=0)
 
     def may(arm: str, seed: int) -> bool:
         if arm == reference:
@@ -351,7 +353,7 @@ class SequentialSweep:
     def _advance(self) -> None:
         self.progress = replay(self._rule, self._arms, self._goal, self._result)
         block = [(arm, seed) for seed in self.progress.seeds for arm in self.progress.arms]
-        missing = [self._trials[one] for one in block if self._result(*one) is None]
+        missing = [self._trials[pair] for pair in block if self._result(*pair) is None]
         self._queue.extend(missing)
         self._waiting = {trial.trial_id for trial in missing}
 

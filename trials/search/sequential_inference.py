@@ -132,8 +132,10 @@ class HealthTest:
             return self.seeds < FEWEST_PAIRS
         a, b = self._share(self.arm), self._share(self.reference)
         growth = sum(
-            (a if one else 1 - a) * (b if other else 1 - b) * _log_factor(one, a, other, b)
-            for one in (True, False)
+            (a if is_pathological else 1 - a)
+            * (b if other else 1 - b)
+            * _log_factor(is_pathological, a, other, b)
+            for is_pathological in (True, False)
             for other in (True, False)
         )
         return self._log_e + (seeds - self.seeds) * growth >= -math.log(alpha)

@@ -72,7 +72,7 @@ def stored_configurations(path: Path, name: str) -> list[FrozenTrial]:
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return []
-    return [one for one in study.get_trials(deepcopy=False) if is_configuration(one)]
+    return [trial for trial in study.get_trials(deepcopy=False) if is_configuration(trial)]
 
 
 def is_configuration(trial: FrozenTrial) -> bool:

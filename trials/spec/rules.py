@@ -273,7 +273,9 @@ def _seed_problems(spec: SweepSpec) -> Problems:
 def _enqueue_problems(spec: SweepSpec) -> Problems:
     if spec.enqueue and spec.design not in SEARCHES:
         message = f"is for the searches {listed(SEARCHES)}: {spec.design} lists its configurations"
-        yield SpecProblem("enqueue", message, shown([dict(one) for one in spec.enqueue]))
+        yield SpecProblem(
+            "enqueue", message, shown([dict(configuration) for configuration in spec.enqueue])
+        )
         return
     for place, point in enumerate(spec.enqueue):
         for name, level in point.items():
@@ -286,7 +288,7 @@ def _enqueue_problems(spec: SweepSpec) -> Problems:
                 if not isinstance(level, int | float) or not levels.low <= level <= levels.high:
                     message = f"outside the range {levels.low:g} to {levels.high:g} of the search"
                     yield SpecProblem(key, message, shown(level))
-            elif not any(str(level) == str(one) or same(level, one) for one in levels):
+            elif not any(str(level) == str(known) or same(level, known) for known in levels):
                 message = f"not a level of {name} in this sweep: {listed(map(shown, levels))}"
                 yield SpecProblem(key, message, shown(level))
 

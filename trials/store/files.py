@@ -209,8 +209,8 @@ def private_folder(path: Path) -> Path:
     Raises StoreError where something else stands under its name, such as a link to elsewhere.
     """
     path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise StoreError(
             f"{path} should be a folder of this user's, and is not: remove it, or set TMPDIR"
         )

@@ -129,14 +129,14 @@ def running_trials(store: Store, sweep_id: str) -> list[RunningTrial]:
     sweep's consolidated file is damaged.
     """
     merged = consolidated_states(store, sweep_id)
-    found = []
+    running = []
     for folder in list_parts(store, sweep_id):
         if folder.attempt <= max(merged.get(folder.trial_id, ("", 0))[1], _ended(store, folder)):
             continue
         data = read_file(store, f"{folder.path}/attempt-{folder.attempt}.json")
         if data is not None:  # else it has ended and was merged meanwhile
             marker = json.loads(data)
-            found.append(
+            running.append(
                 RunningTrial(
                     folder.trial_id,
                     marker.get("arm", ""),
@@ -147,7 +147,7 @@ def running_trials(store: Store, sweep_id: str) -> list[RunningTrial]:
                     marker["started_at"],
                 )
             )
-    return found
+    return running
 
 
 def _ended(store: Store, folder: PartFolder) -> int:

@@ -67,15 +67,15 @@ def comparable(found: SweepRows) -> SweepRows:
     )
 
 
-def joint_factors(found: SweepRows) -> list[tuple[str, ...]]:
+def joint_factors(rows: SweepRows) -> list[tuple[str, ...]]:
     """Groups of factors that always change together among the trials, and the spec's `zip`."""
-    listed = [tuple(group) for group in found.spec.get("zip", ())]
-    groups = [group for group in listed if all(factor in found.levels for factor in group)]
+    listed = [tuple(group) for group in rows.spec.get("zip", ())]
+    groups = [group for group in listed if all(factor in rows.levels for factor in group)]
     grouped = {factor for group in groups for factor in group}
     alike: dict[tuple[int, ...], list[str]] = defaultdict(list)
-    for factor in found.levels:
+    for factor in rows.levels:
         if factor not in grouped:
-            partition = _partition(row.levels.get(factor) for row in found.rows)
+            partition = _partition(row.levels.get(factor) for row in rows.rows)
             if max(partition, default=0) > 0:
                 alike[partition].append(factor)
     return groups + [tuple(some) for some in alike.values() if len(some) > 1]
@@ -122,12 +122,12 @@ def _written(level: Scalar | None) -> str:
     return level if isinstance(level, str) else json.dumps(level)
 
 
-def _different_floors(found: SweepRows) -> str:
+def _different_floors(rows: SweepRows) -> str:
     """A note that losses are compared as skill, where their floors differ; else None."""
-    if found.goal is not Goal.MINIMIZE:
+    if rows.goal is not Goal.MINIMIZE:
         return ""
     floors: dict[int, list[float]] = defaultdict(list)
-    for row in found.rows:
+    for row in rows.rows:
         if row.outcome == HEALTHY:
             floors[row.seed].append(row.floor if row.floor is not None else math.nan)
     every = [floor for some in floors.values() for floor in some]
@@ -136,7 +136,7 @@ def _different_floors(found: SweepRows) -> str:
     if all(max(some) - min(some) <= SAME_FLOOR * max(some) for some in floors.values()):
         return ""
     return (
-        f"trials of one seed have {found.signal} floors from {min(every):.3g} to {max(every):.3g}: "
+        f"trials of one seed have {rows.signal} floors from {min(every):.3g} to {max(every):.3g}: "
         "their losses are on different scales, so each counts as its gain over its own floor, "
         "1 - loss / floor (0: no skill; higher is better)"
     )
@@ -204,7 +204,7 @@ def over(source: str, sql: str) -> str:
 
 
 def _source(
-    found: SweepRows,
+    rows: SweepRows,
     joint: Sequence[Sequence[str]],
     levels: Levels,
     copies: Mapping[int, int],
@@ -212,33 +212,38 @@ def _source(
     skill: bool,
 ) -> str:
     """The query of `outcomes` that does what `comparable` did; empty where it did nothing."""
-    renamed = [one for one in sorted(found.columns) if column(one) != name(one)]
+    renamed = [one for one in sorted(rows.columns) if column(one) != name(one)]
     if not (renamed or joint or copies or skill):
         return ""
-    floor = f"CAST(json_extract(facts, {text(f'$.floors.{found.signal}')}) AS DOUBLE)"
+    floor = f"CAST(json_extract(facts, {text(f'$.floors.{rows.signal}')}) AS DOUBLE)"
     left_out = f" EXCLUDE ({', '.join(map(name, renamed))})" if renamed else ""
     replaced = f" REPLACE (1 - objective / {floor} AS objective)" if skill else ""
-    columns = [f"*{left_out}{replaced}", *(f"{name(one)} AS {column(one)}" for one in renamed)]
+    columns = [
+        f"*{left_out}{replaced}",
+        *(f"{name(factor)} AS {column(factor)}" for factor in renamed),
+    ]
     for group in joint:
         whole = JOINT.join(group)
-        parts = f" || {text(JOINT)} || ".join(f"CAST({name(one)} AS VARCHAR)" for one in group)
+        parts = f" || {text(JOINT)} || ".join(
+            f"CAST({name(factor)} AS VARCHAR)" for factor in group
+        )
         cases = "".join(
-            f"\n      WHEN {_matches(found, group, str(level))} THEN {text(str(level))}"
+            f"\n      WHEN {_matches(rows, group, str(level))} THEN {text(str(level))}"
             for level in levels[whole]
         )
         columns.append(f"CASE{cases}\n      ELSE {parts} END AS {name(whole)}")
-    where = f"sweep_id = {text(found.sweep_id)}"
+    where = f"sweep_id = {text(rows.sweep_id)}"
     if copies:
         where += f" AND seed NOT IN ({', '.join(map(str, sorted(copies)))})"
     chosen = ",\n    ".join(columns)
     return f"  SELECT {chosen}\n  FROM outcomes WHERE {where}"  # noqa: S608 - quoted by `name`
 
 
-def _matches(found: SweepRows, group: Sequence[str], whole: str) -> str:
-    row = next((one for one in found.rows if _joint_level(one.levels, group) == whole), None)
+def _matches(rows: SweepRows, group: Sequence[str], whole: str) -> str:
+    row = next((one for one in rows.rows if _joint_level(one.levels, group) == whole), None)
     if row is None:
         return "false"
-    known = {factor: literal(row.levels.get(factor), found.levels[factor]) for factor in group}
+    known = {factor: literal(row.levels.get(factor), rows.levels[factor]) for factor in group}
     return " AND ".join(
         f"{name(factor)} IS NOT DISTINCT FROM {level}" for factor, level in known.items()
     )
@@ -248,8 +253,8 @@ def literal(level: Scalar | None, known: Sequence[Scalar]) -> str:
     """SQL literal of a level as its column holds it: levels of mixed types are stored as text."""
     if level is None:
         return "NULL"
-    if all(isinstance(one, bool) for one in known):
+    if all(isinstance(known_level, bool) for known_level in known):
         return str(level).lower()
-    if any(isinstance(one, str | bool) for one in known):
+    if any(isinstance(known_level, str | bool) for known_level in known):
         return text(level if isinstance(level, str) else json.dumps(level))
     return f"CAST({level!r} AS DOUBLE)"

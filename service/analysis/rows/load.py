@@ -72,8 +72,8 @@ def load_rows(store: Store, sweep_id: str) -> SweepRows:
             f"the stored spec of {sweep_id} does not say which signal its trials are compared by: "
             "set `objective` in the spec and run it again, which only rewrites the spec"
         )
-    found = query(store, trials_sql(sweep_id), sweep_ids=[sweep_id])
-    records = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    result = query(store, trials_sql(sweep_id), sweep_ids=[sweep_id])
+    records = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
     configs = [json.loads(record.pop("config") or "{}") for record in records]
     changed = [record.pop("changed") or [] for record in records]
     facts = [json.loads(record.pop("facts") or "{}") for record in records]
@@ -95,9 +95,13 @@ def load_rows(store: Store, sweep_id: str) -> SweepRows:
         rows=tuple(rows),
         levels=levels,
         skipped=skipped,
-        ranges={one: factors[one] for one in skipped if isinstance(factors.get(one), Mapping)},
+        ranges={
+            factor: factors[factor]
+            for factor in skipped
+            if isinstance(factors.get(factor), Mapping)
+        },
         columns=frozenset(factor for config in configs for factor in config),
-        problems=tuple(map(str, found.problems)),
+        problems=tuple(map(str, result.problems)),
         spec=spec,
         progress=progress_of_sweep(store, sweep_id, spec),
     )
@@ -121,11 +125,13 @@ def known_levels(
         else:
             first = spec.get("baseline", {}).get(factor, listed[0])
             levels[factor] = _distinct([first, *listed])
-    for factor in sorted({one for words in changed for one in words} - {*levels, *skipped}):
+    for factor in sorted(
+        {one for changed_names in changed for one in changed_names} - {*levels, *skipped}
+    ):
         plain = [
             config[factor]
-            for config, words in zip(configs, changed, strict=True)
-            if factor in config and factor not in words
+            for config, changed_names in zip(configs, changed, strict=True)
+            if factor in config and factor not in changed_names
         ]
         if len(_distinct(plain)) == 1:
             levels[factor] = plain[:1]
@@ -139,10 +145,10 @@ def known_levels(
 
 
 def _distinct(levels: Sequence[Scalar]) -> list[Scalar]:
-    found: dict[Hashable, Scalar] = {}
+    distinct: dict[Hashable, Scalar] = {}
     for level in levels:
-        found.setdefault(level_key(level), level)
-    return list(found.values())
+        distinct.setdefault(level_key(level), level)
+    return list(distinct.values())
 
 
 def _floor(facts: Mapping[str, Any], signal: str) -> float | None:

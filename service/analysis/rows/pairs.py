@@ -204,10 +204,12 @@ def coded(rows: Sequence[TrialRow], levels: Levels) -> Coded:
 
 def groups(columns: Sequence[IntArray], length: int) -> IntArray:
     """Number the rows by their combination of values in these columns, (n,), from 0."""
-    found = np.zeros(length, dtype=np.int64)
+    numbers = np.zeros(length, dtype=np.int64)
     for column in columns:
-        _, found = np.unique(found * (int(column.max(initial=0)) + 1) + column, return_inverse=True)
-    return found
+        _, numbers = np.unique(
+            numbers * (int(column.max(initial=0)) + 1) + column, return_inverse=True
+        )
+    return numbers
 
 
 def shares_of_places(trials: Coded, goal: Goal) -> FloatArray:
@@ -220,12 +222,12 @@ def shares_of_places(trials: Coded, goal: Goal) -> FloatArray:
 
     better = trials.objective if goal is Goal.MINIMIZE else -trials.objective
     keys = np.where(trials.last, np.inf, better)
-    found = np.full(len(keys), np.nan)
+    ranks = np.full(len(keys), np.nan)
     for seed in np.unique(trials.seeds):
         mine = (trials.seeds == seed) & ~trials.cancelled
         if mine.any():
-            found[mine] = (rankdata(keys[mine]) - 0.5) / mine.sum()
-    return found
+            ranks[mine] = (rankdata(keys[mine]) - 0.5) / mine.sum()
+    return ranks
 
 
 def _places(rows: Sequence[TrialRow], factor: str, known: Sequence[Scalar]) -> IntArray:

@@ -57,19 +57,19 @@ class Reference:
     note: str
 
 
-def with_reference(found: SweepRows, wanted: str | None = None) -> tuple[SweepRows, Reference]:
+def with_reference(rows: SweepRows, wanted: str | None = None) -> tuple[SweepRows, Reference]:
     """Choose the reference arm, and put its levels first in the factors' lists.
 
     `wanted` is `baseline`, `best`, or levels such as `lr=0.1, init=random`; those that it leaves
     out are the baseline's. Raises SweepError for an arm that is none.
     """
-    reference = _reference(found, wanted)
+    reference = _reference(rows, wanted)
     levels = {
         factor: [reference.levels.get(factor, known[0]) if known else None, *known]
-        for factor, known in found.levels.items()
+        for factor, known in rows.levels.items()
     }
     first = {factor: _distinct(known) for factor, known in levels.items()}
-    return replace(found, levels=first), reference
+    return replace(rows, levels=first), reference
 
 
 def arm_text(levels: Mapping[str, Scalar | None]) -> str:
@@ -77,19 +77,19 @@ def arm_text(levels: Mapping[str, Scalar | None]) -> str:
     return ", ".join(f"{factor}={_written(level)}" for factor, level in levels.items())
 
 
-def _reference(found: SweepRows, wanted: str | None) -> Reference:
-    compared = {factor: known for factor, known in found.levels.items() if len(known) > 1}
+def _reference(rows: SweepRows, wanted: str | None) -> Reference:
+    compared = {factor: known for factor, known in rows.levels.items() if len(known) > 1}
     declared = {factor: known[0] for factor, known in compared.items()}
     declared |= {
         factor: level
-        for factor, level in found.spec.get("reference", {}).items()
+        for factor, level in rows.spec.get("reference", {}).items()
         if factor in compared
     }
     if wanted and wanted not in (BASELINE, BEST):
         return Reference(
             levels := _parsed(wanted, compared, declared), arm_text(levels), ASKED, Choice(), ""
         )
-    arms = _arms(found.rows, list(compared)) if not found.skipped else {}
+    arms = _arms(rows.rows, list(compared)) if not rows.skipped else {}
     healthy, trials = _health(arms.get(_key(declared), ()))
     plain = Reference(declared, arm_text(declared), DECLARED, Choice(), "")
     if wanted == BASELINE or not compared:
@@ -97,7 +97,7 @@ def _reference(found: SweepRows, wanted: str | None) -> Reference:
     candidates = {key: rows for key, rows in arms.items() if _is_healthy(rows)}
     if not candidates or (_key(declared) in candidates and wanted != BEST):
         return plain
-    best = min(candidates, key=lambda key: (*_rank(candidates[key], found.goal), str(key)))
+    best = min(candidates, key=lambda key: (*_rank(candidates[key], rows.goal), str(key)))
     levels = {
         factor: next(level for level in known if level_key(level) == key)
         for (factor, known), key in zip(compared.items(), best, strict=True)
@@ -115,7 +115,7 @@ def _reference(found: SweepRows, wanted: str | None) -> Reference:
 def _parsed(wanted: str, levels: Levels, declared: Mapping[str, Scalar]) -> dict[str, Scalar]:
     chosen = dict(declared)
     for part in wanted.split(","):
-        factor, _, written = (one.strip() for one in part.partition("="))
+        factor, _, written = (side.strip() for side in part.partition("="))
         if factor not in levels:
             raise SweepError(
                 f"--reference {wanted!r}: {factor!r} is no factor with levels; there are "
@@ -163,11 +163,11 @@ def _rank(rows: Sequence[TrialRow], goal: Goal) -> tuple[float, float]:
 
 
 def _distinct(levels: Sequence[Scalar | None]) -> list[Scalar]:
-    found: dict[Hashable, Scalar] = {}
+    distinct: dict[Hashable, Scalar] = {}
     for level in levels:
         if level is not None:
-            found.setdefault(level_key(level), level)
-    return list(found.values())
+            distinct.setdefault(level_key(level), level)
+    return list(distinct.values())
 
 
 def _written(level: Scalar | None) -> str:

@@ -49,30 +49,30 @@ def moderated(levels: Sequence[Measured]) -> list[Moderated]:
 
     Levels without an interval, or without any spread, neither give nor take.
     """
-    found = [Moderated(one.estimate) for one in levels]
+    result = [Moderated(level.estimate) for level in levels]
     groups: dict[Hashable, list[int]] = defaultdict(list)
-    for place, one in enumerate(levels):
-        if one.estimate.error > 0.0 and math.isfinite(one.estimate.error):
-            groups[one.group].append(place)
+    for place, level in enumerate(levels):
+        if level.estimate.error > 0.0 and math.isfinite(level.estimate.error):
+            groups[level.group].append(place)
     for places in groups.values():
         if len(places) > 1:
             some = [levels[place] for place in places]
             for place, made in zip(places, _shared(some), strict=True):
-                found[place] = made
-    return found
+                result[place] = made
+    return result
 
 
 def _shared(levels: Sequence[Measured]) -> list[Moderated]:
-    sizes = np.array([len(one.values) for one in levels], dtype=np.float64)
-    degrees = np.array([one.estimate.degrees for one in levels])
-    variances = np.array([one.estimate.error**2 for one in levels]) * sizes
+    sizes = np.array([len(level.values) for level in levels], dtype=np.float64)
+    degrees = np.array([level.estimate.degrees for level in levels])
+    variances = np.array([level.estimate.error**2 for level in levels]) * sizes
     k = len(levels)
     correlation = np.full((k, k), _squared_correlation(levels))
     np.fill_diagonal(correlation, 1.0)
     # of two estimated variances: 2 s⁴ / degrees, and 2 ρ² s² s'² / degrees between them
     spread = np.outer(variances, variances) * correlation / np.maximum.outer(degrees, degrees)
     made = []
-    for place, one in enumerate(levels):
+    for place, level in enumerate(levels):
         weights = np.full(k, (1.0 - OWN) / k)
         weights[place] += OWN
         variance = float(weights @ variances)
@@ -80,7 +80,7 @@ def _shared(levels: Sequence[Measured]) -> list[Moderated]:
         freedom = min(max(freedom, float(degrees[place])), float(degrees.sum()))
         borrowed = (1.0 - OWN) * float(variances.mean() / sizes[place])
         error = math.sqrt(variance / sizes[place])
-        made.append(Moderated(student_estimate(one.estimate.mean, error, freedom), OWN, borrowed))
+        made.append(Moderated(student_estimate(level.estimate.mean, error, freedom), OWN, borrowed))
     return made
 
 
@@ -89,14 +89,14 @@ def _squared_correlation(levels: Sequence[Measured]) -> float:
 
     Under independence r² has the mean 1 / (n - 1). 1, the cautious end, where too few are shared.
     """
-    found = []
-    for one, other in combinations(levels, 2):
-        shared = [seed for seed in one.values if seed in other.values]
+    squares = []
+    for level, other in combinations(levels, 2):
+        shared = [seed for seed in level.values if seed in other.values]
         if len(shared) >= FEWEST_SHARED:
-            a = np.array([one.values[seed] for seed in shared])
+            a = np.array([level.values[seed] for seed in shared])
             b = np.array([other.values[seed] for seed in shared])
             scale = float(a.var() * b.var())
             if scale > 0.0:
                 squared = float(np.mean((a - a.mean()) * (b - b.mean()))) ** 2 / scale
-                found.append(((len(shared) - 1) * squared - 1.0) / (len(shared) - 2))
-    return min(max(float(np.mean(found)), LEAST_CORRELATION), 1.0) if found else 1.0
+                squares.append(((len(shared) - 1) * squared - 1.0) / (len(shared) - 2))
+    return min(max(float(np.mean(squares)), LEAST_CORRELATION), 1.0) if squares else 1.0

@@ -86,7 +86,7 @@ def _beyond(limit: float, degrees: float, shift: float) -> float:
 
 def _tail(z: FloatArray) -> FloatArray:
     """P(Z > z) of a standard normal value."""
-    return np.array([0.5 * math.erfc(one / math.sqrt(2.0)) for one in z.tolist()])
+    return np.array([0.5 * math.erfc(value / math.sqrt(2.0)) for value in z.tolist()])
 
 
 @functools.lru_cache(maxsize=256)

@@ -43,14 +43,14 @@ class Gpu:
         Both are the whole device's, not this process's share. The driver remembers its
         samples for some 15 seconds; of a longer time the last of it counts.
         """
-        found = {}
+        signals = {}
         shares = self._samples() or self._rate()
         if shares:
-            found["gpu_utilisation"] = sum(shares) / len(shares) / 100.0
+            signals["gpu_utilisation"] = sum(shares) / len(shares) / 100.0
         memory = _Memory()
         if self._library.nvmlDeviceGetMemoryInfo(self._handle, byref(memory)) == 0:
-            found["gpu_memory"] = memory.used / GIB
-        return found
+            signals["gpu_memory"] = memory.used / GIB
+        return signals
 
     def _samples(self) -> list[int]:
         ask = self._library.nvmlDeviceGetSamples
@@ -61,10 +61,10 @@ class Gpu:
         samples = (_Sample * count.value)()
         if ask(*where, samples) != 0:
             return []
-        seen = [one for one in samples[: count.value] if one.time > self._last.value]
+        seen = [sample for sample in samples[: count.value] if sample.time > self._last.value]
         if seen:
-            self._last = ctypes.c_ulonglong(max(one.time for one in seen))
-        return [one.value.unsigned for one in seen]
+            self._last = ctypes.c_ulonglong(max(sample.time for sample in seen))
+        return [sample.value.unsigned for sample in seen]
 
     def _rate(self) -> list[int]:
         rates = _Rates()

@@ -42,19 +42,19 @@ class Meter:
         now = self.clock()
         seconds, steps = now - self._at, step - self._step
         self._at, self._step = now, step
-        found = {"evaluation_seconds": seconds}
+        signals = {"evaluation_seconds": seconds}
         if steps > 0:
-            found["step_seconds"] = seconds / steps
+            signals["step_seconds"] = seconds / steps
         if now >= self._next:
             self._next = now + SAMPLE_SECONDS
             self._sampled = _memory() | (self.gpu.read() if self.gpu is not None else {})
-        return found | self._sampled
+        return signals | self._sampled
 
 
 def _memory() -> dict[str, float]:
     """`host_memory`: GiB resident in this process and its descendants; nothing where unknown."""
-    found = sum(_resident("self"))
-    return {"host_memory": found / GIB} if found else {}
+    used = sum(_resident("self"))
+    return {"host_memory": used / GIB} if used else {}
 
 
 def _resident(process: str) -> Iterator[int]:
