@@ -6,7 +6,7 @@ causes     how the trials of every level ended
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -91,14 +91,7 @@ async def curves(
 @router.get("/summary")
 async def summary(request: Request, sweep: SweepName) -> Response:
     """Summary: the best trials and arm, every arm by its health, and classes of failure."""
-    shelf = shelf_of(request)
-
-    def work() -> dict[str, Any]:
-        sweep_id = find_known(shelf, sweep)
-        values = _values(shelf, sweep_id)
-        return shelf.derived(sweep_id, "summary", lambda: _summary(values))
-
-    return json_answer(await in_thread(work))
+    return await _from_values(request, sweep, "summary", _summary)
 
 
 @router.get("/forest")
@@ -124,38 +117,34 @@ async def health_map(
     y: Annotated[str | None, Query(description="another factor")] = None,
 ) -> Response:
     """How many trials are healthy by the places of two factors, and the SQL that counts them."""
-    shelf = shelf_of(request)
-
-    def work() -> dict[str, Any]:
-        sweep_id = find_known(shelf, sweep)
-        values = _values(shelf, sweep_id)
-        return shelf.derived(sweep_id, f"map {x} {y}", lambda: _map(shelf.store, values, [x, y]))
-
-    return json_answer(await in_thread(work))
+    store = shelf_of(request).store
+    return await _from_values(
+        request, sweep, f"map {x} {y}", lambda values: _map(store, values, [x, y])
+    )
 
 
 @router.get("/parallel")
 async def parallel(request: Request, sweep: SweepName) -> Response:
     """A sample of trials: the level of each factor, the objective and the label."""
-    shelf = shelf_of(request)
-
-    def work() -> dict[str, Any]:
-        sweep_id = find_known(shelf, sweep)
-        values = _values(shelf, sweep_id)
-        return shelf.derived(sweep_id, "parallel", lambda: _parallel(values))
-
-    return json_answer(await in_thread(work))
+    return await _from_values(request, sweep, "parallel", _parallel)
 
 
 @router.get("/causes")
 async def causes(request: Request, sweep: SweepName) -> Response:
     """How the trials of every level of every factor ended: counts by outcome."""
+    return await _from_values(request, sweep, "causes", _causes)
+
+
+async def _from_values(
+    request: Request, sweep: str, what: str, draw: Callable[[Values], dict[str, Any]]
+) -> Response:
+    """A chart drawn from a sweep's values, cached until the sweep's files change."""
     shelf = shelf_of(request)
 
     def work() -> dict[str, Any]:
         sweep_id = find_known(shelf, sweep)
         values = _values(shelf, sweep_id)
-        return shelf.derived(sweep_id, "causes", lambda: _causes(values))
+        return shelf.derived(sweep_id, what, lambda: draw(values))
 
     return json_answer(await in_thread(work))
 

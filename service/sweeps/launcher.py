@@ -197,7 +197,7 @@ def withdraw(store: Store, record: SweepRecord, launcher: Launcher, state: str) 
 
 
 def insist(store: Store, sweep_id: str, launcher: Launcher) -> None:
-    """Give a driver 30 seconds to end, then kill it.
+    """Return a driver 30 seconds to end, then kill it.
 
     Over as soon as the sweep has no driver, so that a driver that is started later is left alone.
     """

@@ -48,7 +48,7 @@ def context_for(
     restored: bytes | None = None,
     save: Callable[[Callable[[], bytes]], None] = lambda make: None,  # noqa: ARG005 - Context's words
 ) -> Iterator[Context]:
-    """Give a context on the CPU whose work directory lasts as long as the `with` block."""
+    """Return a context on the CPU whose work directory lasts as long as the `with` block."""
     with tempfile.TemporaryDirectory(prefix="sickbay-rehearsal-") as workdir:
         yield Context(seed, int(config["epochs"]), "cpu", workdir, lambda: restored, save)
 

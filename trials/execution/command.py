@@ -44,12 +44,12 @@ class ScriptError(RuntimeError):
 
 @dataclass(frozen=True)
 class Restart:
-    """Said by a running script's rows: those so far are replaced by the ones that follow."""
+    """Yielded by a running script: the rows so far are replaced by the following ones."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """Said by a running script's rows: it printed or wrote something, if no evaluation."""
+    """Yielded by a running script that printed or wrote something, but no evaluation."""
 
 
 _NOTHING = (
@@ -154,7 +154,7 @@ def run_script(script: Script) -> Iterator[News]:
 
 
 class _Reader:
-    """Reads the logs of a running script, as seldom as their size asks for."""
+    """Reads the logs of a running script, less often the larger they are."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -278,7 +278,7 @@ def _ending(script: Script, status: int) -> str:
     elif status > 128 and status - 128 in list(signal.Signals):
         how = f"exit status {status} (signal {signal.Signals(status - 128).name})"
     tail = _tail(script.folder)
-    return f"the script ended with {how}" + (f"; it printed at last:\n{tail}" if tail else "")
+    return f"the script ended with {how}" + (f"; its last output:\n{tail}" if tail else "")
 
 
 def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:

@@ -1,4 +1,4 @@
-"""Who drives a sweep: one process at a time, known by a heartbeat in the store.
+"""The lease of a sweep: one driver at a time, known by a heartbeat in the store.
 
 Each driver has a lease of its own, which its heartbeat names and which it hands to its workers. One
 that finds another lease in the store has been taken for dead: it stops writing and ends. Clocks of

@@ -1,4 +1,4 @@
-"""What a running trial has shown so far: rows taken in and checked, written to the store in time.
+"""Records a running trial: checks rows and writes them to the store in time.
 
 Rows are flushed every few seconds, not after each: a crash costs that much work at most, and a fast
 trial is not slowed by the disk.
@@ -24,7 +24,7 @@ EPOCH_COLUMNS = ("sweep_id", "trial_id", "attempt", "epoch", "step", "seconds")
 
 
 class RowError(ValueError):
-    """A workload yielded something that is no sound row; the message says what to change."""
+    """A workload yielded an invalid row; the message says what to change."""
 
 
 @dataclass
@@ -172,7 +172,7 @@ def check_row(row: object, last_epoch: int | None) -> Row:
             "epochs must ascend, one row each"
         )
     if not isinstance(row.signals, Mapping):
-        raise RowError(f"the signals of epoch {row.epoch} are no mapping but {row.signals!r}")
+        raise RowError(f"the signals of epoch {row.epoch} must be a mapping, not {row.signals!r}")
     _check_names(row)
     return replace(row, signals={name: _plain(row, name) for name in row.signals})
 

@@ -226,7 +226,7 @@ def record_loss(job: TrialJob, attempts: int, why: str) -> TrialRecord:
         # earlier runs of the sweep may have counted attempts before this one's
         attempt=max(attempts, latest_attempt(store, job.sweep_id, job.trial.trial_id)),
         epochs_run=rows[-1].row.epoch if rows else 0,
-        error=f"lost its worker, node or memory in each of {attempts} attempts; at last: {why}",
+        error=f"lost its worker, node or memory in each of {attempts} attempts; the last: {why}",
         failure=classify(text=why),
         finished_at=unix_time(),
     )
@@ -235,7 +235,7 @@ def record_loss(job: TrialJob, attempts: int, why: str) -> TrialRecord:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory, of the host or of a GPU, ran out."""
+    """Whether an exception means that host or GPU memory ran out."""
     # torch's own class is recognised by name, as this package does not import torch
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 

@@ -1,4 +1,4 @@
-"""Where does training turn pathological? The frontier between healthy and pathological trials.
+"""The estimated frontier between healthy and pathological trials.
 
 A Gaussian-process classifier (Rasmussen & Williams, Gaussian Processes for Machine Learning, ch. 3:
 Laplace's approximation, hyperparameters by maximum likelihood) over the ranges, each brought to
@@ -67,7 +67,7 @@ class Frontier:
 
     @property
     def warning(self) -> str:
-        """Why the frontier should not be believed; empty if nothing speaks against it."""
+        """Why the frontier should not be trusted; empty if nothing speaks against it."""
         return "" if self.errors is None else self.errors.warning
 
 
@@ -84,7 +84,7 @@ class LeftOut:
 
     @property
     def warning(self) -> str:
-        """Why the classifier should not be believed; empty if it is better than both."""
+        """Why the classifier should not be trusted; empty if it is better than both."""
         beaten = self.classifier >= self.constant or self.classifier > self.nearest + WORSE
         if not beaten:
             return ""

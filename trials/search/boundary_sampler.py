@@ -73,7 +73,7 @@ class BoundarySampler(BaseSampler):  # type: ignore[misc]
         return {name: _value(unit[i], ranges[i]) for i, name in enumerate(names)}
 
     def score(self, model: Model, units: Array, data: "Observed") -> Array:
-        """Say how much each point (n, d) is worth looking at; the best is suggested."""
+        """Score of each point (n, d); the best is suggested."""
         return wrong_side(model, units, data)
 
     def sample_independent(
@@ -93,7 +93,7 @@ def suggestion_number(known: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
 
 
 class Observed:
-    """What is known, over the unit cube: points of both kinds, inconclusive ones, running ones."""
+    """Known points in the unit cube: healthy, pathological, inconclusive and running ones."""
 
     def __init__(
         self, decided: Array, pathological: NDArray[np.bool_], unsure: Array, running: Array

@@ -1,4 +1,4 @@
-"""Confirm cheaply: few seeds for each configuration of a search, fresh ones for the winners.
+"""Confirmation: few seeds for each configuration of a search, fresh ones for the winners.
 
     seeds: {search: 1, confirm: 5, top: 3}
 

@@ -56,14 +56,14 @@ class Port(Protocol):
         """Suggest a configuration."""
 
     def adopt(self, trial: Trial) -> None:
-        """Take over a suggestion that an earlier driver was given."""
+        """Take over a suggestion made to an earlier driver."""
 
     def tell(self, trial: Trial, values: Sequence[float] | None, *, failed: bool) -> None:
-        """Say how a suggestion ended: with values, pruned (None), or failed."""
+        """Report how a suggestion ended: with values, pruned (None), or failed."""
 
 
 class TrialSource(Protocol):
-    """Gives out trials one by one, and decides by how they end which come next."""
+    """A source of trials that chooses the next ones by how the earlier ended."""
 
     @property
     def finished(self) -> bool:
@@ -114,14 +114,14 @@ class SearchTask:
         return study_name(self.sweep_id, self.spec, self.space, self.goals)
 
     def choice(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """Give what is run for these parameters: factors that do not matter at their baseline."""
+        """Return what is run for these parameters: factors that do not matter at their baseline."""
         baseline = baseline_choice(self.spec, self.workload)
         return settled({**baseline, **params}, baseline, self.spec.conditions)
 
     def trials(
         self, params: Mapping[str, Scalar], seeds: Sequence[int] | None = None
     ) -> tuple[TrialConfig, ...]:
-        """Give the trials of these parameters, one a seed."""
+        """Return the trials of these parameters, one a seed."""
         return trials_of(self.spec, self.workload, self.choice(params), seeds)
 
 
@@ -137,7 +137,7 @@ class Search:
     """Give out trials until the budget is used up; see the module's head."""
 
     def __init__(self, task: SearchTask, port: Port, done: Callable[[str], bool]) -> None:
-        """Go on where the study and the store stand; `done(trial_id)` says what need not run."""
+        """Resume from the study and the store; `done(trial_id)` says what need not run."""
         self.task = task
         self._port = port
         self._done = done
@@ -218,7 +218,7 @@ class Search:
             self._port.study.enqueue_trial(params)
 
     def _judge(self, trial: Trial) -> bool:
-        """Accept a suggestion, or record why not: it is known already, or breaks a constraint."""
+        """Accept a suggestion, or record why not: it is a duplicate, or breaks a constraint."""
         kind = self._kind(trial.params)
         trial.set_user_attr(KIND, kind)
         if kind == CONFIGURATION:
@@ -285,7 +285,7 @@ class Search:
             self._tell_values(trial, outcomes)
 
     def _tell_health(self, trial: Trial, counts: Mapping[str, int]) -> None:
-        """Tell a boundary search: the value is the share of pathological seeds, ½ if none says."""
+        """Report to a boundary search: the share of pathological seeds, ½ if none was judged."""
         decided = counts["healthy"] + counts["pathological"]
         share = counts["pathological"] / decided if decided else 0.5
         self._port.tell(trial, [share], failed=False)

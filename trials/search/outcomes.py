@@ -1,4 +1,4 @@
-"""What a trial that has ended tells a search: its state, its health, its numbers."""
+"""The outcome of an ended trial for a search: state, health and objectives."""
 
 import json
 import math
@@ -33,12 +33,12 @@ class TrialOutcome:
 
     @property
     def judged(self) -> bool:
-        """Whether its end says something about the configuration, rather than the machine."""
+        """Whether it ended because of the configuration, rather than the machine."""
         return self.state in ("completed", "stopped", "pruned")
 
     @property
     def unusable(self) -> bool:
-        """Whether its numbers must not be believed: pathological, or not finite."""
+        """Whether its objectives cannot be trusted: pathological, or not finite."""
         return self.label == "pathological" or not all(map(math.isfinite, self.values))
 
     @property
@@ -58,7 +58,7 @@ SAME_FLOOR = 0.01  # relative difference up to which two floors are of one loss
 
 
 def in_reference_units(mine: TrialOutcome, theirs: TrialOutcome, goal: Objective) -> float:
-    """Give the first objective as if it had the other trial's floor.
+    """Return the first objective as if it had the other trial's floor.
 
     A loss whose floor differs, by its weights say, is scaled by the ratio of the floors: in this
     unit the order of losses is that of the gains over each trial's own floor. Any other value, and
@@ -75,7 +75,7 @@ def in_reference_units(mine: TrialOutcome, theirs: TrialOutcome, goal: Objective
 def read_outcome(
     store: Store, sweep_id: str, trial_id: str, signals: Sequence[str]
 ) -> TrialOutcome | None:
-    """Read what became of a trial; None if it has not ended."""
+    """Read the outcome of a trial; None if it has not ended."""
     row = _row(store, sweep_id, trial_id)
     if row is None:
         return None
@@ -87,7 +87,7 @@ def read_outcome(
 
 
 def read_outcomes(store: Store, sweep_id: str) -> dict[str, TrialOutcome]:
-    """Read what became of every ended trial, by its id; `values` has the first objective alone."""
+    """Read the outcomes of all ended trials, by id; `values` has only the first objective."""
     return {str(row["trial_id"]): outcome_of(row) for row in ended_rows(store, sweep_id)}
 
 

@@ -66,7 +66,7 @@ def grace_of(epochs: int) -> int:
 
 
 def score_of(value: float, floor: float | None, goal: Goal) -> tuple[float, bool]:
-    """Give an objective as a score that is larger for better, and whether it is a skill.
+    """Return an objective as a score that is larger for better, and whether it is a skill.
 
     The skill of a loss is (floor - loss) / |floor|: 0 for the best constant predictor.
     """
@@ -79,7 +79,7 @@ def score_of(value: float, floor: float | None, goal: Goal) -> tuple[float, bool
 
 @dataclass
 class _Suspects:
-    """Which trials are under suspicion now; a score that is not finite is suspect, too."""
+    """Which trials are suspect; a score that is not finite is suspect, too."""
 
     known: set[str] = field(default_factory=set)
 
@@ -89,7 +89,7 @@ class _Suspects:
         return suspect
 
     def cleared(self, scores: Mapping[str, float]) -> list[float]:
-        """The scores of the trials that are not under suspicion."""
+        """The scores of the trials that are not suspect."""
         return [score for trial_id, score in scores.items() if trial_id not in self.known]
 
 
@@ -130,7 +130,7 @@ class Hyperband:
         self._of: dict[str, int] = {}
 
     def prunes(self, trial_id: str, report: Report) -> bool:
-        """As the trial's own bracket says."""
+        """The decision of the trial's own bracket."""
         if trial_id not in self._of:
             # Hyperband gives the bracket of s later rungs about eta^s / (s + 1) of the trials;
             # with each reduced by two from one to the next, no bracket is ever left empty.

@@ -36,7 +36,7 @@ from sickbay.trials.store.files import Store
 
 
 class Effect(StrEnum):
-    """What is known of an arm's mean difference to the reference."""
+    """Verdict on an arm's mean difference to the reference."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -48,7 +48,7 @@ class Effect(StrEnum):
 
 
 class HealthEffect(StrEnum):
-    """What is known of how often an arm is pathological, beside the reference."""
+    """Verdict on how often an arm is pathological, compared with the reference."""
 
     HEALTHIER = "healthier"
     LESS_HEALTHY = "less healthy"
@@ -87,7 +87,7 @@ class ArmVerdict:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a sequential sweep is: the verdicts, and which arms need which seeds next.
+    """Progress of a sequential sweep: the verdicts, and which arms need which seeds next.
 
     `seeds` are those of the next block, none where the sweep is over; `arms` are all that run in
     it, the reference first.
@@ -158,7 +158,7 @@ def _take(
 def _settle(
     all_arms: Sequence[_Arm], open_arms: Sequence[_Arm], rule: SequentialSeeds, goal: Objective
 ) -> None:
-    """Make every claim that stands, then give up what will not be settled."""
+    """Make every claim that holds, then settle as open what cannot be decided."""
     news = True
     while news:  # each claim raises the level of the others' tests
         news = False
@@ -285,7 +285,7 @@ def progress_of_sweep(store: Store, sweep_id: str, spec: Mapping[str, Any]) -> P
 def reachable(
     rule: SequentialSeeds, progress: Progress, reference: str
 ) -> Callable[[str, int], bool]:
-    """Answer whether an arm may still be given a seed, or has been given it."""
+    """A test whether an arm may still get a seed, or has it."""
     known = {verdict.arm: verdict for verdict in progress.verdicts}
     most = max((verdict.seeds for verdict in progress.verdicts), default=0)
 
@@ -299,7 +299,7 @@ def reachable(
 
 
 class SequentialSweep:
-    """Gives out the trials of a sequential sweep; a `TrialSource`."""
+    """A `TrialSource` for the trials of a sequential sweep."""
 
     def __init__(
         self,

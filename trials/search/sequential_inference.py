@@ -1,4 +1,4 @@
-"""When is an arm settled against the reference? Tests that hold however often one looks.
+"""Sequential tests of an arm against the reference, valid however often one looks.
 
 Effect. The differences between an arm and the reference, paired by seed where both trials are
 healthy, are taken for draws of one normal distribution. After n pairs Student's t-test gives the
@@ -64,7 +64,7 @@ class EffectTest:
 
     @property
     def p_value(self) -> float:
-        """Of "there is no difference", over all looks so far."""
+        """The p-value of "there is no difference", over all looks so far."""
         return sequence_p(self._least)
 
     def interval(self, alpha: float) -> tuple[float, float]:
@@ -76,7 +76,7 @@ class EffectTest:
         return self.mean - half, self.mean + half
 
     def chance(self, alpha: float, n: int, margin: float | None) -> float:
-        """Of a claim, by the predictive distribution of the mean of `n` pairs.
+        """The probability of a claim, by the predictive distribution of the mean of `n` pairs.
 
         With a flat prior the final mean is the present one plus sd sqrt((n - k) / (n k)) times
         Student's t of k - 1 degrees of freedom.
@@ -123,7 +123,7 @@ class HealthTest:
 
     @property
     def p_value(self) -> float:
-        """Of "both are equally often pathological", over all looks so far."""
+        """The p-value of "both are equally often pathological", over all looks so far."""
         return math.exp(-self._most)
 
     def reaches(self, alpha: float, seeds: int) -> bool:

@@ -37,7 +37,7 @@ Space = Mapping[str, BaseDistribution]
 
 
 def study_file(store: Store, sweep_id: str) -> Path:
-    """Say where the study of a sweep lies; raises StoreError for a store that is no folder here."""
+    """The path of a sweep's study; raises StoreError for a store that is not a local folder."""
     if not store.is_local:
         raise StoreError(
             f"a search needs a local store for its Optuna study, but {store.uri} is not "
@@ -63,7 +63,7 @@ def open_storage(path: Path) -> JournalStorage:
 
 
 def stored_configurations(path: Path, name: str) -> list[FrozenTrial]:
-    """Give every configuration that a study has suggested so far."""
+    """Return every configuration that a study has suggested so far."""
     if not path.exists():
         return []
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -81,7 +81,7 @@ def is_configuration(trial: FrozenTrial) -> bool:
 
 
 def space_of(spec: SweepSpec, workload: Workload) -> dict[str, BaseDistribution]:
-    """Give every factor its distribution: a range, even in the logarithm or not, or a choice."""
+    """Return every factor its distribution: a range, even in the logarithm or not, or a choice."""
     space: dict[str, BaseDistribution] = {}
     for name, levels in level_table(spec, workload).items():
         wanted = spec.factors[name]

@@ -28,7 +28,7 @@ def unify(name: str, schemas: Iterable[pa.Schema]) -> pa.Schema:
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Give a table exactly these columns: missing ones are null, others are converted."""
+    """Return a table exactly these columns: missing ones are null, others are converted."""
     names = set(table.column_names)
     columns = [
         _cast(table[entry.name], entry.type)
@@ -51,7 +51,7 @@ def distinct(table: pa.Table, keys: Sequence[str]) -> pa.Table:
 
 
 def values_of(column: pa.ChunkedArray) -> list[Any]:
-    """Give a column as Python values; times are aware UTC, or naive where the column is.
+    """Return a column as Python values; times are aware UTC, or naive where the column is.
 
     Arrow's own conversion of times imports pandas, which takes longer than most queries.
     """
@@ -66,7 +66,7 @@ def values_of(column: pa.ChunkedArray) -> list[Any]:
 
 
 def rows_of_table(table: pa.Table) -> list[dict[str, Any]]:
-    """Give a table as one dictionary a row."""
+    """Return a table as one dictionary a row."""
     columns = [values_of(column) for column in table.columns]
     return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
 

@@ -32,7 +32,7 @@ class StoreError(OSError):
 
 @dataclass(frozen=True)
 class Store:
-    """A folder on any file system that pyarrow opens. Plain data: open it again by its `uri`."""
+    """A folder on any file system that pyarrow opens. Plain data: reopen it by its `uri`."""
 
     filesystem: Any
     root: str
@@ -45,7 +45,7 @@ class Store:
 
     @property
     def shown(self) -> str:
-        """The URI as people may see it: keys that stand in it are left out."""
+        """The URI for display, without credentials."""
         return shown_uri(self.uri)
 
     @property
@@ -67,7 +67,7 @@ def open_store(uri: str, *, create: bool = True) -> Store:
 
 
 def shown_uri(uri: str) -> str:
-    """A URI without the keys that may stand before its `@`."""
+    """A URI without the credentials before its `@`."""
     return re.sub(r"://[^/@]*@", "://…@", uri)
 
 

@@ -144,7 +144,7 @@ def write_checkpoint(
 
 
 def read_checkpoint(store: Store, sweep_id: str, trial_id: str) -> Checkpoint | None:
-    """Give the last kept checkpoint, None if there is none or it is damaged: then start afresh."""
+    """Return the last checkpoint; None if there is none or it is damaged: then start afresh."""
     data = read_file(store, f"{trial_parts(store, sweep_id, trial_id)}/checkpoint")
     if data is None or len(data) < _HEAD.size:
         return None

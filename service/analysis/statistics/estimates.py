@@ -170,7 +170,7 @@ def _expected_spread(weights: FloatArray, sizes: NDArray[np.int_]) -> tuple[floa
 
 
 def student_estimate(mean: float, error: float, degrees: float) -> Estimate:
-    """Give a mean its interval and p-value by its standard error, above zero, and Student's t."""
+    """Return a mean its interval and p-value by its standard error, above zero, and Student's t."""
     half = t_quantile(degrees) * error
     p_value = 2.0 * float(stdtr(degrees, -abs(mean) / error))
     return Estimate(mean, error, degrees, mean - half, mean + half, p_value)

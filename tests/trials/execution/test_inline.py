@@ -31,7 +31,7 @@ def test_out_of_memory_is_retried_and_then_a_failed_trial_that_ends_nothing_else
     events = run_all(jobs(tmp_path, 4, fault="oom", fault_times=9, note="always"), retries=1)
     ended = [event for event in events if isinstance(event, TrialEnded)]
     assert [(event.state, event.health) for event in ended] == [("failed", None)] * 4
-    assert "in each of 2 attempts; at last: MemoryError('planted" in ended[0].error
+    assert "in each of 2 attempts; the last: MemoryError('planted" in ended[0].error
 
 
 def test_a_pathology_is_never_retried(tmp_path):

@@ -1,4 +1,4 @@
-"""Limits on the time of one trial: how long it may run, how long it may say nothing.
+"""Time limits of one trial: how long it may run, and how long it may be silent.
 
 A trial that is over its limit is interrupted from a thread: an exception is raised in the thread
 that trains, and a signal gets it out of a system call that blocks. Only training code is
@@ -33,7 +33,7 @@ class Limits:
     silence: float | None = None
 
     def broken(self, running: float, silent: float) -> str | None:
-        """What is said of a trial that has run and been silent for so many seconds, if too long."""
+        """The error of a trial that has run or been silent for too long; None if it has not."""
         if self.trial is not None and running >= self.trial:
             return f"the trial ran for {_time(self.trial)}, all that resources.trial_hours allows"
         if self.silence is not None and silent >= self.silence:
@@ -161,7 +161,7 @@ def _wake(number: int, frame: object) -> None:
 
 
 def _time(seconds: float) -> str:
-    """Seconds as a person says them: `90 s`, `30 min`, `2 h`."""
+    """Format seconds: `90 s`, `30 min`, `2 h`."""
     if seconds >= 3600:
         return f"{seconds / 3600:.3g} h"
     return f"{seconds / 60:.3g} min" if seconds >= 120 else f"{seconds:.3g} s"

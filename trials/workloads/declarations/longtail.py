@@ -71,7 +71,9 @@ WORKLOAD = Workload(
     # with the baseline's head they would be factors that do nothing.
     factors=(
         Factor("encoder_lr", (1e-3, 1e-5, 1e-4, 0.0, 1e-2), "Adam's rate of the encoder", 0.0, 1.0),
-        Factor("warmup", (0.25, 0.0, 0.5), "share of the run in which the encoder rests", 0.0, 1.0),
+        Factor(
+            "warmup", (0.25, 0.0, 0.5), "share of the run in which the encoder is frozen", 0.0, 1.0
+        ),
         Factor(
             "grad_mode",
             ("joint", "detach_features", "decoupled"),
@@ -84,11 +86,11 @@ WORKLOAD = Workload(
         Factor("eta_p", (0.05, 0.0), "weight of the prototype loss", 0.0, 100.0),
         Factor("eta_r", (0.05, 0.0, 0.1), "weight of the radius loss", 0.0, 100.0),
         Factor("radius", ("mse", "hinge.5"), "form of the radius loss"),
-        Factor("bn_mode", ("train", "eval"), "batch normalisation once the encoder is let go"),
+        Factor("bn_mode", ("train", "eval"), "batch normalisation once the encoder is unfrozen"),
         Factor("head_lr", (1e-2, 1e-3), "Adam's rate of the classifier", 1e-6, 1.0, log=True),
         Factor("imbalance", (100.0, 10.0), "largest class over smallest", 1.0, 1000.0, log=True),
         Factor("lr", (1e-3, 1e-4), "Adam's rate of the diffusion model", 1e-6, 1.0, log=True),
-        Factor("batch_size", (64, 32), "images of a step", 2, 4096, log=True),
+        Factor("batch_size", (64, 32), "images per step", 2, 4096, log=True),
         Factor("inputs", ("as_is", "blank"), "blank: zeros, the input-independent baseline"),
     ),
     objective=Objective("val_accuracy", Goal.MAXIMIZE),

@@ -78,7 +78,7 @@ WORKLOAD = Workload(
         Factor("lr", (1e-3, 2e-3, 5e-4), "Adam's learning rate", 1e-5, 1e-1, log=True),
         Factor("dropout", (0.4, 0.0), "dropout of the trunk", 0.0, 0.9),
         Factor("kfold", (4, 1, 2, 3, 5, 6, 0), "peaks of the shapes, and components of the head"),
-        Factor("batch_size", (32, 8), "samples of a step", 1, 4096, log=True),
+        Factor("batch_size", (32, 8), "samples per step", 1, 4096, log=True),
         Factor("inputs", ("as_is", "blank"), "blank: zeros, the input-independent baseline"),
     ),
     objective=Objective("val_loss", Goal.MINIMIZE),

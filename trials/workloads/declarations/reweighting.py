@@ -72,7 +72,11 @@ WORKLOAD = Workload(
     },
     factors=(
         Factor("reweighting", ("on", "off"), "whether features are weighted at all"),
-        Factor("kernel_norm", ("sum", "peak"), "what is one of a Gaussian: its sum, its peak"),
+        Factor(
+            "kernel_norm",
+            ("sum", "peak"),
+            "what is normalised to one: a Gaussian's sum or its peak",
+        ),
         Factor("gaussian_sigma", (2.0, 1.0, 0.5), "a Gaussian's width, pixels", 0.2, 16.0),
         Factor(
             "map_norm",
@@ -102,7 +106,7 @@ WORKLOAD = Workload(
         Factor("reference_mult", (0.3, 0.5), "that of the reference points", 0.0, 10.0),
         Factor("encoder_lr", (0.0, 1e-5, 1e-2), "that of the encoders, absolute", 0.0, 1.0),
         Factor("lr", (5e-4, 1e-4, 2e-3), "AdamW's learning rate", 1e-7, 1e-1, log=True),
-        Factor("batch_size", (8, 16), "samples of a step", 1, 4096, log=True),
+        Factor("batch_size", (8, 16), "samples per step", 1, 4096, log=True),
         Factor("inputs", ("as_is", "blank"), "blank: zeros, the input-independent baseline"),
     ),
     objective=Objective("val_map", Goal.MAXIMIZE),
