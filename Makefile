@@ -41,8 +41,8 @@ slow: $(INSTALLED)  ## what takes minutes or kills processes
 	$(BIN)/python -m pytest $(PARALLEL) -m 'chaos and not gpu and not browser'
 
 KILLS ?= 300
-chaos: $(INSTALLED)  ## kill what runs sweeps at random, KILLS=300 times, and look for lost or doubled rows
-	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python tests/support/soak.py
+chaos: $(INSTALLED)  ## kill what runs sweeps at random, KILLS=300 times (or for MINUTES=), look for lost or doubled rows
+	KILLS=$(KILLS) MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/python tests/support/soak.py
 
 browser: $(INSTALLED)  ## the page in a real Chromium, where one is installed
 	$(BIN)/python -m pytest -m browser

@@ -127,6 +127,7 @@ ENVIRONMENT = [
     "trials/execution/command.py",
     "trials/execution/machine/gpu.py",
     "trials/execution/process_state.py",
+    "trials/execution/ray_cluster.py",
     "trials/execution/ray_tune.py",
     "trials/seeding.py",
 ]

@@ -7,6 +7,7 @@ stored is judged by pandas alone.
 
 import contextlib
 import json
+import math
 import os
 import random
 import signal
@@ -35,7 +36,8 @@ KINDS = (*GOES_ON, "driver", "group", "node", "raylet", "gcs", "terminate")
 class Soak:
     """One soak; `kills` counts those made by kind, `faults` says in words what was wrong."""
 
-    def __init__(self, folder, seed, kinds=KINDS):
+    def __init__(self, folder, seed, kinds=KINDS, seconds=math.inf):
+        self.ends = time.monotonic() + seconds  # when it kills nothing more
         self.folder, self.kinds, self.random = Path(folder), kinds, random.Random(seed)
         self.kills, self.faults = Counter(), []
         self.sweeps = 0
@@ -43,12 +45,15 @@ class Soak:
 
     def run(self, kills):
         """Kill so often; then let the last sweep come to its end."""
-        while self.kills.total() < kills:
+        while not self._enough(kills) and not self.faults:
             self._begin_sweep()
             while self._next_kill(kills) and not self.faults:
                 pass
             self._check_rows()
         return self
+
+    def _enough(self, kills):
+        return self.kills.total() >= kills or time.monotonic() > self.ends
 
     def _begin_sweep(self):
         self.sweeps += 1
@@ -72,7 +77,7 @@ class Soak:
     def _next_kill(self, kills):
         """Let the sweep go on for a few trials and kill something; false once it has ended."""
         goal = self._ended() + self.random.randint(1, TRIALS // 4)
-        if self.kills.total() >= kills:
+        if self._enough(kills):
             goal = TRIALS + 1
         if self._wait(lambda: self._ended() >= goal or self.child.poll() is not None):
             if self.child.poll() is None:
@@ -194,13 +199,14 @@ def title(pid):
 
 
 def main():
-    """Soak as `KILLS` and `SEED` in the environment say, print what came of it."""
+    """Soak as `KILLS`, `MINUTES` and `SEED` in the environment say, print what came of it."""
     seed = int(os.environ.get("SEED") or time.time())
     kills = int(os.environ.get("KILLS") or 300)
-    print(f"seed {seed}: {kills} kills", flush=True)
+    most = float(os.environ.get("MINUTES") or math.inf)
+    print(f"seed {seed}: {kills} kills, at most {most:g} min", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sickbay-soak-") as folder:
-        soak = Soak(folder, seed)
+        soak = Soak(folder, seed, seconds=60 * most)
         try:
             soak.run(kills)
         finally:

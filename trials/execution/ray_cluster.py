@@ -1,6 +1,7 @@
 """The Ray that trials run on: connect to it, what it has, what one trial gets of it."""
 
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -32,6 +33,9 @@ REACH_SECONDS = 10.0  # in which a Ray at an address has to answer
 TAIL = 12  # lines of a dead worker's log
 CRASH = r"\*\*\* SIG|Fatal Python error|terminate called|CUDA error|out of memory"
 HANDLED = (signal.SIGINT, signal.SIGTERM)
+# Ray's own limit for connecting to a raylet that it has started, where only Ray can see it die.
+START_LIMIT = ("RAY_raylet_start_wait_time_s", "20")
+VITAL = ("raylet", "gcs_server")  # the processes without which a local Ray is dead
 
 
 class RayDiedError(ConnectionError):
@@ -46,17 +50,22 @@ def connected(cluster: Cluster) -> Iterator[None]:
         return
     if cluster.address is not None:
         _check_reachable(cluster.address)
+    else:
+        os.environ.setdefault(*START_LIMIT)
     handlers = _signal_handlers()
     try:
-        ray.init(
-            # without an address Ray would join whatever cluster was started on this machine last
-            address=cluster.address or "local",
-            num_cpus=cluster.cpus if cluster.address is None else None,
-            include_dashboard=False if cluster.address is None else None,
-            log_to_driver=False,
-            logging_level="ERROR",
-            configure_logging=True,
-        )
+        with _ended_by_a_death():
+            ray.init(
+                # without an address Ray would join whatever cluster was started here last
+                address=cluster.address or "local",
+                num_cpus=cluster.cpus if cluster.address is None else None,
+                include_dashboard=False if cluster.address is None else None,
+                log_to_driver=False,
+                logging_level="ERROR",
+                configure_logging=True,
+            )
+    except RayDiedError:
+        raise
     except AuthenticationError as error:
         raise ConnectionError(
             f"the Ray at {cluster.address!r} refuses this token: set RAY_AUTH_MODE=token and "
@@ -79,12 +88,49 @@ def check_alive() -> None:
     node = ray._private.worker._global_node  # noqa: SLF001  Ray itself says it nowhere else
     if node is None or not node.head:
         return
-    dead = [kind for kind, _ in node.dead_processes() if kind in ("raylet", "gcs_server")]
+    dead = [kind for kind, _ in node.dead_processes() if kind in VITAL]
     if dead:
         raise RayDiedError(
             f"the local Ray has ended (its {dead[0]} is gone): what is missing runs with "
             "`sickbay resume`; the system log says who ended it, often the out-of-memory killer"
         )
+
+
+@contextlib.contextmanager
+def _ended_by_a_death() -> Iterator[None]:
+    """Raise RayDiedError in here once a vital process that this one has started is dead.
+
+    Ray itself waits for half a minute. Only the main thread can be interrupted, and only in Python:
+    once Ray's C++ side connects, `START_LIMIT` holds.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def look(number: int, frame: Any) -> None:
+        del number, frame
+        dead = [name for name in _dead_children() if name in VITAL]
+        if dead:
+            raise RayDiedError(
+                f"the local Ray has ended while it started (its {dead[0]} is gone): run the sweep "
+                "again; the system log says who ended it, often the out-of-memory killer"
+            )
+
+    before = signal.signal(signal.SIGCHLD, look)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+
+
+def _dead_children() -> Iterator[str]:
+    """The names of the children of this process that are dead and not yet reaped, from /proc."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            name, _, rest = path.read_text().partition("(")[2].rpartition(") ")
+            state, parent = rest.split()[:2]
+            if state == "Z" and int(parent) == os.getpid():
+                yield name
 
 
 def last_words(pid: int) -> str:
