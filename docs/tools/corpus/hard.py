@@ -103,4 +103,11 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "warmup": {"schedule": "warmup"},
         "tiny_val": {"n_val": 60},
     },
+    "point_sets": {"tiny_val": {"n_val": 50}, "label_smoothing": {"smoothing": 0.2}},
+    "choices": {"late_bloomer": {"schedule": "late"}, "low_signal": {"signal": 0.6}},
+    "ratings": {"tiny_val": {"n_val": 60}, "warmup": {"schedule": "warmup"}},
+    "events": {"tiny_val": {"n_val": 30}, "rarer": {"positive_rate": 0.02}},
+    "grades": {"low_signal": {"signal": 0.5}, "heavy_dropout": {"dropout": 0.3}},
+    "quantiles": {"low_signal": {"signal": 0.4}, "cyclic_rate": {"schedule": "cyclic", "lr": 5e-3}},
+    "lifetimes": {"late_bloomer": {"schedule": "late"}, "tiny_val": {"n_val": 100}},
 }

@@ -9,13 +9,13 @@ from docs.tools.corpus.faults import faults_of
 from docs.tools.corpus.hard import VARIANTS
 from docs.tools.corpus.tasks import (
     classes,
-    graphs,
     images,
     language,
     losses,
     numbers,
     pairs,
     series,
+    sets,
     shared,
     tables,
     text,
@@ -94,7 +94,7 @@ TASKS: Mapping[str, Task] = {
         tables.MISSING,
         tables.PARITY,
         tables.FAINT,
-        graphs.GRAPHS,
+        sets.GRAPHS,
         losses.COUNTS,
         losses.HEAVY_TAILS,
         losses.HINGE,
@@ -102,6 +102,13 @@ TASKS: Mapping[str, Task] = {
         losses.LONG_TAIL,
         losses.DENOISING,
         tuning.FINE_TUNED,
+        sets.POINT_SETS,
+        sets.CHOICES,
+        pairs.RATINGS,
+        series.EVENTS,
+        tables.GRADES,
+        tables.QUANTILES,
+        tables.LIFETIMES,
     )
 }
 

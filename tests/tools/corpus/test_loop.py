@@ -55,7 +55,8 @@ def test_the_floor_is_near_the_loss_of_an_untrained_net_or_below(task):
     first = rows[0].signals["val_loss"]
     assert facts.floor_loss < first + 2.0 * abs(first)
     assert facts.loss_minimum is None or facts.floor_loss > facts.loss_minimum
-    apart = 0.5 if task == "heavy_tails" else 0.2  # 100 samples, and a mean that outliers make
+    # 100 validation samples, under a mean that outliers make or quantiles at the edges
+    apart = {"heavy_tails": 0.5, "quantiles": 0.3}.get(task, 0.2)
     assert facts.floors["val_loss"] == pytest.approx(
         facts.floors.get("train_loss", facts.floor_loss), rel=apart
     )

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from docs.tools.corpus.tasks import graphs, images, language, losses, pairs, series, tables, text
+from docs.tools.corpus.tasks import images, language, losses, pairs, series, sets, tables, text
 from docs.tools.corpus.training.settings import Settings, replaced
 from docs.tools.corpus.training.task import trained_losses
 
@@ -76,7 +76,7 @@ def test_a_parity_is_hidden_in_all_but_its_bits_together():
 
 
 def test_graph_kinds_are_balanced_as_cut():
-    counts = torch.bincount(graphs.graphs(graphs.GRAPHS.settings, 0).train.y).float()
+    counts = torch.bincount(sets.graphs(sets.GRAPHS.settings, 0).train.y).float()
     assert (counts / counts.sum()).tolist() == pytest.approx([0.3, 0.3, 0.4], abs=0.05)
 
 
@@ -128,3 +128,59 @@ def test_a_floor_stands_beside_the_loss_of_each_label():
     entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     assert found["task_losses"] == pytest.approx([math.log(2.0)] * 2)
     assert found["task_floors"] == pytest.approx([math.log(2.0), entropy])
+
+
+def test_a_set_has_no_order():
+    data = sets.points(sets.POINT_SETS.settings, 0).val.x[:20]
+    torch.manual_seed(0)
+    net = sets.point_net(sets.POINT_SETS.settings)
+    assert net(data).allclose(net(data.flip(1)), atol=1e-6)
+    torch.manual_seed(0)
+    scorer = sets.choice_net(sets.CHOICES.settings)
+    offers = sets.choices(sets.CHOICES.settings, 0).val.x[:20]
+    assert scorer(offers).flip(1).allclose(scorer(offers.flip(1)), atol=1e-6)
+
+
+def test_grades_are_judged_by_how_far_off_they_are():
+    y = torch.tensor([0.0, 2.0, 4.0])
+    asked = torch.tensor([[-1.0] * 4, [1.0, -1.0, -1.0, -1.0], [1.0] * 4])  # grades 0, 1, 4
+    assert tables.grade_errors(asked, y).tolist() == [0.0, 1.0, 0.0]
+    middle = torch.tensor([[1.0, 1.0, -1.0, -1.0]])  # two off, none off, two off
+    assert tables.grade_truth(asked, y, middle).score == pytest.approx(1.0 - 1.0 / 4.0)
+
+
+def test_a_quantile_is_missed_by_its_level():
+    output, y = torch.zeros(2, 3), torch.tensor([1.0, -1.0])
+    # over by one: the levels .1, .5, .9; under by one: what is left of each to 1
+    expected = [(0.1 + 0.5 + 0.9) / 3.0, (0.9 + 0.5 + 0.1) / 3.0]
+    assert tables.pinball(output, y, Settings()).tolist() == pytest.approx(expected)
+
+
+def test_the_best_constant_rate_is_events_over_time():
+    y = torch.tensor([[2.0, 1.0], [4.0, 0.0], [2.0, 1.0]])  # two ends in eight units of time
+    constant = tables.lifetime_constant(y, Settings())
+    assert float(constant.exp()) / tables.MOMENT == pytest.approx(2.0 / 8.0, rel=1e-5)
+
+    def loss(shift):
+        return float(tables.lifetime_losses((constant + shift).expand(3, 1), y, Settings()).mean())
+
+    assert loss(0.0) < min(loss(-0.1), loss(0.1))
+
+
+def test_events_are_scored_at_every_moment():
+    y = torch.zeros(4, series.MOMENTS)
+    y[:, 5] = 1.0
+    outcome = series.EVENTS.truth(2.0 * y - 1.0, y, torch.zeros(1, series.MOMENTS))
+    assert outcome.score == 1.0
+    recorded = series.event_measure(2.0 * y - 1.0, y, Settings())
+    assert recorded["val_accuracy"] == 1.0
+
+
+def test_people_and_things_are_embedded_and_multiplied():
+    torch.manual_seed(0)
+    meeting = pairs.Meeting(2)
+    x = torch.zeros(1, pairs.PEOPLE + pairs.THINGS)
+    x[0, 3] = x[0, pairs.PEOPLE + 7] = 1.0
+    person = meeting.people.weight[:, 3] + meeting.people.bias
+    thing = meeting.things.weight[:, 7] + meeting.things.bias
+    assert meeting(x)[0].allclose(person + thing + 4.0 * person * thing, atol=1e-6)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from docs.tools.corpus.faults import CALIBRATION, FURTHER_TASKS, HELD_OUT, operators
+from docs.tools.corpus.faults import CALIBRATION, HELD_OUT, operators
 from docs.tools.corpus.report import figures, founding, siblings
 from docs.tools.corpus.report.baselines import BASELINES
 from docs.tools.corpus.report.figures import GOALS, Judged, Table
@@ -105,13 +105,10 @@ they ran, for false stops and saved epochs. Commands: `make corpus` (generate, r
 
 
 def _headline(results: Results) -> str:
-    fresh = [task for task in HELD_OUT if task in FURTHER_TASKS]
     parts = [
         "## The figures",
         f"Held-out tasks ({', '.join(HELD_OUT)}), judged after the freeze:",
         _measures(results.of(HELD_OUT)),
-        f"Of these, the tasks that one earlier freeze alone had judged ({', '.join(fresh)}):",
-        _measures(results.of(fresh)),
         "Calibration tasks, on which everything was chosen (by leave-one-task-out: decision 25):",
         _measures(results.of(CALIBRATION)),
         _seconds(results),

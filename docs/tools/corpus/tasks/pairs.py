@@ -1,12 +1,15 @@
-"""Contrastive learning: two views of one thing are to lie near each other (InfoNCE).
+"""Two things that meet: views of one thing (contrastive, InfoNCE), a person and what is rated.
 
 N pairs · B pairs of a batch · D numbers of a view · E of an embedding
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from docs.tools.corpus.tasks.numbers import curve_truth, squares
 from docs.tools.corpus.training.nets import Net, perceptron
 from docs.tools.corpus.training.settings import Settings
 from docs.tools.corpus.training.task import Data, Outcome, Signals, Task, matched, splits, total
@@ -17,6 +20,9 @@ VIEW = 16
 EMBEDDED = 8
 BATCH = 64  # among so many the partner must be found
 TEMPERATURE = 0.2
+PEOPLE = 50
+THINGS = 40
+TASTES = 3
 
 
 class PairNet(Net):
@@ -95,6 +101,41 @@ def pair_measure(output: Tensor, y: Tensor, settings: Settings) -> Signals:
     return {"val_accuracy": float(pair_hits(output).double().mean())}
 
 
+class Meeting(nn.Module):
+    """Embeddings of a person and a thing, added and multiplied."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.people, self.things = nn.Linear(PEOPLE, width), nn.Linear(THINGS, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        person, thing = self.people(x[:, :PEOPLE]), self.things(x[:, PEOPLE:])
+        return person + thing + 4.0 * person * thing
+
+
+def rating_net(settings: Settings) -> Net:
+    """Embeddings, a linear block, a linear head."""
+    width = settings.width
+    return Net([Meeting(width), nn.Linear(width, width)], nn.Linear(width, 1), settings)
+
+
+def ratings(settings: Settings, seed: int) -> Data:
+    """How much a person likes a thing: both have a level, and tastes that may agree."""
+    generator = torch.Generator().manual_seed(seed)
+    fixed = torch.Generator().manual_seed(10_007)
+    person = torch.randint(PEOPLE, (total(settings),), generator=generator)
+    thing = torch.randint(THINGS, (total(settings),), generator=generator)
+    people = torch.randn(PEOPLE, 1 + TASTES, generator=fixed)
+    things = torch.randn(THINGS, 1 + TASTES, generator=fixed)
+    agreed = (people[person, 1:] * things[thing, 1:]).mean(1)
+    clean = 0.7 * people[person, 0] + things[thing, 0] + agreed
+    noise = settings.noise * torch.randn(len(clean), generator=generator)
+    x = torch.cat(
+        [functional.one_hot(person, PEOPLE), functional.one_hot(thing, THINGS)], dim=1
+    ).float()
+    return splits(x, settings.signal * clean + noise, settings)
+
+
 PAIRS = Task(
     name="pairs",
     kind=TaskKind.UNKNOWN,
@@ -109,4 +150,21 @@ PAIRS = Task(
     measure=pair_measure,
     wanted=lambda y: y[:, None],
     epochs=25,
+)
+RATINGS = Task(
+    name="ratings",
+    kind=TaskKind.REGRESSION,
+    settings=Settings(
+        activation="gelu", n_train=1500, n_val=300, n_test=3000, batch=150, noise=0.8, lr=3e-3
+    ),
+    data=ratings,
+    build=rating_net,
+    losses=squares,
+    constant=lambda y, settings: y.mean()[None, None],
+    truth=curve_truth,
+    wanted=lambda y: y[:, None],
+    epochs=12,
+    vary=lambda settings, seed: replace(
+        settings, weight_decay=(0.0, 0.5)[seed % 2], n_val=(100, 300, 2000)[seed % 3]
+    ),
 )

@@ -1,4 +1,4 @@
-"""Numbers over time, and a likelihood that falls below zero.
+"""Numbers over time, rare events among them, and a likelihood that falls below zero.
 
 N samples · T steps · F channels
 """
@@ -8,13 +8,16 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from docs.tools.corpus.tasks.classes import table_measure, table_truth
 from docs.tools.corpus.tasks.numbers import INPUTS, curve_truth, squares
 from docs.tools.corpus.training.nets import Net, Recurrent, perceptron
 from docs.tools.corpus.training.settings import Settings
 from docs.tools.corpus.training.task import (
     Data,
     Outcome,
+    Signals,
     Task,
     mean_and_error,
     splits,
@@ -24,6 +27,7 @@ from sickbay.trials.contract import TaskKind
 
 STEPS = 12
 CHANNELS = 3
+MOMENTS = 24  # of a recording in which rare events are sought
 UNIT = 0.05  # of the target whose likelihood is learnt: its density is far above one
 
 
@@ -87,6 +91,53 @@ def gaussian_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
     return Outcome(mean, mean - 1.645 * error)
 
 
+class Detector(Net):
+    """Convolutions over time; a score for every moment."""
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        return super().encode(x.transpose(1, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, 0]
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.encode(x)[-1].mean(2)
+
+
+def event_net(settings: Settings) -> Net:
+    """Two convolutions of five moments and a head over channels."""
+    width = settings.width
+    blocks = [nn.Conv1d(CHANNELS, width, 5, padding=2), nn.Conv1d(width, width, 5, padding=2)]
+    return Detector(blocks, nn.Conv1d(width, 1, 1), settings)
+
+
+def events(settings: Settings, seed: int) -> Data:
+    """Noise in three channels; an event swings up in one of them and down in the next moment."""
+    generator = torch.Generator().manual_seed(seed)
+    n = total(settings)
+    x = torch.randn(n, MOMENTS, CHANNELS, generator=generator)
+    y = (torch.rand(n, MOMENTS, generator=generator) < settings.positive_rate).float()
+    y[:, -1] = 0.0
+    x[..., 0] += 2.0 * settings.signal * (y - y.roll(1, 1))
+    x[..., 1] += settings.signal * y
+    return splits(x, y, settings)
+
+
+def event_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """Binary cross-entropy, averaged over the moments of each recording."""
+    return functional.binary_cross_entropy_with_logits(output, y, reduction="none").mean(1)
+
+
+def flat_moments(output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The scores (M, 1) and labels (M,) of all moments."""
+    return output.reshape(-1, 1), y.reshape(-1)
+
+
+def event_measure(output: Tensor, y: Tensor, settings: Settings) -> Signals:
+    """Every signal of a binary classifier, over all moments."""
+    return table_measure(*flat_moments(output, y), settings)
+
+
 SERIES = Task(
     name="series",
     kind=TaskKind.REGRESSION,
@@ -118,4 +169,26 @@ LIKELIHOOD = Task(
     loss_minimum=None,
     epochs=60,
     vary=lambda settings, seed: replace(settings, schedule=("constant", "cosine")[seed % 2]),
+)
+EVENTS = Task(
+    name="events",
+    kind=TaskKind.BINARY,
+    settings=Settings(
+        n_train=400, n_val=100, n_test=600, batch=50, width=12, lr=3e-3, positive_rate=0.06
+    ),
+    data=events,
+    build=event_net,
+    losses=event_losses,
+    constant=lambda y, settings: torch.logit(y.mean().clamp(1e-4, 0.999)).expand(1, MOMENTS),
+    truth=lambda output, y, constant: table_truth(*flat_moments(output, y), constant),
+    measure=event_measure,
+    predicted=torch.sigmoid,
+    flat=flat_moments,
+    epochs=30,
+    vary=lambda settings, seed: replace(
+        settings,
+        **({}, {"optimizer": "sgd", "lr": 0.1}, {"optimizer": "schedule_free", "lr": 0.5})[
+            seed % 3
+        ],
+    ),
 )
