@@ -12,7 +12,7 @@ from sickbay.trials.detector import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence.skill import alphas, epoch_at, lasting, may_recover
+from sickbay.trials.evidence.skill import alphas, epoch_at, gain, lasting, may_recover
 from sickbay.trials.evidence.statistics import (
     BoolArray,
     FloatArray,
@@ -34,7 +34,7 @@ def no_reference(history: History) -> str | None:
 
 @detector(
     name="catastrophic_forgetting",
-    version="2.1",
+    version="2.2",
     title="Catastrophic forgetting",
     severity=Severity.FATAL,
     online=True,
@@ -53,9 +53,10 @@ def no_reference(history: History) -> str | None:
     rule="The skill of the encoder on a fixed reference task has fallen (lower bound) by more than "
     "5 points, or by more than a quarter of what it was at the start, and has not come back: three "
     "times in a row, at weights that are numbers. A running trial is stopped only by a drop within "
-    "a tenth of the plan. A slow drop that the new task outweighs (its accuracy or AUROC rose by "
-    "more since its first evaluation) is a warning; so is a linear CKA to the features at the "
-    "start under 0.5 alone (representation drift).",
+    "a tenth of the plan. A slow drop that the new task outweighs (its accuracy, its AUROC or "
+    "its gain on the best constant predictor rose by more since its first evaluation) is a "
+    "warning; so is a linear CKA to the features at the start under 0.5 alone (representation "
+    "drift).",
     formula="S_0 - S - z SE > min(0.05, 0.25 S_0), k = 3; running: the same drop within 10 % of "
     "the epochs; CKA < 0.5, k = 3",
     source="Forgetting is a loss of skill; drift alone may be adaptation. Unpaired error of the "
@@ -156,8 +157,13 @@ def _sudden(
 
 def _outweighed(history: History, drop: float) -> str | None:
     """State that the new task gained more than the reference task lost, since the start."""
-    for signal, name in (("val_accuracy", "accuracy"), ("val_auroc", "AUROC")):
-        metric = history.column(signal)
+    gains = gain(history)
+    measures = {
+        "accuracy": history.column("val_accuracy"),
+        "AUROC": history.column("val_auroc"),
+        "gain": np.full(1, np.nan) if gains is None else gains.value,
+    }
+    for name, metric in measures.items():
         known = metric[~np.isnan(metric)]
         won = lasting(metric) - known[0] if len(known) else 0.0
         if won > drop:

@@ -28,7 +28,7 @@ def no_parts(history: History) -> str | None:
 
 @detector(
     name="dead_part",
-    version="1.0",
+    version="2.0",
     title="Part without learning",
     severity=Severity.FATAL,
     online=False,
@@ -38,8 +38,8 @@ def no_parts(history: History) -> str | None:
     rule="The gain of one of several losses over its own best constant predictor has never been "
     "over 0.02 and is not three times in a row, while another one's is over 0.10. Without floors "
     "(`task_floors`, or the fact `floors['task_losses_0']` and so on), a warning: one loss never "
-    "fell by 2 %, and another fell by a quarter. A warning, too: of three classes or more, at "
-    "least a quarter have a recall of at most 0.10 (upper bound), and not all rare ones.",
+    "fell by 2 %, and another fell by a quarter. Of three classes or more, at least a quarter have "
+    "a recall of at most 0.10 (upper bound) while others are found: fatal at the end of a trial.",
     formula="max G_i <= 0.02 and G_j > 0.10, k = 3, with G = 1 - L / H0; without floors "
     "min L_i > 0.98 L_i(start) and min L_j < 0.75 L_j(start)",
     source="A sum of losses falls when one of its terms does: each has a floor of its own.",
@@ -128,7 +128,7 @@ def _classes(history: History) -> RuleResult | None:
         f"{percent(lasting(share))} of the classes have a recall of at most {limit:g} (upper "
         f"bound), since epoch {since}, while others are found.",
         onset=since,
-        severity=Severity.WARNING,
+        severity=Severity.FATAL if history.finished else Severity.WARNING,
         statistic=lasting(share),
         threshold=margin("lost_classes"),
         remedy="Sample the classes evenly or weight the loss by their rarity; look at the labels "

@@ -36,6 +36,8 @@ CAPPED_REMEDY = (
     "The loss of {names} is over its cap, where a clamped loss has no gradient: raise the cap, "
     "scale the loss down, or clip the gradient instead of the loss."
 )
+GRADIENT_NORMS = ("grad_norm_p50", "grad_norm_p90", "grad_norm_max")
+FEWEST_EQUAL = 5  # evaluations with one loss, where no parameter group is recorded
 BARELY_REMEDY = (
     "Raise the learning rate, and look at what scales it or the gradient down: a warmup that is "
     "too long, a schedule that begins at zero, a clipping threshold, a factor on the loss."
@@ -53,26 +55,28 @@ class _Groups:
 
 @detector(
     name="no_parameter_update",
-    version="2.0",
+    version="2.1",
     title="Frozen or disconnected parameters",
     severity=Severity.FATAL,
     online=True,
-    signals=("group_update_norm|group_grad_max",),
+    signals=("group_update_norm|group_grad_max|val_loss",),
     optional_signals=(
         "train_steps",
         "train_loss",
-        "val_loss",
         "val_loss_se",
         "val_floor_gap_se",
         "group_update_ratio",
         "group_weight_norm",
         "semantic_capped_share",
+        *GRADIENT_NORMS,
         *RANKING_SIGNALS,
     ),
     rule="For two epochs in a row: no group changes at all; or one group that should train has a "
     "gradient of exactly zero in every step. Or all steps together, had they gone one way, would "
     "move no group by a thousandth of its size: fatal unless the model has skill. A warning if a "
-    "group has gradients but does not change.",
+    "group has gradients but does not change. Where no group is recorded, at the end of a trial: "
+    "the validation loss has been the same to the last digit for half of at least five "
+    "evaluations, without a gain, while the gradient norm is not zero.",
     formula="|change| = 0 for all groups, or max |gradient| = 0 for one, k = 2 epochs with steps; "
     "or max(|step| / |weights|) x steps < 1e-3",
     source="TrainCheck's invariants; Accelerate#2665. A zero-initialised direction head has a "
@@ -92,6 +96,8 @@ class _Groups:
 )
 def detect(history: History) -> RuleResult:
     """Fire on exact zeros, and on steps too small to matter even in total."""
+    if not (history.has("group_grad_max") or history.has("group_update_norm")):
+        return _by_loss(history)
     groups = _observe(history)
     width = groups.trains.shape[1]
     lasted = whole("frozen_epochs")
@@ -119,6 +125,30 @@ def detect(history: History) -> RuleResult:
             threshold=0.0,
             confidence=1.0,
         )
+    )
+
+
+def _by_loss(history: History) -> RuleResult:
+    """Judge by the validation loss of a finished trial: parameters that change move it."""
+    loss, gains = history.column("val_loss"), gain(history)
+    norms = next((history.column(n) for n in GRADIENT_NORMS if history.has(n)), np.empty(0))
+    count = max(len(loss) - len(loss) // 2, FEWEST_EQUAL)
+    unseen = clear(
+        "Parameter groups are not recorded, and no loss shows that all of them stand still."
+    )
+    if not history.finished or len(loss) < count or gains is None or len(norms) != len(loss):
+        return unseen
+    still = (loss[-count:] == loss[-1]).all() and (norms[-count:] > 0.0).all()
+    if not still or lasting(gains.value) > margin("skill_gain"):
+        return unseen
+    changed = np.flatnonzero(loss != loss[-1])
+    since = epoch_at(history, int(changed[-1]) + 1 if len(changed) else 0)
+    return fired(
+        f"The validation loss has been {loss[-1]:.6g} to the last digit since epoch {since}, "
+        f"although the gradient is not zero: do the parameters change at all?",
+        onset=since,
+        statistic=0.0,
+        threshold=0.0,
     )
 
 

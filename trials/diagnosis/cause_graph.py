@@ -13,6 +13,7 @@ _WORTHLESS = (
     "chance_level_ranking",
     "minority_gradient_starvation",
     "no_skill",
+    "dead_part",
     "majority_class_collapse",
     "accuracy_paradox",
 )
@@ -136,8 +137,6 @@ _EXPLAINS = {
         *_WORTHLESS,
     ),
     "mixture_collapse": ("constant_output", "late_collapse", "no_skill"),
-    # a part without skill is named by what killed it
-    "dead_part": ("majority_class_collapse", "accuracy_paradox"),
     "weight_map_out_of_range": ("weight_map_attenuation", "feature_energy_loss"),
     "weight_map_attenuation": ("feature_energy_loss", "constant_output", *_WORTHLESS),
     "feature_energy_loss": ("constant_output", *_WORTHLESS),
@@ -148,11 +147,23 @@ _EXPLAINS = {
     "posterior_collapse": ("no_skill",),
     "memorisation_without_generalisation": ("overfitting", *_WORTHLESS),
     "overfitting": ("late_collapse", "no_skill"),
-    "late_collapse": ("chance_level_ranking", "majority_class_collapse", "accuracy_paradox"),
+    "late_collapse": (
+        "chance_level_ranking",
+        "dead_part",
+        "majority_class_collapse",
+        "accuracy_paradox",
+    ),
     # a model that cannot rank does not suffer from the weight of its classes
     "chance_level_ranking": _WORTHLESS[2:],
-    "minority_gradient_starvation": ("no_skill", "majority_class_collapse", "accuracy_paradox"),
-    "no_skill": ("majority_class_collapse", "accuracy_paradox"),
+    "minority_gradient_starvation": (
+        "no_skill",
+        "dead_part",
+        "majority_class_collapse",
+        "accuracy_paradox",
+    ),
+    "no_skill": ("dead_part", "majority_class_collapse", "accuracy_paradox"),
+    # a part without skill is named by what killed it
+    "dead_part": ("majority_class_collapse", "accuracy_paradox"),
     "majority_class_collapse": ("accuracy_paradox",),
     "accuracy_paradox": (),
     "metric_inconsistency": (),

@@ -31,7 +31,7 @@ from sickbay.trials.evidence.statistics import holm
 from sickbay.trials.evidence.thresholds import MARGINS_VERSION, margin
 from sickbay.trials.history import History
 
-DIAGNOSE_VERSION = "6"
+DIAGNOSE_VERSION = "7"
 UNNAMED_SHARE = 0.5  # of the plan: so long the judge alone waits for a detector to name the cause
 JUDGED = (FindingState.FIRED, FindingState.SUSPECT, FindingState.CLEAR)
 UNDECIDED = (FindingState.SUSPECT, FindingState.INSUFFICIENT_EVIDENCE)
@@ -284,8 +284,9 @@ def _skill(history: History) -> tuple[str, list[str]]:
     """What proves skill, or what is missing to prove it.
 
     Skill is asked for in the validation loss, and in the density where its floor is known: a loss
-    can be cheated. Where there are classes, an AUROC provably over chance is proof enough, and so
-    is an accuracy provably over the share of the largest class.
+    can be cheated: the gain is over the margin, and its lower bound over 0. Where there are classes,
+    an AUROC provably over chance is proof enough, and so is an accuracy provably over the share of
+    the largest class.
     """
     proof, limit = "", margin("skill_gain")
     lacking: list[str] = []
@@ -305,7 +306,7 @@ def _skill(history: History) -> tuple[str, list[str]]:
                 )
             continue
         lower, value = lasting(gains.lower), lasting(gains.value)
-        if lower > limit and lasting(gains.value, 1) > limit:
+        if lower > 0.0 and value > limit and lasting(gains.value, 1) > limit:
             proof = proof or (
                 f"The {measure} improves on the best constant predictor by {percent(value)} (at "
                 f"least {percent(lower)})."
@@ -313,7 +314,8 @@ def _skill(history: History) -> tuple[str, list[str]]:
         else:
             lacking.append(
                 f"Skill is not proven: the {measure} improves on the best constant predictor by "
-                f"{percent(value)}, with a lower bound of {percent(lower)} (needed: {limit:.0%})."
+                f"{percent(value)} (needed: {limit:.0%}), with a lower bound of {percent(lower)} "
+                "(needed: over 0%)."
             )
     shown = _ranking_skill(history) or _accuracy_skill(history)
     return (shown, []) if lacking and shown else (proof, lacking)
