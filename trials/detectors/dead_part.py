@@ -34,11 +34,17 @@ def no_parts(history: History) -> str | None:
     online=False,
     subject=no_parts,
     signals=("task_losses|val_confusion",),
-    optional_signals=("task_floors", "group_update_ratio", *CONFUSION_SIGNALS),
+    optional_signals=(
+        "task_floors",
+        "loss_gradient_cosine",
+        "group_update_ratio",
+        *CONFUSION_SIGNALS,
+    ),
     rule="The gain of one of several losses over its own best constant predictor has never been "
     "over 0.02 and is not three times in a row, while another one's is over 0.10. Without floors "
     "(`task_floors`, or the fact `floors['task_losses_0']` and so on), a warning: one loss never "
-    "fell by 2 %, and another fell by a quarter. Of three classes or more, at least a quarter have "
+    "fell by 2 %, and another fell by a quarter; fatal if the losses' gradients point against "
+    "each other (cosine at most -0.1). Of three classes or more, at least a quarter have "
     "a recall of at most 0.10 (upper bound) while others are found: fatal at the end of a trial.",
     formula="max G_i <= 0.02 and G_j > 0.10, k = 3, with G = 1 - L / H0; without floors "
     "min L_i > 0.98 L_i(start) and min L_j < 0.75 L_j(start)",
@@ -50,6 +56,7 @@ def no_parts(history: History) -> str | None:
         "skill_gain",
         "had_skill_gain",
         "part_fallen",
+        "conflict_cosine",
         "lost_classes",
         "minority_recall",
         "persistence",
@@ -93,12 +100,20 @@ def _parts(history: History, losses: FloatArray) -> RuleResult | None:
         return fired(
             f"{reason}.",
             onset=since,
-            severity=Severity.FATAL if known else Severity.WARNING,
+            severity=Severity.FATAL if known or _opposed(history) else Severity.WARNING,
             statistic=gained,
             threshold=none,
             evidence={"part": float(part)},
         )
     return None
+
+
+def _opposed(history: History) -> bool:
+    """Whether the losses pull their shared features in different directions: NaN says no."""
+    if not history.has("loss_gradient_cosine"):
+        return False
+    cosines = history.vectors("loss_gradient_cosine")
+    return lasting(cosines.mean(axis=1)) <= margin("conflict_cosine")
 
 
 def _floors(history: History, losses: FloatArray) -> FloatArray:
