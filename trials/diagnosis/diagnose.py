@@ -284,9 +284,9 @@ def _skill(history: History) -> tuple[str, list[str]]:
     """What proves skill, or what is missing to prove it.
 
     Skill is asked for in the validation loss, and in the density where its floor is known: a loss
-    can be cheated: the gain is over the margin, and its lower bound over 0. Where there are classes,
-    an AUROC provably over chance is proof enough, and so is an accuracy provably over the share of
-    the largest class.
+    can be cheated: the gain is over the margin, and its lower bound over 0. Where there are
+    classes, an AUROC provably over chance is proof enough, and so is an accuracy provably over the
+    share of the largest class.
     """
     proof, limit = "", margin("skill_gain")
     lacking: list[str] = []
