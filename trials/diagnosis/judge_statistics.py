@@ -31,6 +31,7 @@ DIGITS = 9  # kept of a statistic, so that the last bits of a platform's logarit
 LONGEST = 60  # evaluations that are compared pair by pair
 GRADIENT_NORMS = ("grad_norm_p50", "grad_norm_p90", "grad_norm_max")
 LEAST_RATIO = -6.0
+WORTHLESS = 1e9  # standard error of a measure where one class alone is there
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ def _chance_error(history: History, measure: str, split: str) -> float:
     if measure == "accuracy":
         return float(np.sqrt(majority / ((1.0 - majority) * n)))
     # Mann, Whitney 1947: Var(AUROC) = 1 / (12 n p (1 - p)), and skill is 2 AUROC - 1
-    return float(1.0 / np.sqrt(3.0 * n * majority * (1.0 - majority)))
+    spread = 3.0 * n * majority * (1.0 - majority)
+    return WORTHLESS if spread == 0.0 else float(1.0 / np.sqrt(spread))
 
 
 def _skill_z(history: History) -> float:
