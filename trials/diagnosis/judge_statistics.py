@@ -31,7 +31,7 @@ DIGITS = 9  # kept of a statistic, so that the last bits of a platform's logarit
 LONGEST = 60  # evaluations that are compared pair by pair
 GRADIENT_NORMS = ("grad_norm_p50", "grad_norm_p90", "grad_norm_max")
 LEAST_RATIO = -6.0
-WORTHLESS = 1e9  # standard error of a measure where one class alone is there
+WORTHLESS = 1e300  # standard error of a measure where one class alone is there
 
 
 @dataclass(frozen=True)
