@@ -30,7 +30,6 @@ settings.load_profile("sickbay")
 # The longest files, which begin first: else one process of two runs them alone at the end.
 LONGEST = (
     "test_ray_lanes",
-    "test_ray_tune",
     "test_loop",
     "test_systems",
     "test_first_hour",
