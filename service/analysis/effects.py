@@ -7,10 +7,11 @@ the same pairs stand side by side. `difference` is about the pairs in which both
 `improvement` is about all of them, those that are pathological, failed or not finite ranked last.
 """
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,10 +21,11 @@ from sickbay.service.analysis.rows.pairs import (
     Pair,
     TrialRow,
     index_by_level,
+    level_key,
     pairs_of,
     score,
 )
-from sickbay.service.analysis.rows.reference import DECLARED_CHOICE, Choice, Reference
+from sickbay.service.analysis.rows.reference import DECLARED_CHOICE, Choice, Reference, arm_text
 from sickbay.service.analysis.statistics import ALPHA, FEWEST_SEEDS
 from sickbay.service.analysis.statistics.estimates import (
     NO_INTERVAL,
@@ -93,7 +95,8 @@ class LevelEffect:
     The noise of `difference` is shared with the table's other levels (`moderated`): its error² is
     `own` times that of this level alone, plus `borrowed`.
     `identical`: at least two pairs are sound, and in each both trials have the same objective.
-    `conclusion` says all of it in a line.
+    `conclusion` says all of it in a line. `stratum` are the levels of other factors that all trials
+    of the comparison have; empty where it is over all of them.
     """
 
     factor: str
@@ -125,6 +128,12 @@ class LevelEffect:
     borrowed: float = 0.0
     identical: bool = False
     conclusion: str = ""
+    stratum: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @property
+    def where(self) -> str:
+        """The factor, and the stratum that it is compared in, if any."""
+        return f"{self.factor} where {arm_text(self.stratum)}" if self.stratum else self.factor
 
 
 @dataclass(frozen=True)
@@ -155,6 +164,7 @@ def effect_table(
     choice: Choice = DECLARED_CHOICE,
     *,
     all_pairs: bool = False,
+    within: Sequence[str] = (),
 ) -> EffectTable:
     """Compare every level with its factor's first, in pairs that share the seed and other factors.
 
@@ -162,7 +172,8 @@ def effect_table(
     unknown. Every factor that trials differ in must be in `levels`: contexts are made of them.
     With a `smallest_effect`, above zero and in the objective's unit, levels can be equivalent.
     `choice` says from how many arms the baselines were chosen by these rows. With `all_pairs` every
-    level is compared with every one before it.
+    level is compared with every one before it. `within` names factors whose levels are strata: the
+    others are compared among the trials of each stratum by itself, and corrected over all of them.
     """
     ordered = sorted(rows, key=lambda row: (row.seed, row.trial_id))
     effects: list[LevelEffect] = []
@@ -171,12 +182,18 @@ def effect_table(
     for factor, known in levels.items():
         if len(known) < 2:
             skipped[factor] = "has only one level: nothing to compare"
-            continue
-        index = index_by_level(ordered, factor, list(levels))
-        for first, level in _compared(known, all_pairs=all_pairs):
+    compared = [factor for factor in levels if factor not in (*skipped, *within)]
+    for factor, (stratum, mine) in itertools.product(compared, _strata(ordered, levels, within)):
+        index = index_by_level(mine, factor, list(levels))
+        for first, level in _compared(levels[factor], all_pairs=all_pairs):
             pairing = pairs_of(index, level, first)
-            made = _level_effect(pairing.pairs, (factor, level, first), goal)
-            effects.append(replace(made, unpaired=pairing.unpaired, ambiguous=pairing.ambiguous))
+            made = replace(
+                _level_effect(pairing.pairs, (factor, level, first), goal),
+                unpaired=pairing.unpaired,
+                ambiguous=pairing.ambiguous,
+                stratum=stratum,
+            )
+            effects.append(made)
             measured.append(_measured(made, pairing.pairs))
     effects = [
         _with_noise(effect, noise, smallest_effect)
@@ -185,6 +202,23 @@ def effect_table(
     cancelled = sum(row.outcome == CANCELLED for row in rows)
     adjusted = _adjusted(effects, goal, choice, smallest_effect)
     return EffectTable(goal, adjusted, skipped, len(rows), cancelled, smallest_effect)
+
+
+def _strata(
+    rows: Sequence[TrialRow], levels: Levels, within: Sequence[str]
+) -> list[tuple[dict[str, Scalar], list[TrialRow]]]:
+    """The trials of each combination of levels of these factors that any trial has."""
+    strata = []
+    for combination in itertools.product(*(levels[factor] for factor in within)):
+        keys = {factor: level_key(level) for factor, level in zip(within, combination, strict=True)}
+        mine = [
+            row
+            for row in rows
+            if all(level_key(row.levels.get(factor)) == key for factor, key in keys.items())
+        ]
+        if mine:
+            strata.append((dict(zip(within, combination, strict=True)), mine))
+    return strata
 
 
 def _compared(known: Sequence[Scalar], *, all_pairs: bool) -> Iterator[tuple[Scalar, Scalar]]:
@@ -244,7 +278,11 @@ def _measured(effect: LevelEffect, pairs: Sequence[Pair]) -> Measured:
     values = seed_values(
         [pair.difference for pair in sound], seeds, [pair.context for pair in sound]
     )
-    group = (effect.contexts, effect.factor if effect.contexts > 1 else "")
+    group = (
+        effect.contexts,
+        effect.factor if effect.contexts > 1 else "",
+        tuple(effect.stratum.items()),
+    )
     return Measured(effect.difference, dict(zip(dict.fromkeys(seeds), values, strict=True)), group)
 
 

@@ -241,9 +241,13 @@ def effects_sql(sweep_id: str, table: EffectTable, factors: Sequence[str]) -> st
     """
     numbered = list(enumerate(table.effects, start=1))
     branches = [
-        _branch(factor, [(nr, o) for nr, o in numbered if _group(o) == (factor, key)], factors)
-        for factor, key in dict.fromkeys(map(_group, table.effects))
-        if factor in factors
+        _branch(
+            [(nr, o) for nr, o in numbered if _group(o) == group],
+            factors,
+            _inside(group, table.effects),
+        )
+        for group in dict.fromkeys(map(_group, table.effects))
+        if group[0] in factors
     ]
     if not branches:
         return ""
@@ -260,12 +264,24 @@ def effects_sql(sweep_id: str, table: EffectTable, factors: Sequence[str]) -> st
     )
 
 
-def _group(effect: LevelEffect) -> tuple[str, Hashable]:
-    return effect.factor, level_key(effect.baseline)
+_Group = tuple[str, Hashable, tuple[tuple[str, Scalar], ...]]
 
 
-def _branch(factor: str, effects: Sequence[tuple[int, LevelEffect]], factors: Sequence[str]) -> str:
+def _group(one: LevelEffect) -> _Group:
+    return one.factor, level_key(one.baseline), tuple(one.stratum.items())
+
+
+def _inside(group: _Group, effects: Sequence[LevelEffect]) -> str:
+    """The condition of a group's stratum."""
+    return "".join(
+        f" AND l.{column(name)} = {literal(level, [one.stratum[name] for one in effects])}"
+        for name, level in group[2]
+    )
+
+
+def _branch(effects: Sequence[tuple[int, LevelEffect]], factors: Sequence[str], inside: str) -> str:
     """Pair the trials of every level of one factor with those of its baseline."""
+    factor = effects[0][1].factor
     known = [effect.level for _, effect in effects] + [effects[0][1].baseline]
     rows = ", ".join(
         f"({nr}, {literal(effect.level, known)}, {_quantile(effect)}, "
@@ -288,7 +304,7 @@ def _branch(factor: str, effects: Sequence[tuple[int, LevelEffect]], factors: Se
         " l.cancelled AS lc, b.cancelled AS bc,\n"
         "    l.cut AS lx, b.cut AS bx\n"
         f"  FROM (VALUES {rows}) AS v(nr, level, t, own, borrowed)\n"
-        f"  JOIN ended l ON l.{column(factor)} = v.level\n"
+        f"  JOIN ended l ON l.{column(factor)} = v.level{inside}\n"
         f"  JOIN ended b ON l.seed = b.seed{same}\n"
         f"    AND b.{column(factor)} = {literal(effects[0][1].baseline, known)}\n"
     )

@@ -79,12 +79,14 @@ class EffectOptions:
     `reference` is `baseline`, `best`, or levels such as `lr=0.1, init=random`; None is the declared
     one if it is healthy, else the best healthy arm. `smallest_effect` is the difference, in the
     objective's unit, under which levels count as equivalent; None is the spec's. With `all_pairs`
-    every two levels of a factor are compared.
+    every two levels of a factor are compared. `within` names factors whose levels are strata, in
+    each of which the other factors are compared.
     """
 
     reference: str | None = None
     smallest_effect: float | None = None
     all_pairs: bool = False
+    within: tuple[str, ...] = ()
 
 
 DEFAULT_OPTIONS = EffectOptions()
@@ -140,6 +142,7 @@ def sweep_effects(store: Store, sweep_id: str) -> tuple[SweepEffects | None, str
 
 def _effects_of(rows: SweepRows, reference: Reference, options: EffectOptions) -> SweepEffects:
     """Compare every level of the rows with its factor's baseline."""
+    _check_strata(rows, options.within)
     smallest = options.smallest_effect or rows.spec.get("smallest_effect")
     table = effect_table(
         rows.rows,
@@ -148,6 +151,7 @@ def _effects_of(rows: SweepRows, reference: Reference, options: EffectOptions) -
         smallest_effect=smallest,
         choice=reference.choice,
         all_pairs=options.all_pairs,
+        within=options.within,
     )
     notes = (*([reference.note] if reference.note else []), *rows.notes)
     table = replace(
@@ -157,7 +161,7 @@ def _effects_of(rows: SweepRows, reference: Reference, options: EffectOptions) -
         table = with_sequential_verdicts(table, rows.progress, scaled=bool(rows.source))
     sweep_id, (levels, others) = rows.sweep_id, rows.stored
     sql = {"effects": effects_sql(sweep_id, table, [*levels, *others])}
-    if not options.all_pairs:
+    if not (options.all_pairs or options.within):
         sql |= {
             "pairs": pairs_sql(sweep_id, levels, others),
             "seeds": seeds_sql(sweep_id, levels, others),
@@ -172,6 +176,20 @@ def _effects_of(rows: SweepRows, reference: Reference, options: EffectOptions) -
         | {what: over(rows.source, text) for what, text in sql.items()},
         problems=rows.problems,
     )
+
+
+def _check_strata(found: SweepRows, within: Collection[str]) -> None:
+    unknown = [factor for factor in within if factor not in found.levels]
+    if unknown:
+        raise SweepError(
+            f"--within {unknown[0]}: no factor with levels has this name; there are "
+            f"{', '.join(found.levels) or 'none'}"
+        )
+    if within and found.progress is not None:
+        raise SweepError(
+            "--within: a sequential sweep adds seeds until each arm is settled against the "
+            "baseline; its test holds for these comparisons alone"
+        )
 
 
 def with_sequential_verdicts(

@@ -193,14 +193,27 @@ async def findings(request: Request, sweep: SweepName, trial: str) -> Response:
 
 
 @router.get("/sweeps/{sweep}/effects")
-async def effects(request: Request, sweep: SweepName) -> Response:
+async def effects(
+    request: Request,
+    sweep: SweepName,
+    within: Annotated[
+        list[str] | None, Query(description="factors whose levels are strata")
+    ] = None,
+    all_pairs: Annotated[bool, Query(description="compare every two levels")] = False,  # noqa: FBT002
+) -> Response:
     """What each level of each factor does, with intervals and health: as `effects --json`."""
     shelf = shelf_of(request)
 
     def work() -> Any:
-        from sickbay.service.analysis.study import load_effects  # noqa: PLC0415  scipy is slow
+        from sickbay.service.analysis.study import (  # noqa: PLC0415  scipy is slow
+            EffectOptions,
+            load_effects,
+        )
 
         sweep_id = find_known(shelf, sweep)
+        if within or all_pairs:  # rarely asked for, so it is not kept
+            options = EffectOptions(all_pairs=all_pairs, within=tuple(within or ()))
+            return load_effects(shelf.store, sweep_id, options).as_data()
         return shelf.derived(
             sweep_id, "effects", lambda: load_effects(shelf.store, sweep_id).as_data()
         )

@@ -8,9 +8,11 @@ import typer
 
 from sickbay.service.cli.completion import complete_sweep
 from sickbay.service.cli.options import (
+    AllPairsOption,
     JsonOption,
     StoreOption,
     SweepArgument,
+    WithinOption,
     console,
     existing_store,
     print_json,
@@ -56,9 +58,8 @@ def effects(  # noqa: PLR0913, PLR0917  each is an option of the verb
         float | None,
         typer.Option("--smallest-effect", help="Differences below this count as equivalent."),
     ] = None,
-    all_pairs: Annotated[
-        bool, typer.Option("--all-pairs", help="Compare every two levels of a factor.")
-    ] = False,
+    all_pairs: AllPairsOption = False,
+    within: WithinOption = None,
     sql: SqlOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,7 +74,7 @@ def effects(  # noqa: PLR0913, PLR0917  each is an option of the verb
     asked = {"interactions": interactions, "main_effects": main_effects, "importance": importance}
     parts = [name for name, wanted in asked.items() if wanted or everything]
     opened = existing_store(store)
-    options = EffectOptions(reference, smallest_effect, all_pairs)
+    options = EffectOptions(reference, smallest_effect, all_pairs, tuple(within or ()))
     study = load_study(opened, find_sweep(opened, sweep).sweep_id, parts, options)
     warn_of(study.effects.problems)
     if as_json:

@@ -35,6 +35,17 @@ AddressOption = Annotated[
         show_default=False,
     ),
 ]
+AllPairsOption = Annotated[
+    bool, typer.Option("--all-pairs", help="Compare every two levels of a factor.")
+]
+WithinOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--within",
+        help="A factor: the others are compared within each of its levels; repeatable.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 SpecArgument = Annotated[
     Path, typer.Argument(help="A sweep spec, YAML or JSON; - reads standard input.")

@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from sickbay.service.cli.options import (
+    AllPairsOption,
     JsonOption,
     StoreOption,
     SweepArgument,
+    WithinOption,
     existing_store,
     print_json,
 )
@@ -26,7 +28,7 @@ def add_verbs(app: typer.Typer) -> None:
         app.command()(verb)
 
 
-def report(
+def report(  # noqa: PLR0913, PLR0917  each is an option of the verb
     sweep: SweepArgument,
     store: StoreOption = None,
     output: Annotated[
@@ -43,17 +45,21 @@ def report(
     figure_style: Annotated[
         FigureFormat, typer.Option("--figure-format", help="Format of those pictures.")
     ] = FigureFormat.PNG,
+    all_pairs: AllPairsOption = False,
+    within: WithinOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write one self-contained file: verdicts, effects, causes, health, curves, findings."""
+    from sickbay.service.analysis.study import EffectOptions
     from sickbay.service.query.lookup import find_sweep
     from sickbay.service.reports.file import write_pictures, write_report
 
     opened = existing_store(store)
     sweep_id = find_sweep(opened, sweep).sweep_id
+    asked = EffectOptions(all_pairs=all_pairs, within=tuple(within or ()))
     written = []
     if output is not None or not as_json:
-        written.append(write_report(opened, sweep_id, output, style))
+        written.append(write_report(opened, sweep_id, output, style, asked))
     if figures is not None:
         written += write_pictures(opened, sweep_id, figures, figure_style)
     if as_json:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sickbay.service.analysis.study import sweep_effects
+from sickbay.service.analysis.study import DEFAULT_OPTIONS, EffectOptions, sweep_effects
 from sickbay.service.formats import FigureFormat, ReportFormat
 from sickbay.service.reports.html import (
     render_latex,
@@ -27,13 +27,14 @@ def write_report(
     sweep_id: str,
     path: Path | None = None,
     style: ReportFormat = ReportFormat.HTML,
+    asked: EffectOptions = DEFAULT_OPTIONS,
 ) -> Path:
     """Render a sweep and write it to `path`; default: a local store's `reports`, else here.
 
-    Raises StoreError if the file cannot be written.
+    Comparisons `asked` for follow the usual ones. Raises StoreError if the file cannot be written.
     """
     target = path or default_path(store, sweep_id, style)
-    content = _RENDERERS[style](store, sweep_id)
+    content = _RENDERERS[style](store, sweep_id, asked)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content, encoding="utf-8")

@@ -21,7 +21,12 @@ import jinja2
 import yaml
 from markupsafe import Markup, escape
 
-from sickbay.service.analysis.study import sweep_effects
+from sickbay.service.analysis.study import (
+    DEFAULT_OPTIONS,
+    EffectOptions,
+    load_effects,
+    sweep_effects,
+)
 from sickbay.service.query.engine import query
 from sickbay.service.reports.best import best_of, best_words
 from sickbay.service.reports.latex import latex
@@ -29,7 +34,7 @@ from sickbay.service.reports.markdown import markdown
 from sickbay.service.reports.tables import (
     EffectSection,
     effect_section,
-    fix_section,
+    fixes_table,
     study_section,
     sweep_study,
 )
@@ -71,10 +76,11 @@ MOST_ARM_ROWS = 400  # of the summary; the SQL below it has them all
 MOST_TRIAL_ROWS = 2000  # of the table of trials; more are sampled
 
 
-def render_report(store: Store, sweep_id: str) -> str:
+def render_report(store: Store, sweep_id: str, asked: EffectOptions = DEFAULT_OPTIONS) -> str:
     """Write the HTML page of a sweep, even of a running one.
 
-    Raises SweepError if there is no such sweep, StoreError or QueryError if it cannot be read.
+    With options `asked` for, a second table of effects follows the first. Raises SweepError if
+    there is no such sweep or arm, StoreError or QueryError if it cannot be read.
     """
     from sickbay.service.reports.pictures import pictures  # noqa: PLC0415  matplotlib is slow
 
@@ -100,8 +106,9 @@ def render_report(store: Store, sweep_id: str) -> str:
         **_words(store, values),
         **pictures(store, values, effects),
         effects=effect_section(effects, missing),
+        asked=_asked(store, sweep_id, asked),
         study=study_section(study),
-        fixes=fix_section(store, values),
+        fixes=fixes_table(store, values),
         v=values,
         arms=arms_table(values, sql["arms"], MOST_ARM_ROWS).pick(*UNDER_HEADINGS),
         best=_best(values),
@@ -123,17 +130,21 @@ def render_report(store: Store, sweep_id: str) -> str:
     return printable(page.strip()) + "\n"
 
 
-def render_markdown(store: Store, sweep_id: str) -> str:
+def render_markdown(store: Store, sweep_id: str, asked: EffectOptions = DEFAULT_OPTIONS) -> str:
     """Write the summary, causes and verdicts of a sweep as Markdown; raises as the page does."""
     values, effects = _in_words(store, sweep_id)
     line = provenance_line(store, values)
-    return printable(markdown(values, effects, questions(values), line))
+    sections = [effects, *_asked(store, sweep_id, asked)]
+    fixes = fixes_table(store, values)
+    return printable(markdown(values, sections, fixes, questions(values), line))
 
 
-def render_latex(store: Store, sweep_id: str) -> str:
+def render_latex(store: Store, sweep_id: str, asked: EffectOptions = DEFAULT_OPTIONS) -> str:
     """Write the arms and effects of a sweep as LaTeX for a paper; raises as the page does."""
     values, effects = _in_words(store, sweep_id)
-    return latex(values, effects, provenance_line(store, values), questions(values))
+    sections = [effects, *_asked(store, sweep_id, asked)]
+    fixes = fixes_table(store, values)
+    return latex(values, sections, fixes, provenance_line(store, values), questions(values))
 
 
 def report_data(store: Store, sweep_id: str) -> dict[str, Any]:
@@ -166,6 +177,13 @@ def _in_words(store: Store, sweep_id: str) -> tuple[Values, EffectSection]:
     values = report_values(store, sweep_id)
     effects, missing = sweep_effects(store, sweep_id)
     return values, effect_section(effects, missing)
+
+
+def _asked(store: Store, sweep_id: str, options: EffectOptions) -> list[EffectSection]:
+    """The comparisons that were asked for beside the usual ones, if any."""
+    if options == DEFAULT_OPTIONS:
+        return []
+    return [effect_section(load_effects(store, sweep_id, options))]
 
 
 def listed_trials(values: Values) -> tuple[TrialLine, ...]:

@@ -63,7 +63,13 @@ _SPECIAL = {
 _NUMBER = re.compile(r"(?<![\w.])([+-]?)(\d+(?:\.\d+)?)(?:e([+-])0*(\d+))?(?![\w.])")
 
 
-def latex(values: Values, effects: EffectSection, provenance: str, sql: Mapping[str, str]) -> str:
+def latex(
+    values: Values,
+    effects: Sequence[EffectSection],
+    fixes: Table,
+    provenance: str,
+    sql: Mapping[str, str],
+) -> str:
     """Write the arms and the effects of a sweep; the SQL is in comments above each table."""
     letters = {
         cause.name: chr(97 + k % 26) * (1 + k // 26) for k, cause in enumerate(values.causes)
@@ -79,15 +85,19 @@ def latex(values: Values, effects: EffectSection, provenance: str, sql: Mapping[
         _comment(sql["arms"]),
         latex_table(arms, caption, ARM_WIDTHS, below, letters),
     ]
-    if effects.table is not None and effects.table.rows:
-        table = effects.table.pick(*EFFECT_COLUMNS)
-        caption = _caption(values, f"differences of {effects.signal} to the baseline")
-        parts += [
-            *map(_comment, table.sql.values()),
-            latex_table(table, caption, EFFECT_WIDTHS, [_LEGEND, *below], letters),
-        ]
-    elif effects.missing:
-        parts.append("% " + " ".join(printable(effects.missing).split()))
+    for section in effects:
+        if section.table is not None and section.table.rows:
+            table = section.table.pick(*EFFECT_COLUMNS)
+            caption = _caption(values, f"differences of {section.signal} to the baseline")
+            parts += [
+                *map(_comment, table.sql.values()),
+                latex_table(table, caption, EFFECT_WIDTHS, [_LEGEND, *below], letters),
+            ]
+        elif section.missing:
+            parts.append("% " + " ".join(printable(section.missing).split()))
+    if fixes.rows:
+        caption = _caption(values, "the smallest changes that are healthy in this store")
+        parts.append(latex_table(fixes, caption, FIX_WIDTHS))
     return "\n\n".join(parts) + "\n"
 
 
@@ -102,6 +112,7 @@ _NEEDS = (
 )
 # Columns that stand below each other in one, and the shares of the line that each of these takes.
 ARM_COLUMNS = (("arm", "believe"), "healthy", ("median", "range"), "NaN, ∞")
+FIX_WIDTHS = (0.32, 0.19, 0.33, 0.16)
 ARM_WIDTHS = (0.38, 0.17, 0.31, 0.14)
 EFFECT_COLUMNS = (
     ("factor", "level", "baseline"),

@@ -1,6 +1,6 @@
 """The report's tables as Markdown: the summary, the causes and every trial, with their SQL."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sickbay.service.reports.tables import EffectSection
 from sickbay.service.reports.trial_tables import arms_table, trials_table
@@ -16,7 +16,11 @@ _SPECIAL = "\\`*_{}[]<>|#"
 
 
 def markdown(
-    values: Values, effects: EffectSection, sql: Mapping[str, str], provenance: str
+    values: Values,
+    effects: Sequence[EffectSection],
+    fixes: Table,
+    sql: Mapping[str, str],
+    provenance: str,
 ) -> str:
     """Write a sweep as Markdown; every text from outside is escaped, every trial is in it."""
     record, objective = values.record, values.objective
@@ -38,10 +42,12 @@ def markdown(
         _table(arms.pick(*_ARM_COLUMNS)),
         _sql(sql["arms"]),
         "## What each level does",
-        *_effects(effects),
+        *_effects(effects[0]),
+        *(part for more in effects[1:] for part in ("### Comparisons asked for", *_effects(more))),
         "## Causes, and what to change",
         *(_cause(values, index) for index in range(len(values.causes))),
         _sql(sql["causes"]),
+        *_fixes(fixes),
         "## Every trial",
         _table(trials_table(values.trials).pick(*_TRIAL_COLUMNS)),
         _sql(sql["trials"]),
@@ -68,6 +74,13 @@ def _cause(values: Values, index: int) -> str:
         f" onset at epoch {span(cause.first_onset, cause.last_onset)}\n"
         f"- For example `{cause.example.trial_id}`: {_text(cause.example.reason)}{change}"
     )
+
+
+def _fixes(fixes: Table) -> list[str]:
+    if not fixes.rows:
+        return [_text(note) for note in fixes.notes]
+    head = "### The smallest changes that are healthy in this store"
+    return [head, _table(fixes), *(f"- {_text(note)}" for note in fixes.notes)]
 
 
 def _effects(effects: EffectSection) -> list[str]:

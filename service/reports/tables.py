@@ -62,6 +62,9 @@ IMPORTANCE_LEGEND = """\
   seeds. fANOVA splits that variance: factors by themselves, pairs of factors, and the rest add up
   to 1; over a full grid exactly. PED-ANOVA splits what distinguishes the best tenth, or the
   pathological trials, from all trials; its shares add up to 1 whatever the noise."""
+FIXES_LEGEND = """\
+smallest change: of the configurations in this store that are healthy in all seeds, those that
+  differ in the fewest settings; untried changes are ranked by the healthy share of their level."""
 COMPARISON_LEGEND = """\
 B - A: paired by seed among trials healthy in both, or, marked with *, Welch's where fewer than
   three such seeds are shared. "no drift seen" is not "none": the interval says what could hide."""
@@ -102,7 +105,7 @@ def _effect_row(nr: int, effect: LevelEffect) -> tuple[str, ...]:
     bootstrap, better = effect.bootstrap, effect.improvement
     return (
         str(nr),
-        effect.factor,
+        effect.where,
         level(effect.level),
         level(effect.baseline),
         f"{effect.sound_pairs} of {effect.pairs}",
@@ -316,9 +319,13 @@ def _side_health(side: ArmSide) -> str:
 def notes(table: EffectTable) -> Iterator[str]:
     """Notes on each level: what its numbers leave out, and where they disagree."""
     for effect in table.effects:
-        head = f"{effect.factor} {shown(effect.level)}: "
+        head = f"{effect.factor} {shown(effect.level)}{_where(effect)}: "
         for line in _notes(effect):
             yield head + line
+
+
+def _where(effect: LevelEffect) -> str:
+    return effect.where.removeprefix(effect.factor)
 
 
 def _notes(row: LevelEffect) -> Iterator[str]:
@@ -391,18 +398,6 @@ def effect_section(effects: SweepEffects | None, missing: str = "") -> EffectSec
 
 
 @dataclass(frozen=True)
-class FixLine:
-    """A configuration that is not healthy in all seeds, with its fix, or what to try."""
-
-    arm: str
-    trial_id: str
-    known: tuple[tuple[str, str], ...]  # the change, and in how many trials it is healthy
-    more: int
-    candidates: tuple[tuple[str, str], ...]  # the change, and why it is worth a trial
-    sql: str
-
-
-@dataclass(frozen=True)
 class StudySection:
     """Interactions and importance for a page; None where there is nothing to show.
 
@@ -414,15 +409,6 @@ class StudySection:
     unknown: int = 0
     importance: Table | None = None
     importance_note: str = ""
-
-
-@dataclass(frozen=True)
-class FixSection:
-    """The smallest fixes of a sweep; if there are none, `note` says why."""
-
-    lines: tuple[FixLine, ...] = ()
-    left_out: int = 0
-    note: str = ""
 
 
 def sweep_study(store: Store, values: Values) -> tuple[EffectStudy | None, str]:
@@ -459,33 +445,40 @@ def study_section(study: EffectStudy | None) -> StudySection:
     )
 
 
-def fix_section(store: Store, values: Values) -> FixSection:
-    """Find the smallest stored changes that fix each configuration that is not healthy."""
+def fixes_table(store: Store, values: Values) -> Table:
+    """One row a configuration that is not healthy in all seeds: what fixes it, or what to try.
+
+    No row but a note where there are too many configurations to compare.
+    """
     unhealthy = {trial.key for trial in values.trials if trial.outcome not in (HEALTHY, *CUT_SHORT)}
+    columns = ("arm", "trial", "smallest change", "healthy in")
+    text = frozenset({"arm", "trial", "smallest change"})
     if len(unhealthy) * len(values.arms) > _MOST_COMPARISONS:
-        return FixSection(
-            note=f"{len(unhealthy)} configurations are not healthy in all seeds, too many to look"
+        note = (
+            f"{len(unhealthy)} configurations are not healthy in all seeds, too many to look"
             " for a fix of each: `sickbay explain TRIAL` looks for one."
         )
+        return Table(columns, (), text, notes=(note,))
     arms = {trial.trial_id: trial.arm for trial in values.trials}
-    fixes = sweep_fixes(store, values.record.sweep_id)
-    lines = tuple(
-        _fix(trial_fixes, arms.get(trial_fixes.trial_id, "")) for trial_fixes in fixes[:MOST_FIXES]
+    every = sweep_fixes(store, values.record.sweep_id)
+    fixes, left_out = every[:MOST_FIXES], max(0, len(every) - MOST_FIXES)
+    more = (f"{left_out} more configurations: `sickbay explain TRIAL`",) if left_out else ()
+    return Table(
+        columns,
+        tuple((arms.get(one.trial_id, ""), one.trial_id[:8], *_changes(one)) for one in fixes),
+        text,
+        notes=more,
+        legend=FIXES_LEGEND,
+        sql={f"fix of {one.trial_id[:8]}": one.sql for one in fixes},
     )
-    return FixSection(lines, max(0, len(fixes) - MOST_FIXES))
 
 
-def _fix(fixes: Fixes, arm: str) -> FixLine:
-    return FixLine(
-        arm=short_arm(arm),
-        trial_id=fixes.trial_id,
-        known=tuple(
-            (words(fix.changes), f"healthy in {fix.healthy} of {fix.of}")
-            for fix in fixes.known[:MOST_CHANGES]
-        ),
-        more=max(0, len(fixes.known) - MOST_CHANGES),
-        candidates=tuple(
-            (words(other.changes), other.reason) for other in fixes.next[:MOST_CHANGES]
-        ),
-        sql=fixes.sql,
-    )
+def _changes(fixes: Fixes) -> tuple[str, str]:
+    """The smallest changes, one a line, and in how many trials each is healthy."""
+    if not fixes.known:
+        untried = [f"untried: {words(one.changes)} ({one.reason})" for one in fixes.next]
+        return "\n".join(["no fix is known", *untried[:MOST_CHANGES]]), ""
+    known = fixes.known[:MOST_CHANGES]
+    hidden = len(fixes.known) - len(known)
+    lines = [words(fix.changes) for fix in known] + ([f"{hidden} more"] if hidden else [])
+    return "\n".join(lines), "\n".join(f"{fix.healthy} of {fix.of}" for fix in known)

@@ -157,6 +157,32 @@ def test_the_reference_can_be_named(broken_baseline):
         load_effects(broken_baseline, SWEEP, EffectOptions("init=ones"))
 
 
+def test_levels_are_compared_within_strata(tmp_path):
+    """An effect of another sign in each stratum: none on average, one in each."""
+    trials = [
+        SampleTrial({"a": a, "loss": loss}, seed, (a * (1 if loss == "p" else -1) + noise,))
+        for loss in ("p", "u")
+        for a in (0, 1)
+        for seed in range(5)
+        for noise in [0.1 * math.sin(7 * seed + 3 * a + (loss == "u"))]
+    ]
+    store = sample(tmp_path / "both", trials, factors={"a": [0, 1], "loss": ["p", "u"]})
+    averaged = held_by_sql(store).effects.table.effects[0]
+    within = held_by_sql(store, EffectOptions(within=("loss",))).effects.table.effects
+    assert averaged.verdict is Verdict.UNCLEAR
+    assert [one.where for one in within] == ["a where loss=p", "a where loss=u"]
+    assert [one.verdict for one in within] == [Verdict.WORSE, Verdict.BETTER]
+    for one, loss in zip(within, ("p", "u"), strict=True):
+        alone = [row for row in trials if row.levels["loss"] == loss]
+        own = sample(tmp_path / loss, alone, factors={"a": [0, 1], "loss": [loss]})
+        [same] = load_effects(own, SWEEP).table.effects
+        assert same.difference == one.difference
+    smallest = min(within, key=lambda one: one.difference.p_value)
+    assert smallest.p_holm == pytest.approx(2 * smallest.difference.p_value)  # Holm over strata
+    with pytest.raises(SweepError, match="--within b: no factor with levels has this name"):
+        load_effects(store, SWEEP, EffectOptions(within=("b",)))
+
+
 def test_the_spec_declares_the_reference(tmp_path):
     trials = [SampleTrial({"a": a}, seed, values(seed, a)) for a in (0, 1) for seed in range(4)]
     store = sample(tmp_path, trials, factors={"a": [0, 1]}, reference={"a": 1}, smallest_effect=9.0)

@@ -9,8 +9,8 @@ from report_samples import SampleTrial, write_compared
 
 from sickbay.service.query.engine import query
 from sickbay.service.reports import tables as report_study
-from sickbay.service.reports.html import render_report, report_values
-from sickbay.service.reports.tables import fix_section, study_section, sweep_study
+from sickbay.service.reports.html import render_latex, render_markdown, render_report, report_values
+from sickbay.service.reports.tables import fixes_table, study_section, sweep_study
 from sickbay.service.summary.formatting import signed
 from sickbay.trials.contract import Health
 
@@ -65,21 +65,25 @@ def test_importance_names_how_many_trials_went_into_it(store, values):
 
 
 def test_the_smallest_fixes_are_on_the_page(store, values):
-    [line] = fix_section(store, values).lines
-    assert [change for change, _ in line.known] == ["a 3 -> 1", "a 3 -> 2", "b y -> x"]
-    assert {counts for _, counts in line.known} == {"healthy in 6 of 6"}
-    assert len(query(store, line.sql).rows) >= 3
+    table = fixes_table(store, values)
+    [(_, _, changes, counts)] = table.rows
+    assert changes.split("\n")[:3] == ["a 3 -> 1", "a 3 -> 2", "b y -> x"]
+    assert set(counts.split("\n")) == {"6 of 6"}
+    [sql] = table.sql.values()
+    assert len(query(store, sql).rows) >= 3
     page = render_report(store, SWEEP)
     section = re.search(r'<section id="causes">(.*?)</section>', page, re.DOTALL)[1]
-    text = html.unescape(re.sub(r"<[^>]*>", "", section))
-    assert "b y -> x: healthy in 6 of 6" in text
+    text = html.unescape(re.sub(r"<[^>]*>", " ", section))
+    assert "b y -> x" in text
+    for paper in (render_markdown(store, SWEEP), render_latex(store, SWEEP)):
+        assert "The smallest changes" in paper or "the smallest changes" in paper
 
 
 def test_too_many_sick_configurations_are_told_of(store, values, monkeypatch):
     monkeypatch.setattr(report_study, "_MOST_COMPARISONS", 1)
-    section = fix_section(store, values)
-    assert section.lines == ()
-    assert "`sickbay explain TRIAL`" in section.note
+    table = fixes_table(store, values)
+    assert table.rows == ()
+    assert "`sickbay explain TRIAL`" in table.notes[0]
 
 
 def test_few_trials_have_no_importance(store, values, monkeypatch):
