@@ -143,7 +143,7 @@ def _stored_code(spec: SweepSpec, workload: Workload, store: Store, *, resumed: 
 
 def search_task(prepared: Prepared) -> Any:
     """The search of a spec; imports `trials.search` late, as that takes a second."""
-    from sickbay.trials.search.loop import SearchTask  # noqa: PLC0415  Optuna is slow
+    from sickbay.trials.search.study import SearchTask  # noqa: PLC0415  Optuna is slow
 
     return SearchTask(
         prepared.spec, prepared.workload, prepared.sweep_id, locate_store(prepared.store.uri)

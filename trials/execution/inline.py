@@ -12,8 +12,9 @@ import optuna
 from sickbay.trials.contract import TrialConfig
 from sickbay.trials.events import Retried, Started, StormWatch, TrialEnded, Watch
 from sickbay.trials.execution.trial import TrialJob, out_of_memory, record_loss, run_trial
-from sickbay.trials.search.loop import Search, SearchTask, StudyPort, TrialSource
-from sickbay.trials.search.study import open_storage, sampler, study_file
+from sickbay.trials.search.loop import Search, StudyPort, TrialSource
+from sickbay.trials.search.samplers import sampler
+from sickbay.trials.search.study import SearchTask, open_storage, study_file
 from sickbay.trials.store import TrialRecord
 
 
@@ -47,7 +48,7 @@ def open_search(task: SearchTask, done: Callable[[str], bool]) -> Search:
     study = optuna.create_study(
         study_name=task.study_name,
         storage=open_storage(study_file(task.store, task.sweep_id)),
-        sampler=sampler(task.spec.design, task.configurations, task.study_name),
+        sampler=sampler(task.spec.design, task.configurations, task.study_name, task.domain),
         directions=[goal.goal.value for goal in task.goals],
         load_if_exists=True,
     )

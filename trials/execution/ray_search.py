@@ -8,9 +8,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from sickbay.trials.contract import Goal
 from sickbay.trials.execution.trial import Evaluation, job_from_text
-from sickbay.trials.search.loop import SearchTask
+from sickbay.trials.search.samplers import sampler
 from sickbay.trials.search.schedulers import Report, Rule, grace_of, rule_of, score_of
-from sickbay.trials.search.study import open_storage, sampler, study_file
+from sickbay.trials.search.study import SearchTask, open_storage, study_file
 from sickbay.trials.spec.model import EarlyStopSpec
 from sickbay.trials.store import note_pruning
 
@@ -34,7 +34,7 @@ class OptunaPort:
             space=dict(task.space),
             metric=signals if len(goals) > 1 else signals[0],
             mode=modes if len(goals) > 1 else modes[0],
-            sampler=sampler(task.spec.design, task.configurations, task.study_name),
+            sampler=sampler(task.spec.design, task.configurations, task.study_name, task.domain),
             study_name=task.study_name,
             storage=open_storage(study_file(task.store, task.sweep_id)),
         )

@@ -55,7 +55,8 @@ from sickbay.trials.execution.trial import (
     record_loss,
     run_trial,
 )
-from sickbay.trials.search.loop import Search, SearchTask, TrialSource
+from sickbay.trials.search.loop import Search, TrialSource
+from sickbay.trials.search.study import SearchTask
 from sickbay.trials.spec.model import EarlyStopSpec
 from sickbay.trials.store import StoreError, open_store, pruning_noted, requested
 

@@ -9,12 +9,13 @@ the search is over, its best configurations and the baseline are run with seeds 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from sickbay.trials.contract import Goal, Scalar, TrialConfig
 from sickbay.trials.events import TrialEnded
-from sickbay.trials.search.loop import Search, SearchTask
-from sickbay.trials.search.study import is_configuration
+from sickbay.trials.search.loop import Search
+from sickbay.trials.search.outcomes import Aggregate, TrialOutcome, aggregate, read_outcomes
+from sickbay.trials.search.study import SearchTask, is_configuration
 from sickbay.trials.spec.model import ConfirmedSeeds
 from sickbay.trials.spec.plan import baseline_choice
 
@@ -22,24 +23,32 @@ from sickbay.trials.spec.plan import baseline_choice
 def winners(task: SearchTask, known: Sequence[FrozenTrial]) -> list[Mapping[str, Scalar]]:
     """The parameters of the best configurations of a study, the best first, without the baseline.
 
-    Those count that came to an end with a value of their own, and those without a pathological seed
-    come first; fewer than `top` if there are not as many.
+    Only the search's own seeds choose. Those configurations count that came to an end with a value
+    of their own, and those without a pathological seed come first; fewer than `top` if there are
+    not as many.
     """
     assert isinstance(task.spec.seeds, ConfirmedSeeds)
-    baseline = task.choice(baseline_choice(task.spec, task.workload))
+    stored = read_outcomes(task.store, task.sweep_id)
+    start = baseline_choice(task.spec, task.workload)
+    baseline = _outcomes(task, start, stored)
     sign = 1.0 if task.goals[0].goal is Goal.MINIMIZE else -1.0
-    best = [
-        trial
-        for trial in known
-        if is_configuration(trial)
-        and trial.state == TrialState.COMPLETE
-        and trial.user_attrs.get("stand_in") is False
-        and task.choice(trial.params) != baseline
-    ]
-    best.sort(
-        key=lambda trial: (trial.user_attrs["pathological"], sign * trial.values[0], trial.number)
-    )
-    return [trial.params for trial in best[: task.spec.seeds.top]]
+    found: list[tuple[Aggregate, FrozenTrial]] = []
+    for one in known:
+        outcomes = _outcomes(task, one.params, stored) if is_configuration(one) else {}
+        if outcomes and task.choice(one.params) != task.choice(start):
+            value = aggregate(outcomes, baseline, task.goals, ())
+            if not value.stand_in and value.pruned_at is None:
+                found.append((value, one))
+    found.sort(key=lambda one: (one[0].constraint, sign * one[0].values[0], one[1].number))
+    return [one.params for _, one in found[: task.spec.seeds.top]]
+
+
+def _outcomes(
+    task: SearchTask, params: Mapping[str, Scalar], stored: Mapping[str, TrialOutcome]
+) -> dict[int, TrialOutcome]:
+    """What became of the search's own seeds of a configuration, by seed."""
+    trials = [one for one in task.trials(params) if one.trial_id in stored]
+    return {one.seed: stored[one.trial_id] for one in trials if stored[one.trial_id].judged}
 
 
 def confirmation(task: SearchTask, known: Sequence[FrozenTrial]) -> list[TrialConfig]:

@@ -9,42 +9,35 @@ sampler of a configuration, once the trials of all its seeds have ended:
     no number    where no seed gave one, the worst known stands in: a valid configuration's value,
                  or the loss of the best constant predictor; never NaN or a pathological value
 
+Seeds that are added later, and those of a confirmation, change what the sampler knows of their
+configuration. A loss with another floor than the baseline's is brought to the baseline's unit.
+
 All that was suggested is in the study's file, all that ran is in the store: together they are the
 state of the search, and a driver that was killed loses nothing.
 """
 
-import contextlib
-import math
-import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from sickbay.trials.contract import Goal, Objective, Scalar, TrialConfig, Workload
+from sickbay.trials.contract import Scalar, TrialConfig
 from sickbay.trials.events import TrialEnded
 from sickbay.trials.search.boundary_sampler import UNFINISHED
-from sickbay.trials.search.outcomes import TrialOutcome, read_outcome
-from sickbay.trials.search.study import (
-    CONFIGURATION,
-    KIND,
-    goals_of,
-    is_configuration,
-    space_of,
-    study_name,
+from sickbay.trials.search.outcomes import (
+    Aggregate,
+    TrialOutcome,
+    aggregate,
+    health_aggregate,
+    read_outcome,
 )
-from sickbay.trials.spec.arms import settled
-from sickbay.trials.spec.model import ConfirmedSeeds, SweepSpec
-from sickbay.trials.spec.plan import baseline_choice, expressions, trials_of
-from sickbay.trials.store.files import Store
-
-ASKS = 20  # suggestions in a row that may be known or forbidden before one is drawn at random
-DRAWS = 2000  # draws after which a space counts as exhausted
+from sickbay.trials.search.samplers import StudyView
+from sickbay.trials.search.study import CONFIGURATION, KIND, SearchTask, is_configuration
+from sickbay.trials.spec.plan import baseline_choice
 
 
 class Port(Protocol):
@@ -80,56 +73,12 @@ class TrialSource(Protocol):
         """Take in the end of a trial."""
 
 
-@dataclass(frozen=True)
-class SearchTask:
-    """What is searched, where: a valid spec of a search, its workload, its sweep and store."""
-
-    spec: SweepSpec
-    workload: Workload
-    sweep_id: str
-    store: Store
-
-    @property
-    def configurations(self) -> int:
-        """How many configurations the budget holds."""
-        trials = self.spec.budget.trials
-        assert trials is not None
-        if isinstance(self.spec.seeds, ConfirmedSeeds):
-            trials -= self.spec.seeds.most_trials
-        return trials // len(self.spec.seed_list)
-
-    @property
-    def space(self) -> dict[str, BaseDistribution]:
-        """The distributions by factor."""
-        return space_of(self.spec, self.workload)
-
-    @property
-    def goals(self) -> tuple[Objective, ...]:
-        """The objectives that are reported to the sampler."""
-        return goals_of(self.spec, self.workload)
-
-    @property
-    def study_name(self) -> str:
-        """The name of the study in its file."""
-        return study_name(self.sweep_id, self.spec, self.space, self.goals)
-
-    def choice(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """Return what is run for these parameters: factors that do not matter at their baseline."""
-        baseline = baseline_choice(self.spec, self.workload)
-        return settled({**baseline, **params}, baseline, self.spec.conditions)
-
-    def trials(
-        self, params: Mapping[str, Scalar], seeds: Sequence[int] | None = None
-    ) -> tuple[TrialConfig, ...]:
-        """Return the trials of these parameters, one a seed."""
-        return trials_of(self.spec, self.workload, self.choice(params), seeds)
-
-
 @dataclass
 class _Suggestion:
     trial: Trial
-    trials: tuple[TrialConfig, ...]
-    waiting: set[str]  # ids of the trials that have not ended
+    trials: tuple[TrialConfig, ...]  # of the search, and of the confirmation that may follow
+    ended: dict[str, TrialConfig]  # by id
+    waiting: set[str]  # ids of the search's trials that have not ended
     reported: bool  # to the sampler
 
 
@@ -141,7 +90,8 @@ class Search:
         self.task = task
         self._port = port
         self._done = done
-        self._rules = expressions(task.spec)
+        self._updates: dict[int, Aggregate] = port.study.sampler.updates
+        self._baseline: dict[int, TrialOutcome] = {}  # what became of it, by seed
         self._queue: deque[TrialConfig] = deque()
         self._suggestions: list[_Suggestion] = []
         self._of: dict[str, _Suggestion] = {}  # by trial id
@@ -175,12 +125,22 @@ class Search:
         return self._queue.popleft() if self._queue else None
 
     def ended(self, event: TrialEnded) -> None:
-        """Take in the end of a trial; with a suggestion's last seed, report to the sampler."""
+        """Take in the end of a trial; with a suggestion's last seed, report to the sampler.
+
+        The sampler learns of seeds that were added later, too: of those of a confirmation.
+        """
         suggestion = self._of.get(event.trial_id)
         if suggestion is None or event.state == "cancelled":
             return  # one that was cancelled will go on: its suggestion stays open
         suggestion.waiting.discard(event.trial_id)
-        if not suggestion.waiting and not suggestion.reported:
+        suggestion.ended |= {
+            one.trial_id: one for one in suggestion.trials if one.trial_id == event.trial_id
+        }
+        if suggestion.waiting:
+            return
+        if suggestion.reported:
+            self._update(suggestion)
+        else:
             self._tell(suggestion)
 
     def _resume(self) -> None:
@@ -206,16 +166,11 @@ class Search:
                 self._take(trial, reported=not is_open)
 
     def _suggest(self) -> None:
-        for _ in range(ASKS):
-            trial = self._port.ask()
-            if self._judge(trial):
-                self._take(trial, reported=False)
-                return
-        params = self._draw()
-        if params is None:
+        trial = self._port.ask()
+        if self._judge(trial):
+            self._take(trial, reported=False)
+        elif "fixed_params" not in self.known[trial.number].system_attrs:  # nothing new was found
             self.exhausted = True
-        else:
-            self._port.study.enqueue_trial(params)
 
     def _judge(self, trial: Trial) -> bool:
         """Accept a suggestion, or record why not: it is a duplicate, or breaks a constraint."""
@@ -227,115 +182,99 @@ class Search:
         return False
 
     def _kind(self, params: Mapping[str, Scalar]) -> str:
-        trials = self.task.trials(params)
-        if trials[0].trial_id in self._of:
+        if self.task.trials(params)[0].trial_id in self._of:
             return "known already"
-        config = trials[0].config
-        broken = next((rule.text for rule in self._rules if not rule.allows(config)), None)
+        broken = self.task.domain.broken(params)
         return CONFIGURATION if broken is None else f"breaks {broken}"
 
-    def _draw(self) -> dict[str, Scalar] | None:
-        """Draw a configuration that is new and allowed; None if there seems to be none left."""
-        rng = random.Random(f"{self.task.study_name} {len(self._suggestions)}")  # noqa: S311
-        space = self.task.space
-        for _ in range(DRAWS):
-            params = {name: _drawn(distribution, rng) for name, distribution in space.items()}
-            if self._kind(params) == CONFIGURATION:
-                return params
-        return None
-
     def _take(self, trial: Trial, *, reported: bool) -> None:
-        trials = self.task.trials(trial.params)
+        task = self.task
+        trials = task.trials(trial.params)
+        every = (*trials, *task.trials(trial.params, task.later_seeds))
         missing = [planned for planned in trials if not self._done(planned.trial_id)]
-        suggestion = _Suggestion(trial, trials, {planned.trial_id for planned in missing}, reported)
+        ended = {planned.trial_id: planned for planned in every if self._done(planned.trial_id)}
+        waiting = {planned.trial_id for planned in missing}
+        suggestion = _Suggestion(trial, every, ended, waiting, reported)
         self._suggestions.append(suggestion)
-        self._of |= {planned.trial_id: suggestion for planned in trials}
+        self._of |= {planned.trial_id: suggestion for planned in every}
         self._queue.extend(missing)
-        if not missing and not reported:
+        if reported and self._is_baseline(suggestion):
+            self._baseline = self._read(suggestion)
+        if missing:
+            return
+        if not reported:
             self._tell(suggestion)
+        elif ended.keys() - set(trial.user_attrs.get("trials", ())) or self._was_alone(suggestion):
+            self._update(suggestion)
+
+    def _is_baseline(self, suggestion: _Suggestion) -> bool:
+        return not suggestion.trials[0].changed
+
+    def _was_alone(self, suggestion: _Suggestion) -> bool:
+        """Whether it was told in its own unit, as the baseline had not ended."""
+        return bool(suggestion.trial.user_attrs.get("unit") == "own")
 
     def _tell(self, suggestion: _Suggestion) -> None:
         suggestion.reported = True
-        task, trial = self.task, suggestion.trial
-        signals = [goal.signal for goal in task.goals]
-        read = (
-            read_outcome(task.store, task.sweep_id, planned.trial_id, signals)
-            for planned in suggestion.trials
-        )
-        outcomes = [outcome for outcome in read if outcome is not None and outcome.judged]
-        trial.set_user_attr("trials", [planned.trial_id for planned in suggestion.trials])
+        trial, outcomes = suggestion.trial, self._read(suggestion)
+        trial.set_user_attr("trials", sorted(suggestion.ended))
         if not outcomes:
             trial.set_user_attr("reason", "none of its trials finished: see the store")
             self._port.tell(trial, None, failed=True)
             return
-        counts = {
-            "healthy": sum(outcome.label == "healthy" for outcome in outcomes),
-            "pathological": sum(outcome.unusable for outcome in outcomes),
-            "inconclusive": sum(
-                outcome.label == "inconclusive" and not outcome.unusable for outcome in outcomes
-            ),
+        alone = not self._baseline and not self._is_baseline(suggestion)
+        trial.set_user_attr("unit", "own" if alone else "baseline")
+        found = self._aggregate(suggestion, outcomes)
+        for word, value in found.attributes.items():
+            trial.set_user_attr(word, value)
+        if found.constraint is not None:
+            trial.set_constraint("pathological", found.constraint)
+        if found.pruned_at is not None:
+            trial.report(found.values[0], found.pruned_at)
+        values = found.values if found.pruned_at is None else None
+        self._port.tell(trial, values, failed=False)
+        if self._is_baseline(suggestion):
+            for other in self._suggestions:
+                if other.reported and self._was_alone(other):
+                    self._update(other)
+
+    def _update(self, suggestion: _Suggestion) -> None:
+        """Let the sampler know what later seeds, or the baseline's unit, make of a configuration.
+
+        It is not written to the study, which is closed to it: it follows from the results.
+        """
+        outcomes = self._read(suggestion)
+        if outcomes:
+            self._updates[suggestion.trial.number] = self._aggregate(suggestion, outcomes)
+
+    def _read(self, suggestion: _Suggestion) -> dict[int, TrialOutcome]:
+        """Read the seeds of a configuration that have ended with something to say, by seed."""
+        signals = [goal.signal for goal in self.task.goals]
+        store, sweep_id = self.task.store, self.task.sweep_id
+        found = {
+            planned.seed: read_outcome(store, sweep_id, planned.trial_id, signals)
+            for planned in suggestion.trials
+            if planned.trial_id in suggestion.ended
         }
-        for word, count in counts.items():
-            trial.set_user_attr(word, count)
-        causes = sorted({outcome.pathology for outcome in outcomes if outcome.pathology})
-        trial.set_user_attr("pathologies", causes)
+        return {seed: one for seed, one in found.items() if one is not None and one.judged}
+
+    def _aggregate(
+        self, suggestion: _Suggestion, outcomes: Mapping[int, TrialOutcome]
+    ) -> Aggregate:
+        task = self.task
         if task.spec.design == "boundary":
-            self._tell_health(trial, counts)
-        else:
-            self._tell_values(trial, outcomes)
-
-    def _tell_health(self, trial: Trial, counts: Mapping[str, int]) -> None:
-        """Report to a boundary search: the share of pathological seeds, ½ if none was judged."""
-        decided = counts["healthy"] + counts["pathological"]
-        share = counts["pathological"] / decided if decided else 0.5
-        self._port.tell(trial, [share], failed=False)
-
-    def _tell_values(self, trial: Trial, outcomes: Sequence[TrialOutcome]) -> None:
-        trial.set_constraint(
-            "pathological", sum(outcome.unusable for outcome in outcomes) / len(outcomes)
-        )
-        usable = [outcome for outcome in outcomes if not outcome.unusable]
-        stand_in = not usable
-        trial.set_user_attr("stand_in", stand_in)
-        goals = self.task.goals
-        if stand_in:
-            values = [self._worst(i, goal, outcomes) for i, goal in enumerate(goals)]
-        else:
-            values = [median(outcome.values[i] for outcome in usable) for i in range(len(goals))]
-        pruned = any(outcome.state == "pruned" for outcome in usable)
-        if pruned and len(goals) == 1 and self.task.spec.design in ("random", "tpe"):
-            trial.report(values[0], min(outcome.epochs_run for outcome in usable))
-            self._port.tell(trial, None, failed=False)
-        else:
-            self._port.tell(trial, values, failed=False)
-
-    def _worst(self, index: int, goal: Objective, outcomes: Sequence[TrialOutcome]) -> float:
-        """The worst value that is known to be sound, or of no skill at all; else its own worst."""
-        worst = max if goal.goal is Goal.MINIMIZE else min
+            return health_aggregate(outcomes)
+        if self._is_baseline(suggestion):
+            self._baseline = dict(outcomes)
+        view = StudyView(self._port.study, self._updates)
         known = [
-            trial.values[index]
-            for trial in self._port.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-            if trial.user_attrs.get("stand_in") is False
+            one.values
+            for one in view.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+            if one.user_attrs.get("stand_in") is False
         ]
-        known += [
-            outcome.floors[goal.signal] for outcome in outcomes if goal.signal in outcome.floors
-        ]
-        own = [
-            outcome.values[index] for outcome in outcomes if math.isfinite(outcome.values[index])
-        ]
-        return float(worst(known or own, default=0.0))
-
-
-def _drawn(distribution: BaseDistribution, rng: random.Random) -> Scalar:
-    if isinstance(distribution, CategoricalDistribution):
-        choice: Scalar = rng.choice(distribution.choices)
-        return choice
-    low, high, draw = float(distribution.low), float(distribution.high), rng.random()
-    value = low * (high / low) ** draw if distribution.log else low + (high - low) * draw
-    with contextlib.suppress(AttributeError):
-        if isinstance(distribution.step, int):
-            return round(value)
-    return min(max(value, low), high)
+        found = aggregate(outcomes, self._baseline, task.goals, known)
+        takes_pruned = len(task.goals) == 1 and task.spec.design in ("random", "tpe")
+        return found if takes_pruned else replace(found, pruned_at=None)
 
 
 class StudyPort:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from sickbay.trials.contract import Goal, Objective
@@ -54,22 +55,121 @@ class TrialOutcome:
         )
 
 
+@dataclass(frozen=True)
+class Aggregate:
+    """What a configuration has come to over its seeds: what the sampler is told.
+
+    `values` has one number an objective. `constraint` is the share of pathological seeds, None for
+    a search that has no objective. `pruned_at` counts the epochs of a configuration that a
+    scheduler ended. `attributes` are what a reader of the study wants to know beside it.
+    """
+
+    values: tuple[float, ...]
+    constraint: float | None
+    attributes: Mapping[str, Any]
+    pruned_at: int | None = None
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether no seed gave a usable number, and another stands in its place."""
+        return bool(self.attributes.get("stand_in"))
+
+
+def counts_of(outcomes: Sequence[TrialOutcome]) -> dict[str, Any]:
+    """Count the seeds of a configuration by health, and list their pathologies."""
+    causes = {outcome.pathology for outcome in outcomes if outcome.pathology}
+    return {
+        "healthy": sum(outcome.label == "healthy" for outcome in outcomes),
+        "pathological": sum(outcome.unusable for outcome in outcomes),
+        "inconclusive": sum(
+            outcome.label == "inconclusive" and not outcome.unusable for outcome in outcomes
+        ),
+        "pathologies": sorted(causes),
+    }
+
+
 SAME_FLOOR = 0.01  # relative difference up to which two floors are of one loss
 
 
-def in_reference_units(mine: TrialOutcome, theirs: TrialOutcome, goal: Objective) -> float:
-    """Return the first objective as if it had the other trial's floor.
+def in_reference_units(
+    mine: TrialOutcome, theirs: TrialOutcome, goal: Objective, place: int = 0
+) -> float:
+    """Give an objective, the first unless said otherwise, as if it had the other trial's floor.
 
     A loss whose floor differs, by its weights say, is scaled by the ratio of the floors: in this
     unit the order of losses is that of the gains over each trial's own floor. Any other value, and
     a loss without two positive floors, stays as it is.
     """
-    value = mine.values[0]
-    own, other = (outcome.floors.get(goal.signal, 0.0) for outcome in (mine, theirs))
+    value = mine.values[place]
+    own, other = (one.floors.get(goal.signal, 0.0) for one in (mine, theirs))
     scalable = goal.goal is Goal.MINIMIZE and min(own, other) > 0.0
     if not scalable or abs(own - other) <= SAME_FLOOR * max(own, other):
         return value
     return value * other / own
+
+
+Outcomes = Mapping[int, TrialOutcome]  # of one configuration, by seed
+
+
+def aggregate(
+    outcomes: Outcomes,
+    baseline: Outcomes,
+    goals: Sequence[Objective],
+    known: Sequence[Sequence[float]],
+) -> Aggregate:
+    """Say what a configuration has come to: for each objective the median of its usable seeds.
+
+    A loss is in the unit of the baseline's of the same seed, where that has ended: so losses of
+    different definitions are compared by their gain over their floors. Where no seed is usable the
+    worst of `known`, the values of configurations without this trouble, stands in, or the loss of
+    the best constant predictor.
+    """
+    usable = {seed: one for seed, one in outcomes.items() if not one.unusable}
+    values = tuple(
+        median(_in_baseline_units(seed, one, baseline, goal, place) for seed, one in usable.items())
+        if usable
+        else _worst([row[place] for row in known], outcomes, baseline, (place, goal))
+        for place, goal in enumerate(goals)
+    )
+    pruned = any(one.state == "pruned" for one in usable.values())
+    return Aggregate(
+        values=values,
+        constraint=sum(one.unusable for one in outcomes.values()) / len(outcomes),
+        attributes={**counts_of(list(outcomes.values())), "stand_in": not usable},
+        pruned_at=min(one.epochs_run for one in usable.values()) if pruned else None,
+    )
+
+
+def health_aggregate(outcomes: Outcomes) -> Aggregate:
+    """Say what a boundary search is told: the share of pathological seeds, ½ if none decides."""
+    counts = counts_of(list(outcomes.values()))
+    decided = counts["healthy"] + counts["pathological"]
+    return Aggregate((counts["pathological"] / decided if decided else 0.5,), None, counts)
+
+
+def _in_baseline_units(
+    seed: int, one: TrialOutcome, baseline: Outcomes, goal: Objective, place: int
+) -> float:
+    theirs = baseline.get(seed)
+    return one.values[place] if theirs is None else in_reference_units(one, theirs, goal, place)
+
+
+def _worst(
+    known: Sequence[float],
+    outcomes: Outcomes,
+    baseline: Outcomes,
+    objective: tuple[int, Objective],
+) -> float:
+    """The worst value that is known to be sound, or of no skill at all; else its own worst."""
+    place, goal = objective
+    worst = max if goal.goal is Goal.MINIMIZE else min
+    floors = [
+        _in_baseline_units(seed, replace(one, values=(one.floors[goal.signal],)), baseline, goal, 0)
+        for seed, one in outcomes.items()
+        if goal.signal in one.floors
+    ]
+    own = [one.values[place] for one in outcomes.values() if math.isfinite(one.values[place])]
+    return float(worst([*known, *floors] or own, default=0.0))
 
 
 def read_outcome(

@@ -1,4 +1,4 @@
-"""The Optuna study of a search: its file beside the store, its space, its sampler.
+"""A search and its Optuna study: what is searched, its space, its file beside the store.
 
 The file is Optuna's journal, one line a step, so a killed driver loses half a line at most:
 
@@ -7,10 +7,10 @@ The file is Optuna's journal, one line a step, so a killed driver loses half a l
 
 import hashlib
 import json
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.distributions import (
@@ -19,21 +19,74 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
-from sickbay.trials.contract import Objective, Workload
-from sickbay.trials.search.boundary_sampler import BoundarySampler, suggestion_number
-from sickbay.trials.spec.model import RangeSpec, SweepSpec
-from sickbay.trials.spec.plan import level_table, objectives_of
+from sickbay.trials.contract import Objective, Scalar, TrialConfig, Workload
+from sickbay.trials.search.domain import Domain
+from sickbay.trials.spec.model import ConfirmedSeeds, RangeSpec, SweepSpec
+from sickbay.trials.spec.plan import level_table, objectives_of, trials_of
 from sickbay.trials.store.files import Store, StoreError
 
 KIND = "sickbay"  # the attribute of a study's trial that says what became of the suggestion
 CONFIGURATION = "configuration"
 
 Space = Mapping[str, BaseDistribution]
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """What is searched, where: a valid spec of a search, its workload, its sweep and store."""
+
+    spec: SweepSpec
+    workload: Workload
+    sweep_id: str
+    store: Store
+
+    @property
+    def configurations(self) -> int:
+        """How many configurations the budget holds."""
+        trials = self.spec.budget.trials
+        assert trials is not None
+        if isinstance(self.spec.seeds, ConfirmedSeeds):
+            trials -= self.spec.seeds.most_trials
+        return trials // len(self.spec.seed_list)
+
+    @cached_property
+    def domain(self) -> Domain:
+        """The distributions by factor, and what the constraints allow."""
+        return Domain(self.spec, self.workload, space_of(self.spec, self.workload))
+
+    @property
+    def space(self) -> Space:
+        """The distributions by factor."""
+        return self.domain.space
+
+    @property
+    def goals(self) -> tuple[Objective, ...]:
+        """The objectives that are reported to the sampler."""
+        return goals_of(self.spec, self.workload)
+
+    @property
+    def study_name(self) -> str:
+        """The name of the study in its file."""
+        return study_name(self.sweep_id, self.spec, self.space, self.goals)
+
+    @property
+    def later_seeds(self) -> tuple[int, ...]:
+        """The seeds that a configuration may get after it was told to the sampler."""
+        return self.spec.seeds.fresh if isinstance(self.spec.seeds, ConfirmedSeeds) else ()
+
+    def choice(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Give what is run for these parameters: factors that do not matter at their baseline."""
+        return self.domain.choice(params)
+
+    def trials(
+        self, params: Mapping[str, Scalar], seeds: Sequence[int] | None = None
+    ) -> tuple[TrialConfig, ...]:
+        """Give the trials of these parameters, one a seed."""
+        return trials_of(self.spec, self.workload, self.choice(params), seeds)
 
 
 def study_file(store: Store, sweep_id: str) -> Path:
@@ -115,71 +168,3 @@ def study_name(sweep_id: str, spec: SweepSpec, space: Space, goals: Sequence[Obj
     }
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:6]
     return f"{sweep_id}-{digest}"
-
-
-class Reseeded(BaseSampler):  # type: ignore[misc]
-    """A sampler made anew for every suggestion, from a seed of its own.
-
-    All that Optuna's samplers know is in the study; so a search that was killed and resumed
-    suggests what it would have suggested without, given the same results.
-    """
-
-    def __init__(self, make: Callable[[int], BaseSampler], seed: str) -> None:
-        """`make` gets a seed in 0 … 2^32 - 1."""
-        self._make = make
-        self._seed = seed
-        self._number = -1
-        self._inner = make(0)
-
-    def _of(self, study: Any, trial: FrozenTrial) -> BaseSampler:
-        if trial.number != self._number:
-            place = suggestion_number(study.get_trials(deepcopy=False), trial)
-            digest = hashlib.sha256(f"{self._seed} {place}".encode()).digest()
-            self._number, self._inner = trial.number, self._make(int.from_bytes(digest[:4], "big"))
-        return self._inner
-
-    def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> Any:
-        """As the inner sampler."""
-        return self._of(study, trial).infer_relative_search_space(study, trial)
-
-    def sample_relative(self, study: Any, trial: FrozenTrial, search_space: Any) -> Any:
-        """As the inner sampler."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of optimisers that stop at their last iteration
-            return self._of(study, trial).sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: Any, trial: FrozenTrial, param_name: str, param_distribution: Any
-    ) -> Any:
-        """As the inner sampler."""
-        return self._of(study, trial).sample_independent(
-            study, trial, param_name, param_distribution
-        )
-
-    def before_trial(self, study: Any, trial: FrozenTrial) -> None:
-        """As the inner sampler."""
-        self._of(study, trial).before_trial(study, trial)
-
-    def after_trial(self, study: Any, trial: FrozenTrial, state: Any, values: Any) -> None:
-        """As the inner sampler."""
-        self._of(study, trial).after_trial(study, trial, state, values)
-
-
-def sampler(design: str, configurations: int, seed: str) -> BaseSampler:
-    """Make the sampler of a search."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    population = max(8, min(50, configurations // 5))
-    makers: Mapping[str, Callable[[int], BaseSampler]] = {
-        "random": lambda n: RandomSampler(seed=n),
-        "tpe": lambda n: TPESampler(seed=n, multivariate=True, constant_liar=True),
-        "gp": lambda n: GPSampler(seed=n, deterministic_objective=False),
-        "nsga2": lambda n: NSGAIISampler(seed=n, population_size=population),
-        "boundary": lambda n: BoundarySampler(seed=n),
-    }
-
-    def quiet(n: int) -> BaseSampler:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return makers[design](n)
-
-    return Reseeded(quiet, seed)

@@ -6,16 +6,18 @@ from dataclasses import replace
 import optuna
 import pytest
 import toy_sweeps
+from sequential_sweeps import ended
 
 from sickbay.service.sweeps.runner import Options, prepare, run
 from sickbay.trials import registry
-from sickbay.trials.contract import TrialState
+from sickbay.trials.contract import Goal, Objective, TrialState
 from sickbay.trials.errors import SpecError
 from sickbay.trials.events import TrialEnded
 from sickbay.trials.execution.inline import open_search
 from sickbay.trials.execution.trial import TrialJob
-from sickbay.trials.search.loop import SearchTask
-from sickbay.trials.search.study import is_configuration, open_storage, study_file
+from sickbay.trials.search.outcomes import aggregate
+from sickbay.trials.search.samplers import StudyView
+from sickbay.trials.search.study import SearchTask, is_configuration, open_storage, study_file
 from sickbay.trials.spec import check_spec, parse_spec, plan
 from sickbay.trials.store import open_store
 from sickbay.trials.store.tables import load_tables
@@ -282,3 +284,66 @@ def test_a_point_outside_of_the_search_is_named(point, key, tmp_path):
     with pytest.raises(SpecError) as caught:
         prepare(raw(enqueue=[{"lr": 0.2}, point]), str(tmp_path))
     assert {one.key for one in caught.value.problems} == {f"enqueue[1].{key}"}
+
+
+def suggestions_of(store, **keys):
+    """Every ask of a study, refused ones included, and those that are configurations."""
+    asked = study_of(store, **keys).trials
+    return asked, [one for one in asked if is_configuration(one)]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
+def test_no_ask_is_refused_where_constraints_leave_little(tmp_path, sampler):
+    """The constraint leaves some .2 % of the ranges: the sampler is never asked in vain."""
+    factors = {"lr": RANGES["lr"], "momentum": {"low": 0.0, "high": 0.9}}
+    rule = "momentum <= 0.01 and abs(lr - 0.1) < 0.05"
+    keys = {"factors": factors, "design": sampler, "constraints": [rule], "seeds": 1}
+    keys |= {"budget": {"trials": 14}, "fixed": {"epochs": 3}, "baseline": {"momentum": 0.0}}
+    assert run(raw(**keys), str(tmp_path), HERE).ran == 14
+    asked, configurations = suggestions_of(tmp_path, **keys)
+    assert len(asked) == len(configurations) == 14
+    points = [(one.params["lr"], one.params["momentum"]) for one in asked]
+    assert all(0.05 < lr < 0.15 and momentum <= 0.01 for lr, momentum in points)
+    assert len(set(points)) == 14
+
+
+def test_a_finite_space_is_used_up_without_an_ask_in_vain(tmp_path):
+    factors = {"lr": [0.1, 0.05, 0.02], "momentum": [0.0, 0.5], "init": ["random", "zeros"]}
+    keys = {"factors": factors, "constraints": ["lr < 0.1 or momentum == 0.0"], "seeds": 1}
+    keys |= {"budget": {"trials": 30}, "fixed": {"epochs": 3}}
+    assert run(raw(**keys), str(tmp_path), HERE).ran == 10  # 12 but for the two that it forbids
+    asked, configurations = suggestions_of(tmp_path, **keys)
+    assert len(configurations) == 10
+    assert len(asked) == 11  # the last finds nothing new, and ends the search
+
+
+def test_seeds_that_are_added_later_are_told_to_the_sampler(tmp_path):
+    """The sampler of a resumed search knows the median of all seeds, in the study as it sees it."""
+    factors = {"lr": {"low": 0.01, "high": 0.2}}
+    keys = {"factors": factors, "seeds": 1, "fixed": {"epochs": 4}}
+    run(raw(**keys, budget={"trials": 3}), str(tmp_path), HERE)
+    more = keys | {"seeds": 3, "budget": {"trials": 9}}
+    assert run(raw(**more), str(tmp_path), HERE).ran == 6
+    task = task_of(tmp_path, **more)
+    search = open_search(task, lambda _: True)
+    seen = StudyView(search._port.study, search._updates).trials
+    for one in seen:
+        values = [row["objective"] for row in table(tmp_path) if row["lr"] == one.params["lr"]]
+        assert len(values) == 3
+        assert one.value == sorted(values)[1]
+        assert one.user_attrs["healthy"] + one.user_attrs["inconclusive"] == 3
+    told = [one.value for one in search.known]
+    firsts = {row["lr"]: row["objective"] for row in table(tmp_path) if row["seed"] == 0}
+    assert told == [firsts[one.params["lr"]] for one in search.known]
+
+
+def test_a_loss_of_another_definition_is_told_in_the_unit_of_the_baseline():
+    """A weighted loss of 0.6 over a floor of 3 gains 80 %, as does 0.2 over a floor of 1."""
+    loss = Objective("val_loss", Goal.MINIMIZE)
+    baseline = {seed: ended(0.5, floor=1.0) for seed in range(3)}
+    weighted = {0: ended(0.6, floor=3.0), 1: ended(0.9, floor=3.0), 2: ended(9.9, ill=True)}
+    made = aggregate(weighted, baseline, [loss], [])
+    assert made.values == pytest.approx((0.25,))  # the median of 0.2 and 0.3
+    assert made.constraint == pytest.approx(1 / 3)
+    broken = {0: ended(9.9, ill=True, floor=3.0)}
+    assert aggregate(broken, baseline, [loss], [[0.7]]).values == pytest.approx((1.0,))

@@ -1,0 +1,186 @@
+"""The samplers of a search, each made anew for every suggestion from a seed of its own.
+
+All that a sampler knows is in the study and in the results, so a search that was killed and
+resumed suggests what it would have suggested without, given the same results.
+"""
+
+import copy
+import hashlib
+import random
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from sickbay.trials.search.boundary_sampler import BoundarySampler, suggestion_number
+from sickbay.trials.search.domain import Domain, known_keys
+from sickbay.trials.search.outcomes import Aggregate
+
+TRIES = 20  # proposals of a sampler until one is allowed and new
+ONE_PROPOSAL = ("gp", "boundary")  # whose proposals are expensive, and much the same at every try
+DRAWN_AT_RANDOM = 1000  # tries of a proposal that no model has made
+
+
+class StudyView:
+    """A study as the samplers see it: with what was learned of a configuration after it was told.
+
+    Optuna lets no one change a trial that has ended, and seeds that are added later change what a
+    configuration has come to.
+    """
+
+    def __init__(self, study: Any, updates: Mapping[int, Aggregate]) -> None:
+        """`updates` by the number of the study's trial."""
+        self._study, self._updates = study, updates
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is as in the study."""
+        return getattr(self._study, name)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials."""
+        return self.get_trials()
+
+    def get_trials(
+        self,
+        deepcopy: bool = True,  # noqa: FBT001, FBT002 - Optuna's own signature
+        states: Collection[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        """Give all trials, or those in some states."""
+        return self._get_trials(deepcopy, states)
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,  # noqa: FBT001, FBT002 - Optuna's own signature
+        states: Collection[TrialState] | None = None,
+        use_cache: bool = False,  # noqa: FBT001, FBT002
+    ) -> list[FrozenTrial]:
+        stored = self._study._get_trials(deepcopy, use_cache=use_cache)  # noqa: SLF001 - samplers call it
+        trials = (updated(one, self._updates.get(one.number)) for one in stored)
+        return [one for one in trials if states is None or one.state in states]
+
+
+def updated(trial: FrozenTrial, aggregate: Aggregate | None) -> FrozenTrial:
+    """Give a trial of the study with what its configuration has come to since."""
+    if aggregate is None:
+        return trial
+    made = copy.copy(trial)
+    made.state = TrialState.PRUNED if aggregate.pruned_at is not None else TrialState.COMPLETE
+    made.values = list(aggregate.values)
+    made.user_attrs = {**trial.user_attrs, **aggregate.attributes}
+    if aggregate.constraint is not None:
+        constraint = {"constraints:pathological": aggregate.constraint}
+        made.system_attrs = {**trial.system_attrs, **constraint}
+    return made
+
+
+class Reseeded(BaseSampler):  # type: ignore[misc]
+    """Asks a sampler that is made for one suggestion, and keeps to what the domain allows."""
+
+    def __init__(
+        self, make: Callable[[int], BaseSampler], seed: str, domain: Domain, tries: int = TRIES
+    ) -> None:
+        """`make` gets a seed in 0 … 2^32 - 1."""
+        self._make, self._seed, self._domain, self._tries = make, seed, domain, tries
+        self._number = -1
+        self._inner = make(0)
+        self.updates: dict[int, Aggregate] = {}  # what was learned after it was told, by number
+
+    def _of(self, study: Any, trial: FrozenTrial) -> BaseSampler:
+        if trial.number != self._number:
+            place = suggestion_number(study.get_trials(deepcopy=False), trial)
+            self._number, self._inner = trial.number, self._make(self._seed_of(f"{place}"))
+        return self._inner
+
+    def _seed_of(self, place: str) -> int:
+        return int.from_bytes(hashlib.sha256(f"{self._seed} {place}".encode()).digest()[:4], "big")
+
+    def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> Any:
+        """The whole space: a constraint is judged with all parameters at once."""
+        del study, trial
+        return dict(self._domain.space)
+
+    def sample_relative(self, study: Any, trial: FrozenTrial, search_space: Any) -> Any:
+        """Give what the sampler proposes, or what the domain has in its place."""
+        del search_space
+        view = StudyView(study, self.updates)
+        inner = self._of(view, trial)
+        tried = view.get_trials(deepcopy=False)
+        place = suggestion_number(tried, trial)
+        others = [one.params for one in tried if one.number != trial.number and _stands(one)]
+        known = known_keys(self._domain, others)
+        first, modelled = self._proposal(inner, view, trial)
+        params, tries = first, self._tries if modelled else DRAWN_AT_RANDOM
+        for attempt in range(1, tries + 1):
+            if self._domain.broken(params) is None and self._domain.key(params) not in known:
+                return params
+            if attempt < tries:
+                again = self._make(self._seed_of(f"{place} again {attempt}"))
+                params, _ = self._proposal(again, view, trial)
+        rng = random.Random(f"{self._seed} {place}")  # noqa: S311 - no secret
+        return self._domain.nearest(first, known, rng, pull=modelled) or first
+
+    def _proposal(
+        self, inner: BaseSampler, view: StudyView, trial: FrozenTrial
+    ) -> tuple[dict[str, Any], bool]:
+        """Give a value of every parameter, and whether a model had a part in it."""
+        space = self._domain.space
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of optimisers that stop at their last iteration
+            joint = inner.infer_relative_search_space(view, trial)
+            proposed = inner.sample_relative(view, trial, joint)
+            params = {
+                name: proposed[name]
+                if name in proposed
+                else inner.sample_independent(view, trial, name, one)
+                for name, one in space.items()
+            }
+        return params, bool(proposed)
+
+    def sample_independent(
+        self, study: Any, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """As the inner sampler: of a parameter that an enqueued configuration does not give."""
+        view = StudyView(study, self.updates)
+        return self._of(view, trial).sample_independent(view, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Any, trial: FrozenTrial) -> None:
+        """As the inner sampler."""
+        view = StudyView(study, self.updates)
+        self._of(view, trial).before_trial(view, trial)
+
+    def after_trial(
+        self, study: Any, trial: FrozenTrial, state: Any, values: Sequence[float] | None
+    ) -> None:
+        """As the inner sampler."""
+        view = StudyView(study, self.updates)
+        self._of(view, trial).after_trial(view, trial, state, values)
+
+
+def _stands(trial: FrozenTrial) -> bool:
+    """Whether a trial of the study is a configuration that ran, runs or is enqueued."""
+    return bool(trial.state != TrialState.FAIL or trial.user_attrs.get("trials"))
+
+
+def sampler(design: str, configurations: int, seed: str, domain: Domain) -> Reseeded:
+    """Make the sampler of a search."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    population = max(8, min(50, configurations // 5))
+    makers: Mapping[str, Callable[[int], BaseSampler]] = {
+        "random": lambda n: RandomSampler(seed=n),
+        "tpe": lambda n: TPESampler(seed=n, multivariate=True, constant_liar=True),
+        "gp": lambda n: GPSampler(seed=n, deterministic_objective=False),
+        "nsga2": lambda n: NSGAIISampler(seed=n, population_size=population),
+        "boundary": lambda n: BoundarySampler(seed=n),
+    }
+
+    def quiet(n: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return makers[design](n)
+
+    return Reseeded(quiet, seed, domain, 1 if design in ONE_PROPOSAL else TRIES)
