@@ -58,6 +58,7 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
     from sickbay.service.query.lookup import stored_spec
     from sickbay.service.query.status import describe
     from sickbay.service.reports.best import best_lines, code_lines, selection_lines
+    from sickbay.service.summary.sweep_findings import print_advice_lines, sweep_advice
     from sickbay.service.sweeps.plan_view import sequential_lines
     from sickbay.trials.diagnosis.failures import REMEDIES
 
@@ -84,6 +85,7 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
         print(f"  {line}")
     for failure in record["failures"]:
         print(f"  {failure}: {REMEDIES.get(failure, 'see `sickbay logs SWEEP TRIAL`')}")
+    print_advice_lines(console(), sweep_advice(opened, record["sweep_id"]))
 
 
 def results(

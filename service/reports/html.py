@@ -28,7 +28,7 @@ from sickbay.service.analysis.study import (
     sweep_effects,
 )
 from sickbay.service.query.engine import query
-from sickbay.service.reports.best import best_of, best_words
+from sickbay.service.reports.best import best_of, best_words, selection_lines
 from sickbay.service.reports.latex import latex
 from sickbay.service.reports.markdown import markdown
 from sickbay.service.reports.tables import (
@@ -235,7 +235,10 @@ def _best(values: Values) -> list[tuple[str, str]]:
         return []
     rows = [{**vars(trial), "arm": trial.arm} for trial in values.trials]
     best = best_of(rows, vars(objective))
-    return [(entry.what, best_words(entry, objective.signal)) for entry in best]
+    chosen = [line.strip() for line in selection_lines(rows, json.loads(values.record.spec))]
+    selection = " ".join(chosen).removeprefix("selection").strip()
+    found = [(entry.what, best_words(entry, objective.signal)) for entry in best]
+    return [*found, *([("selection", selection)] if selection else [])]
 
 
 def _judgements(store: Store, values: Values) -> dict[str, dict[str, Any] | None]:

@@ -4,9 +4,15 @@ from collections import Counter
 
 import pytest
 import toy_sweeps
+from typer.testing import CliRunner
 
+from sickbay.service.cli.app import app
 from sickbay.service.reports.best import selection_lines
+from sickbay.service.reports.html import render_report
+from sickbay.service.summary.formatting import short_arm
+from sickbay.service.summary.sweep_findings import sweep_advice
 from sickbay.service.sweeps.runner import Options, Stopper, prepare, run
+from sickbay.trials.diagnosis.sweep_findings import shown_findings
 from sickbay.trials.errors import SpecError
 from sickbay.trials.store import open_store
 from sickbay.trials.store.tables import load_tables
@@ -42,8 +48,14 @@ def test_the_best_and_the_baseline_get_seeds_that_chose_nothing(tmp_path):
     spec = {"seeds": SPEC["seeds"], "objective": {"signal": "val_loss", "goal": "minimize"}}
     head, *lines = selection_lines(rows, spec)
     assert "chosen among 9 configurations by 1 of their seeds" in head
-    assert {line.split(":")[0].strip() for line in lines} == set(fresh)
+    assert {line.split(":")[0].strip() for line in lines} == set(map(short_arm, fresh))
     assert all("over 3 of 3 healthy (searching: " in line for line in lines)
+    page = render_report(open_store(str(tmp_path)), result.sweep_id)
+    assert "chosen among 9 configurations by 1 of their seeds" in page
+    shown = CliRunner().invoke(app, ["status", result.sweep_id, "--store", str(tmp_path)])
+    advice = shown_findings(sweep_advice(open_store(str(tmp_path)), result.sweep_id))
+    assert advice  # some lr of the range diverge
+    assert all(finding.detector in shown.output for finding in advice)
 
 
 @pytest.mark.slow
