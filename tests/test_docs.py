@@ -64,12 +64,14 @@ def test_the_options_of_the_command_line_are_frozen():
         "results": ["--format", "--json", "--label", "--store", "--where"],
         "query": ["--format", "--json", "--store"],
         "report": [
+            "--all-pairs",
             "--figure-format",
             "--figures",
             "--format",
             "--json",
             "--output",
             "--store",
+            "--within",
         ],
         "export": ["--format", "--json", "--out", "--store", "--to"],
         "effects": [
@@ -83,6 +85,7 @@ def test_the_options_of_the_command_line_are_frozen():
             "--smallest-effect",
             "--sql",
             "--store",
+            "--within",
         ],
         "frontier": ["--json", "--store"],
         "explain": ["--all", "--json", "--store"],

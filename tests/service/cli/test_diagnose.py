@@ -107,7 +107,7 @@ def test_a_log_that_cannot_be_read_does_not_hide_the_others(falling, tmp_path):
     assert [verdict["label"] for verdict in lines] == [None, "inconclusive", None]
     assert "there is no file" in lines[0]["error"]
     assert result.exit_code == 2
-    assert "prose.txt holds no numbers" in result.stderr
+    assert "prose.txt holds no named numbers" in result.stderr
 
 
 def test_a_folder_is_all_runs_in_it_and_run_chooses_one(tmp_path):

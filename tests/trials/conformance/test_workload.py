@@ -70,7 +70,7 @@ def test_a_level_that_raises_is_caught():
 def test_rows_that_depend_on_something_else_than_the_seed_are_caught():
     counter = itertools.count()
     broken(
-        "one seed gives two results: drift in epoch 1",
+        "two runs with one seed differ: drift in epoch 1",
         train=rows_through(lambda _, row: with_signals(row, drift=float(next(counter)))),
     )
 
