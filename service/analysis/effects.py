@@ -216,7 +216,7 @@ def _strata(
             for row in rows
             if all(level_key(row.levels.get(factor)) == key for factor, key in keys.items())
         ]
-        if mine:
+        if mine or not within:
             strata.append((dict(zip(within, combination, strict=True)), mine))
     return strata
 

@@ -119,7 +119,7 @@ def test_ranges_and_single_levels_are_named_and_not_compared(tmp_path):
     assert effects.sql["pairs"] == ""
     text = printed(effects)
     assert "lr: is a range" in text
-    assert "init: has one level" in text
+    assert "init: has only one level" in text
 
 
 def test_factors_of_earlier_specs_are_not_forgotten():
