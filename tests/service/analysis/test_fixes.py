@@ -226,7 +226,7 @@ def test_a_file_is_replaced_only_when_that_is_asked_for(swept, tmp_path):
     path = tmp_path / "kept.yaml"
     path.write_text("mine")
     done = verb(trial, "--store", store.uri, "--out", path, code=1)
-    assert "exists already" in str(done.exception)
+    assert "already exists" in str(done.exception)
     assert path.read_text() == "mine"
     verb(trial, "--store", store.uri, "--out", path, "-y")
     assert yaml.safe_load(path.read_text())["name"].startswith("fix-")

@@ -55,4 +55,4 @@ def test_stored_pairs_of_the_workload_give_the_unit(tmp_path):
     assert found.power == pytest.approx(power(0.3 / noise, 5, 1))
     assert "from 4 stored pairs" in power_line(found)
     line = power_line(planned_power(store, "other", "val_loss", (2, 1), None))
-    assert line.startswith("seeds: 2 give no verdict")
+    assert line.startswith("seeds: 2 seeds give no verdict")

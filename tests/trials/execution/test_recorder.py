@@ -22,7 +22,7 @@ from sickbay.trials.store.reader import read_epoch_records
         (Row(True, 1, {}), None, "epoch is True"),
         (Row(2, 1, {}), 2, "epoch 2 came after the one for epoch 2"),
         (Row(1, 1, {}), 2, "epochs must ascend"),
-        (Row(1, 1, None), None, "no mapping"),
+        (Row(1, 1, None), None, "must be a mapping"),
         (
             Row(1, 1, {"loss": "0.1"}),
             None,
