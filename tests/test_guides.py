@@ -34,7 +34,7 @@ def blocks(page: str, language: str) -> list[str]:
     [
         ("adding-a-workload.md", "my_task keeps its contract"),
         ("adding-a-detector.md", "ends at 0.9; 3 times its lowest value is 0.6"),
-        ("probes.md", "healthy The validation loss improves"),
+        pytest.param("probes.md", "healthy The validation loss improves", marks=pytest.mark.slow),
         pytest.param("your-own-loop.md", OWN_LOOP, marks=pytest.mark.slow),
     ],
 )

@@ -94,6 +94,7 @@ def test_run_tells_the_whole_story(swept):
     assert len(commands) == 3
 
 
+@pytest.mark.slow
 def test_the_next_commands_work_as_they_stand(swept):
     import shlex
 

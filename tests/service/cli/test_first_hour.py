@@ -129,6 +129,7 @@ def test_a_run_says_what_failed_once_and_what_helps_next(store):
     assert f"WHERE sweep_id = '{NAME}" in said
 
 
+@pytest.mark.slow
 def test_two_sweeps_of_one_name_are_told_apart(store):
     folder, _ = store
     small = {**SPEC, "factors": {"optimizer": ["sgd"], "lr": [0.1]}, "seeds": 1}

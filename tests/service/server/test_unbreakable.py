@@ -109,7 +109,7 @@ def test_a_senseless_host_is_refused(store, host):
 
 
 def test_health_and_page_answer_while_the_store_hangs(tmp_path, monkeypatch):
-    """A pipe in place of a file: whoever opens it waits, as with an object store that stalls."""
+    """A pipe in place of a file: opening it waits, as with an object store that stalls."""
     monkeypatch.setattr(guards, "FRESH_SECONDS", 0.05)
     store = open_store(str(tmp_path / "store"))
     secret = create_token(store, "a", Role.READ)
@@ -122,7 +122,9 @@ def test_health_and_page_answer_while_the_store_hangs(tmp_path, monkeypatch):
         headers = {"Authorization": f"Bearer {secret}"}
         for path in ("/healthz", "/", "/api/sweeps"):
             assert httpx2.get(f"{url}{path}", headers=headers, timeout=10).status_code == 200, path
-        os.close(os.open(tokens, os.O_RDWR))  # lets the reader go
+        writer = os.open(tokens, os.O_RDWR)
+        tokens.unlink()  # or the next look would wait for a writer, too
+        os.close(writer)  # lets the reader go
 
 
 def test_damaged_tokens_leave_the_last_good_ones(tmp_path):

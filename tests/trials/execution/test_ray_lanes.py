@@ -99,6 +99,7 @@ def test_a_killed_worker_s_trial_runs_again_and_no_row_is_doubled(tmp_path):
     assert [(attempt, row.epoch) for attempt, row in rows] == [(2, e) for e in range(1, 17)]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_every_time_is_a_failed_trial_without_a_label(tmp_path):
     [job] = jobs(tmp_path, 1, fault="die", fault_times=99)
     events = run_jobs([job], retries=1)
@@ -133,6 +134,7 @@ def test_a_worker_that_is_told_to_go_fails_no_trial(tmp_path):
     assert [(attempt, row.epoch) for attempt, row in rows] == [(2, e) for e in range(1, 17)]
 
 
+@pytest.mark.slow
 def test_a_worker_that_no_signal_reaches_is_killed_when_its_time_is_up(tmp_path, monkeypatch):
     monkeypatch.setattr(ray_tune, "HANGING_SECONDS", 2.0)
     policy = RunPolicy(silence_seconds=3.0)  # a busy machine may take a second to the first row
@@ -145,6 +147,7 @@ def test_a_worker_that_no_signal_reaches_is_killed_when_its_time_is_up(tmp_path,
     assert table["failure"].to_pylist() == ["timeout"]
 
 
+@pytest.mark.slow
 def test_a_dispenser_that_is_killed_is_replaced_and_no_trial_runs_twice(tmp_path):
     planned = jobs(tmp_path, 8, sleep_ms=30.0)
     killed = []
@@ -167,6 +170,7 @@ def test_a_dispenser_that_is_killed_is_replaced_and_no_trial_runs_twice(tmp_path
         assert [row.epoch for _, row in rows] == list(range(1, 17))
 
 
+@pytest.mark.slow
 def test_a_lane_that_has_grown_goes_on_in_a_new_process(tmp_path):
     planned = jobs(tmp_path, 4, fault="leak")
     events = run_jobs(planned, cpu=2.0)  # one lane
@@ -214,6 +218,7 @@ def test_a_workload_that_is_not_on_the_worker_is_an_error_of_the_user(tmp_path):
         run_jobs(planned)
 
 
+@pytest.mark.slow
 def test_what_waits_on_the_cluster_when_a_sweep_is_stopped_leaves_no_trace(tmp_path):
     store = open_store(str(tmp_path / "store"))
 
@@ -234,6 +239,7 @@ def test_what_waits_on_the_cluster_when_a_sweep_is_stopped_leaves_no_trace(tmp_p
     assert list(states(tmp_path).values()) == ["completed"] * ended["completed"]
 
 
+@pytest.mark.slow
 def test_nothing_begins_after_a_request_to_stop_and_what_runs_comes_to_its_end(tmp_path):
     events = run_jobs(
         jobs(tmp_path, 30, sleep_ms=20.0),
@@ -281,6 +287,7 @@ def test_a_trial_that_can_never_run_is_refused():
         ray_cluster.check_fits(TrialShare(1.0, 1.0))
 
 
+@pytest.mark.slow
 def test_tune_s_switches_are_set_back(tmp_path):
     before = dict(os.environ)
     run_jobs(jobs(tmp_path, 1))
