@@ -309,6 +309,8 @@ def _tell(out: Any, prepared: "Prepared", result: "SweepResult") -> None:
     print_next(out, store, result.sweep_id)
     if result.error:
         typer.echo(f"sickbay: {result.error}", err=True)
+    if result.note:
+        typer.echo(f"sickbay: {result.note}", err=True)
 
 
 def print_next(out: Any, store: "Store", sweep_id: str) -> None:

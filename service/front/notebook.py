@@ -182,3 +182,5 @@ def _run(prepared: Prepared, options: Options) -> None:
         result = run_prepared(prepared, options, progress.see)
     if result.error:
         sys.stderr.write(f"sickbay: {result.error}\n")
+    if result.note:
+        sys.stderr.write(f"sickbay: {result.note}\n")

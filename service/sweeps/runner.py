@@ -32,6 +32,7 @@ from sickbay.trials.contract import TrialState
 from sickbay.trials.events import ErrorStorm, Event, TrialEnded, Watch
 from sickbay.trials.execution.lease import LeaseKeeper, driven, driving
 from sickbay.trials.execution.standings import update_standings
+from sickbay.trials.spec.model import SEARCHES
 from sickbay.trials.store import Store, open_store, request, requested, write_sweep
 from sickbay.trials.store.merge import consolidate
 from sickbay.trials.store.reader import trial_states
@@ -69,7 +70,8 @@ class Options:
 class SweepResult:
     """The result of running a sweep: its state, and the numbers of trials run and planned.
 
-    `states` is the state of every stored trial by its id.
+    `states` is the state of every stored trial by its id, `note` what is no error and worth
+    knowing.
     """
 
     sweep_id: str
@@ -79,6 +81,7 @@ class SweepResult:
     planned: int
     states: Mapping[str, str]
     error: str = ""
+    note: str = ""
 
     @property
     def failed(self) -> int:
@@ -167,7 +170,21 @@ def run_prepared(
 
         messages += fill_sinks(store, prepared.sweep_id, prepared.spec.sinks)
     error = "\n".join(messages)
-    return SweepResult(prepared.sweep_id, store.uri, state, ender.ended, planned, states, error)
+    note = _used_up(prepared, len(states)) if ender.complete else ""
+    return SweepResult(
+        prepared.sweep_id, store.uri, state, ender.ended, planned, states, error, note
+    )
+
+
+def _used_up(prepared: Prepared, trials: int) -> str:
+    """Why a search is complete with fewer trials than its budget; empty where it is not."""
+    if prepared.spec.design not in SEARCHES or trials >= prepared.planned:
+        return ""
+    allowed = " that every constraint allows" if prepared.spec.constraints else ""
+    return (
+        f"the search ended after {trials} of {prepared.planned} trials: it found no further "
+        f"configuration{allowed}. Widen factors, or relax constraints"
+    )
 
 
 def ask(store: Store, sweep_id: str, what: str) -> None:

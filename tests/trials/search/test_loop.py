@@ -311,7 +311,9 @@ def test_a_finite_space_is_used_up_without_an_ask_in_vain(tmp_path):
     factors = {"lr": [0.1, 0.05, 0.02], "momentum": [0.0, 0.5], "init": ["random", "zeros"]}
     keys = {"factors": factors, "constraints": ["lr < 0.1 or momentum == 0.0"], "seeds": 1}
     keys |= {"budget": {"trials": 30}, "fixed": {"epochs": 3}}
-    assert run(raw(**keys), str(tmp_path), HERE).ran == 10  # 12 but for the two that it forbids
+    result = run(raw(**keys), str(tmp_path), HERE)
+    assert result.ran == 10  # 12 but for the two that it forbids
+    assert result.note.startswith("the search ended after 10 of 30 trials: it found no further")
     asked, configurations = suggestions_of(tmp_path, **keys)
     assert len(configurations) == 10
     assert len(asked) == 11  # the last finds nothing new, and ends the search
