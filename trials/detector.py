@@ -101,7 +101,7 @@ class Detector:
         recorded = [name for name in alternatives.split("|") if history.has(name)]
         if self.reads_nan:
             return bool(recorded)
-        return any(not np.isnan(history.vectors(name)).all() for name in recorded)
+        return any(_has_number(history, name) for name in recorded)
 
     def _sign(self, outcome: RuleResult) -> Finding:
         evidence = {name: _plain(value) for name, value in outcome.evidence.items()}
@@ -120,6 +120,13 @@ class Detector:
             remedy=remedy if acts else "",
             evidence={name: value for name, value in evidence.items() if value is not None},
         )
+
+
+def _has_number(history: History, name: str) -> bool:
+    """Whether a recorded signal is not NaN throughout; many detectors ask for the same one."""
+    return history.once(
+        ("has a number", name), lambda: not bool(np.isnan(history.vectors(name)).all())
+    )
 
 
 def _components(history: History) -> int:

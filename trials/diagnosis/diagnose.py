@@ -170,6 +170,8 @@ def _ask(detector: Detector, history: History) -> Finding:
         return _failed(
             detector, f"The detector returned a {type(finding).__name__}, not a Finding."
         )
+    if (finding.detector, finding.detector_version) == (detector.name, detector.version):
+        return finding
     # a plain function may sign with any name; here it is known by the one it was registered under
     return replace(finding, detector=detector.name, detector_version=detector.version)
 
