@@ -115,25 +115,54 @@ def seed_outliers(scores: Sequence[Score]) -> tuple[str, ...]:
     the healthy arms, its own seed left out, and a pathological arm scatters as it likes. Holm's
     correction holds the error over the sweep.
     """
+    members: dict[str, list[Score]] = {}
+    for score in scores:
+        members.setdefault(score.arm, []).append(score)
+    elsewhere = _noise_elsewhere(_healthy_arms(scores), members)
     tested: list[str] = []
     p_values: list[float] = []
     for score in scores:
-        rest = [other for other in scores if other is not score]
-        siblings = [
-            other.skill for other in rest if other.arm == score.arm and math.isfinite(other.skill)
-        ]
-        healthy = _healthy_arms(rest)
-        noise, freedom = _pooled_noise(healthy.values())
-        if score.arm not in healthy or len(siblings) < FEWEST or freedom < FEWEST:
+        rest = [other for other in members[score.arm] if other is not score]
+        siblings = [other.skill for other in rest if math.isfinite(other.skill)]
+        sound = _healthy_arms(rest).get(score.arm)
+        if sound is None or len(siblings) < FEWEST or not math.isfinite(score.skill):
             continue
-        if not math.isfinite(score.skill):
+        squares, freedom = elsewhere[score.arm]
+        squares, freedom = squares + _squares(sound), freedom + len(sound) - 1
+        if freedom < FEWEST:
             continue
+        noise = math.sqrt(squares / freedom)
         arm = Reference(score.arm, _mean(siblings), len(siblings), noise, freedom, chosen=False)
         tested.append(score.trial_id)
         p_values.append(_p_value(score, arm) if _matters(score, arm) else 1.0)
     return tuple(
         trial_id for trial_id, outlies in zip(tested, _rejected(p_values), strict=True) if outlies
     )
+
+
+def _noise_elsewhere(
+    healthy: Mapping[str, Sequence[float]], arms: Iterable[str]
+) -> dict[str, tuple[float, int]]:
+    """For each arm, the squared deviations of all other healthy arms and their freedom.
+
+    Sums on both sides of the arm, not a difference of sums: nothing cancels.
+    """
+    place = {arm: i for i, arm in enumerate(healthy)}
+    squares = np.array([_squares(skills) for skills in healthy.values()], dtype=np.float64)
+    freedoms = [len(skills) - 1 for skills in healthy.values()]
+    whole = float(squares.sum()), sum(freedoms)
+    return {
+        arm: whole
+        if (i := place.get(arm)) is None
+        else (float(squares[:i].sum() + squares[i + 1 :].sum()), whole[1] - freedoms[i])
+        for arm in arms
+    }
+
+
+def _squares(skills: Sequence[float]) -> float:
+    """The sum of squared deviations from the mean."""
+    group = np.asarray(skills, dtype=np.float64)
+    return float(((group - group.mean()) ** 2).sum())
 
 
 def _healthy_arms(scores: Sequence[Score]) -> dict[str, list[float]]:
@@ -152,11 +181,11 @@ def _healthy_arms(scores: Sequence[Score]) -> dict[str, list[float]]:
 
 def _pooled_noise(arms: Iterable[Sequence[float]]) -> tuple[float, int]:
     """Standard deviation between seeds, pooled over arms, and its degrees of freedom."""
-    groups = [np.asarray(skills, dtype=np.float64) for skills in arms]
+    groups = list(arms)
     freedom = sum(len(group) - 1 for group in groups)
     if freedom == 0:
         return math.nan, 0
-    return math.sqrt(sum(float(((g - g.mean()) ** 2).sum()) for g in groups) / freedom), freedom
+    return math.sqrt(sum(map(_squares, groups)) / freedom), freedom
 
 
 def _reference(

@@ -81,7 +81,11 @@ def all_trials_no_skill(view: SweepView) -> SweepOutcome:
     judged = [trial for trial in view.trials if trial.health is not None]
     lacking = [trial for trial in judged if WITHOUT_SKILL & set(trial.causes)]
     unclear = [trial for trial in judged if trial.health == Health.INCONCLUSIVE]
-    skilled = [trial for trial in judged if trial not in lacking and trial not in unclear]
+    skilled = [
+        trial
+        for trial in judged
+        if trial.health != Health.INCONCLUSIVE and not WITHOUT_SKILL & set(trial.causes)
+    ]
     arms, needed = {trial.arm for trial in lacking}, whole("sweep_configs")
     if skilled:
         return clear(f"{len(skilled)} of {len(judged)} judged trials do not lack skill.")
