@@ -123,7 +123,7 @@ class Strategy:
         return still or self.taken + steps <= self.warm
 
     def follow(self, diffusion_loss: float) -> None:
-        """Hear the diffusion model's loss of an epoch, and end the warmup if it is told by that.
+        """Take the diffusion model's loss of an epoch; end the warmup if that is what decides it.
 
         The encoder is let go once the loss has fallen by less than a twentieth from one epoch to
         the next, at the latest after the steps that were set.

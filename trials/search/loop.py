@@ -211,7 +211,7 @@ class Search:
         return not suggestion.trials[0].changed
 
     def _was_alone(self, suggestion: _Suggestion) -> bool:
-        """Whether it was told in its own unit, as the baseline had not ended."""
+        """Whether it was reported in its own unit, as the baseline had not ended."""
         return bool(suggestion.trial.user_attrs.get("unit") == "own")
 
     def _tell(self, suggestion: _Suggestion) -> None:

@@ -57,7 +57,7 @@ class TrialOutcome:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What a configuration has come to over its seeds: what the sampler is told.
+    """What a configuration has come to over its seeds: what is reported to the sampler.
 
     `values` has one number an objective. `constraint` is the share of pathological seeds, None for
     a search that has no objective. `pruned_at` counts the epochs of a configuration that a
@@ -117,7 +117,7 @@ def aggregate(
     goals: Sequence[Objective],
     known: Sequence[Sequence[float]],
 ) -> Aggregate:
-    """Say what a configuration has come to: for each objective the median of its usable seeds.
+    """Summarise a configuration: for each objective the median of its usable seeds.
 
     A loss is in the unit of the baseline's of the same seed, where that has ended: so losses of
     different definitions are compared by their gain over their floors. Where no seed is usable the
@@ -141,7 +141,7 @@ def aggregate(
 
 
 def health_aggregate(outcomes: Outcomes) -> Aggregate:
-    """Say what a boundary search is told: the share of pathological seeds, ½ if none decides."""
+    """Summarise for a boundary search: the share of pathological seeds, ½ if none decides."""
     counts = counts_of(list(outcomes.values()))
     decided = counts["healthy"] + counts["pathological"]
     return Aggregate((counts["pathological"] / decided if decided else 0.5,), None, counts)

@@ -26,7 +26,7 @@ DRAWN_AT_RANDOM = 1000  # tries of a proposal that no model has made
 
 
 class StudyView:
-    """A study as the samplers see it: with what was learned of a configuration after it was told.
+    """A study as the samplers see it: with what was learned after a configuration was reported.
 
     Optuna lets no one change a trial that has ended, and seeds that are added later change what a
     configuration has come to.
@@ -88,7 +88,7 @@ class Reseeded(BaseSampler):  # type: ignore[misc]
         self._make, self._seed, self._domain, self._tries = make, seed, domain, tries
         self._number = -1
         self._inner = make(0)
-        self.updates: dict[int, Aggregate] = {}  # what was learned after it was told, by number
+        self.updates: dict[int, Aggregate] = {}  # what was learned after the report, by number
 
     def _of(self, study: Any, trial: FrozenTrial) -> BaseSampler:
         if trial.number != self._number:

@@ -75,7 +75,7 @@ class SearchTask:
 
     @property
     def later_seeds(self) -> tuple[int, ...]:
-        """The seeds that a configuration may get after it was told to the sampler."""
+        """The seeds that a configuration may get after it was reported to the sampler."""
         return self.spec.seeds.fresh if isinstance(self.spec.seeds, ConfirmedSeeds) else ()
 
     def choice(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:

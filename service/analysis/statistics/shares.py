@@ -190,8 +190,10 @@ def boschloo(hits: int, n: int, other_hits: int, other_n: int) -> float:
 
     Twice the smaller one-sided value: the largest chance, over the share that both arms have in
     common, of a table whose one-sided Fisher p-value is no larger than that of this table. As
-    `scipy.stats.boschloo_exact`, which takes a second to import.
+    `scipy.stats.boschloo_exact`, which takes a second to import; for up to MOST_UNPAIRED units a
+    side, as counts of tables must fit into a float.
     """
+    assert max(n, other_n) <= MOST_UNPAIRED, (n, other_n)
     if hits / n == other_hits / other_n:
         return 1.0
     fewer = _boschloo_less(hits, n, other_hits, other_n)

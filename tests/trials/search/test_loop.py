@@ -334,9 +334,9 @@ def test_seeds_that_are_added_later_are_told_to_the_sampler(tmp_path):
         assert len(values) == 3
         assert one.value == sorted(values)[1]
         assert one.user_attrs["healthy"] + one.user_attrs["inconclusive"] == 3
-    told = [one.value for one in search.known]
+    reported = [one.value for one in search.known]
     firsts = {row["lr"]: row["objective"] for row in table(tmp_path) if row["seed"] == 0}
-    assert told == [firsts[one.params["lr"]] for one in search.known]
+    assert reported == [firsts[one.params["lr"]] for one in search.known]
 
 
 def test_a_loss_of_another_definition_is_told_in_the_unit_of_the_baseline():

@@ -18,7 +18,7 @@ from docs.tools.corpus.tasks.classes import (
     table_truth,
 )
 from docs.tools.corpus.training.nets import perceptron
-from docs.tools.corpus.training.settings import Settings
+from docs.tools.corpus.training.settings import Settings, other_optimizer
 from docs.tools.corpus.training.task import Data, Outcome, Task, gained, splits, total
 from sickbay.trials.contract import TaskKind
 
@@ -201,12 +201,7 @@ LONG_TAIL = Task(
     predicted=lambda output: output.softmax(-1),
     wanted=lambda y: functional.one_hot(y, TAIL).float(),
     epochs=25,
-    vary=lambda settings, seed: replace(
-        settings,
-        **({}, {"optimizer": "sgd", "lr": 0.05}, {"optimizer": "schedule_free", "lr": 0.5})[
-            seed % 3
-        ],
-    ),
+    vary=other_optimizer,
 )
 DENOISING = Task(
     name="denoising",

@@ -13,7 +13,7 @@ from torch.nn import functional
 from docs.tools.corpus.tasks.classes import table_measure, table_truth
 from docs.tools.corpus.tasks.numbers import INPUTS, curve_truth, squares
 from docs.tools.corpus.training.nets import Net, Recurrent, perceptron
-from docs.tools.corpus.training.settings import Settings
+from docs.tools.corpus.training.settings import Settings, other_optimizer
 from docs.tools.corpus.training.task import (
     Data,
     Outcome,
@@ -185,10 +185,5 @@ EVENTS = Task(
     predicted=torch.sigmoid,
     flat=flat_moments,
     epochs=30,
-    vary=lambda settings, seed: replace(
-        settings,
-        **({}, {"optimizer": "sgd", "lr": 0.1}, {"optimizer": "schedule_free", "lr": 0.5})[
-            seed % 3
-        ],
-    ),
+    vary=lambda settings, seed: other_optimizer(settings, seed, sgd_lr=0.1),
 )

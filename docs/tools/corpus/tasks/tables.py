@@ -13,7 +13,7 @@ from torch.nn import functional
 from docs.tools.corpus.tasks.classes import table_measure, table_truth
 from docs.tools.corpus.tasks.numbers import curve_truth, squares
 from docs.tools.corpus.training.nets import perceptron
-from docs.tools.corpus.training.settings import Settings
+from docs.tools.corpus.training.settings import Settings, other_optimizer
 from docs.tools.corpus.training.task import (
     Data,
     Outcome,
@@ -89,15 +89,6 @@ def _binary(name: str, settings: Settings, data, columns: int, **others) -> Task
         wanted=lambda y: y[:, None],
         **others,
     )
-
-
-def _other_optimizer(settings: Settings, seed: int) -> Settings:
-    changes = (
-        {},
-        {"optimizer": "sgd", "lr": 0.05},
-        {"optimizer": "schedule_free", "lr": 0.5},
-    )
-    return replace(settings, **changes[seed % 3])
 
 
 def graded(settings: Settings, seed: int) -> Data:
@@ -195,7 +186,7 @@ MISSING = _binary(
     with_gaps,
     2 * COLUMNS,
     epochs=20,
-    vary=_other_optimizer,
+    vary=other_optimizer,
 )
 PARITY = _binary(
     "parity",
@@ -250,12 +241,7 @@ GRADES = Task(
     predicted=torch.sigmoid,
     wanted=over_cuts,
     epochs=15,
-    vary=lambda settings, seed: replace(
-        settings,
-        **({}, {"optimizer": "sgd", "lr": 0.05}, {"optimizer": "schedule_free", "lr": 0.5})[
-            seed % 3
-        ],
-    ),
+    vary=other_optimizer,
 )
 QUANTILES = Task(
     name="quantiles",

@@ -95,3 +95,11 @@ class Settings:
 def replaced(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """Return settings with some fields replaced; a field that is not there is a mistake of ours."""
     return replace(settings, **changes)
+
+
+def other_optimizer(settings: Settings, seed: int, sgd_lr: float = 0.05) -> Settings:
+    """Of three seeds in a row the second trains by SGD, the third schedule-free."""
+    if seed % 3 == 0:
+        return settings
+    chosen = ("sgd", sgd_lr) if seed % 3 == 1 else ("schedule_free", 0.5)
+    return replace(settings, optimizer=chosen[0], lr=chosen[1])
