@@ -25,12 +25,14 @@ from ray_clusters import descendants
 
 SICKBAY = Path(sys.executable).parent / "sickbay"
 PLUGINS = Path(__file__).parents[1] / "plugin_demo"
-TRIALS, EPOCHS = 30, 16
+TRIALS, EPOCHS = 90, 16
+MOST_TRIALS = 7  # that end between two kills
 RETRIES = 50  # a trial may be hit often
 HANG_SECONDS = 300.0  # in which something must have happened, on a busy machine, too
 SLEEP_SECONDS = 3.0  # that a stopped driver sleeps
 GOES_ON = ("lane", "worker", "sleep")  # after these the driver that runs finishes the sweep
-KINDS = (*GOES_ON, "driver", "group", "node", "raylet", "gcs", "terminate")
+# The others cost a new Ray each, a dozen CPU seconds: they are drawn less often.
+KINDS = (*GOES_ON * 4, "driver", "group", "node", "raylet", "gcs", "terminate")
 
 
 class Soak:
@@ -50,6 +52,7 @@ class Soak:
             while self._next_kill(kills) and not self.faults:
                 pass
             self._check_rows()
+            print(f"sweep {self.sweeps}: {self.kills.total()} kills so far", flush=True)
         return self
 
     def _enough(self, kills):
@@ -76,7 +79,7 @@ class Soak:
 
     def _next_kill(self, kills):
         """Let the sweep go on for a few trials and kill something; false once it has ended."""
-        goal = self._ended() + self.random.randint(1, TRIALS // 4)
+        goal = self._ended() + self.random.randint(1, MOST_TRIALS)
         if self._enough(kills):
             goal = TRIALS + 1
         if self._wait(lambda: self._ended() >= goal or self.child.poll() is not None):
