@@ -74,9 +74,18 @@ class Detector:
 
     def __call__(self, history: History) -> Finding:
         """Judge a history. Does not modify it; equal histories give equal findings."""
-        with np.errstate(all="ignore"):  # NaN and infinity are legal values here, not accidents
-            outcome = self._without_rule(history) or self.function(history)
+        outcome = self._outcome(history)
         return outcome if isinstance(outcome, Finding) else self._sign(outcome)
+
+    def alarms(self, history: History) -> bool:
+        """Whether its finding would be fatal, without the finding."""
+        outcome = self._outcome(history)
+        severity = outcome.severity or self.severity
+        return outcome.state is FindingState.FIRED and severity is Severity.FATAL
+
+    def _outcome(self, history: History) -> RuleResult | Finding:
+        with np.errstate(all="ignore"):  # NaN and infinity are legal values here, not accidents
+            return self._without_rule(history) or self.function(history)
 
     def _without_rule(self, history: History) -> RuleResult | None:
         kind = history.facts.kind

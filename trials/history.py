@@ -63,6 +63,7 @@ class History:
         self.finished = finished
         self.epochs: IntArray = _frozen(np.array([row.epoch for row in self._rows], dtype=np.int64))
         self.steps: IntArray = _frozen(np.array([row.step for row in self._rows], dtype=np.int64))
+        self._absent: FloatArray = _frozen(np.full(len(self._rows), np.nan))
 
     def __len__(self) -> int:
         """Count the evaluations."""
@@ -75,8 +76,7 @@ class History:
 
     def has(self, *names: str) -> bool:
         """Whether every one of these signals was recorded at least once."""
-        known = self._all_names()
-        return all(name in known for name in names)
+        return self._all_names().issuperset(names)
 
     def recorded(self, name: str) -> BoolArray:
         """Where a signal was recorded at all, shape (n,)."""
@@ -176,6 +176,8 @@ class History:
         return self._names
 
     def _array(self, name: str) -> FloatArray:
+        if name not in self._all_names():
+            return self._absent
         if name not in self._columns:
             self._columns[name], even = _column([row.signals.get(name) for row in self._rows])
             if even:

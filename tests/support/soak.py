@@ -26,7 +26,7 @@ from ray_clusters import descendants
 SICKBAY = Path(sys.executable).parent / "sickbay"
 PLUGINS = Path(__file__).parents[1] / "plugin_demo"
 TRIALS, EPOCHS = 90, 16
-MOST_TRIALS = 7  # that end between two kills
+MOST_TRIALS = 4  # that end between two kills
 RETRIES = 50  # a trial may be hit often
 HANG_SECONDS = 300.0  # in which something must have happened, on a busy machine, too
 SLEEP_SECONDS = 3.0  # that a stopped driver sleeps

@@ -12,12 +12,11 @@ from sickbay.trials.detector import (
     more_evaluations,
     suspect,
 )
-from sickbay.trials.evidence.skill import alphas, epoch_at, gain, lasting, may_recover
+from sickbay.trials.evidence.skill import alpha_quantiles, epoch_at, gain, lasting, may_recover
 from sickbay.trials.evidence.statistics import (
     BoolArray,
     FloatArray,
     noise,
-    normal_quantiles,
     persistent,
 )
 from sickbay.trials.evidence.thresholds import margin, whole
@@ -90,7 +89,7 @@ def detect(history: History) -> RuleResult:
     start, begun = _start(history, skill)
     error = _error(history, skill, start)
     limit = min(margin("forgotten_points"), margin("forgotten_share") * abs(start))
-    lower = start - skill - normal_quantiles(alphas(history)) * error
+    lower = start - skill - alpha_quantiles(history) * error
     back = start - skill < limit / margin("hysteresis")
     gap = np.isnan(lower) & ~broken
     index = persistent(lower > limit, back, gap, whole("persistence"))
@@ -147,7 +146,7 @@ def _sudden(
 ) -> BoolArray:
     """Where the skill fell over the limit within a tenth of the plan, or one evaluation, (n,)."""
     window = margin("forgotten_window") * history.epochs_planned
-    bar = limit + normal_quantiles(alphas(history)) * error
+    bar = limit + alpha_quantiles(history) * error
     sudden = np.zeros(len(skill), dtype=np.bool_)
     for index, epoch in enumerate(history.epochs):
         near = (history.epochs >= epoch - window) & (history.epochs < epoch)

@@ -101,6 +101,8 @@ def detect(history: History) -> RuleResult:
 def _losses(history: History) -> Iterator[_Sign]:
     facts = history.facts
     for signal, name in LOSSES.items():
+        if not history.has(signal):
+            continue
         loss = history.column(signal)
         least = _least(facts, signal)
         scale = abs(floor_of(facts, signal) or facts.floor_loss or 1.0)
@@ -140,6 +142,8 @@ def _remedy(facts: TaskFacts, worst: float) -> str | None:
 
 def _shares(history: History) -> Iterator[_Sign]:
     for signal, name in SHARES.items():
+        if not history.has(signal):
+            continue
         values = history.column(signal)
         known = values[np.isfinite(values)]
         top = 100.0 if known.max(initial=0.0) > 2.0 else 1.0  # else it was logged in per cent
@@ -156,7 +160,7 @@ def _shares(history: History) -> Iterator[_Sign]:
 
 
 def _counts(history: History) -> Iterator[_Sign]:
-    for signal in COUNTS:
+    for signal in filter(history.has, COUNTS):
         counts = history.vectors(signal)
         for index in _first(np.fmin.reduce(counts, axis=1) < 0.0):
             yield _Sign(index, f"`{signal}` counts fewer than no samples", counts.min(), 0.0)

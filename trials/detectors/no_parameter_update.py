@@ -130,13 +130,15 @@ def detect(history: History) -> RuleResult:
 
 def _by_loss(history: History) -> RuleResult:
     """Judge by the validation loss of a finished trial: parameters that change move it."""
-    loss, gains = history.column("val_loss"), gain(history)
-    norms = next((history.column(n) for n in GRADIENT_NORMS if history.has(n)), np.empty(0))
-    count = max(len(loss) - len(loss) // 2, FEWEST_EQUAL)
     unseen = clear(
         "Parameter groups are not recorded, and no loss shows that all of them stand still."
     )
-    if not history.finished or len(loss) < count or gains is None or len(norms) != len(loss):
+    if not history.finished:
+        return unseen
+    loss, gains = history.column("val_loss"), gain(history)
+    norms = next((history.column(n) for n in GRADIENT_NORMS if history.has(n)), np.empty(0))
+    count = max(len(loss) - len(loss) // 2, FEWEST_EQUAL)
+    if len(loss) < count or gains is None or len(norms) != len(loss):
         return unseen
     still = (loss[-count:] == loss[-1]).all() and (norms[-count:] > 0.0).all()
     if not still or lasting(gains.value) > margin("skill_gain"):

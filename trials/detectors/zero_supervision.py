@@ -60,18 +60,24 @@ def detect(history: History) -> RuleResult:
 
 
 def _signs(history: History) -> Iterator[tuple[BoolArray, str]]:
-    yield history.column("supervised_targets") == 0.0, "no target enters the loss"
-    # a loss that came down to zero step by step may be a perfect fit; one that was zero may not
-    zero, near = loss_is_zero(history), loss_is_zero(history, margin("fitted_loss"))
-    fell = np.concatenate([[False], near[:-1] & ~zero[:-1]])
-    yield zero & ~np.logical_or.accumulate(fell), "the training loss is at its least value"
-    steps = history.column("train_steps")
-    constant = (history.column("train_loss_se") == 0.0) & (steps >= 2)
-    yield constant, "the training loss is the same bit for bit in every step"
-    share = history.column("zero_grad_share")
-    last = share[~np.isnan(share)]
-    claim = f"{last[-1] if len(last) else 0.0:.0%} of the steps have a gradient of exactly zero"
-    yield share >= margin("zero_grad_share"), claim
-    groups = history.vectors("group_grad_max")
-    silent = np.all((groups == 0.0) | np.isnan(groups), axis=1) & np.any(groups == 0.0, axis=1)
-    yield silent, "the gradient of every parameter group is exactly zero"
+    if history.has("supervised_targets"):
+        yield history.column("supervised_targets") == 0.0, "no target enters the loss"
+    zero = loss_is_zero(history)
+    if zero.any():
+        # a loss that came down to zero step by step may be a perfect fit; one that was zero may not
+        near = loss_is_zero(history, margin("fitted_loss"))
+        fell = np.concatenate([[False], near[:-1] & ~zero[:-1]])
+        yield zero & ~np.logical_or.accumulate(fell), "the training loss is at its least value"
+    if history.has("train_loss_se", "train_steps"):
+        steps = history.column("train_steps")
+        constant = (history.column("train_loss_se") == 0.0) & (steps >= 2)
+        yield constant, "the training loss is the same bit for bit in every step"
+    if history.has("zero_grad_share"):
+        share = history.column("zero_grad_share")
+        last = share[~np.isnan(share)]
+        claim = f"{last[-1] if len(last) else 0.0:.0%} of the steps have a gradient of exactly zero"
+        yield share >= margin("zero_grad_share"), claim
+    if history.has("group_grad_max"):
+        groups = history.vectors("group_grad_max")
+        silent = np.all((groups == 0.0) | np.isnan(groups), axis=1) & np.any(groups == 0.0, axis=1)
+        yield silent, "the gradient of every parameter group is exactly zero"

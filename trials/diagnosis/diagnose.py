@@ -22,7 +22,14 @@ from sickbay.trials.diagnosis.cause_graph import (
     is_fatal,
     primary_cause,
 )
-from sickbay.trials.diagnosis.judge import HARD_CONFIDENCE, JUDGE, Judgement, judge, model_hash
+from sickbay.trials.diagnosis.judge import (
+    HARD_CONFIDENCE,
+    JUDGE,
+    Judgement,
+    calls_pathological,
+    judge,
+    model_hash,
+)
 from sickbay.trials.diagnosis.judge_finding import judge_finding, weighed
 from sickbay.trials.diagnosis.judge_statistics import accuracy_lower, has_skill, share_done
 from sickbay.trials.evidence.classes import CLASSIFICATION, ranking_lower
@@ -106,6 +113,18 @@ def look(history: History, detectors: Sequence[Detector]) -> Diagnosis:
     return Diagnosis(label, (*findings, judge_finding(history, judgement)), done)
 
 
+def may_be_pathological(history: History, detectors: Sequence[Detector]) -> bool:
+    """Whether `look` could call a running trial pathological, for a fraction of its cost.
+
+    While a trial runs, only hard evidence and the judge may call it so: no other detector is asked.
+    Never False where `look` would say pathological. True where it would not only if Holm's
+    correction takes hard evidence back.
+    """
+    return calls_pathological(history) or any(
+        _alarms(detector, history) for detector in detectors if _decides(detector.name)
+    )
+
+
 def labeller_version(detectors: Sequence[Detector]) -> str:
     """The labeller's version: that of this file, and a hash over detectors, margins and model."""
     parts = sorted(f"{detector.name} {detector.version}" for detector in detectors)
@@ -157,8 +176,18 @@ def under_suspicion(diagnosis: Diagnosis) -> bool:
 
 def is_hard(finding: Finding) -> bool:
     """Whether a fatal finding decides alone. A third-party one does: the judge cannot weigh it."""
-    known = finding.detector in EXPLAINS
-    return is_fatal(finding) and (finding.detector in HARD_EVIDENCE or not known)
+    return is_fatal(finding) and _decides(finding.detector)
+
+
+def _decides(name: str) -> bool:
+    return name in HARD_EVIDENCE or name not in EXPLAINS
+
+
+def _alarms(detector: Detector, history: History) -> bool:
+    try:
+        return detector.alarms(history)
+    except Exception:  # noqa: BLE001  as in `_ask`: a detector that raises could not judge
+        return False
 
 
 def _ask(detector: Detector, history: History) -> Finding:

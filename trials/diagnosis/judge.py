@@ -4,7 +4,7 @@ An additive logistic model over the statistics of `judge_statistics`: every stat
 its own, a step function from its value to log odds, monotone where sense demands it, and the
 log odds of a history are the sum over its curves. So each statistic's contribution is plain to see.
 The curves are fitted on the fault corpus by `make judge` and stored in a versioned table beside
-this file; here they are only looked up and added, in a fixed order, with nothing but numpy.
+this file; here they are only looked up and added, in a fixed order.
 
 There is a table for finished trials where chance is known (`skill`), one for those where it is not
 (`curve`), and one for running trials where it is known (`skill_running`): while a trial runs,
@@ -14,12 +14,11 @@ losses that nothing compares with chance are not weighed.
 import hashlib
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-import numpy as np
 
 from sickbay.trials.diagnosis.judge_statistics import (
     CURVE,
@@ -30,7 +29,6 @@ from sickbay.trials.diagnosis.judge_statistics import (
     tells_too_little,
     values_of,
 )
-from sickbay.trials.evidence.statistics import FloatArray
 from sickbay.trials.history import History
 
 JUDGE = "judge"  # the name under which its judgement is filed among the findings
@@ -46,15 +44,15 @@ class Curve:
     """Log odds of one statistic: `log_odds[i]` up to and with `cuts[i]`, the last one beyond."""
 
     statistic: Statistic
-    cuts: FloatArray
-    log_odds: FloatArray
+    cuts: tuple[float, ...]
+    log_odds: tuple[float, ...]
     missing: float
 
     def at(self, value: float) -> float:
         """Contribution of a value; NaN has its own."""
         if math.isnan(value):
             return self.missing
-        return float(self.log_odds[np.searchsorted(self.cuts, value, side="left")])
+        return self.log_odds[bisect_left(self.cuts, value)]
 
 
 @dataclass(frozen=True)
@@ -69,13 +67,13 @@ class Table:
     name: str
     curves: tuple[Curve, ...]
     bias: float
-    shares: FloatArray
-    pathological: FloatArray
+    shares: tuple[float, ...]
+    pathological: tuple[float, ...]
     healthy: float
 
     def threshold(self, done: float) -> float:
         """Log odds from which a history is called pathological."""
-        return float(self.pathological[np.searchsorted(self.shares, done, side="left")])
+        return self.pathological[bisect_left(self.shares, done)]
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,39 @@ def judge(history: History) -> Judgement | None:
 
     A few losses without a floor are a beginning, not a course: they may fall as well as not.
     """
+    weights = _weigh(history)
+    if weights is None:
+        return None
+    contributions = [
+        Contribution(curve.statistic.name, curve.statistic.say(value), value, part)
+        for curve, value, part in zip(
+            weights.table.curves, weights.values, weights.parts, strict=True
+        )
+    ]
+    contributions.sort(key=lambda contribution: -abs(contribution.log_odds))
+    return Judgement(weights.table, weights.threshold, weights.log_odds, tuple(contributions))
+
+
+def calls_pathological(history: History) -> bool:
+    """Whether `judge` calls a history pathological, without its reasons."""
+    weights = _weigh(history)
+    return weights is not None and weights.log_odds >= weights.threshold
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """The statistics of a history: their values, their log odds, and the sum with the bias."""
+
+    table: Table
+    threshold: float
+    values: tuple[float, ...]
+    parts: tuple[float, ...]
+    log_odds: float
+
+
+def _weigh(history: History) -> _Weights | None:
+    if len(history) < (1 if history.finished else FEWEST_RUNNING):
+        return None
     kind = "skill" if knows_chance(history) else "curve"
     fewest = FEWEST_CURVE if kind == "curve" else 1 if history.finished else FEWEST_RUNNING
     if len(history) < fewest or tells_too_little(history):
@@ -133,22 +164,17 @@ def judge(history: History) -> Judgement | None:
     if table is None:
         return None
     statistics = tuple(curve.statistic for curve in table.curves)
-    values = values_of(statistics, history)
+    values = tuple(values_of(statistics, history).tolist())
     if all(
-        np.isnan(value) or not measure.monotone
+        math.isnan(value) or not measure.monotone
         for measure, value in zip(statistics, values, strict=True)
     ):
         return None
-    total, contributions = table.bias, []
-    for curve, value in zip(table.curves, values, strict=True):
-        part = curve.at(float(value))
-        total += part
-        statistic = curve.statistic
-        contributions.append(
-            Contribution(statistic.name, statistic.say(float(value)), float(value), part)
-        )
-    contributions.sort(key=lambda contribution: -abs(contribution.log_odds))
-    return Judgement(table, table.threshold(share_done(history)), total, tuple(contributions))
+    parts = tuple(curve.at(value) for curve, value in zip(table.curves, values, strict=True))
+    log_odds = table.bias
+    for part in parts:  # not `sum`, which rounds otherwise from Python 3.12 on
+        log_odds += part
+    return _Weights(table, table.threshold(share_done(history)), values, parts, log_odds)
 
 
 def logistic(log_odds: float) -> float:
@@ -174,8 +200,8 @@ def _table(name: str, stored: Mapping[str, object]) -> Table:
     curves = tuple(
         Curve(
             known[curve["statistic"]],
-            np.array(curve["cuts"], dtype=np.float64),
-            np.array(curve["log_odds"], dtype=np.float64),
+            tuple(map(float, curve["cuts"])),
+            tuple(map(float, curve["log_odds"])),
             float(curve["missing"]),
         )
         for curve in stored["curves"]  # type: ignore[attr-defined]
@@ -185,7 +211,7 @@ def _table(name: str, stored: Mapping[str, object]) -> Table:
         name,
         curves,
         bias=float(stored["bias"]),  # type: ignore[arg-type]
-        shares=np.array(high["shares"], dtype=np.float64),
-        pathological=np.array(high["log_odds"], dtype=np.float64),
+        shares=tuple(map(float, high["shares"])),
+        pathological=tuple(map(float, high["log_odds"])),
         healthy=float(stored["healthy"]),  # type: ignore[arg-type]
     )

@@ -11,14 +11,16 @@ at perfection; what lies below -2 is as good as -2. Where nothing says what chan
 losses alone), the *curve* statistics stand in: they compare losses with their own beginning.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from sickbay.trials.evidence.classes import confusion
 from sickbay.trials.evidence.skill import gain, lasting, percent
-from sickbay.trials.evidence.statistics import FloatArray, theil_sen, wilson
+from sickbay.trials.evidence.statistics import FloatArray, median, pairs, theil_sen, wilson
 from sickbay.trials.evidence.thresholds import margin
 from sickbay.trials.history import History
 
@@ -128,13 +130,17 @@ def _skill_measures(history: History, split: str) -> dict[str, FloatArray]:
     majority = majority_share(history)
     if majority < 1.0:
         measures["accuracy"] = (accuracy - majority) / (1.0 - majority)
-    measures["auroc"] = 2.0 * _column(history, f"{split}_auroc") - 1.0
-    measures["mcc"] = _column(history, f"{split}_mcc")
+    if history.has(f"{split}_auroc"):
+        measures["auroc"] = 2.0 * _column(history, f"{split}_auroc") - 1.0
+    if history.has(f"{split}_mcc"):
+        measures["mcc"] = _column(history, f"{split}_mcc")
     return {
-        name: np.clip(values, LEAST_SKILL, 1.0)
-        for name, values in measures.items()
-        if not np.isnan(values).all()
+        name: _bounded(values) for name, values in measures.items() if not np.isnan(values).all()
     }
+
+
+def _bounded(skill: FloatArray) -> FloatArray:
+    return np.minimum(np.maximum(skill, LEAST_SKILL), 1.0)
 
 
 def majority_share(history: History) -> float:
@@ -156,11 +162,10 @@ def _best_measure(history: History, split: str) -> FloatArray:
     measures = skill_measures(history, split)
     if not measures:
         return np.empty(0)
-    slack = {name: _chance_error(history, name, split) for name in measures}
-    known = [
-        np.clip(values - SLACK_ERRORS * np.nan_to_num(slack[name]), LEAST_SKILL, 1.0)
-        for name, values in measures.items()
-    ]
+    known = []
+    for name, values in measures.items():
+        error = _chance_error(history, name, split)
+        known.append(values if math.isnan(error) else _bounded(values - SLACK_ERRORS * error))
     best: FloatArray = np.fmax.reduce(known)
     return best[~np.isnan(best)]
 
@@ -170,10 +175,10 @@ def _chance_error(history: History, measure: str, split: str) -> float:
 
     The gain's vanishes at chance, as its floor is measured on the same samples.
     """
-    n = samples(history) if split == "val" else float(history.facts.n.get("train", NAN))
-    majority = majority_share(history)
     if measure == "gain":
         return 0.0
+    n = samples(history) if split == "val" else float(history.facts.n.get("train", NAN))
+    majority = majority_share(history)
     if measure == "accuracy":
         return float(np.sqrt(majority / ((1.0 - majority) * n)))
     # Mann, Whitney 1947: Var(AUROC) = 1 / (12 n p (1 - p)), and skill is 2 AUROC - 1
@@ -238,7 +243,12 @@ def _slope(values: FloatArray) -> float:
     if len(tail) < 3:
         return NAN
     tail = _thinned(tail)
-    return theil_sen(np.linspace(0.0, 1.0, len(tail)), tail)
+    return theil_sen(_ramp(len(tail)), tail)
+
+
+@lru_cache(maxsize=LONGEST + 1)
+def _ramp(n: int) -> FloatArray:
+    return np.linspace(0.0, 1.0, n)
 
 
 def _thinned(values: FloatArray) -> FloatArray:
@@ -263,7 +273,7 @@ def _trend(losses: FloatArray) -> float:
     kept = _thinned(losses[np.isfinite(losses)])
     if len(kept) < 3:
         return NAN
-    first, second = np.triu_indices(len(kept), k=1)
+    first, second = pairs(len(kept))
     return float(np.sign(kept[first] - kept[second]).mean())
 
 
@@ -272,7 +282,7 @@ def _descent(losses: FloatArray) -> float:
     kept = losses[np.isfinite(losses)]
     if len(kept) < 5:
         return NAN
-    noise = float(np.median(np.abs(np.diff(kept, 2))))
+    noise = median(np.abs(np.diff(kept, 2)))
     fall = float(kept[0]) - lasting(kept)
     if noise == 0.0:
         return 0.0 if fall == 0.0 else float(np.sign(fall)) * 8.0
@@ -285,7 +295,7 @@ def _gradient_ratio(history: History) -> float:
     if norms is None or len(norms) < 4:
         return NAN
     quarter = len(norms) // 4
-    early, late = float(np.median(norms[:quarter])), float(np.median(norms[-quarter:]))
+    early, late = median(norms[:quarter]), median(norms[-quarter:])
     if not early > 0.0:
         return NAN
     return float(np.clip(np.log10(late / early), LEAST_RATIO, -LEAST_RATIO))

@@ -10,7 +10,7 @@ import numpy as np
 
 from sickbay.trials.contract import TaskKind
 from sickbay.trials.evidence.skill import (
-    alphas,
+    alpha_quantiles,
     gain,
     lasting,
     may_recover,
@@ -27,7 +27,6 @@ from sickbay.trials.evidence.statistics import (
     hanley_mcneil_error,
     histogram_ranking,
     normal_quantile,
-    normal_quantiles,
     persistent,
     wilson_bounds,
 )
@@ -37,6 +36,7 @@ from sickbay.trials.history import History
 CLASSIFICATION = (TaskKind.BINARY, TaskKind.MULTICLASS)
 COUNTS = ("val_confusion", "val_tn", "val_fp", "val_fn", "val_tp")
 CONFUSION = "val_confusion|val_tp|val_recall"  # what `confusion` can make a table of, with:
+CONFUSION_SOURCES = (("val_confusion",), COUNTS[1:], ("val_recall",))  # each is enough
 CONFUSION_SIGNALS = (*COUNTS, "val_recall", "val_precision", "val_accuracy", "val_n")
 NO_TABLE = (
     "There is no confusion table. Log `val_confusion`, or `val_tp`, `val_fp`, `val_fn` and "
@@ -132,6 +132,8 @@ def confusion(history: History) -> Confusion | None:
 
 
 def _confusion(history: History) -> Confusion | None:
+    if not any(history.has(*names) for names in CONFUSION_SOURCES):
+        return None
     flat = _counts(history)
     size = round(np.sqrt(flat.shape[1]))
     if size < 2 or size * size != flat.shape[1]:
@@ -253,7 +255,7 @@ def classifies_well(history: History) -> str | None:
     known = ~np.isnan(accuracy + n + common) & (n >= 1.0)
     if not known.any():
         return None
-    z = normal_quantiles(alphas(history))
+    z = alpha_quantiles(history)
     error = np.sqrt(np.maximum(accuracy * (1.0 - accuracy), 1.0 / n) / n)
     lower = lasting(np.where(known, (accuracy - z * error - common) / (1.0 - common), np.nan))
     if not lower > margin("had_skill_gain"):
@@ -376,7 +378,7 @@ def _ranking(history: History) -> Ranking | None:
     error = np.where(np.isnan(error), hanley_mcneil_error(auroc, positives, negatives), error)
     # DeLong's error is zero for a perfect ranking of however few: chance level needs its own error
     chance = np.fmax(error, chance_ranking_error(positives, negatives))
-    z = normal_quantiles(alphas(history))
+    z = alpha_quantiles(history)
     near = normal_quantile(margin("ranking_alpha"))
     base = positives / (positives + negatives)
     recorded = history.column("val_auprc_se")

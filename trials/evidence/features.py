@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sickbay.trials.evidence.skill import alphas, lasting
-from sickbay.trials.evidence.statistics import FloatArray, normal_quantiles, persistent
+from sickbay.trials.evidence.skill import alpha_quantiles, lasting
+from sickbay.trials.evidence.statistics import FloatArray, persistent
 from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
 
@@ -30,7 +30,7 @@ def energy_kept(history: History) -> tuple[FloatArray, FloatArray]:
     """Share of the features' energy that the worst map keeps, and its upper bound, each (n,)."""
     ratio = smallest(history.vectors("feature_energy_ratio"))
     error = np.nan_to_num(history.column("feature_energy_ratio_se"), nan=0.0)
-    return ratio, ratio + normal_quantiles(alphas(history)) * error
+    return ratio, ratio + alpha_quantiles(history) * error
 
 
 def energy_lost_since(history: History) -> int | None:

@@ -5,6 +5,7 @@ from the history with the functions of this file.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtr
@@ -15,6 +16,7 @@ from sickbay.trials.evidence.statistics import (
     FloatArray,
     information_gain,
     mann_kendall,
+    median,
     noise,
     normal_quantiles,
     persistent,
@@ -47,10 +49,31 @@ def alphas(history: History) -> FloatArray:
 
     A finished trial is looked at once; a running one after every evaluation, so its looks share.
     """
-    looks = np.arange(1, len(history) + 1, dtype=np.float64)
-    if history.finished:
-        return np.full(len(history), margin("alpha_final"))
-    return spent_alpha(margin("alpha_online"), looks)
+    return _alphas(len(history), finished=history.finished)
+
+
+def alpha_quantiles(history: History) -> FloatArray:
+    """How many standard errors each of the `alphas` stands for, shape (n,)."""
+    return _alpha_quantiles(len(history), finished=history.finished)
+
+
+@lru_cache(maxsize=64)
+def _alphas(n: int, *, finished: bool) -> FloatArray:
+    looks = np.arange(1, n + 1, dtype=np.float64)
+    shares = (
+        np.full(n, margin("alpha_final"))
+        if finished
+        else spent_alpha(margin("alpha_online"), looks)
+    )
+    shares.setflags(write=False)
+    return shares
+
+
+@lru_cache(maxsize=64)
+def _alpha_quantiles(n: int, *, finished: bool) -> FloatArray:
+    quantiles = normal_quantiles(_alphas(n, finished=finished))
+    quantiles.setflags(write=False)
+    return quantiles
 
 
 def gain(history: History, signal: str = "val_loss") -> Gain | None:
@@ -72,7 +95,7 @@ def _gain(history: History, signal: str) -> Gain | None:
     if floor is None or not np.isfinite(floor) or np.isnan(loss).all():
         return None
     scale = _gain_scale(history, signal, floor, loss)
-    z = normal_quantiles(alphas(history))
+    z = alpha_quantiles(history)
     value = information_gain(loss, floor, scale)
     if signal == "val_loss" and np.isfinite(history.column("val_floor_gap_se")).any():
         error = paired = _filled(history.column("val_floor_gap_se")) / scale
@@ -137,11 +160,7 @@ def percent(value: float) -> str:
 
 def lasting(values: FloatArray, count: int = 3) -> float:
     """Median of the last `count` finite values, robust to one odd evaluation."""
-    kept: list[float] = sorted(values[~np.isnan(values)][-count:].tolist())
-    if not kept:
-        return float("nan")
-    middle = len(kept) // 2  # by hand: numpy's median takes longer than a small detector
-    return kept[middle] if len(kept) % 2 else (kept[middle - 1] + kept[middle]) / 2.0
+    return median(values[~np.isnan(values)][-count:])
 
 
 def may_recover(history: History, values: FloatArray, *, recovery_rises: bool) -> str | None:
@@ -241,6 +260,10 @@ def epoch_at(history: History, index: int) -> int:
 
 def stepped(history: History) -> BoolArray:
     """Whether training steps lie between an evaluation and the one before, shape (n,)."""
+    return history.once("stepped", lambda: _stepped(history))
+
+
+def _stepped(history: History) -> BoolArray:
     if history.has("train_steps"):
         return np.nan_to_num(history.column("train_steps"), nan=1.0) > 0
     return np.diff(history.steps, prepend=0) > 0
@@ -251,6 +274,10 @@ def perfect_fit(history: History) -> BoolArray:
 
     Only then is a vanished gradient a success.
     """
+    return history.once("perfect fit", lambda: _perfect_fit(history))
+
+
+def _perfect_fit(history: History) -> BoolArray:
     gains = gain(history)
     if gains is None:
         return np.zeros(len(history), dtype=np.bool_)
@@ -259,6 +286,10 @@ def perfect_fit(history: History) -> BoolArray:
 
 def loss_is_zero(history: History, share: float | None = None) -> BoolArray:
     """Where the training loss is at its least value, within a share of the floor, shape (n,)."""
+    return history.once(("loss is zero", share), lambda: _loss_is_zero(history, share))
+
+
+def _loss_is_zero(history: History, share: float | None) -> BoolArray:
     loss = history.column("train_loss") - (history.facts.loss_minimum or 0.0)
     floor = floor_of(history.facts, "train_loss")
     limit = margin("zero_loss") if share is None else share
@@ -306,7 +337,7 @@ def sample_counts(history: History) -> FloatArray:
 def _filled(errors: FloatArray) -> FloatArray:
     """Fill a missing standard error with the usual one; NaN if there is none."""
     known = errors[np.isfinite(errors)]
-    return np.where(np.isfinite(errors), errors, np.median(known)) if len(known) else errors
+    return np.where(np.isfinite(errors), errors, median(known)) if len(known) else errors
 
 
 def _gain_scale(history: History, signal: str, floor: float, loss: FloatArray) -> float:

@@ -15,6 +15,7 @@ from scipy.special import betaincinv, gammaincinv, ndtr, ndtri, stdtrit
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
+SHORT = 64  # up to here Python's own sorting is quicker than numpy's median
 EXACT_LIMIT = 12  # up to here the null distribution of Kendall's score is counted, not approximated
 MAD_TO_SIGMA = (
     1.4826  # a normal distribution's standard deviation over its median absolute deviation
@@ -49,11 +50,11 @@ def mann_kendall_windows(values: FloatArray, width: int, *, rising: bool) -> Flo
 def theil_sen(x: FloatArray, y: FloatArray) -> float:
     """Median of the slopes between all pairs of points (Sen 1968); NaN without two different x."""
     kept = np.isfinite(x) & np.isfinite(y)
-    first, second = _pairs(int(kept.sum()))
+    first, second = pairs(int(kept.sum()))
     run = x[kept][second] - x[kept][first]
     rise = y[kept][second] - y[kept][first]
     steep = run != 0.0
-    return float(np.median(rise[steep] / run[steep])) if steep.any() else float("nan")
+    return median(rise[steep] / run[steep])
 
 
 def theil_sen_windows(x: FloatArray, y: FloatArray, width: int) -> FloatArray:
@@ -63,7 +64,7 @@ def theil_sen_windows(x: FloatArray, y: FloatArray, width: int) -> FloatArray:
         return slopes
     xs, ys = sliding_window_view(x, width), sliding_window_view(y, width)
     whole = np.isfinite(ys).all(axis=1)
-    first, second = _pairs(width)
+    first, second = pairs(width)
     rise = ys[whole][:, second] - ys[whole][:, first]
     run = xs[whole][:, second] - xs[whole][:, first]
     slopes[width - 1 :][whole] = np.median(rise / run, axis=1) if len(rise) else np.nan
@@ -240,12 +241,25 @@ def rank_correlation(series: FloatArray, other: FloatArray) -> float:
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
+def median(values: FloatArray) -> float:
+    """Median of values (n,) that are not NaN; NaN without values."""
+    if len(values) > SHORT:
+        return float(np.median(values))
+    ascending: list[float] = sorted(values.tolist())
+    if not ascending:
+        return float("nan")
+    middle = len(ascending) // 2
+    if len(ascending) % 2:
+        return ascending[middle]
+    return (ascending[middle - 1] + ascending[middle]) / 2.0
+
+
 def spread(values: FloatArray) -> float:
     """Robust standard deviation, 1.4826 times the median absolute deviation; NaN without values."""
     kept = values[np.isfinite(values)]
     if len(kept) == 0:
         return float("nan")
-    return MAD_TO_SIGMA * float(np.median(np.abs(kept - np.median(kept))))
+    return MAD_TO_SIGMA * median(np.abs(kept - median(kept)))
 
 
 def noise(values: FloatArray) -> float:
@@ -254,7 +268,7 @@ def noise(values: FloatArray) -> float:
     The trend is taken away by centring the differences on their median; NaN under three values.
     """
     kept = values[np.isfinite(values)]
-    return spread(np.diff(kept)) / np.sqrt(2.0) if len(kept) >= 3 else float("nan")
+    return spread(kept[1:] - kept[:-1]) / np.sqrt(2.0) if len(kept) >= 3 else float("nan")
 
 
 def effective_number(shares: FloatArray) -> FloatArray:
@@ -306,7 +320,7 @@ def persistent(
 def _trend_p(windows: FloatArray, sign: int) -> FloatArray:
     """One-sided p-values of Kendall's score times `sign`, windows (m, w) without NaN to (m,)."""
     n = windows.shape[1]
-    first, second = _pairs(n)
+    first, second = pairs(n)
     earlier, later = windows[:, first], windows[:, second]
     score = sign * ((later > earlier).sum(axis=1) - (later < earlier).sum(axis=1))
     # each value's number of equals, itself included, counts the groups of ties
@@ -329,7 +343,8 @@ def _mean_ranks(values: FloatArray) -> FloatArray:
 
 
 @lru_cache(maxsize=32)
-def _pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The indices of the earlier and the later of each pair of n values, in order."""
     return np.triu_indices(n, k=1)
 
 

@@ -37,7 +37,13 @@ from sickbay.trials.contract import (
     label_stands,
 )
 from sickbay.trials.detector import Detector
-from sickbay.trials.diagnosis.diagnose import diagnose, look, online_stop, under_suspicion
+from sickbay.trials.diagnosis.diagnose import (
+    diagnose,
+    look,
+    may_be_pathological,
+    online_stop,
+    under_suspicion,
+)
 from sickbay.trials.diagnosis.failures import Failure, classify
 from sickbay.trials.errors import ends_worker
 from sickbay.trials.execution.command import Output, Restart, ScriptError, printed, script_workload
@@ -278,7 +284,7 @@ def _train(
                 continue
             if not waits:
                 taken = log.take(news)
-                if _stops(job, log, progress):
+                if _stops(job, log, progress, shown=on_evaluation is not None):
                     return TrialState.STOPPED
                 if on_evaluation is not None:
                     on_evaluation(_evaluation(job, taken, len(log.records), progress))
@@ -362,12 +368,17 @@ def _closed_after(rows: Iterator[Row]) -> Iterator[Iterator[Row]]:
             rows.close()
 
 
-def _stops(job: TrialJob, log: TrialLog, progress: _Progress) -> bool:
-    """Look at the trial while it runs; say whether to stop it."""
+def _stops(job: TrialJob, log: TrialLog, progress: _Progress, *, shown: bool) -> bool:
+    """Look at the trial while it runs; say whether to stop it.
+
+    Only where evaluations are `shown` to somebody does it matter whether the trial is suspect.
+    """
     if progress.online_pathology is not None or not looks_online(len(log.records)):
         return False
     history = log.history(progress.facts, _planned(job, log), finished=False)
     judges = detectors()
+    if not shown and not may_be_pathological(history, judges):
+        return False
     diagnosis = look(history, judges)
     progress.suspect = under_suspicion(diagnosis)
     if not online_stop(diagnosis, judges):

@@ -1,8 +1,10 @@
+import json
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from golden_histories import GOLDEN, load
 
 from sickbay.trials.contract import (
     Finding,
@@ -15,7 +17,13 @@ from sickbay.trials.contract import (
 )
 from sickbay.trials.detector import as_detector, clear, detector, fired
 from sickbay.trials.diagnosis.cause_graph import EXPLAINS, primary_cause
-from sickbay.trials.diagnosis.diagnose import diagnose, labeller_version, online_stop
+from sickbay.trials.diagnosis.diagnose import (
+    diagnose,
+    labeller_version,
+    look,
+    may_be_pathological,
+    online_stop,
+)
 from sickbay.trials.history import History
 
 NAN = float("nan")
@@ -173,6 +181,17 @@ def test_the_judge_waits_for_a_detector_that_may_name_the_cause(built_in, state)
     early = replace(judged, findings=(replace(open_one, state=state), fired), done=0.49)
     assert not online_stop(early, built_in)
     assert online_stop(replace(early, done=0.5), built_in)
+
+
+def test_a_running_trial_is_pathological_only_where_a_look_need_be_made(built_in):
+    paths = sorted(GOLDEN.glob("*/*.json"))[::4]
+    histories = [load(path).history for path in paths if "facts" in json.loads(path.read_text())]
+    said = [
+        (may_be_pathological(part, built_in), look(part, built_in).label.health)
+        for part in (whole.prefix(n) for whole in histories for n in (2, 12) if n <= len(whole))
+    ]
+    assert {may for may, health in said if health is Health.PATHOLOGICAL} == {True}
+    assert {may for may, health in said if health is not Health.PATHOLOGICAL} == {False}
 
 
 def test_a_cause_that_may_not_stop_stops_nothing(built_in):
