@@ -1,152 +1,128 @@
 """The forest plot: every level's difference to the baseline, and the health of both."""
 
 import math
-
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from collections.abc import Iterator
 
 from sickbay.service.analysis.effects import EffectTable, LevelEffect
-from sickbay.service.analysis.verdicts import Verdict
+from sickbay.service.charts.drawing import (
+    GRID,
+    INK,
+    NOTE,
+    Dot,
+    Drawing,
+    Line,
+    Mark,
+    Scale,
+    Text,
+    marker,
+    short,
+    ticks,
+)
 from sickbay.service.charts.frame import effect_span
-from sickbay.service.charts.style import STYLES, grid, ink, note, short
-from sickbay.service.summary.formatting import level, number
+from sickbay.service.summary.formatting import level, signed, with_sign
 from sickbay.trials.contract import Goal
 
 MOST_ROWS = 60
-_COLOURS = {
-    Verdict.BETTER: STYLES["healthy"][0],
-    Verdict.WORSE: STYLES["pathological"][0],
-}
-_MARKERS = {
-    Verdict.BETTER: "o",
-    Verdict.WORSE: "s",
-    Verdict.EQUIVALENT: "P",
-    Verdict.SAME: "P",
-    Verdict.UNCLEAR: "D",
-    Verdict.UNKNOWN: "x",
-}
-_ROW, _HEAD, _FOOT = 0.27, 0.62, 0.55  # inches
+_COLOURS = {"✓": "healthy", "✗": "pathological"}
+_SHAPES = {"✓": "circle", "✗": "square", "≈": "plus", "=": "plus", "~": "diamond", "?": "cross"}
+_WIDTH, _ROW, _HEAD, _FOOT = 692.0, 19.5, 44.0, 40.0
+_EFFECTS, _HEALTH = (146.0, 360.0), (524.0, 613.0)  # the left and right of both charts
+_FACTOR, _LEVEL, _DIFFERENCE, _VERDICT, _COUNTS = 4.0, 11.0, 367.0, 452.0, 620.0
 
 
-def forest(table: EffectTable, signal: str) -> Figure:
+def forest(table: EffectTable, signal: str) -> Drawing:
     """Draw every level as a row; the rows of a factor are grouped below its baseline."""
     effects = table.effects[:MOST_ROWS]
     factors = list(dict.fromkeys(effect.factor for effect in effects))
-    rows = len(effects) + len(factors)
-    height = _HEAD + _FOOT + _ROW * rows
-    figure = Figure(figsize=(9.6, height))
-    bottom, top = _FOOT / height, 1.0 - _HEAD / height
-    left = figure.add_axes((0.21, bottom, 0.31, top - bottom))
-    right = figure.add_axes((0.755, bottom, 0.13, top - bottom))
-    low, high = effect_span(effects)
-    _dress(left, rows)
-    _dress(right, rows)
-    left.set_xlim(low, high)
-    right.set_xlim(-0.04, 1.04)
-    right.set_xticks([0.0, 0.5, 1.0], ["0", "50 %", "100 %"])
-    if any(math.isfinite(effect.difference.mean) for effect in effects):
-        left.xaxis.set_major_locator(MaxNLocator(5))
-        left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    else:
-        left.set_xticks([0.0], ["0"])
-    left.axvline(0.0, color=note(), lw=1.0, zorder=1)
+    bottom = _HEAD + _ROW * (len(effects) + len(factors))
+    difference = Scale(*effect_span(effects), *_EFFECTS)
+    share = Scale(-0.04, 1.04, *_HEALTH)
     better = "lower" if table.goal is Goal.MINIMIZE else "higher"
-    left.set_xlabel(f"{signal}: level − baseline ({better} is better)")
-    right.set_xlabel("healthy trials")
-    _head(left, right)
-    place = 0
+    known = any(math.isfinite(effect.difference.mean) for effect in effects)
+    at = ticks(difference.low, difference.high) if known else [0.0]
+    marks: list[Mark] = [
+        *_axis(difference, bottom, [(value, f"{value:.3g}") for value in at]),
+        *_axis(share, bottom, [(0.0, "0"), (0.5, "50 %"), (1.0, "100 %")]),
+        _caption(difference, bottom, f"{signal}: level − baseline ({better} is better)"),
+        _caption(share, bottom, "healthy trials"),
+        Line([(difference.at(0.0), y) for y in (_HEAD, bottom)], NOTE),
+        *_head(),
+    ]
+    y = _HEAD + _ROW / 2
     for factor in factors:
-        some = [effect for effect in effects if effect.factor == factor]
-        baseline = f"(baseline {level(some[0].baseline)})"
-        _words(left, -0.665, place, short(factor, 26), weight="bold")
-        _words(left, 0.0, place, short(baseline, 44), colour=note())
-        if place:
-            for axes in (left, right):
-                axes.axhline(place - 0.5, color=grid(), lw=0.8)
-        for offset, effect in enumerate(some, start=1):
-            _row(left, right, effect, place + offset)
-        place += 1 + len(some)
-    return figure
+        of_factor = [effect for effect in effects if effect.factor == factor]
+        marks.append(Text(_FACTOR, y, short(factor, 26), bold=True))
+        baseline = short(f"(baseline {level(of_factor[0].baseline)})", 44)
+        marks.append(Text(_EFFECTS[0], y, baseline, colour=NOTE))
+        if y > _HEAD + _ROW:
+            for left, right in (_EFFECTS, _HEALTH):
+                marks.append(Line([(x, y - _ROW / 2) for x in (left, right)], GRID, 0.8))
+        for effect in of_factor:
+            y += _ROW
+            marks += [*_effect(difference, effect, y), *_health(share, effect, y)]
+        y += _ROW
+    return Drawing(_WIDTH, bottom + _FOOT, tuple(marks))
 
 
-def _row(left: Axes, right: Axes, effect: LevelEffect, place: int) -> None:
-    colour = _COLOURS.get(effect.verdict, note())
-    low, high = left.get_xlim()
-    _words(left, -0.63, place, short(level(effect.level), 30))
-    mean, marker = effect.difference.mean, _MARKERS[effect.verdict]
-    if math.isfinite(mean):
-        if math.isfinite(effect.difference.low):
-            ends = np.clip([effect.difference.low, effect.difference.high], low, high)
-            left.plot(ends, [place, place], color=colour, lw=1.8, solid_capstyle="butt")
-        beyond = not low <= mean <= high
-        at = min(max(mean, low), high)
-        shape = (">" if mean > high else "<") if beyond else marker
-        left.plot([at], [place], shape, color=colour, ms=5.5, mew=1.6, clip_on=False)
-    _words(left, 1.03, place, _difference(effect))
-    _words(
-        left,
-        1.535,
-        place,
-        f"{effect.verdict}",
-        colour=colour if effect.verdict in _COLOURS else ink(),
-    )
-    for side, shift, tint in ((effect.of_baseline, -0.17, note()), (effect.of_level, 0.17, ink())):
-        if side.trials:
-            share, y = side.healthy / side.trials, place + shift
-            right.plot([side.low, side.high], [y, y], color=tint, lw=1.3, solid_capstyle="butt")
-            filled = tint if side is effect.of_level else "none"
-            right.plot([share], [y], "o", ms=4, mec=tint, mfc=filled, mew=1.1, clip_on=False)
-    fraction = f"{effect.of_level.healthy}/{effect.of_level.trials}"
-    base = f" ({effect.of_baseline.healthy}/{effect.of_baseline.trials})"
-    _words(right, 1.07, place, fraction + base)
+def _axis(scale: Scale, bottom: float, named: list[tuple[float, str]]) -> Iterator[Mark]:
+    for value, name in named:
+        x = scale.at(value)
+        yield Line(((x, _HEAD), (x, bottom + 3)), GRID, 0.6)
+        yield Text(x, bottom + 9, name, anchor="middle")
+    yield Line(((scale.start, bottom), (scale.end, bottom)), GRID, 0.8)
 
 
-def _head(left: Axes, right: Axes) -> None:
-    for axes, x, caption in (
-        (left, -0.665, "factor, level"),
-        (left, 0.0, "difference, 95 % interval"),
-        (left, 1.03, "n pairs: difference"),
-        (left, 1.535, "verdict"),
-        (right, 0.0, "● level  ○ baseline"),
-        (right, 1.07, "healthy (baseline)"),
+def _caption(scale: Scale, bottom: float, words: str) -> Text:
+    return Text((scale.start + scale.end) / 2, bottom + 24, words, 8, anchor="middle")
+
+
+def _head() -> Iterator[Mark]:
+    y = _HEAD - _ROW * 0.55
+    for x, words in (
+        (_FACTOR, "factor, level"),
+        (_EFFECTS[0], "difference, 95 % interval"),
+        (_DIFFERENCE, "n pairs: difference"),
+        (_VERDICT, "verdict"),
+        (_COUNTS, "healthy (baseline)"),
     ):
-        _words(axes, x, -1.05, caption, colour=note())
+        yield Text(x, y, words, colour=NOTE)
+    yield Dot(_HEALTH[0] + 3, y, 2.2, INK)
+    yield Text(_HEALTH[0] + 8, y, "level", colour=NOTE)
+    yield Dot(_HEALTH[0] + 36, y, 2.2, "none", NOTE)
+    yield Text(_HEALTH[0] + 41, y, "baseline", colour=NOTE)
+
+
+def _effect(scale: Scale, effect: LevelEffect, y: float) -> Iterator[Mark]:
+    sign = with_sign(effect.conclusion)[0]
+    colour = _COLOURS.get(sign, NOTE)
+    yield Text(_LEVEL, y, short(level(effect.level), 30))
+    mean, low, high = effect.difference.mean, effect.difference.low, effect.difference.high
+    if math.isfinite(mean):
+        if math.isfinite(low):
+            ends = [min(max(end, scale.low), scale.high) for end in (low, high)]
+            yield Line([(scale.at(end), y) for end in ends], colour, 1.8)
+        shape = "right" if mean > scale.high else "left" if mean < scale.low else _SHAPES[sign]
+        yield from marker(shape, scale.at(min(max(mean, scale.low), scale.high)), y, colour, 2.8)
+    yield Text(_DIFFERENCE, y, _difference(effect))
+    verdict = effect.conclusion.partition(" (")[0]
+    yield Text(_VERDICT, y, short(verdict, 17), colour=colour if sign in _COLOURS else INK)
+
+
+def _health(scale: Scale, effect: LevelEffect, y: float) -> Iterator[Mark]:
+    for side, shift, tint in ((effect.of_baseline, -3.3, NOTE), (effect.of_level, 3.3, INK)):
+        if side.trials:
+            ends = [(scale.at(end), y + shift) for end in (side.low, side.high)]
+            yield Line(ends, tint, 1.3)
+            at = scale.at(side.healthy / side.trials)
+            filled = tint if side is effect.of_level else "page"
+            yield Dot(at, y + shift, 2.0, filled, tint)
+    of_level, of_baseline = effect.of_level, effect.of_baseline
+    counts = f"{of_level.healthy}/{of_level.trials} ({of_baseline.healthy}/{of_baseline.trials})"
+    yield Text(_COUNTS, y, counts)
 
 
 def _difference(effect: LevelEffect) -> str:
     if not math.isfinite(effect.difference.mean):
         return f"0 of {effect.pairs}: none"
-    pairs = (
-        f"{effect.sound_pairs} of {effect.pairs}: "
-        if effect.sound_pairs < effect.pairs
-        else f"{effect.pairs}: "
-    )
-    return f"{pairs}{'+' if effect.difference.mean > 0 else ''}{number(effect.difference.mean)}"
-
-
-def _dress(axes: Axes, rows: int) -> None:
-    axes.set_ylim(rows - 0.5, -0.5)
-    axes.set_yticks([])
-    axes.tick_params(labelsize=7.5, length=3, pad=2)
-    axes.grid(visible=True, axis="x", color=grid(), lw=0.6)
-    axes.set_axisbelow(True)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-
-
-def _words(
-    axes: Axes, x: float, place: float, text: str, *, colour: str = "", weight: str = "normal"
-) -> None:
-    """Write next to a row: `x` in widths of the axes, `place` in rows."""
-    axes.text(
-        x,
-        place,
-        text,
-        transform=axes.get_yaxis_transform(),
-        va="center",
-        fontsize=7.5,
-        color=colour or ink(),
-        weight=weight,
-    )
+    some = f"{effect.sound_pairs} of " if effect.sound_pairs < effect.pairs else ""
+    return f"{some}{effect.pairs}: {signed(effect.difference.mean)}"

@@ -2,16 +2,23 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from sickbay.service.charts.axes import FactorAxis, axis_of
-from sickbay.service.charts.style import STYLES, ink, note, short, surface
+from sickbay.service.charts.drawing import (
+    DASHES,
+    INK,
+    NOTE,
+    Array,
+    Drawing,
+    Line,
+    Mark,
+    Scale,
+    Text,
+    short,
+)
 from sickbay.service.summary.formatting import SIGNS, number
 from sickbay.service.summary.values import TrialLine, Values, sample
 
@@ -29,9 +36,11 @@ _LETTERS = 14
 _NOT_FINITE = 1.13  # above the axis of the objective
 _FAR = 1e3  # times the largest healthy value: what lies beyond stands there as well
 _SPREAD = 0.32  # of the room between two levels
+_WIDE, _HIGH, _TOP = 560.0, 245.0, 22.0  # the least width, the height, and what is above the axes
+_LEFT, _RIGHT, _APART = 50.0, 86.0, 90.0  # outside the first and last axis; least between two
 
 
-def parallel(values: Values) -> Figure | None:
+def parallel(values: Values) -> Drawing | None:
     """Draw about MOST_LINES trials at most; None if no factor varies or nothing has ended."""
     varying = [axis for factor in values.factors if (axis := axis_of(values, factor)) is not None]
     drawn = sample([trial for trial in values.trials if trial.verdict in _ORDER], MOST_LINES)
@@ -39,19 +48,18 @@ def parallel(values: Values) -> Figure | None:
         return None
     axes_shown = varying[: MOST_AXES - 1]
     signal = values.objective.signal if values.objective else "objective"
-    figure = Figure(figsize=(max(5.0, 1.25 * (len(axes_shown) + 1) + 1.2), 3.4))
-    axes = figure.add_axes((0.05, 0.12, 0.9, 0.78))
     scale = _scale(drawn)
+    height = Scale(-0.02, 1.17 if scale.odd else 1.03, _HIGH - 30, _TOP)
     heights = np.array([_heights(values, trial, axes_shown, scale) for trial in drawn])
-    _lines(axes, drawn, heights)
-    for k, axis in enumerate(axes_shown):
-        _vertical(axes, k, axis)
-    _objective(axes, len(axes_shown), signal, scale)
-    axes.set_xlim(-0.45, len(axes_shown) + 0.55)
-    axes.set_ylim(-0.02, 1.17 if scale.odd else 1.03)
-    axes.axis("off")
-    _key(figure, drawn)
-    return figure
+    apart = max(_APART, (_WIDE - _LEFT - _RIGHT) / len(axes_shown))
+    xs = [_LEFT + apart * k for k in range(len(axes_shown) + 1)]
+    marks = [*_key(drawn), *_lines(drawn, xs, height.each(heights))]
+    for x, axis in zip(xs, axes_shown, strict=False):
+        marks += _axis(height, x, short(axis.factor, 18), _named(axis))
+    named = [] if scale.empty else [(scale.at(value), number(value)) for value in scale.ticks()]
+    named += [(_NOT_FINITE, "NaN, missing, far")] if scale.odd else []
+    marks += _axis(height, xs[-1], short(signal, 18), named, INK)
+    return Drawing(xs[-1] + _RIGHT, _HIGH, tuple(marks))
 
 
 class _Scale:
@@ -130,74 +138,43 @@ def _within(axis: FactorAxis, value: float) -> float:
     return min(1.0, max(0.0, (value - low) / (high - low)))
 
 
-def _lines(axes: Axes, drawn: Sequence[TrialLine], heights: np.ndarray[tuple[int, int]]) -> None:
-    alpha = min(0.85, max(0.12, 12.0 / math.sqrt(len(drawn)) / 3))
-    places = np.arange(heights.shape[1])
+def _lines(drawn: Sequence[TrialLine], xs: Sequence[float], heights: Array) -> Iterator[Mark]:
+    opacity = min(0.85, max(0.12, 12.0 / math.sqrt(len(drawn)) / 3))
     for verdict in _ORDER:
-        chosen = [k for k, trial in enumerate(drawn) if trial.verdict == verdict]
-        if chosen:
-            colour, dashes = STYLES[verdict]
-            lines = [np.column_stack([places, heights[k]]) for k in chosen]
-            made = LineCollection(
-                lines, colors=colour, linestyles=dashes, linewidths=0.9, alpha=alpha
-            )
-            axes.add_collection(made)
+        for trial, ys in zip(drawn, heights.tolist(), strict=True):
+            if trial.verdict == verdict:
+                points = list(zip(xs, ys, strict=True))
+                yield Line(points, verdict, 0.9, DASHES[verdict], opacity)
 
 
-def _vertical(axes: Axes, k: int, axis: FactorAxis) -> None:
-    axes.plot([k, k], [0, 1], color=note(), lw=1.0)
-    axes.text(k, -0.07, short(axis.factor, 18), ha="center", va="top", fontsize=8, weight="bold")
+def _named(axis: FactorAxis) -> list[tuple[float, str]]:
+    """The places of an axis that bear a name, from 0 to 1."""
     if axis.edges:
-        marks = [(0.0, axis.edges[0]), (1.0, axis.edges[-1])]
-        named = [(at, number(value)) for at, value in marks]
-    else:
-        room = 1.0 / len(axis.names)
-        every = max(1, math.ceil(len(axis.names) / 12))
-        named = [
-            ((place + 0.5) * room, short(name, _LETTERS))
-            for place, name in enumerate(axis.names)
-            if place % every == 0
-        ]
-    for at, text in named:
-        _mark(axes, k, at, text)
+        return [(0.0, number(axis.edges[0])), (1.0, number(axis.edges[-1]))]
+    room = 1.0 / len(axis.names)
+    every = max(1, math.ceil(len(axis.names) / 12))
+    shown = [*enumerate(axis.names)][::every]
+    return [((place + 0.5) * room, short(name, _LETTERS)) for place, name in shown]
 
 
-def _mark(axes: Axes, k: int, at: float, text: str) -> None:
-    axes.plot([k - 0.025, k + 0.025], [at, at], color=note(), lw=1.0)
-    axes.text(
-        k + 0.05,
-        at,
-        text,
-        va="center",
-        fontsize=7,
-        color=ink(),
-        bbox={"facecolor": surface(), "alpha": 0.75, "lw": 0, "pad": 0.6},
-    )
+def _axis(
+    height: Scale, x: float, title: str, named: Sequence[tuple[float, str]], colour: str = NOTE
+) -> Iterator[Mark]:
+    foot = height.at(0.0)
+    yield Line(((x, foot), (x, height.at(1.0))), colour, 1.4 if colour == INK else 1.0)
+    yield Text(x, foot + 17, title, 8, anchor="middle", bold=True)
+    for at, name in named:
+        y = height.at(at)
+        yield Line(((x - 2.5, y), (x + 2.5, y)), NOTE)
+        yield Text(x + 5, y, name, 7, halo=True)
 
 
-def _objective(axes: Axes, k: int, signal: str, scale: _Scale) -> None:
-    axes.plot([k, k], [0, 1], color=ink(), lw=1.4)
-    axes.text(k, -0.07, short(signal, 18), ha="center", va="top", fontsize=8, weight="bold")
-    if not scale.empty:
-        for value in scale.ticks():
-            _mark(axes, k, scale.at(value), number(value))
-    if scale.odd:
-        _mark(axes, k, _NOT_FINITE, "NaN, missing, far")
-
-
-def _key(figure: Figure, drawn: Sequence[TrialLine]) -> None:
-    counts = {
-        verdict: sum(trial.verdict == verdict for trial in drawn) for verdict in reversed(_ORDER)
-    }
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=STYLES[verdict][0],
-            ls=STYLES[verdict][1],
-            label=f"{SIGNS[verdict]} {verdict} ({n})",
-        )
-        for verdict, n in counts.items()
-        if n
-    ]
-    figure.legend(handles=handles, loc="upper center", ncols=len(handles), fontsize=7.5)
+def _key(drawn: Sequence[TrialLine]) -> Iterator[Mark]:
+    x = _LEFT
+    for verdict in reversed(_ORDER):
+        n = sum(trial.verdict == verdict for trial in drawn)
+        if n:
+            words = f"{SIGNS[verdict]} {verdict} ({n})"
+            yield Line(((x, 8), (x + 24, 8)), verdict, 1.5, DASHES[verdict])
+            yield Text(x + 28, 8, words)
+            x += 40 + 4.6 * len(words)

@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from sickbay.service.analysis.study import SweepEffects
 from sickbay.service.charts.curves import Curves, curve_rows
 from sickbay.service.charts.draw_curves import curves
 from sickbay.service.charts.draw_forest import MOST_ROWS, forest
 from sickbay.service.charts.draw_health import flow, health_map
 from sickbay.service.charts.draw_parallel import MOST_LINES, parallel
+from sickbay.service.charts.drawing import Drawing
 from sickbay.service.charts.health import flows, health_maps
-from sickbay.service.charts.style import as_bytes, as_page, skin
 from sickbay.service.formats import FigureFormat
 from sickbay.service.summary.questions import trials as trials_sql
 from sickbay.service.summary.values import Values
@@ -30,14 +28,13 @@ from sickbay.trials.store import Store, StoreError
 class Picture:
     """One figure: its file name, title, the SQL of its numbers, and how to draw it.
 
-    `draw` is called inside `skin`, and gives None where there is nothing to draw. `note` says what
-    the picture leaves out.
+    `draw` gives None where there is nothing to draw. `note` says what the picture leaves out.
     """
 
     name: str
     title: str
     sql: str
-    draw: Callable[[], Figure | None]
+    draw: Callable[[], Drawing | None]
     note: str = ""
 
 
@@ -93,6 +90,8 @@ def write_figures(
 
     Raises StoreError if a file cannot be written.
     """
+    from sickbay.service.charts.figure_files import as_bytes  # noqa: PLC0415  matplotlib is slow
+
     kinds = wide_pictures(store, values, effects).values()
     pictures = [wide_picture for some in kinds for wide_picture in some]
     pictures += _curve_pictures(curve_rows(store, values))
@@ -100,22 +99,12 @@ def write_figures(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for picture in pictures:
-            with skin(page=False):
-                figure = picture.draw()
-                content = as_bytes(figure, style) if figure is not None else None
-            if content is not None:
+            if (drawing := picture.draw()) is not None:
                 written.append(folder / f"{picture.name}.{style.value}")
-                written[-1].write_bytes(content)
+                written[-1].write_bytes(as_bytes(drawing, style))
     except OSError as error:
         raise StoreError(f"cannot write the figures to {folder}: {error}") from error
     return tuple(written)
-
-
-def on_page(picture: Picture, number: int) -> str:
-    """Draw a figure as part of a page; empty where there is nothing to draw."""
-    with skin(page=True):
-        figure = picture.draw()
-        return as_page(figure, number) if figure is not None else ""
 
 
 def _forest(effects: SweepEffects) -> Picture:

@@ -3,8 +3,7 @@
     Path("report.html").write_text(render_report(store, sweep_id))
 
 The page works offline and without scripts (one small script sorts and filters). It is a function of
-the store alone: the same store gives the same bytes. Importing this module loads no matplotlib;
-rendering does.
+the store alone: the same store gives the same bytes.
 """
 
 import base64
@@ -27,10 +26,12 @@ from sickbay.service.analysis.study import (
     load_effects,
     sweep_effects,
 )
+from sickbay.service.charts.drawing import DASHES
 from sickbay.service.query.engine import query
 from sickbay.service.reports.best import best_of, best_words, selection_lines
 from sickbay.service.reports.latex import latex
 from sickbay.service.reports.markdown import markdown
+from sickbay.service.reports.pictures import pictures
 from sickbay.service.reports.tables import (
     EffectSection,
     effect_section,
@@ -57,14 +58,6 @@ from sickbay.trials.registry import RegistryError
 from sickbay.trials.store import Store
 
 _HERE = Path(__file__).parent
-_DASHES = {
-    "healthy": "none",
-    "pathological": "7 4",
-    "inconclusive": "8 3 2 3",
-    "failed": "2 3",
-    "cancelled": "2 3",
-    "pruned": "2 3",
-}
 _VERDICT_OF = {sign: verdict for verdict, sign in SIGNS.items()}
 _MARK_WORDS = {
     "primary": "primary cause",
@@ -82,8 +75,6 @@ def render_report(store: Store, sweep_id: str, asked: EffectOptions = DEFAULT_OP
     With options `asked` for, a second table of effects follows the first. Raises SweepError if
     there is no such sweep or arm, StoreError or QueryError if it cannot be read.
     """
-    from sickbay.service.reports.pictures import pictures  # noqa: PLC0415  matplotlib is slow
-
     values = report_values(store, sweep_id)
     study, missing = sweep_study(store, values)
     effects = study.effects if study else None
@@ -118,7 +109,7 @@ def render_report(store: Store, sweep_id: str, asked: EffectOptions = DEFAULT_OP
         record=values.record,
         span=span,
         signs=SIGNS,
-        dashes=_DASHES,
+        dashes=DASHES,
         mark_words=_MARK_WORDS,
         rules=_rules(values),
         sql=sql,

@@ -2,12 +2,13 @@
 
 import hashlib
 import itertools
+import math
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
+from matplotlib.text import Text as FigureText
 from report_samples import SampleTrial, large, small, write_sample
 
 from sickbay.service.charts.axes import FEW_BINS, axis_of, telling_axes
@@ -16,9 +17,12 @@ from sickbay.service.charts.draw_curves import curves
 from sickbay.service.charts.draw_forest import forest
 from sickbay.service.charts.draw_health import flow, health_map
 from sickbay.service.charts.draw_parallel import parallel
+from sickbay.service.charts.drawing import Box, Scale, Text, inside, short, ticks
+from sickbay.service.charts.figure_files import as_figure
 from sickbay.service.charts.figures import wide_pictures, write_figures
+from sickbay.service.charts.frame import effect_span
 from sickbay.service.charts.health import flows, health_maps
-from sickbay.service.charts.style import short, skin
+from sickbay.service.charts.svg import as_svg
 from sickbay.service.formats import FigureFormat
 from sickbay.service.query.engine import query
 from sickbay.service.reports.html import report_values, sweep_effects
@@ -78,18 +82,17 @@ def pictures(charted):
     yield from (curves(row) for row in (*data.rows, data.by_seed))
 
 
-def assert_readable(figure):
+def assert_readable(drawing):
     """No words are cut off, and no two lie over one another by more than a hair."""
+    figure = as_figure(drawing)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     boxes = [
         (artist.get_text(), artist.get_window_extent(canvas.get_renderer()))
-        for artist in figure.findobj(Text)
+        for artist in figure.findobj(FigureText)
         if artist.get_text() and artist.get_visible() and artist.get_rotation() in (0, 90)
     ]
     width, height = canvas.get_width_height()
-    # Matplotlib keeps the labels of ticks beyond the axes, and does not draw them.
-    boxes = [(text, box) for text, box in boxes if box.x0 < width and box.x1 > 0]
     for text, box in boxes:
         assert box.x0 > -2, text
         assert box.x1 < width + 2, text
@@ -103,11 +106,14 @@ def assert_readable(figure):
 
 @pytest.mark.parametrize("which", ["many", "long"])
 def test_words_of_pictures_are_whole_and_apart(which, request):
-    with skin(page=False):
-        drawn = list(pictures(request.getfixturevalue(which)))
-        assert len(drawn) >= 7
-        for figure in drawn:
-            assert_readable(figure)
+    drawn = list(pictures(request.getfixturevalue(which)))
+    assert len(drawn) >= 7
+    for drawing in drawn:
+        assert_readable(drawing)
+        svg = ET.fromstring(as_svg(drawing))
+        assert {mark.text for mark in drawing.marks if isinstance(mark, Text)} == {
+            element.text for element in svg.iter("text")
+        }
 
 
 @pytest.mark.slow
@@ -168,8 +174,7 @@ def test_a_cause_flow_has_every_trial_once(tmp_path):
         "failed",
         "cancelled",
     }
-    with skin(page=False):
-        assert_readable(flow(level_flow))
+    assert_readable(flow(level_flow))
 
 
 def test_ranges_are_binned_as_their_sql_bins_them_and_have_a_frontier(tmp_path):
@@ -194,9 +199,8 @@ def test_ranges_are_binned_as_their_sql_bins_them_and_have_a_frontier(tmp_path):
     middle = pair_map.frontier.probability[:, 32]
     crossing = pair_map.frontier.axes[0][int(np.argmax(middle > 0.5))]
     assert 3e-4 < crossing < 3e-3
-    with skin(page=False):
-        assert_readable(health_map(pair_map))
-        assert_readable(parallel(values))
+    assert_readable(health_map(pair_map))
+    assert_readable(parallel(values))
 
 
 def test_factors_that_tell_most_come_first(many):
@@ -229,11 +233,10 @@ def test_an_enormous_difference_does_not_squeeze_the_others(tmp_path):
     ):
         trials.append(SampleTrial({"lr": lr}, seed, (3.0, last + 0.1 * seed)))
     _, _, effects = stored(tmp_path, trials)
-    with skin(page=False):
-        figure = forest(effects.table, "val_loss")
-        low, high = figure.axes[0].get_xlim()
-        assert -1 < low < high < 1000
-        assert_readable(figure)
+    drawing = forest(effects.table, "val_loss")
+    low, high = effect_span(effects.table.effects)
+    assert -1 < low < high < 1000
+    assert_readable(drawing)
 
 
 def test_a_sample_keeps_every_cause(many):
@@ -249,3 +252,28 @@ def test_short():
     assert short("abc", 5) == "abc"
     assert short("abcdefgh", 5) == "ab…gh"
     assert short("a\nb  c\x07", 9) == "a b c\ufffd"
+
+
+def test_a_line_is_cut_where_it_leaves_its_box():
+    box = Box(0, 0, 9, 10)
+    xs = np.arange(6.0)
+    assert inside(xs, np.array([1.0, 2, 3, 4, 5, 6]), box) == [
+        [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6)]
+    ]
+    # up through the top at x = 0.5, back at x = 1.5; NaN breaks it; outside from x = 4.5 on
+    ys = np.array([5.0, -5.0, 5.0, np.nan, 5.0, 15.0])
+    assert inside(xs, ys, box) == [[(0, 5), (0.5, 0)], [(1.5, 0), (2, 5)], [(4, 5), (4.5, 10)]]
+    assert inside(xs[:2], np.array([-1.0, 11.0]), box) == [[(1 / 12, 0), (11 / 12, 10)]]
+    assert inside(xs[:2], np.array([-1.0, -1.0]), box) == []
+
+
+def test_scales_and_ticks():
+    linear, log = Scale(1.0, 3.0, 100.0, 0.0), Scale(0.01, 100.0, 0.0, 40.0, log=True)
+    assert [linear.at(value) for value in (1, 2, 3)] == [100, 50, 0]
+    assert [log.at(value) for value in (0.01, 1, 10)] == pytest.approx([0, 20, 30])
+    assert math.isfinite(linear.at(1e308))
+    assert math.isnan(linear.at(math.nan))
+    assert ticks(0.0, 1.0) == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert ticks(0.6, 20.4, whole=True) == [5, 10, 15, 20]
+    assert ticks(0.6, 2.4, whole=True) == [1, 2]
+    assert ticks(2.0, 2.0) == [2.0]
