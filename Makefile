@@ -16,7 +16,7 @@ CODE := $(ROOMS) tests docs/tools
 help:  ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
-# Running needs 83 packages, developing twice as many: `make demo` installs the first alone.
+# Running needs some 80 packages, developing twice as many: `make demo` installs the first alone.
 $(RUNTIME): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -c constraints.txt '$(TORCH)' -e .
