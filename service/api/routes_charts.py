@@ -5,6 +5,7 @@ map        health by two factors       parallel   a sample of trials over all fa
 causes     how the trials of every level ended
 """
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -91,7 +92,8 @@ async def curves(
 @router.get("/summary")
 async def summary(request: Request, sweep: SweepName) -> Response:
     """Summary: the best trials and arm, every arm by its health, and classes of failure."""
-    return await _from_values(request, sweep, "summary", _summary)
+    store = shelf_of(request).store
+    return await _from_values(request, sweep, "summary", lambda values: _summary(store, values))
 
 
 @router.get("/forest")
@@ -164,8 +166,11 @@ def _signals(store: Store, sweep_id: str) -> list[str]:
     return sorted(column for column, kind in kinds if kind == "DOUBLE" and column not in FIXED)
 
 
-def _summary(values: Values) -> dict[str, Any]:
-    from sickbay.service.reports.best import best_of  # noqa: PLC0415  reports are slow to load
+def _summary(store: Store, values: Values) -> dict[str, Any]:
+    from sickbay.service.reports.best import (  # noqa: PLC0415  reports are slow to load
+        best_of,
+        search_remarks,
+    )
     from sickbay.service.reports.trial_tables import (  # noqa: PLC0415
         UNDER_HEADINGS,
         arms_table,
@@ -173,12 +178,14 @@ def _summary(values: Values) -> dict[str, Any]:
     )
 
     sql = ask.arms(values.record.sweep_id, values.factors)
+    spec = json.loads(values.record.spec)
     arms = arms_table(values, sql, MOST_ARM_ROWS).pick(*UNDER_HEADINGS)
     objective = values.objective
     rows = [{**vars(trial), "arm": trial.arm} for trial in values.trials]
     return {
         "signal": objective.signal if objective else None,
         "best": [vars(best) for best in best_of(rows, vars(objective) if objective else None)],
+        "search": search_remarks(store, values.record.sweep_id, rows, spec),
         "arms": arms.as_data(),
         "failures": failures_table(values).as_data(),
         "advice": [

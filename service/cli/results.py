@@ -57,7 +57,7 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
     from sickbay.service.query.engine import trials
     from sickbay.service.query.lookup import stored_spec
     from sickbay.service.query.status import describe
-    from sickbay.service.reports.best import best_lines, code_lines, selection_lines
+    from sickbay.service.reports.best import code_lines, headline_rows, headlines
     from sickbay.service.summary.sweep_findings import print_advice_lines, sweep_advice
     from sickbay.service.sweeps.plan_view import sequential_lines
     from sickbay.trials.diagnosis.failures import REMEDIES
@@ -80,8 +80,8 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
     rows = trials(opened, record["sweep_id"]).records()
     spec = stored_spec(opened, record["sweep_id"])
     arms = sequential_lines(opened, record["sweep_id"], spec)
-    best = (*best_lines(rows, spec.get("objective")), *selection_lines(rows, spec))
-    for line in (*best, *code_lines(rows), *arms):
+    first = headline_rows(headlines(opened, record["sweep_id"], rows, spec))
+    for line in (*"\n".join(first).splitlines(), *code_lines(rows), *arms):
         print(f"  {line}")
     for failure in record["failures"]:
         print(f"  {failure}: {REMEDIES.get(failure, 'see `sickbay logs SWEEP TRIAL`')}")
@@ -99,7 +99,7 @@ def results(
     """The trials of a sweep; formats other than the table have a column for every setting."""
     from sickbay.service.query.engine import trials
     from sickbay.service.query.lookup import find_sweep, stored_spec
-    from sickbay.service.reports.best import best_lines, code_lines, selection_lines
+    from sickbay.service.reports.best import code_lines, headline_rows, headlines
     from sickbay.service.reports.verdicts import (
         arm_table,
         in_spec_order,
@@ -133,8 +133,8 @@ def results(
     out.print(f"{len(rows)} trials", style="dim")
     print_failures(out, rows)
     spec = stored_spec(opened, record.sweep_id)
-    best = (*best_lines(rows, spec.get("objective")), *selection_lines(rows, spec))
-    for line in (*best, *code_lines(rows)):
+    first = headline_rows(headlines(opened, record.sweep_id, rows, spec))
+    for line in (*first, *code_lines(rows)):
         out.print(line, highlight=False, soft_wrap=True)
     print_advice_lines(out, sweep_advice(opened, record.sweep_id, list(factors)))
 

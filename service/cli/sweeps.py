@@ -247,6 +247,8 @@ def _run(prepared: "Prepared", address: str | None, cpus: int | None, *, in_proc
     else:
         where = "in this process" if in_process else "on Ray"
         print(f"{prepared.sweep_id}: running {missing} of {planned} trials {where}", flush=True)
+        if prepared.earlier:
+            print(f"  warm start: {prepared.earlier.line}", flush=True)
     options = Options(chosen_address(address), cpus, in_process)
     stopper = Stopper()
     restore = _on_interrupt(stopper, prepared)

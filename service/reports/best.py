@@ -1,4 +1,4 @@
-"""The best trial, the best healthy trial and the best arm of a sweep; and their code version."""
+"""The best of a sweep, how a search found it, and the code versions behind it."""
 
 import math
 from collections import Counter
@@ -9,6 +9,7 @@ from typing import Any
 
 from sickbay.service.summary.formatting import as_float, number, short_arm
 from sickbay.trials.contract import Goal, Health, TrialState
+from sickbay.trials.store import Store
 
 Row = Mapping[str, Any]
 ENDED = (TrialState.COMPLETED, TrialState.STOPPED)
@@ -55,12 +56,47 @@ def best_of(rows: Sequence[Row], objective: Mapping[str, Any] | None) -> tuple[B
     return tuple(found)
 
 
-def best_lines(rows: Sequence[Row], objective: Mapping[str, Any] | None) -> list[str]:
-    """One line for each of `best_of`."""
+def headlines(
+    store: Store, sweep_id: str, rows: Sequence[Row], spec: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """What to know of a sweep first, each with its name: the best, and how a search found it.
+
+    `rows` are those of `trials`. A text may have several lines.
+    """
+    objective = spec.get("objective") or {}
+    best = best_of(rows, objective)
     return [
-        f"{one.what:<13}{best_words(one, (objective or {})['signal'])}"
-        for one in best_of(rows, objective)
+        *((entry.what, best_words(entry, objective["signal"])) for entry in best),
+        *search_remarks(store, sweep_id, rows, spec),
     ]
+
+
+def search_remarks(
+    store: Store, sweep_id: str, rows: Sequence[Row], spec: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """How a search chose its best, and what it began with; nothing for a design."""
+    remarks = {
+        "selection": "\n".join(selection_lines(rows, spec)),
+        "warm start": warm_start_line(store, sweep_id, spec),
+    }
+    return [(name, text) for name, text in remarks.items() if text]
+
+
+def headline_rows(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Headlines as lines of a terminal, the texts one below the other."""
+    indent = "\n" + " " * 13
+    return [f"{name:<13}{text.replace(chr(10), indent)}" for name, text in pairs]
+
+
+def warm_start_line(store: Store, sweep_id: str, spec: Mapping[str, Any]) -> str:
+    """What a search took over from earlier sweeps; empty where it took none."""
+    if not spec.get("warm_start") or not store.is_local:
+        return ""
+    from sickbay.trials.search.study import study_file  # noqa: PLC0415  Optuna is slow
+    from sickbay.trials.search.warm_start import stored_warm_start  # noqa: PLC0415
+
+    stored = stored_warm_start(study_file(store, sweep_id))
+    return str(stored["line"]) if stored else ""
 
 
 def best_words(one: Best, signal: str) -> str:
@@ -84,16 +120,16 @@ def selection_lines(rows: Sequence[Row], spec: Mapping[str, Any]) -> list[str]:
     arms = dict.fromkeys(row["arm"] for row in fresh)
     tried = len({row["arm"] for row in rows})
     if not arms:
-        return [f"{'selection':<13}the best {seeds['top']} are confirmed after the search"]
+        return [f"the best {seeds['top']} are confirmed after the search"]
     how = f"chosen among {tried} configurations by {seeds['search']} of their seeds"
-    lines = [f"{'selection':<13}{how}; confirmed with {seeds['confirm']} fresh seeds:"]
+    lines = [f"{how}; confirmed with {seeds['confirm']} fresh seeds:"]
     for name in arms:
         mine = [row for row in fresh if row["arm"] == name]
         chosen_by = [_value(r) for r in rows if r["arm"] == name and r["seed"] < seeds["search"]]
         healthy = [_value(row) for row in mine if row["label"] == Health.HEALTHY]
         value = number(median(healthy)) if healthy else "none"
         lines.append(
-            f"{'':<13}{short_arm(name)}: median {objective['signal']} {value} over "
+            f"{short_arm(name)}: median {objective['signal']} {value} over "
             f"{len(healthy)} of {len(mine)} healthy (searching: {number(median(chosen_by))})"
         )
     return lines

@@ -28,7 +28,7 @@ from sickbay.service.analysis.study import (
 )
 from sickbay.service.charts.drawing import DASHES
 from sickbay.service.query.engine import query
-from sickbay.service.reports.best import best_of, best_words, selection_lines
+from sickbay.service.reports.best import headlines
 from sickbay.service.reports.latex import latex
 from sickbay.service.reports.markdown import markdown
 from sickbay.service.reports.pictures import pictures
@@ -102,7 +102,7 @@ def render_report(store: Store, sweep_id: str, asked: EffectOptions = DEFAULT_OP
         fixes=fixes_table(store, values),
         v=values,
         arms=arms_table(values, sql["arms"], MOST_ARM_ROWS).pick(*UNDER_HEADINGS),
-        best=_best(values),
+        best=_headlines(store, values),
         failures=failures_table(values),
         judgements=_judgements(store, values),
         listed=trials_table(listed_trials(values), sql["trials"]),
@@ -127,7 +127,8 @@ def render_markdown(store: Store, sweep_id: str, asked: EffectOptions = DEFAULT_
     line = provenance_line(store, values)
     sections = [effects, *_asked(store, sweep_id, asked)]
     fixes = fixes_table(store, values)
-    return printable(markdown(values, sections, fixes, questions(values), line))
+    first = _headlines(store, values)
+    return printable(markdown(values, first, sections, fixes, questions(values), line))
 
 
 def render_latex(store: Store, sweep_id: str, asked: EffectOptions = DEFAULT_OPTIONS) -> str:
@@ -220,16 +221,9 @@ def _line(causes: frozenset[str], line: str) -> Markup:
     return Markup("").join(parts)
 
 
-def _best(values: Values) -> list[tuple[str, str]]:
-    objective = values.objective
-    if objective is None:
-        return []
+def _headlines(store: Store, values: Values) -> list[tuple[str, str]]:
     rows = [{**vars(trial), "arm": trial.arm} for trial in values.trials]
-    best = best_of(rows, vars(objective))
-    chosen = [line.strip() for line in selection_lines(rows, json.loads(values.record.spec))]
-    selection = " ".join(chosen).removeprefix("selection").strip()
-    found = [(entry.what, best_words(entry, objective.signal)) for entry in best]
-    return [*found, *([("selection", selection)] if selection else [])]
+    return headlines(store, values.record.sweep_id, rows, json.loads(values.record.spec))
 
 
 def _judgements(store: Store, values: Values) -> dict[str, dict[str, Any] | None]:

@@ -17,6 +17,7 @@ _SPECIAL = "\\`*_{}[]<>|#"
 
 def markdown(
     values: Values,
+    headlines: Sequence[tuple[str, str]],
     effects: Sequence[EffectSection],
     fixes: Table,
     sql: Mapping[str, str],
@@ -37,6 +38,7 @@ def markdown(
             f" objective {_text(goal)}."
         ),
         f"**{counts or 'no trial has ended yet'}**",
+        *(["\n".join(map(_headline, headlines))] if headlines else []),
         "## What to believe",
         *_advice(values),
         _table(arms.pick(*_ARM_COLUMNS)),
@@ -54,6 +56,12 @@ def markdown(
         _text(provenance),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _headline(named: tuple[str, str]) -> str:
+    name, text = named
+    first, *more = text.splitlines()
+    return "\n".join([f"- {name}: {_text(first)}", *(f"  - {_text(line)}" for line in more)])
 
 
 def _advice(values: Values) -> list[str]:

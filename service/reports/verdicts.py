@@ -12,7 +12,7 @@ from rich.text import Text
 
 from sickbay.service.query.engine import trials
 from sickbay.service.query.outcomes import CUT_SHORT, HEALTHY
-from sickbay.service.reports.best import best_lines, code_lines
+from sickbay.service.reports.best import code_lines, headline_rows, headlines
 from sickbay.service.summary.formatting import COLOURS, SIGNS, as_float, recorded, short_arm, shown
 from sickbay.trials.contract import Health, TrialState
 from sickbay.trials.diagnosis.failures import REMEDIES, Failure
@@ -40,7 +40,8 @@ def print_verdicts(console: Console, store: Store, sweep_id: str, spec: Mapping[
         console.print(arm_table(rows))
         console.print(f"every trial: sickbay results {sweep_id}", style="dim")
     print_causes(console, rows)
-    for line in (*best_lines(rows, spec.get("objective")), *code_lines(rows)):
+    first = headline_rows(headlines(store, sweep_id, rows, spec))
+    for line in (*first, *code_lines(rows)):
         console.print(line, highlight=False, soft_wrap=True)
 
 

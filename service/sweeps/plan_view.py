@@ -255,6 +255,7 @@ def _search(prepared: Prepared) -> dict[str, Any]:
         "seeds": len(spec.seed_list),
         "space": space,
         "baseline": design.baseline_choice(spec, prepared.workload),
+        "warm_start": prepared.earlier.as_data() if prepared.earlier else None,
     }
 
 
@@ -273,6 +274,8 @@ def _print_search(console: Console, prepared: Prepared) -> None:
         )
         first = shown(plan["baseline"][name])
         console.print(f"  {name}: {choices}; starts at {first}", highlight=False)
+    if prepared.earlier:
+        console.print(f"warm start: {prepared.earlier.line}", highlight=False, soft_wrap=True)
 
 
 def _hours(prepared: Prepared, estimate: Estimate | None) -> str:

@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sickbay.service.query.lookup import SweepError
+from sickbay.service.query.lookup import SweepError, find_sweep
 from sickbay.trials import registry
 from sickbay.trials.contract import TrialConfig, TrialState, Workload
-from sickbay.trials.errors import SpecError, SpecProblem
+from sickbay.trials.errors import SpecError, SpecProblem, shown
 from sickbay.trials.spec import plan as design
 from sickbay.trials.spec.check import load_spec
 from sickbay.trials.spec.model import (
@@ -28,6 +28,8 @@ from sickbay.trials.store.reader import list_sweeps, read_sweep, trial_states
 
 if TYPE_CHECKING:
     from sickbay.trials.search.sequential import Progress
+    from sickbay.trials.search.study import SearchTask
+    from sickbay.trials.search.warm_start import WarmStart
 
 FINAL = (TrialState.COMPLETED, TrialState.STOPPED)  # other trials are run again
 
@@ -48,6 +50,7 @@ class Prepared:
     missing: tuple[TrialConfig, ...]
     unsuggested: int = 0
     progress: "Progress | None" = None  # of a sequential sweep
+    earlier: "WarmStart | None" = None  # what a search takes over
 
     @property
     def planned(self) -> int:
@@ -95,6 +98,7 @@ def prepare(
     """
     spec, workload = load_spec(_source(source), registry.workload)
     store = locate_store(store_uri)
+    spec = _with_earlier_sweeps(spec, store)
     if resumed and not trust_code:
         _check_code(spec, workload)
     if resumed or trust_code:
@@ -114,6 +118,25 @@ def prepare(
         trial for trial in planned.plan.trials if not planned.done(states.get(trial.trial_id))
     ]
     return replace(planned, missing=tuple(missing))
+
+
+def _with_earlier_sweeps(spec: SweepSpec, store: Store) -> SweepSpec:
+    """The spec with the ids of the sweeps that it starts from; SpecError for any other sweep."""
+    ids, problems = [], []
+    for place, name in enumerate(spec.warm_start):
+        key = "warm_start" if len(spec.warm_start) == 1 else f"warm_start[{place}]"
+        try:
+            sweep = find_sweep(store, name)
+        except SweepError as error:
+            problems.append(SpecProblem(key, str(error), shown(name)))
+            continue
+        ids.append(sweep.sweep_id)
+        if sweep.workload != spec.workload:
+            message = f"is a sweep of {sweep.workload}; allowed are those of {spec.workload}"
+            problems.append(SpecProblem(key, message, shown(name)))
+    if problems:
+        raise SpecError(problems)
+    return spec.model_copy(update={"warm_start": tuple(dict.fromkeys(ids))})
 
 
 def _check_code(spec: SweepSpec, workload: Workload) -> None:
@@ -141,7 +164,7 @@ def _stored_code(spec: SweepSpec, workload: Workload, store: Store, *, resumed: 
     return str(json.loads(latest.spec).get("code") or "")
 
 
-def search_task(prepared: Prepared) -> Any:
+def search_task(prepared: Prepared) -> "SearchTask":
     """The search of a spec; imports `trials.search` late, as that takes a second."""
     from sickbay.trials.search.study import SearchTask  # noqa: PLC0415  Optuna is slow
 
@@ -153,11 +176,13 @@ def search_task(prepared: Prepared) -> Any:
 def _with_suggestions(prepared: Prepared) -> Prepared:
     """Add the suggestions of a search so far, in seed blocks, and the number of trials to come."""
     from sickbay.trials.search import study  # noqa: PLC0415  Optuna is slow
+    from sickbay.trials.search.warm_start import warm_start  # noqa: PLC0415
 
     task, seeds = search_task(prepared), prepared.spec.seed_list
     file = study.study_file(prepared.store, prepared.sweep_id)
-    suggested = study.stored_configurations(file, task.study_name)
-    known = [task.trials(params_of.params) for params_of in suggested]
+    stored = study.stored_trials(file, task.study_name)
+    suggested = [trial for trial in stored if study.is_configuration(trial)]
+    known = [task.trials(configuration.params) for configuration in suggested]
     arms = tuple(
         design.Arm(design.arm_name(trial.config, trial.changed), trial.config, trial.changed)
         for trial, *_ in known
@@ -167,11 +192,13 @@ def _with_suggestions(prepared: Prepared) -> Prepared:
     if isinstance(prepared.spec.seeds, ConfirmedSeeds):
         from sickbay.trials.search.confirm import confirmation  # noqa: PLC0415  Optuna is slow
 
-        if unknown or not all(params_of.state.is_finished() for params_of in suggested):
+        if unknown or not all(configuration.state.is_finished() for configuration in suggested):
             unknown += prepared.spec.seeds.most_trials
         else:
             blocks += tuple(confirmation(task, suggested))
-    return replace(prepared, plan=design.Plan(blocks, arms, seeds), unsuggested=unknown)
+    made = design.Plan(blocks, arms, seeds)
+    earlier = warm_start(task, stored) if prepared.spec.warm_start else None
+    return replace(prepared, plan=made, unsuggested=unknown, earlier=earlier)
 
 
 def _without_settled(prepared: Prepared) -> Prepared:

@@ -60,7 +60,8 @@ export async function sweepView(view, id, query) {
     const found = await get(sweepPath(id, "/summary"));
     const value = (one) => `${found.signal} ${number(one.value)}`;
     const words = (one) => (one.trial_id ? [el("a", { href: trialLink(id, one.trial_id) }, `${armName(one.arm)}, seed ${one.seed}`), `: ${value(one)}${one.label === "healthy" ? "" : `, ${one.label || "no label"}`}`] : `${armName(one.arm)}: median ${value(one)} over ${one.n} trials`);
-    show(best, found.best.length ? el("div.facts", {}, found.best.map((one) => el("span", {}, `${one.what} `, el("b", {}, words(one))))) : null);
+    const facts = [...found.best.map((one) => [one.what, words(one)]), ...found.search];
+    show(best, facts.length ? el("div.facts", {}, facts.map(([what, text]) => el("span", {}, `${what} `, el("b", {}, text)))) : null);
   }
 
   return {

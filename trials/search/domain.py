@@ -44,7 +44,8 @@ class Domain:
     space: Mapping[str, BaseDistribution]
 
     @cached_property
-    def _baseline(self) -> dict[str, Scalar]:
+    def baseline(self) -> dict[str, Scalar]:
+        """Every factor's level in the baseline."""
         return baseline_choice(self.spec, self.workload)
 
     @cached_property
@@ -53,7 +54,15 @@ class Domain:
 
     def choice(self, params: Params) -> dict[str, Scalar]:
         """Give what is run for these parameters: factors that do not matter at their baseline."""
-        return settled({**self._baseline, **params}, self._baseline, self.spec.conditions)
+        return settled({**self.baseline, **params}, self.baseline, self.spec.conditions)
+
+    def fitted(self, name: str, value: Scalar) -> Scalar | None:
+        """Give a value as this space writes it: one of its levels, or a number in its range."""
+        distribution = self.space[name]
+        if isinstance(distribution, CategoricalDistribution):
+            return next((level for level in distribution.choices if same(level, value)), None)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return value if number and distribution.low <= value <= distribution.high else None
 
     def key(self, params: Params) -> Hashable:
         """Name a configuration: parameters that come to the same have the same key."""
@@ -98,7 +107,7 @@ class Domain:
 
     def _drawn(self, rng: random.Random) -> Iterator[dict[str, Scalar]]:
         """Draw allowed configurations: uniformly, and where that finds few, on lines."""
-        anchors: list[dict[str, Scalar]] = [dict(self._baseline)]
+        anchors: list[dict[str, Scalar]] = [dict(self.baseline)]
         for _ in range(DRAWS):
             params = {name: _at(one, rng.random()) for name, one in self.space.items()}
             if self.broken(params) is None:

@@ -11,13 +11,14 @@ sampler of a configuration, once the trials of all its seeds have ended:
 
 Seeds that are added later, and those of a confirmation, change what the sampler knows of their
 configuration. A loss with another floor than the baseline's is brought to the baseline's unit.
+Trials of earlier sweeps (`warm_start`) enter the study before the first suggestion.
 
 All that was suggested is in the study's file, all that ran is in the store: together they are the
 state of the search, and a driver that was killed loses nothing.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -37,6 +38,13 @@ from sickbay.trials.search.outcomes import (
 )
 from sickbay.trials.search.samplers import StudyView
 from sickbay.trials.search.study import CONFIGURATION, KIND, SearchTask, is_configuration
+from sickbay.trials.search.warm_start import (
+    WARM_START,
+    EarlierConfiguration,
+    frozen_trial,
+    is_earlier,
+    warm_start,
+)
 from sickbay.trials.spec.plan import baseline_choice
 
 
@@ -94,6 +102,7 @@ class Search:
         self._baseline: dict[int, TrialOutcome] = {}  # what became of it, by seed
         self._queue: deque[TrialConfig] = deque()
         self._suggestions: list[_Suggestion] = []
+        self._earlier: dict[int, EarlierConfiguration] = {}  # by the number of the study's trial
         self._of: dict[str, _Suggestion] = {}  # by trial id
         self.exhausted = False
         self._resume()
@@ -134,7 +143,7 @@ class Search:
             return  # one that was cancelled will go on: its suggestion stays open
         suggestion.waiting.discard(event.trial_id)
         suggestion.ended |= {
-            one.trial_id: one for one in suggestion.trials if one.trial_id == event.trial_id
+            trial.trial_id: trial for trial in suggestion.trials if trial.trial_id == event.trial_id
         }
         if suggestion.waiting:
             return
@@ -145,12 +154,10 @@ class Search:
 
     def _resume(self) -> None:
         study, space = self._port.study, self.task.space
-        known = study.get_trials(deepcopy=False)
-        baseline = baseline_choice(self.task.spec, self.task.workload)
-        if not known:
-            study.enqueue_trial(baseline)
-        for point in self.task.spec.enqueue:
-            study.enqueue_trial({**baseline, **point}, skip_if_exists=True)
+        known = [trial for trial in self.known if not is_earlier(trial)]
+        if self.task.spec.warm_start:
+            self._take_over()
+        self._enqueue(known)
         for frozen in known:
             is_open = frozen.state == TrialState.RUNNING
             whole = set(frozen.params) == set(space)
@@ -164,6 +171,49 @@ class Search:
                 self._port.tell(trial, None, failed=True)
             elif is_configuration(frozen) or self._judge(trial):
                 self._take(trial, reported=not is_open)
+        self._update_earlier()
+
+    def _take_over(self) -> None:
+        """Add the configurations of earlier sweeps to the study, but for those that are its own.
+
+        Those that an earlier driver added are recognised, and get the seeds that ended since.
+        """
+        task, key = self.task, self.task.domain.key
+        added = {key(trial.params): trial.number for trial in self.known if is_earlier(trial)}
+        start = warm_start(task, self.known)
+        self._port.study.set_user_attr(WARM_START, start.as_data())
+        for earlier in start.configurations:
+            if key(earlier.params) == key(task.domain.baseline):
+                self._baseline = dict(earlier.outcomes)
+        values = self._earlier_values(start.configurations)
+        for earlier, value in zip(start.configurations, values, strict=True):
+            name = key(earlier.params)
+            if name not in added:
+                added[name] = len(self.known)
+                self._port.study.add_trial(frozen_trial(task, earlier.params, value))
+            self._earlier[added[name]] = earlier
+
+    def _earlier_values(self, earlier: Collection[EarlierConfiguration]) -> list[Aggregate]:
+        """What earlier configurations have come to, in the unit of the baseline."""
+        outcomes = [configuration.outcomes for configuration in earlier]
+        usable = [configuration.outcomes for configuration in earlier if configuration.usable]
+        sound = [self._summary(seeds, ()).values for seeds in usable]
+        return [self._summary(seeds, sound) for seeds in outcomes]
+
+    def _update_earlier(self) -> None:
+        """Bring earlier configurations to the unit of this sweep's baseline, with all seeds."""
+        values = self._earlier_values(self._earlier.values())
+        self._updates.update(zip(self._earlier, values, strict=True))
+
+    def _enqueue(self, known: Sequence[FrozenTrial]) -> None:
+        """Ask for the baseline first, then for the spec's own points, each once."""
+        baseline = baseline_choice(self.task.spec, self.task.workload)
+        given = [trial.system_attrs.get("fixed_params", trial.params) for trial in known]
+        start = [] if known else [baseline]
+        for point in (*start, *({**baseline, **point} for point in self.task.spec.enqueue)):
+            if point not in given:
+                self._port.study.enqueue_trial(point)
+                given.append(point)
 
     def _suggest(self) -> None:
         trial = self._port.ask()
@@ -224,16 +274,16 @@ class Search:
             return
         alone = not self._baseline and not self._is_baseline(suggestion)
         trial.set_user_attr("unit", "own" if alone else "baseline")
-        found = self._aggregate(suggestion, outcomes)
-        for word, value in found.attributes.items():
-            trial.set_user_attr(word, value)
-        if found.constraint is not None:
-            trial.set_constraint("pathological", found.constraint)
-        if found.pruned_at is not None:
-            trial.report(found.values[0], found.pruned_at)
-        values = found.values if found.pruned_at is None else None
-        self._port.tell(trial, values, failed=False)
+        value = self._aggregate(suggestion, outcomes)
+        for name, attribute in value.attributes.items():
+            trial.set_user_attr(name, attribute)
+        if value.constraint is not None:
+            trial.set_constraint("pathological", value.constraint)
+        if value.pruned_at is not None:
+            trial.report(value.values[0], value.pruned_at)
+        self._port.tell(trial, value.values if value.pruned_at is None else None, failed=False)
         if self._is_baseline(suggestion):
+            self._update_earlier()
             for other in self._suggestions:
                 if other.reported and self._was_alone(other):
                     self._update(other)
@@ -251,30 +301,36 @@ class Search:
         """Read the seeds of a configuration that have ended with something to say, by seed."""
         signals = [goal.signal for goal in self.task.goals]
         store, sweep_id = self.task.store, self.task.sweep_id
-        found = {
+        outcomes = {
             planned.seed: read_outcome(store, sweep_id, planned.trial_id, signals)
             for planned in suggestion.trials
             if planned.trial_id in suggestion.ended
         }
-        return {seed: one for seed, one in found.items() if one is not None and one.judged}
+        return {seed: outcome for seed, outcome in outcomes.items() if outcome and outcome.judged}
 
     def _aggregate(
         self, suggestion: _Suggestion, outcomes: Mapping[int, TrialOutcome]
     ) -> Aggregate:
-        task = self.task
-        if task.spec.design == "boundary":
-            return health_aggregate(outcomes)
         if self._is_baseline(suggestion):
             self._baseline = dict(outcomes)
         view = StudyView(self._port.study, self._updates)
         known = [
-            one.values
-            for one in view.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-            if one.user_attrs.get("stand_in") is False
+            trial.values
+            for trial in view.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+            if trial.user_attrs.get("stand_in") is False
         ]
-        found = aggregate(outcomes, self._baseline, task.goals, known)
+        return self._summary(outcomes, known)
+
+    def _summary(
+        self, outcomes: Mapping[int, TrialOutcome], known: Sequence[Sequence[float]]
+    ) -> Aggregate:
+        """What a configuration has come to; `known` are the values of sound configurations."""
+        task = self.task
+        if task.spec.design == "boundary":
+            return health_aggregate(outcomes)
+        value = aggregate(outcomes, self._baseline, task.goals, known)
         takes_pruned = len(task.goals) == 1 and task.spec.design in ("random", "tpe")
-        return found if takes_pruned else replace(found, pruned_at=None)
+        return value if takes_pruned else replace(value, pruned_at=None)
 
 
 class StudyPort:

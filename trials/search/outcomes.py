@@ -179,11 +179,17 @@ def read_outcome(
     row = _row(store, sweep_id, trial_id)
     if row is None:
         return None
-    outcome = outcome_of(row)
-    if len(signals) > 1:
-        rows = [record.row.signals for record in read_epoch_records(store, sweep_id, trial_id)]
-        outcome = replace(outcome, values=tuple(_last(rows, signal) for signal in signals))
-    return outcome
+    if len(signals) < 2:
+        return outcome_of(row)
+    return with_signals(outcome_of(row), store, sweep_id, trial_id, signals)
+
+
+def with_signals(
+    outcome: TrialOutcome, store: Store, sweep_id: str, trial_id: str, signals: Sequence[str]
+) -> TrialOutcome:
+    """Give an outcome the last values of these signals, NaN for one that was never recorded."""
+    rows = [record.row.signals for record in read_epoch_records(store, sweep_id, trial_id)]
+    return replace(outcome, values=tuple(_last(rows, signal) for signal in signals))
 
 
 def read_outcomes(store: Store, sweep_id: str) -> dict[str, TrialOutcome]:

@@ -115,8 +115,8 @@ def open_storage(path: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path)))
 
 
-def stored_configurations(path: Path, name: str) -> list[FrozenTrial]:
-    """Return every configuration that a study has suggested so far."""
+def stored_trials(path: Path, name: str) -> list[FrozenTrial]:
+    """Return every trial of a study so far; none without the study."""
     if not path.exists():
         return []
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -125,7 +125,8 @@ def stored_configurations(path: Path, name: str) -> list[FrozenTrial]:
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return []
-    return [trial for trial in study.get_trials(deepcopy=False) if is_configuration(trial)]
+    trials: list[FrozenTrial] = study.get_trials(deepcopy=False)
+    return trials
 
 
 def is_configuration(trial: FrozenTrial) -> bool:

@@ -47,6 +47,11 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _as_names(value: object) -> object:
+    """Turn one name into a list of one."""
+    return (value,) if isinstance(value, str) else _as_tuple(value)
+
+
 def _as_words(value: object) -> object:
     """Split a command as a shell splits words; ValueError for a quote that is never closed."""
     return tuple(shlex.split(value)) if isinstance(value, str) else _as_tuple(value)
@@ -335,6 +340,10 @@ class SweepSpec(_Model):
         default=(),
         description="a list of configurations, each a mapping of factors to a level, that a search "
         "tries first",
+    )
+    warm_start: Annotated[tuple[str, ...], BeforeValidator(_as_names)] = Field(
+        default=(),
+        description="the id or name of an earlier sweep of the same workload and store, or a list",
     )
     fixed: dict[str, Level] = Field(
         default_factory=dict, description="a mapping of settings to the value they keep"

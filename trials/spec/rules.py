@@ -37,6 +37,9 @@ def design_problems(spec: SweepSpec) -> Problems:
     yield from _objective_problems(spec)
     yield from _seed_problems(spec)
     yield from _enqueue_problems(spec)
+    if spec.warm_start and spec.design not in SEARCHES:
+        message = f"is for the searches {listed(SEARCHES)}: {spec.design} learns from no trial"
+        yield SpecProblem("warm_start", message, shown(list(spec.warm_start)))
     if spec.design in SEARCHES:
         yield from _search_problems(spec)
     elif spec.design == "leave_k_out":

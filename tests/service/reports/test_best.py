@@ -2,7 +2,7 @@
 
 import math
 
-from sickbay.service.reports.best import best_lines, code_lines
+from sickbay.service.reports.best import best_of, best_words, code_lines
 
 GOAL = {"signal": "val_loss", "goal": "minimize"}
 
@@ -13,6 +13,10 @@ def row(arm, seed, objective, label="healthy", **more):
     return {"trial_id": name, "arm": arm, "seed": seed, "objective": objective, "label": label} | (
         ended | more
     )
+
+
+def best_lines(rows, objective):
+    return [f"{best.what}: {best_words(best, 'val_loss')}" for best in best_of(rows, objective)]
 
 
 ROWS = [
@@ -28,16 +32,16 @@ ROWS = [
 
 def test_the_best_of_each_kind_is_named():
     assert best_lines(ROWS, GOAL) == [
-        "best trial   b0000000 (b, seed 0): val_loss 0.1, pathological",
-        "best healthy a0000000 (a, seed 0): val_loss 0.3",
-        "best arm     c: median val_loss 0.33 over 2 trials",  # b has a trial that is no number
+        "best trial: b0000000 (b, seed 0): val_loss 0.1, pathological",
+        "best healthy: a0000000 (a, seed 0): val_loss 0.3",
+        "best arm: c: median val_loss 0.33 over 2 trials",  # b has a trial that is no number
     ]
 
 
 def test_the_other_way_round_where_more_is_better():
     lines = best_lines(ROWS, {"signal": "val_loss", "goal": "maximize"})
-    assert lines[0].startswith("best trial   a1000000")
-    assert lines[2].startswith("best arm     a: median val_loss 0.4 ")
+    assert lines[0].startswith("best trial: a1000000")
+    assert lines[2].startswith("best arm: a: median val_loss 0.4 ")
 
 
 def test_nothing_is_said_where_nothing_is_known():

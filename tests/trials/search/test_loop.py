@@ -3,51 +3,19 @@
 import math
 from dataclasses import replace
 
-import optuna
 import pytest
 import toy_sweeps
 from sequential_sweeps import ended
+from toy_searches import HERE, RANGES, drive, raw, study_of, table, task_of
 
-from sickbay.service.sweeps.runner import Options, prepare, run
-from sickbay.trials import registry
+from sickbay.service.sweeps.runner import prepare, run
 from sickbay.trials.contract import Goal, Objective, TrialState
 from sickbay.trials.errors import SpecError
-from sickbay.trials.events import TrialEnded
 from sickbay.trials.execution.inline import open_search
 from sickbay.trials.execution.trial import TrialJob
 from sickbay.trials.search.outcomes import aggregate
 from sickbay.trials.search.samplers import StudyView
-from sickbay.trials.search.study import SearchTask, is_configuration, open_storage, study_file
-from sickbay.trials.spec import check_spec, parse_spec, plan
-from sickbay.trials.store import open_store
-from sickbay.trials.store.tables import load_tables
-
-HERE = Options(in_process=True)
-RANGES = {
-    "lr": {"low": 1e-3, "high": 10.0, "log": True},
-    "init": ["random", "zeros"],
-}
-
-
-def raw(**changes):
-    keys = {"design": "tpe", "factors": RANGES, "seeds": 2, "budget": {"trials": 20}}
-    return toy_sweeps.spec(**keys | {"fixed": {"epochs": 8}} | changes)
-
-
-def task_of(store, **changes):
-    workload = registry.workload(toy_sweeps.TOY)
-    spec = check_spec(parse_spec(raw(**changes)), workload)
-    return SearchTask(spec, workload, plan.sweep_identity(spec, workload), open_store(str(store)))
-
-
-def study_of(store, **changes):
-    task = task_of(store, **changes)
-    storage = open_storage(study_file(task.store, task.sweep_id))
-    return optuna.load_study(study_name=task.study_name, storage=storage)
-
-
-def table(store):
-    return load_tables(open_store(str(store)), ["trials"]).tables["trials"].to_pylist()
+from sickbay.trials.search.study import is_configuration
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "nsga2", "boundary"])
@@ -157,20 +125,6 @@ def test_constraints_and_conditions_hold_in_a_search(tmp_path):
     run(raw(name="nested", **nested), str(tmp_path), HERE)
     rows = [row for row in table(tmp_path) if row["sweep_id"].startswith("nested")]
     assert {row["lr"] for row in rows if row["init"] == "random"} == {0.1}
-
-
-def drive(search, task, store, trials):
-    """Run so many trials by hand; gives back what was suggested."""
-    given = []
-    while len(given) < trials:
-        trial = search.next()
-        if trial is None:
-            break
-        given.append(trial)
-        job = toy_sweeps.job(store)
-        job = replace(job, sweep_id=task.sweep_id, trial=trial, objective=task.goals[0])
-        search.ended(TrialEnded.of(toy_sweeps.run_to_end(replace(job, workdir=str(store) + "-w"))))
-    return given
 
 
 @pytest.mark.slow
