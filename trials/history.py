@@ -10,7 +10,7 @@ import json
 import math
 import struct
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -191,12 +191,11 @@ def facts_to_json(facts: TaskFacts) -> str:
     A reference line without a name or a formula is written as it was before lines had them, so that
     the text and the digest of older facts stay what they were.
     """
-    values = asdict(facts)
-    for line in values["reference_lines"]:
-        for key in ("name", "formula"):
-            if not line[key]:
-                del line[key]
-    return json.dumps(values, sort_keys=True)
+    lines = [
+        {key: value for key, value in vars(line).items() if value or key not in ("name", "formula")}
+        for line in facts.reference_lines
+    ]
+    return json.dumps({**vars(facts), "reference_lines": lines}, sort_keys=True)
 
 
 def facts_from_json(text: str) -> TaskFacts:

@@ -8,6 +8,7 @@ running cannot be ended from outside.
 import contextlib
 import gc
 import logging
+import operator
 import os
 import signal
 import socket
@@ -93,6 +94,8 @@ def _patches() -> list[Undo]:
 
 def _put_back(place: object, before: Mapping[str, object]) -> None:
     now = vars(place)
+    if all(map(operator.is_, map(now.get, before), before.values())):  # mostly
+        return
     for name, value in before.items():
         if now.get(name) is not value and callable(value):
             setattr(place, name, value)
@@ -176,8 +179,10 @@ def _logging() -> list[Undo]:
     level, handlers, disabled = root.level, list(root.handlers), logging.root.manager.disable
 
     def undo() -> None:
-        logging.disable(disabled)
-        root.setLevel(level)
+        if logging.root.manager.disable != disabled:  # both forget what every logger has cached
+            logging.disable(disabled)
+        if root.level != level:
+            root.setLevel(level)
         root.handlers[:] = handlers
 
     return [undo]

@@ -108,7 +108,9 @@ def finding_row(
         "confidence": finding.confidence,
         "reason": finding.reason,
         "remedy": finding.remedy,
-        "evidence": json.dumps(dict(finding.evidence), sort_keys=True),
+        "evidence": json.dumps(dict(finding.evidence), sort_keys=True)
+        if finding.evidence
+        else "{}",
     }
 
 
