@@ -65,8 +65,8 @@ types: $(INSTALLED)  ## mypy --strict over the rooms
 	for file in service/front/*.py; do ln -sfn ../../../$$file build/types/sickbay/; done
 	MYPYPATH=build/types $(BIN)/mypy -p sickbay
 
-bench: $(INSTALLED)  ## measured claims: ratios taken side by side in one run
-	$(BIN)/python -m tests.benchmarks
+bench: $(INSTALLED)  ## measured claims: ratios taken side by side in one run; BENCH="lanes page" runs these alone
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 reports: $(INSTALLED)  ## run the specs behind docs/reports.md (hours on one core, resumes) and write it
 	for spec in examples/reports/*.yaml; do $(BIN)/sickbay run $$spec --store build/reports || exit; done

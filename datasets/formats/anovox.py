@@ -101,32 +101,6 @@ def read_voxels(path: Path) -> Ints:
     return _whole(path, _table(path, "three indices and a semantic id"))
 
 
-def read_anomaly(path: Path) -> dict[str, str]:
-    """Read what is noted about a frame's anomaly, text by key; any key may be missing.
-
-    That an anomaly "is alive" means that it exists, not that a sensor sees it.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from error
-    values = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        key, separator, value = line.partition(";")
-        if not separator or not key.strip():
-            raise ValueError(f"{path}:{number}: expected `key ; value`, found {line!r}")
-        values[key.strip()] = value.strip()
-    return values
-
-
-def is_alive(anomaly: Mapping[str, str]) -> bool | None:
-    """Whether the anomaly exists in the simulator; None where the file does not say."""
-    said = anomaly.get("anomaly_is_alive")
-    return None if said is None else said.lower() in ("true", "1")
-
-
 def _scenario(setup: Path) -> Scenario:
     folder = setup.parent
     try:

@@ -64,14 +64,6 @@ def read_off(path: Path) -> Mesh:
     return Mesh(vertices, np.array(triangles, dtype=np.int64))
 
 
-def write_off(path: Path, mesh: Mesh) -> None:
-    """Write a mesh as OFF."""
-    rows = [f"OFF\n{len(mesh.vertices)} {len(mesh.triangles)} 0"]
-    rows += [" ".join(f"{value:.6f}" for value in vertex) for vertex in mesh.vertices]
-    rows += [f"3 {a} {b} {c}" for a, b, c in mesh.triangles.tolist()]
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-
-
 def read_ply(path: Path) -> FloatArray:
     """Read the x, y, z of an ASCII PLY's vertices, shape (N, 3); other properties are skipped."""
     lines = _lines(path)

@@ -16,7 +16,6 @@ from torch.nn import functional
 
 from sickbay.datasets.shared.detection_sample import DetectionSample, Floats
 
-BEV_CHANNELS = ("log count", "Δx", "Δy", "height", "intensity", "log count past", "Δx", "Δy")
 PAST = 0.25  # seconds; what is older than that counts as the past sweep
 BOX_SIZE = 9  # x, y, z of the centre, width, length, height, yaw, and the velocity in x and y
 

@@ -1,7 +1,8 @@
 """`make bench`: every benchmark, one after another, one table, and docs/performance.md.
 
-`python -m tests.benchmarks NAME...` runs some and rewrites their sections of the page. Exit code 1
-if a limit is missed.
+`make bench BENCH="lanes page"` runs these and rewrites their sections of the page. A section is
+written when its benchmark has ended, so that what an interrupted run has measured stays. Exit code
+1 if a limit is missed.
 """
 
 import os
@@ -38,8 +39,9 @@ def main() -> int:
         code, figures = run(name)
         worst = max(worst, code)
         everything += figures
-        written[name] = section(name, figures)
-    PAGE.write_text("\n".join([INTRODUCTION, *(written[name] for name in sorted(written))]))
+        if figures:
+            written[name] = section(name, figures)
+        PAGE.write_text("\n".join([INTRODUCTION, *(written[name] for name in sorted(written))]))
     print("\n" + "\n".join(table(everything)))
     return worst
 

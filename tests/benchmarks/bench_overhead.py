@@ -4,7 +4,9 @@ Bare Ray Tune (reused actors, no loggers), plain Ray tasks, and Optuna with its 
 processes sleep their 50 ms and report one number; tasks store nothing. Ours sleeps as long and
 yields one row an evaluation: it stores Parquet, is diagnosed online and at its end, and retried by
 cause. Rounds alternate, so that a busy machine slows all. Tune keeps to one of the two workers in
-some rounds, so the quickest round of each is judged.
+some rounds, so the quickest round of each is judged. Five minutes; for less,
+
+    python tests/benchmarks/bench_overhead.py 20        # one round of 20 trials
 """
 
 import logging
@@ -36,9 +38,9 @@ from sickbay.trials.execution.ray_lanes.run import run_jobs  # noqa: E402
 from sickbay.trials.execution.trial import TrialJob  # noqa: E402
 from sickbay.trials.spec import check_spec, parse_spec, plan  # noqa: E402
 
-TRIALS = 200
+TRIALS, ROUNDS = (int(sys.argv[1]), 1) if len(sys.argv) > 1 else (200, 3)
 SECONDS = 0.05
-CPUS, ROUNDS = 2, 3
+CPUS = 2
 LIMIT = 1.15
 
 

@@ -36,7 +36,7 @@ from sickbay.trials.contract import (
     Workload,
     label_stands,
 )
-from sickbay.trials.detector import Detector
+from sickbay.trials.detector import Detector, signals_read
 from sickbay.trials.diagnosis.diagnose import (
     diagnose,
     look,
@@ -314,9 +314,7 @@ def make_workdir(path: Path) -> None:
 def _workload(job: TrialJob) -> Workload:
     if job.command is None:
         return registry.workload(job.trial.workload)
-    entries = [entry for each in detectors() for entry in (*each.signals, *each.optional_signals)]
-    signals = {name for entry in entries for name in entry.split("|")}
-    return script_workload(job.command, job.objective, job.threads, signals)
+    return script_workload(job.command, job.objective, job.threads, signals_read(detectors()))
 
 
 def _noted(news: object, log: TrialLog, progress: _Progress) -> bool:

@@ -15,8 +15,6 @@ from sickbay.datasets.crossmodal.synthetic import SceneSpec as WholeSpec
 from sickbay.datasets.crossmodal.synthetic import crossmodal_data
 from sickbay.datasets.formats.anovox import (
     find_scenarios,
-    is_alive,
-    read_anomaly,
     read_points,
     read_semantic_points,
     read_voxels,
@@ -126,19 +124,6 @@ def test_files_are_read_in_their_frame(one):
     cell, inside = indices(where[-1:], TRANSFORMS["anovox"])
     assert inside.all()
     assert [*cell[0].tolist(), 30] in grid.tolist()
-
-
-def test_what_is_noted_of_an_anomaly_may_lack_any_key(one, tmp_path):
-    noted = read_anomaly(one / "ANOMALY" / "ANOMALY_0.csv")
-    assert noted == {"anomaly_type": "animal", "anomaly_is_alive": "True"}
-    assert is_alive(noted) is True
-    braking = tmp_path / "ANOMALY_1.csv"
-    braking.write_text("vehicle_speed ; 12.5\n\nbrake ;\n")
-    assert is_alive(read_anomaly(braking)) is None
-    assert read_anomaly(braking)["brake"] == ""
-    braking.write_text("fine ; 1\nno separator here\n")
-    with pytest.raises(ValueError, match=r"ANOMALY_1.csv:2: expected `key ; value`, found 'no sep"):
-        read_anomaly(braking)
 
 
 def test_points_are_named_by_the_nearest_semantic_one_and_else_by_nothing():

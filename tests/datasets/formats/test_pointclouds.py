@@ -1,17 +1,14 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from sickbay.datasets.formats.meshes import polygons_to_mesh
 from sickbay.datasets.formats.pointclouds import (
     read_off,
     read_orientation,
     read_peaks,
     read_ply,
     read_xyz,
-    write_off,
 )
 
 VERTICES = "0 0 0\n1 0 0\n1 1 0\n0 1 0\n"
@@ -45,15 +42,6 @@ def test_off_faces_may_be_polygons_carry_colours_or_be_degenerate(tmp_path):
     faces = "3 0 1 2 255 0 0\n4 0 1 2 3\n2 0 1\n"
     mesh = read_off(written(tmp_path, "OFF\n4 3 0\n" + VERTICES + faces))
     assert len(mesh.triangles) == 3
-
-
-def test_off_survives_a_round_trip(tmp_path):
-    mesh = polygons_to_mesh([[(0, 0, 0), (1, 0, 0), (1, 2, 0), (0, 2, 0.5)]])
-    path = tmp_path / "round.off"
-    write_off(path, mesh)
-    again = read_off(path)
-    assert again.vertices == pytest.approx(mesh.vertices)
-    assert np.array_equal(again.triangles, mesh.triangles)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from sickbay.datasets.formats.meshes import Mesh, rotate_yaw, sample_surface
-from sickbay.datasets.formats.pointclouds import write_off
+from sickbay.datasets.formats.meshes import rotate_yaw, sample_surface
 from sickbay.datasets.orientation.files import list_items, read_clouds
 from sickbay.datasets.orientation.yaw_shapes import shape
 
@@ -30,7 +29,10 @@ def tank_off(path: Path, seed: int, yaw: float | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     mesh = shape(4, rng(seed))
     x, y, z = rotate_yaw(mesh.vertices, -(yaw or 0.0)).T
-    write_off(path, Mesh(np.stack([x, -z, y], axis=1), mesh.triangles))
+    lines = [f"OFF\n{len(mesh.vertices)} {len(mesh.triangles)} 0"]
+    lines += [f"{a:.6f} {b:.6f} {c:.6f}" for a, b, c in zip(x, -z, y, strict=True)]
+    lines += [f"3 {a} {b} {c}" for a, b, c in mesh.triangles.tolist()]
+    path.write_text("\n".join(lines) + "\n")
     if yaw is not None:
         front = f"{math.sin(yaw)} 0 {-math.cos(yaw)}"
         path.with_suffix(".txt").write_text(f"1 0 0\n0 1 0\n{front}\n")
