@@ -49,15 +49,25 @@ NEWEST_TASKS = (
     "quantiles",
     "lifetimes",
 )
-TASKS = FIRST_TASKS + FURTHER_TASKS + LATEST_TASKS + NEWEST_TASKS
+FRESH_TASKS = (
+    "duels",
+    "field",
+    "many_classes",
+    "poses",
+    "claims",
+    "bandit",
+    "forecast",
+)
+TASKS = FIRST_TASKS + FURTHER_TASKS + LATEST_TASKS + NEWEST_TASKS + FRESH_TASKS
 # Nothing is chosen on these: no threshold, no statistic, no weight of a model. Tasks that were held
 # out before and have been judged since are calibration tasks: see decision 87.
-HELD_OUT = NEWEST_TASKS
+HELD_OUT = FRESH_TASKS
 CALIBRATION = tuple(task for task in TASKS if task not in HELD_OUT)
 STEPS = (0, 2, 5, 7, 3, 1)  # through the first tasks, from an operator's place in the list
 FURTHER_STEPS = (0, 4, 9, 2, 7, 11)
 LATEST_STEPS = (0, 3, 1, 5, 2, 6, 4)
 NEWEST_STEPS = (0, 2, 5, 1, 6, 3, 4)
+FRESH_STEPS = (0, 4, 1, 6, 2, 5, 3)
 FEWER_STRENGTHS = (2, 3)  # of the tasks after the first
 
 
@@ -76,7 +86,8 @@ def operators() -> tuple[tuple[Operator, tuple[str, ...]], ...]:
         further = operator.further or _spread(FURTHER_TASKS, place, FURTHER_STEPS, 3)
         latest = _spread(LATEST_TASKS, place, LATEST_STEPS, 4)
         newest = _spread(NEWEST_TASKS, place, NEWEST_STEPS, 3)
-        applied.append((operator, (*first, *further, *latest, *newest)))
+        fresh = _spread(FRESH_TASKS, place, FRESH_STEPS, 3)
+        applied.append((operator, (*first, *further, *latest, *newest, *fresh)))
     return (
         *applied,
         *((operator, (*operator.tasks, *operator.further)) for operator in (*SINGLE, *WRITTEN)),

@@ -109,5 +109,12 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "events": {"tiny_val": {"n_val": 30}, "rarer": {"positive_rate": 0.02}},
     "grades": {"low_signal": {"signal": 0.5}, "heavy_dropout": {"dropout": 0.3}},
     "quantiles": {"low_signal": {"signal": 0.4}, "cyclic_rate": {"schedule": "cyclic", "lr": 5e-3}},
+    "duels": {"tiny_val": {"n_val": 50}, "low_signal": {"signal": 0.4}},
+    "field": {"cyclic_rate": {"schedule": "cyclic", "lr": 1e-2}, "low_snr": {"noise": 0.6}},
+    "many_classes": {"tiny_val": {"n_val": 50}, "heavy_dropout": {"dropout": 0.4}},
+    "poses": {"warmup": {"schedule": "warmup"}, "late_bloomer": {"schedule": "late"}},
+    "claims": {"low_signal": {"signal": 0.6}, "tiny_val": {"n_val": 200}},
+    "bandit": {"low_signal": {"signal": 0.6}, "cyclic_rate": {"schedule": "cyclic"}},
+    "forecast": {"heavy_dropout": {"dropout": 0.3}, "low_snr": {"noise": 1.0}},
     "lifetimes": {"late_bloomer": {"schedule": "late"}, "tiny_val": {"n_val": 100}},
 }

@@ -109,6 +109,13 @@ TASKS: Mapping[str, Task] = {
         tables.GRADES,
         tables.QUANTILES,
         tables.LIFETIMES,
+        pairs.DUELS,
+        images.FIELD,
+        classes.MANY_CLASSES,
+        numbers.POSES,
+        losses.CLAIMS,
+        losses.BANDIT,
+        series.FORECAST,
     )
 }
 

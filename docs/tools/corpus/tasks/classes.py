@@ -1,9 +1,10 @@
-"""Classification tasks: imbalanced tables (1:20, 1:200), small images, sequences.
+"""Classification tasks: imbalanced tables (1:20, 1:200), small images, sequences, many classes.
 
 N samples · T steps of a sequence · C classes
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ WORDS = 8
 STEPS = 8
 SIDE = 12
 SHAPES = 4
+SPECIES = 30
+MARKS = 16  # columns by which a species is told
 
 
 def table(settings: Settings, seed: int) -> Data:
@@ -173,6 +176,17 @@ def sequence_net(settings: Settings) -> Net:
     return SequenceNet(blocks, nn.Linear(settings.width, WORDS), settings)
 
 
+def species(settings: Settings, seed: int) -> Data:
+    """Thirty equal classes in six families: a centre of the family and a smaller one of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    fixed = torch.Generator().manual_seed(10_007)
+    y = torch.randint(SPECIES, (total(settings),), generator=generator)
+    family, own = torch.randn(2, SPECIES, MARKS, generator=fixed)
+    centre = 1.2 * family[torch.arange(SPECIES) % 6] + 0.8 * own
+    x = settings.signal * centre[y] + torch.randn(len(y), MARKS, generator=generator)
+    return splits(x, y, settings)
+
+
 def _binary(name: str, settings: Settings) -> Task:
     return Task(
         name=name,
@@ -238,4 +252,17 @@ SEQUENCE = _classes(
     sequences,
     sequence_net,
     WORDS,
+)
+MANY_CLASSES = replace(
+    _classes(
+        "many_classes",
+        Settings(n_train=2000, n_val=500, n_test=4000, batch=100, depth=2, lr=0.1, optimizer="sgd"),
+        species,
+        lambda settings: perceptron(MARKS, SPECIES, settings),
+        SPECIES,
+    ),
+    epochs=20,
+    vary=lambda settings, seed: replace(
+        settings, schedule="cosine", n_val=(100, 500, 10_000)[seed % 3]
+    ),
 )

@@ -1,8 +1,9 @@
-"""Images: ten classes of shifted patterns, and a mask of pixels.
+"""Images: ten classes of shifted patterns, a mask of pixels, one picture from its coordinates.
 
-N images · S side
+N images (of the one picture: places) · S side · W waves
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -17,7 +18,8 @@ from docs.tools.corpus.tasks.classes import (
     class_truth,
     table_measure,
 )
-from docs.tools.corpus.training.nets import Net
+from docs.tools.corpus.tasks.numbers import curve_truth, squares
+from docs.tools.corpus.training.nets import Net, perceptron
 from docs.tools.corpus.training.settings import Settings
 from docs.tools.corpus.training.task import (
     Data,
@@ -32,6 +34,7 @@ from sickbay.trials.contract import TaskKind
 
 CLASSES = 10
 SMALL = 8
+WAVES = 6
 
 
 class PixelNet(Net):
@@ -118,6 +121,21 @@ def pattern_net(settings: Settings) -> Net:
     return Net(blocks, nn.Linear(settings.width, CLASSES), settings)
 
 
+def field(settings: Settings, seed: int) -> Data:
+    """Places of a smooth picture as sines and cosines, (N, 8), and how bright it is there."""
+    generator = torch.Generator().manual_seed(seed)
+    fixed = torch.Generator().manual_seed(10_007)
+    place = 2.0 * torch.rand(total(settings), 2, generator=generator) - 1.0
+    way = 3.0 * torch.randn(2, WAVES, generator=fixed)
+    phase = 2.0 * math.pi * torch.rand(WAVES, generator=fixed)
+    clean = torch.sin(place @ way + phase).mean(1) * WAVES**0.5
+    angles = math.pi * torch.cat([place, 2.0 * place], dim=1)
+    noise = settings.noise * torch.randn(len(place), generator=generator)
+    return splits(
+        torch.cat([angles.sin(), angles.cos()], dim=1), settings.signal * clean + noise, settings
+    )
+
+
 DIGITS = Task(
     name="digits",
     kind=TaskKind.MULTICLASS,
@@ -149,4 +167,21 @@ SEGMENTATION = Task(
     flat=lambda output, y: (output.reshape(-1, 1), y.flatten()),
     epochs=20,
     vary=lambda settings, seed: replace(settings, n_val=(50, 120)[seed % 2]),
+)
+FIELD = Task(
+    name="field",
+    kind=TaskKind.REGRESSION,
+    settings=Settings(
+        activation="gelu", n_train=400, n_val=10_000, n_test=4000, batch=200, lr=3e-3, noise=0.3
+    ),
+    data=field,
+    build=lambda settings: perceptron(8, 1, settings),
+    losses=squares,
+    constant=lambda y, settings: y.mean()[None, None],
+    truth=curve_truth,
+    wanted=lambda y: y[:, None],
+    epochs=100,
+    vary=lambda settings, seed: replace(
+        settings, n_val=(10_000, 1000)[seed % 2], schedule=("cosine", "constant")[seed // 2 % 2]
+    ),
 )

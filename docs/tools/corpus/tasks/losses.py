@@ -1,6 +1,7 @@
-"""Tables under other losses: counts, heavy tails, a hinge, soft targets, rare classes, a denoiser.
+"""Tables under other losses: counts, heavy tails, a hinge, soft targets, rare classes, a denoiser,
+claims that are mostly zero, actions whose reward alone is known.
 
-N samples · D columns · C classes
+N samples · D columns · C classes · A actions
 """
 
 from dataclasses import replace
@@ -19,7 +20,16 @@ from docs.tools.corpus.tasks.classes import (
 )
 from docs.tools.corpus.training.nets import perceptron
 from docs.tools.corpus.training.settings import Settings, other_optimizer
-from docs.tools.corpus.training.task import Data, Outcome, Task, gained, splits, total
+from docs.tools.corpus.training.task import (
+    Data,
+    Outcome,
+    Task,
+    gained,
+    judged_by,
+    mean_and_error,
+    splits,
+    total,
+)
 from sickbay.trials.contract import TaskKind
 
 COLUMNS = 10
@@ -27,6 +37,7 @@ TAUGHT = 6  # classes of the teacher's answers
 TAIL = 8  # classes, each half as frequent as the one before
 SEEN = 12  # columns of the denoiser
 CAUSES = 4
+ACTIONS = 4
 
 
 def counts(settings: Settings, seed: int) -> Data:
@@ -123,11 +134,54 @@ def vector_squares(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
     return (output - y).square().mean(1)
 
 
-def _by_its_own_loss(losses) -> object:
-    plain = Settings()
-    return lambda output, y, constant: gained(
-        losses(output, y, plain), losses(constant.expand(len(y), -1), y, plain)
+def claims(settings: Settings, seed: int) -> Data:
+    """Sums of exponential amounts over a Poisson number of claims: seven in ten are zero."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(total(settings), COLUMNS, generator=generator)
+    log_rate = settings.signal * (0.8 * x[:, 0] + 0.6 * x[:, 1].tanh() - 0.5 * x[:, 2] * x[:, 3])
+    number = torch.poisson(0.3 * log_rate.exp().clamp_max(20.0), generator=generator).clamp_max(8.0)
+    amounts = -torch.rand(len(x), 8, generator=generator).clamp_min(1e-6).log()
+    return splits(x, (amounts * (torch.arange(8) < number[:, None])).sum(1), settings)
+
+
+def tweedie(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """Tweedie's loss of a log mean at power 1.5, without its constant; least at 4 sqrt(y)."""
+    return 2.0 * y * (-0.5 * output[:, 0]).exp() + 2.0 * (0.5 * output[:, 0]).exp()
+
+
+def rewards(settings: Settings, seed: int) -> Data:
+    """Logged actions, drawn at random: what each action is worth, and which was taken, (N, A + 1).
+
+    Only the reward of the action that was taken enters the loss.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    fixed = torch.Generator().manual_seed(10_007)
+    x = torch.randn(total(settings), COLUMNS, generator=generator)
+    worth = (settings.signal * x @ torch.randn(COLUMNS, ACTIONS, generator=fixed) / 1.5).sigmoid()
+    taken = torch.randint(ACTIONS, (len(x), 1), generator=generator)
+    return splits(x, torch.cat([worth, taken.float()], dim=1), settings)
+
+
+def policy_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """Minus the reward of the action taken, by its share in the policy over that in the log."""
+    taken = y[:, -1:].long().clamp(0, ACTIONS - 1)
+    share = output.softmax(1).gather(1, taken)[:, 0]
+    return -ACTIONS * share * y.gather(1, taken)[:, 0]
+
+
+def policy_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
+    """Judge by what the policy's actions are worth over the best single action."""
+    mean, error = mean_and_error(
+        (output.softmax(1) * y[:, :-1]).sum(1) - (constant.softmax(1) * y[:, :-1]).sum(1)
     )
+    return Outcome(mean, mean - 1.645 * error)
+
+
+def best_action(y: Tensor, settings: Settings) -> Tensor:
+    """The policy that always takes the action with the largest mean reward in the log."""
+    taken, reward = y[:, -1].long(), y.gather(1, y[:, -1:].long())[:, 0]
+    total_reward = torch.zeros(ACTIONS).index_add(0, taken, reward)
+    return 40.0 * functional.one_hot(total_reward.argmax(), ACTIONS).float()[None]
 
 
 COUNTS = Task(
@@ -153,7 +207,7 @@ HEAVY_TAILS = Task(
     build=lambda settings: perceptron(COLUMNS, 1, settings),
     losses=absolute,
     constant=lambda y, settings: y.median()[None, None],
-    truth=_by_its_own_loss(absolute),
+    truth=judged_by(absolute),
     wanted=lambda y: y[:, None],
     epochs=50,
     vary=lambda settings, seed: replace(settings, n_val=(100, 300, 3000)[seed % 3]),
@@ -183,7 +237,7 @@ DISTILLED = Task(
     build=lambda settings: perceptron(COLUMNS, TAUGHT, settings),
     losses=distances,
     constant=lambda y, settings: y.mean(0).clamp_min(1e-9).log()[None],
-    truth=_by_its_own_loss(distances),
+    truth=judged_by(distances),
     predicted=lambda output: output.softmax(1),
     epochs=30,
     vary=lambda settings, seed: replace(settings, n_val=(100, 250, 1000)[seed % 3]),
@@ -211,6 +265,39 @@ DENOISING = Task(
     build=lambda settings: perceptron(SEEN, SEEN, settings),
     losses=vector_squares,
     constant=lambda y, settings: y.mean(0)[None],
-    truth=_by_its_own_loss(vector_squares),
+    truth=judged_by(vector_squares),
     epochs=60,
+)
+CLAIMS = Task(
+    name="claims",
+    kind=TaskKind.REGRESSION,
+    settings=Settings(n_train=3000, n_val=1000, n_test=6000, batch=150, depth=2, width=16, lr=2e-3),
+    data=claims,
+    build=lambda settings: perceptron(COLUMNS, 1, settings),
+    losses=tweedie,
+    constant=lambda y, settings: y.mean().clamp_min(1e-3).log()[None, None],
+    truth=judged_by(tweedie),
+    predicted=torch.exp,
+    wanted=lambda y: y[:, None],
+    epochs=12,
+    vary=lambda settings, seed: replace(
+        settings,
+        **({}, {"optimizer": "sgd", "lr": 0.02})[seed // 2 % 2],
+        n_val=(500, 5000)[seed % 2],
+    ),
+)
+BANDIT = Task(
+    name="bandit",
+    kind=TaskKind.UNKNOWN,
+    settings=Settings(n_train=2000, n_val=500, n_test=4000, batch=200, depth=2, lr=2e-3),
+    data=rewards,
+    build=lambda settings: perceptron(COLUMNS, ACTIONS, settings),
+    losses=policy_losses,
+    constant=best_action,
+    truth=policy_truth,
+    predicted=lambda output: output.softmax(1),
+    wanted=lambda y: y[:, :-1],
+    loss_minimum=None,
+    epochs=40,
+    vary=lambda settings, seed: replace(settings, n_val=(300, 1000, 4000)[seed % 3]),
 )

@@ -1,17 +1,27 @@
-"""Tasks whose targets are numbers: regression, a mixture of von Mises, a variational autoencoder.
+"""Tasks whose targets are numbers: regression, von Mises mixtures, an autoencoder, directions.
 
 N samples · D inputs · K components · Z latents
 """
 
 import functools
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from docs.tools.corpus.training.nets import Net, perceptron
-from docs.tools.corpus.training.settings import Settings
-from docs.tools.corpus.training.task import Data, Outcome, Signals, Task, gained, splits, total
+from docs.tools.corpus.training.settings import Settings, other_optimizer
+from docs.tools.corpus.training.task import (
+    Data,
+    Outcome,
+    Signals,
+    Task,
+    gained,
+    judged_by,
+    splits,
+    total,
+)
 from sickbay.models.orientation.floor import loss_floor
 from sickbay.models.orientation.metrics import gradient_cosine, mixture_metrics
 from sickbay.models.orientation.mixture import Mixture, density_kl, mixture_loss
@@ -212,6 +222,22 @@ def picture_measure(output: Tensor, y: Tensor, settings: Settings) -> Signals:
     }
 
 
+def poses(settings: Settings, seed: int) -> Data:
+    """Directions in space around a common one, seen through eight bent mixtures; unit (N, 3)."""
+    generator = torch.Generator().manual_seed(seed)
+    fixed = torch.Generator().manual_seed(10_007)
+    way = torch.randn(total(settings), 3, generator=generator) + torch.tensor([0.5, 0.0, 0.0])
+    way = way / way.norm(dim=1, keepdim=True)
+    x = (2.0 * settings.signal * way @ torch.randn(3, INPUTS, generator=fixed)).sin()
+    x = x + settings.noise * torch.randn(len(x), INPUTS, generator=generator)
+    return splits(x, way, settings)
+
+
+def pose_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """One less the cosine between direction and output: 0 to 2."""
+    return 1.0 - torch.cosine_similarity(output, y, dim=1)
+
+
 REGRESSION = Task(
     name="regression",
     kind=TaskKind.REGRESSION,
@@ -258,4 +284,21 @@ VAE = Task(
     truth=picture_truth,
     measure=picture_measure,
     predicted=lambda output: output[:, :SEEN],
+)
+POSES = Task(
+    name="poses",
+    kind=TaskKind.REGRESSION,
+    settings=Settings(
+        activation="tanh", n_train=900, n_val=90, n_test=2000, batch=90, depth=2, lr=3e-3
+    ),
+    data=poses,
+    build=lambda settings: perceptron(INPUTS, 3, settings),
+    losses=pose_losses,
+    constant=lambda y, settings: y.mean(0)[None],
+    truth=judged_by(pose_losses),
+    predicted=lambda output: output / output.norm(dim=1, keepdim=True).clamp_min(1e-9),
+    epochs=30,
+    vary=lambda settings, seed: replace(
+        other_optimizer(settings, seed, sgd_lr=0.2), n_val=(50, 300)[seed % 2]
+    ),
 )

@@ -1,4 +1,4 @@
-"""Two things that meet: views of one thing (contrastive, InfoNCE), a person and what is rated.
+"""Two things that meet: views of one thing (InfoNCE), a person and what is rated, two rivals.
 
 N pairs · B pairs of a batch · D numbers of a view · E of an embedding
 """
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from docs.tools.corpus.tasks.classes import table_measure, table_truth
 from docs.tools.corpus.tasks.numbers import curve_truth, squares
 from docs.tools.corpus.training.nets import Net, perceptron
-from docs.tools.corpus.training.settings import Settings
+from docs.tools.corpus.training.settings import Settings, other_optimizer
 from docs.tools.corpus.training.task import Data, Outcome, Signals, Task, matched, splits, total
 from sickbay.trials.contract import TaskKind
 
@@ -23,6 +24,7 @@ TEMPERATURE = 0.2
 PEOPLE = 50
 THINGS = 40
 TASTES = 3
+TRAITS = 6  # of a rival
 
 
 class PairNet(Net):
@@ -136,6 +138,44 @@ def ratings(settings: Settings, seed: int) -> Data:
     return splits(x, settings.signal * clean + noise, settings)
 
 
+class DuelNet(Net):
+    """One net rates both rivals, who stand beside each other (N, 2 D); the odds are the gap."""
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        rivals = torch.cat(x.chunk(2, dim=1))
+        return [torch.cat(layer.chunk(2), dim=1) for layer in super().encode(rivals)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = torch.cat(self.features(x).chunk(2, dim=1))
+        first, second = self.head(functional.dropout(features, self.dropout, self.training)).chunk(
+            2
+        )
+        return first - second
+
+
+def duel_net(settings: Settings) -> Net:
+    """The blocks of a perceptron over one rival, and a head that rates."""
+    plain = perceptron(TRAITS, 1, settings)
+    return DuelNet(list(plain.blocks), plain.head, settings)
+
+
+def duels(settings: Settings, seed: int) -> Data:
+    """Whether the first of two rivals wins, by the gap between curved strengths (Bradley-Terry)."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(total(settings), 2 * TRAITS, generator=generator)
+    first, second = (
+        side[:, 0] * side[:, 1].tanh() + side[:, 2] - 0.5 * side[:, 3].square()
+        for side in x.chunk(2, dim=1)
+    )
+    chance = (2.0 * settings.signal * (first - second)).sigmoid()
+    return splits(x, torch.bernoulli(chance, generator=generator), settings)
+
+
+def duel_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """Binary cross-entropy of each duel."""
+    return functional.binary_cross_entropy_with_logits(output[:, 0], y, reduction="none")
+
+
 PAIRS = Task(
     name="pairs",
     kind=TaskKind.UNKNOWN,
@@ -166,5 +206,22 @@ RATINGS = Task(
     epochs=12,
     vary=lambda settings, seed: replace(
         settings, weight_decay=(0.0, 0.5)[seed % 2], n_val=(100, 300, 2000)[seed % 3]
+    ),
+)
+DUELS = Task(
+    name="duels",
+    kind=TaskKind.BINARY,
+    settings=Settings(n_train=2000, n_val=200, n_test=4000, batch=50, depth=2, width=24, lr=2e-3),
+    data=duels,
+    build=duel_net,
+    losses=duel_losses,
+    constant=lambda y, settings: torch.logit(y.mean().clamp(1e-4, 1.0 - 1e-4))[None, None],
+    truth=table_truth,
+    measure=table_measure,
+    predicted=torch.sigmoid,
+    wanted=lambda y: y[:, None],
+    epochs=8,
+    vary=lambda settings, seed: replace(
+        other_optimizer(settings, seed), n_val=(100, 400, 1500)[seed % 3]
     ),
 )

@@ -1,4 +1,4 @@
-"""Numbers over time, rare events among them, and a likelihood that falls below zero.
+"""Numbers over time: the next, the next six, rare events, a likelihood that falls below zero.
 
 N samples · T steps · F channels
 """
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from docs.tools.corpus.tasks.classes import table_measure, table_truth
+from docs.tools.corpus.tasks.losses import vector_squares
 from docs.tools.corpus.tasks.numbers import INPUTS, curve_truth, squares
 from docs.tools.corpus.training.nets import Net, Recurrent, perceptron
 from docs.tools.corpus.training.settings import Settings, other_optimizer
@@ -19,6 +20,7 @@ from docs.tools.corpus.training.task import (
     Outcome,
     Signals,
     Task,
+    judged_by,
     mean_and_error,
     splits,
     total,
@@ -28,6 +30,7 @@ from sickbay.trials.contract import TaskKind
 STEPS = 12
 CHANNELS = 3
 MOMENTS = 24  # of a recording in which rare events are sought
+AHEAD = 6  # steps that are forecast at once
 UNIT = 0.05  # of the target whose likelihood is learnt: its density is far above one
 
 
@@ -138,6 +141,39 @@ def event_measure(output: Tensor, y: Tensor, settings: Settings) -> Signals:
     return table_measure(*flat_moments(output, y), settings)
 
 
+class Forecaster(Net):
+    """Convolutions over time, flattened before the last block."""
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        return super().encode(x.transpose(1, 2))
+
+
+def forecast_net(settings: Settings) -> Net:
+    """Two convolutions of three steps, a linear block, a head of all steps ahead."""
+    width = settings.width
+    blocks = [
+        nn.Conv1d(2, width, 3, padding=1),
+        nn.Conv1d(width, width, 3, padding=1),
+        nn.Sequential(nn.Flatten(), nn.Linear(width * STEPS, width)),
+    ]
+    return Forecaster(blocks, nn.Linear(width, AHEAD), settings)
+
+
+def loads(settings: Settings, seed: int) -> Data:
+    """A daily wave with a level that drifts and an outer cause; the next six steps, (N, 6)."""
+    generator = torch.Generator().manual_seed(seed)
+    n, whole = total(settings), STEPS + AHEAD
+    start = 2.0 * math.pi * torch.rand(n, 1, generator=generator)
+    size = 0.5 + torch.rand(n, 1, generator=generator)
+    drift = 0.15 * torch.randn(n, whole, generator=generator).cumsum(1)
+    cause = torch.randn(n, whole, generator=generator)
+    wave = size * torch.sin(2.0 * math.pi * torch.arange(float(whole)) / 8.0 + start)
+    load = settings.signal * (wave + drift + 0.4 * cause.roll(1, 1))
+    load = load + settings.noise * torch.randn(n, whole, generator=generator)
+    x = torch.stack([load, cause], dim=2)[:, :STEPS]
+    return splits(x, load[:, STEPS:], settings)
+
+
 SERIES = Task(
     name="series",
     kind=TaskKind.REGRESSION,
@@ -186,4 +222,18 @@ EVENTS = Task(
     flat=flat_moments,
     epochs=30,
     vary=lambda settings, seed: other_optimizer(settings, seed, sgd_lr=0.1),
+)
+FORECAST = Task(
+    name="forecast",
+    kind=TaskKind.REGRESSION,
+    settings=Settings(n_train=600, n_val=200, n_test=1500, batch=60, width=16, lr=2e-3),
+    data=loads,
+    build=forecast_net,
+    losses=vector_squares,
+    constant=lambda y, settings: y.mean(0)[None],
+    truth=judged_by(vector_squares),
+    epochs=15,
+    vary=lambda settings, seed: replace(
+        settings, weight_decay=(0.0, 0.1)[seed % 2], n_val=(50, 200, 1000)[seed % 3]
+    ),
 )

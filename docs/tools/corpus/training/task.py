@@ -96,6 +96,16 @@ def gained(losses: Tensor, floors: Tensor) -> Outcome:
     return Outcome(mean / scale, (mean - 1.645 * error) / scale)
 
 
+def judged_by(
+    losses: Callable[[Tensor, Tensor, Settings], Tensor],
+) -> Callable[[Tensor, Tensor, Tensor], Outcome]:
+    """Return a judge by a task's own loss against the best constant's; outputs are (N, K)."""
+    plain = Settings()
+    return lambda output, y, constant: gained(
+        losses(output, y, plain), losses(constant.expand(len(y), -1), y, plain)
+    )
+
+
 def matched(right: Tensor, trivial: Tensor) -> Outcome:
     """Judge by hits (N,) against the hits of always naming the commonest class."""
     mean, error = mean_and_error(right.double() - trivial.double())
