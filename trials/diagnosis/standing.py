@@ -13,9 +13,9 @@ compared with the mean of the reference's seeds by a t prediction interval,
 
     t = (x − m) / (s sqrt(1 + 1/n)),
 
-whose noise s is pooled over the healthy arms (within-arm variance, n_a − 1 degrees of freedom
-each). Holm's correction holds the error over the sweep, and a difference under a tenth of the
-reference's own skill is none in practice.
+whose noise s is pooled over the healthy arms (within-arm variance of the seeds that are not
+pathological, n_a − 1 degrees of freedom each). Holm's correction holds the error over the sweep,
+and a difference under a tenth of the reference's own skill is none in practice.
 """
 
 import math
@@ -166,15 +166,20 @@ def _squares(skills: Sequence[float]) -> float:
 
 
 def _healthy_arms(scores: Sequence[Score]) -> dict[str, list[float]]:
-    """The finite skills of arms with at least two healthy seeds, the majority of those judged."""
+    """The finite skills of arms with at least two healthy seeds, the majority of those judged.
+
+    Inconclusive seeds of such an arm count as well: to leave out those that did too poorly to be
+    called healthy would understate the noise.
+    """
     arms: dict[str, list[Score]] = {}
     for score in sorted(scores, key=lambda judged: (judged.arm, judged.seed)):
         if score.health is not None:
             arms.setdefault(score.arm, []).append(score)
     skills = {}
     for arm, some in arms.items():
-        sound = [member.skill for member in some if member.health == Health.HEALTHY]
-        if len(sound) >= FEWEST and 2 * len(sound) > len(some) and all(map(math.isfinite, sound)):
+        healthy = sum(member.health == Health.HEALTHY for member in some)
+        sound = [member.skill for member in some if member.health != Health.PATHOLOGICAL]
+        if healthy >= FEWEST and 2 * healthy > len(some) and all(map(math.isfinite, sound)):
             skills[arm] = sound
     return skills
 

@@ -83,7 +83,7 @@ def skill(history: History, signal: str, sign: float) -> float:
     values = _last(history.column(signal))
     floor = history.facts.floors.get(signal)
     if floor:
-        return float(np.mean(1.0 - values / floor))
+        return float(np.mean((floor - values) / abs(floor)))  # a log density's may be below 0
     return float(np.mean(sign * (values - _chance(history, signal))))
 
 

@@ -7,6 +7,7 @@ import torch
 
 from docs.tools.corpus.faults import (
     CALIBRATION,
+    FRESH_TASKS,
     FURTHER_TASKS,
     HELD_OUT,
     LATEST_TASKS,
@@ -78,7 +79,7 @@ def test_a_level_leads_back_to_its_operator():
 def test_further_tasks_are_spread_over_families_and_halves():
     assert len(FURTHER_TASKS) >= 8
     assert len(HELD_OUT) >= 4
-    further = (*FURTHER_TASKS, *LATEST_TASKS, *NEWEST_TASKS)
+    further = (*FURTHER_TASKS, *LATEST_TASKS, *NEWEST_TASKS, *FRESH_TASKS)
     assert all(len(faults_of(task)) >= 15 for task in further)
 
 

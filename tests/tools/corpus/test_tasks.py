@@ -5,7 +5,17 @@ import math
 import pytest
 import torch
 
-from docs.tools.corpus.tasks import images, language, losses, pairs, series, sets, tables, text
+from docs.tools.corpus.tasks import (
+    images,
+    language,
+    losses,
+    numbers,
+    pairs,
+    series,
+    sets,
+    tables,
+    text,
+)
 from docs.tools.corpus.training.settings import Settings, replaced
 from docs.tools.corpus.training.task import trained_losses
 
@@ -184,3 +194,36 @@ def test_people_and_things_are_embedded_and_multiplied():
     person = meeting.people.weight[:, 3] + meeting.people.bias
     thing = meeting.things.weight[:, 7] + meeting.things.bias
     assert meeting(x)[0].allclose(person + thing + 4.0 * person * thing, atol=1e-6)
+
+
+def test_a_duel_is_won_as_often_from_either_side():
+    torch.manual_seed(0)
+    net = pairs.duel_net(pairs.DUELS.settings)
+    x = pairs.duels(pairs.DUELS.settings, 0).val.x[:20]
+    swapped = torch.cat(x.chunk(2, dim=1)[::-1], dim=1)
+    assert net(swapped).allclose(-net(x), atol=1e-6)
+
+
+def test_a_direction_is_judged_by_its_cosine_alone():
+    y = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    output = torch.tensor([[5.0, 0.0, 0.0], [0.0, -0.1, 0.0]])
+    assert numbers.pose_losses(output, y, Settings()).tolist() == [0.0, 2.0]
+
+
+def test_tweedies_loss_is_least_at_the_target():
+    y = torch.tensor([4.0, 4.0, 4.0, 0.0])
+    output = torch.tensor([4.0, 2.0, 8.0, 1.0]).log()[:, None]
+    at, under, over, nothing = losses.tweedie(output, y, Settings()).tolist()
+    assert at == pytest.approx(4.0 * 2.0)  # 4 sqrt(y)
+    assert min(under, over) > at
+    assert nothing == pytest.approx(2.0)  # 2 sqrt(1): a target of zero has the mean alone
+
+
+def test_a_policy_is_paid_by_the_actions_that_were_logged():
+    y = torch.tensor([[0.9, 0.1, 0.0, 0.0, 0.0], [0.2, 0.8, 0.0, 0.0, 1.0]])
+    flat, sure = torch.zeros(2, 4), 40.0 * torch.eye(4)[:2]
+    assert losses.policy_losses(flat, y, Settings()).tolist() == pytest.approx([-0.9, -0.8])
+    assert losses.policy_losses(sure, y, Settings()).tolist() == pytest.approx([-3.6, -3.2])
+    first = losses.best_action(y, Settings())  # .9 against .8 of logged reward
+    assert int(first.argmax()) == 0
+    assert losses.policy_truth(sure, y, first).score == pytest.approx((0.0 + 0.6) / 2)

@@ -36,6 +36,16 @@ def test_a_trial_is_compared_by_a_t_prediction_interval_with_pooled_noise():
     assert (compared.reference_arm, compared.chosen) == ("baseline", False)
 
 
+def test_an_inconclusive_seed_of_a_healthy_arm_is_part_of_its_noise():
+    baseline = arm("baseline", [0.80, 0.82, 0.84])
+    unsure = [Score("baseline-3", "baseline", 3, "inconclusive", 0.70)]
+    reference = reference_of([*baseline, *unsure], "baseline")
+    assert (reference.n, reference.mean) == (4, pytest.approx(0.79))
+    assert reference.noise == pytest.approx(np.std([0.80, 0.82, 0.84, 0.70], ddof=1))
+    broken = [Score("baseline-3", "baseline", 3, "pathological", 0.0)]
+    assert reference_of([*baseline, *broken], "baseline").n == 3
+
+
 def test_words_follow_the_size_of_the_difference():
     noise = [0.0, 0.001, 0.002]
     scores = [

@@ -36,6 +36,12 @@ def test_skill_is_the_gain_over_each_trials_own_floor_at_its_end():
     assert score.skill == pytest.approx(1.0 - (0.7 + 0.5 + 0.7) / 3 / 2.0)
 
 
+def test_a_lower_loss_is_more_skill_under_a_floor_below_zero():
+    better, worse = (stored(name, [{"val_loss": x}], -2.0) for name, x in (("a", -2.5), ("b", -1)))
+    skills = [score.skill for score in scores_of([better, worse], MINIMIZE)]
+    assert skills == pytest.approx([0.25, -0.5])
+
+
 def test_losses_of_different_definitions_are_compared_as_gains_or_by_a_measure():
     light = stored("a", [{"val_loss": 0.2}], floor=0.317)
     heavy = stored("b", [{"val_loss": 0.9}], floor=3.083, arm="pos_weight=100")

@@ -54,8 +54,11 @@ def _kept(keep: Path | None, mark: tuple[str, str, str]) -> Known:
 
 
 def results_of(path: Path, processes: int, keep: Path | None = None) -> Results:
-    """Judge everything at every level."""
+    """Judge everything at every level; raises RuntimeError if what judges changed meanwhile."""
+    begun = sources()
     tables = {level: table_of(path, TASKS, level, processes, keep) for level in Level}
+    if sources() != begun:
+        raise RuntimeError("detectors, diagnosis or evidence changed while they judged: judge anew")
     return Results(
         tables=tables,
         killed=killed_groups(run.case for run in tables[Level.PROBE]),
