@@ -97,6 +97,7 @@ FOREIGN = {
         "trials/execution/inline.py",
         "service/analysis/importance.py",
     ],
+    "cmaes": ["trials/search/samplers.py"],
     "statsmodels": ["service/analysis/*"],
     "pydoe": ["trials/spec/fractional.py"],
     "pyarrow": [

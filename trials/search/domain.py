@@ -109,7 +109,7 @@ class Domain:
         """Draw allowed configurations: uniformly, and where that finds few, on lines."""
         anchors: list[dict[str, Scalar]] = [dict(self.baseline)]
         for _ in range(DRAWS):
-            params = {name: _at(one, rng.random()) for name, one in self.space.items()}
+            params = {name: value_at(one, rng.random()) for name, one in self.space.items()}
             if self.broken(params) is None:
                 anchors.append(params)
                 yield params
@@ -123,7 +123,7 @@ class Domain:
 
     def _on_a_line(self, anchor: Params, rng: random.Random) -> dict[str, Scalar] | None:
         """Give an allowed point between an allowed one and a random one, or no such point."""
-        target = {name: _at(one, rng.random()) for name, one in self.space.items()}
+        target = {name: value_at(one, rng.random()) for name, one in self.space.items()}
         share = 1.0
         for _ in range(CUTS):
             point = self._between(anchor, target, share)
@@ -149,15 +149,15 @@ class Domain:
         point = dict(start)
         for name, one in self.space.items():
             if not isinstance(one, CategoricalDistribution):
-                first, last = _unit(one, start[name]), _unit(one, end[name])
-                point[name] = _at(one, first + share * (last - first))
+                first, last = share_of(one, start[name]), share_of(one, end[name])
+                point[name] = value_at(one, first + share * (last - first))
         return point
 
     def _distance(self, one: Params, other: Params) -> float:
         return sum(
             float(not same(one[name], other[name]))
             if isinstance(distribution, CategoricalDistribution)
-            else (_unit(distribution, one[name]) - _unit(distribution, other[name])) ** 2
+            else (share_of(distribution, one[name]) - share_of(distribution, other[name])) ** 2
             for name, distribution in self.space.items()
         )
 
@@ -174,15 +174,15 @@ def _levels(one: BaseDistribution) -> Sequence[Scalar] | None:
     return range(one.low, one.high + 1) if isinstance(one, IntDistribution) else None
 
 
-def _unit(one: BaseDistribution, value: Scalar) -> float:
+def share_of(span: BaseDistribution, value: Scalar) -> float:
     """Bring a value of a range to [0, 1], in the logarithm where the range is logarithmic."""
-    low, high, number = float(one.low), float(one.high), float(value)
-    if one.log:
+    low, high, number = float(span.low), float(span.high), float(value)
+    if span.log:
         return math.log(number / low) / math.log(high / low)
     return (number - low) / (high - low)
 
 
-def _at(one: BaseDistribution, share: float) -> Scalar:
+def value_at(one: BaseDistribution, share: float) -> Scalar:
     """Give the value at a share of a distribution: of a range, or of the levels in their order."""
     if isinstance(one, CategoricalDistribution):
         choices: Sequence[Scalar] = one.choices

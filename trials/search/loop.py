@@ -37,9 +37,14 @@ from sickbay.trials.search.outcomes import (
     read_outcome,
 )
 from sickbay.trials.search.samplers import StudyView
-from sickbay.trials.search.study import CONFIGURATION, KIND, SearchTask, is_configuration
-from sickbay.trials.search.warm_start import (
+from sickbay.trials.search.study import (
+    CONFIGURATION,
+    KIND,
     WARM_START,
+    SearchTask,
+    is_configuration,
+)
+from sickbay.trials.search.warm_start import (
     EarlierConfiguration,
     frozen_trial,
     is_earlier,

@@ -31,6 +31,7 @@ from sickbay.trials.store.files import Store, StoreError
 
 KIND = "sickbay"  # the attribute of a study's trial that says what became of the suggestion
 CONFIGURATION = "configuration"
+WARM_START = "warm start"  # a configuration of an earlier sweep; and the study's attribute of them
 
 Space = Mapping[str, BaseDistribution]
 

@@ -29,11 +29,10 @@ from sickbay.trials.search.outcomes import (
     outcome_of,
     with_signals,
 )
-from sickbay.trials.search.study import KIND, SearchTask
+from sickbay.trials.search.study import KIND, WARM_START, SearchTask
 from sickbay.trials.spec.plan import settings_of
 from sickbay.trials.store.reader import read_sweep
 
-WARM_START = "warm start"  # the attribute KIND of such a trial, and the study's own attribute
 NO_RESULT = "ended without a result"
 CONFIRMATION = "with a seed that is kept for the confirmation"
 OTHER_CODE = "of another version of the workload, its code or its data"

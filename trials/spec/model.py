@@ -29,7 +29,7 @@ LARGEST_SEED = 2**32 - 1  # what numpy's and torch's generators both take
 
 # The designs that list their trials, and the searches, which draw one configuration after another.
 PLANNED = ("grid", "one_factor", "leave_one_out", "add_one_in", "leave_k_out", "fractional")
-SEARCHES = ("random", "tpe", "gp", "nsga2", "boundary")
+SEARCHES = ("random", "tpe", "gp", "cmaes", "nsga2", "boundary")
 DESIGNS = (*PLANNED, *SEARCHES)
 SCHEDULERS = ("none", "asha", "hyperband", "median")
 ROMAN = {"III": 3, "IV": 4, "V": 5, "VI": 6}

@@ -22,7 +22,9 @@ from sickbay.trials.spec.model import (
 )
 from sickbay.trials.spec.plan import baseline_choice, expressions, level_table, settings_of
 
-CONFIRMABLE = ("random", "tpe", "gp")
+CONFIRMABLE = ("random", "tpe", "gp", "cmaes")
+OF_SEVERAL_OBJECTIVES = ("random", "tpe", "gp", "nsga2")
+RANGES_ONLY = ("cmaes", "boundary")
 MOST_RANGES = 4  # of a boundary search: a frontier in more dimensions takes too many trials
 
 Levels = tuple[Scalar, ...] | RangeSpec
@@ -230,8 +232,8 @@ def _objective_problems(spec: SweepSpec) -> Problems:
     if spec.objective is None or not spec.objective.also:
         return
     signals = [spec.objective.signal, *(objective.signal for objective in spec.objective.also)]
-    if spec.design not in (*SEARCHES[:-1],):
-        message = f"several objectives are for the searches {', '.join(SEARCHES[:-1])}"
+    if spec.design not in OF_SEVERAL_OBJECTIVES:
+        message = f"several objectives are for the searches {', '.join(OF_SEVERAL_OBJECTIVES)}"
         yield SpecProblem("objective", message, shown(signals))
     elif len(set(signals)) < len(signals):
         yield SpecProblem("objective", "names the same signal twice", shown(signals))
@@ -316,6 +318,13 @@ def _search_problems(spec: SweepSpec) -> Problems:
         message = f"not even one configuration with its {len(spec.seed_list)} seeds: give more"
         yield SpecProblem("budget.trials", message, shown(spec.budget.trials))
     yield from _start_problems(spec)
+    lists = [name for name, levels in spec.factors.items() if not isinstance(levels, RangeSpec)]
+    for name in lists if spec.design in RANGES_ONLY else ():
+        message = (
+            f"{spec.design} searches over ranges {{low, high, log}} only: give a range, put one "
+            "level into `fixed`, or use tpe"
+        )
+        yield SpecProblem(f"factors.{name}", message, shown(spec.factors[name]))
     if spec.design == "boundary":
         yield from _boundary_problems(spec)
 
@@ -335,10 +344,7 @@ def _start_problems(spec: SweepSpec) -> Problems:
 
 
 def _boundary_problems(spec: SweepSpec) -> Problems:
-    lists = [name for name, levels in spec.factors.items() if not isinstance(levels, RangeSpec)]
-    for name in lists:
-        message = "boundary searches over ranges {low, high, log} only: put one level into `fixed`"
-        yield SpecProblem(f"factors.{name}", message)
+    lists = any(not isinstance(levels, RangeSpec) for levels in spec.factors.values())
     if not lists and len(spec.factors) > MOST_RANGES:
         message = f"boundary takes 1 to {MOST_RANGES} ranges, not {len(spec.factors)}"
         yield SpecProblem("factors", message, shown(list(spec.factors)))

@@ -18,9 +18,9 @@ from sickbay.trials.search.samplers import StudyView
 from sickbay.trials.search.study import is_configuration
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "nsga2", "boundary"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes", "nsga2", "boundary"])
 def test_each_search_runs_its_configurations_with_every_seed_the_baseline_first(tmp_path, sampler):
-    factors = {"lr": RANGES["lr"]} if sampler == "boundary" else RANGES
+    factors = {"lr": RANGES["lr"]} if sampler in ("boundary", "cmaes") else RANGES
     keys = {"design": sampler, "factors": factors}
     result = run(raw(**keys), str(tmp_path), HERE)
     assert (result.state, result.ran, result.planned) == ("finished", 20, 20)
@@ -130,7 +130,7 @@ def test_constraints_and_conditions_hold_in_a_search(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler",
-    ["boundary", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tpe", "gp", "nsga2"))],
+    ["boundary", "tpe", "gp", "nsga2", "cmaes"],
 )
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path, sampler):
     """Half-way through a configuration, in a new process's eyes: same suggestions, none twice."""

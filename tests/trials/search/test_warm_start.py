@@ -88,7 +88,7 @@ def test_they_come_first_as_a_running_search_would_report_them(store):
 
 
 @pytest.mark.parametrize(
-    "sampler", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "nsga2", "boundary"]
+    "sampler", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "nsga2", "cmaes", "boundary"]
 )
 def test_a_warm_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path, sampler):
     """Twelve earlier configurations: the sampler has a model at its first suggestion."""

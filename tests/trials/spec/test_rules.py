@@ -82,6 +82,10 @@ def problems_of(**changes):
             {"design": "tpe", "budget": {"trials": 9}, "factors": {"init": {"low": 0, "high": 1}}},
             ["factors.init", "has no range in toy_quadratic"],
         ),
+        (
+            {"design": "cmaes", "budget": {"trials": 9}, "factors": {"init": GRID["init"]}},
+            ["factors.init", "cmaes searches over ranges", "or use tpe"],
+        ),
         ({"objective": []}, ["objective = []", "no objective"]),
         (
             {"objective": [{"signal": "a", "goal": "minimize"}, {"signal": "b", "goal": "up"}]},

@@ -253,6 +253,7 @@ def test_every_design_of_the_interface_is_known():
         "random",
         "tpe",
         "gp",
+        "cmaes",
         "nsga2",
         "boundary",
     )
