@@ -3,12 +3,12 @@
     table = importance_table(rows, factors, Goal.MINIMIZE)
 
 Targets: the objective of the healthy trials; `pathological`, among all labelled trials; and each
-pathology by its name. Two of Optuna's evaluators stand side by side, as they answer two questions:
+pathology by its name. Two methods stand side by side, as they answer two questions:
 
     fanova      how much of the variance between configurations a factor accounts for by itself
                 (Hutter, Hoos, Leyton-Brown 2014). Over a full grid it is exact, the analysis of
                 variance of the configurations' means, and pairs of factors have their shares, too;
-                else a forest estimates it
+                else Optuna's forest estimates it
     ped_anova   how much a factor decides whether a trial is among the best tenth, or is
                 pathological (Watanabe, Bansal, Hutter 2023), over all trials
 
@@ -24,12 +24,12 @@ import contextlib
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
 
 import numpy as np
+from scipy.special import ndtr
 
 from sickbay.service.analysis.rows.pairs import (
     FloatArray,
@@ -44,136 +44,151 @@ from sickbay.trials.contract import Goal, Health, label_stands
 
 MOST_CONFIGURATIONS = 200  # for fANOVA, whose time grows with their square; more are drawn from
 TREES, DEPTH, SEED = 16, 8, 0
+GRID = 50  # places on which PED-ANOVA compares two densities of a range: Optuna's
+TINY = 1e-12  # added to its densities, so that none is zero
 
 
 @dataclass(frozen=True)
 class Space:
-    """The factors as Optuna distributions, and the trials' values, (n, factors)."""
+    """The factors that vary, with the trials' values, (n, factors), and the range of each or None.
+
+    The value of a factor without a range is the index of its level.
+    """
 
     names: tuple[str, ...]
-    distributions: Mapping[str, Any]
+    spans: tuple[Span | None, ...]
     values: FloatArray
     configuration: IntArray
     seeds: IntArray
 
 
-@dataclass(frozen=True)
-class Studies:
-    """Optuna studies of all trials, and of one trial per drawn configuration.
-
-    `first` is the number of each configuration's first trial.
-    Made once, as that is what takes time. Values are handed in by trial number.
-    """
-
-    trials: Any
-    means: Any
-    drawn: IntArray
-    first: IntArray
-    configurations: int
-
-
 def space_of(rows: Sequence[TrialRow], factors: Sequence[str], spans: Mapping[str, Span]) -> Space:
-    """Convert the varying factors for Optuna; a level becomes its index in the list of levels."""
-    from optuna.distributions import (  # noqa: PLC0415 - a second that few readers need
-        CategoricalDistribution,
-        FloatDistribution,
-    )
-
-    distributions: dict[str, Any] = {}
-    columns, codes = [], []
+    """Lay out the factors that vary; a range is widened to hold every value."""
+    names, known, columns, codes = [], [], [], []
     for factor in factors:
         settings = [row.levels.get(factor) for row in rows]
         numbers = [float(setting) for setting in settings if isinstance(setting, int | float)]
-        span = spans.get(factor)
         places: dict[object, int] = {}
         code = [places.setdefault(level_key(setting), len(places)) for setting in settings]
         if len(places) < 2:
             continue
-        if span and len(numbers) == len(rows):
+        span = spans.get(factor) if len(numbers) == len(rows) else None
+        if span is not None:
             low, high = min([span.low, *numbers]), max([span.high, *numbers])
-            distributions[factor] = FloatDistribution(low, high, log=span.log and low > 0.0)
-            columns.append(numbers)
-        else:
-            distributions[factor] = CategoricalDistribution(tuple(range(len(places))))
-            columns.append([float(place) for place in code])
+            span = Span(low, high, log=span.log and low > 0.0)
+        names.append(factor)
+        known.append(span)
+        columns.append([float(place) for place in code] if span is None else numbers)
         codes.append(np.array(code, dtype=np.int64))
     n = len(rows)
     values = np.array(columns).T if columns else np.zeros((n, 0))
     seeds = np.array([row.seed for row in rows], dtype=np.int64)
-    return Space(tuple(distributions), distributions, values, groups(codes, n), seeds)
+    return Space(tuple(names), tuple(known), values, groups(codes, n), seeds)
 
 
-def studies_of(space: Space) -> Studies:
-    """Make both studies; of more than MOST_CONFIGURATIONS, a sample is drawn by a fixed seed."""
-    first = np.unique(space.configuration, return_index=True)[1]
-    drawn = np.arange(len(first))
-    if len(first) > MOST_CONFIGURATIONS:
-        drawn = np.random.default_rng(SEED).permutation(len(first))[:MOST_CONFIGURATIONS]
-    means = _study(space, space.values[first[drawn]])
-    return Studies(_study(space, space.values), means, drawn, first, len(first))
+def ped_anova_shares(space: Space, targets: FloatArray, share: float) -> dict[str, float]:
+    """How much each factor decides whether a trial is among the lowest `share` of the targets.
+
+    The Pearson divergence of the density of those trials' levels from that of all (Watanabe,
+    Bansal, Hutter 2023), as Optuna computes it, scaled to add up to one; {} if nothing differs.
+    `targets` are (n,), NaN for trials that are left out.
+    """
+    used = np.flatnonzero(np.isfinite(targets))
+    order = math.ceil(share * len(used)) - 1
+    lowest = used[targets[used] <= np.partition(targets[used], order)[order]]
+    scores = []
+    for column, span in zip(space.values.T, space.spans, strict=True):
+        places, size = _places(column, span)
+        density = _range_density if span else _level_density
+        top, every = (density(np.bincount(places[k], minlength=size)) for k in (lowest, used))
+        scores.append(float(every @ (top / every - 1.0) ** 2))
+    whole = sum(scores)
+    if not 0.0 < whole < math.inf:
+        return {}
+    return {name: score / whole for name, score in zip(space.names, scores, strict=True)}
 
 
-def _study(space: Space, settings: FloatArray) -> Any:
+def _places(column: FloatArray, span: Span | None) -> tuple[IntArray, int]:
+    """The level, or the place on a grid over the range, of each value; and how many there are."""
+    if span is None:
+        return column.astype(np.int64), int(column.max()) + 1
+    low, high = (math.log(span.low), math.log(span.high)) if span.log else (span.low, span.high)
+    values = np.log(column) if span.log else column
+    places = np.ceil((values - low) / ((high - low) / (GRID - 1)) - 0.5).astype(np.int64)
+    return np.clip(places, 0, GRID - 1), GRID
+
+
+def _level_density(counts: IntArray) -> FloatArray:
+    """Density over levels: kernels about the levels that occur, and a uniform prior of weight 1."""
+    levels, trials = len(counts), counts.sum()
+    kernels = np.count_nonzero(counts) + 1
+    smoothed = (counts + trials / kernels) / (1.0 + levels / kernels)
+    return np.asarray((smoothed + 1.0 / levels) / (trials + 1.0) + TINY)
+
+
+def _range_density(counts: IntArray) -> FloatArray:
+    """Density over a grid: truncated normals by Scott's rule, and a wide prior of weight 1."""
+    seen = np.flatnonzero(counts)
+    weights, trials = counts[seen], counts.sum()
+    mean = seen @ weights / trials
+    deviation = math.sqrt((seen - mean) ** 2 @ weights / max(1, trials - 1))
+    upto = np.cumsum(weights)
+    first = np.searchsorted(upto, trials // 4, side="left")
+    third = np.searchsorted(upto, trials * 3 // 4, side="right")
+    quartiles = seen[min(seen.size - 1, third)] - seen[first]
+    width = max(1.059 * min(quartiles / 1.34, deviation) * trials**-0.2, 0.5 / 1.64)
+    middles = np.append(seen, (len(counts) - 1) / 2)
+    widths = np.append(np.full(seen.size, width), len(counts))
+    edges = ndtr((np.arange(len(counts) + 1)[:, None] - 0.5 - middles) / widths)
+    kernels = np.diff(edges, axis=0) / (edges[-1] - edges[0])
+    return np.asarray(kernels @ np.append(weights, 1.0) / (trials + 1.0) + TINY)
+
+
+def forest_shares(space: Space, settings: FloatArray, means: FloatArray) -> dict[str, float]:
+    """Main effects' shares of the variance by Optuna's fANOVA; {} if it finds none.
+
+    `settings` are the configurations, (c, factors), and `means` their values, (c,).
+    """
+    import optuna  # noqa: PLC0415 - a second that few readers need
+    from optuna.importance import FanovaImportanceEvaluator  # noqa: PLC0415 - another
+
+    distributions = {
+        name: optuna.distributions.FloatDistribution(span.low, span.high, log=span.log)
+        if span
+        else optuna.distributions.CategoricalDistribution(range(int(space.values[:, k].max()) + 1))
+        for k, (name, span) in enumerate(zip(space.names, space.spans, strict=True))
+    }
+    with _quiet():
+        study = optuna.create_study()
+        for row, mean in zip(settings, means.tolist(), strict=True):
+            pairs = zip(space.names, row.tolist(), space.spans, strict=True)
+            params = {name: value if span else int(value) for name, value, span in pairs}
+            study.add_trial(
+                optuna.trial.create_trial(params=params, distributions=distributions, value=mean)
+            )
+        forest = FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=SEED)
+        try:
+            shares = forest.evaluate(study, params=list(space.names))
+        except (RuntimeError, ValueError, ZeroDivisionError):
+            return {}
+    if not 0.0 < sum(shares.values()) < math.inf:
+        return {}
+    return {name: float(shares.get(name, 0.0)) for name in space.names}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Optuna's log lines, and its warnings about what the result shows anyway."""
     import optuna  # noqa: PLC0415 - as above
 
-    categorical = [
-        isinstance(space.distributions[name], optuna.distributions.CategoricalDistribution)
-        for name in space.names
-    ]
-    study = optuna.create_study()
-    study.add_trials(
-        [
-            optuna.trial.create_trial(
-                params={
-                    name: int(value) if whole else float(value)
-                    for name, value, whole in zip(space.names, row, categorical, strict=True)
-                },
-                distributions=space.distributions,
-                value=0.0,
-            )
-            for row in settings
-        ]
-    )
-    return study
-
-
-Evaluate = Callable[..., Mapping[str, float]]
-
-
-def fanova_by() -> Evaluate:
-    """Return the evaluator of shares of the variance (fANOVA)."""
-    from optuna.importance import FanovaImportanceEvaluator  # noqa: PLC0415 - as above
-
-    made = FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=SEED)
-    evaluate: Evaluate = made.evaluate
-    return evaluate
-
-
-def ped_anova_by(share: float) -> Evaluate:
-    """Return the evaluator of what separates the lowest values from all (PED-ANOVA)."""
-    from optuna.importance import PedAnovaImportanceEvaluator  # noqa: PLC0415 - as above
-
-    made = PedAnovaImportanceEvaluator(target_quantile=share)
-    evaluate: Evaluate = made.evaluate
-    return evaluate
-
-
-def shares_of(
-    study: Any, names: Sequence[str], values: FloatArray, evaluate: Evaluate, *, scaled: bool
-) -> dict[str, float]:
-    """Run an Optuna evaluator over the factors; {} if all shares are zero.
-
-    Trials whose value is NaN are left out. `scaled` shares add up to one.
-    """
-    targets = values.tolist()
+    loud = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        shares = evaluate(study, params=list(names), target=lambda trial: targets[trial.number])
-    except (RuntimeError, ValueError, ZeroDivisionError):
-        return {}
-    whole = float(sum(shares.values()))
-    if not whole > 0.0 or not math.isfinite(whole):
-        return {}
-    return {name: float(shares.get(name, 0.0)) / (whole if scaled else 1.0) for name in names}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(loud)
 
 
 def exact_shares(
@@ -205,21 +220,6 @@ def exact_shares(
         for name, main_effect in zip(names, main, strict=True)
     }
     return shares, pairs
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence Optuna's log lines, and its warnings about what the result shows anyway."""
-    import optuna  # noqa: PLC0415 - as above
-
-    loud = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(loud)
 
 
 __all__ = ["Importance", "ImportanceTable", "Span", "importance_table"]
@@ -299,9 +299,7 @@ def importance_table(
         PATHOLOGICAL: np.array([float(row.label == Health.PATHOLOGICAL) for row in kept]),
         **{name: np.array([float(row.pathology == name) for row in kept]) for name, _ in named},
     }
-    with quiet():
-        studies = studies_of(space)
-        importances = tuple(_importance(name, y, space, studies) for name, y in targets.items())
+    importances = tuple(_importance(name, y, space) for name, y in targets.items())
     return ImportanceTable(goal, space.names, importances)
 
 
@@ -321,7 +319,7 @@ def explained_share(values: FloatArray, configuration: IntArray) -> float:
     return 1.0 - within / total if total > 0.0 else math.nan
 
 
-def _importance(target: str, values: FloatArray, space: Space, studies: Studies) -> Importance:
+def _importance(target: str, values: FloatArray, space: Space) -> Importance:
     """Importance of the factors for one target; `values` are NaN for excluded trials."""
     there = np.isfinite(values)
     y, configuration = values[there], space.configuration[there]
@@ -337,24 +335,27 @@ def _importance(target: str, values: FloatArray, space: Space, studies: Studies)
     # PED-ANOVA looks at the lowest values: the pathological are to be those.
     all_values = np.full(len(values), np.nan)
     all_values[there] = y if positives is None else -y
-    ped = shares_of(studies.trials, space.names, all_values, ped_anova_by(share), scaled=True)
-    counts = np.bincount(configuration, minlength=studies.configurations)
-    sums = np.bincount(configuration, weights=y, minlength=studies.configurations)
-    means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    drawn_means = means[studies.drawn]
+    ped = ped_anova_shares(space, all_values, share)
+    present, first = np.unique(configuration, return_index=True)
+    settings = space.values[there][first]
+    place = np.searchsorted(present, configuration)
+    means = np.bincount(place, weights=y) / np.bincount(place)
+    drawn = np.arange(len(present))
+    if len(present) > MOST_CONFIGURATIONS:
+        drawn = np.random.default_rng(SEED).permutation(len(present))[:MOST_CONFIGURATIONS]
     fanova: Mapping[str, float] = {}
     pairs: Mapping[str, float] = {}
-    exact = exact_shares(space.values[studies.first], means, space.names)
+    exact = exact_shares(settings, means, space.names)
     if exact is not None:
         fanova, pairs = exact
-    elif np.unique(drawn_means[np.isfinite(drawn_means)]).size > 1:
-        fanova = shares_of(studies.means, space.names, drawn_means, fanova_by(), scaled=False)
+    elif np.unique(means[drawn]).size > 1:
+        fanova = forest_shares(space, settings[drawn], means[drawn])
     notes = []
     if explained <= 0.0:
         notes.append("configurations differ no more than seeds do: the shares only rank noise")
     if not (ped and fanova):
         notes.append("no factor stands out at all")
-    fit = int(np.isfinite(drawn_means).sum()), int((counts > 0).sum()), explained
+    fit = len(drawn), len(present), explained
     rest = max(0.0, 1.0 - sum(fanova.values()) - sum(pairs.values())) if fanova else math.nan
     return Importance(
         target,

@@ -3,9 +3,11 @@
 import math
 
 import numpy as np
+import optuna
 import pytest
 import statsmodels.api as sm
 from effect_samples import trial
+from optuna.importance import PedAnovaImportanceEvaluator
 
 from sickbay.service.analysis.importance import (
     OBJECTIVE,
@@ -13,6 +15,8 @@ from sickbay.service.analysis.importance import (
     Span,
     explained_share,
     importance_table,
+    ped_anova_shares,
+    space_of,
 )
 from sickbay.trials.contract import Goal
 
@@ -157,6 +161,38 @@ def test_ranges_are_numbers_and_more_is_drawn_than_asked_for():
     assert importance.fanova["a"] > 0.8
     assert not importance.within_seeds
     assert math.isnan(importance.explained)
+
+
+@pytest.mark.filterwarnings("ignore:PedAnova")
+def test_ped_anova_is_optunas():
+    """Levels and a logarithmic range, with trials left out, by Optuna's own evaluator."""
+    rng = np.random.default_rng(7)
+    rows = [
+        trial(number, 0.0, a=float(10 ** rng.uniform(-4, -1)), b=int(rng.integers(3)))
+        for number in range(80)
+    ]
+    targets = np.array(
+        [abs(math.log10(row.levels["a"]) + 3) + 0.2 * row.levels["b"] for row in rows]
+    )
+    targets[::9] = math.nan
+    space = space_of(rows, ("a", "b"), {"a": Span(1e-4, 1e-1, log=True)})
+    study = optuna.create_study()
+    kinds = {
+        "a": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True),
+        "b": optuna.distributions.CategoricalDistribution([0, 1, 2]),
+    }
+    for row, target in zip(rows, targets, strict=True):
+        if math.isfinite(target):
+            study.add_trial(
+                optuna.trial.create_trial(params=row.levels, distributions=kinds, value=target)
+            )
+    for share in (0.1, 0.4):
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=share)
+        theirs = evaluator.evaluate(study, params=["a", "b"], target=lambda one: one.value)
+        whole = sum(theirs.values())
+        assert ped_anova_shares(space, targets, share) == pytest.approx(
+            {name: value / whole for name, value in theirs.items()}, rel=1e-9
+        )
 
 
 def test_the_order_of_the_rows_means_nothing(table):
