@@ -45,7 +45,7 @@ ARROWS = {
     "trials/workloads": "models/* datasets/* contract probes store seeding",
     "trials/workloads/declarations": "datasets/formats contract workloads",
     "trials/diagnosis": "contract history detector evidence",
-    "trials/search": "contract errors events spec store",
+    "trials/search": "contract errors events evidence spec store",
     "trials/execution/machine": "",
     "trials/execution": DOMAIN
     + " evidence detector log_files diagnosis events logs registry search spec store"

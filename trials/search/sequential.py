@@ -29,6 +29,7 @@ from sickbay.trials.search.sequential_inference import (
     LEAST_CHANCE,
     EffectTest,
     HealthTest,
+    look,
 )
 from sickbay.trials.spec.model import SequentialSeeds
 from sickbay.trials.spec.plan import BASELINE_ARM, arm_name
@@ -131,7 +132,8 @@ def replay(
             return Progress(tuple(map(_verdict, others)), names, block)
         for arm in running:
             for seed in block:
-                _take(arm, results_by_pair[arm.name, seed], results_by_pair[reference, seed], goal)
+                pair = results_by_pair[arm.name, seed], results_by_pair[reference, seed]
+                _take(arm, seed, *pair, goal)
         done += len(block)
         _settle(others, running, rule, goal)
     return Progress(tuple(map(_verdict, others)))
@@ -144,7 +146,7 @@ def _block(rule: SequentialSeeds, done: int) -> tuple[int, ...]:
 
 
 def _take(
-    arm: _Arm, mine: TrialOutcome | None, theirs: TrialOutcome | None, goal: Objective
+    arm: _Arm, seed: int, mine: TrialOutcome | None, theirs: TrialOutcome | None, goal: Objective
 ) -> None:
     assert mine is not None
     assert theirs is not None
@@ -152,13 +154,17 @@ def _take(
     if mine.decided and theirs.decided:
         arm.health_test.add(mine.unusable, theirs.unusable)
     if mine.sound and theirs.sound:
-        arm.effect_test.add(in_reference_units(mine, theirs, goal) - theirs.values[0])
+        difference = in_reference_units(mine, theirs, goal) - theirs.values[0]
+        arm.effect_test.differences[seed] = difference
 
 
 def _settle(
     all_arms: Sequence[_Arm], open_arms: Sequence[_Arm], rule: SequentialSeeds, goal: Objective
 ) -> None:
-    """Make every claim that holds, then settle as open what cannot be decided."""
+    """Look; make every claim that holds, then settle as open what cannot be decided."""
+    look([arm.effect_test for arm in all_arms], [arm.effect_test for arm in open_arms])
+    for arm in open_arms:
+        _settle_untested(arm, rule)
     news = True
     while news:  # each claim raises the level of the others' tests
         news = False
@@ -171,14 +177,35 @@ def _settle(
 
 CLAIMS = (Effect.BETTER, Effect.WORSE, Effect.EQUIVALENT)
 HEALTH_CLAIMS = (HealthEffect.HEALTHIER, HealthEffect.LESS_HEALTHY)
+UNTESTED = (Effect.UNKNOWN, Effect.IDENTICAL)  # no claim is ever made of these
 
 
 def _effect_share(arms: Sequence[_Arm]) -> float:
-    return EFFECT_ALPHA / max(1, sum(arm.effect not in CLAIMS for arm in arms))
+    return EFFECT_ALPHA / max(1, sum(arm.effect not in (*CLAIMS, *UNTESTED) for arm in arms))
 
 
 def _health_share(arms: Sequence[_Arm]) -> float:
     return HEALTH_ALPHA / max(1, sum(arm.health not in HEALTH_CLAIMS for arm in arms))
+
+
+def _settle_untested(arm: _Arm, rule: SequentialSeeds) -> None:
+    """Settle the effect of an arm that has no pairs to test, or only identical ones.
+
+    Whether there are pairs depends on health alone, so such an arm's share can go to the others.
+    """
+    test = arm.effect_test
+    if arm.effect != Effect.OPEN:
+        return
+    if test.pairs < FEWEST_PAIRS:
+        if arm.seeds >= rule.at_most or _pairs_to_come(arm, rule) < FEWEST_PAIRS:
+            arm.effect = Effect.UNKNOWN
+    elif test.error == 0.0 and test.mean == 0.0:
+        arm.effect = Effect.IDENTICAL
+
+
+def _pairs_to_come(arm: _Arm, rule: SequentialSeeds) -> int:
+    """How many pairs an arm has by its last seed if trials stay healthy as often as so far."""
+    return round(arm.effect_test.pairs / arm.seeds * rule.at_most)
 
 
 def _claim_effect(
@@ -192,8 +219,7 @@ def _claim_effect(
         better = (test.mean < 0.0) == (goal.goal is Goal.MINIMIZE)
         arm.effect = Effect.BETTER if better else Effect.WORSE
         return True
-    low, high = test.interval(arm.share)
-    if margin is not None and -margin < low and high < margin:
+    if margin is not None and test.equivalent(arm.share, margin):
         arm.effect = Effect.EQUIVALENT
         return True
     return False
@@ -215,15 +241,9 @@ def _give_up(arm: _Arm, rule: SequentialSeeds, health_share: float) -> None:
         last or not arm.health_test.reaches(health_share, judged)
     ):
         arm.health = HealthEffect.ALIKE
-    if arm.effect != Effect.OPEN:
-        return
-    test = arm.effect_test
-    pairs = round(len(test.differences) / arm.seeds * rule.at_most)
-    if len(test.differences) >= FEWEST_PAIRS and test.error == 0.0 and test.mean == 0.0:
-        arm.effect = Effect.IDENTICAL
-    elif last or test.chance(arm.share, pairs, rule.smallest_effect) < LEAST_CHANCE:
-        enough = len(test.differences) >= FEWEST_PAIRS
-        arm.effect = Effect.UNCLEAR if enough else Effect.UNKNOWN
+    chance = arm.effect_test.chance(arm.share, _pairs_to_come(arm, rule), rule.smallest_effect)
+    if arm.effect == Effect.OPEN and (last or chance < LEAST_CHANCE):
+        arm.effect = Effect.UNCLEAR
 
 
 def _verdict(arm: _Arm) -> ArmVerdict:
@@ -234,7 +254,7 @@ def _verdict(arm: _Arm) -> ArmVerdict:
         effect=arm.effect,
         health=arm.health,
         seeds=arm.seeds,
-        pairs=len(arm.effect_test.differences),
+        pairs=arm.effect_test.pairs,
         mean=arm.effect_test.mean,
         low=low,
         high=high,

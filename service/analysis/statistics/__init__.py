@@ -7,5 +7,3 @@ can detect. Arrays in, frozen values out; nothing here knows a store, a label or
 
 ALPHA = 0.05  # chance of any false alarm in a table; intervals are at 1 - ALPHA
 FEWEST_SEEDS = 3  # with two an interval is 13 standard errors wide to each side
-OWN = 0.25  # share of a level's own variance in its noise; chosen by simulation (decision 69)
-LEAST_CORRELATION = 0.25  # squared, of two differences to one baseline under equal noise

@@ -1,29 +1,18 @@
-"""Levels of a table pool their noise estimates, which gives more power from few seeds.
-
-With five seeds a level's own variance has four degrees of freedom, and its interval is wide for
-that alone. The levels of a table usually have noise of one size, so each takes
-
-    variance = 1/4 own + 3/4 mean over the levels,
-
-in the spirit of moderated variances (Smyth 2004, limma), with Satterthwaite's degrees of freedom.
-The differences share their baseline, hence their variances are correlated; the mean counts for
-less. The own quarter keeps a level that is three times noisier from false alarms: a plain pooled
-variance makes them in 7 to 16 % of tables, this in 5 % at most (docs/effects.md, "What was
-simulated").
-"""
+"""The levels of a table share their noise (`trials.evidence.shared_noise`)."""
 
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
-from sickbay.service.analysis.statistics import LEAST_CORRELATION, OWN
-from sickbay.service.analysis.statistics.estimates import Estimate, student_estimate
-
-FEWEST_SHARED = 3  # seeds that two levels must share for their correlation to be estimated
+from sickbay.service.analysis.statistics.estimates import (
+    Estimate,
+    FloatArray,
+    student_estimate,
+)
+from sickbay.trials.evidence.shared_noise import shared_noise
 
 
 @dataclass(frozen=True)
@@ -64,39 +53,20 @@ def moderated(levels: Sequence[Measured]) -> list[Moderated]:
 
 def _shared(levels: Sequence[Measured]) -> list[Moderated]:
     sizes = np.array([len(level.values) for level in levels], dtype=np.float64)
-    degrees = np.array([level.estimate.degrees for level in levels])
     variances = np.array([level.estimate.error**2 for level in levels]) * sizes
-    k = len(levels)
-    correlation = np.full((k, k), _squared_correlation(levels))
-    np.fill_diagonal(correlation, 1.0)
-    # of two estimated variances: 2 s⁴ / degrees, and 2 ρ² s² s'² / degrees between them
-    spread = np.outer(variances, variances) * correlation / np.maximum.outer(degrees, degrees)
+    degrees = np.array([level.estimate.degrees for level in levels])
+    noise = shared_noise(variances, degrees, _by_seed(levels))
+    parts = np.sqrt(noise.variances / sizes), noise.degrees, noise.own, variances / sizes
     made = []
-    for place, level in enumerate(levels):
-        weights = np.full(k, (1.0 - OWN) / k)
-        weights[place] += OWN
-        variance = float(weights @ variances)
-        freedom = variance**2 / float(weights @ spread @ weights)
-        freedom = min(max(freedom, float(degrees[place])), float(degrees.sum()))
-        borrowed = (1.0 - OWN) * float(variances.mean() / sizes[place])
-        error = math.sqrt(variance / sizes[place])
-        made.append(Moderated(student_estimate(level.estimate.mean, error, freedom), OWN, borrowed))
+    for level, error, freedom, own, plain in zip(
+        levels, *(part.tolist() for part in parts), strict=True
+    ):
+        shared = student_estimate(level.estimate.mean, error, freedom)
+        made.append(Moderated(shared, own, error**2 - own * plain))
     return made
 
 
-def _squared_correlation(levels: Sequence[Measured]) -> float:
-    """Mean squared correlation of two levels over the seeds they share, less its bias, in [¼, 1].
-
-    Under independence r² has the mean 1 / (n - 1). 1, the cautious end, where too few are shared.
-    """
-    squares = []
-    for level, other in combinations(levels, 2):
-        shared = [seed for seed in level.values if seed in other.values]
-        if len(shared) >= FEWEST_SHARED:
-            a = np.array([level.values[seed] for seed in shared])
-            b = np.array([other.values[seed] for seed in shared])
-            scale = float(a.var() * b.var())
-            if scale > 0.0:
-                squared = float(np.mean((a - a.mean()) * (b - b.mean()))) ** 2 / scale
-                squares.append(((len(shared) - 1) * squared - 1.0) / (len(shared) - 2))
-    return min(max(float(np.mean(squares)), LEAST_CORRELATION), 1.0) if squares else 1.0
+def _by_seed(levels: Sequence[Measured]) -> FloatArray:
+    """The levels' values, (levels, seeds); NaN where a level has none."""
+    seeds = dict.fromkeys(seed for level in levels for seed in level.values)
+    return np.array([[level.values.get(seed, np.nan) for seed in seeds] for level in levels])

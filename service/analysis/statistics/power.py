@@ -11,7 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sickbay.service.analysis.statistics import ALPHA, FEWEST_SEEDS, LEAST_CORRELATION, OWN
+from sickbay.service.analysis.statistics import ALPHA, FEWEST_SEEDS
+from sickbay.trials.evidence.shared_noise import LEAST_CORRELATION, own_share
 
 WANTED = 0.8  # the power that a design should have
 MOST_SEEDS = 200
@@ -35,8 +36,9 @@ def power(difference: float, seeds: int, levels: int) -> float:
 
 def shared_degrees(seeds: int, levels: int) -> float:
     """Degrees of freedom of noise that levels of equal noise share, as `moderated` counts them."""
-    other = (1.0 - OWN) / levels
-    own = other + OWN
+    share = float(own_share(np.float64(seeds - 1)))
+    other = (1.0 - share) / levels
+    own = other + share
     rest = levels - 1
     squares = own**2 + rest * other**2
     crossed = 2.0 * rest * own * other + rest * (rest - 1) * other**2

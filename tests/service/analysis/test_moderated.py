@@ -41,6 +41,18 @@ def test_the_worked_example():
     assert other.estimate.mean == pytest.approx(0.01)
 
 
+def test_nothing_is_borrowed_from_noise_that_a_levels_own_rules_out():
+    """The upper bound of a variance s² of 4 degrees is 4 s² / chi²(0.03) = 7.47 s²."""
+    quiet, noisy = [0.1, 0.3, 0.2, 0.2, 0.2], [1.0, 5.0, -3.0, 2.0, 0.0]
+    found, other = moderated([measured(quiet), measured(noisy)])
+    bound = 4 / stats.chi2.ppf(0.03, 4)
+    variance = np.var(quiet, ddof=1) * (0.4 + 0.3 + 0.3 * bound)
+    assert found.estimate.error == pytest.approx(math.sqrt(variance / 5))
+    assert found.borrowed == pytest.approx(0.0, abs=1e-12)
+    assert found.estimate.degrees == pytest.approx(4.0)
+    assert other.own == pytest.approx(0.4 + 0.3)
+
+
 def test_one_level_keeps_its_own_noise_and_nothing_is_borrowed_across_groups():
     alone = measured(A)
     for found in (moderated([alone])[0], moderated([alone, measured(B, group=1)])[0]):
@@ -84,4 +96,4 @@ def test_the_table_shows_the_interval_that_decides():
     for one in effect_table(rows, {"a": ("off", "x", "y", "z")}, Goal.MINIMIZE).effects:
         excluded = one.difference.low > 0.0 or one.difference.high < 0.0
         assert excluded == (one.difference.p_value < 0.05)
-        assert one.own == 0.25
+        assert one.own == pytest.approx(0.4 + 0.6 / 3)

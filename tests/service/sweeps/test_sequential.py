@@ -44,7 +44,7 @@ def test_arms_get_seeds_until_they_are_settled_and_nothing_is_run_again(swept):
     assert (result.state, result.ran, result.planned) == ("finished", len(rows), len(rows))
     counts = {arm: [seed for one, seed in rows if one == arm] for arm, _ in rows}
     assert all(sorted(seeds) == list(range(len(seeds))) for seeds in counts.values())
-    assert len(counts["lr=0.0"]) == 6  # 1 / 135 after five, 1 / 506 after six; .01 / 2 is asked for
+    assert len(counts["lr=0.0"]) == 5  # 3 / 4^5 after five; .015 / 2 is asked for
     assert len(counts["baseline"]) == max(map(len, counts.values())) < 12
     again = prepare(SPEC, str(store))
     assert (again.planned, again.left) == (len(rows), 0)
@@ -66,7 +66,7 @@ def test_its_effects_are_those_of_the_sequential_test(swept):
         arms["lr=0.02"].p_value,
     )
     assert still.health_verdict == "less healthy"
-    assert still.conclusion.startswith("broken (6 of 6 pathological")
+    assert still.conclusion.startswith("broken (5 of 5 pathological")
     assert "sequential" in table.notes[-1]
 
 
@@ -80,7 +80,7 @@ def test_plan_and_status_tell_how_far_it_is(swept, tmp_path):
     spec = {"seeds": SPEC["seeds"], "objective": {"signal": "val_loss", "goal": "minimize"}}
     lines = sequential_lines(open_store(str(store)), result.sweep_id, spec)
     assert lines[0].startswith("sequential: 2 of 2 arms are settled")
-    assert "less healthy, 6 of 6 pathological, reference 0" in lines[1]
+    assert "less healthy, 5 of 5 pathological, reference 0" in lines[1]
 
 
 def test_a_stopped_sweep_goes_on_to_the_same_trials(swept, tmp_path):

@@ -23,22 +23,47 @@ from sickbay.trials.search.sequential import (
 from sickbay.trials.search.sequential_inference import (
     EffectTest,
     HealthTest,
+    look,
     nominal_level,
     sequence_p,
 )
 
 
+def seen(differences):
+    """An arm that is alone with the reference, looked at after each pair."""
+    test = EffectTest()
+    for seed, difference in enumerate(differences):
+        test.differences[seed] = difference
+        look([test], [test])
+    return test
+
+
 def test_the_p_value_of_a_sequence_is_that_of_students_test_weighted_and_paid_for_looking():
-    test, differences = EffectTest(), [0.31, 0.28, 0.35, 0.3, 0.33]
-    least = 1.0
-    for n, difference in enumerate(differences, start=1):
-        test.add(difference)
-        if n >= 3:
-            least = min(least, stats.ttest_1samp(differences[:n], 0).pvalue / (n / 6))
-    assert math.isclose(test.p_value, least * (1 + 3 * math.log10(1 / least)), rel_tol=1e-9)
+    differences = [0.31, 0.28, 0.35, 0.3, 0.33]
+    test = seen(differences)
+    least = min(stats.ttest_1samp(differences[:n], 0).pvalue / (n / 5) for n in (3, 4, 5))
+    assert math.isclose(test.p_value, least * (1 + 2.1 * math.log10(1 / least)), rel_tol=1e-9)
+    error, mean = stats.sem(differences), np.mean(differences)
     low, high = test.interval(0.01)
-    quantile = stats.t.isf(nominal_level(0.01) * 5 / 6 / 2, 4)
-    assert math.isclose(high - low, 2 * quantile * stats.sem(differences), rel_tol=1e-9)
+    quantile = stats.t.isf(nominal_level(0.01) / 2, 4)
+    assert math.isclose(high - low, 2 * quantile * error, rel_tol=1e-9)
+    one_sided = mean + stats.t.isf(nominal_level(0.02) / 2, 4) * error
+    assert one_sided < high
+    assert test.equivalent(0.01, one_sided * 1.001)
+    assert not test.equivalent(0.01, one_sided * 0.999)
+
+
+def test_arms_share_their_noise_and_one_that_is_settled_keeps_its_last_look():
+    noisy, quiet = seen([0.1, 0.9, 0.4, 0.6]), seen([0.50, 0.51, 0.49, 0.5])
+    before = noisy.p_value, quiet.p_value
+    look([noisy, quiet], [noisy])
+    own, other = (np.var(list(one.differences.values()), ddof=1) for one in (noisy, quiet))
+    share = 3 / (3 + 6)
+    variance = share * own + (1 - share) * (own + other) / 2
+    assert math.isclose(noisy.error, math.sqrt(variance / 4), rel_tol=1e-9)
+    assert noisy.degrees > 3
+    assert noisy.p_value < before[0]
+    assert quiet.p_value == before[1]
 
 
 @given(st.floats(1e-12, 0.5))
@@ -51,22 +76,45 @@ def test_under_no_difference_the_sequence_falls_below_a_level_no_oftener_than_it
     mean = x.cumsum(axis=1)[:, 2:] / n
     variance = ((x**2).cumsum(axis=1)[:, 2:] - n * mean**2) / (n - 1)
     nominal = 2 * stats.t.sf(np.abs(mean) / np.sqrt(variance / n), n - 1)
-    least = (nominal / (np.minimum(1, n / 6) * np.minimum(1, 12 / n))).min(axis=1)
+    least = (nominal / (np.minimum(1, n / 5) * np.minimum(1, (10 / n) ** 2))).min(axis=1)
     for alpha in (0.05, 0.01):
         crossed = float(np.mean(least <= nominal_level(alpha)))
         assert 0.6 * alpha < crossed < alpha
 
 
-def test_a_streak_of_pathological_seeds_is_a_claim_after_six_and_a_shared_one_never():
-    broken, shared = HealthTest(), HealthTest()
-    for _ in range(6):
+def test_a_streak_of_pathological_seeds_is_a_claim_after_five_and_a_shared_one_never():
+    broken, shared, late = HealthTest(), HealthTest(), HealthTest()
+    for seed in range(5):
         broken.add(arm=True, reference=False)
         shared.add(arm=True, reference=True)
+        late.add(arm=seed > 0, reference=False)
+    assert broken.p_value == 3 / 4**5 < 0.015 / 5
+    assert shared.p_value == 1.0
+    # seeds 3 to 5 multiply the evidence of a streak that began late; the first gave none
+    assert late.p_value > 0.015
+
+
+def test_the_evidence_of_a_streak_that_is_broken_is_that_of_the_e_process():
+    test = HealthTest()
+    for _ in range(6):
+        test.add(arm=True, reference=False)
     # seeds 2 to 6 multiply the evidence by (2 (k + .18) / (k + .36))², k = 1 to 5
     e_value = math.prod((2 * (k + 0.18) / (k + 0.36)) ** 2 for k in range(1, 6))
-    assert math.isclose(broken.p_value, 1 / e_value)
-    assert 1 / e_value < 0.01 / 5
-    assert shared.p_value == 1.0
+    assert test.p_value == 3 / 4**6 < 1 / e_value < 0.002
+
+
+@pytest.mark.parametrize("share", [0.5, 0.3])
+def test_where_both_are_equally_often_pathological_a_claim_is_as_rare_as_it_says(share):
+    rng, runs, levels = np.random.default_rng(2), 4000, (0.05, 3 / 4**3, 3 / 4**4)
+    drawn = rng.random((runs, 2, 12)) < share
+    p_values = []
+    for arm, reference in drawn.tolist():
+        test = HealthTest()
+        for seed in range(12):
+            test.add(arm[seed], reference[seed])
+        p_values.append(test.p_value)
+    for level in levels:
+        assert np.mean(np.array(p_values) <= level) <= level
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=12))
@@ -88,7 +136,7 @@ def test_each_arm_stops_when_it_is_settled_and_the_reference_with_the_last():
     better, worse, broken = simulate(arms, rule(20), rng).verdicts
     assert (better.effect, worse.effect) == (Effect.BETTER, Effect.WORSE)
     assert (broken.effect, broken.health) == (Effect.UNKNOWN, HealthEffect.LESS_HEALTHY)
-    assert broken.pathological == broken.seeds == 6
+    assert broken.pathological == broken.seeds == 5
     assert max(better.seeds, worse.seeds) < 8
     assert better.low < better.mean < better.high < 0
 
