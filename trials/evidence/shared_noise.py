@@ -15,6 +15,7 @@ tables where one arm is three times noisier (docs/effects.md, "What was simulate
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ LEAST_CORRELATION = 0.25  # squared, of two differences to one baseline under eq
 FEWEST_SHARED = 3  # seeds that two arms must share for their correlation to be estimated
 
 FloatArray = NDArray[np.float64]
+Numbers = TypeVar("Numbers", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def shared_noise(variances: FloatArray, degrees: FloatArray, values: FloatArray)
     return SharedNoise(shared, np.clip(freedom, degrees, degrees.sum()), np.diag(weights))
 
 
-def own_share(degrees: FloatArray) -> FloatArray:
+def own_share(degrees: Numbers) -> Numbers:
     """The share of its own variance in an arm's noise."""
     return degrees / (degrees + PRIOR_DEGREES)
 
@@ -82,7 +84,8 @@ def squared_correlation(values: FloatArray) -> float:
     centred = np.where(there > 0.0, known - means[:, None], 0.0)
     first, second = np.triu_indices(len(values), 1)
     n = (there @ there.T)[first, second]
-    first, second, n = (part[n >= FEWEST_SHARED] for part in (first, second, n))
+    enough = n >= FEWEST_SHARED
+    first, second, n = first[enough], second[enough], n[enough]
     sums, squares = centred @ there.T, centred**2 @ there.T  # of the first, where both are there
     product = (centred @ centred.T)[first, second] - sums[first, second] * sums[second, first] / n
     scale = (squares[first, second] - sums[first, second] ** 2 / n) * (

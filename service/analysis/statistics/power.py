@@ -36,7 +36,7 @@ def power(difference: float, seeds: int, levels: int) -> float:
 
 def shared_degrees(seeds: int, levels: int) -> float:
     """Degrees of freedom of noise that levels of equal noise share, as `moderated` counts them."""
-    share = float(own_share(np.float64(seeds - 1)))
+    share = own_share(seeds - 1.0)
     other = (1.0 - share) / levels
     own = other + share
     rest = levels - 1
