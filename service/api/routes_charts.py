@@ -169,6 +169,8 @@ def _signals(store: Store, sweep_id: str) -> list[str]:
 def _summary(store: Store, values: Values) -> dict[str, Any]:
     from sickbay.service.reports.best import (  # noqa: PLC0415  reports are slow to load
         best_of,
+        objectives_front,
+        pareto_table,
         search_remarks,
     )
     from sickbay.service.reports.trial_tables import (  # noqa: PLC0415
@@ -179,12 +181,14 @@ def _summary(store: Store, values: Values) -> dict[str, Any]:
 
     sql = ask.arms(values.record.sweep_id, values.factors)
     spec = json.loads(values.record.spec)
+    front = objectives_front(store, values.record.sweep_id, spec)
     arms = arms_table(values, sql, MOST_ARM_ROWS).pick(*UNDER_HEADINGS)
     objective = values.objective
     rows = [{**vars(trial), "arm": trial.arm} for trial in values.trials]
     return {
         "signal": objective.signal if objective else None,
         "best": [vars(best) for best in best_of(rows, vars(objective) if objective else None)],
+        "pareto": pareto_table(front).as_data() if front else None,
         "search": search_remarks(store, values.record.sweep_id, rows, spec),
         "arms": arms.as_data(),
         "failures": failures_table(values).as_data(),

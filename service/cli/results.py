@@ -1,6 +1,6 @@
 """The verbs that read a store and its verdicts: list, status, results, query, explain, relabel."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,12 +18,28 @@ from sickbay.service.cli.options import (
     warn_of_namesakes,
 )
 
+if TYPE_CHECKING:
+    from sickbay.trials.store import Store
+
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the rows.")]
 LabelOption = Annotated[
     str | None, typer.Option(help="Only trials with this label: healthy, pathological, …")
 ]
 WhereOption = Annotated[
     str | None, typer.Option(help="Only trials that meet this SQL condition, as in 'seed < 3'.")
+]
+
+ParetoOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pareto",
+        metavar="METRIC",
+        help="The Pareto front of several metrics instead: signals or columns of trials, as in "
+        "--pareto val_loss:min --pareto wall_seconds; `objectives` are the spec's.",
+    ),
+]
+AnyLabelOption = Annotated[
+    bool, typer.Option("--any-label", help="On the front, trials of any label, not healthy alone.")
 ]
 
 
@@ -94,6 +110,8 @@ def results(
     label: LabelOption = None,
     where: WhereOption = None,
     style: FormatOption = Format.TABLE,
+    pareto: ParetoOption = None,
+    any_label: AnyLabelOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """The trials of a sweep; formats other than the table have a column for every setting."""
@@ -112,6 +130,9 @@ def results(
     opened = existing_store(store)
     record = find_sweep(opened, sweep)
     warn_of_namesakes(opened, sweep)
+    if pareto:
+        _print_front(opened, record.sweep_id, pareto, any_label=any_label, as_json=as_json)
+        return
     result = trials(opened, record.sweep_id, label=label, where=where)
     if as_json or style is Format.JSON:
         warn_of(result.problems)
@@ -137,6 +158,27 @@ def results(
     for line in (*first, *code_lines(rows)):
         out.print(line, highlight=False, soft_wrap=True)
     print_advice_lines(out, sweep_advice(opened, record.sweep_id, list(factors)))
+
+
+def _print_front(
+    store: "Store", sweep_id: str, metrics: list[str], *, any_label: bool, as_json: bool
+) -> None:
+    """The trials that no other beats in every metric, and the best by the first objective."""
+    from sickbay.service.query.engine import trials
+    from sickbay.service.query.lookup import stored_spec
+    from sickbay.service.reports import best
+    from sickbay.service.reports.terminal import print_table
+
+    spec = stored_spec(store, sweep_id)
+    front = best.pareto_front(store, sweep_id, best.metrics_of(metrics, spec), any_label=any_label)
+    if as_json:
+        print_json(front.as_data())
+        return
+    out = console()
+    print_table(out, best.pareto_table(front))
+    rows = trials(store, sweep_id).records()
+    for line in best.headline_rows(best.headlines(store, sweep_id, rows, spec)):
+        out.print(line, highlight=False, soft_wrap=True)
 
 
 MOST_ROWS = 200  # of a table that a person reads

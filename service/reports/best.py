@@ -1,18 +1,34 @@
-"""The best of a sweep, how a search found it, and the code versions behind it."""
+"""The best of a sweep, by one metric or several; how a search found it, and whose code made it."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import median
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sickbay.service.query.engine import QueryError, query
+from sickbay.service.query.outcomes import CUT_SHORT, FAILED, HEALTHY
 from sickbay.service.summary.formatting import as_float, number, short_arm
-from sickbay.trials.contract import Goal, Health, TrialState
+from sickbay.service.summary.table import Table
+from sickbay.trials.contract import Goal, Health, Objective, TrialState
+from sickbay.trials.errors import nearest
 from sickbay.trials.store import Store
 
 Row = Mapping[str, Any]
+Array = NDArray[np.float64]
 ENDED = (TrialState.COMPLETED, TrialState.STOPPED)
+OBJECTIVES = "objectives"  # in place of a metric: all of the spec's objectives
+COSTS = ("wall_seconds", "gpu_seconds", "epochs_run")  # columns of `trials`: less is better
+WAYS = {"min": "minimize", "max": "maximize"}
+NUMBERS = ("DOUBLE", "FLOAT", "BIGINT", "INTEGER", "HUGEINT")  # DuckDB's
+PARETO_LEGEND = """\
+On the front: no competing trial is at least as good in every metric and better in one.
+A row is one trial with one seed, so luck has its share: look at the other seeds of its arm."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +91,9 @@ def search_remarks(
     store: Store, sweep_id: str, rows: Sequence[Row], spec: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
     """How a search chose its best, and what it began with; nothing for a design."""
+    front = objectives_front(store, sweep_id, spec)
     remarks = {
+        "pareto": front.line if front else "",
         "selection": "\n".join(selection_lines(rows, spec)),
         "warm start": warm_start_line(store, sweep_id, spec),
     }
@@ -133,6 +151,221 @@ def selection_lines(rows: Sequence[Row], spec: Mapping[str, Any]) -> list[str]:
             f"{len(healthy)} of {len(mine)} healthy (searching: {number(median(chosen_by))})"
         )
     return lines
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One trial with its values of several metrics."""
+
+    trial_id: str
+    arm: str
+    seed: int
+    label: str | None
+    outcome: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ParetoFront:
+    """The trials that no other competing trial dominates, by the first metric, the best first.
+
+    `left_out` counts the trials that do not compete, by reason. `pathological` are those among them
+    that would be on the front if they could be believed.
+    """
+
+    metrics: tuple[Objective, ...]
+    front: tuple[Candidate, ...]
+    competing: int
+    left_out: Mapping[str, int]
+    pathological: tuple[Candidate, ...]
+    sql: str
+
+    @property
+    def line(self) -> str:
+        """The size of the front, in one line."""
+        metrics = ", ".join(f"{one.signal} ({one.goal})" for one in self.metrics)
+        return f"{len(self.front)} of {self.competing} trials are on the front of {metrics}"
+
+    def as_data(self) -> dict[str, Any]:
+        """The front as plain data."""
+
+        def plain(trial: Candidate) -> dict[str, Any]:
+            named = zip((one.signal for one in self.metrics), trial.values, strict=True)
+            return {**vars(trial), "values": dict(named)}
+
+        return {
+            "metrics": [{"signal": one.signal, "goal": one.goal.value} for one in self.metrics],
+            "front": [plain(trial) for trial in self.front],
+            "competing": self.competing,
+            "left_out": dict(self.left_out),
+            "pathological": [plain(trial) for trial in self.pathological],
+            "sql": self.sql,
+        }
+
+
+def metrics_of(words: Sequence[str], spec: Mapping[str, Any]) -> tuple[Objective, ...]:
+    """Read metrics: `val_loss`, `wall_seconds`, `val_accuracy:max`; `objectives` are the spec's.
+
+    Which way is better is known of the spec's objectives and of costs; QueryError where it is not,
+    or where fewer than two metrics are given.
+    """
+    first = spec.get("objective") or {}
+    declared = {one["signal"]: one["goal"] for one in (first, *first.get("also", ())) if one}
+    known = dict.fromkeys(COSTS, Goal.MINIMIZE.value) | declared
+    names = [name for word in words for name in word.split(",")]
+    names = [name for word in names for name in (declared if word == OBJECTIVES else [word])]
+    metrics = {}
+    for word in names:
+        name, colon, way = word.partition(":")
+        goal = WAYS.get(way) if colon else known.get(name)
+        if goal is None:
+            raise QueryError(f"--pareto {word}: say which is better, {name}:min or {name}:max")
+        metrics[name] = Objective(name, Goal(goal))
+    if len(metrics) < 2:
+        raise QueryError(
+            f"--pareto {','.join(words)}: a front needs two metrics or more, such as val_loss:min "
+            f"and wall_seconds; objectives in this spec: {', '.join(declared) or 'none'}"
+        )
+    return tuple(metrics.values())
+
+
+def pareto_front(
+    store: Store, sweep_id: str, metrics: Sequence[Objective], *, any_label: bool = False
+) -> ParetoFront:
+    """Compare the trials of a sweep by several metrics: columns of `trials`, or recorded signals.
+
+    Of a signal the last value of a trial counts. Healthy trials with a finite value of every metric
+    compete; with `any_label` all that came to an end with finite values do. NaN and infinity are
+    neither better nor worse than a number: such trials are left out, and counted. Raises QueryError
+    for a metric that was never recorded.
+    """
+    sql = _pareto_sql(store, sweep_id, [metric.signal for metric in metrics])
+    signs = [1.0 if metric.goal is Goal.MINIMIZE else -1.0 for metric in metrics]
+    competing: list[Candidate] = []
+    doubtful: list[Candidate] = []
+    left_out: Counter[str] = Counter()
+    for trial in _candidates(store, sweep_id, sql, len(metrics)):
+        values, outcome = trial.values, trial.outcome
+        pairs = zip(metrics, values, strict=True)
+        lacking = [metric.signal for metric, value in pairs if not isfinite(value)]
+        is_pathological = trial.label == Health.PATHOLOGICAL
+        may = outcome == HEALTHY or (any_label and outcome not in (FAILED, *CUT_SHORT))
+        if may and not lacking:
+            competing.append(trial)
+        elif may:
+            left_out[f"without a finite {lacking[0]}"] += 1
+        else:
+            left_out[f"pathological ({outcome})" if is_pathological else outcome] += 1
+            if is_pathological and not lacking:
+                doubtful.append(trial)
+    front = _front(competing, signs)
+    hidden = [trial for trial in _front([*front, *doubtful], signs) if trial in doubtful]
+    return ParetoFront(
+        tuple(metrics), tuple(front), len(competing), dict(left_out), tuple(hidden), sql
+    )
+
+
+def non_dominated(points: Array) -> NDArray[np.bool_]:
+    """Which of the points (n, metrics) no other dominates, as (n,); smaller is better.
+
+    One point dominates another if it is nowhere larger and somewhere smaller; equal points do not
+    dominate each other. All values are finite.
+    """
+    assert np.isfinite(points).all()
+    kept = np.zeros(len(points), dtype=bool)
+    # No point dominates one that comes before it in the order of the columns.
+    for row in np.lexsort(points.T[::-1]):
+        front, point = points[kept], points[row]
+        dominates = (front <= point).all(axis=1) & (front < point).any(axis=1)
+        kept[row] = not dominates.any()
+    return kept
+
+
+def pareto_table(front: ParetoFront) -> Table:
+    """One row per trial on the front; what does not compete is counted and named in the notes."""
+    signals = [metric.signal for metric in front.metrics]
+    notes = [front.line]
+    if front.left_out:
+        counts = ", ".join(f"{n} {reason}" for reason, n in front.left_out.items())
+        notes.append(f"not competing: {counts}")
+    if front.pathological:
+        named = "; ".join(
+            f"{trial.trial_id[:8]} ({short_arm(trial.arm)}, seed {trial.seed}: {trial.outcome})"
+            for trial in front.pathological
+        )
+        notes.append(f"pathological, would be on the front if they could be believed: {named}")
+    return Table(
+        columns=("trial", "arm", "seed", "outcome", *signals),
+        rows=tuple(
+            (
+                trial.trial_id[:8],
+                short_arm(trial.arm),
+                str(trial.seed),
+                trial.outcome,
+                *map(number, trial.values),
+            )
+            for trial in front.front
+        ),
+        words=frozenset({"trial", "arm", "outcome"}),
+        notes=tuple(notes),
+        legend=PARETO_LEGEND,
+        sql={"pareto": front.sql},
+    )
+
+
+def objectives_front(store: Store, sweep_id: str, spec: Mapping[str, Any]) -> ParetoFront | None:
+    """The front of a sweep with several objectives; None before a trial has recorded them all."""
+    if not (spec.get("objective") or {}).get("also"):
+        return None
+    try:
+        return pareto_front(store, sweep_id, metrics_of([OBJECTIVES], spec))
+    except QueryError:
+        return None
+
+
+def _front(trials: Sequence[Candidate], signs: Sequence[float]) -> list[Candidate]:
+    points = np.array([trial.values for trial in trials]).reshape(len(trials), len(signs)) * signs
+    kept = [trial for trial, keep in zip(trials, non_dominated(points), strict=True) if keep]
+    return sorted(kept, key=lambda trial: (signs[0] * trial.values[0], trial.trial_id))
+
+
+def _pareto_sql(store: Store, sweep_id: str, names: Sequence[str]) -> str:
+    """The query that gives each ended trial of a sweep its values of these metrics."""
+
+    def numbers(table: str) -> set[str]:
+        result = query(store, f"SELECT * FROM {table} LIMIT 0", sweep_ids=[sweep_id])  # noqa: S608
+        kinds = zip(result.columns, result.types, strict=True)
+        return {column for column, kind in kinds if kind in NUMBERS}
+
+    columns, signals = numbers("trials"), numbers("epochs")
+    for name in names:
+        if name not in columns | signals:
+            meant = nearest(name, columns | signals)
+            hint = f"did you mean {meant}? " if meant else ""
+            recorded = ", ".join(sorted(signals - columns))
+            raise QueryError(f"--pareto {name}: never recorded; {hint}Signals: {recorded}")
+    quoted = {name: '"' + name.replace('"', '""') + '"' for name in names}
+    last = "".join(
+        f", arg_max({quoted[name]}, epoch) AS {quoted[name]}"
+        for name in names
+        if name not in columns
+    )
+    chosen = ", ".join(f"{'t' if name in columns else 'e'}.{quoted[name]}" for name in names)
+    where = f"WHERE sweep_id = '{sweep_id}'"
+    return (
+        f"WITH e AS (SELECT trial_id{last} FROM epochs {where} GROUP BY trial_id)\n"  # noqa: S608
+        f"SELECT t.trial_id, t.arm, t.seed, t.label, t.outcome, {chosen}\n"
+        f"FROM (SELECT * FROM outcomes {where}) t LEFT JOIN e USING (trial_id)\n"
+        "ORDER BY t.seed, t.arm, t.trial_id"
+    )
+
+
+def _candidates(store: Store, sweep_id: str, sql: str, metrics: int) -> Iterator[Candidate]:
+    """The ended trials of a sweep; a metric that a trial never recorded is NaN."""
+    for row in query(store, sql, sweep_ids=[sweep_id]).rows:
+        trial_id, arm, seed, label, outcome = row[:-metrics]
+        values = (math.nan if value is None else float(value) for value in row[-metrics:])
+        yield Candidate(trial_id, arm, seed, label, outcome, tuple(values))
 
 
 def code_lines(rows: Sequence[Row]) -> list[str]:

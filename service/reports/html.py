@@ -28,7 +28,7 @@ from sickbay.service.analysis.study import (
 )
 from sickbay.service.charts.drawing import DASHES
 from sickbay.service.query.engine import query
-from sickbay.service.reports.best import headlines
+from sickbay.service.reports.best import headlines, objectives_front, pareto_table
 from sickbay.service.reports.latex import latex
 from sickbay.service.reports.markdown import markdown
 from sickbay.service.reports.pictures import pictures
@@ -51,6 +51,7 @@ from sickbay.service.summary.collect import report_values
 from sickbay.service.summary.formatting import SIGNS, number, printable, short_arm, span
 from sickbay.service.summary.judgement import contribution_words, judgement_of
 from sickbay.service.summary.provenance import provenance, provenance_line, seeds_in_words
+from sickbay.service.summary.table import Table
 from sickbay.service.summary.values import TrialLine, Values, sample
 from sickbay.trials import registry
 from sickbay.trials.detector import Detector
@@ -103,6 +104,7 @@ def render_report(store: Store, sweep_id: str, asked: EffectOptions = DEFAULT_OP
         v=values,
         arms=arms_table(values, sql["arms"], MOST_ARM_ROWS).pick(*UNDER_HEADINGS),
         best=_headlines(store, values),
+        pareto=_pareto(store, values),
         failures=failures_table(values),
         judgements=_judgements(store, values),
         listed=trials_table(listed_trials(values), sql["trials"]),
@@ -127,7 +129,7 @@ def render_markdown(store: Store, sweep_id: str, asked: EffectOptions = DEFAULT_
     line = provenance_line(store, values)
     sections = [effects, *_asked(store, sweep_id, asked)]
     fixes = fixes_table(store, values)
-    first = _headlines(store, values)
+    first = _headlines(store, values), _pareto(store, values)
     return printable(markdown(values, first, sections, fixes, questions(values), line))
 
 
@@ -224,6 +226,11 @@ def _line(causes: frozenset[str], line: str) -> Markup:
 def _headlines(store: Store, values: Values) -> list[tuple[str, str]]:
     rows = [{**vars(trial), "arm": trial.arm} for trial in values.trials]
     return headlines(store, values.record.sweep_id, rows, json.loads(values.record.spec))
+
+
+def _pareto(store: Store, values: Values) -> Table | None:
+    front = objectives_front(store, values.record.sweep_id, json.loads(values.record.spec))
+    return pareto_table(front) if front else None
 
 
 def _judgements(store: Store, values: Values) -> dict[str, dict[str, Any] | None]:

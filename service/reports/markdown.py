@@ -17,13 +17,16 @@ _SPECIAL = "\\`*_{}[]<>|#"
 
 def markdown(
     values: Values,
-    headlines: Sequence[tuple[str, str]],
+    best: tuple[Sequence[tuple[str, str]], Table | None],
     effects: Sequence[EffectSection],
     fixes: Table,
     sql: Mapping[str, str],
     provenance: str,
 ) -> str:
-    """Write a sweep as Markdown; every text from outside is escaped, every trial is in it."""
+    """Write a sweep as Markdown; every text from outside is escaped, every trial is in it.
+
+    `best` are the headlines, and the Pareto front of a sweep with several objectives.
+    """
     record, objective = values.record, values.objective
     goal = f"{objective.signal}, {objective.goal}" if objective else "unknown"
     arms = arms_table(values)
@@ -38,7 +41,7 @@ def markdown(
             f" objective {_text(goal)}."
         ),
         f"**{counts or 'no trial has ended yet'}**",
-        *(["\n".join(map(_headline, headlines))] if headlines else []),
+        *_best(*best),
         "## What to believe",
         *_advice(values),
         _table(arms.pick(*_ARM_COLUMNS)),
@@ -56,6 +59,14 @@ def markdown(
         _text(provenance),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _best(headlines: Sequence[tuple[str, str]], pareto: Table | None) -> list[str]:
+    parts = ["\n".join(map(_headline, headlines))] if headlines else []
+    if pareto is not None:
+        notes = "\n".join(f"- {_text(note)}" for note in (*pareto.notes, pareto.legend))
+        parts += ["## Pareto front", _table(pareto), notes, *map(_sql, pareto.sql.values())]
+    return parts
 
 
 def _headline(named: tuple[str, str]) -> str:

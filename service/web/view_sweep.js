@@ -82,6 +82,7 @@ async function arms(body, id) {
     if (!found.arms.rows.length) return show(body, el("p", {}, "No trial has ended yet."));
     show(body,
       found.advice.map((one) => el("div.verdict.pathological", {}, el("p", {}, el("b", {}, one.detector), ` (${one.severity}, over the whole sweep): ${one.reason} ${one.remedy}`))),
+      found.pareto ? el("section", {}, el("h2", {}, "Pareto front"), builtTable(found.pareto), [...found.pareto.notes, found.pareto.legend].map((text) => el("p.note", {}, text))) : null,
       builtTable(found.arms),
       [...found.arms.notes, found.arms.legend].map((one) => el("p.note", {}, one)),
       found.failures.rows.length ? el("section", {}, el("h2", {}, "Failed trials"), builtTable(found.failures)) : null,

@@ -18,7 +18,8 @@ from sickbay.trials.contract import Goal, Row, TaskFacts, TaskKind
 from sickbay.trials.diagnosis.diagnose import look, online_stop, under_suspicion
 from sickbay.trials.execution.trial import detectors
 from sickbay.trials.history import History
-from sickbay.trials.search.schedulers import Hyperband, Report, Rule, grace_of, rule_of, score_of
+from sickbay.trials.search.schedulers import Hyperband, Report, Rule, rule_of, score_of
+from sickbay.trials.spec.model import EarlyStopSpec
 
 EPOCHS, SLOTS, BUDGET = 24, 4, 240  # epochs of a trial, trials at once, epochs of a race
 FLOOR, CLASSES, VAL_N = float(np.log(2.0)), (1000, 1000), 2000
@@ -154,13 +155,13 @@ class Finish:
 
 def health_aware(kind: str) -> Rule:
     """The rule as a sweep makes it."""
-    return rule_of(kind, grace_of(EPOCHS))
+    return rule_of(EarlyStopSpec(scheduler=kind), EPOCHS)
 
 
 def plain(kind: str) -> Rule:
     """The rule that knows nothing of health."""
     if kind == "median":
-        return rule_of(kind, EPOCHS // 4)
+        return rule_of(EarlyStopSpec(scheduler=kind, grace=EPOCHS // 4), EPOCHS)
     ladders = [RayHalving(place) for place in range(3 if kind == "hyperband" else 1)]
     return Hyperband(ladders) if kind == "hyperband" else ladders[0]
 

@@ -9,7 +9,7 @@ from ray.tune.search.optuna import OptunaSearch
 from sickbay.trials.contract import Goal
 from sickbay.trials.execution.trial import Evaluation, job_from_text
 from sickbay.trials.search.samplers import sampler
-from sickbay.trials.search.schedulers import Report, Rule, grace_of, rule_of, score_of
+from sickbay.trials.search.schedulers import Report, Rule, rule_of, score_of
 from sickbay.trials.search.study import SearchTask, open_storage, study_file
 from sickbay.trials.spec.model import EarlyStopSpec
 from sickbay.trials.store import note_pruning
@@ -88,10 +88,7 @@ class HealthScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]
 
 def scheduler_of(stop: EarlyStopSpec, goal: Goal, epochs: int) -> TrialScheduler | None:
     """Make the scheduler of a spec for trials of at most `epochs` epochs; None for `none`."""
-    if stop.scheduler == "none":
-        return None
-    grace = grace_of(epochs) if stop.grace is None else stop.grace
-    return HealthScheduler(rule_of(stop.scheduler, grace, stop.reduction, stop.brackets), goal)
+    return None if stop.scheduler == "none" else HealthScheduler(rule_of(stop, epochs), goal)
 
 
 def _mode(goal: Goal) -> str:

@@ -12,21 +12,26 @@ asha       successive halving, asynchronous (Li et al. 2020): at each rung, afte
 hyperband  several such ladders beside each other (Li et al. 2018), each beginning `reduction`
            times later than the one before, so that slow starters have their chance
 median     ends what is worse at its best than the median of the others' means (Golovin et al. 2017)
+
+The parameters are those of `early_stop` in a spec.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, median
+from statistics import fmean
 from typing import Protocol
 
+import numpy as np
+
 from sickbay.trials.contract import Goal
+from sickbay.trials.spec.model import EarlyStopSpec
 
 GRACE = 10  # evaluations, before which the detectors take a slow start for what it may be
 FEWEST_EVALUATIONS = 3  # before which nothing is weighed at all
 GRACE_SHARE = 0.25  # of the plan, where that is shorter
-FEWEST_OTHERS = 3  # trials that a median is taken of
+FEWEST_OTHERS = {"asha": 1, "hyperband": 1, "median": 3}  # trials to compare with, by scheduler
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,17 @@ class Rule(Protocol):
         """Take in a report, in the order of time, and say whether its trial is to end."""
 
 
-def rule_of(kind: str, grace: int, reduction: int = 3, brackets: int = 3) -> Rule:
-    """Make the rule `asha`, `hyperband` or `median`; `grace` counts evaluations."""
-    if kind == "median":
-        return MedianRule(grace)
-    if kind == "hyperband":
-        return Hyperband([Halving(grace * reduction**i, reduction) for i in range(brackets)])
-    assert kind == "asha", kind
-    return Halving(grace, reduction)
+def rule_of(stop: EarlyStopSpec, epochs: int) -> Rule:
+    """Make the rule `asha`, `hyperband` or `median` of a spec, for trials of at most `epochs`."""
+    others = FEWEST_OTHERS[stop.scheduler] if stop.min_trials is None else stop.min_trials
+    grace = grace_of(epochs) if stop.grace is None else stop.grace
+    if stop.scheduler == "median":
+        return MedianRule(grace, others, stop.percentile, stop.interval)
+    brackets = stop.brackets if stop.scheduler == "hyperband" else 1
+    ladders = [
+        Halving(grace * stop.reduction**place, stop.reduction, others) for place in range(brackets)
+    ]
+    return Hyperband(ladders) if stop.scheduler == "hyperband" else ladders[0]
 
 
 def grace_of(epochs: int) -> int:
@@ -96,9 +104,12 @@ class _Suspects:
 class Halving:
     """Asynchronous successive halving."""
 
-    def __init__(self, grace: int, reduction: int) -> None:
-        """The first rung is after `grace` evaluations, each next one `reduction` times later."""
-        self._grace, self._reduction = grace, reduction
+    def __init__(self, grace: int, reduction: int, others: int = 1) -> None:
+        """The first rung is after `grace` evaluations, each next one `reduction` times later.
+
+        A trial is compared at a rung once `others` trials have reached it before.
+        """
+        self._grace, self._reduction, self._others = grace, reduction, others
         self._suspects = _Suspects()
         # by rung and kind of score: every trial that reached it, with its score there
         self._rungs: defaultdict[tuple[int, bool], dict[str, float]] = defaultdict(dict)
@@ -114,6 +125,8 @@ class Halving:
             return False
         scores[trial_id] = _ranked(report.score)
         rivals = self._suspects.cleared(scores)
+        if len(scores) <= self._others:
+            return False
         if suspect:
             return bool(rivals)  # with nothing to compare with, it is the detectors' to stop it
         better = sum(score > scores[trial_id] for score in rivals)
@@ -144,27 +157,35 @@ class Hyperband:
 class MedianRule:
     """Median stopping: a trial's best so far against the others' means up to there."""
 
-    def __init__(self, grace: int) -> None:
-        """Nothing ends before `grace` evaluations."""
-        self._grace = grace
+    def __init__(
+        self, grace: int, others: int = 3, percentile: float = 50.0, interval: int = 1
+    ) -> None:
+        """Nothing ends before `grace` evaluations, or with fewer than `others` to compare with.
+
+        The best `percentile` % go on, 50 being the median; it is decided every `interval`
+        evaluations.
+        """
+        self._grace, self._others, self._interval = grace, others, interval
+        self._quantile = 1.0 - percentile / 100.0
         self._suspects = _Suspects()
         self._seen: defaultdict[bool, dict[str, list[float]]] = defaultdict(dict)
 
     def prunes(self, trial_id: str, report: Report) -> bool:
-        """Whether the trial falls behind the median of at least three others."""
+        """Whether the trial falls behind the median, or another percentile, of the others."""
         suspect = self._suspects.see(trial_id, report)
         seen = self._seen[report.over_floor]
         mine = seen.setdefault(trial_id, [])
         mine.append(_ranked(report.score))
-        if report.evaluation < self._grace:
+        after = report.evaluation - self._grace
+        if after < 0 or after % self._interval:
             return False
         means = {
             other: fmean(scores[: len(mine)]) for other, scores in seen.items() if other != trial_id
         }
         others = self._suspects.cleared(means)
-        if len(others) < FEWEST_OTHERS:
+        if len(others) < self._others:
             return False
-        return suspect or max(mine) < median(others)
+        return suspect or max(mine) < float(np.quantile(others, self._quantile))
 
 
 def _ranked(score: float) -> float:

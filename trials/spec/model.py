@@ -211,6 +211,21 @@ class EarlyStopSpec(_Model):
     brackets: int = Field(
         default=3, ge=1, le=8, description="a whole number from 1 to 8: the ladders of hyperband"
     )
+    min_trials: int | None = Field(
+        default=None,
+        ge=1,
+        description="a whole number from 1 on: other trials that a trial is compared with at "
+        "least, or null for 3 (median) or 1",
+    )
+    percentile: float = Field(
+        default=50.0,
+        gt=0,
+        lt=100,
+        description="a number between 0 and 100: the best share in % that median continues",
+    )
+    interval: int = Field(
+        default=1, ge=1, description="a whole number of evaluations between two decisions of median"
+    )
 
 
 class ResourcesSpec(_Model):
@@ -370,7 +385,8 @@ class SweepSpec(_Model):
     )
     early_stop: EarlyStopSpec = Field(
         default_factory=EarlyStopSpec,
-        description="a mapping {pathology, audit, scheduler, grace, reduction, brackets}",
+        description="a mapping {pathology, audit, scheduler, grace, reduction, brackets, "
+        "min_trials, percentile, interval}",
     )
     resources: ResourcesSpec = Field(
         default_factory=ResourcesSpec,

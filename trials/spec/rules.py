@@ -5,6 +5,7 @@ without the workload is in `design_problems`, the rest in `unknown_names` and `s
 which needs a spec that is valid otherwise.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -25,6 +26,7 @@ from sickbay.trials.spec.plan import baseline_choice, expressions, level_table, 
 CONFIRMABLE = ("random", "tpe", "gp", "cmaes")
 OF_SEVERAL_OBJECTIVES = ("random", "tpe", "gp", "nsga2")
 RANGES_ONLY = ("cmaes", "boundary")
+MOST_POINTS, MOST_TRIED = 4096, 20_000  # of ranges, and at all, where the baseline breaks a rule
 MOST_RANGES = 4  # of a boundary search: a frontier in more dimensions takes too many trials
 
 Levels = tuple[Scalar, ...] | RangeSpec
@@ -90,12 +92,56 @@ def space_problems(spec: SweepSpec, workload: Workload) -> Problems:
             yield SpecProblem(key, str(error), shown(expression.text))
             continue
         if not holds:
-            names = ", ".join(f"{name}={start[name]!r}" for name in expression.names)
-            message = (
-                f"the baseline breaks it ({names}), but every comparison is with the "
-                "baseline: name another in `baseline`, or change the condition"
-            )
+            message = _broken_by_baseline(spec, workload, expression)
             yield SpecProblem(key, message, shown(expression.text))
+
+
+def _broken_by_baseline(spec: SweepSpec, workload: Workload, rule: Expression) -> str:
+    """Say that the baseline breaks a constraint, and what meets it, or that nothing does."""
+    baseline = baseline_choice(spec, workload)
+    start = settings_of(spec, workload, baseline)
+    factors = [name for name in rule.names if name in spec.factors]
+    if not factors:
+        fixed = ", ".join(f"{name}={start[name]!r}" for name in rule.names)
+        return f"no trial can meet it, as it names no factor of this sweep ({fixed})"
+    points = max(2, round(MOST_POINTS ** (1 / len(factors))))
+    values = [_points(spec.factors[name], points, workload.defaults[name]) for name in factors]
+    product = itertools.islice(itertools.product(*values), MOST_TRIED)
+    tried = [dict(zip(factors, point, strict=True)) for point in product]
+    meeting = (p for p in tried if rule.allows(settings_of(spec, workload, {**baseline, **p})))
+    example = next(meeting, None)
+    if example is not None:
+        broken = ", ".join(f"{name}={start[name]!r}" for name in rule.names)
+        such = ", ".join(f"{name}: {level!r}" for name, level in example.items())
+        return (
+            f"the baseline breaks it ({broken}), but every comparison is with the baseline: name "
+            f"another in `baseline`, such as {{{such}}}, or change the condition"
+        )
+    spaces = ", ".join(f"{name} {_space_of(spec.factors[name])}" for name in factors)
+    return (
+        f"nothing in the sweep meets it: of {spaces}, {len(tried):,} combinations were tried, the "
+        "ends of ranges included. Change the factors or the condition"
+    )
+
+
+def _points(levels: Levels, count: int, default: Scalar) -> list[Scalar]:
+    """The levels of a factor; of a range so many evenly spaced points, its ends included."""
+    if not isinstance(levels, RangeSpec):
+        return list(levels)
+    shares = [place / (count - 1) for place in range(count)]
+    low, high = levels.low, levels.high
+    points = [
+        low * (high / low) ** share if levels.log else low + share * (high - low)
+        for share in shares[1:-1]
+    ]
+    whole = isinstance(default, int)
+    return list(dict.fromkeys(round(p) if whole else p for p in (low, *points, high)))
+
+
+def _space_of(levels: Levels) -> str:
+    if isinstance(levels, RangeSpec):
+        return f"from {levels.low:g} to {levels.high:g}"
+    return f"in [{', '.join(map(shown, levels))}]"
 
 
 def fitted_conditions(

@@ -15,6 +15,7 @@ from sickbay.trials.search.schedulers import (
     rule_of,
     score_of,
 )
+from sickbay.trials.spec.model import EarlyStopSpec
 
 
 def pruned(rule, evaluation, **scores):
@@ -84,7 +85,24 @@ def test_hyperband_gives_half_of_the_trials_to_the_ladder_that_begins_first():
 
 def test_the_grace_is_what_the_detectors_need_but_leaves_most_of_a_short_plan():
     assert [grace_of(epochs) for epochs in (2, 8, 16, 24, 40, 400)] == [3, 3, 4, 6, 10, 10]
-    assert isinstance(rule_of("hyperband", 4), Hyperband)
+
+
+def test_every_parameter_of_the_spec_reaches_its_rule():
+    asha = rule_of(EarlyStopSpec(scheduler="asha", grace=2, reduction=4, min_trials=3), 40)
+    assert pruned(asha, 2, a=0.4, b=0.3, c=0.2, d=0.1, e=0.0) == ["d", "e"]  # 1 of 4, 2 of 5
+    assert pruned(asha, 7, a=0.0) == pruned(asha, 7, b=0.0) == []
+    assert pruned(asha, 8, a=0.4, b=0.3, c=0.2, f=0.1) == ["f"]
+    ladders = rule_of(EarlyStopSpec(scheduler="hyperband", grace=2, reduction=2, brackets=4), 40)
+    assert [ladder._grace for ladder in ladders._brackets] == [2, 4, 8, 16]
+    keys = {"grace": 2, "min_trials": 2, "percentile": 75.0, "interval": 3}
+    quarter = rule_of(EarlyStopSpec(scheduler="median", **keys), 40)
+    assert pruned(quarter, 1, a=0.4, b=0.3, c=0.2, d=0.0) == []
+    # the lowest quarter of .4, .3 and .2 ends at .25
+    assert pruned(quarter, 2, d=0.0) == ["d"]
+    assert pruned(quarter, 3, d=0.0) == pruned(quarter, 4, d=0.0) == []  # every third evaluation
+    assert pruned(quarter, 5, d=0.0) == ["d"]
+    two = rule_of(EarlyStopSpec(scheduler="median", grace=1, min_trials=2), 40)
+    assert pruned(two, 1, a=0.4, b=0.3, c=0.2) == ["c"]  # b had one to compare with
 
 
 @pytest.mark.parametrize("toy", ["another loss", "explodes late"])

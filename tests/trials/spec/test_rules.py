@@ -38,7 +38,23 @@ def problems_of(**changes):
         ({"constraints": ["lr < 1", "1 < 2"]}, ["constraints[1] = '1 < 2'", "names no setting"]),
         ({"constraints": ["learn < 1"]}, ["'learn' is not a setting", "There are: lr"]),
         ({"constraints": ["init == zeros"]}, ['Write words in quotes: "zeros"']),
-        ({"constraints": ["lr < 0.1"]}, ["the baseline breaks it (lr=0.1)", "name another in"]),
+        (
+            {"constraints": ["lr < 0.1"]},
+            ["the baseline breaks it (lr=0.1)", "another in `baseline`, such as {lr: 0.05}"],
+        ),
+        (
+            {"constraints": ["lr > 7"], "design": "tpe", "budget": {"trials": 9}}
+            | {"factors": {"lr": {"low": 0.01, "high": 5}}},
+            ["nothing in the sweep meets it: of lr from 0.01 to 5, 4,096 combinations"],
+        ),
+        (
+            {"constraints": ["lr * momentum > 1"], "factors": {"lr": [0.1, 1.0]}},
+            ["nothing in the sweep meets it: of lr in [0.1, 1.0], 2 combinations"],
+        ),
+        (
+            {"constraints": ["epochs > 99"]},
+            ["no trial can meet it", "no factor of this sweep (epochs="],
+        ),
         ({"constraints": ["init < 3"]}, ["'random' and 3 cannot be ordered"]),
         ({"constraints": "lr < 1"}, ["constraints = 'lr < 1'", "a list of conditions"]),
         ({"constraints": [3]}, ["constraints[0] = 3"]),
