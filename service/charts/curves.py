@@ -6,6 +6,7 @@ Nothing is dropped: NaN counts as the worst value of a band, and infinity as wha
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,19 +147,26 @@ def read_curves(
     `only` are the ids of the trials to read; all of the sweep if there are none.
     """
     table = query(store, ask.curves(sweep_id, signals, only), sweep_ids=[sweep_id]).table
-    epochs = table["epoch"].to_numpy().astype(np.float64)
+    epochs = _numbers(table["epoch"])
     spans = _spans(table["trial_id"].to_pylist())
     by_signal: dict[str, dict[str, Curve]] = {}
     for index, signal in enumerate(signals):
         column = table.column(2 + index)
-        recorded = column.is_valid().to_numpy(zero_copy_only=False)
-        numbers = column.fill_null(np.nan).to_numpy().astype(np.float64)
+        recorded = _numbers(column.is_valid()) > 0
+        numbers = np.full(len(epochs), np.nan)
+        numbers[recorded] = _numbers(column.drop_null())
         by_signal[signal] = {
             trial: (epochs[span][recorded[span]], numbers[span][recorded[span]])
             for trial, span in spans.items()
             if recorded[span].any()
         }
     return by_signal
+
+
+def _numbers(column: Any) -> Array:
+    """A column of an Arrow table without nulls, as floats: its own `to_numpy` loads pandas."""
+    chunks = column.cast("double").chunks
+    return np.concatenate([np.empty(0), *(np.from_dlpack(chunk) for chunk in chunks)])
 
 
 def spread_of(curves: Sequence[Curve], worst: float) -> Spread:

@@ -2,6 +2,8 @@
 
 The source is read, never run. An option of a few choices, a switch and a learning rate become
 factors; seeds and epochs are handed over by Sickbay; every other option is listed as a comment.
+The kind of task is stated where all losses of the script agree on it; what no source can say
+(samples of each class, the floor, validation samples) is a comment beside it.
 """
 
 import ast
@@ -21,9 +23,26 @@ from sickbay.trials.logs.signal_names import match_names
 SEEDS = ("seed", "random_seed", "manual_seed", "random_state")
 EPOCHS = ("epochs", "num_epochs", "n_epochs", "max_epochs", "num_train_epochs")
 RATES = ("lr", "learning_rate", "base_lr", "init_lr")
-METRIC = re.compile(r"[A-Za-z][\w/]*(?:loss|acc|accuracy|auc|auroc|err|error|mse)\b", re.IGNORECASE)
+METRIC = re.compile(
+    r"[A-Za-z][\w/]*(?:loss|acc|accuracy|auc|auroc|err|error|mse)\b"
+    r"|\b(?:loss|acc|accuracy|auc|auroc|error)/\w+",
+    re.IGNORECASE,
+)
 OBJECTIVES = {"val_loss": Goal.MINIMIZE, "val_accuracy": Goal.MAXIMIZE, "val_auroc": Goal.MAXIMIZE}
 DEFAULT_EPOCHS = 20
+LOSSES = {
+    "multiclass": "CrossEntropyLoss cross_entropy NLLLoss nll_loss SparseCategoricalCrossentropy"
+    " CategoricalCrossentropy sparse_categorical_crossentropy categorical_crossentropy",
+    "binary": "BCEWithLogitsLoss binary_cross_entropy_with_logits BCELoss binary_cross_entropy"
+    " BinaryCrossentropy binary_crossentropy",
+    "regression": "MSELoss mse_loss MeanSquaredError mean_squared_error mse L1Loss l1_loss"
+    " HuberLoss huber_loss SmoothL1Loss smooth_l1_loss",
+}
+TASK_OF = {loss: task for task, losses in LOSSES.items() for loss in losses.split()}
+CLASSES = ("num_classes", "n_classes", "nclasses", "num_labels")
+CHANGES_FLOOR = {"weight", "pos_weight", "label_smoothing"}
+MOST_COUNTS = 20  # classes whose samples are written down to be corrected
+WIDE = 26  # where the comments begin
 
 LINES = """\
 import sickbay
@@ -61,16 +80,14 @@ def script_spec(script: Path) -> ScriptSpec:
     options = tuple(_options(tree))
     names = list(dict.fromkeys(_metrics(tree)))
     remarks = _remarks(options, names)
-    return ScriptSpec(_text(script, options, names), tuple(remarks))
+    return ScriptSpec(_text(script, tree, options, names), tuple(remarks))
 
 
 def _options(tree: ast.AST) -> Iterator[Option]:
     """The options of every `add_argument("--name", …)`; positional ones are left out."""
-    for node in ast.walk(tree):
-        called = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-        if not called or node.func.attr != "add_argument":  # type: ignore[attr-defined]
+    for node in _calls(tree):
+        if _called(node) != "add_argument":
             continue
-        assert isinstance(node, ast.Call)
         flags = [_constant(argument) for argument in node.args]
         long = next((str(flag) for flag in flags if str(flag).startswith("--")), None)
         if long is None:
@@ -112,7 +129,7 @@ def _metrics(tree: ast.AST) -> Iterator[str]:
             yield from METRIC.findall(node.value)
 
 
-def _text(script: Path, options: Sequence[Option], names: Sequence[str]) -> str:
+def _text(script: Path, tree: ast.AST, options: Sequence[Option], names: Sequence[str]) -> str:
     taken = {declared.name: declared for declared in options}
     command = ["python", script.name]
     factors: dict[str, str] = {}
@@ -139,11 +156,80 @@ def _text(script: Path, options: Sequence[Option], names: Sequence[str]) -> str:
         "seeds: 3",
         f"fixed: {{epochs: {epochs if isinstance(epochs, int) else DEFAULT_EPOCHS}}}",
         *_objective(names),
-        "# What is known about the task lets trials be called healthy; docs/spec.md has every key.",
-        "# facts: {task: multiclass, classes: [50, 50], floor: cross_entropy, val_n: 100}",
+        *_facts(tree, options),
         *([f"# other options, with their defaults: {', '.join(left)}"] if left else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _facts(tree: ast.AST, options: Sequence[Option]) -> list[str]:
+    """The lines of `facts`: the task if all losses agree on it, the rest as comments to fill in."""
+    losses = list(_losses(tree))
+    tasks = sorted({TASK_OF[name] for name, _ in losses})
+    if not tasks:
+        return [
+            "# What is known about the task lets trials be called healthy; keys in docs/spec.md:",
+            "# facts: {task: multiclass, classes: [50, 50], floor: cross_entropy, val_n: 100}",
+        ]
+    why = "the script uses " + " and ".join(dict.fromkeys(name for name, _ in losses))
+    if len(tasks) == 1:
+        lines = ["facts:", f"  {f'task: {tasks[0]}':<{WIDE}} # {why}"]
+    else:
+        lines = ["# facts:", _unsure(f"task: {' or '.join(tasks)}", why)]
+    if tasks == ["regression"]:
+        lines.append(_unsure("floor: 1.0", "the best constant's loss: for MSE, the variance"))
+    else:
+        known = _classes(tree, options) or 2
+        counts = ", ".join(["100"] * known) if known <= MOST_COUNTS else "…"
+        lines.append(_unsure(f"classes: [{counts}]", f"samples of each of the {known} classes"))
+        changed = sorted({key for _, keys in losses for key in keys})
+        differs = f"differs with {' and '.join(changed)}: see sickbay.TaskFacts.of"
+        why = differs if changed else "the loss of the best constant: the entropy of these classes"
+        lines.append(_unsure("floor: cross_entropy", why))
+    return [*lines, _unsure("val_n: 100", "validation samples")]
+
+
+def _unsure(key: str, why: str) -> str:
+    return f"#   {key:<{WIDE}} # {why}"
+
+
+def _losses(tree: ast.AST) -> Iterator[tuple[str, list[str]]]:
+    """The losses of a script, with the arguments that change the floor.
+
+    A name counts where it is called, a text where it is the argument `loss`.
+    """
+    for call in _calls(tree):
+        if _called(call) in TASK_OF:
+            keys = [keyword.arg for keyword in call.keywords if keyword.arg in CHANGES_FLOOR]
+            yield _called(call), [key for key in keys if key]
+        named = [_constant(keyword.value) for keyword in call.keywords if keyword.arg == "loss"]
+        yield from ((name, []) for name in named if isinstance(name, str) and name in TASK_OF)
+
+
+def _classes(tree: ast.AST, options: Sequence[Option]) -> int | None:
+    """The number of classes: an option's default, a literal of that name, or the last Linear's."""
+    stated: list[Any] = [option.default for option in options if option.name in CLASSES]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            names = [target.id.lower() for target in node.targets if isinstance(target, ast.Name)]
+            stated += [_constant(node.value)] if set(names) & set(CLASSES) else []
+        elif isinstance(node, ast.keyword) and node.arg in CLASSES:
+            stated.append(_constant(node.value))
+    layers = [call for call in _calls(tree) if _called(call) == "Linear" and len(call.args) > 1]
+    layers.sort(key=lambda call: (call.lineno, call.col_offset))
+    stated += [_constant(layer.args[1]) for layer in layers[-1:]]
+    return next((n for n in stated if isinstance(n, int) and n > 1), None)
+
+
+def _calls(tree: ast.AST) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def _called(call: ast.Call) -> str:
+    """The last part of the name that is called."""
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
 def _levels(option: Option) -> str:

@@ -49,6 +49,7 @@ from sickbay.trials.errors import ends_worker
 from sickbay.trials.execution.command import Output, Restart, ScriptError, printed, script_workload
 from sickbay.trials.execution.lease import check_lease
 from sickbay.trials.execution.machine.gpu import visible_gpu
+from sickbay.trials.execution.machine.groups import note_groups, noted_groups
 from sickbay.trials.execution.machine.watchdog import Limits, TrialTimeout, Watchdog
 from sickbay.trials.execution.process_state import restored
 from sickbay.trials.execution.recorder import TrialLog
@@ -346,9 +347,12 @@ def _seeded_rows(
             continue  # loaded by the facts, after the seeds were set: once more
         # Facts may have drawn random numbers; training must not depend on whether they did.
         seed_everything(job.trial.seed, job.threads)
+        note_groups(())
         with _closed_after(workload.train(job.trial.config, context)) as rows:
             first = list(itertools.islice(rows, 1))
             if had_torch or "torch" not in sys.modules:
+                if not progress.facts.groups:
+                    progress.facts = replace(progress.facts, groups=noted_groups())
                 yield from itertools.chain(first, rows)
                 return
         # Torch was imported by the training code itself, after the seeds were set: once more, so

@@ -1,7 +1,8 @@
 """The logs in a trial's folder as rows: what a script printed, and the files it wrote there.
 
 All of them are read, and the one that says most is taken: first those with a validation loss, then
-those with more signals, then more evaluations. What `sickbay.start` writes goes before all.
+those with more signals, then more evaluations. What `sickbay.start` writes goes before all; a text
+file is read where nothing else has evaluations and it is the only one.
 """
 
 import json
@@ -22,6 +23,7 @@ from sickbay.trials.logs.records import appended_runs, logs_of
 OUTPUT = "output-{attempt}.txt"  # what a script printed, one file an attempt
 REPORTED = "sickbay.jsonl"  # what it reported through `sickbay.start`
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".wandb")
+TEXTS = (".log", ".txt")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,12 @@ def read_folder(folder: Path, log_words: LogWords) -> list[Row]:
     if reported.is_file():
         return reported_rows(reported)
     candidates = [_rows(records, log_words) for records in _all_records(folder, log_words.patterns)]
-    return max(candidates, key=_worth, default=[])
+    best = max(candidates, key=_worth, default=[])
+    if best or log_words.patterns:
+        return best
+    own = set(folder.glob(OUTPUT.format(attempt="*")))
+    texts = [path for path in folder.rglob("*") if path.suffix in TEXTS and path not in own]
+    return _rows(_records(texts[0]), log_words) if len(texts) == 1 else []
 
 
 def reported_rows(file: Path) -> list[Row]:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 
+from sickbay.trials.execution.machine.groups import note_groups
 from sickbay.trials.execution.machine.loader import Batch, LoaderClock
 from sickbay.trials.probes.layers import LayerProbe, unwrapped
 from sickbay.trials.probes.steps import SAMPLE_EVERY, Signals, StepProbe
@@ -45,8 +46,9 @@ class Probe:
     """Watches the training of a model: one line a step, one an evaluation.
 
     `groups` are named parameters from input to output; by default the model's direct children that
-    train. With a `batch` (what the model is called with: 256 to 1024 fixed inputs) every evaluation
-    also looks at the layers; `rectified` and `features` name modules, see `LayerProbe`. `clip` is
+    train. In a workload their names become facts, unless its facts name groups. With a `batch`
+    (what the model is called with: 256 to 1024 fixed inputs) every evaluation also looks at the
+    layers; `rectified` and `features` name modules, see `LayerProbe`. `clip` is
     the norm above which your loop clips, so that clipped steps are counted.
     """
 
@@ -65,6 +67,7 @@ class Probe:
         if not any(len(list(group)) for group in named.values()):
             raise ValueError("there is nothing to watch: the model has no parameter that trains")
         self.groups = tuple(named)
+        note_groups(self.groups)
         self._parameters = [parameter for group in named.values() for parameter in group]
         self._steps = StepProbe(named, clip, every=UPDATES_EVERY)
         self._count = 0

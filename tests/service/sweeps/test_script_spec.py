@@ -53,6 +53,7 @@ def test_options_become_factors_and_the_spec_is_sound(tmp_path):
         ("print('hello')", "the script has no --seed option"),
         ("print('hello')", "the script has no --epochs option"),
         ("print('hello')", "found no validation metric in its source: print val_loss=…"),
+        ("w.add_scalar('loss/val', 1)", "metrics: loss/val as val_loss"),
         ("print('va_loss=1')", "or say facts: {map: {va_loss: val_loss}}"),
     ],
 )
@@ -68,3 +69,47 @@ def test_a_script_that_logs_accuracy_alone_is_compared_by_it(tmp_path):
 def test_what_is_no_python_is_refused(tmp_path):
     with pytest.raises(SweepError, match="cannot be read as a Python script"):
         made(tmp_path, "def (")
+
+
+@pytest.mark.parametrize(
+    ("source", "stated", "lines"),
+    [
+        (
+            "net = Sequential(nn.Linear(64, 32), nn.Linear(32, 3))\nloss = nn.CrossEntropyLoss()",
+            {"task": "multiclass"},
+            [
+                "classes: [100, 100, 100] # samples of each of the 3 classes",
+                "floor: cross_entropy # the loss of the best constant",
+            ],
+        ),
+        (
+            "NUM_CLASSES = 4\nF.cross_entropy(out, y, weight=w, label_smoothing=0.1)",
+            {"task": "multiclass"},
+            [
+                "classes: [100, 100, 100, 100] #",
+                "floor: cross_entropy # differs with label_smoothing and weight: see sickbay.TaskF",
+            ],
+        ),
+        ("loss = BCEWithLogitsLoss(pos_weight=w)", {"task": "binary"}, ["differs with pos_weight"]),
+        ("loss = torch.nn.MSELoss()", {"task": "regression"}, ["floor: 1.0 #", "the variance"]),
+        ("model.compile('adam', loss='mse')", {"task": "regression"}, ["val_n: 100 #"]),
+        ("F.mse_loss(a, b) + F.cross_entropy(c, d)", None, ["task: multiclass or regression #"]),
+        ("print('val_loss=1')", None, ["# facts: {task: multiclass, classes: [50, 50]"]),
+    ],
+)
+def test_facts_are_stated_where_the_losses_agree_and_commented_else(
+    tmp_path, source, stated, lines
+):
+    text = made(tmp_path, source).text
+    spec, _ = load_spec(text, registry.workload)
+    assert spec.facts.model_dump(exclude_defaults=True) == (stated or {})
+    for line in lines:
+        assert line in " ".join(text.split())
+
+
+def test_the_commented_facts_can_be_taken_as_they_stand(tmp_path):
+    text = made(tmp_path, "head = nn.Linear(8, 2)\nloss = nn.CrossEntropyLoss()").text
+    start, facts = text.split("facts:")
+    spec, _ = load_spec(f"{start}facts:{facts.replace('#   ', '  ')}", registry.workload)
+    assert spec.facts.classes == (100, 100)
+    assert (spec.facts.floor, spec.facts.val_n) == ("cross_entropy", 100)

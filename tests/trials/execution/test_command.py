@@ -119,6 +119,30 @@ def test_the_logs_that_scripts_write_are_read(tmp_path, form):
     )
 
 
+LOGS_TEXT = """
+import logging
+logging.basicConfig(filename=folder / "NAME", level="INFO", format="%(asctime)s %(message)s")
+print("training on a quiet machine")
+for epoch, loss in enumerate(losses, 1):
+    logging.info("epoch %d train_loss=%.6f val_loss=%.6f", epoch, loss, loss + 0.01)
+"""
+
+
+@pytest.mark.parametrize("name", ["train.log", "history.txt"])
+def test_a_single_text_file_is_read_where_nothing_else_has_metrics(tmp_path, name):
+    record = run_to_end(job(tmp_path, LOGS_TEXT.replace("NAME", name)))
+    assert [row.epoch for row in rows(tmp_path, record)] == [1, 2, 3, 4, 5, 6]
+    assert record.objective == pytest.approx(2 * 0.7**6 + 0.01, abs=1e-6)
+
+
+def test_of_two_text_files_none_is_guessed(tmp_path):
+    body = (
+        LOGS_TEXT.replace("NAME", "a.log") + '(folder / "b.log").write_text("epoch=1 val_loss=9")'
+    )
+    record = run_to_end(job(tmp_path, body))
+    assert rows(tmp_path, record) == []
+
+
 def test_names_of_ones_own_are_mapped_and_files_chosen(tmp_path):
     body = """
     print("epoch=1 val_loss=9.0")

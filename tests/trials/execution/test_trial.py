@@ -223,3 +223,37 @@ print(json.dumps(losses))
     first, second = json.loads(done.stdout)
     assert len(first) == 4
     assert first == second
+
+
+PROBED = """
+import torch
+from sickbay.trials.contract import Row, TaskFacts
+from sickbay.trials.probes import Probe
+from dataclasses import replace
+from sickbay_demo.task import WORKLOAD as TOY
+
+def train(config, context):
+    model = torch.nn.Sequential()
+    model.add_module("encoder", torch.nn.Linear(4, 3))
+    model.add_module("head", torch.nn.Linear(3, 1))
+    probe = Probe(model)
+    for epoch in (1, 2):
+        loss = model(torch.ones(2, 4)).sum()
+        loss.backward()
+        probe.step(loss)
+        yield Row(epoch, epoch, {"val_loss": 1.0 / epoch, **probe.evaluation()})
+"""
+
+
+@pytest.mark.parametrize(
+    ("stated", "names"), [((), ("encoder", "head")), (("mine", "too"), ("mine", "too"))]
+)
+def test_a_probe_names_its_groups_unless_the_workload_does(tmp_path, monkeypatch, stated, names):
+    module = f"probed_{len(stated)}"
+    facts = f"facts=lambda config, context: TaskFacts(groups={stated})"
+    made = f"WORKLOAD = replace(TOY, name='probed', train=train, {facts})\n"
+    (tmp_path / f"{module}.py").write_text(PROBED + made)
+    monkeypatch.syspath_prepend(tmp_path)
+    job = toy_sweeps.job(tmp_path / "store", epochs=2)
+    record = run_to_end(replace(job, trial=replace(job.trial, workload=f"{module}:WORKLOAD")))
+    assert (record.state, record.facts.groups) == (TrialState.COMPLETED, names)
