@@ -9,6 +9,7 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
+import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
@@ -19,6 +20,7 @@ from sickbay.trials.errors import parse_python
 
 DIGITS = 12  # of the hash: a few hundred versions of one code do not collide
 INSTALLED = ("site-packages", "dist-packages")
+TRAINING_LIBRARIES = ("numpy", "scipy", "torch", "ray", "lightning", "transformers", "keras")
 LARGE = 16 * 2**20  # bytes: of larger files, data most likely, only the size counts
 
 
@@ -158,6 +160,17 @@ def _content(file: Path) -> str:
     if file.stat().st_size > LARGE:
         return f"{file.stat().st_size} bytes"
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def library_versions() -> str:
+    """The versions of Python and of the installed packages that train: `python 3.11.9, …`."""
+    versions = [("python", platform.python_version())]
+    for name in TRAINING_LIBRARIES:
+        try:
+            versions.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(" ".join(pair) for pair in versions)
 
 
 @functools.cache

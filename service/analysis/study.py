@@ -260,7 +260,11 @@ def _sequential(
     if arm is None:
         nothing = replace(NOTHING, mean=effect.difference.mean)
         return replace(
-            effect, difference=nothing, p_holm=math.nan, verdict=Verdict.UNKNOWN, conclusion=""
+            effect,
+            difference=nothing,
+            p_holm=math.nan,
+            verdict=Verdict.UNKNOWN,
+            conclusion=Verdict.UNKNOWN,
         )
     verdict = _SEQUENTIAL_VERDICTS.get(arm.effect, Verdict.UNKNOWN)
     health = _SEQUENTIAL_HEALTH.get(arm.health, HealthVerdict.UNCLEAR)

@@ -91,6 +91,11 @@ def conclusion(
 SO_FAR = ", not significant"
 
 
+def headline(sentence: str) -> str:
+    """A conclusion without its counts, for a picture: "better, but less healthy"."""
+    return sentence.partition(" (")[0]
+
+
 def _broken(trials: int, causes: Mapping[str, int]) -> str:
     what = "not healthy" if set(causes) & set(NO_PATHOLOGY) else "pathological"
     if len(causes) == 1:

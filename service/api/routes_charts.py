@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from sickbay.service.analysis.effects import LevelEffect
+from sickbay.service.analysis.verdicts import headline
 from sickbay.service.api.auth import need
 from sickbay.service.api.cache import Shelf
 from sickbay.service.api.routes_read import SweepName, find_known, in_thread, json_answer, shelf_of
@@ -242,7 +243,7 @@ def _forest_row(effect: LevelEffect) -> dict[str, Any]:
         "mean": difference.mean if math.isfinite(difference.mean) else None,
         "low": difference.low if math.isfinite(difference.low) else None,
         "high": difference.high if math.isfinite(difference.high) else None,
-        "verdict": effect.conclusion.partition(" (")[0],
+        "verdict": headline(effect.conclusion),
         "sign": with_sign(effect.conclusion)[0],
         "healthy": health,
         "words": f"{effect.factor} {level(effect.level)} against {level(effect.baseline)}: "

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from sickbay.service.analysis.effects import EffectTable, LevelEffect
+from sickbay.service.analysis.verdicts import headline
 from sickbay.service.charts.drawing import (
     GRID,
     INK,
@@ -25,16 +26,16 @@ from sickbay.trials.contract import Goal
 MOST_ROWS = 60
 _COLOURS = {"✓": "healthy", "✗": "pathological"}
 _SHAPES = {"✓": "circle", "✗": "square", "≈": "plus", "=": "plus", "~": "diamond", "?": "cross"}
-_WIDTH, _ROW, _HEAD, _FOOT = 692.0, 19.5, 44.0, 40.0
+_WIDTH, _ROW, _HEAD, _FOOT, _LINE = 692.0, 19.5, 44.0, 40.0, 8.5
 _EFFECTS, _HEALTH = (146.0, 360.0), (524.0, 613.0)  # the left and right of both charts
 _FACTOR, _LEVEL, _DIFFERENCE, _VERDICT, _COUNTS = 4.0, 11.0, 367.0, 452.0, 620.0
 
 
 def forest(table: EffectTable, signal: str) -> Drawing:
-    """Draw every level as a row; the rows of a factor are grouped below its baseline."""
+    """Draw every level as a row, below its factor and stratum, and what it is compared with."""
     effects = table.effects[:MOST_ROWS]
-    factors = list(dict.fromkeys(effect.factor for effect in effects))
-    bottom = _HEAD + _ROW * (len(effects) + len(factors))
+    blocks = list(dict.fromkeys((effect.where, level(effect.baseline)) for effect in effects))
+    bottom = _HEAD + _ROW * (len(effects) + len(blocks))
     difference = Scale(*effect_span(effects), *_EFFECTS)
     share = Scale(-0.04, 1.04, *_HEALTH)
     better = "lower" if table.goal is Goal.MINIMIZE else "higher"
@@ -49,15 +50,14 @@ def forest(table: EffectTable, signal: str) -> Drawing:
         *_head(),
     ]
     y = _HEAD + _ROW / 2
-    for factor in factors:
-        of_factor = [effect for effect in effects if effect.factor == factor]
-        marks.append(Text(_FACTOR, y, short(factor, 26), bold=True))
-        baseline = short(f"(baseline {level(of_factor[0].baseline)})", 44)
-        marks.append(Text(_EFFECTS[0], y, baseline, colour=NOTE))
+    for where, baseline in blocks:
+        block = [one for one in effects if (one.where, level(one.baseline)) == (where, baseline)]
+        marks.append(Text(_FACTOR, y, short(where, 26), bold=True))
+        marks.append(Text(_EFFECTS[0], y, short(f"(baseline {baseline})", 44), colour=NOTE))
         if y > _HEAD + _ROW:
             for left, right in (_EFFECTS, _HEALTH):
                 marks.append(Line([(x, y - _ROW / 2) for x in (left, right)], GRID, 0.8))
-        for effect in of_factor:
+        for effect in block:
             y += _ROW
             marks += [*_effect(difference, effect, y), *_health(share, effect, y)]
         y += _ROW
@@ -104,8 +104,10 @@ def _effect(scale: Scale, effect: LevelEffect, y: float) -> Iterator[Mark]:
         shape = "right" if mean > scale.high else "left" if mean < scale.low else _SHAPES[sign]
         yield from marker(shape, scale.at(min(max(mean, scale.low), scale.high)), y, colour, 2.8)
     yield Text(_DIFFERENCE, y, _difference(effect))
-    verdict = effect.conclusion.partition(" (")[0]
-    yield Text(_VERDICT, y, short(verdict, 17), colour=colour if sign in _COLOURS else INK)
+    lines = headline(effect.conclusion).split(", ", 1)
+    for place, line in enumerate(lines):
+        at = y + _LINE * (place - (len(lines) - 1) / 2)
+        yield Text(_VERDICT, at, short(line, 17), colour=colour if sign in _COLOURS else INK)
 
 
 def _health(scale: Scale, effect: LevelEffect, y: float) -> Iterator[Mark]:

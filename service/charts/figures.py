@@ -6,7 +6,7 @@ Every picture is a function of the store alone: the same store gives the same by
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,18 +82,20 @@ def wide_pictures(
 def write_figures(
     store: Store,
     values: Values,
-    effects: SweepEffects | None,
+    effects: Sequence[SweepEffects | None],
     folder: Path,
     style: FigureFormat,
 ) -> tuple[Path, ...]:
     """Write every figure of a sweep as a separate file; returns their paths.
 
-    Raises StoreError if a file cannot be written.
+    The first of `effects` are the usual ones, others have forests of their own. Raises StoreError
+    if a file cannot be written.
     """
     from sickbay.service.charts.figure_files import as_bytes  # noqa: PLC0415  matplotlib is slow
 
-    kinds = wide_pictures(store, values, effects).values()
+    kinds = wide_pictures(store, values, effects[0]).values()
     pictures = [wide_picture for some in kinds for wide_picture in some]
+    pictures += [_forest(more, "forest-asked-for") for more in effects[1:] if more is not None]
     pictures += _curve_pictures(curve_rows(store, values))
     written = []
     try:
@@ -107,10 +109,10 @@ def write_figures(
     return tuple(written)
 
 
-def _forest(effects: SweepEffects) -> Picture:
+def _forest(effects: SweepEffects, name: str = "forest") -> Picture:
     more = len(effects.table.effects) - MOST_ROWS
     return Picture(
-        "forest",
+        name,
         "Effects and health",
         effects.sql.get("pairs", ""),
         lambda: forest(effects.table, effects.signal),

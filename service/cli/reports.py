@@ -61,11 +61,12 @@ def report(  # noqa: PLR0913, PLR0917  each is an option of the verb
     if output is not None or not as_json:
         written.append(write_report(opened, sweep_id, output, style, asked))
     if figures is not None:
-        written += write_pictures(opened, sweep_id, figures, figure_style)
+        written += write_pictures(opened, sweep_id, figures, figure_style, asked)
     if as_json:
         from sickbay.service.reports.html import report_data
 
-        print_json({**report_data(opened, sweep_id), "written": [str(path) for path in written]})
+        data = report_data(opened, sweep_id, asked)
+        print_json({**data, "written": [str(path) for path in written]})
         return
     for path in written:
         print(path)

@@ -43,7 +43,7 @@ from sickbay.trials.execution.trial import detectors, objectives
 from sickbay.trials.history import History, facts_to_json
 from sickbay.trials.log_files.trial_folder import REPORTED
 from sickbay.trials.logs.facts import stated_facts
-from sickbay.trials.source import command_code
+from sickbay.trials.source import command_code, library_versions
 from sickbay.trials.spec import SweepSpec, spec_to_json
 from sickbay.trials.store import (
     SweepRecord,
@@ -295,6 +295,7 @@ class _ToStore:
             finished_at=time.time(),
             trials_planned=1,
             sickbay_version=version("sickbay"),
+            libraries=library_versions(),
         )
 
 

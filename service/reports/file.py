@@ -5,6 +5,7 @@ from pathlib import Path
 from sickbay.service.analysis.study import DEFAULT_OPTIONS, EffectOptions, sweep_effects
 from sickbay.service.formats import FigureFormat, ReportFormat
 from sickbay.service.reports.html import (
+    effects_asked_for,
     render_latex,
     render_markdown,
     render_report,
@@ -44,16 +45,21 @@ def write_report(
 
 
 def write_pictures(
-    store: Store, sweep_id: str, folder: Path, style: FigureFormat
+    store: Store,
+    sweep_id: str,
+    folder: Path,
+    style: FigureFormat,
+    asked: EffectOptions = DEFAULT_OPTIONS,
 ) -> tuple[Path, ...]:
-    """Write every picture of a sweep to its own file.
+    """Write every picture of a sweep to its own file, and one of the comparisons `asked` for.
 
     Raises StoreError if a file cannot be written.
     """
     from sickbay.service.charts.figures import write_figures  # noqa: PLC0415  matplotlib is slow
 
     effects, _ = sweep_effects(store, sweep_id)
-    return write_figures(store, report_values(store, sweep_id), effects, folder, style)
+    also = effects_asked_for(store, sweep_id, asked)
+    return write_figures(store, report_values(store, sweep_id), (effects, *also), folder, style)
 
 
 def write_latex_tables(store: Store, sweep_id: str, folder: Path) -> tuple[Path, ...]:

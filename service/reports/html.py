@@ -23,6 +23,7 @@ from markupsafe import Markup, escape
 from sickbay.service.analysis.study import (
     DEFAULT_OPTIONS,
     EffectOptions,
+    SweepEffects,
     load_effects,
     sweep_effects,
 )
@@ -43,6 +44,7 @@ from sickbay.service.reports.timeline import time_line
 from sickbay.service.reports.trial_tables import (
     UNDER_HEADINGS,
     arms_table,
+    causes_table,
     failures_table,
     trials_table,
 )
@@ -106,6 +108,7 @@ def render_report(store: Store, sweep_id: str, asked: EffectOptions = DEFAULT_OP
         best=_headlines(store, values),
         pareto=_pareto(store, values),
         failures=failures_table(values),
+        causes=causes_table(values, sql["causes"]),
         judgements=_judgements(store, values),
         listed=trials_table(listed_trials(values), sql["trials"]),
         record=values.record,
@@ -141,7 +144,9 @@ def render_latex(store: Store, sweep_id: str, asked: EffectOptions = DEFAULT_OPT
     return latex(values, sections, fixes, provenance_line(store, values), questions(values))
 
 
-def report_data(store: Store, sweep_id: str) -> dict[str, Any]:
+def report_data(
+    store: Store, sweep_id: str, asked: EffectOptions = DEFAULT_OPTIONS
+) -> dict[str, Any]:
     """Return the numbers of a report as plain data; raises as the page does."""
     values = report_values(store, sweep_id)
     effects, missing = sweep_effects(store, sweep_id)
@@ -161,6 +166,7 @@ def report_data(store: Store, sweep_id: str) -> dict[str, Any]:
         ],
         "effects": effects.as_data() if effects else None,
         "effects_missing": missing,
+        "effects_asked_for": [more.as_data() for more in effects_asked_for(store, sweep_id, asked)],
         "provenance": provenance(store, values),
         "problems": list(values.problems),
         "sql": questions(values),
@@ -174,10 +180,16 @@ def _in_words(store: Store, sweep_id: str) -> tuple[Values, EffectSection]:
 
 
 def _asked(store: Store, sweep_id: str, options: EffectOptions) -> list[EffectSection]:
+    return [effect_section(more) for more in effects_asked_for(store, sweep_id, options)]
+
+
+def effects_asked_for(
+    store: Store, sweep_id: str, options: EffectOptions
+) -> tuple[SweepEffects, ...]:
     """The comparisons that were asked for beside the usual ones, if any."""
     if options == DEFAULT_OPTIONS:
-        return []
-    return [effect_section(load_effects(store, sweep_id, options))]
+        return ()
+    return (load_effects(store, sweep_id, options),)
 
 
 def listed_trials(values: Values) -> tuple[TrialLine, ...]:

@@ -274,7 +274,11 @@ _FINDING_WIDTHS = (0.30, 0.17, 0.19, 0.34)
 def latex_tables(
     store: Store, values: Values, effects: EffectSection, folder: Path
 ) -> tuple[Path, ...]:
-    """Write `trials.tex`, `findings.tex` (fired and suspected) and, if any, `effects.tex`."""
+    """Write `trials.tex`, `findings.tex` (fired and suspected) and `effects.tex`.
+
+    Where there are no effects, the last is a comment that says why, so that including it is no
+    error.
+    """
     sweep = values.record.sweep_id
     result = query(
         store,
@@ -288,7 +292,7 @@ def latex_tables(
         "trials": (trials_table(values.trials).pick(*_TRIALS), _TRIAL_WIDTHS),
         "findings": (_plain_table(result.columns, result.rows).pick(*_FINDINGS), _FINDING_WIDTHS),
     }
-    if effects.table is not None:
+    if effects.table is not None and effects.table.rows:
         tables["effects"] = (effects.table.pick(*EFFECT_COLUMNS), EFFECT_WIDTHS)
     written = []
     for name, (table, widths) in tables.items():
@@ -297,6 +301,9 @@ def latex_tables(
         written.append(folder / f"{name}.tex")
         content = f"{comment}\n{latex_table(table, caption, widths)}\n"
         written[-1].write_text(content, encoding="utf-8")
+    if "effects" not in tables:
+        written.append(folder / "effects.tex")
+        written[-1].write_text(_comment(f"No effects: {effects.missing}") + "\n", encoding="utf-8")
     return tuple(written)
 
 

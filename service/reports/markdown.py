@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sickbay.service.reports.tables import EffectSection
-from sickbay.service.reports.trial_tables import arms_table, trials_table
+from sickbay.service.reports.trial_tables import arms_table, causes_table, trials_table
 from sickbay.service.summary.formatting import SIGNS, span
 from sickbay.service.summary.table import Table
 from sickbay.service.summary.values import Values
@@ -50,8 +50,9 @@ def markdown(
         *_effects(effects[0]),
         *(part for more in effects[1:] for part in ("### Comparisons asked for", *_effects(more))),
         "## Causes, and what to change",
-        *(_cause(values, index) for index in range(len(values.causes))),
+        *([_table(causes)] if (causes := causes_table(values)).rows else []),
         _sql(sql["causes"]),
+        *(_cause(values, index) for index in range(len(values.causes))),
         *_fixes(fixes),
         "## Every trial",
         _table(trials_table(values.trials).pick(*_TRIAL_COLUMNS)),

@@ -132,6 +132,25 @@ def stands(standing: str | None, label: str | None) -> str:
     return f"believe, but {word}" if label == "healthy" and standing != "ahead" else word
 
 
+def causes_table(values: Values, sql: str = "") -> Table:
+    """One row per primary cause, the most common first: trials, onset and what to change."""
+    return Table(
+        columns=("cause", "trials", "arms", "onset, epoch", "change"),
+        rows=tuple(
+            (
+                cause.name,
+                str(cause.trials),
+                str(cause.arms),
+                span(cause.first_onset, cause.last_onset),
+                (cause.remedies or ("",))[0],
+            )
+            for cause in values.causes
+        ),
+        words=frozenset({"cause", "change"}),
+        sql={"causes": sql} if sql else {},
+    )
+
+
 def failures_table(values: Values) -> Table:
     """One row per class of failure, the most common first: number of trials and remedy."""
     counts = Counter(one.failure for one in values.trials if one.failure)

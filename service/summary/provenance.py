@@ -23,7 +23,7 @@ def provenance_line(store: Store, values: Values) -> str:
         f" Sickbay {known['Sickbay version']}."
         + (
             f" Hardware {known['hardware'] or 'unknown'}, {known['compute']}; by arm"
-            f" {known['budget by arm']}."
+            f" {known['budget by arm']}. Libraries: {known['libraries'] or 'unknown'}."
             if "compute" in known
             else ""
         )
@@ -41,6 +41,8 @@ def provenance(store: Store, values: Values) -> dict[str, str]:
         "workload version": ", ".join(versions),
         "code version": record.code_version,
         "Sickbay version": record.sickbay_version,
+        "libraries": record.libraries or "",
+        "data": record.data_version or "generated, or part of the workload's version",
         "labeller version": ", ".join(labellers),
         "seeds": ", ".join(map(str, values.seeds)),
         "store": _place(store),

@@ -12,6 +12,7 @@ from sickbay.service.query.lookup import SweepError, find_sweep
 from sickbay.trials import registry
 from sickbay.trials.contract import TrialConfig, TrialState, Workload
 from sickbay.trials.errors import SpecError, SpecProblem, shown
+from sickbay.trials.source import library_versions
 from sickbay.trials.spec import plan as design
 from sickbay.trials.spec.check import load_spec
 from sickbay.trials.spec.model import (
@@ -243,9 +244,16 @@ def enlist(prepared: Prepared, state: str) -> SweepRecord:
         trials_planned=prepared.planned,
         code_version=code_version(Path.cwd()),
         sickbay_version=version("sickbay"),
+        libraries=library_versions(),
+        data_version=_data_version(prepared),
     )
     write_sweep(store, record)
     return record
+
+
+def _data_version(prepared: Prepared) -> str:
+    first = prepared.plan.trials[:1]
+    return "".join(prepared.workload.data_identity(trial.config) for trial in first)[:16]
 
 
 def spec_text(prepared: Prepared) -> str:

@@ -64,6 +64,8 @@ FIXED: Mapping[str, pa.Schema] = {
             ("trials_planned", pa.int64()),
             ("code_version", pa.string()),
             ("sickbay_version", pa.string()),
+            ("libraries", pa.string()),
+            ("data_version", pa.string()),
         ]
     ),
     "trials": pa.schema([(name, _TRIAL_TYPES.get(name, pa.string())) for name in TRIAL_COLUMNS]),
@@ -125,7 +127,11 @@ KEYS = {  # what makes a row one row, beside the sweep; tables are sorted by it
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """One row of `sweeps`. `spec` is JSON text, times are Unix seconds."""
+    """One row of `sweeps`. `spec` is JSON text, times are Unix seconds.
+
+    `libraries` are the versions of Python and the packages that train, `data_version` the
+    workload's identity of the data of the first trial: "" for generated data.
+    """
 
     sweep_id: str
     name: str
@@ -138,6 +144,8 @@ class SweepRecord:
     trials_planned: int = 0
     code_version: str = ""
     sickbay_version: str = ""
+    libraries: str = ""
+    data_version: str = ""
 
 
 @dataclass(frozen=True)

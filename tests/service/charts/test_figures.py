@@ -121,8 +121,8 @@ def test_every_picture_is_written_in_every_format_and_its_bytes_repeat(long, tmp
     store, values, effects = long
     names = None
     for style in FigureFormat:
-        paths = write_figures(store, values, effects, tmp_path / "one", style)
-        again = write_figures(store, values, effects, tmp_path / "two", style)
+        paths = write_figures(store, values, (effects, effects), tmp_path / "one", style)
+        again = write_figures(store, values, (effects, effects), tmp_path / "two", style)
         assert [hashlib.sha256(file.read_bytes()).digest() for file in paths] == [
             hashlib.sha256(file.read_bytes()).digest() for file in again
         ]
@@ -130,7 +130,13 @@ def test_every_picture_is_written_in_every_format_and_its_bytes_repeat(long, tmp
         assert all(file.read_bytes().startswith(head) for file in paths)
         assert names in (None, [file.stem for file in paths])
         names = [file.stem for file in paths]
-    assert {"forest", "parallel-coordinates", "seeds", "curves-val_loss"} <= set(names)
+    assert {
+        "forest",
+        "forest-asked-for",
+        "parallel-coordinates",
+        "seeds",
+        "curves-val_loss",
+    } <= set(names)
     assert {"health-map-first-second", "cause-flow-first", "cause-flow-second"} <= set(names)
     for path in (tmp_path / "one").glob("*.svg"):
         ET.fromstring(path.read_text())
@@ -236,6 +242,25 @@ def test_an_enormous_difference_does_not_squeeze_the_others(tmp_path):
     drawing = forest(effects.table, "val_loss")
     low, high = effect_span(effects.table.effects)
     assert -1 < low < high < 1000
+    assert_readable(drawing)
+
+
+def test_the_forest_says_of_a_level_what_the_table_says(tmp_path):
+    ill = {"label": Health.PATHOLOGICAL, "pathology": "no_skill", "onset": 2}
+    kinds = {"ill": ill, "well": {}}
+    trials = [
+        SampleTrial({"lr": lr}, seed, (3.0, mean + 0.01 * (seed * lr % 5)), **kinds[kind(seed)])
+        for lr, mean, kind in (
+            (1, 2.0, lambda seed: "well"),
+            (2, 1.0, lambda seed: "ill"),
+            (3, 1.0, lambda seed: "ill" if seed < 2 else "well"),
+        )
+        for seed in range(7)
+    ]
+    _, _, effects = stored(tmp_path, trials)
+    drawing = forest(effects.table, "val_loss")
+    words = {mark.text for mark in drawing.marks if isinstance(mark, Text)}
+    assert {"broken", "better", "but less healthy"} <= words
     assert_readable(drawing)
 
 

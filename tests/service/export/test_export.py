@@ -105,7 +105,9 @@ def test_effects_are_exported_as_one_row_a_level(tmp_path):
 
 def test_latex_tables_are_sound(store, tmp_path):
     paths = write_latex_tables(store, SWEEP, tmp_path)
-    assert [path.name for path in paths] == ["trials.tex", "findings.tex"]  # no objective
+    assert [path.name for path in paths] == ["trials.tex", "findings.tex", "effects.tex"]
+    assert paths[-1].read_text().startswith("% No effects: ")  # there is no objective
+    paths = paths[:-1]
     for path in paths:
         check_latex(path.read_text())
     text = (tmp_path / "trials.tex").read_text()

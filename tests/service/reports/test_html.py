@@ -342,7 +342,7 @@ def test_markdown_has_every_trial_and_stays_markdown(store):
     assert "RuntimeError: \\<b\\>planted\\</b\\> & done" in text
     assert "⚠ Do not believe, although the objective looks good" in text
     pipes = {line.replace("\\|", "").count("|") for line in text.splitlines() if line[:1] == "|"}
-    assert len(pipes) == 3  # arms, trials, fixes: every row has its table's cells
+    assert len(pipes) == 4  # arms, causes, trials, fixes: every row has its table's cells
 
 
 def test_a_report_is_written_without_matplotlib_or_torch(store):

@@ -7,10 +7,21 @@ import re
 import pytest
 from report_samples import SampleTrial, write_compared
 
+from sickbay.service.analysis.study import EffectOptions
+from sickbay.service.charts.draw_forest import forest
+from sickbay.service.charts.drawing import Text
 from sickbay.service.query.engine import query
 from sickbay.service.reports import tables as report_study
-from sickbay.service.reports.html import render_latex, render_markdown, render_report, report_values
+from sickbay.service.reports.html import (
+    effects_asked_for,
+    render_latex,
+    render_markdown,
+    render_report,
+    report_data,
+    report_values,
+)
 from sickbay.service.reports.tables import fixes_table, study_section, sweep_study
+from sickbay.service.reports.trial_tables import causes_table
 from sickbay.service.summary.formatting import signed
 from sickbay.trials.contract import Health
 
@@ -51,6 +62,32 @@ def test_interactions_are_what_their_sql_answers(store, values):
     quads, sound, difference = rows["2", "y"]
     assert interaction["all four healthy"] == f"{sound:.0f} of {quads:.0f}"
     assert interaction["difference of differences [95 %]"].startswith(f"{signed(difference, 3)} [")
+
+
+def test_comparisons_asked_for_are_in_the_data_and_in_a_forest_of_their_own(store):
+    asked = EffectOptions(within=("b",), all_pairs=True)
+    [more] = effects_asked_for(store, SWEEP, asked)
+    strata = [
+        effect["stratum"]
+        for effect in report_data(store, SWEEP, asked)["effects_asked_for"][0]["effects"]
+    ]
+    assert strata == [{"b": "x"}] * 3 + [{"b": "y"}] * 3
+    heads = [
+        mark.text
+        for mark in forest(more.table, "val_loss").marks
+        if isinstance(mark, Text) and mark.bold
+    ]
+    assert heads == ["a where b=x"] * 2 + ["a where b=y"] * 2  # compared with 1, and with 2
+    assert report_data(store, SWEEP)["effects_asked_for"] == []
+
+
+def test_causes_are_a_table_in_html_and_markdown(store, values):
+    [row] = causes_table(values).rows
+    assert row[:4] == ("no_skill", "6", "1", "2")
+    assert "| no\\_skill | 6 | 1 | 2 |" in render_markdown(store, SWEEP)
+    assert '<td class="num">6</td><td class="num">1</td><td class="num">2</td>' in render_report(
+        store, SWEEP
+    )
 
 
 def test_importance_names_how_many_trials_went_into_it(store, values):

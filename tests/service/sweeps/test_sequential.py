@@ -13,6 +13,7 @@ from sickbay.trials.errors import SpecError
 from sickbay.trials.search.sequential import progress_of_sweep
 from sickbay.trials.spec.model import spec_to_json
 from sickbay.trials.store import open_store
+from sickbay.trials.store.reader import read_sweep
 from sickbay.trials.store.tables import load_tables
 
 SPEC = toy_sweeps.spec(
@@ -45,6 +46,7 @@ def test_arms_get_seeds_until_they_are_settled_and_nothing_is_run_again(swept):
     counts = {arm: [seed for one, seed in rows if one == arm] for arm, _ in rows}
     assert all(sorted(seeds) == list(range(len(seeds))) for seeds in counts.values())
     assert len(counts["lr=0.0"]) == 5  # 3 / 4^5 after five; .015 / 2 is asked for
+    assert read_sweep(open_store(str(store)), result.sweep_id).libraries.startswith("python 3.")
     assert len(counts["baseline"]) == max(map(len, counts.values())) < 12
     again = prepare(SPEC, str(store))
     assert (again.planned, again.left) == (len(rows), 0)
