@@ -67,6 +67,7 @@ MACHINE_SIGNALS = (
     "host_memory",
     "gpu_utilisation",
     "gpu_memory",
+    "gpu_memory_total",
     "data_wait_share",
 )
 

@@ -72,7 +72,7 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
     """How far a sweep is: planned, done, running, by label and cause."""
     from sickbay.service.query.engine import trials
     from sickbay.service.query.lookup import stored_spec
-    from sickbay.service.query.status import describe
+    from sickbay.service.query.status import describe, sharing_lines
     from sickbay.service.reports.best import code_lines, headline_rows, headlines
     from sickbay.service.summary.sweep_findings import print_advice_lines, sweep_advice
     from sickbay.service.sweeps.plan_view import sequential_lines
@@ -97,7 +97,8 @@ def status(sweep: SweepArgument, store: StoreOption = None, as_json: JsonOption 
     spec = stored_spec(opened, record["sweep_id"])
     arms = sequential_lines(opened, record["sweep_id"], spec)
     first = headline_rows(headlines(opened, record["sweep_id"], rows, spec))
-    for line in (*"\n".join(first).splitlines(), *code_lines(rows), *arms):
+    shared = sharing_lines(opened, record["sweep_id"], spec.get("resources") or {})
+    for line in (*"\n".join(first).splitlines(), *code_lines(rows), *arms, *shared):
         print(f"  {line}")
     for failure in record["failures"]:
         print(f"  {failure}: {REMEDIES.get(failure, 'see `sickbay logs SWEEP TRIAL`')}")

@@ -8,17 +8,20 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sickbay.service.query.lookup import SweepError
+from sickbay.service.query.status import gpu_sharing, gpu_use
 from sickbay.service.sweeps.prepare import Prepared, code_version, search_task
-from sickbay.trials.contract import TrialConfig
-from sickbay.trials.events import Event, Watch
-from sickbay.trials.execution.fair_share import Claim, FairShare
+from sickbay.trials.contract import TrialConfig, TrialState
+from sickbay.trials.diagnosis.failures import Failure, classify
+from sickbay.trials.events import ErrorStorm, Event, StormWatch, TrialEnded, Watch
+from sickbay.trials.execution.fair_share import Claim, FairShare, TrialShare
 from sickbay.trials.execution.lease import LeaseKeeper
+from sickbay.trials.execution.machine.packing import gpu_share, trials_per_gpu
 from sickbay.trials.execution.trial import RunPolicy, TrialJob
 from sickbay.trials.spec import plan
 from sickbay.trials.spec.command import command_of
@@ -38,6 +41,7 @@ class Running:
     heart: LeaseKeeper | None = None  # of a driver that shares its cluster
     overdue: Callable[[], bool] = lambda: False  # whether running trials are to be killed
     lease: str = ""  # under which workers write
+    grant: Callable[[float], None] = lambda gpus: None  # noqa: ARG005 - hears each trial's GPUs
 
 
 def check_scheduler(prepared: Prepared, *, in_process: bool) -> None:
@@ -65,48 +69,128 @@ def run_here(prepared: Prepared, running: Running) -> bool:
     return source.complete
 
 
-def run_on_ray(prepared: Prepared, running: Running, share: Any) -> bool:
-    """Run what is missing on the connected Ray; says whether a source of trials is complete."""
-    from sickbay.trials.execution import ray_tune as tune  # noqa: PLC0415  Ray is slow
-    from sickbay.trials.execution.ray_lanes.run import run_jobs  # noqa: PLC0415  as it is
+@dataclass
+class _Stretch:
+    """A part of a run in which every trial gets the same share; most runs are a single one.
 
-    spec = prepared.spec
-    make_job = _job_maker(prepared, running.lease, cpu=share.cpu, gpu=share.gpu)
-    fair = _fair(prepared, running.heart, share) if running.heart else None
-    options = tune.RunOptions(
-        share=share,
-        watch=both(fair.see, running.watch) if fair else running.watch,
-        retries=spec.retries,
-        stopping=running.stopping,
-        stop=spec.early_stop,
-        goal=plan.objective_of(spec, prepared.workload).goal,
-        epochs=_longest(prepared),
-        most=fair.most if fair else None,
-        overdue=running.overdue,
-    )
+    A sweep that packs GPUs runs `together` trials on each; one that `measures` runs one trial.
+    """
+
+    share: TrialShare
+    together: int = 1
+    measures: bool = False
+    overflowed: bool = False
+    storm: ErrorStorm | None = None
+    storms: StormWatch = field(default_factory=StormWatch)  # this and the next: of the whole run
+    ended: dict[str, TrialEnded] = field(default_factory=dict)
+
+    def see(self, event: Event) -> None:
+        """Take in the end of a trial."""
+        if isinstance(event, TrialEnded) and event.state != TrialState.CANCELLED:
+            self.ended[event.trial_id] = event
+            self.storm = self.storm or self.storms.see(event)
+
+    def repacks(self, why: str) -> bool:
+        """Whether a trial was lost because too many shared a GPU, which ends this stretch."""
+        if self.together > 1 and classify(text=why) is Failure.GPU_OUT_OF_MEMORY:
+            self.overflowed = True
+            return True
+        return False
+
+
+def run_on_ray(prepared: Prepared, running: Running, share: TrialShare) -> bool:
+    """Run what is missing on the connected Ray; says whether a source of trials is complete.
+
+    With `resources.gpu: pack` one trial runs alone, then as many share a GPU as its use allows. If
+    one of them runs out of the GPU's memory, those that run come to their end, and what is missing
+    then runs half as many at a time.
+    """
+    stretch = _Stretch(share)
     try:
-        source = _source(prepared, tune.open_search)
-        if source is None:
-            run_jobs([make_job(trial) for trial in prepared.missing], options)
-            return False
-        tune.run_source(source, make_job, options)
-        return source.complete
+        while True:
+            if prepared.spec.resources.gpu == "pack":
+                stretch = _next_stretch(prepared, stretch)
+            running.grant(stretch.share.gpu)
+            complete = _run_stretch(prepared, running, stretch)
+            if stretch.storm is not None:
+                raise stretch.storm
+            if running.stopping() or not (stretch.measures or stretch.overflowed):
+                return complete
     finally:
         if running.heart:
             running.heart.release()  # the others need not wait until the results are merged
 
 
+def _next_stretch(prepared: Prepared, before: _Stretch) -> _Stretch:
+    """How many trials share a GPU next, by what was measured and how the stretch before ended."""
+    use = gpu_use(prepared.store, prepared.sweep_id)
+    together = 1 if use is None else trials_per_gpu(use)
+    if before.overflowed:
+        together = min(together, before.together // 2)
+    elif shared := gpu_sharing(prepared.store, prepared.sweep_id):  # by an earlier run
+        together = min(together, int(1.0 / shared))
+    judged = any(event.health is not None for event in before.ended.values())
+    return replace(
+        before,
+        share=TrialShare(before.share.cpu, gpu_share(together)),
+        together=together,
+        measures=use is None and not judged,
+        overflowed=False,
+    )
+
+
+def _run_stretch(prepared: Prepared, running: Running, stretch: _Stretch) -> bool:
+    from sickbay.trials.execution import ray_tune as tune  # noqa: PLC0415  Ray is slow
+    from sickbay.trials.execution.ray_lanes.run import run_jobs  # noqa: PLC0415  as it is
+
+    spec, share, ended = prepared.spec, stretch.share, frozenset(stretch.ended)
+    make_job = _job_maker(prepared, running.lease, cpu=share.cpu, gpu=share.gpu)
+    fair = _fair(prepared, running.heart, share) if running.heart else None
+    watch = both(stretch.see, running.watch)
+    most = fair.most if fair else None
+
+    def stopping() -> bool:
+        measured = stretch.measures and len(stretch.ended) > len(ended)
+        return running.stopping() or measured
+
+    options = tune.RunOptions(
+        share=share,
+        watch=both(fair.see, watch) if fair else watch,
+        retries=spec.retries,
+        stopping=stopping,
+        stop=spec.early_stop,
+        goal=plan.objective_of(spec, prepared.workload).goal,
+        epochs=_longest(prepared),
+        most=(lambda: 1) if stretch.measures else most,
+        overdue=running.overdue,
+        repacks=stretch.repacks,
+    )
+    source = _source(prepared, tune.open_search, ended)
+    if source is None:
+        trials = [trial for trial in prepared.missing if trial.trial_id not in ended]
+        run_jobs([make_job(trial) for trial in trials[: 1 if stretch.measures else None]], options)
+        return False
+    tune.run_source(source, make_job, options)
+    return source.complete
+
+
 def _source(
-    prepared: Prepared, open_search: "Callable[[Any, Callable[[str], bool]], Search]"
+    prepared: Prepared,
+    open_search: "Callable[[Any, Callable[[str], bool]], Search]",
+    ended: Collection[str] = (),
 ) -> "TrialSource | None":
-    """What decides while it runs which trials come next; None where all are planned."""
+    """What decides while it runs which trials come next; None where all are planned.
+
+    Trials that have `ended` in this run are not run again, however they ended.
+    """
+    done = _done(prepared, ended)
     if prepared.searches:
-        search = open_search(search_task(prepared), _done(prepared))
+        search = open_search(search_task(prepared), done)
         if not isinstance(prepared.spec.seeds, ConfirmedSeeds):
             return search
         from sickbay.trials.search.confirm import ConfirmedSearch  # noqa: PLC0415  Optuna is slow
 
-        return ConfirmedSearch(search, _done(prepared))
+        return ConfirmedSearch(search, done)
     rule = prepared.spec.seeds
     if not isinstance(rule, SequentialSeeds):
         return None
@@ -122,11 +206,11 @@ def _source(
         lambda trial_id: outcomes.read_outcome(
             store, prepared.sweep_id, trial_id, [objective.signal]
         ),
-        _done(prepared),
+        done,
     )
 
 
-def _fair(prepared: Prepared, heart: LeaseKeeper, share: Any) -> FairShare:
+def _fair(prepared: Prepared, heart: LeaseKeeper, share: TrialShare) -> FairShare:
     """Claim a share of the connected cluster, and keep to it."""
     from sickbay.trials.execution import ray_cluster as ray  # noqa: PLC0415  Ray is slow
 
@@ -156,10 +240,10 @@ def cpu_of(prepared: Prepared) -> float:
     return prepared.workload.resources.cpu if asked is None else asked
 
 
-def _done(prepared: Prepared) -> Callable[[str], bool]:
+def _done(prepared: Prepared, ended: Collection[str]) -> Callable[[str], bool]:
     """A test whether a trial is stored: a search may suggest what another design has run."""
     states = trial_states(prepared.store, prepared.sweep_id)
-    return lambda trial_id: prepared.done(states.get(trial_id))
+    return lambda trial_id: trial_id in ended or prepared.done(states.get(trial_id))
 
 
 def _longest(prepared: Prepared) -> int:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from sickbay.service.analysis.plan_power import PlannedPower, planned_power, power_line
 from sickbay.service.query.engine import query
+from sickbay.service.query.status import gpu_sharing, sharing_lines
 from sickbay.service.summary.formatting import short_arm, shown, signed, with_sign
 from sickbay.service.sweeps.prepare import Prepared
 from sickbay.trials.search.sequential import (
@@ -147,7 +148,8 @@ def estimated(prepared: Prepared) -> Estimate | None:
     epochs, left = _epochs_left(prepared), prepared.left
     asked, own = prepared.spec.resources, prepared.workload.resources
     cores = own.cpu if asked.cpu is None else asked.cpu
-    gpus = own.gpu if asked.gpu == "auto" else float(asked.gpu)
+    packed = gpu_sharing(prepared.store, prepared.sweep_id) or 1.0
+    gpus = {"auto": own.gpu, "pack": packed}[asked.gpu] if isinstance(asked.gpu, str) else asked.gpu
     slots = max(1, int((os.cpu_count() or 1) / max(cores, 0.01)))
     seconds = float(median(durations))
     work = seconds * epochs / 3600  # hours, one trial after another
@@ -201,6 +203,9 @@ def print_plan(console: Console, prepared: Prepared) -> None:
         console.print(f"the budget leaves out {counts.dropped} trials ({fair})")
     estimate = estimated(prepared)
     console.print(_hours(prepared, estimate), highlight=False)
+    resources = prepared.spec.resources.model_dump()
+    for line in sharing_lines(prepared.store, prepared.sweep_id, resources):
+        console.print(line, highlight=False)
     for name, holds in budget_holds(prepared, estimate).items():
         verdict = {True: "the sweep fits", False: "the sweep does NOT fit", None: "unknown yet"}[
             holds

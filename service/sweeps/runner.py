@@ -226,7 +226,7 @@ class RunMonitor:
         self._gpu_seconds = 0.0
         self._requested: str | None = None
         self._cancelled_at: float | None = None
-        self.gpu_share = 0.0
+        self._gpu_share = 0.0
         self.complete = False  # a search may end with fewer trials than its budget has
         self.ended = 0
         self.lost: Callable[[], bool] = lambda: False  # whether another driver has taken over
@@ -234,8 +234,12 @@ class RunMonitor:
     def see(self, event: Event) -> None:
         if isinstance(event, TrialEnded):
             self.ended += event.state != TrialState.CANCELLED
-            self._gpu_seconds += event.wall_seconds * self.gpu_share
+            self._gpu_seconds += event.wall_seconds * self._gpu_share
         self._watch(event)
+
+    def grant(self, gpus: float) -> None:
+        """Take in what each trial gets of the GPUs from now on."""
+        self._gpu_share = gpus
 
     def stopping(self) -> bool:
         now = time.monotonic()
@@ -315,9 +319,8 @@ def _run_jobs(prepared: Prepared, options: Options, ender: RunMonitor, heart: Le
     share = ray.share_of(cpu_of(prepared), asked.gpu, asked.gpu_memory, wanted)
     if options.address is None:
         ray.check_fits(share)
-    ender.gpu_share = share.gpu
     shared = heart if options.address is not None else None  # a local Ray is not shared
-    running = Running(ender.see, ender.stopping, shared, ender.overdue, heart.lease)
+    running = Running(ender.see, ender.stopping, shared, ender.overdue, heart.lease, ender.grant)
     ender.complete = run_on_ray(prepared, running, share)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from sickbay.trials.events import Event, ResourceError, TrialEnded
+from sickbay.trials.execution.machine.packing import gpu_share
 
 LOOK_SECONDS = 2.0
 ROUNDING = 1e-6  # of sums of cores and fractions of GPUs
@@ -37,8 +38,7 @@ def gpu_fraction(total: float, wanted: float) -> float:
         raise ResourceError(
             f"resources.gpu_memory: a trial needs {wanted:g} GiB and the GPU has {total:.1f} GiB"
         )
-    # Ray counts resources in steps of 1e-4; rounding down keeps n shares within one GPU
-    return int(1e4 / int(total / wanted)) / 1e4
+    return gpu_share(int(total / wanted))
 
 
 @dataclass(frozen=True)

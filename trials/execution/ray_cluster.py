@@ -187,10 +187,12 @@ def _signal_handlers() -> dict[int, Any]:
 def share_of(cpu: float, gpu: float | str, gpu_memory: float | None, wanted: float) -> TrialShare:
     """Settle what a trial gets; `gpu` "auto" is `wanted` (or 1) where the cluster has GPUs, else 0.
 
+    "pack" is a whole GPU, to begin with.
     With `gpu_memory` (GiB), as many trials share a GPU as that much memory allows.
     """
     has_gpu = ray.cluster_resources().get("GPU", 0.0) > 0
-    gpus = float(gpu) if gpu != "auto" else (wanted or 1.0) * has_gpu
+    chosen = {"auto": (wanted or 1.0) * has_gpu, "pack": 1.0}
+    gpus = chosen[gpu] if isinstance(gpu, str) else gpu
     if gpu_memory is not None and gpus > 0 and has_gpu:
         total = ray.get(ray.remote(num_gpus=0.01)(gpu_memory_gib).remote())
         gpus = gpu_fraction(total, gpu_memory)

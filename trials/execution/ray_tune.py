@@ -83,6 +83,7 @@ class RunOptions:
     The scheduler of `stop` compares trials of at most `epochs` epochs. `most()` says how many may
     be on the cluster at this moment; without it, as many as keep every core busy. Once `overdue`
     answers true, trials that still run are killed, and begin again when the sweep is resumed.
+    `repacks(why)` is asked about each lost trial: if true, it is left for a run with more room.
     """
 
     share: TrialShare
@@ -94,6 +95,7 @@ class RunOptions:
     epochs: int = 1
     most: Callable[[], int] | None = None
     overdue: Callable[[], bool] = lambda: False
+    repacks: Callable[[str], bool] = lambda why: False  # noqa: ARG005 - a default that says no
 
 
 class TrialActor(Trainable):  # type: ignore[misc]
@@ -368,7 +370,7 @@ class _Follower(Overseer):
     def __init__(self, feed: _Feed, options: RunOptions) -> None:
         super().__init__(options)
         self._watch = options.watch
-        self._retries = options.retries
+        self._retries, self._repacks = options.retries, options.repacks
         self._feed = feed
         self._storms = StormWatch()
         self._deaths: Counter[str] = Counter()
@@ -398,6 +400,7 @@ class _Follower(Overseer):
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         del iteration, trials, info
         trial_id = _trial_id(trial)
+        self._feed.closed = self._feed.closed or self._repacks(why(trial))
         self._deaths[trial_id] += 1
         self._watch(Retried(trial_id, self._deaths[trial_id]))
 
@@ -407,6 +410,9 @@ class _Follower(Overseer):
         late = self._late.get(trial_id)
         if late is None and self.was_killed(trial):
             self._end(TrialEnded(trial_id, TrialState.CANCELLED))
+            return
+        if late is None and self._repacks(why(trial)):
+            self._feed.closed = True
             return
         attempts = self._retries + 1 if late is None else self._deaths[trial_id] + 1
         try:

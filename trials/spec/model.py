@@ -237,8 +237,8 @@ class ResourcesSpec(_Model):
         allow_inf_nan=False,
         description="a number of cores above 0, or null for the workload's own",
     )
-    gpu: Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        default="auto", description="auto, 0, a number of GPUs, or a fraction of one"
+    gpu: Literal["auto", "pack"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default="auto", description="auto, pack, 0, a number of GPUs, or a fraction of one"
     )
     gpu_memory: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="GiB above 0, or null"

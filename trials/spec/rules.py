@@ -41,6 +41,7 @@ def design_problems(spec: SweepSpec) -> Problems:
     yield from _objective_problems(spec)
     yield from _seed_problems(spec)
     yield from _enqueue_problems(spec)
+    yield from _resource_problems(spec)
     if spec.warm_start and spec.design not in SEARCHES:
         message = f"is for the searches {listed(SEARCHES)}: {spec.design} learns from no trial"
         yield SpecProblem("warm_start", message, shown(list(spec.warm_start)))
@@ -342,6 +343,15 @@ def _enqueue_problems(spec: SweepSpec) -> Problems:
             elif not any(str(level) == str(known) or same(level, known) for known in levels):
                 message = f"not a level of {name} in this sweep: {listed(map(shown, levels))}"
                 yield SpecProblem(key, message, shown(level))
+
+
+def _resource_problems(spec: SweepSpec) -> Problems:
+    if spec.resources.gpu == "pack" and spec.resources.gpu_memory is not None:
+        yield SpecProblem(
+            "resources.gpu_memory",
+            "cannot be set beside `gpu: pack`, which measures the memory that a trial needs; "
+            "leave one of the two out",
+        )
 
 
 def _search_problems(spec: SweepSpec) -> Problems:

@@ -38,9 +38,9 @@ class Gpu:
         self._last = ctypes.c_ulonglong(0)
 
     def read(self) -> dict[str, float]:
-        """`gpu_utilisation`, a share of the time since the last call, and `gpu_memory` in GiB.
+        """`gpu_utilisation`, a share of the time since the last call; memory used and there, GiB.
 
-        Both are the whole device's, not this process's share. The driver remembers its
+        All are the whole device's, not this process's share. The driver remembers its
         samples for some 15 seconds; of a longer time the last of it counts.
         """
         signals = {}
@@ -50,6 +50,7 @@ class Gpu:
         memory = _Memory()
         if self._library.nvmlDeviceGetMemoryInfo(self._handle, byref(memory)) == 0:
             signals["gpu_memory"] = memory.used / GIB
+            signals["gpu_memory_total"] = memory.total / GIB
         return signals
 
     def _samples(self) -> list[int]:

@@ -29,10 +29,12 @@ NAME_SECONDS = 10.0  # in which Ray forgets the name of an actor that is dead
 class Board:
     """All jobs of a run, and what has become of them. At first it lets one lane hold a job."""
 
-    def __init__(self, jobs: Sequence[TrialJob], retries: int, watch: Watch) -> None:
-        """Start the dispenser of these jobs."""
+    def __init__(
+        self, jobs: Sequence[TrialJob], retries: int, watch: Watch, repacks: Callable[[str], bool]
+    ) -> None:
+        """Start the dispenser of these jobs; `repacks` is that of `RunOptions`."""
         self._jobs = {job.trial.trial_id: job for job in jobs}  # that have not ended, in order
-        self._retries, self._watch = retries, watch
+        self._retries, self._watch, self._repacks = retries, watch, repacks
         self._deaths: Counter[str] = Counter()
         self._lanes: dict[str, Any] = {}  # that run, with their actors
         self._begun: dict[str, str] = {}  # the trial that a lane began last
@@ -101,6 +103,7 @@ class Board:
 
         A trial that had stored its end has ended, one that was `late` has failed for what is said
         there. One that was `killed`, or that may not begin again as the sweep ends, is cancelled.
+        If the sweep `repacks` because of it, it is kept for later, and nothing more is handed out.
         Raises StoreError if a trial that is lost for good cannot be written down.
         """
         self.finish()
@@ -131,6 +134,9 @@ class Board:
         stored = stored_end(job)
         if stored is not None:
             return stored
+        if late is None and not killed and self._repacks(why()):
+            self.close()
+            return None
         self._deaths[trial_id] += 1
         if late is not None:
             return replace(

@@ -56,7 +56,7 @@ class _Lanes(Overseer):
     def __init__(self, jobs: Sequence[TrialJob], options: RunOptions) -> None:
         super().__init__(options)
         self._options = options
-        self.board = Board(jobs, options.retries, self._see)
+        self.board = Board(jobs, options.retries, self._see, options.repacks)
         self.config = {
             "dispenser": self.board.name,
             "store": jobs[0].store,

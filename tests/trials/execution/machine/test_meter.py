@@ -95,6 +95,7 @@ int nvmlDeviceGetHandleByUUID(const char *name, void **handle) {
 }
 int nvmlDeviceGetMemoryInfo(void *handle, memory *found) {
     found->used = (unsigned long)handle << 30;
+    found->total = 80ul << 30;
     return 0;
 }
 int nvmlDeviceGetUtilizationRates(void *handle, rates *found) { found->gpu = 7; return 0; }
@@ -131,7 +132,11 @@ def test_a_gpu_as_its_driver_describes_it(driver, monkeypatch, visible, memory, 
     monkeypatch.setattr(gpu, "LIBRARY", driver)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     found = gpu.visible_gpu()
-    assert found.read() == {"gpu_utilisation": pytest.approx(use), "gpu_memory": memory}
+    assert found.read() == {
+        "gpu_utilisation": pytest.approx(use),
+        "gpu_memory": memory,
+        "gpu_memory_total": 80.0,
+    }
     assert found.read()["gpu_utilisation"] == 0.07  # nothing new was sampled: the rate of now
 
 
