@@ -1,4 +1,4 @@
-"""Frames of AnoVox as the workloads need them: a picture, points that know what they hit, voxels.
+"""Frames of AnoVox as the workloads need them: a picture, points with semantic ids, voxels.
 
 A frame shows an anomaly where a semantic id says so, never where the simulator says that one
 exists: it may be hidden, or behind the vehicle.
@@ -30,8 +30,8 @@ from sickbay.datasets.formats.anovox_voxels import ANOMALY_IDS, TRANSFORMS, indi
 from sickbay.datasets.formats.image_folders import read_png
 
 ASIDE = 5  # every fifth scenario of a town validates
-NEAR = 0.5  # metres between a lidar's point and the semantic one that names it
-UNKNOWN = 0  # semantic id of a point that nothing names
+NEAR = 0.5  # metres between a lidar's point and the semantic point whose id it takes
+UNKNOWN = 0  # semantic id of a point without a semantic point nearby
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,10 @@ def read_frames(
     """
     train, val = split(find_scenarios(root), rng)
     if not val:
-        raise ValueError(f"dataset: {root}: no kind and town has two scenarios to tell apart")
+        raise ValueError(
+            f"dataset: {root}: no kind and town has two scenarios, one to train on and one to "
+            "validate on"
+        )
     chosen = [_choose(part, count, rng) for part, count in zip((train, val), counts, strict=True)]
     first, second = ((_read(*frame, picture) for frame in part) for part in chosen)
     return first, second

@@ -5,8 +5,8 @@
     cifar-10-batches-py/     data_batch_*, test_batch             pickled dictionaries
     cifar-100-python/        train, test                          the same, with fine labels
 
-Pixels are channel first, red, green, blue. A pickle is read by an unpickler that knows numpy arrays
-and plain containers and refuses everything else, so that no file can execute anything.
+Pixels are channel first, red, green, blue. A pickle is read by an unpickler that allows numpy
+arrays and plain containers and refuses everything else, so that no file can execute anything.
 
 Protocol (Cao et al. 2019): class c of C keeps int(n_max · (1 / imbalance)^(c / (C − 1))) images,
 the first ones after a shuffle within the class by numpy's legacy generator, seeded with 0.
@@ -26,7 +26,7 @@ Split = tuple[Bytes, Labels]
 
 WIDTH = 32
 PIXELS = 3 * WIDTH * WIDTH
-RECORDS = {"cifar10": 1, "cifar100": 2}  # label bytes before the pixels; the last one is ours
+RECORDS = {"cifar10": 1, "cifar100": 2}  # label bytes before the pixels; the last one is used
 CLASSES = {"cifar10": 10, "cifar100": 100}
 LABEL_KEYS = (b"fine_labels", b"labels")
 
@@ -116,7 +116,7 @@ _NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 
 
 class _Plain(pickle.Unpickler):
-    """Knows arrays and plain containers; a name outside the table is refused, not looked up."""
+    """Allows arrays and plain containers; a name outside the table is refused, not looked up."""
 
     def find_class(self, module_name: str, global_name: str) -> object:
         if (module_name, global_name) not in _ALLOWED:

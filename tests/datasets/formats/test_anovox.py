@@ -1,5 +1,6 @@
 """AnoVox's layout on small trees written here, malformed ones included."""
 
+import itertools
 import json
 import os
 import pickle
@@ -254,6 +255,28 @@ def test_a_malformed_grid_is_named(tmp_path, array, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_voxels(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "columns"),
+    [
+        ("LIDAR(*/*.npy", "x, y, z and intensity"),
+        ("SEMANTIC-LIDAR(*/*.npy", "x, y, z and a semantic id"),
+        ("VOXEL_GRID/*.npy", "three indices and a semantic id"),
+    ],
+)
+@pytest.mark.parametrize("array", [np.zeros((3, 3)), np.zeros((2, 3, 4)), np.zeros(8)])
+def test_a_wrong_shape_names_the_file_and_what_its_columns_are(
+    tree, tmp_path, pattern, columns, array
+):
+    root = tmp_path / "tree"
+    shutil.copytree(tree, root)
+    wrong = max(root.glob(f"*/Scenario_*/{pattern}"))
+    np.save(wrong, array)
+    splits = read_frames(str(root), (50, 50), (8, 8), rng())
+    with pytest.raises(ValueError, match="expected rows of") as caught:
+        list(itertools.chain(*splits))
+    assert str(caught.value) == f"{wrong}: expected rows of {columns}, found {array.shape}"
 
 
 def test_nothing_is_ever_unpickled(tmp_path):
