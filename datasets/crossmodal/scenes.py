@@ -36,7 +36,7 @@ PAINTS = ((0.85, 0.85, 0.85), (0.15, 0.15, 0.18), (0.15, 0.25, 0.60), (0.60, 0.1
 class Scenes:
     """Boxes and, for each: colour (S, K, 3) and reflectivity (S, K) in [0, 1], semantic id (S, K).
 
-    `anomalous` (S,) tells the scenes with an anomaly in them.
+    `anomalous` (S,) marks the scenes with an anomaly in them.
     """
 
     boxes: Boxes

@@ -1,4 +1,4 @@
-"""A camera and a lidar at one spot, looking at scenes with the same eyes.
+"""A camera and a lidar at one place, simulated with the same rays.
 
 S scenes · K boxes · R rays · N points · H, W image size
 
@@ -40,7 +40,7 @@ class Views:
 
 
 def observe(scenes: Scenes, height: int, width: int, rng: np.random.Generator) -> Views:
-    """See scenes with both sensors, noise included."""
+    """Simulate both sensors on scenes, noise included."""
     camera_R3, lidar_R3 = camera_rays(height, width), lidar_rays()
     rays_R3 = np.concatenate([camera_R3, lidar_R3])
     hits = cast(SENSORS, rays_R3, scenes.boxes, by_reciprocal=True)

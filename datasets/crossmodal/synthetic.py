@@ -23,7 +23,7 @@ SYNTHETIC = "synthetic"
 LABEL_SOURCES = ("true", "random10", "random_fixed", "all_one", "voxel")
 POINT_SELECT = ("random", "first")
 SAMPLING = ("shuffled", "balanced")
-P_RANDOM = 0.1  # share of positives in made-up labels
+P_RANDOM = 0.1  # share of positives in random labels
 
 COORDINATE_SCALE = 20.0  # metres; networks see coordinates of about 1
 IMAGE_MEAN, IMAGE_STD = 0.45, 0.225  # as is usual for photographs; colours are in [0, 1]
@@ -52,7 +52,7 @@ class SceneSet:
 
     Images (S, 3, H, W) in uint8; lidar returns (S, N, 4) of x, y, z in metres and intensity, in the
     order of the sensor, ring after ring, of which the first `returns` (S,) are real. `truth` (S,)
-    tells which scenes hold an anomaly, `voxel` (S,) in which of them a voxel shows one.
+    marks the scenes with an anomaly, `voxel` (S,) those in which a voxel shows one.
     """
 
     images: Tensor
@@ -80,9 +80,8 @@ class SceneBatch:
     labels: Tensor
 
 
-@functools.lru_cache(maxsize=2)
 def crossmodal_data(spec: SceneSpec) -> tuple[SceneSet, SceneSet]:
-    """Return the training and the validation split, scenes apart. Cached: never mutate it.
+    """Return the training and the validation split, scenes apart.
 
     Other data than the synthetic are read as AnoVox. Raises ValueError for a root that cannot be.
     """
@@ -224,7 +223,7 @@ def _scale(device: torch.device) -> Tensor:
 
 
 def _observe(count: int, height: int, width: int, rng: np.random.Generator) -> SceneSet:
-    """Draw scenes and see them with both sensors, some at a time."""
+    """Draw scenes and simulate both sensors, some scenes at a time."""
     scenes = compose(count, rng)
     step = max(1, CHUNK_RAYS // (height * width + RINGS * COLUMNS))
     views = [

@@ -128,9 +128,8 @@ def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
     return mean, spread
 
 
-@functools.lru_cache(maxsize=2)
 def longtail_data(spec: LongtailSpec) -> LongtailData:
-    """Return the data of a specification. Cached: never mutate it.
+    """Return the data of a specification.
 
     Raises ValueError for a root that cannot be read, an unknown pretraining split, and an imbalance
     that is not that of files which are long-tailed already.
@@ -237,8 +236,8 @@ def _kept(spec: LongtailSpec, labels: Labels, classes: int) -> Labels:
         return long_tail(labels, counts)
     if abs(imbalance / spec.imbalance - 1.0) > 0.1:
         raise ValueError(
-            f"imbalance: {spec.imbalance:g} cannot be had: {spec.dataset} is long-tailed already, "
-            f"{sizes.max()} to {sizes.min()} images a class, and is used as it is; "
+            f"imbalance: {spec.imbalance:g} is not possible: {spec.dataset} is long-tailed "
+            f"already, {sizes.max()} to {sizes.min()} images a class, and is used as it is; "
             f"set imbalance to {imbalance:.4g}, or give the balanced files"
         )
     return np.arange(len(labels))

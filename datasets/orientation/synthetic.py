@@ -76,9 +76,8 @@ class Batch:
     weight: Tensor
 
 
-@functools.lru_cache(maxsize=4)
 def orientation_data(spec: OrientationSpec) -> tuple[Clouds, Clouds]:
-    """Return the training and the validation split; they share no shape. Cached: never mutate it.
+    """Return the training and the validation split; they share no shape.
 
     Raises ValueError for a root that cannot be read, and for more peaks than components.
     """

@@ -3,7 +3,7 @@
 C scenes · K boxes · R rays
 
 x forward, y left, z up, the sensors at the origin, the ground at z = -1.8 m. Both sensors send rays
-of one ray-caster (`scene_rays`), so that they see the same occlusions. Among the things stand up to
+of one ray-caster (`scene_rays`), so that they see the same occlusions. Among the boxes are up to
 three blocks of equal size law: a road-works block (yellow and reflective), a parcel (magenta and
 dull), both normal, and an anomaly (magenta and reflective).
 """
@@ -92,7 +92,7 @@ def camera_rays(rows: int, columns: int) -> Floats:
 
 
 def look(street: Street, rays_R3: Floats) -> Hits:
-    """Send the rays into every scene; what is farther than 60 m is the sky."""
+    """Cast the rays in every scene; hits beyond 60 m count as sky."""
     hits = cast(SENSORS, rays_R3, street.boxes, GROUND_Z)
     beyond = hits.distance > RANGE
     distance = np.where(beyond, np.float32(np.inf), hits.distance)

@@ -9,7 +9,6 @@ given seed. What `point_scenes` returns is shared between the trials of a proces
 read-only.
 """
 
-import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -103,9 +102,8 @@ class Labelling:
     split: int
 
 
-@functools.lru_cache(maxsize=3)
 def point_scenes(spec: SceneSpec) -> tuple[PointScenes, PointScenes]:
-    """Return the training and the validation split. Cached: never mutate it.
+    """Return the training and the validation split.
 
     Other data than the synthetic are read as AnoVox. Raises ValueError for a root that cannot be
     read, and for an unknown size.

@@ -15,7 +15,7 @@ from sickbay.datasets.reweighting.synthetic import WorldSpec
 from sickbay.datasets.shared.detection_sample import DetectionSample
 
 KINDS = len(CLASSES)
-# The benchmark's detection challenge: what counts of each class, and what a class does not have.
+# The benchmark's detection challenge: the range of each class, and which errors it does not have.
 BOXES = 500  # of a sample
 RANGES = {"barrier": 30.0, "traffic_cone": 30.0, "bicycle": 40.0, "motorcycle": 40.0}
 RANGES |= {"pedestrian": 40.0}
@@ -39,7 +39,7 @@ def real_drives(spec: WorldSpec) -> tuple[Frames, Frames]:
     tables, rng = read_tables(spec.dataset), np.random.default_rng(spec.seed)
     if spec.views != len(CAMERAS):
         cameras = f"nuScenes has {len(CAMERAS)} cameras; set views to {len(CAMERAS)}"
-        raise ValueError(f"views: {spec.views} cannot be had: {cameras}")
+        raise ValueError(f"views: {spec.views} is not possible: {cameras}")
     train, val = split_scenes(tables, rng)
     chosen = (_draw(train, spec.train_samples, rng), _draw(val, spec.val_samples, rng))
     first, second = (_frames(tables, tokens, spec) for tokens in chosen)
@@ -47,7 +47,7 @@ def real_drives(spec: WorldSpec) -> tuple[Frames, Frames]:
 
 
 def _draw(tokens: list[str], count: int, rng: np.random.Generator) -> list[str]:
-    """Draw at most `count` samples; they stay in time."""
+    """Draw at most `count` samples, kept in order of time."""
     if len(tokens) <= count:
         return tokens
     return [tokens[index] for index in sorted(rng.choice(len(tokens), count, replace=False))]

@@ -8,7 +8,6 @@ drawn from a generator made of the given seed. What `detection_data` returns is 
 the trials of a process: treat it as read-only.
 """
 
-import functools
 import math
 from dataclasses import dataclass
 
@@ -56,9 +55,8 @@ class WorldSpec:
     sweeps: int = 9  # half a second of a lidar that turns twenty times a second
 
 
-@functools.lru_cache(maxsize=2)
 def detection_data(spec: WorldSpec) -> tuple[Frames, Frames]:
-    """Return the training and the validation split. Cached: never mutate it.
+    """Return the training and the validation split.
 
     Raises ValueError for a data set other than the synthetic one.
     """
@@ -70,7 +68,7 @@ def detection_data(spec: WorldSpec) -> tuple[Frames, Frames]:
 
 
 def draw_drives(spec: WorldSpec, samples: int, stream: int) -> Frames:
-    """Draw samples of the world; streams of other numbers are others."""
+    """Draw samples of the world; another `stream` gives other samples."""
     rng = np.random.default_rng([spec.seed, stream])
     things, echoes, colours = _objects(spec, samples, rng)
     points, owner = _scan(things, echoes, spec.extent, rng)

@@ -59,8 +59,8 @@ def cast(
 
     After Kay and Kajiya (1986): the ray is inside a box between the last of its entries into the
     three slabs and the first of its exits from them. `ground` is the height of the ground. Dividing
-    and multiplying by the reciprocal differ in a distance's last bit: who has always done one of
-    them says so, and keeps the data of each seed.
+    and multiplying by the reciprocal differ in a distance's last bit: each caller keeps to one of
+    them, so that the data of a seed stay the same.
     """
     scenes, count = boxes.yaw.shape
     best_SR = np.repeat(_ground(origin[2] - np.float32(ground), direction_R3)[None], scenes, axis=0)

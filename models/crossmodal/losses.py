@@ -1,4 +1,4 @@
-"""What the scene classifier is trained by, per sample, and the best that a constant can do.
+"""Losses of the scene classifier, per sample, and the best that a constant can reach.
 
 N samples
 
@@ -23,7 +23,7 @@ GRID_LIMIT, GRID_STEPS = 20.0, 4001
 def sample_loss(loss: str, logit_N: Tensor, target_N: Tensor, pos_weight: float = 1.0) -> Tensor:
     """Return the loss of each sample (N,); the training loss is their mean.
 
-    `pos_weight` multiplies the loss of positives, except in `mean_std`, which knows none. There the
+    `pos_weight` multiplies the loss of positives, except in `mean_std`, which has none. There the
     samples' values are parts of the batch's mean and standard deviation. ValueError for another.
     """
     if loss not in LOSSES:
@@ -48,7 +48,7 @@ def constant_losses(loss: str, target_N: Tensor, pos_weight: float = 1.0) -> Ten
     """Return the loss of each sample (N,), float64, under the best constant logit.
 
     The logit is found on a grid and then refined. Where only one class is present, and for
-    `mean_std`, the best constant is infinitely sure, and every loss is 0.
+    `mean_std`, the best constant logit is infinite, and every loss is 0.
     """
     target_N = target_N.detach().double()
     share = float(target_N.mean())
@@ -69,7 +69,7 @@ def _mean_std(score_N: Tensor) -> Tensor:
     """Split mean + 0.1 std into parts whose mean it is."""
     spread = score_N.std(correction=0)
     gap_N = (score_N - score_N.mean()).square()
-    # Equal scores have no spread, and its gradient there is nothing rather than 0/0.
+    # Equal scores have no spread; the gradient there is set to 0 instead of 0/0.
     some = spread > 0.0
     shares_N = torch.where(some, gap_N / torch.where(some, spread, 1.0), 0.0)
     return score_N + STD_WEIGHT * shares_N

@@ -1,8 +1,8 @@
-"""What a scene classifier's steps and scores show, beyond the loss it is trained by.
+"""Metrics of a scene classifier's steps and scores, beyond the loss it is trained with.
 
 S scenes · B scenes of a batch
 
-NaN stands where a thing is not defined: a ranking without both classes, a share of nothing, the
+NaN stands for what is undefined: a ranking without both classes, a share of nothing, the
 gradient of a branch that the fusion does not have.
 """
 
@@ -29,7 +29,7 @@ BRANCHES = ("points", "image")
 
 @dataclass
 class Steps:
-    """What the steps of an epoch leave behind: logits, labels, dL/dlogit, norms by branch."""
+    """What is recorded of an epoch's steps: logits, labels, dL/dlogit, norms by branch."""
 
     logits: list[Tensor] = field(default_factory=list)
     labels: list[Tensor] = field(default_factory=list)

@@ -2,9 +2,9 @@
 
 B scenes · N points · T image tokens · D width · A attention heads · H, W image size
 
-The original lets points ask the image: queries are points, keys and values are image tokens, with
-no residual. What the attention returns is then a mixture of image tokens, so that nothing of the
-points' content reaches the head, only where they look: `full` is no better than `image`.
+In the original, points are the queries and image tokens the keys and values, with no residual. The
+attention then returns a mixture of image tokens, and nothing of the points' content reaches the
+head but the weights of that mixture: `full` is no better than `image`.
 `full_residual` adds the points back.
 """
 
@@ -99,7 +99,7 @@ class SceneNet(nn.Module):
 
 
 class ImageTokens(nn.Module):
-    """Three convolutions, averaged to 4 x 4 tokens of D/2 channels, each written down twice."""
+    """Three convolutions, averaged to 4 x 4 tokens of D/2 channels, each repeated once."""
 
     def __init__(self, width: int) -> None:
         """Take the width D of a token."""
@@ -143,9 +143,9 @@ def group_names(fusion: str) -> tuple[str, ...]:
 def few_keys(
     attention: nn.MultiheadAttention, query_BND: Tensor, token_BTD: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Compute what `attention` would, in half the time where tokens are few and queries many.
+    """Compute the same as `attention`, in half the time where tokens are few and queries many.
 
-    Returns what is looked at (B, N, D) and the weights (B, A, N, T). Keys and values are taken
+    Returns the attended values (B, N, D) and the weights (B, A, N, T). Keys and values are taken
     through the queries' and the output's projections, instead of the many queries: q·k is the same
     as x·(Wq k) + bq·k, and Wo (w v) the same as w (Wo v).
     """
@@ -170,9 +170,9 @@ def few_keys(
 
 
 def attention_entropy(weight_BANT: Tensor) -> Tensor:
-    """Return the entropy of where a scene's points look, mean over them and the heads, nats (B,).
+    """Return the entropy of the attention weights, mean over a scene's points and heads, nats (B,).
 
-    It is log 16 where every point looks everywhere alike, 0 where each looks at one token.
+    It is log 16 where all weights are equal, 0 where each point attends to a single token.
     """
     # Not `xlogy`, which takes ten times as long; a weight of 0 gives 0 here as well. In place, as
     # three tables of this size do not fit into a cache.

@@ -1,9 +1,9 @@
-"""How a long-tailed system does on balanced images, and what its encoder still knows.
+"""How a long-tailed system scores on balanced images, and what its encoder still represents.
 
 N images · C classes · D feature dimensions
 
-The reference task asks nothing of the head: which class's mean, over a fixed balanced support, is
-nearest to an image's features? It is put to the encoder before training and after every epoch.
+The reference task needs no head: which class's mean, over a fixed balanced support, is nearest to
+an image's features? The encoder is scored on it before training and after every epoch.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ WATCHED = 256  # images whose features are compared with those before training
 
 @dataclass(frozen=True)
 class Seen:
-    """Features (N, D) of fixed images and their labels: what an encoder makes of them."""
+    """Features (N, D) of fixed images and their labels, from one encoder."""
 
     features: Tensor
     labels: Tensor
@@ -64,7 +64,7 @@ def encoded(encoder: nn.Module, chunks: Iterable[Tensor]) -> Tensor:
 
 
 def start_of(net: LongtailNet, views: Views) -> Start:
-    """Keep what the encoder knows before training."""
+    """Record the encoder's features and reference skill before training."""
     watched = views.val.features[:: _stride(views.val)]
     rank, std = rank_me(watched), feature_std(watched)
     return Start(watched, _hits(views), rank, std, _weights(net.encoder))

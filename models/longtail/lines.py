@@ -19,7 +19,7 @@ def longtail_lines(class_counts: Sequence[int], head: HeadOptions) -> tuple[Line
     lines: tuple[Line, ...] = (
         ("val_loss", math.log(classes), "all classes alike: knowing nothing", "uniform", "log C"),
         ("val_accuracy", lucky, "one class for every image", "chance", "1 / C"),
-        ("encoder_reference_skill", lucky, "an encoder that knows nothing", "chance", "1 / C"),
+        ("encoder_reference_skill", lucky, "an encoder without information", "chance", "1 / C"),
         (
             "train_loss",
             entropy(class_counts),

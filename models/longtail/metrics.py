@@ -1,9 +1,9 @@
-"""What a long-tailed classifier and its encoder are worth, measured on balanced images.
+"""Metrics of a long-tailed classifier and its encoder, on balanced images.
 
 N images · C classes · D feature dimensions
 
 Classes are sorted by their training images: the `head` is the third with most, the `tail` the third
-with fewest (rounded, at least one class). NaN stands where a thing is not defined.
+with fewest (rounded, at least one class). NaN stands for what is undefined.
 """
 
 import math

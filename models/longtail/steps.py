@@ -1,4 +1,4 @@
-"""What the steps of an epoch of the long-tailed system leave behind, and the signals made of it."""
+"""What is recorded of an epoch's steps in the long-tailed system, and the signals made of it."""
 
 import math
 from dataclasses import dataclass, field

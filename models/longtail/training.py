@@ -2,13 +2,13 @@
 
     loss = CE(head(f), y) + 0.15 CE(head(generated), y') + λ S
 
-joint             one optimiser; the encoder hears both losses
-detach_features   one optimiser; the diffusion model looks at features that pass nothing back
+joint             one optimiser; both losses reach the encoder
+detach_features   one optimiser; the diffusion model sees detached features
 decoupled         two optimisers, one after the other; for the second the features are computed
-                  anew, since the first has changed the encoder that made them
+                  again, since the first has changed the encoder that made them
 
-The encoder rests, in evaluation mode, for the first steps (warmup). At the very step that lets it
-go, its batch normalisation goes over to the batch's own statistics, unless set otherwise.
+The encoder is frozen, in evaluation mode, for the first steps (warmup). At the very step that
+unfreezes it, its batch normalisation switches to the batch's own statistics, unless set otherwise.
 """
 
 import math
@@ -111,12 +111,12 @@ class Strategy:
             torch.optim.Adam(part, weight_decay=options.decay, fused=True) for part in parts
         ]
         self.taken = 0  # steps
-        self.warm = options.warm  # steps after which the encoder is let go
+        self.warm = options.warm  # steps after which the encoder is unfrozen
         self._diffusion = math.inf  # its loss in the epoch before
         self._frozen: bool | None = None
         self.moved = False  # whether the encoder may have changed since this was last set back
 
-    def rests(self, steps: int) -> bool:
+    def stays_frozen(self, steps: int) -> bool:
         """Whether the encoder changes in none of the next steps: neither weights nor statistics."""
         options = self.options
         still = options.encoder_lr == 0.0 and options.bn_mode == "eval"
@@ -125,7 +125,7 @@ class Strategy:
     def follow(self, diffusion_loss: float) -> None:
         """Take the diffusion model's loss of an epoch; end the warmup if that is what decides it.
 
-        The encoder is let go once the loss has fallen by less than a twentieth from one epoch to
+        The encoder is unfrozen once the loss has fallen by less than a twentieth from one epoch to
         the next, at the latest after the steps that were set.
         """
         settled = diffusion_loss > (1.0 - SETTLED) * self._diffusion
@@ -158,7 +158,7 @@ class Strategy:
     ) -> None:
         """Take a step on images and labels; all draws come from `generator`, on the CPU.
 
-        `encoded` says that a resting encoder has seen the images: the batch holds their features.
+        `encoded` says that the batch holds the features of a frozen encoder instead of images.
         """
         images, labels = batch
         options = self.options
@@ -190,7 +190,7 @@ class Strategy:
         self.taken += 1
 
     def _settle(self) -> bool:
-        """Put the parts in the mode of this step; say whether the encoder rests."""
+        """Put the parts in the mode of this step; return whether the encoder is frozen."""
         warm, encoder = self.taken < self.warm, self.net.encoder
         frozen = warm or self.options.encoder_lr == 0.0
         learns = not warm and self.options.bn_mode == "train"
@@ -217,7 +217,7 @@ class Strategy:
         return semantic
 
     def _generated(self, labels: Tensor, generator: torch.Generator) -> Tensor | float:
-        """Return the weighted loss on features drawn for classes that are all alike in number."""
+        """Return the weighted loss on features drawn for classes drawn with equal probability."""
         due = self.taken >= self.options.generate_from and self.taken % GENERATE_EVERY == 0
         if not due or self.options.weight == 0.0:
             return 0.0

@@ -1,9 +1,9 @@
-"""What a predicted mixture of von Mises is worth, beyond the loss it was trained by.
+"""Metrics of a predicted mixture of von Mises, beyond the loss it was trained with.
 
 S samples · K components, as many as true peaks · P pairs of components · G grid angles
 
-Angles are radians inside, degrees in what is returned. All values are plain floats, NaN where a
-thing is not defined (for example the distance of components when there is one). Coverage counts
+Angles are radians inside, degrees in what is returned. All values are plain floats, NaN where
+undefined (for example the distance of components when there is one). Coverage counts
 true peaks that have a predicted one within 15° that carries more than a tenth of the weight: the
 matched losses cannot see that.
 """

@@ -1,4 +1,4 @@
-"""A PointNet++ whose head predicts a mixture of von Mises: the ways in which a thing may face.
+"""A PointNet++ whose head predicts a mixture of von Mises: the ways in which an object may face.
 
 B clouds · N points · S centroids · M neighbours · C channels · K components
 
@@ -118,6 +118,11 @@ class OrientationNet(nn.Module):
         parameters = [[p for p in module.parameters() if p.requires_grad] for module in modules]
         return dict(zip(group_names(self.size), parameters, strict=True))
 
+    def layers(self) -> list[nn.Module]:
+        """Return the parts that compute: all but the choice of centroids and neighbours."""
+        stages = [layer for stage in self.stages for layer in stage.children()]
+        return [*stages, self.whole, self.trunk, self.head_pi, self.head_mu, self.head_kappa]
+
     def component_gradients(self) -> Tensor | None:
         """Return what gradients each component's μ and κ rows hold, (K, D); None without any."""
         mu, kappa = self.head_mu, self.head_kappa
@@ -224,7 +229,7 @@ def group_names(size: str) -> tuple[str, ...]:
 
 
 def initialize_mu(head_mu: nn.Linear, initialization: str, offset: float = 0.0) -> None:
-    """Start the μ head, whose rows are (cos, sin) of each component; `random` leaves it be.
+    """Start the μ head, whose rows are (cos, sin) of each component; `random` leaves it unchanged.
 
     `offset`, in radians, is added to the angles of `preset` and `same`; the others have none.
     """
@@ -284,7 +289,7 @@ class _Maximum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         values, largest = ctx.saved_tensors
-        # In place, so that the comparison is born as 0.0 and 1.0: half the time of a bool's detour.
+        # In place: the comparison yields 0.0 and 1.0, in half the time of a cast from bool.
         chosen: Tensor = values.clone().eq_(largest.unsqueeze(-2))
         return chosen.mul_(gradient.unsqueeze(-2))
 

@@ -78,19 +78,24 @@ def evaluate(
 ) -> Metrics:
     """Return the `val_*` signals of a net on points (S, N, 4) and images (S, 3, H, W).
 
-    `target` is (S, N) in plan A, else (S,). Leaves the net in evaluation mode.
+    `target` is (S, N) in plan A, else (S,). Data may lie on the host, from where they are sent.
+    Leaves the net in evaluation mode.
     """
     net.eval()
     points_SN4, images = views
+    device = next(net.parameters()).device
     point_logits, logits, entropies = [], [], []
     for index_B in torch.arange(len(target)).split(max(EVAL_POINTS // points_SN4.shape[1], 1)):  # type: ignore[no-untyped-call]
         chosen_B = index_B.to(target.device)
-        feature_BNC, weight_BHNT = net.encode(points_SN4[chosen_B], images[chosen_B])
+        feature_BNC, weight_BHNT = net.encode(
+            points_SN4[chosen_B].to(device), images[chosen_B].to(device)
+        )
         point_logits.append(net.decide(feature_BNC, "A"))
         logits.append(net.decide(feature_BNC, plan) if plan == "B" else point_logits[-1])
         if weight_BHNT is not None:
             entropies.append(attention_entropy(weight_BHNT) * len(index_B))
     logit, point_logit = torch.cat(logits), torch.cat(point_logits)
+    truth_SN, target = truth_SN.to(device), target.to(device)
     decided = logit if plan == "A" else scene_logits(plan, logit)
     share, points = float(target.double().mean()), points_SN4.shape[1]
     constant = constant_logits(plan, best_constant(options, share, plan, points)[0], logit)

@@ -1,10 +1,10 @@
-"""A detector that scores each lidar point, having looked at the camera's picture.
+"""A detector that scores each lidar point, with attention to the camera's image.
 
 B scenes · N points · C channels · T image tokens · H heads
 
-The system this re-creates lets points ask (queries) and the image answer (keys and values) in one
-attention layer without a residual: what the head sees of a point is only a mixture of image tokens,
-and of the point itself nothing but where it looked. `full_residual` adds the point's own feature.
+In the system that this one re-creates, points are the queries and image tokens the keys and values
+of one attention layer without a residual: the head sees a mixture of image tokens, and nothing of
+the point itself but the weights of that mixture. `full_residual` adds the point's own feature.
 
 At full size the image goes through a ResNet-18 (He et al., 2016) that is never trained, at small
 size through three convolutions that are, and there is no dropout. Without a file of weights the
@@ -80,12 +80,20 @@ class PointAnomalyNet(nn.Module):
         self.head = _rows((width, *architecture.head), architecture.dropout[:-1])
         self.head.append(nn.Linear(architecture.head[-1], 1))
 
-    def seen(self, images_S3HW: Tensor) -> Tensor:
-        """Return what a frozen image net makes of images, (S, 512, 7, 7); else the images."""
+    def seen(self, images_S3HW: Tensor, device: str = "cpu") -> Tensor:
+        """Return what a frozen image net makes of images, (S, 512, 7, 7); else the images.
+
+        The net is on `device`; what is returned lies where the images do.
+        """
         image = self.image
         if not isinstance(image, FrozenResNet18):
             return images_S3HW
-        return torch.cat([image(some) for some in images_S3HW.split(TOGETHER)])  # type: ignore[no-untyped-call]
+        return torch.cat(
+            [
+                image(some.to(device)).to(some.device)
+                for some in images_S3HW.split(TOGETHER)  # type: ignore[no-untyped-call]
+            ]
+        )
 
     def encode(self, points_BN4: Tensor, image_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return features (B, N, C), and the attention (B, H, N, T) if there is any.
@@ -130,7 +138,7 @@ class PointAnomalyNet(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of points over image tokens, written out so that it shows its weights.
+    """Multi-head attention of points over image tokens, written out so that it returns its weights.
 
     No positions are added: a token says what is in the picture, never where.
     """
@@ -147,7 +155,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, point_BNC: Tensor, token_BTC: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what each point found (B, N, C) and where it looked (B, H, N, T)."""
+        """Return the attended values (B, N, C) and the attention weights (B, H, N, T)."""
         query, key = self._split(self.query(point_BNC)), self._split(self.key(token_BTC))
         score_BHNT = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
         weight_BHNT = score_BHNT.softmax(dim=-1)
@@ -204,7 +212,7 @@ class FrozenResNet18(nn.Module):
 
     @torch.no_grad()
     def forward(self, image_B3HW: Tensor) -> Tensor:
-        """Normalise images in [0, 1] by ImageNet's, stretch to 224 × 224, then see."""
+        """Normalise images in [0, 1] by ImageNet's, stretch to 224 × 224, then encode."""
         square = (FULL_PICTURE, FULL_PICTURE)
         x = (image_B3HW - self.get_buffer("mean")) / self.get_buffer("spread")
         x = functional.interpolate(x, square, mode="nearest")
@@ -219,7 +227,7 @@ class BasicBlock(nn.Module):
     """Two 3 × 3 convolutions beside a shortcut."""
 
     def __init__(self, before: int, width: int, stride: int = 1) -> None:
-        """Lead `before` channels to `width`, at every `stride`-th pixel."""
+        """Map `before` channels to `width`, with a stride."""
         super().__init__()
         self.conv1 = nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -237,7 +245,7 @@ class BasicBlock(nn.Module):
 
 
 def group_names(size: str, fusion: str) -> tuple[str, ...]:
-    """Name the groups that train, from input to output. Raises ValueError for unknown words."""
+    """Name the groups that train, from input to output. Raises ValueError for unknown names."""
     _require("size", size, tuple(ARCHITECTURES))
     _require("fusion", fusion, FUSIONS)
     if fusion == "points":
@@ -247,7 +255,7 @@ def group_names(size: str, fusion: str) -> tuple[str, ...]:
 
 
 def attention_entropy(weight_BHNT: Tensor) -> float:
-    """Return the mean entropy of where points look, in nats: log T if they look everywhere."""
+    """Return the mean entropy of the attention weights in nats: log T if all are equal."""
     return float(torch.special.entr(weight_BHNT).sum(dim=-1).mean())
 
 

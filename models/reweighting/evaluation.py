@@ -1,4 +1,4 @@
-"""What a detector answers for a split, with the weights on its features and without."""
+"""Evaluation of a detector on a split, with the weights on its features and without."""
 
 from dataclasses import dataclass, replace
 
@@ -22,8 +22,8 @@ from sickbay.models.reweighting.probes import (
     score_signals,
 )
 
-CHUNK = 8  # samples that go through the net at once: what fits into a cache
-KEPT_BYTES = 2**31  # features of resting encoders that are kept instead of computed anew
+CHUNK = 8  # samples that go through the net at once: what fits into the processor's cache
+KEPT_BYTES = 2**31  # features of frozen encoders that are kept rather than computed again
 PLAIN_EVERY, PLAIN_LAST = 8, 3  # epochs in which the loss without weights is measured
 
 
@@ -37,7 +37,7 @@ class Modulation:
 
 @dataclass(frozen=True)
 class Before:
-    """What a detector could do before it was tuned: signals of every row, and the reference."""
+    """Scores of a detector before it was tuned, repeated in every row, and the reference task."""
 
     signals: Signals
     reference: Reference
@@ -57,7 +57,7 @@ def look(
 def assess_before(
     net: QueryDetector, train: Batch, val: Batch, modulation: Modulation | None
 ) -> Before:
-    """Score a pretrained detector as it is, and under weights that nothing has learnt yet."""
+    """Score a pretrained detector as it is, and under the weights of an untrained generator."""
     weighted, plain, _ = _answers(net.eval(), val, modulation, plain=True)
     assert plain is not None
     signals: Signals = {}
@@ -100,23 +100,25 @@ def measures_plain(epoch: int, epochs: int) -> bool:
 
 @torch.no_grad()
 def encoded(net: QueryDetector, data: Batch) -> Batch:
-    """Return the data with their features, where the encoders rest and the features find room."""
+    """Return the data with their features, if the encoders are frozen and the features fit."""
     pixels = data.bev[0, 0].numel() + data.views[0, :, 0].numel()
     size = len(data.bev) * pixels * net.options.width * data.bev.element_size()
-    resting = not any(parameter.requires_grad for parameter in net.grid_encoder.parameters())
-    if not resting or size > KEPT_BYTES:
+    frozen = not any(parameter.requires_grad for parameter in net.grid_encoder.parameters())
+    if not frozen or size > KEPT_BYTES:
         return data
-    chunks = torch.split(torch.arange(len(data.bev), device=data.bev.device), CHUNK)
-    seen = [net.encode(data.pick(index)) for index in chunks]
-    bev, views = (
-        torch.cat([features.bev for features in seen]),
-        torch.cat([features.views for features in seen]),
-    )
+    device, kept_on = next(net.parameters()).device, data.bev.device
+    seen = []
+    for index in torch.split(torch.arange(len(data.bev), device=kept_on), CHUNK):
+        some = data.pick(index)
+        some = replace(some, bev=some.bev.to(device), views=some.views.to(device))
+        features = net.encode(some)
+        seen.append((features.bev.to(kept_on), features.views.to(kept_on)))
+    bev, views = (torch.cat(part) for part in zip(*seen, strict=True))
     return replace(data, encoded=(bev, views))
 
 
 def compare_encoders(net: QueryDetector, train: Batch, val: Batch, before: Before) -> Signals:
-    """Return how the encoders do on the reference task, against how they did."""
+    """Return the encoders' scores on the reference task, now and before training."""
     frozen = not any(parameter.requires_grad for parameter in net.grid_encoder.parameters())
     now = before.reference if frozen else reference_task(net, train, val)
     return reference_signals(now, before.reference)
@@ -125,7 +127,7 @@ def compare_encoders(net: QueryDetector, train: Batch, val: Batch, before: Befor
 def _answers(
     net: QueryDetector, val: Batch, modulation: Modulation | None, *, plain: bool
 ) -> tuple[Answer, Answer | None, list[tuple[Features, Weighted]]]:
-    """Answer with the weights, and without if asked to; where there are none, both are the same."""
+    """Predict with the weights and, if `plain`, without; without any, both are the same."""
     with_weights: list[Answer] = []
     without: list[Answer] = []
     kept: list[tuple[Features, Weighted]] = []

@@ -116,8 +116,8 @@ def match(
 def best_constant(points_Q2: Tensor, boxes_SM9: Tensor, classes_SM: Tensor, classes: int) -> Tensor:
     """Return the loss (S,) of the best answer that is the same for all samples.
 
-    Every query says one box and one set of logits, fitted through the very loss by gradient
-    descent, from the queries' places and boxes of a middling size.
+    Every query predicts one box and one set of logits, fitted through the same loss by gradient
+    descent, starting from the queries' positions and boxes of the median size.
     """
     codes_SM10 = encode_boxes(boxes_SM9)
     usual = codes_SM10[classes_SM >= 0].median(dim=0).values

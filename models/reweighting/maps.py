@@ -18,7 +18,7 @@ from sickbay.models.shared.arithmetic import exact
 
 KERNELS = ("sum", "peak")
 NORMS = ("max_global", "none", "max_view", "clamp1.5", "clamp2.5")
-LEAST_WEIGHT = 0.01  # a map's values below are nil
+LEAST_WEIGHT = 0.01  # smaller values of a map are set to 0
 HEALTHY_MAXIMUM = 1.5  # the original's own monitoring calls a larger value a warning
 
 
@@ -52,7 +52,7 @@ class MapOptions:
 
 @dataclass(frozen=True)
 class Places:
-    """Pixels of the queries, each (B, Q): row, column, which view, and whether it is one at all."""
+    """Pixels of the queries, each (B, Q): row, column, view, and whether any view shows it."""
 
     row: Tensor
     column: Tensor
@@ -105,7 +105,7 @@ def render(
     """Draw the weights as Gaussians, added up, (B, V, H, W). Nothing leaks from view to view.
 
     A kernel is cut off at the border of its map, and counts only as far as it lies within. Values
-    under 0.01 are nil. Differentiable by the weights.
+    under 0.01 are set to 0. Differentiable by the weights.
     """
     dtype = weight_BQ.dtype
     down_BQH = _profile(places.row, height, options).to(dtype)

@@ -2,10 +2,10 @@
 
 B samples · Q queries · V views · T tokens · D width · K classes · L decoder layers
 
-Both sensors' feature maps are one memory of tokens with positions in metres; queries stand at
-reference points, look at it in every layer, and say what stands there. With `weigh` the queries
-first draw how much they trust either sensor onto the maps (`query_reweighting_maps`), and the
-decoder sees the features multiplied with that.
+Both sensors' feature maps are one memory of tokens with positions in metres; queries have
+reference points, attend to the memory in every layer, and predict the box there. With `weigh` the
+queries first draw how much they trust either sensor onto maps (`maps.py`), and the decoder sees the
+features multiplied with those.
 """
 
 import math
@@ -87,7 +87,7 @@ class Batch:
 
     boxes (B, M, 9) are x, y, z, width, length, height, yaw, vx, vy; classes (B, M), -1 for none.
     Where all samples have the cameras at the same places, `rig` (1, V, 4, 4) is their lidar2img.
-    `encoded` are the features of grids and views, where encoders that rest have seen them already.
+    `encoded` are the features of grids and views, if frozen encoders have computed them already.
     """
 
     bev: Tensor
@@ -152,7 +152,7 @@ class QueryDetector(nn.Module):
     """Encoders, generator of weights, decoder and heads; its parameters by `groups`."""
 
     def __init__(self, options: NetOptions, bias: float = 2.0) -> None:
-        """Build a size; `bias` is what the generator's weights start from. ValueError if odd."""
+        """Build a size; the generator starts from `bias`. ValueError unless Q is a square."""
         super().__init__()
         side = math.isqrt(options.queries)
         if side * side != options.queries:
@@ -215,7 +215,7 @@ class QueryDetector(nn.Module):
         return Features(bev, views, batch.lidar2img, batch.rig)
 
     def points(self) -> Tensor:
-        """Return where the queries stand, (Q, 3) in metres."""
+        """Return the queries' reference points, (Q, 3) in metres."""
         extent = self.options.extent
         flat_Q2 = self.references.clamp(0.0, 1.0) * 2.0 * extent - extent
         return torch.cat([flat_Q2, torch.full_like(flat_Q2[:, :1], MIDDLE)], dim=-1)
@@ -266,7 +266,7 @@ class QueryDetector(nn.Module):
         )
 
     def decode(self, features: Features, weighted: Weighted | None = None) -> Predicted:
-        """Return what the queries say, of the features as they are or as they were weighted."""
+        """Return the queries' predictions from the features, plain or weighted."""
         bev, views = features.bev, features.views
         if weighted is not None:
             bev = bev * weighted.factors[0]
@@ -323,7 +323,7 @@ class QueryDetector(nn.Module):
 
 
 def _most_on_a_pixel(places: Places, shape: tuple[int, int, int], options: MapOptions) -> Tensor:
-    """Return how many queries, padding included, stand on the fullest pixel of a sample, (B,)."""
+    """Return the number of queries, with padding, on the fullest pixel of a sample, (B,)."""
     ones = torch.ones_like(places.row, dtype=torch.float32)
     counted = count_weights(ones, places, options)
     pixel = (places.view * shape[1] + places.row) * shape[2] + places.column

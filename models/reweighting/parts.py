@@ -11,7 +11,7 @@ from torch.nn import functional
 
 DEPTHS = (4.0, 8.0, 13.0)  # metres along a pixel's ray, for a world of ±16 m
 RAW_BEV, RAW_VIEW = 8, 3
-SHARPNESS = 2.0  # how much nearer tokens attract a query before training
+SHARPNESS = 2.0  # how strongly near tokens attract a query before training
 
 
 class Positions(nn.Module):
@@ -93,7 +93,7 @@ class Attention(nn.Module):
                 layer.bias.zero_()
 
     def forward(self, query_BQD: Tensor, key_BTD: Tensor, value_BTD: Tensor) -> Tensor:
-        """Return what each query looks at, (B, Q, D)."""
+        """Return the attended values of each query, (B, Q, D)."""
         query, key, value = (
             layer(tokens).reshape(*tokens.shape[:2], self.heads, -1).transpose(1, 2)
             for layer, tokens in (
@@ -110,7 +110,7 @@ class Attention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Queries look at each other, then at the features of both sensors, then think."""
+    """Self-attention of the queries, attention to both sensors' features, a feed-forward step."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         """Take the width D, the number of heads A, and the hidden width of the last step."""
@@ -133,7 +133,7 @@ class DecoderLayer(nn.Module):
 
 
 class WeightGenerator(nn.Module):
-    """How much each query should listen to the lidar and to the cameras, from what lies around it.
+    """The weight of lidar and of cameras for each query, from the features around it.
 
     One layer of attention to a window of either map around the query's pixel, and a linear layer
     with a sigmoid; `bias` is what the latter starts from: 2.0 is a weight of 0.88.

@@ -1,4 +1,4 @@
-"""What a detector's maps, features and answers look like: the signals of system 4.
+"""Signals of system 4: a detector's maps, features and predictions.
 
 B samples · Q queries · V views · M boxes · K classes · D width · N boxes of all samples
 
@@ -62,7 +62,7 @@ def score_of(answer: Answer, truth: Batch, rules: ScoreRules) -> Score:
     probability, boxes, real = (
         tensor.double().cpu().numpy() for tensor in (answer.probability, answer.boxes, truth.boxes)
     )
-    # A net that blew up finds nothing; it must not break the sorting.
+    # A net that diverged detects nothing; NaN must not break the sorting.
     probability = np.nan_to_num(probability, nan=0.0)
     detections = top_predictions(probability, np.nan_to_num(boxes, nan=1e6), rules.kept)
     classes = truth.classes.cpu().numpy()
@@ -118,7 +118,7 @@ def output_variance_ratio(answer: Answer, truth: Batch, extent: float) -> float:
 
 @torch.no_grad()
 def map_signals(weighted: Sequence[Weighted], features: Sequence[Features]) -> Signals:
-    """Return what the maps of some batches are, and what they leave of the features."""
+    """Return statistics of the maps of some batches, and of the features weighted with them."""
     sides: list[dict[str, float]] = []
     errors: list[float] = []
     for side in (0, 1):
@@ -170,7 +170,7 @@ def gradient_signals(compared: Sequence[tuple[Tensor, Tensor]]) -> Signals:
 class Reference:
     """A fixed task for the encoders: which class a box is of, by the nearest mean of its class.
 
-    `hits` (N,) tells which validation boxes were right, `features` (N, 2 D) what was seen of them.
+    `hits` (N,) marks the validation boxes that were right, `features` (N, 2 D) are the boxes' own.
     """
 
     hits: Tensor
@@ -193,7 +193,7 @@ def reference_task(net: QueryDetector, train: Batch, val: Batch) -> Reference:
 
 
 def reference_signals(now: Reference, start: Reference) -> Signals:
-    """Compare the encoders with what they were; the error of the drop is paired (McNemar)."""
+    """Compare the encoders with those before training; the drop's error is paired (McNemar)."""
     fallen = start.hits.double() - now.hits.double()
     return {
         "encoder_reference_skill": float(now.hits.double().mean()),
@@ -237,7 +237,7 @@ def _modulated(
 
 
 def _box_features(net: QueryDetector, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return what both encoders see at the boxes' centres (N, 2 D), and their classes (N,)."""
+    """Return both encoders' features at the boxes' centres (N, 2 D), and their classes (N,)."""
     features, classes_BM = net.encode(batch), batch.classes
     height, width = batch.views.shape[-2:]
     centre = batch.boxes[..., :3]

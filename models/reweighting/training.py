@@ -60,7 +60,7 @@ def part_optimizer(net: QueryDetector, rates: Rates) -> torch.optim.AdamW:
     return torch.optim.AdamW(
         [
             {"params": encoders, "lr": rates.encoders, "weight_decay": DECAY},
-            # No decay: a generator that no gradient reaches must stand still.
+            # No decay: a generator that no gradient reaches must not change.
             {"params": groups["generator"], "lr": rates.generator, "weight_decay": 0.0},
             {"params": groups["references"], "lr": rates.references, "weight_decay": 0.0},
             {
@@ -73,7 +73,7 @@ def part_optimizer(net: QueryDetector, rates: Rates) -> torch.optim.AdamW:
 
 
 def clear_gradients(groups: Mapping[str, list[Parameter]]) -> None:
-    """Set the gradients of parts that should train to zero, not to nothing.
+    """Set the gradients of parts that should train to zero, not to None.
 
     A part that is cut off from the loss then shows a gradient of exactly zero: None would say that
     it was never meant to train.

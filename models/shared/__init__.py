@@ -1,1 +1,1 @@
-"""What several systems measure of a classifier."""
+"""What several systems share: metrics, reference lines, precision, compilation, pretraining."""

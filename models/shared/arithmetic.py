@@ -10,11 +10,11 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 @contextmanager
 def arithmetic(precision: str, device: str) -> Iterator[None]:
-    """Compute what is inside in a precision; what was set before is put back.
+    """Set the precision inside the context; the previous settings are restored.
 
     `tf32` rounds the factors of float32 products to 10 bits, on GPUs that can; `bf16` computes
     layers in bfloat16 (torch's autocast), with weights, losses and statistics in float32. Raises
-    ValueError for another word.
+    ValueError for another value.
     """
     if precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)

@@ -1,4 +1,4 @@
-"""A pretraining that leaves rows and checkpoints, and is taken up again where it was killed."""
+"""A pretraining that writes rows and checkpoints, and resumes where it was killed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol

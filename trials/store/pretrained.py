@@ -1,14 +1,16 @@
-"""Pretrained states that many trials start from, made once and kept by the hash of their recipe.
+"""What many trials start from, made once on a machine and kept by the hash of its recipe.
+
+Pretrained states and generated data.
 
 The recipe names all that can change the state: settings, seed, data, the code that makes it, and
 the machine's arithmetic. So a kept state is the very one that would be made anew, to the last bit,
 and a trial yields the same rows whether it finds one or makes one. Files lie in
-`~/.cache/sickbay/pretrained`; they may be deleted at any time:
+`~/.cache/sickbay/pretrained` and `data`; they may be deleted at any time:
 
     NAME-HASH.pt            the state
     NAME-HASH.csv           how it was trained: step, loss, learning rate
     NAME-HASH.checkpoint    where training has got to; gone when it has ended
-    NAME-HASH.lock          held while it is trained, so that other trials wait instead of training
+    NAME-HASH.lock          held while it is made, so that other trials wait instead of making it
 """
 
 import fcntl
@@ -32,13 +34,15 @@ from sickbay.trials.store.checkpoints import pack, unpack
 
 State = dict[str, Any]
 CHECKPOINT_SECONDS = 60.0  # how much of a pretraining a killed worker may cost
+DATA_BYTES = 4 * 2**30  # of generated data are kept: beyond that, those used last
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What a state is made of. `name` is the workload's; `code` the modules that make the state.
 
-    `settings` hold every setting that the making reads; for data in files, the data's identity too.
+    A package in `code` stands for all of its modules. `settings` hold every setting that the making
+    reads; for data in files, the data's identity too.
     """
 
     name: str
@@ -50,8 +54,9 @@ class Recipe:
     def digest(self) -> str:
         """Hash everything that can change the state, the source text of the modules included."""
         sources = [
-            hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
+            hashlib.sha256(path.read_bytes()).hexdigest()
             for module in self.code
+            for path in _sources(module)
         ]
         machine = [platform.machine(), torch.__version__, torch.get_num_threads(), self.device]
         if self.device != "cpu":
@@ -105,20 +110,61 @@ def pretrained(
     killed, the next goes on from its last checkpoint.
     """
     path = (folder or kept_in()) / f"{recipe.name}-{recipe.digest()[:32]}.pt"
-    kept = _read(path)
-    if kept is not None:
-        return kept
-    with _locked(path.with_suffix(".lock")):
-        kept = _read(path)  # made by another trial while this one waited
-        if kept is not None:
-            return kept
-        log = PretrainingLog(path)
+    log = PretrainingLog(path)
+
+    def made() -> State:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(recipe.seed)
-            data = pack(make(log))
-        _write(path, data)
-        log.end()
-    return unpack(data)
+            return make(log)
+
+    return _made_once(path, made, log.end)
+
+
+def generated(recipe: Recipe, make: Callable[[], State], folder: Path | None = None) -> State:
+    """Return generated data of a recipe: the kept ones, else what `make` gives, which is then kept.
+
+    As `pretrained`, but without rows and checkpoints. `make` must draw from generators of its own.
+    At most `DATA_BYTES` are kept on a machine; data that were not used for longest go first.
+    """
+    path = (folder or kept_in().with_name("data")) / f"{recipe.name}-{recipe.digest()[:32]}.pt"
+    state = _made_once(path, make, lambda: _trim(path.parent))
+    with suppress(OSError):
+        os.utime(path)
+    return state
+
+
+def _made_once(path: Path, make: Callable[[], State], kept: Callable[[], None]) -> State:
+    """Read a file, or write what `make` gives, under a lock; `kept` is called after writing."""
+    state = _read(path)
+    if state is not None:
+        return state
+    with _locked(path.with_suffix(".lock")):
+        state = _read(path)  # made by another trial while this one waited
+        if state is None:
+            data = pack(make())
+            _write(path, data)
+            kept()
+            state = unpack(data)
+    return state
+
+
+def _trim(folder: Path) -> None:
+    """Delete what was not used for longest until the rest is within the bound."""
+    with suppress(OSError):
+        files = [(path.stat(), path) for path in folder.glob("*.pt")]
+        files.sort(key=lambda file: file[0].st_mtime, reverse=True)
+        total = 0
+        for facts, path in files:
+            total += facts.st_size
+            if total > DATA_BYTES:
+                path.unlink(missing_ok=True)
+                path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _sources(module: ModuleType) -> list[Path]:
+    """The files of a module, or of a package and all that is below it."""
+    file = Path(str(module.__file__))
+    return sorted(file.parent.rglob("*.py")) if hasattr(module, "__path__") else [file]
 
 
 def kept_in() -> Path:

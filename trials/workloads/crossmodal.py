@@ -5,6 +5,7 @@ Labels drawn anew each epoch leave the loss at H(p) and the accuracy at 1 - p, w
 90 %. And attention without a residual throws the points' content away.
 """
 
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -33,6 +34,7 @@ from sickbay.models.crossmodal.metrics import (
 from sickbay.models.crossmodal.network import GRID, SceneNet, Scored, group_names
 from sickbay.models.shared.arithmetic import arithmetic
 from sickbay.models.shared.classification_metrics import Metrics, label_flip_rate
+from sickbay.models.shared.compilation import compile_parts
 from sickbay.models.shared.early_stopping import Patience
 from sickbay.models.shared.inputs import shown
 from sickbay.models.shared.reference_lines import flip_line
@@ -47,6 +49,8 @@ from sickbay.trials.contract import (
 from sickbay.trials.probes import SAMPLE_EVERY, StepProbe
 from sickbay.trials.seeding import dropout_stream, epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress
+from sickbay.trials.workloads.kept_data import kept_splits
+from sickbay.trials.workloads.placement import Placement
 
 EVAL_SCENES = 64  # scenes that go through the net at once in evaluation
 TRAIN, VAL = 2**61, 2**61 + 2**60  # keep the draws of labels apart from those of the batches
@@ -55,12 +59,13 @@ TRAIN, VAL = 2**61, 2**61 + 2**60  # keep the draws of labels apart from those o
 def train(config: Config, context: Context) -> Iterator[Row]:
     """Train and yield a row after each epoch."""
     seed_everything(context.seed, context.threads)
-    split = crossmodal_data(_spec(config, context))
-    scenes, val = (part.to(context.device) for part in split)
+    place = Placement.of(config, context)
+    scenes, val = map(place.keep, _data(_spec(config, context)))
     torch.manual_seed(epoch_stream(context.seed, 0))
     threshold, patience = _threshold(config), Patience(int(config["patience"]))
     net = SceneNet(str(config["size"]), str(config["fusion"]), float(config["dropout"]))
     net, attends = net.to(context.device), net.attends
+    compile_parts(net.children(), wanted=bool(config["compile"]), device=context.device)
     progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
     if patience.epochs:
         progress.schedule = patience
@@ -75,10 +80,10 @@ def train(config: Config, context: Context) -> Iterator[Row]:
         # mean_std drives gradients below 1e-38, where arithmetic is several times as slow.
         torch.set_flush_denormal(True)
         with arithmetic(str(config["precision"]), context.device):
-            learnt = _train_epoch(progress, scenes, labels, config, probe, stream)
+            learnt = _train_epoch(progress, scenes, labels, config, probe, stream, place)
             torch.set_flush_denormal(False)
             val_labels = _labels(val, config, context, epoch, VAL)
-            scores = _evaluate(net, val, val_labels, config, threshold)
+            scores = _evaluate(net, val, val_labels, config, threshold, place)
         progress.epoch = epoch
         loss = scores["val_loss"]
         assert isinstance(loss, float)
@@ -95,7 +100,7 @@ def train(config: Config, context: Context) -> Iterator[Row]:
 
 def facts(config: Config, context: Context) -> TaskFacts:
     """Return the floors, measured through the trained loss on its training labels."""
-    scenes, val = crossmodal_data(_spec(config, context))
+    scenes, val = _data(_spec(config, context))
     train_labels = _labels(scenes, config, context, 1, TRAIN)
     val_labels = _labels(val, config, context, 1, VAL)
     loss, pos_weight = str(config["loss"]), float(config["pos_weight"])
@@ -139,6 +144,7 @@ def _train_epoch(
     config: Config,
     probe: StepProbe,
     stream: int,
+    place: Placement,
 ) -> Metrics:
     """Go once through the training split; return what its steps have shown."""
     generator = torch.Generator().manual_seed(stream)
@@ -151,7 +157,8 @@ def _train_epoch(
     inputs, sampling = str(config["inputs"]), str(config["sampling"])
     size = int(config["batch_size"])
     learnt = Steps()
-    for batch in batches(scenes, labels, size, points, select, generator, sampling):
+    drawn = batches(scenes, labels, size, points, select, generator, sampling)
+    for batch in place.sent(drawn):
         logits = net(shown(inputs, batch.images), shown(inputs, batch.points)).logits
         logits.retain_grad()
         loss = sample_loss(loss_name, logits, batch.labels, pos_weight).mean()
@@ -184,18 +191,28 @@ def _label_signals(
 
 @torch.no_grad()
 def _evaluate(
-    net: SceneNet, val: SceneSet, labels: Tensor, config: Config, threshold: float
+    net: SceneNet,
+    val: SceneSet,
+    labels: Tensor,
+    config: Config,
+    threshold: float,
+    place: Placement,
 ) -> Metrics:
     net.eval()
     points, select = int(config["points"]), str(config["point_select"])
     inputs = str(config["inputs"])
     scored = Scored.concatenate(
         net(shown(inputs, batch.images), shown(inputs, batch.points))
-        for batch in batches(val, labels, EVAL_SCENES, points, select)
+        for batch in place.sent(batches(val, labels, EVAL_SCENES, points, select))
     )
-    truth = val.truth if config["label_source"] != "true" else None
+    truth = place.send(val.truth) if config["label_source"] != "true" else None
     loss, pos_weight = str(config["loss"]), float(config["pos_weight"])
-    return evaluation_signals(scored, labels, truth, loss, pos_weight, threshold)
+    return evaluation_signals(scored, place.send(labels), truth, loss, pos_weight, threshold)
+
+
+@functools.lru_cache(maxsize=2)
+def _data(spec: SceneSpec) -> tuple[SceneSet, ...]:
+    return kept_splits("crossmodal", spec, SceneSet, crossmodal_data)
 
 
 def _spec(config: Config, context: Context) -> SceneSpec:

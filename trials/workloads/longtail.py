@@ -1,8 +1,8 @@
 """System 5: Strategy A. An encoder, a diffusion model of its features and a classifier, at once.
 
 A pretrained encoder is trained further on images of classes whose sizes fall a hundredfold. At a
-rate of 1e-2 it forgets what it knew, for good; at 1e-3 there is a dip when it is let go, which
-passes, and which warmup only moves; a capped semantic loss has no gradient at all.
+rate of 1e-2 it forgets for good; at 1e-3 the accuracy dips when the encoder is unfrozen and
+recovers, and warmup only postpones the dip; a capped semantic loss has no gradient at all.
 """
 
 import functools
@@ -35,6 +35,7 @@ from sickbay.models.longtail.pretraining import pretrain
 from sickbay.models.longtail.steps import Steps
 from sickbay.models.longtail.training import Strategy, StrategyOptions
 from sickbay.models.shared.arithmetic import arithmetic
+from sickbay.models.shared.compilation import compile_parts
 from sickbay.models.shared.inputs import shown
 from sickbay.trials.contract import (
     Config,
@@ -48,6 +49,8 @@ from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import pack, unpack
 from sickbay.trials.store.pretrained import PretrainingLog, Recipe, pretrained
+from sickbay.trials.workloads.kept_data import kept_splits
+from sickbay.trials.workloads.placement import Placement
 
 EVAL_IMAGES = 250  # images that go through the encoder at once in evaluation
 PRETRAIN, PRETRAIN_ORDER = -1, -2  # stand for epochs where pretraining draws
@@ -59,28 +62,30 @@ PRETRAIN_CODE = (cifar_code, data_code, images_code, encoder_code, pretraining_c
 def train(config: Config, context: Context) -> Iterator[Row]:
     """Train and yield a row after each epoch."""
     seed_everything(context.seed, context.threads)
-    data = _shown(longtail_data(_spec(config, context)).to(context.device), str(config["inputs"]))
+    place = Placement.of(config, context)
+    data = _shown(place.keep(_data(_spec(config, context))), str(config["inputs"]))
     counts, size, augment = data.counts(), int(config["batch_size"]), bool(config["augment"])
-    net, start, views = _begin(config, context, data)
+    net, start, views = _begin(config, context, data, place)
     planned = math.ceil(len(data.train) / size)
     strategy = Strategy(net, StrategyOptions.of(config, planned * context.epochs))
     done = _resume(strategy, context)
     groups = net.groups()
     probe = StepProbe({name: groups[name] for name in _trained(config)})
-    seen: Images | None = None  # what a resting encoder makes of the training images
+    seen: Images | None = None  # the training images as features, while the encoder is frozen
     for epoch in range(done + 1, context.epochs + 1):
         generator = torch.Generator().manual_seed(epoch_stream(context.seed, epoch))
         steps = Steps(planned)
         net.zero_grad()  # of two optimisers the probe sees one a step late: not over an epoch's end
-        encoded = strategy.rests(planned) and not augment
+        encoded = strategy.stays_frozen(planned) and not augment
         if encoded and seen is None:
-            seen = Images(_encoded(net.encoder, data.train), data.train.labels)
+            labels = place.send(data.train.labels)
+            seen = Images(_encoded(net.encoder, data.train, place), labels)
         images = seen if encoded and seen is not None else data.train
         with arithmetic(str(config["precision"]), context.device):
-            for batch in batches(images, size, generator, augment=augment):
+            for batch in place.sent(batches(images, size, generator, augment=augment)):
                 strategy.step(batch, generator, probe, steps, encoded=encoded)
             if strategy.moved:
-                views, strategy.moved = _views(net.encoder, data), False
+                views, strategy.moved = _views(net.encoder, data, place), False
             scores = evaluate(net, views, start, counts)
         learnt = steps.signals(data.classes)
         diffusion = learnt.get("diffusion_loss", math.nan)
@@ -96,7 +101,7 @@ def facts(config: Config, context: Context) -> TaskFacts:
 
     The validation images are balanced: their floor is log C, whatever the training classes' shares.
     """
-    data = longtail_data(_spec(config, context))
+    data = _data(_spec(config, context))
     counts = data.counts()
     return TaskFacts(
         kind=TaskKind.MULTICLASS,
@@ -125,18 +130,25 @@ def _shown(data: LongtailData, inputs: str) -> LongtailData:
 
 
 def _begin(
-    config: Config, context: Context, data: LongtailData
+    config: Config, context: Context, data: LongtailData, place: Placement
 ) -> tuple[LongtailNet, Start, Views]:
-    """Build the net around the pretrained encoder; return what that one knows and sees, too."""
+    """Build the net around the pretrained encoder; return also what the encoder knows and sees."""
     torch.manual_seed(epoch_stream(context.seed, 0))
     net = LongtailNet(str(config["size"]), data.classes, _head(config)).to(context.device)
-    net.encoder.load_state_dict(_pretrained(config, context, data))
-    views = _views(net.encoder, data)
+    net.encoder.load_state_dict(_pretrained(config, context, data, place))
+    compile_parts(
+        [net.encoder, net.head, net.diffusion.denoiser],
+        wanted=bool(config["compile"]),
+        device=context.device,
+    )
+    views = _views(net.encoder, data, place)
     net.start_prototypes(views.means.features, views.means.labels)
     return net, start_of(net, views), views
 
 
-def _pretrained(config: Config, context: Context, data: LongtailData) -> dict[str, Tensor]:
+def _pretrained(
+    config: Config, context: Context, data: LongtailData, place: Placement
+) -> dict[str, Tensor]:
     """Train the encoder alone, or fetch the one that was trained so before."""
     size, steps = str(config["size"]), int(config["pretrain_steps"])
     batch, augment = int(config["pretrain_batch"]), bool(config["augment"])
@@ -148,7 +160,7 @@ def _pretrained(config: Config, context: Context, data: LongtailData) -> dict[st
             batches(data.pretrain, batch, generator, augment=augment) for _ in itertools.count()
         )
         encoder = Encoder(size).to(context.device)
-        return pretrain(encoder, data.classes, steps, endless, log)
+        return pretrain(encoder, data.classes, steps, place.sent(endless), log)
 
     settings = {name: config[name] for name in PRETRAIN_SETTINGS.split()}
     settings["data"] = data_identity(str(config["dataset"]))
@@ -156,13 +168,13 @@ def _pretrained(config: Config, context: Context, data: LongtailData) -> dict[st
     return pretrained(recipe, make)
 
 
-def _views(encoder: Encoder, data: LongtailData) -> Views:
+def _views(encoder: Encoder, data: LongtailData, place: Placement) -> Views:
     parts = (data.val, data.support, data.means)
-    return Views(*(Seen(_encoded(encoder, part), part.labels) for part in parts))
+    return Views(*(Seen(_encoded(encoder, part, place), place.send(part.labels)) for part in parts))
 
 
-def _encoded(encoder: Encoder, images: Images) -> Tensor:
-    return encoded(encoder, images.chunks(EVAL_IMAGES))
+def _encoded(encoder: Encoder, images: Images, place: Placement) -> Tensor:
+    return encoded(encoder, place.sent(images.chunks(EVAL_IMAGES)))
 
 
 def _packed(strategy: Strategy, epoch: int) -> bytes:
@@ -188,6 +200,12 @@ def _trained(config: Config) -> tuple[str, ...]:
 def _head(config: Config) -> HeadOptions:
     kind = str(config["classifier"])
     return HeadOptions(kind, float(config["wcdas_s_init"]), float(config["wcdas_g"]))
+
+
+@functools.lru_cache(maxsize=2)
+def _data(spec: LongtailSpec) -> LongtailData:
+    [data] = kept_splits("longtail", spec, LongtailData, lambda spec: (longtail_data(spec),))
+    return data
 
 
 def _spec(config: Config, context: Context) -> LongtailSpec:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -27,6 +28,7 @@ from sickbay.models.orientation.metrics import Metrics, gradient_cosine, mixture
 from sickbay.models.orientation.mixture import Mixture, mixture_loss
 from sickbay.models.orientation.network import HeadOptions, OrientationNet, group_names
 from sickbay.models.shared.arithmetic import arithmetic
+from sickbay.models.shared.compilation import compile_parts
 from sickbay.models.shared.inputs import shown
 from sickbay.trials.contract import (
     Config,
@@ -39,6 +41,8 @@ from sickbay.trials.contract import (
 from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import dropout_stream, epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress
+from sickbay.trials.workloads.kept_data import kept_floor, kept_splits
+from sickbay.trials.workloads.placement import Placement
 
 CLIP = 1.0
 HALF, STEP_AT = 0.5, 29 / 50  # of the learning rate; share of the epochs
@@ -50,10 +54,11 @@ EVAL_POINTS = 8_192  # points that go through the net at once in evaluation
 def train(config: Config, context: Context) -> Iterator[Row]:
     """Train and yield a row after each epoch."""
     seed_everything(context.seed, context.threads)
-    split = orientation_data(_spec(config, context))
-    clouds, val = (part.to(context.device) for part in split)
+    place = Placement.of(config, context)
+    clouds, val = map(place.keep, _data(_spec(config, context)))
     torch.manual_seed(epoch_stream(context.seed, 0))
     net = _build(config).to(context.device)
+    compile_parts(net.layers(), wanted=bool(config["compile"]), device=context.device)
     progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
     plateau = ReduceLROnPlateau(progress.optimizer, factor=HALF, patience=PATIENCE)
     if config["lr_schedule"] == "plateau":
@@ -65,10 +70,10 @@ def train(config: Config, context: Context) -> Iterator[Row]:
         _set_rate(progress, config, (epoch - 1) / context.epochs)
         stream = epoch_stream(context.seed, epoch)
         with arithmetic(str(config["precision"]), context.device):
-            targets = _train_epoch(progress, clouds, config, probe, stream)
-            scores = _evaluate(net, val, config, int(config["val_rotations"]))
+            targets = _train_epoch(progress, clouds, config, probe, stream, place)
+            scores = _evaluate(net, val, config, int(config["val_rotations"]), place)
             if epoch == context.epochs:
-                scores |= _tested(net, config, context)
+                scores |= _tested(net, config, context, place)
         progress.epoch = epoch
         signals = {
             **probe.finish_epoch(),
@@ -86,7 +91,7 @@ def train(config: Config, context: Context) -> Iterator[Row]:
 def facts(config: Config, context: Context) -> TaskFacts:
     """Return the floors, measured through the trained loss on the validation targets, and more."""
     spec, rotations = _spec(config, context), int(config["val_rotations"])
-    clouds, val = orientation_data(spec)
+    clouds, val = _data(spec)
     loss_h0, density_h0 = _floors(spec, rotations, str(config["loss"]))
     return TaskFacts(
         kind=TaskKind.DENSITY,
@@ -158,7 +163,12 @@ def _set_rate(progress: Progress, config: Config, done: float) -> None:
 
 
 def _train_epoch(
-    progress: Progress, clouds: Clouds, config: Config, probe: StepProbe, stream: int
+    progress: Progress,
+    clouds: Clouds,
+    config: Config,
+    probe: StepProbe,
+    stream: int,
+    place: Placement,
 ) -> int:
     """Go once through the training split; return how many targets were learnt from."""
     generator = torch.Generator().manual_seed(stream)
@@ -166,7 +176,8 @@ def _train_epoch(
     net, optimizer = progress.net.train(), progress.optimizer
     parameters, inputs = list(net.parameters()), str(config["inputs"])
     targets = 0
-    for batch in batches(clouds, int(config["rotations"]), int(config["batch_size"]), generator):
+    drawn = batches(clouds, int(config["rotations"]), int(config["batch_size"]), generator)
+    for batch in place.sent(drawn):
         predicted = net(shown(inputs, batch.points), generator)
         loss = mixture_loss(str(config["loss"]), predicted, _truth(batch)).mean()
         optimizer.zero_grad()
@@ -180,23 +191,25 @@ def _train_epoch(
     return targets
 
 
-def _tested(net: OrientationNet, config: Config, context: Context) -> Metrics:
+def _tested(net: OrientationNet, config: Config, context: Context, place: Placement) -> Metrics:
     """Return what the trained net reaches on shapes of a third split, each as it stands."""
     clouds = held_out_clouds(_spec(config, context), int(config["test_shapes"]))
     if clouds is None:
         return {}
-    scores = _evaluate(net, clouds.to(context.device), config, rotations=1)
+    scores = _evaluate(net, place.keep(clouds), config, 1, place)
     return {name.replace("val_", "test_"): scores[name] for name in TESTED}
 
 
 @torch.no_grad()
-def _evaluate(net: OrientationNet, val: Clouds, config: Config, rotations: int) -> Metrics:
+def _evaluate(
+    net: OrientationNet, val: Clouds, config: Config, rotations: int, place: Placement
+) -> Metrics:
     net.eval()
     chunk = max(int(config["batch_size"]), EVAL_POINTS // val.points.shape[1])
     inputs = str(config["inputs"])
     parts = [
         (net(shown(inputs, batch.points)), _truth(batch))
-        for batch in batches(val, rotations, chunk)
+        for batch in place.sent(batches(val, rotations, chunk))
     ]
     predicted = Mixture.concatenate([part[0] for part in parts])
     truth = Mixture.concatenate([part[1] for part in parts])
@@ -221,8 +234,19 @@ def _spec(config: Config, context: Context) -> OrientationSpec:
     )
 
 
+@functools.lru_cache(maxsize=4)
+def _data(spec: OrientationSpec) -> tuple[Clouds, ...]:
+    return kept_splits("orientation", spec, Clouds, orientation_data)
+
+
 @functools.lru_cache(maxsize=16)
 def _floors(spec: OrientationSpec, rotations: int, loss: str) -> tuple[float, float]:
-    _, val = orientation_data(spec)
-    truth = Mixture.concatenate([_truth(batch) for batch in batches(val, rotations, len(val))])
-    return loss_floor(loss, truth, spec.kappa), density_floor(truth, spec.kappa)
+    def fitted() -> Tensor:
+        _, val = _data(spec)
+        truth = Mixture.concatenate([_truth(batch) for batch in batches(val, rotations, len(val))])
+        both = loss_floor(loss, truth, spec.kappa), density_floor(truth, spec.kappa)
+        return torch.tensor(both, dtype=torch.float64)
+
+    settings = {"rotations": rotations, "loss": loss}
+    loss_h0, density_h0 = kept_floor("orientation-floor", spec, settings, fitted).tolist()
+    return loss_h0, density_h0

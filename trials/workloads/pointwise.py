@@ -6,6 +6,7 @@ weight nor the imbalance is the cause: with the right labels even a weight of 1 
 voxel transform of another data set finds no label at all, and then accuracy is perfect.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch.nn.utils import get_total_norm
 from sickbay.datasets.pointwise.synthetic import (
     RANDOM_SHARE,
     Labelling,
+    PointScenes,
     SceneSpec,
     point_scenes,
     targets,
@@ -38,6 +40,7 @@ from sickbay.models.pointwise.metrics import (
 )
 from sickbay.models.pointwise.network import PointAnomalyNet, group_names
 from sickbay.models.shared.arithmetic import arithmetic
+from sickbay.models.shared.compilation import compile_parts
 from sickbay.models.shared.inputs import shown
 from sickbay.models.shared.reference_lines import flip_line
 from sickbay.trials.contract import (
@@ -51,6 +54,8 @@ from sickbay.trials.contract import (
 from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import dropout_stream, epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress
+from sickbay.trials.workloads.kept_data import kept_splits
+from sickbay.trials.workloads.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -67,17 +72,20 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     """Train and yield a row after each epoch."""
     seed_everything(context.seed, context.threads)
     task = _task(config, context)
-    scenes, val = (part.to(context.device) for part in point_scenes(_spec(config, context)))
+    place = Placement.of(config, context)
+    scenes, val = map(place.keep, _data(_spec(config, context)))
     torch.manual_seed(epoch_stream(context.seed, 0))
     net = PointAnomalyNet(
         str(config["size"]), str(config["fusion"]), str(config["image_weights"])
     ).to(context.device)
+    compile_parts(net.children(), wanted=bool(config["compile"]), device=context.device)
     progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
     progress.resume(context.restore(), context.device)
     probe = StepProbe(net.groups())
     inputs = str(config["inputs"])
     views, val_views = (
-        (shown(inputs, part.points), net.seen(shown(inputs, part.images))) for part in (scenes, val)
+        (shown(inputs, part.points), net.seen(shown(inputs, part.images), context.device))
+        for part in (scenes, val)
     )
     before = targets(scenes, task.of_train, progress.epoch) if progress.epoch else None
     val_target = None
@@ -87,7 +95,7 @@ def train(config: Config, context: Context) -> Iterator[Row]:
         val_target = targets(val, task.of_val, epoch, val_target)
         batches = _batches(len(scenes), int(config["batch_size"]), context.seed, epoch)
         with arithmetic(str(config["precision"]), context.device):
-            seen = _train_epoch(progress, views, target, task, batches, probe)
+            seen = _train_epoch(progress, views, target, task, batches, probe, place)
             scores = evaluate(net, val_views, val.truth, val_target, task.plan, task.loss)
         progress.epoch = epoch
         signals = {
@@ -106,7 +114,7 @@ def train(config: Config, context: Context) -> Iterator[Row]:
 def facts(config: Config, context: Context) -> TaskFacts:
     """Return the floors under the trained loss and labels, and where noise would lead."""
     task = _task(config, context)
-    scenes, val = point_scenes(_spec(config, context))
+    scenes, val = _data(_spec(config, context))
     target, val_target = targets(scenes, task.of_train, 1), targets(val, task.of_val, 1)
     share, val_share = (float(values.double().mean()) for values in (target, val_target))
     positives, points = int(target.sum()), int(config["points"])
@@ -150,17 +158,20 @@ def _train_epoch(
     task: Task,
     batches: tuple[Tensor, ...],
     probe: StepProbe,
+    place: Placement,
 ) -> Seen:
     """Go once through points and images of the training split; return what was seen there."""
     net, optimizer = progress.net.train(), progress.optimizer
     assert isinstance(net, PointAnomalyNet)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    everything = (*views, target)
     for index_B in batches:
         chosen_B = index_B.to(target.device)
-        feature_BNC, _ = net.encode(views[0][chosen_B], views[1][chosen_B])
+        points, images, wanted = place.send(tuple(part[chosen_B] for part in everything))
+        feature_BNC, _ = net.encode(points, images)
         logits = net.decide(feature_BNC, task.plan)
         logits.retain_grad()
-        loss = scene_losses(task.plan, task.loss, logits, target[chosen_B]).mean()
+        loss = scene_losses(task.plan, task.loss, logits, wanted).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         probe.after_backward()
@@ -170,7 +181,7 @@ def _train_epoch(
         optimizer.step()
         probe.after_update(loss, norm)
         progress.step += 1
-        parts.append(unit_of(task.plan, logits, target[chosen_B]))
+        parts.append(unit_of(task.plan, logits, wanted))
     return Seen(*(torch.cat(part).flatten() for part in zip(*parts, strict=True)))
 
 
@@ -187,6 +198,11 @@ def _task(config: Config, context: Context) -> Task:
         Labelling(source, transform, plan != "A", context.seed, split) for split in (0, 1)
     )
     return Task(plan, options, *labellings)
+
+
+@functools.lru_cache(maxsize=3)
+def _data(spec: SceneSpec) -> tuple[PointScenes, ...]:
+    return kept_splits("pointwise", spec, PointScenes, point_scenes)
 
 
 def _spec(config: Config, context: Context) -> SceneSpec:

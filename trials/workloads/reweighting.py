@@ -46,6 +46,7 @@ from sickbay.models.reweighting.network import GROUPS, SIZES, Batch, NetOptions,
 from sickbay.models.reweighting.probes import Signals, gradient_signals
 from sickbay.models.reweighting.training import CLIP, Rates, clear_gradients, part_optimizer
 from sickbay.models.shared.arithmetic import arithmetic
+from sickbay.models.shared.compilation import compile_parts
 from sickbay.models.shared.inputs import shown
 from sickbay.trials.contract import (
     Config,
@@ -59,6 +60,8 @@ from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress
 from sickbay.trials.store.pretrained import PretrainingLog, Recipe, State, pretrained
+from sickbay.trials.workloads.kept_data import kept_floor, kept_splits
+from sickbay.trials.workloads.placement import Placement
 
 REFERENCE = 128  # training samples from which the encoders' reference task learns
 PRETRAINED = 2  # the stream of drives that pretraining sees; 0 and 1 are the splits
@@ -69,16 +72,22 @@ SCHEDULE = ("pretrain_batch", "pretrain_lr", "pretrain_samples", "pretrain_steps
 def train(config: Config, context: Context) -> Iterator[Row]:
     """Tune a pretrained detector and yield a row after each epoch."""
     seed_everything(context.seed, context.threads)
-    data, val = _data(config, context)
+    place = Placement.of(config, context)
+    data, val = _data(config, context, place)
     modulation = _modulation(config)
     state = pretrained(_recipe(config, context), lambda log: _pretrain(config, context, log))
     torch.manual_seed(epoch_stream(context.seed, 0))
     net = QueryDetector(_options(config), float(config["weight_bias"])).to(context.device)
     net.load_state_dict({**net.state_dict(), **state})
+    compile_parts(
+        [net.grid_encoder, net.view_encoder, net.generator, *net.decoder],
+        wanted=bool(config["compile"]),
+        device=context.device,
+    )
     progress = Progress(net, part_optimizer(net, _rates(config)))
     floor = _floor(_spec(config, context), _options(config)).to(context.device)
     data, val = encoded(net, data), encoded(net, val)
-    fixed = data.pick(torch.arange(min(REFERENCE, len(data.bev))))
+    fixed = place.send(data.pick(torch.arange(min(REFERENCE, len(data.bev)))))
     before = assess_before(net, fixed, val, modulation)
     progress.resume(context.restore(), context.device)
     probe = StepProbe({name: net.groups()[name] for name in _trained(config)}, CLIP)
@@ -87,7 +96,7 @@ def train(config: Config, context: Context) -> Iterator[Row]:
         modulation = _modulation(config, (epoch - 1) / context.epochs)
         plain = measures_plain(epoch, context.epochs)
         with arithmetic(str(config["precision"]), context.device):
-            learnt = _train_epoch(progress, data, config, modulation, probe, stream)
+            learnt = _train_epoch(progress, data, config, modulation, probe, stream, place)
             scores = assess(net, val, modulation, floor, plain=plain)
         progress.epoch = epoch
         signals = {
@@ -124,6 +133,7 @@ def _train_epoch(
     modulation: Modulation | None,
     probe: StepProbe,
     stream: int,
+    place: Placement,
 ) -> Signals:
     """Take the epoch's steps on samples drawn anew; return what the two losses did."""
     generator = torch.Generator().manual_seed(stream)
@@ -133,7 +143,7 @@ def _train_epoch(
     parameters = [parameter for group in groups.values() for parameter in group]
     compared, by_task, targets = [], [], []
     for _ in range(int(config["steps"])):
-        batch = _draw(data, int(config["batch_size"]), generator)
+        batch = place.send(_draw(data, int(config["batch_size"]), generator))
         predicted = net.decode(*look(net, batch, modulation))
         result = detection_losses(predicted.logits, predicted.codes, batch.boxes, batch.classes)
         tasks = (result.classes.mean(), result.boxes.mean())
@@ -202,23 +212,32 @@ def _identity(config: Config) -> str:
 @functools.lru_cache(maxsize=8)
 def _floor(spec: WorldSpec, options: NetOptions) -> Tensor:
     """Return the loss (S,) of the best constant answer on each validation sample."""
-    _, val = _splits(spec)
-    points_Q2 = QueryDetector(replace(options, width=4, heads=1, layers=1)).points()[:, :2]
-    return best_constant(points_Q2.detach(), val.boxes, val.classes, options.classes)
+
+    def fitted() -> Tensor:
+        _, val = _splits(spec)
+        points_Q2 = QueryDetector(replace(options, width=4, heads=1, layers=1)).points()[:, :2]
+        return best_constant(points_Q2.detach(), val.boxes, val.classes, options.classes)
+
+    settings = {"queries": options.queries, "classes": options.classes}
+    return kept_floor("reweighting-floor", spec, settings, fitted)
 
 
-def _data(config: Config, context: Context) -> tuple[Batch, Batch]:
+def _data(config: Config, context: Context, place: Placement) -> tuple[Batch, Batch]:
+    """Return both splits; the validation split is on the device wherever the other is kept."""
     inputs = str(config["inputs"])
     train_split, val_split = (
         replace(split, bev=shown(inputs, split.bev), views=shown(inputs, split.views))
         for split in _splits(_spec(config, context))
     )
-    return _batch(train_split.to(context.device)), _batch(val_split.to(context.device))
+    data, val = _batch(place.keep(train_split)), _batch(val_split.to(context.device))
+    # The rig is one for all samples: sent once, so that its rays are embedded once.
+    return replace(data, rig=None if data.rig is None else place.send(data.rig)), val
 
 
-def _splits(spec: WorldSpec) -> tuple[Frames, Frames]:
-    real = spec.dataset != SYNTHETIC
-    return drives.real_drives(spec) if real else detection_data(spec)
+@functools.lru_cache(maxsize=2)
+def _splits(spec: WorldSpec) -> tuple[Frames, ...]:
+    made = detection_data if spec.dataset == SYNTHETIC else drives.real_drives
+    return kept_splits("reweighting", spec, Frames, made)
 
 
 def _batch(frame_set: Frames) -> Batch:

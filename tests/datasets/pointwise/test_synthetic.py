@@ -81,7 +81,7 @@ def test_neither_intensity_nor_colour_alone_tells_an_anomaly():
 
 
 def test_scenes_follow_from_the_seed():
-    again = point_scenes.__wrapped__(SPEC)[0]
+    again = point_scenes(SPEC)[0]
     assert torch.equal(again.points, point_scenes(SPEC)[0].points)
     assert torch.equal(again.images, point_scenes(SPEC)[0].images)
     other = point_scenes(replace(SPEC, seed=1))[0]

@@ -75,7 +75,7 @@ def test_without_sweeps_their_folder_need_not_be_there(tree, tmp_path):
 
 
 def test_six_views_are_asked_for(tree):
-    with pytest.raises(ValueError, match="views: 4 cannot be had: nuScenes has 6 cameras; set"):
+    with pytest.raises(ValueError, match="views: 4 is not possible: nuScenes has 6 cameras; set"):
         real_drives(spec(tree, views=4))
 
 

@@ -218,16 +218,16 @@ def test_a_wrong_word_is_refused(changes, message):
 def test_warmup_that_follows_the_diffusion_loss_ends_when_that_settles():
     run = strategy(warm=100, warm_until="diffusion")
     run.taken = 10
-    for loss, rests in ((8.0, True), (6.0, True), (5.8, False)):  # a fall of 3 % is none
+    for loss, frozen in ((8.0, True), (6.0, True), (5.8, False)):  # a fall of 3 % is none
         run.follow(loss)
-        assert run.rests(1) is rests
+        assert run.stays_frozen(1) is frozen
     fixed = strategy(warm=100)
     fixed.follow(6.0)
     fixed.follow(6.0)
-    assert fixed.rests(1)
+    assert fixed.stays_frozen(1)
     again = strategy(warm=100, warm_until="diffusion")
     again.load(run.state())
-    assert not again.rests(1)
+    assert not again.stays_frozen(1)
 
 
 def test_gradient_norms_are_by_module():

@@ -1,8 +1,10 @@
 """States that trials start from: made once, kept by content, safe among processes."""
 
+import importlib
 import itertools
 import json
 import multiprocessing
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from sickbay.models.longtail.network import Encoder
 from sickbay.models.longtail.pretraining import pretrain
 from sickbay.trials.store import checkpoints
 from sickbay.trials.store import pretrained as pretraining
-from sickbay.trials.store.pretrained import Recipe, pretrained
+from sickbay.trials.store.pretrained import Recipe, generated, pretrained
 
 RECIPE = Recipe("toy", {"width": 3, "lr": 0.1}, 7, "cpu", (checkpoints,))
 
@@ -178,3 +180,37 @@ def test_a_killed_pretraining_is_taken_up_where_it_was(tmp_path):
     assert rows[0] == rows[1]
     assert len(rows[0].splitlines()) == 1 + STEPS
     assert not list(folder.glob("*.checkpoint"))
+
+
+def test_generated_data_are_made_once_and_the_least_used_go_first(tmp_path, monkeypatch):
+    def data(seed, make=None):
+        recipe = replace(RECIPE, seed=seed)
+        state = generated(recipe, lambda: {"data": make(seed)}, tmp_path)
+        return state["data"]
+
+    def drawn(seed):
+        return torch.full((1000,), float(seed))
+
+    for seed in range(3):
+        assert torch.equal(data(seed, drawn), drawn(seed))
+    for age, path in enumerate(sorted(tmp_path.glob("*.pt"), key=os.path.getmtime)):
+        os.utime(path, (age, age))
+    assert torch.equal(data(0), drawn(0))  # used last
+    size = max(path.stat().st_size for path in tmp_path.glob("*.pt"))
+    monkeypatch.setattr(pretraining, "DATA_BYTES", 2.5 * size)
+    data(3, drawn)
+    assert len(list(tmp_path.glob("*.pt"))) == len(list(tmp_path.glob("*.lock"))) == 2
+    assert torch.equal(data(0), drawn(0))
+    assert torch.equal(data(3), drawn(3))
+
+
+def test_a_package_stands_for_all_of_its_modules(tmp_path, monkeypatch):
+    package = tmp_path / "made_of_two"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "part.py").write_text("X = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = replace(RECIPE, code=(importlib.import_module("made_of_two"),))
+    before = recipe.digest()
+    (package / "part.py").write_text("X = 2\n")
+    assert recipe.digest() != before

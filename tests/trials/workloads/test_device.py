@@ -1,12 +1,17 @@
 """What a GPU would wait for, and what it cannot do deterministically, counted on the CPU."""
 
+import importlib
 import math
+import shutil
 import sys
+from dataclasses import is_dataclass
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from workload_runs import SYSTEMS
+
+from sickbay.trials.workloads.placement import Placement
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique")
 # Raise in torch's deterministic mode on a GPU.
@@ -104,3 +109,75 @@ def test_coarser_arithmetic_is_a_setting_that_leaves_nothing_behind(system):
     assert coarse[-1].signals[name] == pytest.approx(exact[-1].signals[name], rel=0.5, abs=0.05)
     with pytest.raises(ValueError, match="precision: 'half' is not known; choose one of float32"):
         runs.run(epochs=1, precision="half")
+
+
+@pytest.mark.parametrize("system", STEPS)
+def test_streamed_data_give_the_rows_of_data_on_the_device(system):
+    runs = SYSTEMS[system]
+    rows = [runs.run(epochs=2, data=place) for place in ("device", "stream")]
+    assert runs.same(*rows)
+    with pytest.raises(ValueError, match="data: 'disk' is not known; choose one of device, stream"):
+        runs.run(epochs=1, data="disk")
+
+
+def test_what_is_streamed_stays_on_the_host_and_each_batch_goes_to_the_device():
+    """`meta` stands in for a GPU: a device of its own, which holds no values."""
+    place = Placement("meta", "cpu")
+    assert place.keep(torch.ones(3)).device.type == "cpu"
+    batches = [(torch.ones(2), torch.ones(1)), (torch.ones(2), torch.ones(1, device="meta"))]
+    for batch in place.sent(batches):
+        assert [part.device.type for part in batch] == ["meta", "meta"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch's compiler imports
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+@pytest.mark.parametrize("system", STEPS)
+def test_compiled_nets_train_as_the_others_do(system):
+    from torch._dynamo.utils import counters
+
+    runs = SYSTEMS[system]
+    plain, compiled = (runs.run(epochs=1, compile=wanted) for wanted in (False, True))
+    assert counters["stats"]["unique_graphs"] > 0
+    assert compiled[0].signals.keys() == plain[0].signals.keys()
+    for name in ("train_loss", "val_loss"):
+        assert compiled[0].signals[name] == pytest.approx(plain[0].signals[name], rel=1e-2)
+
+
+def test_compiling_is_refused_where_no_compiler_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match=r"compile: torch\.compile needs a C\+\+ compiler"):
+        SYSTEMS["crossmodal"].run(epochs=1, compile=True)
+
+
+MAKERS = {
+    "orientation": ("_data", "orientation_data"),
+    "crossmodal": ("_data", "crossmodal_data"),
+    "pointwise": ("_data", "point_scenes"),
+    "reweighting": ("_splits", "detection_data"),
+    "longtail": ("_data", "longtail_data"),
+}
+
+
+@pytest.mark.parametrize("system", STEPS)
+def test_data_are_generated_once_on_a_machine_and_are_the_same_kept_or_made(system, monkeypatch):
+    runs, (name, generator) = SYSTEMS[system], MAKERS[system]
+    module = importlib.import_module(f"sickbay.trials.workloads.{system}")
+    spec = module._spec(runs.settings(), runs.context(seed=77))
+    data = getattr(module, name).__wrapped__  # as a process that has no data yet
+    made = getattr(module, generator)(spec)
+    first = data(spec)
+    monkeypatch.setattr(module, generator, None)
+    kept = data(spec)
+    assert parts(made) == parts(first) == parts(kept)
+
+
+def parts(data):
+    """All numbers of nested dataclasses, tuples, tensors and arrays, as bytes."""
+    if hasattr(data, "numpy"):
+        return data.contiguous().numpy().tobytes()
+    if hasattr(data, "tobytes"):
+        return data.tobytes()
+    if isinstance(data, tuple):
+        return [parts(part) for part in data]
+    return {key: parts(part) for key, part in vars(data).items()} if is_dataclass(data) else data

@@ -33,6 +33,8 @@ WORKLOAD = Workload(
     doc="Camera and lidar joined by attention: is there an anomaly in the scene?",
     defaults={
         "batch_size": 8,
+        "compile": False,
+        "data": "device",
         "dataset": SYNTHETIC,
         "decision_threshold": 0.5,
         "dropout": 0.3,

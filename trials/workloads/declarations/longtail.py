@@ -37,6 +37,8 @@ WORKLOAD = Workload(
         "bn_mode": "train",
         "classes": 10,
         "classifier": "ce",
+        "compile": False,
+        "data": "device",
         "dataset": SYNTHETIC,
         "ddim_steps": 10,
         "encoder_lr": 1e-3,

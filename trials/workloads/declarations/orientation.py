@@ -46,6 +46,8 @@ WORKLOAD = Workload(
         "atan2_guard": "where",
         "batch_size": 32,
         "classes": "",
+        "compile": False,
+        "data": "device",
         "dataset": SYNTHETIC,
         "dropout": 0.4,
         "epochs": 20,

@@ -39,6 +39,8 @@ WORKLOAD = Workload(
     doc="A detector that scores each lidar point, under labels that may be noise.",
     defaults={
         "batch_size": 8,
+        "compile": False,
+        "data": "device",
         "dataset": SYNTHETIC,
         "epochs": 14,
         "focal_alpha": 0.1,

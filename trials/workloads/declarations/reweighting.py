@@ -33,6 +33,8 @@ WORKLOAD = Workload(
     doc="A detector of boxes from lidar and cameras whose queries weight what they look at.",
     defaults={
         "batch_size": 8,
+        "compile": False,
+        "data": "device",
         "dataset": SYNTHETIC,
         "detach_weight": "grad",
         "dn_pad": 60,

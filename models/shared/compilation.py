@@ -1,0 +1,38 @@
+"""torch.compile for parts of a net, where a setting asks for it."""
+
+import importlib.util
+import shutil
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+def compile_parts(parts: Iterable[nn.Module | None], *, wanted: bool, device: str) -> None:
+    """Let torch compile these modules at their first call, in place: names of weights stay.
+
+    Sums are taken in another order then, so rows differ from those without. Nothing happens unless
+    it is `wanted`. Raises ValueError where no compiler is installed.
+    """
+    if not wanted:
+        return
+    lacking = missing_compiler(device)
+    if lacking:
+        raise ValueError(
+            f"compile: torch.compile needs {lacking}, and there is none; install it, or set "
+            "compile: false"
+        )
+    torch.compiler.reset()  # what an earlier trial of this process compiled must change nothing
+    for part in parts:
+        if part is not None:
+            part.compile()
+
+
+def missing_compiler(device: str) -> str:
+    """Say what torch.compile lacks on a device; empty if nothing."""
+    from torch._inductor import config  # noqa: PLC0415  seconds, and only asked for if wanted
+
+    if torch.device(device).type != "cpu" and importlib.util.find_spec("triton") is None:
+        return "triton"
+    compilers = [name for name in config.cpp.cxx if name]
+    return "" if any(map(shutil.which, compilers)) else f"a C++ compiler ({compilers[0]})"
