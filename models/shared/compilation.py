@@ -1,15 +1,15 @@
-"""torch.compile for parts of a net, where a setting asks for it."""
+"""torch.compile for methods of a net, where a setting asks for it."""
 
 import importlib.util
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import nn
 
 
-def compile_parts(parts: Iterable[nn.Module | None], *, wanted: bool, device: str) -> None:
-    """Let torch compile these modules at their first call, in place: names of weights stay.
+def compile_methods(methods: Iterable[Callable[..., Any]], *, wanted: bool, device: str) -> None:
+    """Let torch compile bound methods of modules at their first call; names of weights stay.
 
     Sums are taken in another order then, so rows differ from those without. Nothing happens unless
     it is `wanted`. Raises ValueError where no compiler is installed.
@@ -23,9 +23,8 @@ def compile_parts(parts: Iterable[nn.Module | None], *, wanted: bool, device: st
             "compile: false"
         )
     torch.compiler.reset()  # what an earlier trial of this process compiled must change nothing
-    for part in parts:
-        if part is not None:
-            part.compile()
+    for method in methods:
+        setattr(method.__self__, method.__name__, torch.compile(method))  # type: ignore[attr-defined]
 
 
 def missing_compiler(device: str) -> str:

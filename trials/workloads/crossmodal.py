@@ -34,7 +34,7 @@ from sickbay.models.crossmodal.metrics import (
 from sickbay.models.crossmodal.network import GRID, SceneNet, Scored, group_names
 from sickbay.models.shared.arithmetic import arithmetic
 from sickbay.models.shared.classification_metrics import Metrics, label_flip_rate
-from sickbay.models.shared.compilation import compile_parts
+from sickbay.models.shared.compilation import compile_methods
 from sickbay.models.shared.early_stopping import Patience
 from sickbay.models.shared.inputs import shown
 from sickbay.models.shared.reference_lines import flip_line
@@ -65,7 +65,7 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     threshold, patience = _threshold(config), Patience(int(config["patience"]))
     net = SceneNet(str(config["size"]), str(config["fusion"]), float(config["dropout"]))
     net, attends = net.to(context.device), net.attends
-    compile_parts(net.children(), wanted=bool(config["compile"]), device=context.device)
+    compile_methods([net.forward], wanted=bool(config["compile"]), device=context.device)
     progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
     if patience.epochs:
         progress.schedule = patience

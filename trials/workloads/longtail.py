@@ -35,7 +35,7 @@ from sickbay.models.longtail.pretraining import pretrain
 from sickbay.models.longtail.steps import Steps
 from sickbay.models.longtail.training import Strategy, StrategyOptions
 from sickbay.models.shared.arithmetic import arithmetic
-from sickbay.models.shared.compilation import compile_parts
+from sickbay.models.shared.compilation import compile_methods
 from sickbay.models.shared.inputs import shown
 from sickbay.trials.contract import (
     Config,
@@ -136,11 +136,8 @@ def _begin(
     torch.manual_seed(epoch_stream(context.seed, 0))
     net = LongtailNet(str(config["size"]), data.classes, _head(config)).to(context.device)
     net.encoder.load_state_dict(_pretrained(config, context, data, place))
-    compile_parts(
-        [net.encoder, net.head, net.diffusion.denoiser],
-        wanted=bool(config["compile"]),
-        device=context.device,
-    )
+    methods = (net.encoder.forward, net.diffusion.denoiser.forward)
+    compile_methods(methods, wanted=bool(config["compile"]), device=context.device)
     views = _views(net.encoder, data, place)
     net.start_prototypes(views.means.features, views.means.labels)
     return net, start_of(net, views), views

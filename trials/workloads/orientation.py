@@ -28,7 +28,7 @@ from sickbay.models.orientation.metrics import Metrics, gradient_cosine, mixture
 from sickbay.models.orientation.mixture import Mixture, mixture_loss
 from sickbay.models.orientation.network import HeadOptions, OrientationNet, group_names
 from sickbay.models.shared.arithmetic import arithmetic
-from sickbay.models.shared.compilation import compile_parts
+from sickbay.models.shared.compilation import compile_methods
 from sickbay.models.shared.inputs import shown
 from sickbay.trials.contract import (
     Config,
@@ -58,7 +58,7 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     clouds, val = map(place.keep, _data(_spec(config, context)))
     torch.manual_seed(epoch_stream(context.seed, 0))
     net = _build(config).to(context.device)
-    compile_parts(net.layers(), wanted=bool(config["compile"]), device=context.device)
+    compile_methods([net.forward], wanted=bool(config["compile"]), device=context.device)
     progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
     plateau = ReduceLROnPlateau(progress.optimizer, factor=HALF, patience=PATIENCE)
     if config["lr_schedule"] == "plateau":
@@ -247,6 +247,6 @@ def _floors(spec: OrientationSpec, rotations: int, loss: str) -> tuple[float, fl
         both = loss_floor(loss, truth, spec.kappa), density_floor(truth, spec.kappa)
         return torch.tensor(both, dtype=torch.float64)
 
-    settings = {"rotations": rotations, "loss": loss}
+    settings: Config = {"rotations": rotations, "loss": loss}
     loss_h0, density_h0 = kept_floor("orientation-floor", spec, settings, fitted).tolist()
     return loss_h0, density_h0

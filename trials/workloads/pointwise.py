@@ -40,7 +40,7 @@ from sickbay.models.pointwise.metrics import (
 )
 from sickbay.models.pointwise.network import PointAnomalyNet, group_names
 from sickbay.models.shared.arithmetic import arithmetic
-from sickbay.models.shared.compilation import compile_parts
+from sickbay.models.shared.compilation import compile_methods
 from sickbay.models.shared.inputs import shown
 from sickbay.models.shared.reference_lines import flip_line
 from sickbay.trials.contract import (
@@ -78,7 +78,8 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     net = PointAnomalyNet(
         str(config["size"]), str(config["fusion"]), str(config["image_weights"])
     ).to(context.device)
-    compile_parts(net.children(), wanted=bool(config["compile"]), device=context.device)
+    methods = (net.encode, net.decide)
+    compile_methods(methods, wanted=bool(config["compile"]), device=context.device)
     progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
     progress.resume(context.restore(), context.device)
     probe = StepProbe(net.groups())

@@ -46,7 +46,7 @@ from sickbay.models.reweighting.network import GROUPS, SIZES, Batch, NetOptions,
 from sickbay.models.reweighting.probes import Signals, gradient_signals
 from sickbay.models.reweighting.training import CLIP, Rates, clear_gradients, part_optimizer
 from sickbay.models.shared.arithmetic import arithmetic
-from sickbay.models.shared.compilation import compile_parts
+from sickbay.models.shared.compilation import compile_methods
 from sickbay.models.shared.inputs import shown
 from sickbay.trials.contract import (
     Config,
@@ -79,11 +79,9 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     torch.manual_seed(epoch_stream(context.seed, 0))
     net = QueryDetector(_options(config), float(config["weight_bias"])).to(context.device)
     net.load_state_dict({**net.state_dict(), **state})
-    compile_parts(
-        [net.grid_encoder, net.view_encoder, net.generator, *net.decoder],
-        wanted=bool(config["compile"]),
-        device=context.device,
-    )
+    parts = (net.grid_encoder, net.view_encoder, net.generator, *net.decoder)
+    methods = [part.forward for part in parts]
+    compile_methods(methods, wanted=bool(config["compile"]), device=context.device)
     progress = Progress(net, part_optimizer(net, _rates(config)))
     floor = _floor(_spec(config, context), _options(config)).to(context.device)
     data, val = encoded(net, data), encoded(net, val)
