@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+import sickbay.datasets.crossmodal as dataset_code
 from sickbay.datasets.crossmodal.synthetic import (
     P_RANDOM,
     SYNTHETIC,
@@ -212,7 +213,7 @@ def _evaluate(
 
 @functools.lru_cache(maxsize=2)
 def _data(spec: SceneSpec) -> tuple[SceneSet, ...]:
-    return kept_splits("crossmodal", spec, SceneSet, crossmodal_data)
+    return kept_splits(dataset_code, spec, SceneSet, crossmodal_data)
 
 
 def _spec(config: Config, context: Context) -> SceneSpec:

@@ -12,39 +12,48 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import sickbay.datasets as dataset_code
-import sickbay.models as model_code
+import sickbay.datasets.formats as formats_code
+import sickbay.datasets.shared as shared_data_code
+import sickbay.models.shared as shared_model_code
 from sickbay.trials.contract import Scalar
 from sickbay.trials.store.pretrained import Recipe, generated
 
 SYNTHETIC = "synthetic"
+SHARED = (formats_code, shared_data_code, shared_model_code)  # what every system's packages import
 T = TypeVar("T")
 
 
 def kept_splits(
-    name: str, spec: Any, kind: type[T], make: Callable[[Any], tuple[T, ...]]
+    code: ModuleType, spec: Any, kind: type[T], make: Callable[[Any], tuple[T, ...]]
 ) -> tuple[T, ...]:
-    """Return `make(spec)`, splits of a dataclass `kind`; those of generated data are kept."""
+    """Return `make(spec)`, splits of a dataclass `kind`; those of generated data are kept.
+
+    `code` is the package that makes them.
+    """
     if spec.dataset != SYNTHETIC:
         return make(spec)
-    recipe = _recipe(name, asdict(spec), (dataset_code,))
+    recipe = _recipe("data", asdict(spec), code)
     state = generated(recipe, lambda: {"splits": [_plain(split) for split in make(spec)]})
     return tuple(_rebuilt(kind, split) for split in state["splits"])
 
 
 def kept_floor(
-    name: str, spec: Any, settings: Mapping[str, Scalar], make: Callable[[], Tensor]
+    code: tuple[ModuleType, ...],
+    spec: Any,
+    settings: Mapping[str, Scalar],
+    make: Callable[[], Tensor],
 ) -> Tensor:
     """Return what `make` fits to the data of a spec under these settings, kept as its data are."""
     if spec.dataset != SYNTHETIC:
         return make()
-    recipe = _recipe(name, {**asdict(spec), **settings}, (dataset_code, model_code))
+    recipe = _recipe("floor", {**asdict(spec), **settings}, *code)
     floor: Tensor = generated(recipe, lambda: {"floor": make()})["floor"]
     return floor
 
 
-def _recipe(name: str, settings: Mapping[str, Scalar], code: tuple[ModuleType, ...]) -> Recipe:
-    return Recipe(name, {**settings, "numpy": np.__version__}, 0, "cpu", code)
+def _recipe(kind: str, settings: Mapping[str, Scalar], *code: ModuleType) -> Recipe:
+    name = f"{code[0].__name__.rpartition('.')[2]}-{kind}"
+    return Recipe(name, {**settings, "numpy": np.__version__}, 0, "cpu", (*code, *SHARED))
 
 
 def _plain(value: Any) -> Any:

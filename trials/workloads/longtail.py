@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import sickbay.datasets.formats.cifar as cifar_code
+import sickbay.datasets.longtail as dataset_code
 import sickbay.datasets.longtail.images as images_code
 import sickbay.datasets.longtail.synthetic as data_code
 import sickbay.models.longtail.network as encoder_code
@@ -201,7 +202,7 @@ def _head(config: Config) -> HeadOptions:
 
 @functools.lru_cache(maxsize=2)
 def _data(spec: LongtailSpec) -> LongtailData:
-    [data] = kept_splits("longtail", spec, LongtailData, lambda spec: (longtail_data(spec),))
+    [data] = kept_splits(dataset_code, spec, LongtailData, lambda spec: (longtail_data(spec),))
     return data
 
 

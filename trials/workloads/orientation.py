@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+import sickbay.datasets.orientation as dataset_code
+import sickbay.models.orientation as model_code
 from sickbay.datasets.orientation.synthetic import (
     Batch,
     Clouds,
@@ -236,7 +238,7 @@ def _spec(config: Config, context: Context) -> OrientationSpec:
 
 @functools.lru_cache(maxsize=4)
 def _data(spec: OrientationSpec) -> tuple[Clouds, ...]:
-    return kept_splits("orientation", spec, Clouds, orientation_data)
+    return kept_splits(dataset_code, spec, Clouds, orientation_data)
 
 
 @functools.lru_cache(maxsize=16)
@@ -248,5 +250,5 @@ def _floors(spec: OrientationSpec, rotations: int, loss: str) -> tuple[float, fl
         return torch.tensor(both, dtype=torch.float64)
 
     settings: Config = {"rotations": rotations, "loss": loss}
-    loss_h0, density_h0 = kept_floor("orientation-floor", spec, settings, fitted).tolist()
+    loss_h0, density_h0 = kept_floor((dataset_code, model_code), spec, settings, fitted).tolist()
     return loss_h0, density_h0

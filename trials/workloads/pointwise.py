@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+import sickbay.datasets.pointwise as dataset_code
 from sickbay.datasets.pointwise.synthetic import (
     RANDOM_SHARE,
     Labelling,
@@ -203,7 +204,7 @@ def _task(config: Config, context: Context) -> Task:
 
 @functools.lru_cache(maxsize=3)
 def _data(spec: SceneSpec) -> tuple[PointScenes, ...]:
-    return kept_splits("pointwise", spec, PointScenes, point_scenes)
+    return kept_splits(dataset_code, spec, PointScenes, point_scenes)
 
 
 def _spec(config: Config, context: Context) -> SceneSpec:

@@ -18,7 +18,9 @@ from torch.nn.utils import clip_grad_norm_
 
 import sickbay.datasets.formats.nuscenes as files
 import sickbay.datasets.formats.nuscenes_tables as tables
+import sickbay.datasets.reweighting as dataset_code
 import sickbay.datasets.reweighting.synthetic as worlds
+import sickbay.models.reweighting as model_code
 import sickbay.models.reweighting.network as nets
 from sickbay.datasets.formats.file_trees import tree_identity
 from sickbay.datasets.reweighting import drives, frames
@@ -217,7 +219,7 @@ def _floor(spec: WorldSpec, options: NetOptions) -> Tensor:
         return best_constant(points_Q2.detach(), val.boxes, val.classes, options.classes)
 
     settings = {"queries": options.queries, "classes": options.classes}
-    return kept_floor("reweighting-floor", spec, settings, fitted)
+    return kept_floor((dataset_code, model_code), spec, settings, fitted)
 
 
 def _data(config: Config, context: Context, place: Placement) -> tuple[Batch, Batch]:
@@ -235,7 +237,7 @@ def _data(config: Config, context: Context, place: Placement) -> tuple[Batch, Ba
 @functools.lru_cache(maxsize=2)
 def _splits(spec: WorldSpec) -> tuple[Frames, ...]:
     made = detection_data if spec.dataset == SYNTHETIC else drives.real_drives
-    return kept_splits("reweighting", spec, Frames, made)
+    return kept_splits(dataset_code, spec, Frames, made)
 
 
 def _batch(frame_set: Frames) -> Batch:
