@@ -42,8 +42,8 @@ _MOST_COMPARISONS = 300_000  # of configurations with each other, in the search 
 
 EFFECTS_LEGEND = """\
 difference: level - baseline, same seed, all other factors equal, both trials healthy, with the
-  paired t-interval over the seeds, its noise a quarter the level's own and three quarters the mean
-  of the table's levels; bootstrap: the studentised bootstrap interval, longer on the
+  paired t-interval over the seeds, its noise in part the level's own and in part the mean of the
+  table's levels; bootstrap: the studentised bootstrap interval, longer on the
   side where the differences are skewed; IQM: the interquartile mean. The verdict follows from the
   p-value of the difference after Holm's correction.
 P(better): how often the level wins over all pairs without a cancelled trial; pathological, failed

@@ -75,9 +75,9 @@ def _heading(arm: ArmLine) -> str:
 
 def _arm_row(arm: ArmLine) -> tuple[str, ...]:
     causes = (
-        f"{one.name or 'unnamed'} {one.trials} of {arm.trials}"
-        f" ({span(one.first_onset, one.last_onset)})"
-        for one in arm.causes
+        f"{trial.name or 'unnamed'} {trial.trials} of {arm.trials}"
+        f" ({span(trial.first_onset, trial.last_onset)})"
+        for trial in arm.causes
     )
     counts = ((name, getattr(arm, name)) for name in _COUNTED)
     return (
@@ -102,24 +102,24 @@ def trials_table(trials: Sequence[TrialLine], sql: str = "") -> Table:
         ),
         rows=tuple(
             (
-                one.trial_id,
-                short_arm(one.arm),
-                str(one.seed),
-                one.state,
-                f"{SIGNS.get(one.verdict, '·')} {one.verdict}",
-                one.pathology or one.failure or "",
-                level(one.onset_epoch),
-                stands(one.standing, one.label),
-                number(one.objective),
-                number(one.best_objective),
-                f"{one.epochs_run} / {one.epochs_planned}",
-                "–" if one.wall_seconds is None else f"{one.wall_seconds:.1f}",
-                last_line(one.error) or one.reason,
+                trial.trial_id,
+                short_arm(trial.arm),
+                str(trial.seed),
+                trial.state,
+                f"{SIGNS.get(trial.verdict, '·')} {trial.verdict}",
+                trial.pathology or trial.failure or "",
+                level(trial.onset_epoch),
+                stands(trial.standing, trial.label),
+                number(trial.objective),
+                number(trial.best_objective),
+                f"{trial.epochs_run} / {trial.epochs_planned}",
+                "–" if trial.wall_seconds is None else f"{trial.wall_seconds:.1f}",
+                last_line(trial.error) or trial.reason,
             )
-            for one in trials
+            for trial in trials
         ),
         words=frozenset({"trial", "arm", "state", "verdict", "cause", "standing", "why"}),
-        keys=tuple(one.trial_id for one in trials),
+        keys=tuple(trial.trial_id for trial in trials),
         sql={"trials": sql} if sql else {},
     )
 
@@ -153,7 +153,7 @@ def causes_table(values: Values, sql: str = "") -> Table:
 
 def failures_table(values: Values) -> Table:
     """One row per class of failure, the most common first: number of trials and remedy."""
-    counts = Counter(one.failure for one in values.trials if one.failure)
+    counts = Counter(trial.failure for trial in values.trials if trial.failure)
     return Table(
         columns=("failure", "trials", "what to do"),
         rows=tuple((name, str(n), remedy_of(name)) for name, n in counts.most_common()),
