@@ -65,6 +65,7 @@ def test_it_holds_one_top_level_package_and_all_that_is_needed(wheel):
     assert not [name for name in names if "test" in name]
 
 
+@pytest.mark.slow
 def test_other_packages_of_the_rooms_names_live_beside_it(wheel, tmp_path):
     """A wheel with top-level `datasets` or `models` would overwrite these."""
     for name in ("datasets", "models"):

@@ -104,7 +104,7 @@ def assert_readable(drawing):
         assert wide < 2 or high < 2.5, (label, other)
 
 
-@pytest.mark.parametrize("which", ["many", "long"])
+@pytest.mark.parametrize("which", [pytest.param("many", marks=pytest.mark.slow), "long"])
 def test_words_of_pictures_are_whole_and_apart(which, request):
     drawn = list(pictures(request.getfixturevalue(which)))
     assert len(drawn) >= 7

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import shlex
 import socket
 import struct
 import sys
@@ -80,31 +81,34 @@ def tables(text):
     return [line for block in blocks if any("──" in line for line in block) for line in block]
 
 
+TABLES = [
+    ("plan spec.yaml", LONG[:8]),
+    (f"status {NAME}", "missing_file"),
+    (f"results {NAME}", "missing_file"),
+    (f"effects {NAME}", "optimizer"),
+]
+FURTHER_TABLES = [
+    ("list", "6 healthy"),
+    (f"effects {NAME} --all", "optimizer"),
+    (f"compare {NAME} {NAME}", "baseline"),
+    ("query 'SELECT * FROM sweeps'", "sweep_id"),
+    ("workloads", "mvm_orientation"),
+    ("workloads mvm_orientation", "initialization"),
+    ("detectors", "throughput_decay"),
+    ("detectors no_skill", "val_loss"),
+    ("diagnose log.csv", "non_finite"),
+    ("doctor", "python"),
+]
+
+
 @pytest.mark.parametrize(
     ("words", "shows"),
-    [
-        ("plan spec.yaml", LONG[:8]),
-        ("list", "6 healthy"),
-        (f"status {NAME}", "missing_file"),
-        (f"results {NAME}", "missing_file"),
-        (f"effects {NAME}", "optimizer"),
-        (f"effects {NAME} --all", "optimizer"),
-        (f"compare {NAME} {NAME}", "baseline"),
-        ("query 'SELECT * FROM sweeps'", "sweep_id"),
-        ("workloads", "mvm_orientation"),
-        ("workloads mvm_orientation", "initialization"),
-        ("detectors", "throughput_decay"),
-        ("detectors no_skill", "val_loss"),
-        ("diagnose log.csv", "non_finite"),
-        ("doctor", "python"),
-    ],
+    [*TABLES, *(pytest.param(*case, marks=pytest.mark.slow) for case in FURTHER_TABLES)],
 )
 def test_every_table_fits_80_columns(store, words, shows):
     folder, _ = store
     rows = [f"{n},{0.5 / n},{0.5 / n if n < 6 else 'nan'}" for n in range(1, 9)]
     (folder / "log.csv").write_text("\n".join(["epoch,train_loss,val_loss", *rows]))
-    import shlex
-
     _, said = on_a_terminal(folder, shlex.split(words))
     assert shows.lower() in said.lower(), said
     for line in tables(said):

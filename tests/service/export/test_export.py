@@ -202,6 +202,7 @@ def test_a_missing_library_is_named(store, tmp_path, monkeypatch):
         export_to(store, SWEEP, Tracker.MLFLOW, str(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_verbs(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     call = CliRunner().invoke

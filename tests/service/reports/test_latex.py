@@ -41,10 +41,16 @@ def many_arms():
     ]
 
 
-SAMPLES = [uneven, small, lambda: large(240, 3), long_words, many_arms]
+SAMPLES = [
+    pytest.param(uneven, id="uneven"),
+    pytest.param(small, id="small"),
+    pytest.param(lambda: large(240, 3), id="large", marks=pytest.mark.slow),
+    pytest.param(long_words, id="long"),
+    pytest.param(many_arms, id="many"),
+]
 
 
-@pytest.fixture(scope="module", params=SAMPLES, ids=["uneven", "small", "large", "long", "many"])
+@pytest.fixture(scope="module", params=SAMPLES)
 def texts(request, tmp_path_factory):
     """The report, and the tables of the export."""
     store = write_compared(tmp_path_factory.mktemp("store"), list(request.param()))

@@ -246,7 +246,7 @@ def suggestions_of(store, **keys):
     return asked, [one for one in asked if is_configuration(one)]
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", pytest.param("gp", marks=pytest.mark.slow)])
 def test_no_ask_is_refused_where_constraints_leave_little(tmp_path, sampler):
     """The constraint leaves some .2 % of the ranges: the sampler is never asked in vain."""
     factors = {"lr": RANGES["lr"], "momentum": {"low": 0.0, "high": 0.9}}

@@ -285,6 +285,7 @@ def test_a_relabelling_killed_at_any_step_can_be_done_again(store, tmp_path, n):
     assert picture(store) == picture(other)
 
 
+@pytest.mark.slow
 def test_a_merge_that_dies_before_any_change_loses_nothing(tmp_path):
     for n in range(1, 26):
         store = open_store(str(tmp_path / f"store-{n}"))
