@@ -227,6 +227,9 @@ def print_described(console: Console, plan: Mapping[str, Any]) -> None:
         f"{plan['sweep_id']}: {plan['total']} trials, {plan['design']}; {plan['missing']} to "
         f"run, {stored} stored"
     )
+    if (plan.get("search") or {}).get("warm_start"):
+        line = f"warm start: {plan['search']['warm_start']['line']}"
+        console.print(line, highlight=False, soft_wrap=True)
     trials, arms = Table(box=box.SIMPLE_HEAD, pad_edge=False), plan["per_arm"]
     for name in ("trial", "seed", "arm", "epochs", ""):
         trials.add_column(name, no_wrap=True)

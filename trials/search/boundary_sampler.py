@@ -67,7 +67,7 @@ class BoundarySampler(BaseSampler):  # type: ignore[misc]
         known = study.get_trials(deepcopy=False)
         place = suggestion_number(known, trial)
         rng = np.random.default_rng([self._seed, place])
-        data = observed([one for one in known if one.number != trial.number], names, ranges)
+        data = observed([other for other in known if other.number != trial.number], names, ranges)
         explore = place % EXPLORE_EVERY == 0
         unit = next_point(data, len(names), rng, explore=explore, score=self.score)
         return {name: _value(unit[i], ranges[i]) for i, name in enumerate(names)}
@@ -88,7 +88,8 @@ def suggestion_number(known: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
 
     So what a search suggests does not depend on where its driver was killed.
     """
-    unfinished = sum(UNFINISHED in one.user_attrs for one in known if one.number < trial.number)
+    earlier = (other for other in known if other.number < trial.number)
+    unfinished = sum(UNFINISHED in other.user_attrs for other in earlier)
     return int(trial.number) - unfinished
 
 

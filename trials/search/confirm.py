@@ -32,23 +32,28 @@ def winners(task: SearchTask, known: Sequence[FrozenTrial]) -> list[Mapping[str,
     start = baseline_choice(task.spec, task.workload)
     baseline = _outcomes(task, start, stored)
     sign = 1.0 if task.goals[0].goal is Goal.MINIMIZE else -1.0
-    found: list[tuple[Aggregate, FrozenTrial]] = []
-    for one in known:
-        outcomes = _outcomes(task, one.params, stored) if is_configuration(one) else {}
-        if outcomes and task.choice(one.params) != task.choice(start):
+    candidates: list[tuple[Aggregate, FrozenTrial]] = []
+    for trial in known:
+        outcomes = _outcomes(task, trial.params, stored) if is_configuration(trial) else {}
+        if outcomes and task.choice(trial.params) != task.choice(start):
             value = aggregate(outcomes, baseline, task.goals, ())
             if not value.stand_in and value.pruned_at is None:
-                found.append((value, one))
-    found.sort(key=lambda one: (one[0].constraint, sign * one[0].values[0], one[1].number))
-    return [one.params for _, one in found[: task.spec.seeds.top]]
+                candidates.append((value, trial))
+
+    def order(candidate: tuple[Aggregate, FrozenTrial]) -> tuple[float, float, int]:
+        value, trial = candidate
+        return value.constraint or 0.0, sign * value.values[0], trial.number
+
+    best = sorted(candidates, key=order)[: task.spec.seeds.top]
+    return [trial.params for _, trial in best]
 
 
 def _outcomes(
     task: SearchTask, params: Mapping[str, Scalar], stored: Mapping[str, TrialOutcome]
 ) -> dict[int, TrialOutcome]:
     """What became of the search's own seeds of a configuration, by seed."""
-    trials = [one for one in task.trials(params) if one.trial_id in stored]
-    return {one.seed: stored[one.trial_id] for one in trials if stored[one.trial_id].judged}
+    trials = {trial.seed: stored.get(trial.trial_id) for trial in task.trials(params)}
+    return {seed: outcome for seed, outcome in trials.items() if outcome and outcome.judged}
 
 
 def confirmation(task: SearchTask, known: Sequence[FrozenTrial]) -> list[TrialConfig]:

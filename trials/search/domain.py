@@ -85,31 +85,30 @@ class Domain:
         used up, or the constraints leave next to nothing.
         """
         if self.listed is not None:
-            new = [one for key, one in self.listed.items() if key not in known]
-            return min(new, key=lambda one: self._distance(one, proposal), default=None)
+            new = [params for key, params in self.listed.items() if key not in known]
+            return min(new, key=lambda params: self._distance(params, proposal), default=None)
         drawn = list(self._drawn(rng))
         if pull:
-            drawn.sort(key=lambda one: self._distance(one, proposal))
-        moved = (self._moved(one, proposal) if pull else one for one in drawn)
-        return next((one for one in (*moved, *drawn) if self.key(one) not in known), None)
+            drawn.sort(key=lambda params: self._distance(params, proposal))
+        moved = (self._moved(params, proposal) if pull else params for params in drawn)
+        return next((params for params in (*moved, *drawn) if self.key(params) not in known), None)
 
     @cached_property
     def listed(self) -> dict[Hashable, dict[str, Scalar]] | None:
         """Every allowed configuration by its key; None for a space of ranges, or a large one."""
         levels = [_levels(distribution) for distribution in self.space.values()]
-        if any(one is None for one in levels) or math.prod(len(one or ()) for one in levels) > (
-            MOST_LISTED
-        ):
+        finite = [choices for choices in levels if choices is not None]
+        if len(finite) < len(levels) or math.prod(map(len, finite)) > MOST_LISTED:
             return None
-        points = product(*(one or () for one in levels))
+        points = product(*finite)
         every = (dict(zip(self.space, point, strict=True)) for point in points)
-        return {self.key(one): one for one in every if self.broken(one) is None}
+        return {self.key(params): params for params in every if self.broken(params) is None}
 
     def _drawn(self, rng: random.Random) -> Iterator[dict[str, Scalar]]:
         """Draw allowed configurations: uniformly, and where that finds few, on lines."""
         anchors: list[dict[str, Scalar]] = [dict(self.baseline)]
         for _ in range(DRAWS):
-            params = {name: value_at(one, rng.random()) for name, one in self.space.items()}
+            params = self._uniform(rng)
             if self.broken(params) is None:
                 anchors.append(params)
                 yield params
@@ -121,9 +120,12 @@ class Domain:
                 anchors.append(point)
                 yield point
 
+    def _uniform(self, rng: random.Random) -> dict[str, Scalar]:
+        return {name: value_at(span, rng.random()) for name, span in self.space.items()}
+
     def _on_a_line(self, anchor: Params, rng: random.Random) -> dict[str, Scalar] | None:
         """Give an allowed point between an allowed one and a random one, or no such point."""
-        target = {name: value_at(one, rng.random()) for name, one in self.space.items()}
+        target = self._uniform(rng)
         share = 1.0
         for _ in range(CUTS):
             point = self._between(anchor, target, share)
@@ -147,17 +149,17 @@ class Domain:
     def _between(self, start: Params, end: Params, share: float) -> dict[str, Scalar]:
         """Give the point at a share of the way between two; levels stay those of the start."""
         point = dict(start)
-        for name, one in self.space.items():
-            if not isinstance(one, CategoricalDistribution):
-                first, last = share_of(one, start[name]), share_of(one, end[name])
-                point[name] = value_at(one, first + share * (last - first))
+        for name, span in self.space.items():
+            if not isinstance(span, CategoricalDistribution):
+                first, last = share_of(span, start[name]), share_of(span, end[name])
+                point[name] = value_at(span, first + share * (last - first))
         return point
 
-    def _distance(self, one: Params, other: Params) -> float:
+    def _distance(self, params: Params, other: Params) -> float:
         return sum(
-            float(not same(one[name], other[name]))
+            float(not same(params[name], other[name]))
             if isinstance(distribution, CategoricalDistribution)
-            else (share_of(distribution, one[name]) - share_of(distribution, other[name])) ** 2
+            else (share_of(distribution, params[name]) - share_of(distribution, other[name])) ** 2
             for name, distribution in self.space.items()
         )
 
@@ -167,11 +169,11 @@ def known_keys(domain: Domain, tried: Sequence[Params]) -> set[Hashable]:
     return {domain.key(params) for params in tried if params.keys() >= domain.space.keys()}
 
 
-def _levels(one: BaseDistribution) -> Sequence[Scalar] | None:
-    if isinstance(one, CategoricalDistribution):
-        choices: Sequence[Scalar] = one.choices
+def _levels(span: BaseDistribution) -> Sequence[Scalar] | None:
+    if isinstance(span, CategoricalDistribution):
+        choices: Sequence[Scalar] = span.choices
         return choices
-    return range(one.low, one.high + 1) if isinstance(one, IntDistribution) else None
+    return range(span.low, span.high + 1) if isinstance(span, IntDistribution) else None
 
 
 def share_of(span: BaseDistribution, value: Scalar) -> float:
@@ -182,12 +184,12 @@ def share_of(span: BaseDistribution, value: Scalar) -> float:
     return (number - low) / (high - low)
 
 
-def value_at(one: BaseDistribution, share: float) -> Scalar:
+def value_at(span: BaseDistribution, share: float) -> Scalar:
     """Give the value at a share of a distribution: of a range, or of the levels in their order."""
-    if isinstance(one, CategoricalDistribution):
-        choices: Sequence[Scalar] = one.choices
+    if isinstance(span, CategoricalDistribution):
+        choices: Sequence[Scalar] = span.choices
         return choices[min(int(share * len(choices)), len(choices) - 1)]
-    low, high = float(one.low), float(one.high)
-    value = low * (high / low) ** share if one.log else low + (high - low) * share
+    low, high = float(span.low), float(span.high)
+    value = low * (high / low) ** share if span.log else low + (high - low) * share
     inside = min(max(value, low), high)
-    return round(inside) if isinstance(one, IntDistribution) else inside
+    return round(inside) if isinstance(span, IntDistribution) else inside

@@ -101,7 +101,7 @@ def in_reference_units(
     a loss without two positive floors, stays as it is.
     """
     value = mine.values[place]
-    own, other = (one.floors.get(goal.signal, 0.0) for one in (mine, theirs))
+    own, other = (outcome.floors.get(goal.signal, 0.0) for outcome in (mine, theirs))
     scalable = goal.goal is Goal.MINIMIZE and min(own, other) > 0.0
     if not scalable or abs(own - other) <= SAME_FLOOR * max(own, other):
         return value
@@ -124,19 +124,22 @@ def aggregate(
     worst of `known`, the values of configurations without this trouble, stands in, or the loss of
     the best constant predictor.
     """
-    usable = {seed: one for seed, one in outcomes.items() if not one.unusable}
+    usable = {seed: outcome for seed, outcome in outcomes.items() if not outcome.unusable}
     values = tuple(
-        median(_in_baseline_units(seed, one, baseline, goal, place) for seed, one in usable.items())
+        median(
+            _in_baseline_units(seed, outcome, baseline, goal, place)
+            for seed, outcome in usable.items()
+        )
         if usable
         else _worst([row[place] for row in known], outcomes, baseline, (place, goal))
         for place, goal in enumerate(goals)
     )
-    pruned = any(one.state == "pruned" for one in usable.values())
+    pruned = any(outcome.state == "pruned" for outcome in usable.values())
     return Aggregate(
         values=values,
-        constraint=sum(one.unusable for one in outcomes.values()) / len(outcomes),
+        constraint=sum(outcome.unusable for outcome in outcomes.values()) / len(outcomes),
         attributes={**counts_of(list(outcomes.values())), "stand_in": not usable},
-        pruned_at=min(one.epochs_run for one in usable.values()) if pruned else None,
+        pruned_at=min(outcome.epochs_run for outcome in usable.values()) if pruned else None,
     )
 
 
@@ -148,10 +151,10 @@ def health_aggregate(outcomes: Outcomes) -> Aggregate:
 
 
 def _in_baseline_units(
-    seed: int, one: TrialOutcome, baseline: Outcomes, goal: Objective, place: int
+    seed: int, mine: TrialOutcome, baseline: Outcomes, goal: Objective, place: int
 ) -> float:
     theirs = baseline.get(seed)
-    return one.values[place] if theirs is None else in_reference_units(one, theirs, goal, place)
+    return mine.values[place] if theirs is None else in_reference_units(mine, theirs, goal, place)
 
 
 def _worst(
@@ -164,11 +167,14 @@ def _worst(
     place, goal = objective
     worst = max if goal.goal is Goal.MINIMIZE else min
     floors = [
-        _in_baseline_units(seed, replace(one, values=(one.floors[goal.signal],)), baseline, goal, 0)
-        for seed, one in outcomes.items()
-        if goal.signal in one.floors
+        _in_baseline_units(
+            seed, replace(outcome, values=(outcome.floors[goal.signal],)), baseline, goal, 0
+        )
+        for seed, outcome in outcomes.items()
+        if goal.signal in outcome.floors
     ]
-    own = [one.values[place] for one in outcomes.values() if math.isfinite(one.values[place])]
+    values = [outcome.values[place] for outcome in outcomes.values()]
+    own = [value for value in values if math.isfinite(value)]
     return float(worst([*known, *floors] or own, default=0.0))
 
 

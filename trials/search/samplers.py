@@ -27,6 +27,7 @@ from sickbay.trials.search.study import KIND, WARM_START
 
 TRIES = 20  # proposals of a sampler until one is allowed and new
 FIRST_SIGMA = 0.3  # of CMA-ES, as a share of the ranges
+WARM_SHARE = 0.1  # of the earlier configurations, the best, that say where CMA-ES begins
 ONE_PROPOSAL = ("gp", "boundary")  # whose proposals are expensive, and much the same at every try
 DRAWN_AT_RANDOM = 1000  # tries of a proposal that no model has made
 
@@ -68,8 +69,8 @@ class StudyView:
         use_cache: bool = False,  # noqa: FBT001, FBT002
     ) -> list[FrozenTrial]:
         stored = self._study._get_trials(deepcopy, use_cache=use_cache)  # noqa: SLF001 - samplers call it
-        trials = (updated(one, self._updates.get(one.number)) for one in stored)
-        return [one for one in trials if states is None or one.state in states]
+        trials = (updated(trial, self._updates.get(trial.number)) for trial in stored)
+        return [trial for trial in trials if states is None or trial.state in states]
 
 
 def updated(trial: FrozenTrial, aggregate: Aggregate | None) -> FrozenTrial:
@@ -136,8 +137,10 @@ class CmaEsSampler(BaseSampler):  # type: ignore[misc]
 
     def _start(self, earlier: Sequence[FrozenTrial], sign: float) -> CMA:
         mean, sigma, cov = np.full(len(self._space), 0.5), FIRST_SIGMA, None
-        if earlier:
-            mean, sigma, cov = get_warm_start_mgd(self._ranked(earlier, sign))
+        feasible = [trial for trial in earlier if not _pathological_share(trial)]
+        if feasible:
+            share = min(1.0, max(WARM_SHARE, 1.5 / len(feasible)))  # one of them at least
+            mean, sigma, cov = get_warm_start_mgd(self._ranked(feasible, sign), gamma=share)
         bounds = np.tile([0.0, 1.0], (len(self._space), 1))
         return CMA(np.clip(mean, 0.0, 1.0), sigma, bounds=bounds, cov=cov, seed=self._seed)
 
@@ -145,7 +148,7 @@ class CmaEsSampler(BaseSampler):  # type: ignore[misc]
         """Give the points of trials (d,) with their ranks, the best first."""
 
         def order(trial: FrozenTrial) -> tuple[float, float]:
-            return max(0.0, trial.constraints.get("pathological", 0.0)), sign * trial.value
+            return _pathological_share(trial), sign * trial.value
 
         points = [
             np.array([share_of(span, trial.params[name]) for name, span in self._space.items()])
@@ -159,6 +162,11 @@ class CmaEsSampler(BaseSampler):  # type: ignore[misc]
         """Draw at random: of a parameter that an enqueued configuration does not give."""
         random_sampler = RandomSampler(seed=self._seed)
         return random_sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _pathological_share(trial: FrozenTrial) -> float:
+    share: float = trial.constraints.get("pathological", 0.0)
+    return share
 
 
 class Reseeded(BaseSampler):  # type: ignore[misc]
@@ -194,8 +202,8 @@ class Reseeded(BaseSampler):  # type: ignore[misc]
         inner = self._of(view, trial)
         tried = view.get_trials(deepcopy=False)
         place = suggestion_number(tried, trial)
-        others = [one.params for one in tried if one.number != trial.number and _stands(one)]
-        known = known_keys(self._domain, others)
+        others = [other for other in tried if other.number != trial.number and _stands(other)]
+        known = known_keys(self._domain, [other.params for other in others])
         first, modelled = self._proposal(inner, view, trial)
         params, tries = first, self._tries if modelled else DRAWN_AT_RANDOM
         for attempt in range(1, tries + 1):
@@ -219,8 +227,8 @@ class Reseeded(BaseSampler):  # type: ignore[misc]
             params = {
                 name: proposed[name]
                 if name in proposed
-                else inner.sample_independent(view, trial, name, one)
-                for name, one in space.items()
+                else inner.sample_independent(view, trial, name, span)
+                for name, span in space.items()
             }
         return params, bool(proposed)
 

@@ -7,6 +7,7 @@ import toy_sweeps
 from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.execution import ray_cluster
 from sickbay.trials.search.study import is_configuration
+from sickbay.trials.search.warm_start import is_earlier
 from sickbay.trials.store import open_store
 from sickbay.trials.store.tables import load_tables
 
@@ -144,3 +145,17 @@ def test_a_scheduler_prunes_what_falls_behind_and_never_the_baseline(tmp_path, k
     again = run_it(tmp_path, **without)  # no scheduler any more: they are run to their end
     assert again.ran == len(pruned)
     assert {row["state"] for row in table(tmp_path)} <= {"completed", "stopped"}
+
+
+@pytest.mark.slow
+def test_a_warm_search_by_cmaes_goes_through_ray(tmp_path):
+    """Two slots, a diverging half: the study begins with the six earlier configurations."""
+    levels = {"lr": [0.1, 0.05, 0.02, 0.01, 5.0, 8.0]}
+    earlier = run_it(tmp_path, design="grid", name="first", factors=levels, seeds=1, budget={})
+    warm = {"name": "second", "warm_start": earlier.sweep_id, "design": "cmaes", "seeds": 1}
+    result = run_it(tmp_path, **warm)
+    assert (result.state, result.ran, result.failed) == ("finished", 12, 0)
+    [study] = studies(tmp_path)
+    assert [is_earlier(trial) for trial in study.trials] == [True] * 6 + [False] * 12
+    assert study.user_attrs["warm start"]["trials"] == 6
+    assert run_it(tmp_path, **warm).ran == 0

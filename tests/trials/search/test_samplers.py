@@ -79,5 +79,11 @@ def test_earlier_trials_say_where_it_begins_and_others_points_move_nothing():
     grid = [told(x, y, user_attrs={KIND: WARM_START}) for x in tenths for y in tenths]
     begun = CmaEsSampler(0, space).distribution(grid, 1.0)
     assert begun.mean == pytest.approx([0.8, 0.3], abs=0.05)
+    few = [told(0.2, 0.1, user_attrs={KIND: WARM_START}, constraints={"pathological": 1.0})]
+    assert CmaEsSampler(0, space).distribution(few, 1.0).mean == pytest.approx([0.5, 0.5])
+    few += grid[60:63]  # x 0.5, y 0.5 to 0.7: the best of these three is believed
+    assert CmaEsSampler(0, space).distribution(few, 1.0).mean == pytest.approx([0.5, 0.5])
+    few += [told(0.9, 0.3, user_attrs={KIND: WARM_START})]
+    assert CmaEsSampler(0, space).distribution(few, 1.0).mean == pytest.approx([0.9, 0.3])
     given = [told(0.8, 0.3, system_attrs={"fixed_params": {}}) for _ in range(20)]
     assert CmaEsSampler(0, space).distribution(given, 1.0).generation == 0

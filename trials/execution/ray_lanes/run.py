@@ -190,7 +190,8 @@ class _LaneScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]
         self._lanes = lanes
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        waiting = [one for one in tune_controller.get_trials() if one.status == one.PENDING]
+        lanes = tune_controller.get_trials()
+        waiting = [lane for lane in lanes if lane.status == lane.PENDING]
         for trial in waiting[: self._lanes.surplus]:
             tune_controller.stop_trial(trial)
         return super().choose_trial_to_run(tune_controller)
