@@ -56,20 +56,20 @@ def best_of(rows: Sequence[Row], objective: Mapping[str, Any] | None) -> tuple[B
     ended = [row for row in rows if row["state"] in ENDED]
     finite = [row for row in ended if math.isfinite(_value(row))]
     healthy = [row for row in finite if row["label"] == Health.HEALTHY]
-    found = []
+    best = []
     for what, chosen in (("best trial", finite), ("best healthy", healthy)):
         if chosen:
-            row = min(chosen, key=lambda one: sign * _value(one))
+            row = min(chosen, key=lambda trial: sign * _value(trial))
             trial = (row["trial_id"], row["seed"], row["label"])
-            found.append(Best(what, row["arm"], _value(row), *trial))
+            best.append(Best(what, row["arm"], _value(row), *trial))
     arms: dict[str, list[float]] = {}
     for row in ended:
         arms.setdefault(row["arm"], []).append(_value(row))
     whole = {arm: median(values) for arm, values in arms.items() if all(map(math.isfinite, values))}
     if len(arms) > 1 and whole:
-        arm = min(whole, key=lambda one: sign * whole[one])
-        found.append(Best("best arm", arm, whole[arm], n=len(arms[arm])))
-    return tuple(found)
+        arm = min(whole, key=lambda name: sign * whole[name])
+        best.append(Best("best arm", arm, whole[arm], n=len(arms[arm])))
+    return tuple(best)
 
 
 def headlines(
@@ -117,13 +117,13 @@ def warm_start_line(store: Store, sweep_id: str, spec: Mapping[str, Any]) -> str
     return str(stored["line"]) if stored else ""
 
 
-def best_words(one: Best, signal: str) -> str:
+def best_words(best: Best, signal: str) -> str:
     """The best trial or arm with its objective, as text."""
-    value = f"{signal} {number(one.value)}"
-    if one.trial_id is None:
-        return f"{short_arm(one.arm)}: median {value} over {one.n} trials"
-    label = "" if one.label == Health.HEALTHY else f", {one.label or 'no label'}"
-    return f"{one.trial_id[:8]} ({short_arm(one.arm)}, seed {one.seed}): {value}{label}"
+    value = f"{signal} {number(best.value)}"
+    if best.trial_id is None:
+        return f"{short_arm(best.arm)}: median {value} over {best.n} trials"
+    label = "" if best.label == Health.HEALTHY else f", {best.label or 'no label'}"
+    return f"{best.trial_id[:8]} ({short_arm(best.arm)}, seed {best.seed}): {value}{label}"
 
 
 def selection_lines(rows: Sequence[Row], spec: Mapping[str, Any]) -> list[str]:
@@ -183,18 +183,20 @@ class ParetoFront:
     @property
     def line(self) -> str:
         """The size of the front, in one line."""
-        metrics = ", ".join(f"{one.signal} ({one.goal})" for one in self.metrics)
+        metrics = ", ".join(f"{metric.signal} ({metric.goal})" for metric in self.metrics)
         return f"{len(self.front)} of {self.competing} trials are on the front of {metrics}"
 
     def as_data(self) -> dict[str, Any]:
         """The front as plain data."""
 
         def plain(trial: Candidate) -> dict[str, Any]:
-            named = zip((one.signal for one in self.metrics), trial.values, strict=True)
+            named = zip((metric.signal for metric in self.metrics), trial.values, strict=True)
             return {**vars(trial), "values": dict(named)}
 
         return {
-            "metrics": [{"signal": one.signal, "goal": one.goal.value} for one in self.metrics],
+            "metrics": [
+                {"signal": metric.signal, "goal": metric.goal.value} for metric in self.metrics
+            ],
             "front": [plain(trial) for trial in self.front],
             "competing": self.competing,
             "left_out": dict(self.left_out),
@@ -210,7 +212,7 @@ def metrics_of(words: Sequence[str], spec: Mapping[str, Any]) -> tuple[Objective
     or where fewer than two metrics are given.
     """
     first = spec.get("objective") or {}
-    declared = {one["signal"]: one["goal"] for one in (first, *first.get("also", ())) if one}
+    declared = {goal["signal"]: goal["goal"] for goal in (first, *first.get("also", ())) if goal}
     known = dict.fromkeys(COSTS, Goal.MINIMIZE.value) | declared
     names = [name for word in words for name in word.split(",")]
     names = [name for word in names for name in (declared if word == OBJECTIVES else [word])]

@@ -75,9 +75,9 @@ def _heading(arm: ArmLine) -> str:
 
 def _arm_row(arm: ArmLine) -> tuple[str, ...]:
     causes = (
-        f"{trial.name or 'unnamed'} {trial.trials} of {arm.trials}"
-        f" ({span(trial.first_onset, trial.last_onset)})"
-        for trial in arm.causes
+        f"{cause.name or 'unnamed'} {cause.trials} of {arm.trials}"
+        f" ({span(cause.first_onset, cause.last_onset)})"
+        for cause in arm.causes
     )
     counts = ((name, getattr(arm, name)) for name in _COUNTED)
     return (

@@ -86,7 +86,7 @@ def describe_plan(prepared: Prepared) -> dict[str, Any]:
         "estimate": vars(estimate) if estimate else None,
         "budget_holds": budget_holds(prepared, estimate),
         "remarks": design_remarks(prepared),
-        "power": vars(found) if (found := power_of(prepared)) else None,
+        "power": vars(power) if (power := power_of(prepared)) else None,
     }
 
 
@@ -215,8 +215,8 @@ def print_plan(console: Console, prepared: Prepared) -> None:
     joint = any(line.startswith("aliasing") for line in remarks)
     if not prepared.searches and not joint:
         _print_aliases(console, made)
-    found = power_of(prepared)
-    for line in (*remarks, *([power_line(found)] if found else [])):
+    power = power_of(prepared)
+    for line in (*remarks, *([power_line(power)] if power else [])):
         console.print(line, markup=False, emoji=False, highlight=False)
 
 
@@ -375,24 +375,24 @@ def sequential_lines(store: Store, sweep_id: str, spec: Mapping[str, Any]) -> li
 
 def progress_lines(progress: Progress, at_most: int) -> Iterator[str]:
     """The number of settled arms, and each arm's verdict so far."""
-    settled = sum(one.settled for one in progress.verdicts)
+    settled = sum(verdict.settled for verdict in progress.verdicts)
     yield (
         f"sequential: {settled} of {len(progress.verdicts)} arms are settled against the "
         f"reference, with at most {at_most} seeds each"
     )
-    for one in progress.verdicts:
-        yield f"  {short_arm(one.arm)}: {_verdict(one)}"
+    for verdict in progress.verdicts:
+        yield f"  {short_arm(verdict.arm)}: {_verdict(verdict)}"
 
 
-def _verdict(one: ArmVerdict) -> str:
-    parts = ["open" if one.effect is Effect.OPEN else with_sign(one.effect.value)]
-    if one.pairs:
-        parts.append(f"{signed(one.mean)} [{signed(one.low)}, {signed(one.high)}]")
-    if one.health in (HealthEffect.HEALTHIER, HealthEffect.LESS_HEALTHY):
-        parts.append(one.health.value)
-    if one.pathological or one.reference_pathological:
+def _verdict(verdict: ArmVerdict) -> str:
+    parts = ["open" if verdict.effect is Effect.OPEN else with_sign(verdict.effect.value)]
+    if verdict.pairs:
+        parts.append(f"{signed(verdict.mean)} [{signed(verdict.low)}, {signed(verdict.high)}]")
+    if verdict.health in (HealthEffect.HEALTHIER, HealthEffect.LESS_HEALTHY):
+        parts.append(verdict.health.value)
+    if verdict.pathological or verdict.reference_pathological:
         parts.append(
-            f"{one.pathological} of {one.judged} pathological, reference "
-            f"{one.reference_pathological}"
+            f"{verdict.pathological} of {verdict.judged} pathological, reference "
+            f"{verdict.reference_pathological}"
         )
-    return f"{', '.join(parts)} ({one.seeds} seeds, {one.pairs} healthy pairs)"
+    return f"{', '.join(parts)} ({verdict.seeds} seeds, {verdict.pairs} healthy pairs)"
