@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sickbay.models.orientation.mixture import Mixture
+from sickbay.models.shared.compilation import Layers
 
 INITIALIZATIONS = ("zeros", "preset", "random", "tiny", "same")
 GUARDS = ("where", "none", "eps-shift")
@@ -252,7 +253,7 @@ def initialize_mu(head_mu: nn.Linear, initialization: str, offset: float = 0.0) 
             head_mu.bias.copy_(torch.tensor(rows).flatten())
 
 
-def _shared_mlp(inputs: int, channels: tuple[int, ...]) -> nn.Sequential:
+def _shared_mlp(inputs: int, channels: tuple[int, ...]) -> Layers:
     """Build layers for rows of points, without the last ReLU: it comes in `_pooled`."""
     layers: list[nn.Module] = []
     for width in channels:
@@ -263,15 +264,15 @@ def _shared_mlp(inputs: int, channels: tuple[int, ...]) -> nn.Sequential:
             nn.ReLU(inplace=True),
         ]
         inputs = width
-    return nn.Sequential(*layers[:-1])
+    return Layers(*layers[:-1])
 
 
-def _trunk(inputs: int, channels: tuple[int, ...], dropout: float) -> nn.Sequential:
+def _trunk(inputs: int, channels: tuple[int, ...], dropout: float) -> Layers:
     layers: list[nn.Module] = []
     for width in channels:
         layers += [nn.Linear(inputs, width), nn.LayerNorm(width), nn.ReLU(), nn.Dropout(dropout)]
         inputs = width
-    return nn.Sequential(*layers)
+    return Layers(*layers)
 
 
 class _Maximum(torch.autograd.Function):
@@ -294,7 +295,7 @@ class _Maximum(torch.autograd.Function):
         return chosen.mul_(gradient.unsqueeze(-2))
 
 
-def _pooled(mlp: nn.Sequential, grouped: Tensor) -> Tensor:
+def _pooled(mlp: Layers, grouped: Tensor) -> Tensor:
     """Apply a shared MLP to (…, M, C) and take the maximum over M: ReLU commutes with it."""
     rows: Tensor = mlp(grouped.flatten(0, -2))
     largest: Tensor = _Maximum.apply(rows.reshape(*grouped.shape[:-1], -1))  # type: ignore[no-untyped-call]

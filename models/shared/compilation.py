@@ -6,6 +6,19 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
+RECOMPILATIONS = 64  # of one function: for each module that shares it, training and evaluation
+
+
+class Layers(nn.Sequential):
+    """Layers in a row, with a `forward` that can be compiled: torch skips that of its own class."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply one layer after another."""
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 def compile_methods(methods: Iterable[Callable[..., Any]], *, wanted: bool, device: str) -> None:
@@ -22,6 +35,9 @@ def compile_methods(methods: Iterable[Callable[..., Any]], *, wanted: bool, devi
             f"compile: torch.compile needs {lacking}, and there is none; install it, or set "
             "compile: false"
         )
+    from torch._dynamo import config  # noqa: PLC0415  seconds, and only if wanted
+
+    config.recompile_limit = RECOMPILATIONS
     torch.compiler.reset()  # what an earlier trial of this process compiled must change nothing
     for method in methods:
         setattr(method.__self__, method.__name__, torch.compile(method))  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ from sickbay.models.orientation.metrics import Metrics, gradient_cosine, mixture
 from sickbay.models.orientation.mixture import Mixture, mixture_loss
 from sickbay.models.orientation.network import HeadOptions, OrientationNet, group_names
 from sickbay.models.shared.arithmetic import arithmetic
-from sickbay.models.shared.compilation import compile_methods
+from sickbay.models.shared.compilation import Layers, compile_methods
 from sickbay.models.shared.inputs import shown
 from sickbay.trials.contract import (
     Config,
@@ -60,7 +60,8 @@ def train(config: Config, context: Context) -> Iterator[Row]:
     clouds, val = map(place.keep, _data(_spec(config, context)))
     torch.manual_seed(epoch_stream(context.seed, 0))
     net = _build(config).to(context.device)
-    compile_methods([net.forward], wanted=bool(config["compile"]), device=context.device)
+    methods = [part.forward for part in net.modules() if isinstance(part, Layers)]
+    compile_methods(methods, wanted=bool(config["compile"]), device=context.device)
     progress = Progress(net, torch.optim.Adam(net.parameters(), lr=float(config["lr"]), fused=True))
     plateau = ReduceLROnPlateau(progress.optimizer, factor=HALF, patience=PATIENCE)
     if config["lr_schedule"] == "plateau":
