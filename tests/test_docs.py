@@ -61,7 +61,15 @@ def test_the_options_of_the_command_line_are_frozen():
         "cancel": ["--store", "--yes"],
         "list": ["--json", "--store"],
         "status": ["--json", "--store"],
-        "results": ["--format", "--json", "--label", "--store", "--where"],
+        "results": [
+            "--any-label",
+            "--format",
+            "--json",
+            "--label",
+            "--pareto",
+            "--store",
+            "--where",
+        ],
         "query": ["--format", "--json", "--store"],
         "report": [
             "--all-pairs",

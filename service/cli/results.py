@@ -176,7 +176,7 @@ def _print_front(
         print_json(front.as_data())
         return
     out = console()
-    print_table(out, best.pareto_table(front))
+    print_table(out, best.pareto_table(front), sql=False)
     rows = trials(store, sweep_id).records()
     for line in best.headline_rows(best.headlines(store, sweep_id, rows, spec)):
         out.print(line, highlight=False, soft_wrap=True)

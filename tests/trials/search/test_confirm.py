@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from sickbay.service.cli.app import app
 from sickbay.service.reports.best import selection_lines
-from sickbay.service.reports.html import render_report
+from sickbay.service.reports.html import render_markdown, render_report
 from sickbay.service.summary.formatting import short_arm
 from sickbay.service.summary.sweep_findings import sweep_advice
 from sickbay.service.sweeps.runner import Options, Stopper, prepare, run
@@ -52,6 +52,9 @@ def test_the_best_and_the_baseline_get_seeds_that_chose_nothing(tmp_path):
     assert all("over 3 of 3 healthy (searching: " in line for line in lines)
     page = render_report(open_store(str(tmp_path)), result.sweep_id)
     assert "chosen among 9 configurations by 1 of their seeds" in page
+    text = render_markdown(open_store(str(tmp_path)), result.sweep_id)
+    assert "- selection: chosen among 9 configurations" in text
+    assert text.count("of 3 healthy \\(searching") + text.count("of 3 healthy (searching") == 3
     shown = CliRunner().invoke(app, ["status", result.sweep_id, "--store", str(tmp_path)])
     advice = shown_findings(sweep_advice(open_store(str(tmp_path)), result.sweep_id))
     assert advice  # some lr of the range diverge
