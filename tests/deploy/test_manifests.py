@@ -194,6 +194,14 @@ def test_claims_secrets_and_services_exist_by_the_names_they_are_called():
     assert selector == kinds("Deployment")[0]["spec"]["selector"]["matchLabels"]
 
 
+def test_a_service_that_dies_is_started_again():
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    assert compose["services"]["service"]["restart"] in ("always", "unless-stopped")
+    (pod,) = [document["spec"]["template"]["spec"] for document in kinds("Deployment")]
+    assert pod.get("restartPolicy", "Always") == "Always"
+    assert pod["containers"][0]["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
 def test_no_secret_stands_in_a_file():
     for path in DEPLOY.rglob("*"):
         if path.is_file():
