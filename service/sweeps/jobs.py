@@ -18,7 +18,7 @@ from sickbay.service.query.status import gpu_sharing, gpu_use
 from sickbay.service.sweeps.prepare import Prepared, code_version, search_task
 from sickbay.trials.contract import TrialConfig, TrialState
 from sickbay.trials.diagnosis.failures import Failure, classify
-from sickbay.trials.events import ErrorStorm, Event, StormWatch, TrialEnded, Watch
+from sickbay.trials.events import ErrorStorm, Event, Retried, StormWatch, TrialEnded, Watch
 from sickbay.trials.execution.fair_share import Claim, FairShare, TrialShare
 from sickbay.trials.execution.lease import LeaseKeeper
 from sickbay.trials.execution.machine.packing import gpu_share, trials_per_gpu
@@ -90,6 +90,11 @@ class _Stretch:
             self.ended[event.trial_id] = event
             self.storm = self.storm or self.storms.see(event)
 
+    def repeats(self, event: Event) -> bool:
+        """Whether a trial failed for the same reason by its own account, as a script does."""
+        failed = isinstance(event, TrialEnded) and event.state == TrialState.FAILED
+        return failed and self.repacks(event.error or "")
+
     def repacks(self, why: str) -> bool:
         """Whether a trial was lost because too many shared a GPU, which ends this stretch."""
         if self.together > 1 and classify(text=why) is Failure.GPU_OUT_OF_MEMORY:
@@ -149,13 +154,19 @@ def _run_stretch(prepared: Prepared, running: Running, stretch: _Stretch) -> boo
     watch = both(stretch.see, running.watch)
     most = fair.most if fair else None
 
+    def see(event: Event) -> None:
+        if stretch.repeats(event):
+            running.watch(Retried(event.trial_id, 1))
+        else:
+            watch(event)
+
     def stopping() -> bool:
         measured = stretch.measures and len(stretch.ended) > len(ended)
-        return running.stopping() or measured
+        return running.stopping() or measured or stretch.overflowed
 
     options = tune.RunOptions(
         share=share,
-        watch=both(fair.see, watch) if fair else watch,
+        watch=both(fair.see, see) if fair else see,
         retries=spec.retries,
         stopping=stopping,
         stop=spec.early_stop,

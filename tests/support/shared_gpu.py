@@ -14,14 +14,14 @@ class OutOfMemoryError(RuntimeError):
     """As torch's."""
 
 
-def _allocate(folder, gib):
+def _allocate(folder, gib, error):
     """Take memory; raise where there is not so much. Gives the file that holds it."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         held = [file for file in folder.glob("*.gib") if Path(f"/proc/{file.stem}").exists()]
         if sum(float(file.read_text()) for file in held) + gib > TOTAL:
             (folder / "refused").touch()
-            raise OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is")
+            raise error("CUDA out of memory. Tried to allocate more than there is")
         file = folder / f"{os.getpid()}.gib"
         file.write_text(str(gib))
         return file
@@ -30,7 +30,8 @@ def _allocate(folder, gib):
 def train(config, context):
     """Hold memory for two epochs; a trial of `large` or more, until another was refused some."""
     folder = Path(config["folder"])
-    file = _allocate(folder, config["gib"])
+    error = RuntimeError if config["wrapped"] else OutOfMemoryError
+    file = _allocate(folder, config["gib"], error)
     try:
         ends = time.monotonic() + 60.0
         while config["gib"] >= config["large"] and not (folder / "refused").exists():
@@ -47,7 +48,7 @@ WORKLOAD = Workload(
     name="shared_gpu",
     version="1",
     doc="Holds memory of a GPU that is none.",
-    defaults={"epochs": 2, "folder": "", "gib": 36.0, "large": 50.0},
+    defaults={"epochs": 2, "folder": "", "gib": 36.0, "large": 50.0, "wrapped": False},
     factors=(),
     objective=Objective("val_loss", Goal.MINIMIZE),
     train=train,

@@ -206,7 +206,8 @@ def check_fits(share: TrialShare) -> None:
         if wanted > total.get(kind, 0.0):
             raise ResourceError(
                 f"resources.{kind.lower()}: a trial needs {wanted:g} and the local Ray has "
-                f"{total.get(kind, 0.0):g}; ask for less, or run on a cluster (--address)"
+                f"{total.get(kind, 0.0):g}; ask for less (`gpu: auto` runs on cores where there is "
+                "no GPU), or run on a cluster (--address)"
             )
 
 

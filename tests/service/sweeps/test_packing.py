@@ -35,10 +35,14 @@ def spec(folder, gib, **changes):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_trials_share_a_gpu_and_memory_that_runs_out_halves_their_number(tmp_path, ray_with_a_gpu):
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_trials_share_a_gpu_and_memory_that_runs_out_halves_their_number(
+    tmp_path, ray_with_a_gpu, wrapped
+):
     """36 GiB of 90 are measured: two share. 50 and 60 do not fit together: then one at a time."""
     store, events = str(tmp_path / "store"), []
     raw = spec(tmp_path, [36.0, 50.0, 60.0, 36.5])
+    raw["fixed"]["wrapped"] = wrapped  # as an error of the user's own, or as torch's
     result = run(raw, store, Options(), events.append)
     assert (result.state, result.ran, result.failed) == ("finished", 4, 0)
     ended = [event.trial_id for event in events if isinstance(event, TrialEnded)]

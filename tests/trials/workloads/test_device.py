@@ -150,7 +150,7 @@ def test_torch_can_trace_what_is_compiled(system, monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 def test_a_compiled_net_trains_as_the_others_do():
-    runs = SYSTEMS["pointwise"]
+    runs = SYSTEMS["crossmodal"]
     plain, compiled = (runs.run(epochs=1, compile=wanted) for wanted in (False, True))
     assert compiled[0].signals.keys() == plain[0].signals.keys()
     for name in ("train_loss", "val_loss"):
