@@ -92,8 +92,9 @@ class _Stretch:
 
     def repeats(self, event: Event) -> bool:
         """Whether a trial failed for the same reason by its own account, as a script does."""
-        failed = isinstance(event, TrialEnded) and event.state == TrialState.FAILED
-        return failed and self.repacks(event.error or "")
+        if not isinstance(event, TrialEnded) or event.state != TrialState.FAILED:
+            return False
+        return self.repacks(event.error or "")
 
     def repacks(self, why: str) -> bool:
         """Whether a trial was lost because too many shared a GPU, which ends this stretch."""

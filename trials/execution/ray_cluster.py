@@ -202,12 +202,12 @@ def share_of(cpu: float, gpu: float | str, gpu_memory: float | None, wanted: flo
 def check_fits(share: TrialShare) -> None:
     """Raise ResourceError if this Ray, which does not grow, can never run even one trial."""
     total = ray.cluster_resources()
+    instead = {"CPU": "ask for less", "GPU": "`auto` runs trials on cores where there is none"}
     for kind, wanted in (("CPU", share.cpu), ("GPU", share.gpu)):
         if wanted > total.get(kind, 0.0):
             raise ResourceError(
                 f"resources.{kind.lower()}: a trial needs {wanted:g} and the local Ray has "
-                f"{total.get(kind, 0.0):g}; ask for less (`gpu: auto` runs on cores where there is "
-                "no GPU), or run on a cluster (--address)"
+                f"{total.get(kind, 0.0):g}; {instead[kind]}, or run on a cluster (--address)"
             )
 
 
