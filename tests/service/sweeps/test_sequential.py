@@ -6,11 +6,12 @@ import pytest
 import toy_sweeps
 from rich.console import Console
 
-from sickbay.service.analysis.study import load_effects
+from sickbay.service.analysis.study import load_effects, with_sequential_verdicts
+from sickbay.service.reports.tables import effects_table
 from sickbay.service.sweeps.plan_view import describe_plan, print_plan, sequential_lines
 from sickbay.service.sweeps.runner import Options, Stopper, prepare, run
 from sickbay.trials.errors import SpecError
-from sickbay.trials.search.sequential import progress_of_sweep
+from sickbay.trials.search.sequential import Progress, progress_of_sweep
 from sickbay.trials.spec.model import spec_to_json
 from sickbay.trials.store import open_store
 from sickbay.trials.store.reader import read_sweep
@@ -70,6 +71,14 @@ def test_its_effects_are_those_of_the_sequential_test(swept):
     assert still.health_verdict == "less healthy"
     assert still.conclusion.startswith("broken (5 of 5 pathological")
     assert "sequential" in table.notes[-1]
+
+
+def test_a_level_that_no_arm_changes_alone_is_unknown_and_can_be_shown(swept):
+    store, result = swept
+    table = load_effects(open_store(str(store)), result.sweep_id).table
+    shown = effects_table(with_sequential_verdicts(table, Progress(())))
+    verdicts = [row[shown.columns.index("verdict")] for row in shown.rows]
+    assert verdicts == ["? unknown"] * len(table.effects)
 
 
 def test_plan_and_status_tell_how_far_it_is(swept, tmp_path):
