@@ -26,6 +26,7 @@ from enum import StrEnum
 import numpy as np
 
 from sickbay.trials.contract import Health
+from sickbay.trials.evidence.statistics import FloatArray
 
 ALPHA = 0.05  # chance that any level trial of a sweep is called ahead or behind
 MARGIN = 0.1  # share of the reference's skill under which a difference is none in practice
@@ -121,10 +122,9 @@ def seed_outliers(scores: Sequence[Score]) -> tuple[str, ...]:
     elsewhere = _noise_elsewhere(_healthy_arms(scores), members)
     tested: list[str] = []
     p_values: list[float] = []
+    arms = {arm: _Siblings(some) for arm, some in members.items()}
     for score in scores:
-        rest = [other for other in members[score.arm] if other is not score]
-        siblings = [other.skill for other in rest if math.isfinite(other.skill)]
-        sound = _healthy_arms(rest).get(score.arm)
+        siblings, sound = arms[score.arm].without(score)
         if sound is None or len(siblings) < FEWEST or not math.isfinite(score.skill):
             continue
         squares, freedom = elsewhere[score.arm]
@@ -138,6 +138,37 @@ def seed_outliers(scores: Sequence[Score]) -> tuple[str, ...]:
     return tuple(
         trial_id for trial_id, outlies in zip(tested, _rejected(p_values), strict=True) if outlies
     )
+
+
+class _Siblings:
+    """The seeds of one arm, to leave out one after another without going through all again."""
+
+    def __init__(self, members: Sequence[Score]) -> None:
+        finite = [score for score in members if math.isfinite(score.skill)]
+        judged = [score for score in members if score.health is not None]
+        sound = [score for score in judged if score.health != Health.PATHOLOGICAL]
+        sound.sort(key=lambda score: score.seed)
+        self._skills = [score.skill for score in finite]
+        self._place = {id(score): i for i, score in enumerate(finite)}
+        self._sound = np.array([score.skill for score in sound], dtype=np.float64)
+        self._sound_place = {id(score): i for i, score in enumerate(sound)}
+        self._judged = len(judged)
+        self._healthy = sum(score.health == Health.HEALTHY for score in judged)
+        self._infinite = int((~np.isfinite(self._sound)).sum())
+
+    def without(self, score: Score) -> tuple[list[float], FloatArray | None]:
+        """The finite skills of the others, and what `_healthy_arms` would keep of them."""
+        place, sound = self._place.get(id(score)), self._sound_place.get(id(score))
+        finite = place is not None
+        skills = (
+            self._skills if place is None else [*self._skills[:place], *self._skills[place + 1 :]]
+        )
+        judged = self._judged - (score.health is not None)
+        healthy = self._healthy - (score.health == Health.HEALTHY)
+        infinite = self._infinite - (sound is not None and not finite)
+        if healthy < FEWEST or 2 * healthy <= judged or infinite:
+            return skills, None
+        return skills, self._sound if sound is None else np.delete(self._sound, sound)
 
 
 def _noise_elsewhere(
@@ -159,7 +190,7 @@ def _noise_elsewhere(
     }
 
 
-def _squares(skills: Sequence[float]) -> float:
+def _squares(skills: Sequence[float] | FloatArray) -> float:
     """The sum of squared deviations from the mean."""
     group = np.asarray(skills, dtype=np.float64)
     return float(((group - group.mean()) ** 2).sum())
