@@ -22,10 +22,11 @@ PAIRS = (("train_loss", "train_accuracy"), ("val_loss", "val_accuracy"))
 
 @detector(
     name="double_activation",
-    version="1.0",
+    version="1.1",
     title="Activation applied twice",
     severity=Severity.FATAL,
     online=True,
+    blocks_healthy=True,
     kinds=CLASSIFICATION,
     subject=no_classes,
     signals=("logit_min|train_accuracy|val_accuracy",),

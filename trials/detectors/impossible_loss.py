@@ -28,6 +28,7 @@ SHARES = {
     "val_recall": "validation recall",
     "val_precision": "validation precision",
 }
+CERTAIN = (Severity.FATAL, Severity.WARNING, Severity.INFO)  # the surest first
 NLL_REMEDY = (
     "The values lie in [-1, 0]: a negative log-likelihood loss was given probabilities. Pass "
     "log-probabilities (`log_softmax`), or use `cross_entropy` on the logits."
@@ -52,7 +53,7 @@ class _Sign:
 
 @detector(
     name="impossible_loss",
-    version="1.0",
+    version="1.1",
     title="Impossible loss or metric",
     severity=Severity.FATAL,
     online=True,
@@ -63,7 +64,8 @@ class _Sign:
     "by more than 1 % of the floor; for a regression without a declared least value, by more than "
     "a hundred times the floor. Or an accuracy, recall, precision, AUROC or average precision lies "
     "outside [0, 1], or a count is negative. Once is enough. A warning, but not `healthy`: counts "
-    "that contradict the number of samples or the accuracy, three times in a row.",
+    "that contradict the number of samples or the accuracy, three times in a row; a loss without a "
+    "declared least value that was negative from the start, while its floor is positive.",
     formula="L < L_min - 0.01 |H0|; regression: L < -100 |H0|; share < 0 or > 1; warning: "
     "|counts / n - 1| > 0.05 or |accuracy - hits / counts| > 0.05, k = 3",
     source="Definitions: cross-entropy, squared error and Kullback-Leibler divergence have a least "
@@ -77,7 +79,7 @@ class _Sign:
 def detect(history: History) -> RuleResult:
     """Fire on the first value that contradicts the definition of what was recorded."""
     signs = [*_losses(history), *_shares(history), *_counts(history)]
-    signs.sort(key=lambda sign: sign.severity is not Severity.FATAL)
+    signs.sort(key=lambda sign: CERTAIN.index(sign.severity))
     if not signs:
         return clear("Every loss, metric and count lies in its range.")
     sign = signs[0]
@@ -107,23 +109,34 @@ def _losses(history: History) -> Iterator[_Sign]:
         least = _least(facts, signal)
         scale = abs(floor_of(facts, signal) or facts.floor_loss or 1.0)
         bar = (least or 0.0) - margin("impossible_slack") * scale
-        if least is None and facts.kind is not TaskKind.REGRESSION:
+        if least is None and facts.kind not in (TaskKind.REGRESSION, TaskKind.UNKNOWN):
             continue
-        far = -margin("impossible_gain") * scale
-        severity = Severity.FATAL
-        if least is None and loss[np.isfinite(loss)].min(initial=0.0) >= far:
-            severity = Severity.INFO
+        severity = Severity.FATAL if least is not None else _undeclared(facts, signal, loss)
+        if severity is Severity.INFO and facts.kind is TaskKind.UNKNOWN:
+            continue
+        why = f"it cannot be under {least or 0.0:g}"
+        if severity is Severity.WARNING:
+            why = "it began under 0 and its floor is over 0 (declare `loss_minimum` if it may)"
         for index in _first(loss < bar):
             worst = float(loss[np.isfinite(loss)].min(initial=bar))
             yield _Sign(
                 index,
-                f"The {name} is {loss[index]:.4g}, and {worst:.4g} at its lowest: it cannot be "
-                f"under {least or 0.0:g}",
+                f"The {name} is {loss[index]:.4g}, and {worst:.4g} at its lowest: {why}",
                 worst,
                 bar,
                 severity,
                 _remedy(facts, worst),
             )
+
+
+def _undeclared(facts: TaskFacts, signal: str, loss: FloatArray) -> Severity:
+    """How sure it is that a loss of which no least value is declared should not be negative."""
+    floor, known = floor_of(facts, signal), loss[np.isfinite(loss)]
+    far = -margin("impossible_gain") * abs(floor or facts.floor_loss or 1.0)
+    if facts.kind is TaskKind.REGRESSION and known.min(initial=0.0) < far:
+        return Severity.FATAL
+    begun = floor is not None and floor > 0.0 and bool((known < 0.0).all())
+    return Severity.WARNING if begun else Severity.INFO
 
 
 def _least(facts: TaskFacts, signal: str) -> float | None:

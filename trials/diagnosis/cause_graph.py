@@ -173,6 +173,7 @@ _EXPLAINS = {
     "memory_growth": (),
     "slow_input": (),
     "idle_gpu": (),
+    "untrue_labels": (),
 }
 
 EXPLAINS: Mapping[str, tuple[str, ...]] = MappingProxyType(_EXPLAINS)

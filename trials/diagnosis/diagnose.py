@@ -38,7 +38,7 @@ from sickbay.trials.evidence.statistics import holm
 from sickbay.trials.evidence.thresholds import MARGINS_VERSION, margin
 from sickbay.trials.history import History
 
-DIAGNOSE_VERSION = "7"
+DIAGNOSE_VERSION = "8"
 UNNAMED_SHARE = 0.5  # of the plan: so long the judge alone waits for a detector to name the cause
 JUDGED = (FindingState.FIRED, FindingState.SUSPECT, FindingState.CLEAR)
 UNDECIDED = (FindingState.SUSPECT, FindingState.INSUFFICIENT_EVIDENCE)
@@ -60,6 +60,9 @@ HARD_EVIDENCE = (
     "accumulated_gradient",
     "double_activation",
 )
+# Mistakes in the loss under which a model may learn all the same. Where it provably did, they end
+# no running trial; and an activation applied twice, mostly harmless then, makes no label either.
+OF_THE_LOSS = ("impossible_loss", "double_activation")
 UNDERFITTING = "underfitting"
 REMEDIES = {
     "no_skill": "Check that inputs and targets belong together and that the loss reaches the "
@@ -251,7 +254,10 @@ def _label(
     judgement: Judgement | None,
 ) -> Label:
     label = Label(Health.INCONCLUSIVE, "", coverage=_coverage(findings, detectors))
-    hard = [finding for finding in findings if is_hard(finding)]
+    harmless: tuple[str, ...] = ()
+    if _ranking_skill(history) or _accuracy_skill(history):
+        harmless = ("double_activation",) if history.finished else OF_THE_LOSS
+    hard = [one for one in findings if is_hard(one) and one.detector not in harmless]
     settled = history.finished and any(map(is_fatal, findings))
     if hard or (judgement and (judgement.pathological or (settled and not judgement.healthy))):
         return _pathological(label, history, findings, judgement, sure=bool(hard))
@@ -263,7 +269,7 @@ def _label(
         lacking = [weighed(judgement), *lacking]
     blocking = {detector.name for detector in detectors if detector.blocks_healthy}
     lacking += [
-        f"The measurements contradict each other: {finding.reason}"
+        f"The measurements or the loss are not sound: {finding.reason}"
         for finding in findings
         if finding.detector in blocking and finding.state is FindingState.FIRED
     ]

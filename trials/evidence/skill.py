@@ -341,13 +341,18 @@ def _filled(errors: FloatArray) -> FloatArray:
 
 
 def _gain_scale(history: History, signal: str, floor: float, loss: FloatArray) -> float:
+    """What counts as a gain of 100 %: the floor's height over the least loss.
+
+    A log density has no least value. Its scale is the distance between floor and losses over the
+    course, at least their spread, a tenth of the floor, and the distance at which the trial began,
+    as far as that is no more than the floor: a flat course has hardly any spread, and is no reason
+    to call a gap of a few thousandths large.
+    """
     least = least_loss(history.facts, signal, loss, floor)
     if least is not None and floor > least:
         return floor - least
-    # No least value (a log density): measure the gain in standard deviations between samples, or
-    # between evaluations if those are unknown.
-    per_sample = history.column(f"{signal}_se") * np.sqrt(history.column("val_n"))
-    for scale in (lasting(per_sample, len(loss)), spread(loss), abs(floor - lasting(loss))):
-        if np.isfinite(scale) and scale > 0.0:
-            return scale
-    return 1.0
+    apart = np.abs(floor - loss[np.isfinite(loss)])
+    if not len(apart):
+        return 1.0
+    begun = min(float(apart[0]), abs(floor))
+    return max(spread(loss), float(np.median(apart)), begun, 0.1 * abs(floor)) or 1.0

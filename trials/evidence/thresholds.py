@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-MARGINS_VERSION = "1.8"
+MARGINS_VERSION = "1.9"
 
 
 @dataclass(frozen=True)
@@ -213,6 +213,7 @@ _TABLE = {
     "memory_growth": Margin(0.2, "share", "the rest of the plan would often not fit"),
     "slow_input": Margin(0.3, "share of time", "without waiting 43 % more steps could be taken"),
     "idle_gpu": Margin(0.3, "share of time", "three such trials could share the GPU"),
+    "label_agreement": Margin(0.5, "share", "more of the labels are wrong than right"),
     # whole sweeps
     "sweep_configs": Margin(5, "configurations", "fewer may all be wrong by chance"),
     "oscillation_gap": Margin(0.03, "accuracy", "AutoTrainer: a swing of three points"),

@@ -108,6 +108,7 @@ def planted(name):
         "memory_growth": {"host_memory": [2.0 + 0.1 * i for i in range(48)]},
         "slow_input": {"data_wait_share": [0.5] * 48},
         "idle_gpu": {"gpu_utilisation": [0.1] * 48},
+        "untrue_labels": {"label_truth_recall": [0.1] * 48},
     }[name]
 
 

@@ -124,7 +124,7 @@ def test_metrics_that_contradict_each_other_forbid_the_word_healthy(built_in):
     label = diagnose(make(odd), built_in).label
     assert label.health is Health.INCONCLUSIVE
     assert label.contributing == ("metric_inconsistency",)
-    assert "contradict each other: The loss of the same samples" in label.reason
+    assert "are not sound: The loss of the same samples" in label.reason
 
 
 def test_detectors_without_a_subject_do_not_lower_the_coverage(built_in):
