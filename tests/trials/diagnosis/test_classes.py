@@ -14,7 +14,7 @@ from sickbay.trials.contract import (
     TaskKind,
 )
 from sickbay.trials.diagnosis.cause_graph import primary_cause
-from sickbay.trials.diagnosis.diagnose import diagnose
+from sickbay.trials.diagnosis.diagnose import diagnose, online_stop
 from sickbay.trials.history import History
 
 NAN = float("nan")
@@ -168,3 +168,32 @@ def test_one_primary_cause_of_what_classes_maps_and_encoders_suffer(fatal, prima
     findings = [finding(name, onset) for name, onset in fatal]
     for order in (findings, findings[::-1]):
         assert primary_cause(make(classifier), order).detector == primary
+
+
+@pytest.mark.parametrize(("accuracy", "health"), [(0.9, "inconclusive"), (0.26, "pathological")])
+def test_an_activation_applied_twice_condemns_only_who_has_not_learnt(accuracy, health, built_in):
+    facts = replace(CLASSES, kind=TaskKind.MULTICLASS, class_counts=(250,) * 4)
+    facts = replace(facts, floors={"val_loss": 1.386})
+    seen = {"logit_min": 0.0, "logit_max": 1.0, "logit_row_sum_deviation": 0.0, "val_n": 1000.0}
+
+    def twice(i):  # log(e + 3) - 1 = 0.744 is the least that a second softmax leaves
+        loss = 1.744 - max(0.3, accuracy * (1.0 - 0.5**i))
+        return seen | {"val_loss": loss, "train_loss": loss, "val_accuracy": accuracy}
+
+    diagnosis = diagnose(make(twice, facts=facts), built_in)
+    assert diagnosis.label.health == health
+    assert states(diagnosis)["double_activation"] is FindingState.FIRED
+
+
+def test_a_loss_that_is_impossible_ends_no_running_trial_that_provably_learns(built_in):
+    facts = replace(CLASSES, kind=TaskKind.MULTICLASS, class_counts=(250,) * 4)
+
+    def probabilities(i):  # -p instead of -log p: it trains, under a loss that cannot be
+        return {"val_loss": -0.3 - 0.03 * i, "val_accuracy": 0.5 + 0.02 * i, "val_n": 1000.0}
+
+    history = make(probabilities, facts=facts)
+    running = diagnose(history.prefix(1), built_in)
+    assert not online_stop(running, built_in)
+    assert diagnose(history, built_in).label.pathology == "impossible_loss"
+    lost = make(lambda i: probabilities(i) | {"val_accuracy": 0.25}, facts=facts)
+    assert online_stop(diagnose(lost.prefix(1), built_in), built_in)

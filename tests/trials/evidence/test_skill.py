@@ -75,6 +75,18 @@ def test_gain_needs_a_floor():
     assert gain(make(3, val_loss=[float("nan")] * 3)) is None
 
 
+def test_the_scale_of_a_log_density_does_not_shrink_with_a_flat_course():
+    density = TaskFacts(floors={"val_loss": -1.797})
+    slow = make(4, density, val_loss=[-1.713, -1.714, -1.715, -1.716])  # spread 0.0015
+    # by hand: 0.081 over the floor, in units of a tenth of it
+    assert gain(slow).value[-1] == pytest.approx(-0.081 / 0.1797)
+    learnt = make(4, density, val_loss=[-1.8, -2.0, -2.06, -2.07])
+    median = (0.203 + 0.263) / 2
+    assert gain(learnt).value.tolist() == pytest.approx(
+        [0.003 / median, 0.203 / median, 0.263 / median, 0.273 / median]
+    )
+
+
 def test_gain_over_a_least_loss_that_is_not_zero():
     facts = TaskFacts(floors={"val_loss": 1.5}, loss_minimum=1.0)
     assert gain(make(1, facts, val_loss=[1.25], val_loss_se=[0.0])).value[0] == pytest.approx(0.5)
