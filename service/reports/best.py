@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from sickbay.service.query.engine import QueryError, query
 from sickbay.service.query.outcomes import CUT_SHORT, FAILED, HEALTHY
 from sickbay.service.summary.formatting import as_float, number, short_arm
-from sickbay.service.summary.table import Table
 from sickbay.trials.contract import Goal, Health, Objective, TrialState
 from sickbay.trials.errors import nearest
 from sickbay.trials.store import Store
+
+if TYPE_CHECKING:
+    from sickbay.service.summary.table import Table
 
 Row = Mapping[str, Any]
 Array = NDArray[np.float64]
@@ -283,8 +285,10 @@ def non_dominated(points: Array) -> NDArray[np.bool_]:
     return kept
 
 
-def pareto_table(front: ParetoFront) -> Table:
+def pareto_table(front: ParetoFront) -> "Table":
     """One row per trial on the front; what does not compete is counted and named in the notes."""
+    from sickbay.service.summary.table import Table  # noqa: PLC0415  loads scipy
+
     signals = [metric.signal for metric in front.metrics]
     notes = [front.line]
     if front.left_out:
