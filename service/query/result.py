@@ -90,11 +90,15 @@ class QueryResult:
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows as dictionaries of JSON values, see `plain`."""
-        names = self.columns
-        return [
-            {name: plain(value) for name, value in zip(names, row, strict=True)}
-            for row in self.rows
+        columns = [
+            values if set(map(type, values)) <= _PLAIN else list(map(plain, values))
+            for values in map(values_of, self.table.columns)
         ]
+        names = self.columns
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+_PLAIN = {bool, int, str, type(None)}  # what `plain` leaves as it is
 
 
 def plain(value: Any) -> Any:  # noqa: PLR0911 (one line a kind of value)

@@ -164,9 +164,10 @@ def arm_table(rows: Sequence[Row]) -> Table:
     table.add_column("healthy", justify="right", no_wrap=True)
     table.add_column("objective, median [min, max]", justify="right", no_wrap=True)
     table.add_column("causes")
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
-    for name in arms:
-        mine = [row for row in rows if row["arm"] == name]
+    arms: dict[str, list[Row]] = {}
+    for row in rows:
+        arms.setdefault(row["arm"], []).append(row)
+    for name, mine in arms.items():
         counted = [row["outcome"] for row in mine if row["outcome"] not in CUT_SHORT]
         healthy = counted.count(HEALTHY)
         table.add_row(
