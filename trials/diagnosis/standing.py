@@ -24,10 +24,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sickbay.trials.contract import Health
-from sickbay.trials.evidence.statistics import FloatArray
 
+FloatArray = NDArray[np.float64]
 ALPHA = 0.05  # chance that any level trial of a sweep is called ahead or behind
 MARGIN = 0.1  # share of the reference's skill under which a difference is none in practice
 FAR = 0.5  # share of the reference's skill that a trial far behind lacks
