@@ -50,8 +50,8 @@ from sickbay.trials.contract import (
 from sickbay.trials.probes import SAMPLE_EVERY, StepProbe
 from sickbay.trials.seeding import dropout_stream, epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress
-from sickbay.trials.workloads.kept_data import kept_splits
-from sickbay.trials.workloads.placement import Placement
+from sickbay.trials.workloads.shared.kept_data import kept_splits
+from sickbay.trials.workloads.shared.placement import Placement
 
 EVAL_SCENES = 64  # scenes that go through the net at once in evaluation
 TRAIN, VAL = 2**61, 2**61 + 2**60  # keep the draws of labels apart from those of the batches

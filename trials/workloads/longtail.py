@@ -50,8 +50,8 @@ from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import pack, unpack
 from sickbay.trials.store.pretrained import PretrainingLog, Recipe, pretrained
-from sickbay.trials.workloads.kept_data import kept_splits
-from sickbay.trials.workloads.placement import Placement
+from sickbay.trials.workloads.shared.kept_data import kept_splits
+from sickbay.trials.workloads.shared.placement import Placement
 
 EVAL_IMAGES = 250  # images that go through the encoder at once in evaluation
 PRETRAIN, PRETRAIN_ORDER = -1, -2  # stand for epochs where pretraining draws

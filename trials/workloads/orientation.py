@@ -43,8 +43,8 @@ from sickbay.trials.contract import (
 from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import dropout_stream, epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress
-from sickbay.trials.workloads.kept_data import kept_floor, kept_splits
-from sickbay.trials.workloads.placement import Placement
+from sickbay.trials.workloads.shared.kept_data import kept_floor, kept_splits
+from sickbay.trials.workloads.shared.placement import Placement
 
 CLIP = 1.0
 HALF, STEP_AT = 0.5, 29 / 50  # of the learning rate; share of the epochs

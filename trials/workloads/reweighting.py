@@ -62,8 +62,8 @@ from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress
 from sickbay.trials.store.pretrained import PretrainingLog, Recipe, State, pretrained
-from sickbay.trials.workloads.kept_data import kept_floor, kept_splits
-from sickbay.trials.workloads.placement import Placement
+from sickbay.trials.workloads.shared.kept_data import kept_floor, kept_splits
+from sickbay.trials.workloads.shared.placement import Placement
 
 REFERENCE = 128  # training samples from which the encoders' reference task learns
 PRETRAINED = 2  # the stream of drives that pretraining sees; 0 and 1 are the splits

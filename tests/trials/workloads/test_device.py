@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from workload_runs import SYSTEMS
 
-from sickbay.trials.workloads.placement import Placement
+from sickbay.trials.workloads.shared.placement import Placement
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique")
 # Raise in torch's deterministic mode on a GPU.
