@@ -246,7 +246,7 @@ def _run(prepared: "Prepared", address: str | None, cpus: int | None, *, in_proc
         print(f"{prepared.sweep_id}: all {planned} trials are stored, nothing is missing")
     else:
         where = "in this process" if in_process else "on Ray"
-        print(f"{prepared.sweep_id}: running {missing} of {planned} trials {where}", flush=True)
+        print(f"{prepared.sweep_id}: {missing} of {planned} trials to run {where}", flush=True)
         if prepared.earlier:
             print(f"  warm start: {prepared.earlier.line}", flush=True)
     options = Options(chosen_address(address), cpus, in_process)

@@ -126,7 +126,7 @@ def test_a_worker_and_the_head_are_lost_and_nothing_else(cluster, store):
     again = cluster.head(cpus=CORES)
     resumed = cluster.sickbay("resume", "toy", "--store", store, "--address", again.dashboard)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    assert f"running {n - len(before)} of {n} trials on Ray" in resumed.stdout
+    assert f"{n - len(before)} of {n} trials to run on Ray" in resumed.stdout
     trials = pd.read_parquet(store / "trials")
     epochs = pd.read_parquet(store / "epochs")
     assert len(trials) == n

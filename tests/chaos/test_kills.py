@@ -109,7 +109,7 @@ def test_a_killed_driver_s_sweep_is_interrupted_and_resumed_without_loss_or_repe
     assert len(before.missing) == TRIALS - len(done)
     resumed = sickbay("resume", "toy", "--store", store, "--cpus", "2")
     assert resumed.returncode == 0, resumed.stderr
-    assert f"running {TRIALS - len(done)} of {TRIALS} trials" in resumed.stdout
+    assert f"{TRIALS - len(done)} of {TRIALS} trials to run" in resumed.stdout
     check_whole(store)
     trials = table(store, "trials").set_index("trial_id")
     assert set(trials.loc[sorted(done)]["attempt"]) == {1}

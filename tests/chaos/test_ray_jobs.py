@@ -50,7 +50,7 @@ def test_submit_follows_a_job_to_its_verdicts_and_again_runs_nothing(cluster, tm
     spec, store = spec_file(tmp_path), tmp_path / "store"
     done = cluster.sickbay("submit", spec, "--store", store, "--address", cluster.at, "--wait")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "running 4 of 4 trials" in done.stdout
+    assert "4 of 4 trials to run" in done.stdout
     assert "non_finite" in done.stdout  # the verdicts, which the driver says last
     assert done.stdout.rstrip().endswith("is finished: 4 of 4 ended")
     trials = pd.read_parquet(store / "trials").sort_values("trial_id")
@@ -78,7 +78,7 @@ def test_logs_stop_resume_and_cancel_of_a_job(cluster, tmp_path):
     )
     assert cluster.sickbay("stop", "toy", *at).returncode == 0
     said, _ = following.communicate(timeout=60)
-    assert said.count("running 100 of 100 trials on Ray") == 1
+    assert said.count("100 of 100 trials to run on Ray") == 1
     assert said.rstrip().splitlines()[-1].startswith(f"{sweep_id} is stopped")
     ended = status(cluster, store)["ended"]
     assert 1 <= ended < 100
@@ -92,7 +92,7 @@ def test_logs_stop_resume_and_cancel_of_a_job(cluster, tmp_path):
     cancelled = cluster.sickbay("cancel", "toy", "-y", *at)
     assert cancelled.returncode == 0, cancelled.stderr
     said, _ = resuming.communicate(timeout=60)
-    assert f"running {100 - ended} of 100 trials on Ray" in said
+    assert f"{100 - ended} of 100 trials to run on Ray" in said
     assert "is cancelled" in said
     assert status(cluster, store)["state"] == "cancelled"
 
@@ -170,7 +170,7 @@ def test_the_service_runs_its_sweeps_as_jobs(cluster, tmp_path):
             assert "4 trials, grid; 4 to run, 0 stored" in plan.stdout
             done = cluster.sickbay("submit", spec, *at, "--wait")
             assert done.returncode == 0, done.stderr
-            assert "running 4 of 4 trials on Ray" in done.stdout
+            assert "4 of 4 trials to run on Ray" in done.stdout
             assert "resume toy" in cluster.sickbay("logs", "toy", *at).stdout
         finally:
             service.terminate()

@@ -32,8 +32,8 @@ class Failure(StrEnum):
 
 
 REMEDIES: Mapping[Failure, str] = {
-    Failure.GPU_OUT_OF_MEMORY: "lower the batch size, or set resources.gpu_memory so that fewer "
-    "trials share a GPU",
+    Failure.GPU_OUT_OF_MEMORY: "lower the batch size, or set resources.gpu_memory or "
+    "`gpu: pack` so that fewer trials share a GPU",
     Failure.HOST_OUT_OF_MEMORY: "lower the batch size or the number of data loader workers, or "
     "give each trial more cores (resources.cpu) so that fewer run at once",
     Failure.KILLED: "look for the out-of-memory killer in the system log (`dmesg`), or for the "

@@ -29,7 +29,7 @@ class Cluster:
     cpus: int | None = None
 
 
-REACH_SECONDS = 10.0  # in which a Ray at an address has to answer
+REACH_SECONDS = 6.0  # in which a Ray at an address has to answer; the command itself takes seconds
 TAIL = 12  # lines of a dead worker's log
 CRASH = r"\*\*\* SIG|Fatal Python error|terminate called|CUDA error|out of memory"
 HANDLED = (signal.SIGINT, signal.SIGTERM)
@@ -148,7 +148,7 @@ def last_words(pid: int) -> str:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise ConnectionError if nothing answers at a Ray's address within ten seconds.
+    """Raise ConnectionError if nothing answers at a Ray's address within seconds.
 
     Ray itself would go on asking for a quarter of an hour.
     """
