@@ -38,7 +38,7 @@ test: $(INSTALLED)  ## the default test suite: CPU, offline
 
 slow: $(INSTALLED)  ## what takes minutes or kills processes
 	$(BIN)/python -m pytest $(PARALLEL) -m 'slow and not chaos and not gpu and not browser'
-	$(BIN)/python -m pytest $(PARALLEL) -m 'chaos and not gpu and not browser'
+	$(BIN)/python -m pytest $(PARALLEL) -n 3 -m 'chaos and not gpu and not browser'  # they mostly wait
 
 KILLS ?= 300
 chaos: $(INSTALLED)  ## kill what runs sweeps at random, KILLS=300 times (or for MINUTES=), look for lost or doubled rows

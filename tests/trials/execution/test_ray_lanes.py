@@ -67,7 +67,7 @@ def test_a_job_survives_the_way_to_a_worker(tmp_path):
     assert job_from_text(job_text(odd)) == odd
 
 
-def test_trials_run_end_and_are_told_of(tmp_path):
+def test_trials_run_and_end_and_report_both(tmp_path):
     planned = jobs(tmp_path, 6)
     events = run_jobs(planned)
     ids = {job.trial.trial_id for job in planned}
@@ -78,6 +78,7 @@ def test_trials_run_end_and_are_told_of(tmp_path):
     assert states(tmp_path) == dict.fromkeys(ids, "completed")
 
 
+@pytest.mark.slow
 def test_a_reused_worker_gives_the_bits_of_a_process_of_one_s_own(tmp_path):
     """Six trials share two workers; each equals the same trial run here."""
     planned = jobs(tmp_path, 6)
@@ -109,7 +110,8 @@ def test_a_worker_that_dies_every_time_is_a_failed_trial_without_a_label(tmp_pat
     assert states(tmp_path) == {job.trial.trial_id: "failed"}
 
 
-def test_a_worker_that_is_told_to_go_fails_no_trial(tmp_path):
+@pytest.mark.slow
+def test_a_worker_that_is_asked_to_leave_fails_no_trial(tmp_path):
     """As on a node that is drained, or when a driver's cluster loses its head."""
     [job] = jobs(tmp_path, 1, sleep_ms=100.0)
 
@@ -186,6 +188,7 @@ def test_a_lane_that_has_grown_goes_on_in_a_new_process(tmp_path):
     assert {one["attempt"] for one in markers} == {1}
 
 
+@pytest.mark.slow
 def test_out_of_memory_is_retried(tmp_path):
     [job] = jobs(tmp_path, 1, fault="oom")
     events = run_jobs([job])
@@ -209,6 +212,7 @@ def test_an_exception_is_recorded_not_retried_and_three_in_a_row_end_the_sweep(t
     assert all("RuntimeError: planted" in error for error in trials["error"].to_pylist())
 
 
+@pytest.mark.slow
 def test_a_workload_that_is_not_on_the_worker_is_an_error_of_the_user(tmp_path):
     planned = [
         replace(job, trial=replace(job.trial, workload="no_such_module:WORKLOAD"))

@@ -11,13 +11,16 @@ from sickbay.trials.search.warm_start import is_earlier
 from sickbay.trials.store import open_store
 from sickbay.trials.store.tables import load_tables
 
-pytestmark = pytest.mark.filterwarnings(
-    # Ray's own, on our Python and packages
-    "ignore::DeprecationWarning",
-    "ignore::FutureWarning",
-    "ignore::ResourceWarning",
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        # Ray's own, on our Python and packages
+        "ignore::DeprecationWarning",
+        "ignore::FutureWarning",
+        "ignore::ResourceWarning",
+        "ignore::pytest.PytestUnraisableExceptionWarning",
+    ),
+]
 
 RANGE = {"lr": {"low": 1e-3, "high": 10.0, "log": True}}
 
@@ -64,7 +67,6 @@ def test_a_search_on_ray_tells_the_study_what_the_store_holds(tmp_path):
     assert run_it(tmp_path, design="tpe").ran == 0
 
 
-@pytest.mark.slow
 def test_several_objectives_go_through_ray(tmp_path):
     goals = [
         {"signal": "val_loss", "goal": "minimize"},
@@ -94,7 +96,6 @@ def test_a_scheduler_ends_a_suspect_trial_and_no_healthy_one_before_its_grace(tm
     assert min(epochs for _, _, epochs in ended.values()) >= 4
 
 
-@pytest.mark.slow
 def test_a_sequential_sweep_on_ray_runs_the_trials_that_it_runs_without(tmp_path):
     sequential = {"until": "resolved", "at_most": 8}
     spec = toy_sweeps.spec(
@@ -111,7 +112,6 @@ def test_a_sequential_sweep_on_ray_runs_the_trials_that_it_runs_without(tmp_path
     assert len(ran[0]) < 24
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])
 def test_a_scheduler_prunes_what_falls_behind_and_never_the_baseline(tmp_path, kind):
     levels = [0.1, *(round(0.001 * n, 4) for n in range(1, 12))]
@@ -147,7 +147,6 @@ def test_a_scheduler_prunes_what_falls_behind_and_never_the_baseline(tmp_path, k
     assert {row["state"] for row in table(tmp_path)} <= {"completed", "stopped"}
 
 
-@pytest.mark.slow
 def test_a_warm_search_by_cmaes_goes_through_ray(tmp_path):
     """Two slots, a diverging half: the study begins with the six earlier configurations."""
     levels = {"lr": [0.1, 0.05, 0.02, 0.01, 5.0, 8.0]}
