@@ -50,7 +50,8 @@ def test_trials_share_a_gpu_and_memory_that_runs_out_halves_their_number(
     assert any(isinstance(event, Retried) for event in events)
     table = pd.read_parquet(tmp_path / "store" / "trials")
     shares = dict(zip(table["gib"], table["gpu_seconds"] / table["wall_seconds"], strict=True))
-    assert shares[36.0] == shares[36.5] == 1.0
+    assert shares[36.0] == 1.0
+    assert shares[36.5] in {0.5, 1.0}  # begun before memory ran out, or after
     assert {shares[50.0], shares[60.0]} == {0.5, 1.0}
     opened = open_store(store)
     largest = max(gib for gib, share in shares.items() if share == 1.0)
