@@ -72,10 +72,7 @@ def _gpu() -> Check:
 
 
 def _plugins() -> Check:
-    entries = (
-        *registry.workload_entries(load=True),
-        *registry.detector_entries(load=True),
-    )
+    entries = (*registry.workload_entries(load=True), *registry.detector_entries(load=True))
     broken = [f"{entry.name} ({entry.package}): {entry.error}" for entry in entries if entry.error]
     return Check(
         "workloads and detectors",

@@ -44,12 +44,7 @@ class History:
     """
 
     def __init__(
-        self,
-        rows: Sequence[Row],
-        facts: TaskFacts,
-        epochs_planned: int,
-        *,
-        finished: bool = False,
+        self, rows: Sequence[Row], facts: TaskFacts, epochs_planned: int, *, finished: bool = False
     ) -> None:
         """Build from rows in any order; of two rows with one epoch the later one counts."""
         by_epoch = {row.epoch: row for row in rows}

@@ -206,10 +206,7 @@ def counting_lines() -> tuple[tuple[str, float, str, str, str], ...]:
     """Return what counting reaches, as lines: signal, value, meaning, name, formula."""
     single = "counting what one sensor shows", "one_sensor", "1 − c/2, c = 0.4 × 0.6"
     both = "counting what each sensor shows", "two_counts", "1 − c²/2, c = 0.4 × 0.6"
-    return (
-        ("val_auroc", one_sensor_auroc(), *single),
-        ("val_auroc", two_counts_auroc(), *both),
-    )
+    return (("val_auroc", one_sensor_auroc(), *single), ("val_auroc", two_counts_auroc(), *both))
 
 
 def _scaled(points_BN4: Tensor) -> Tensor:

@@ -103,8 +103,7 @@ class WcdasHead(nn.Module):
     def forward(self, features_ND: Tensor) -> Tensor:
         """Return logits, (N, C)."""
         cosine_NC = nn.functional.linear(
-            nn.functional.normalize(features_ND, dim=1),
-            nn.functional.normalize(self.weight, dim=1),
+            nn.functional.normalize(features_ND, dim=1), nn.functional.normalize(self.weight, dim=1)
         )
         return wrapped_cauchy(cosine_NC, self.gamma(), self.scale())
 

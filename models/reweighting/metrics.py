@@ -141,10 +141,7 @@ def _match(predicted: Boxes, truth: Boxes, kind: int, distance: float) -> _Match
     by_score = np.argsort(-ranked[sample, rank_index], kind="stable")
     sample, rank_index = sample[by_score], rank_index[by_score]
     return _Matches(
-        sample,
-        order[sample, rank_index],
-        ranked[sample, rank_index],
-        hit[sample, rank_index],
+        sample, order[sample, rank_index], ranked[sample, rank_index], hit[sample, rank_index]
     )
 
 

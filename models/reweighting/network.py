@@ -70,13 +70,7 @@ SIZES = {
     "small": NetOptions(width=32, heads=2),
     "medium": NetOptions(queries=196),
     "full": NetOptions(
-        width=256,
-        widening=4,
-        heads=8,
-        layers=6,
-        queries=900,
-        extent=54.0,
-        windows=(5, 15),
+        width=256, widening=4, heads=8, layers=6, queries=900, extent=54.0, windows=(5, 15)
     ),
 }
 
@@ -273,10 +267,7 @@ class QueryDetector(nn.Module):
             views = views * weighted.factors[1][:, :, None]
         place_view = self.ray_position(self._ray_places(features)).flatten(1, 3)
         place_BTD = torch.cat(
-            [
-                self._grid_places(bev).expand(len(bev), -1, -1),
-                place_view.expand(len(bev), -1, -1),
-            ],
+            [self._grid_places(bev).expand(len(bev), -1, -1), place_view.expand(len(bev), -1, -1)],
             dim=1,
         )
         memory_BTD = torch.cat([bev.flatten(2), views.transpose(1, 2).flatten(2)], dim=2).transpose(

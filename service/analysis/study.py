@@ -47,12 +47,7 @@ from sickbay.service.analysis.main_effects import MainEffectTable, main_effect_t
 from sickbay.service.analysis.rows.comparable import comparable, over
 from sickbay.service.analysis.rows.load import SweepRows, load_rows, trials_sql
 from sickbay.service.analysis.rows.pairs import Span
-from sickbay.service.analysis.rows.reference import (
-    BASELINE,
-    DECLARED,
-    Reference,
-    with_reference,
-)
+from sickbay.service.analysis.rows.reference import BASELINE, DECLARED, Reference, with_reference
 from sickbay.service.analysis.sql import (
     better_sql,
     causes_sql,

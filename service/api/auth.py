@@ -16,8 +16,7 @@ def need(role: Role) -> Callable[..., Coroutine[Any, Any, Token]]:
     """Route dependency: the caller's token, if its role includes this one."""
 
     async def check(
-        request: Request,
-        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+        request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
     ) -> Token:
         token: Token = request.app.state.guard.caller(given.credentials if given else None)
         if not token.allows(role):

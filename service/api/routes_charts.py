@@ -168,17 +168,8 @@ def _signals(store: Store, sweep_id: str) -> list[str]:
 
 
 def _summary(store: Store, values: Values) -> dict[str, Any]:
-    from sickbay.service.reports.best import (  # noqa: PLC0415  reports are slow to load
-        best_of,
-        objectives_front,
-        pareto_table,
-        search_remarks,
-    )
-    from sickbay.service.reports.trial_tables import (  # noqa: PLC0415
-        UNDER_HEADINGS,
-        arms_table,
-        failures_table,
-    )
+    from sickbay.service.reports.best import best_of, objectives_front, pareto_table, search_remarks  # noqa: PLC0415  reports are slow to load
+    from sickbay.service.reports.trial_tables import UNDER_HEADINGS, arms_table, failures_table  # noqa: PLC0415
 
     sql = ask.arms(values.record.sweep_id, values.factors)
     spec = json.loads(values.record.spec)
@@ -332,11 +323,7 @@ def _arm_band(arm: str, spread: Spread) -> dict[str, Any]:
 
 
 def _map(store: Store, values: Values, asked: Sequence[str | None]) -> dict[str, Any]:
-    from sickbay.service.charts.health import (  # noqa: PLC0415  scikit-learn is slow
-        HealthMap,
-        health_map_of,
-        health_maps,
-    )
+    from sickbay.service.charts.health import HealthMap, health_map_of, health_maps  # noqa: PLC0415  scikit-learn is slow
 
     known = [factor for factor in asked if factor is not None]
     for factor in known:

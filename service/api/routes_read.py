@@ -205,10 +205,7 @@ async def effects(
     shelf = shelf_of(request)
 
     def work() -> Any:
-        from sickbay.service.analysis.study import (  # noqa: PLC0415  scipy is slow
-            EffectOptions,
-            load_effects,
-        )
+        from sickbay.service.analysis.study import EffectOptions, load_effects  # noqa: PLC0415  scipy is slow
 
         sweep_id = find_known(shelf, sweep)
         if within or all_pairs:  # rarely asked for, so it is not kept

@@ -86,10 +86,7 @@ def _drawn(panel: Panel) -> Iterable[DrawnCurve]:
 
 
 def _log_frame(
-    first: float,
-    last: float,
-    finite: Sequence[tuple[str, Array]],
-    references: Sequence[Reference],
+    first: float, last: float, finite: Sequence[tuple[str, Array]], references: Sequence[Reference]
 ) -> Frame:
     powers = [(verdict, np.log10(values[values > 0])) for verdict, values in finite]
     powers = [(verdict, values) for verdict, values in powers if len(values)]

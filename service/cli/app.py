@@ -9,15 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sickbay.service.cli import (
-    analysis,
-    catalogue,
-    diagnose,
-    reports,
-    results,
-    serve,
-    submit,
-)
+from sickbay.service.cli import analysis, catalogue, diagnose, reports, results, serve, submit
 from sickbay.service.cli import sweeps as cli_run
 from sickbay.service.cli.options import AddressOption, choose_address
 
@@ -27,16 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # the help is read in pipes as well
 )
-for module in (
-    cli_run,
-    results,
-    reports,
-    analysis,
-    diagnose,
-    submit,
-    serve,
-    catalogue,
-):
+for module in (cli_run, results, reports, analysis, diagnose, submit, serve, catalogue):
     module.add_verbs(app)
 
 

@@ -5,13 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from sickbay.service.cli.completion import complete_detector, complete_workload
-from sickbay.service.cli.options import (
-    JsonOption,
-    StoreOption,
-    console,
-    print_json,
-    store_uri,
-)
+from sickbay.service.cli.options import JsonOption, StoreOption, console, print_json, store_uri
 
 WorkloadArgument = Annotated[
     str | None, typer.Argument(help="One workload, in detail.", autocompletion=complete_workload)

@@ -34,8 +34,7 @@ def diagnose(  # noqa: PLR0913, PLR0917  each is an option of the verb
         typer.Option("--map", help="A column's signal: mine=val_loss; mine=- leaves it out."),
     ] = None,
     task: Annotated[
-        str | None,
-        typer.Option(help="binary, multiclass, regression, density or detection."),
+        str | None, typer.Option(help="binary, multiclass, regression, density or detection.")
     ] = None,
     classes: Annotated[
         str | None, typer.Option(help="Training samples of each class, the negative first: 90,10.")

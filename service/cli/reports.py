@@ -14,12 +14,7 @@ from sickbay.service.cli.options import (
     existing_store,
     print_json,
 )
-from sickbay.service.formats import (
-    ExportFormat,
-    FigureFormat,
-    ReportFormat,
-    Tracker,
-)
+from sickbay.service.formats import ExportFormat, FigureFormat, ReportFormat, Tracker
 
 
 def add_verbs(app: typer.Typer) -> None:

@@ -103,11 +103,7 @@ def logs(
 
 
 def submit_job(
-    prepared: "Prepared",
-    address: str | None,
-    runtime_env: Path | None = None,
-    *,
-    wait: bool = True,
+    prepared: "Prepared", address: str | None, runtime_env: Path | None = None, *, wait: bool = True
 ) -> int:
     """Start a sweep's driver elsewhere, print the sweep's id, and follow it; gives the exit code.
 
@@ -237,10 +233,7 @@ def _print_trial(store: "Store", sweep: str, trial: str) -> None:
 
     sweep_id = find_sweep(store, sweep).sweep_id
     rows = ask(
-        store,
-        "SELECT * FROM trials WHERE starts_with(trial_id, ?)",
-        [trial],
-        sweep_ids=[sweep_id],
+        store, "SELECT * FROM trials WHERE starts_with(trial_id, ?)", [trial], sweep_ids=[sweep_id]
     ).records()
     trial_id = rows[0]["trial_id"] if len(rows) == 1 else trial
     if len(rows) > 1:

@@ -11,11 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sickbay.service.external_logs.options import (
-    FACT_NAMES,
-    LogOptions,
-    options_from,
-)
+from sickbay.service.external_logs.options import FACT_NAMES, LogOptions, options_from
 from sickbay.trials.contract import Row, TaskFacts, TaskKind
 from sickbay.trials.history import facts_from_json, facts_to_json
 from sickbay.trials.logs.facts import CROSS_ENTROPY, entropy

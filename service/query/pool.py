@@ -15,14 +15,7 @@ from functools import cache
 
 from sickbay.service.query.frames import Kind, read_arrow
 from sickbay.service.query.process import Process
-from sickbay.service.query.result import (
-    Cancel,
-    Limits,
-    QueryError,
-    QueryResult,
-    left,
-    out_of_time,
-)
+from sickbay.service.query.result import Cancel, Limits, QueryError, QueryResult, left, out_of_time
 from sickbay.trials.store.files import Store, StoreError
 
 

@@ -20,12 +20,7 @@ from typing import Any, BinaryIO
 
 from sickbay.service.query.duck import NOWHERE, answer
 from sickbay.service.query.frames import HEAD, Kind, answer_bytes, arrow_bytes, frame
-from sickbay.service.query.result import (
-    Cancel,
-    Limits,
-    QueryError,
-    out_of_memory,
-)
+from sickbay.service.query.result import Cancel, Limits, QueryError, out_of_memory
 from sickbay.trials.store.files import Store, StoreError, locate_store
 
 MOST_WORDS = 10_000  # characters of an error: DuckDB's may quote a value of any size

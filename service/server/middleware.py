@@ -42,12 +42,7 @@ class Outer:
     """Refuses invalid requests, adds the security headers, and times the rest."""
 
     def __init__(
-        self,
-        app: ASGIApp,
-        guard: Guard,
-        timed: Timed,
-        runner: Runner,
-        most: int = MOST_BODY,
+        self, app: ASGIApp, guard: Guard, timed: Timed, runner: Runner, most: int = MOST_BODY
     ) -> None:
         """Wrap an application whose queries `runner` answers."""
         self._app, self._guard, self._timed = app, guard, timed

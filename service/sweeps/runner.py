@@ -37,16 +37,7 @@ from sickbay.trials.store import Store, open_store, request, requested, write_sw
 from sickbay.trials.store.merge import consolidate
 from sickbay.trials.store.reader import trial_states
 
-__all__ = [
-    "Options",
-    "Prepared",
-    "Stopper",
-    "SweepResult",
-    "ask",
-    "prepare",
-    "run",
-    "run_prepared",
-]
+__all__ = ["Options", "Prepared", "Stopper", "SweepResult", "ask", "prepare", "run", "run_prepared"]
 
 
 GRACE_SECONDS = 30.0  # that a cancelled trial has to end after its present evaluation
@@ -130,10 +121,7 @@ def run(
 
 
 def run_prepared(
-    prepared: Prepared,
-    options: Options,
-    watch: Watch | None = None,
-    stopper: Stopper | None = None,
+    prepared: Prepared, options: Options, watch: Watch | None = None, stopper: Stopper | None = None
 ) -> SweepResult:
     """Run the missing trials; the same exception in three trials in a row ends the sweep."""
     _check_address(options.address)

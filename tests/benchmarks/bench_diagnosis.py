@@ -15,15 +15,7 @@ import time
 from figures import Figure, tell
 
 from sickbay.trials import registry
-from sickbay.trials.contract import (
-    Health,
-    Label,
-    Row,
-    TaskFacts,
-    TaskKind,
-    TrialConfig,
-    TrialState,
-)
+from sickbay.trials.contract import Health, Label, Row, TaskFacts, TaskKind, TrialConfig, TrialState
 from sickbay.trials.diagnosis.diagnose import diagnose
 from sickbay.trials.execution.relabel import relabel
 from sickbay.trials.history import History

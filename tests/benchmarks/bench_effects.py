@@ -19,12 +19,7 @@ from sickbay.service.query.engine import query
 SECONDS, MEGABYTES = 10.0, 1000.0
 VERBS = {
     "effects": ["effects", SWEEP],
-    "effects --interactions --main-effects": [
-        "effects",
-        SWEEP,
-        "--interactions",
-        "--main-effects",
-    ],
+    "effects --interactions --main-effects": ["effects", SWEEP, "--interactions", "--main-effects"],
     "effects --all --json": ["effects", SWEEP, "--all", "--json"],
     "compare": ["compare", SWEEP, SWEEP],
 }

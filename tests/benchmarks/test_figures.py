@@ -18,7 +18,4 @@ def test_a_limit_is_missed_on_its_wrong_side_and_the_ratio_is_to_the_peer(tmp_pa
 def test_the_page_keeps_the_sections_of_benchmarks_that_were_not_run():
     store, lanes = section("store", [Figure("a|b", 1.0, "s")]), section("lanes", [])
     assert "| a\\|b | 1 s |  |  |  |" in store
-    assert sections(f"# Performance\n\n{lanes}\n{store}") == {
-        "lanes": lanes,
-        "store": store,
-    }
+    assert sections(f"# Performance\n\n{lanes}\n{store}") == {"lanes": lanes, "store": store}

@@ -37,10 +37,7 @@ def make(folder: Path) -> None:
     run_through(store, "golden", "t3", state=TrialState.FAILED, level="c", flag=True, n=3)
     start_attempt(store, "golden", "t4", device="cpu", started_at=START)
     write_epochs(store, "golden", "t4", [record_of(1)])
-    expected = {
-        "tables": plain_rows(store),
-        "states": trial_states(store, "golden"),
-    }
+    expected = {"tables": plain_rows(store), "states": trial_states(store, "golden")}
     text = json.dumps(expected, indent=1, ensure_ascii=False)
     (folder / "expected.json").write_text(text + "\n", encoding="utf-8")
 

@@ -14,10 +14,7 @@ from sickbay.trials.store import open_store
 from sickbay.trials.store.tables import load_tables
 
 HERE = Options(in_process=True)
-RANGES = {
-    "lr": {"low": 1e-3, "high": 10.0, "log": True},
-    "init": ["random", "zeros"],
-}
+RANGES = {"lr": {"low": 1e-3, "high": 10.0, "log": True}, "init": ["random", "zeros"]}
 
 
 def raw(**changes):

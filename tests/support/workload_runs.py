@@ -60,8 +60,7 @@ SYSTEMS = {
         },
     ),
     "pointwise": Runs(
-        pointwise.WORKLOAD,
-        {"train_scenes": 10, "val_scenes": 5, "points": 64, "batch_size": 3},
+        pointwise.WORKLOAD, {"train_scenes": 10, "val_scenes": 5, "points": 64, "batch_size": 3}
     ),
     "reweighting": Runs(
         reweighting.WORKLOAD,

@@ -13,12 +13,7 @@ from sickbay.trials.detector import (
     suspect,
 )
 from sickbay.trials.evidence.skill import alpha_quantiles, epoch_at, gain, lasting, may_recover
-from sickbay.trials.evidence.statistics import (
-    BoolArray,
-    FloatArray,
-    noise,
-    persistent,
-)
+from sickbay.trials.evidence.statistics import BoolArray, FloatArray, noise, persistent
 from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History
 

@@ -35,12 +35,7 @@ from sickbay.trials.history import History
     kinds=(TaskKind.BINARY,),
     subject=no_classes,
     signals=("val_auroc|val_scores_hist_pos",),
-    optional_signals=(
-        *RANKING_SIGNALS,
-        "val_loss",
-        "train_loss",
-        "group_update_ratio",
-    ),
+    optional_signals=(*RANKING_SIGNALS, "val_loss", "train_loss", "group_update_ratio"),
     rule="The upper bound of the AUROC is at most 0.60 and that of the average precision at most "
     "1.5 times the base rate, three times in a row; or the AUROC is provably under one half "
     "(inverted ranking). Clear if its lower bound is over one half. A running trial needs 50 "

@@ -70,10 +70,7 @@ def detect(history: History) -> RuleResult:
     again = _undecided(history)
     if skilled or again:
         return suspect(
-            f"{reason}; but {skilled or again}.",
-            onset=since,
-            statistic=now,
-            threshold=limit,
+            f"{reason}; but {skilled or again}.", onset=since, statistic=now, threshold=limit
         )
     return fired(
         f"{reason}: it does not depend on the input.", onset=since, statistic=now, threshold=limit

@@ -3,14 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import (
-    RuleResult,
-    clear,
-    detector,
-    fired,
-    more_evaluations,
-    suspect,
-)
+from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations, suspect
 from sickbay.trials.evidence.classes import CONFUSION_SIGNALS, confusion
 from sickbay.trials.evidence.skill import epoch_at, lasting, may_recover, percent
 from sickbay.trials.evidence.statistics import FloatArray, persistent

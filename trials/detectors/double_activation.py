@@ -6,12 +6,7 @@ import numpy as np
 
 from sickbay.trials.contract import Severity
 from sickbay.trials.detector import RuleResult, clear, detector, fired, insufficient
-from sickbay.trials.evidence.classes import (
-    CLASSIFICATION,
-    CONFUSION_SIGNALS,
-    confusion,
-    no_classes,
-)
+from sickbay.trials.evidence.classes import CLASSIFICATION, CONFUSION_SIGNALS, confusion, no_classes
 from sickbay.trials.evidence.skill import epoch_at, lasting
 from sickbay.trials.evidence.statistics import FloatArray, persistent, theil_sen
 from sickbay.trials.evidence.thresholds import margin, whole

@@ -3,14 +3,7 @@
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import (
-    RuleResult,
-    clear,
-    detector,
-    fired,
-    insufficient,
-    suspect,
-)
+from sickbay.trials.detector import RuleResult, clear, detector, fired, insufficient, suspect
 from sickbay.trials.evidence.classes import (
     CLASSIFICATION,
     RANKING_SIGNALS,

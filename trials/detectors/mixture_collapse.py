@@ -5,14 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import (
-    RuleResult,
-    clear,
-    detector,
-    fired,
-    more_evaluations,
-    suspect,
-)
+from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations, suspect
 from sickbay.trials.evidence.skill import epoch_at, lasting, may_recover
 from sickbay.trials.evidence.statistics import effective_number, persistent
 from sickbay.trials.evidence.thresholds import margin, whole

@@ -10,13 +10,7 @@ from sickbay.trials.evidence.classes import (
     skill_on_its_way,
     worthless_since,
 )
-from sickbay.trials.evidence.skill import (
-    alphas,
-    epoch_at,
-    gain,
-    lasting,
-    may_recover,
-)
+from sickbay.trials.evidence.skill import alphas, epoch_at, gain, lasting, may_recover
 from sickbay.trials.evidence.statistics import mann_kendall, persistent, variance_upper
 from sickbay.trials.evidence.thresholds import margin, whole
 from sickbay.trials.history import History

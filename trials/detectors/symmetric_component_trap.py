@@ -1,14 +1,7 @@
 """Detector 21, `symmetric_component_trap`: equal components with equal gradients stay equal."""
 
 from sickbay.trials.contract import Severity
-from sickbay.trials.detector import (
-    RuleResult,
-    clear,
-    detector,
-    fired,
-    more_evaluations,
-    suspect,
-)
+from sickbay.trials.detector import RuleResult, clear, detector, fired, more_evaluations, suspect
 from sickbay.trials.evidence.skill import epoch_at, lasting
 from sickbay.trials.evidence.statistics import persistent
 from sickbay.trials.evidence.thresholds import margin, whole

@@ -165,9 +165,7 @@ _TABLE = {
     "paradox_accuracy": Margin(0.9, "accuracy", "from here accuracy is read as success"),
     "paradox_mcc": Margin(0.1, "MCC", "hardly any relation between prediction and class"),
     "starved_share": Margin(
-        0.10,
-        "share of the gradient",
-        "what an unweighted base rate under a tenth gets",
+        0.10, "share of the gradient", "what an unweighted base rate under a tenth gets"
     ),
     # labels
     "label_flips": Margin(0.01, "share of labels", "labels of a fixed sample do not change at all"),

@@ -17,15 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sickbay.trials.contract import (
-    Config,
-    Context,
-    Objective,
-    Row,
-    Scalar,
-    TaskFacts,
-    Workload,
-)
+from sickbay.trials.contract import Config, Context, Objective, Row, Scalar, TaskFacts, Workload
 from sickbay.trials.log_files.trial_folder import OUTPUT, LogWords, read_folder, reported_facts
 from sickbay.trials.logs.facts import stated_facts
 from sickbay.trials.spec.command import COMMAND, Command, filled

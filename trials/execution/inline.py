@@ -19,11 +19,7 @@ from sickbay.trials.store import TrialRecord
 
 
 def run_jobs(
-    jobs: Sequence[TrialJob],
-    watch: Watch,
-    *,
-    retries: int,
-    stopping: Callable[[], bool],
+    jobs: Sequence[TrialJob], watch: Watch, *, retries: int, stopping: Callable[[], bool]
 ) -> None:
     """Run jobs in their order until all have ended or `stopping` answers true.
 

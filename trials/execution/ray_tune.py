@@ -33,14 +33,7 @@ from ray.tune import (
 from ray.tune.search import Searcher
 
 from sickbay.trials.contract import Goal, TrialConfig, TrialState
-from sickbay.trials.events import (
-    ErrorStorm,
-    Retried,
-    Started,
-    StormWatch,
-    TrialEnded,
-    Watch,
-)
+from sickbay.trials.events import ErrorStorm, Retried, Started, StormWatch, TrialEnded, Watch
 from sickbay.trials.execution.fair_share import TrialShare
 from sickbay.trials.execution.machine.watchdog import Limits
 from sickbay.trials.execution.ray_cluster import RayDiedError, check_alive, last_words

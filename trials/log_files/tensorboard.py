@@ -33,9 +33,7 @@ def read_events(path: Path) -> RawLog:
 
 def _scalars(file: Path) -> list[tuple[str, int, float]]:
     try:
-        from tensorboard.backend.event_processing.event_file_loader import (  # noqa: PLC0415
-            EventFileLoader,
-        )
+        from tensorboard.backend.event_processing.event_file_loader import EventFileLoader  # noqa: PLC0415
         from tensorboard.util import tensor_util  # noqa: PLC0415  slow, and not always there
     except ImportError as error:
         raise LogError(

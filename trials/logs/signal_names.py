@@ -145,10 +145,7 @@ NOT_A_LOSS = _each(
 )
 GRADIENT_WORDS = _each("grad|grads|gradient|gradients|gnorm|gradnorm")
 REWARD_WORDS = _each("reward|rewards|rew|return|returns")
-ADVERSARIES = (
-    _each("d|dis|disc|discriminator|critic|netd"),
-    _each("g|gen|generator|actor|netg"),
-)
+ADVERSARIES = (_each("d|dis|disc|discriminator|critic|netd"), _each("g|gen|generator|actor|netg"))
 LAST_RANK = 99
 FULLEST_OVER = 3  # a candidate with fewer than 3 values, and a third of the fullest, is a summary
 
@@ -328,11 +325,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def _candidates(
-    name: str,
-    named: str,
-    mine: Mapping[str, str],
-    signals: Collection[str],
-    names: Sequence[str],
+    name: str, named: str, mine: Mapping[str, str], signals: Collection[str], names: Sequence[str]
 ) -> list[tuple[int, str]]:
     if name in mine:
         return [(-1, mine[name])] if mine[name] not in {"", "-"} else []

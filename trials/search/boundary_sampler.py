@@ -140,12 +140,7 @@ Score = Callable[[Model, Array, Observed], Array]
 
 
 def next_point(
-    data: Observed,
-    d: int,
-    rng: np.random.Generator,
-    *,
-    explore: bool,
-    score: Score,
+    data: Observed, d: int, rng: np.random.Generator, *, explore: bool, score: Score
 ) -> Array:
     """Choose where to look next, a point of the unit cube (d,): where `score` is highest."""
     candidates = rng.random((CANDIDATES, d))

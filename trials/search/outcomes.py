@@ -10,13 +10,7 @@ from typing import Any
 from sickbay.trials.contract import Goal, Objective
 from sickbay.trials.store.columns import rows_of_table
 from sickbay.trials.store.files import Store, trial_parts
-from sickbay.trials.store.parts import (
-    EndedTrial,
-    current_folder,
-    list_parts,
-    read_all,
-    read_ended,
-)
+from sickbay.trials.store.parts import EndedTrial, current_folder, list_parts, read_all, read_ended
 from sickbay.trials.store.reader import read_epoch_records
 from sickbay.trials.store.tables import consolidated
 
@@ -158,10 +152,7 @@ def _in_baseline_units(
 
 
 def _worst(
-    known: Sequence[float],
-    outcomes: Outcomes,
-    baseline: Outcomes,
-    objective: tuple[int, Objective],
+    known: Sequence[float], outcomes: Outcomes, baseline: Outcomes, objective: tuple[int, Objective]
 ) -> float:
     """The worst value that is known to be sound, or of no skill at all; else its own worst."""
     place, goal = objective

@@ -16,12 +16,7 @@ from typing import Any
 
 from sickbay.trials.contract import Goal, Objective, TrialConfig, TrialState
 from sickbay.trials.events import TrialEnded
-from sickbay.trials.search.outcomes import (
-    TrialOutcome,
-    ended_rows,
-    in_reference_units,
-    outcome_of,
-)
+from sickbay.trials.search.outcomes import TrialOutcome, ended_rows, in_reference_units, outcome_of
 from sickbay.trials.search.sequential_inference import (
     EFFECT_ALPHA,
     FEWEST_PAIRS,

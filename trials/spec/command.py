@@ -15,16 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sickbay.trials.contract import (
-    Config,
-    Context,
-    Factor,
-    Goal,
-    Objective,
-    Row,
-    Scalar,
-    Workload,
-)
+from sickbay.trials.contract import Config, Context, Factor, Goal, Objective, Row, Scalar, Workload
 from sickbay.trials.errors import SpecProblem, listed, nearest, shown
 from sickbay.trials.source import command_code
 from sickbay.trials.spec.model import RangeSpec, SweepSpec

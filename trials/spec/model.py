@@ -297,8 +297,7 @@ class SweepSpec(_Model):
         description="1 to 63 of a-z, 0-9 and -, beginning with a letter or digit",
     )
     workload: str = Field(
-        min_length=1,
-        description='the name of an installed workload, or "module:ATTRIBUTE"',
+        min_length=1, description='the name of an installed workload, or "module:ATTRIBUTE"'
     )
     command: Annotated[tuple[str, ...], BeforeValidator(_as_words)] | None = Field(
         default=None,

@@ -119,9 +119,7 @@ def _problem(detail: ErrorDetails, path: Path_) -> SpecProblem:
         known = model.model_fields if model else {}
         where = f"`{_dotted(path[:-1])}`" if path[:-1] else "a spec"
         return SpecProblem(
-            key,
-            f"unknown key. {where} has: {listed(known)}.",
-            meant=nearest(word, known),
+            key, f"unknown key. {where} has: {listed(known)}.", meant=nearest(word, known)
         )
     allowed = _allowed(path, _seeds_model(detail))
     if detail["type"] == "missing":

@@ -252,10 +252,7 @@ def consolidated_states(
 
 
 def open_files(
-    store: Store,
-    name: str,
-    sweep_ids: Sequence[str] | None,
-    replaced: Mapping[str, frozenset[str]],
+    store: Store, name: str, sweep_ids: Sequence[str] | None, replaced: Mapping[str, frozenset[str]]
 ) -> tuple[list[TableFile], list[Problem]]:
     """Open the consolidated files of a table; what lies there beside them is a problem."""
     root = table_folder(store, name)

@@ -39,14 +39,7 @@ from sickbay.models.shared.compilation import compile_methods
 from sickbay.models.shared.early_stopping import Patience
 from sickbay.models.shared.inputs import shown
 from sickbay.models.shared.reference_lines import flip_line
-from sickbay.trials.contract import (
-    Config,
-    Context,
-    ReferenceLine,
-    Row,
-    TaskFacts,
-    TaskKind,
-)
+from sickbay.trials.contract import Config, Context, ReferenceLine, Row, TaskFacts, TaskKind
 from sickbay.trials.probes import SAMPLE_EVERY, StepProbe
 from sickbay.trials.seeding import dropout_stream, epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress
@@ -192,12 +185,7 @@ def _label_signals(
 
 @torch.no_grad()
 def _evaluate(
-    net: SceneNet,
-    val: SceneSet,
-    labels: Tensor,
-    config: Config,
-    threshold: float,
-    place: Placement,
+    net: SceneNet, val: SceneSet, labels: Tensor, config: Config, threshold: float, place: Placement
 ) -> Metrics:
     net.eval()
     points, select = int(config["points"]), str(config["point_select"])

@@ -38,14 +38,7 @@ from sickbay.models.longtail.training import Strategy, StrategyOptions
 from sickbay.models.shared.arithmetic import arithmetic
 from sickbay.models.shared.compilation import compile_methods
 from sickbay.models.shared.inputs import shown
-from sickbay.trials.contract import (
-    Config,
-    Context,
-    ReferenceLine,
-    Row,
-    TaskFacts,
-    TaskKind,
-)
+from sickbay.trials.contract import Config, Context, ReferenceLine, Row, TaskFacts, TaskKind
 from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import pack, unpack

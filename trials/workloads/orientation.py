@@ -32,14 +32,7 @@ from sickbay.models.orientation.network import HeadOptions, OrientationNet, grou
 from sickbay.models.shared.arithmetic import arithmetic
 from sickbay.models.shared.compilation import Layers, compile_methods
 from sickbay.models.shared.inputs import shown
-from sickbay.trials.contract import (
-    Config,
-    Context,
-    ReferenceLine,
-    Row,
-    TaskFacts,
-    TaskKind,
-)
+from sickbay.trials.contract import Config, Context, ReferenceLine, Row, TaskFacts, TaskKind
 from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import dropout_stream, epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress

@@ -26,11 +26,7 @@ from sickbay.datasets.pointwise.synthetic import (
     true_targets,
 )
 from sickbay.models.pointwise.lines import label_lines, point_lines
-from sickbay.models.pointwise.losses import (
-    LossOptions,
-    best_constant,
-    scene_losses,
-)
+from sickbay.models.pointwise.losses import LossOptions, best_constant, scene_losses
 from sickbay.models.pointwise.metrics import (
     Seen,
     evaluate,
@@ -44,14 +40,7 @@ from sickbay.models.shared.arithmetic import arithmetic
 from sickbay.models.shared.compilation import compile_methods
 from sickbay.models.shared.inputs import shown
 from sickbay.models.shared.reference_lines import flip_line
-from sickbay.trials.contract import (
-    Config,
-    Context,
-    ReferenceLine,
-    Row,
-    TaskFacts,
-    TaskKind,
-)
+from sickbay.trials.contract import Config, Context, ReferenceLine, Row, TaskFacts, TaskKind
 from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import dropout_stream, epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress

@@ -25,12 +25,7 @@ import sickbay.models.reweighting.network as nets
 from sickbay.datasets.formats.file_trees import tree_identity
 from sickbay.datasets.reweighting import drives, frames
 from sickbay.datasets.reweighting.frames import Frames
-from sickbay.datasets.reweighting.synthetic import (
-    SYNTHETIC,
-    WorldSpec,
-    detection_data,
-    draw_drives,
-)
+from sickbay.datasets.reweighting.synthetic import SYNTHETIC, WorldSpec, detection_data, draw_drives
 from sickbay.models.reweighting import losses, maps, parts, training
 from sickbay.models.reweighting.evaluation import (
     Modulation,
@@ -50,14 +45,7 @@ from sickbay.models.reweighting.training import CLIP, Rates, clear_gradients, pa
 from sickbay.models.shared.arithmetic import arithmetic
 from sickbay.models.shared.compilation import compile_methods
 from sickbay.models.shared.inputs import shown
-from sickbay.trials.contract import (
-    Config,
-    Context,
-    ReferenceLine,
-    Row,
-    TaskFacts,
-    TaskKind,
-)
+from sickbay.trials.contract import Config, Context, ReferenceLine, Row, TaskFacts, TaskKind
 from sickbay.trials.probes import StepProbe
 from sickbay.trials.seeding import epoch_stream, seed_everything
 from sickbay.trials.store.checkpoints import Progress

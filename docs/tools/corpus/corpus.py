@@ -137,9 +137,7 @@ def write(cases: Iterable[Case], path: Path) -> None:
 
 
 def read(
-    path: Path = CORPUS,
-    tasks: Sequence[str] | None = None,
-    seeds: Sequence[int] | None = None,
+    path: Path = CORPUS, tasks: Sequence[str] | None = None, seeds: Sequence[int] | None = None
 ) -> Iterator[Case]:
     """Read cases back, of all or of these tasks and seeds, sorted by what they are."""
     filters = [

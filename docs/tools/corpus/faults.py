@@ -40,24 +40,8 @@ LATEST_TASKS = (
     "denoising",
     "fine_tuned",
 )
-NEWEST_TASKS = (
-    "point_sets",
-    "choices",
-    "ratings",
-    "events",
-    "grades",
-    "quantiles",
-    "lifetimes",
-)
-FRESH_TASKS = (
-    "duels",
-    "field",
-    "many_classes",
-    "poses",
-    "claims",
-    "bandit",
-    "forecast",
-)
+NEWEST_TASKS = ("point_sets", "choices", "ratings", "events", "grades", "quantiles", "lifetimes")
+FRESH_TASKS = ("duels", "field", "many_classes", "poses", "claims", "bandit", "forecast")
 TASKS = FIRST_TASKS + FURTHER_TASKS + LATEST_TASKS + NEWEST_TASKS + FRESH_TASKS
 # Nothing is chosen on these: no threshold, no statistic, no weight of a model. Tasks that were held
 # out before and have been judged since are calibration tasks: see decision 87.

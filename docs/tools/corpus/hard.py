@@ -8,10 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "tabular_20": {
-        "loss_scaler_skips": {"loss_scaler_skips": 4},
-        "tiny_val": {"n_val": 84},
-    },
+    "tabular_20": {"loss_scaler_skips": {"loss_scaler_skips": 4}, "tiny_val": {"n_val": 84}},
     "tabular_200": {
         "rarer_1000": {
             "n_train": 24_024,
@@ -50,10 +47,7 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "late_bloomer": {"schedule": "late"},
     },
-    "mixture": {
-        "unimodal": {"modes": 1},
-        "warmup": {"schedule": "warmup"},
-    },
+    "mixture": {"unimodal": {"modes": 1}, "warmup": {"schedule": "warmup"}},
     "vae": {"cyclic_rate": {"schedule": "cyclic", "lr": 1e-2}},
     "shared": {"frozen_on_purpose": {"frozen_on_purpose": 2}, "warmup": {"schedule": "warmup"}},
     "weight_map": {"heavy_dropout": {"dropout": 0.4}},

@@ -423,26 +423,13 @@ WRITTEN = (
         "forgotten_logarithm",
         _of("loss_form", "probability"),
         ("impossible_loss",),
-        further=(
-            "digits",
-            "text",
-            "point_sets",
-            "choices",
-            "many_classes",
-        ),
+        further=("digits", "text", "point_sets", "choices", "many_classes"),
     ),
     Operator(
         "forgotten_square",
         _of("loss_form", "unsquared"),
         ("impossible_loss", *BLOWUP),
-        further=(
-            "series",
-            "faint",
-            "denoising",
-            "ratings",
-            "field",
-            "forecast",
-        ),
+        further=("series", "faint", "denoising", "ratings", "field", "forecast"),
     ),
     Operator(
         "dead_labels",

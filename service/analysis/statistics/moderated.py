@@ -7,11 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sickbay.service.analysis.statistics.estimates import (
-    Estimate,
-    FloatArray,
-    student_estimate,
-)
+from sickbay.service.analysis.statistics.estimates import Estimate, FloatArray, student_estimate
 from sickbay.trials.evidence.shared_noise import shared_noise
 
 

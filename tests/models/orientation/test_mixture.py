@@ -70,11 +70,7 @@ def test_losses_are_their_formulas():
     g = np.take_along_axis(truth.weight.double().numpy(), sigma.astype(int), axis=1)
     weighted = (w * kl).sum(1) / w.sum(1)
     both = (g * np.log(g / w)).sum(1) + (w * np.log(w / g)).sum(1)
-    expected = {
-        "pred_w": weighted,
-        "uniform": kl.mean(1),
-        "pred_w+wl": weighted + 0.1 * 0.5 * both,
-    }
+    expected = {"pred_w": weighted, "uniform": kl.mean(1), "pred_w+wl": weighted + 0.1 * 0.5 * both}
     for loss, values in expected.items():
         np.testing.assert_allclose(mixture_loss(loss, predicted, truth).numpy(), values, rtol=1e-4)
 

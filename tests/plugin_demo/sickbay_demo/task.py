@@ -81,10 +81,7 @@ def facts(config: Config, context: Context) -> TaskFacts:
     train_split, val_split = make_data(config, context.seed)
     return TaskFacts(
         kind=TaskKind.REGRESSION,
-        floors={
-            "val_loss": float(np.var(val_split.y)),
-            "train_loss": float(np.var(train_split.y)),
-        },
+        floors={"val_loss": float(np.var(val_split.y)), "train_loss": float(np.var(train_split.y))},
         n={"train": N_TRAIN, "val": N_VAL},
         groups=GROUPS,
         loss_minimum=0.0,

@@ -259,11 +259,7 @@ def test_all_problems_are_told_at_once(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [
-        ("- a\n- b\n", "mapping"),
-        ("name: [", "line"),
-        ("x: 1\n" * 2_000_000, "at most 1 mib"),
-    ],
+    [("- a\n- b\n", "mapping"), ("name: [", "line"), ("x: 1\n" * 2_000_000, "at most 1 mib")],
     ids=["no mapping", "no YAML", "10 MB"],
 )
 def test_nonsense_is_refused(tmp_path, text, words):

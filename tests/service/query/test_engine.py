@@ -166,9 +166,7 @@ def test_only_scanned_columns_are_read(store, monkeypatch):
     seen = []
     read = TableScan.read
     monkeypatch.setattr(
-        TableScan,
-        "read",
-        lambda scan, columns=None: seen.append(columns) or read(scan, columns),
+        TableScan, "read", lambda scan, columns=None: seen.append(columns) or read(scan, columns)
     )
     query(store, "SELECT avg(val_loss) FROM epochs GROUP BY epoch")
     assert [set(columns) for columns in seen] == [{"epoch", "val_loss", "sweep_id"}]

@@ -41,10 +41,7 @@ def test_an_ordinary_log_has_curves_and_what_a_user_states(full):
     seen = at_level(full, Level.ORDINARY)
     assert seen.names == ("grad_norm_p50", "train_loss", "val_accuracy", "val_auroc", "val_loss")
     assert seen.facts == TaskFacts(
-        kind=TaskKind.BINARY,
-        floors={"val_loss": 0.5},
-        class_counts=(90, 10),
-        n={"val": 50},
+        kind=TaskKind.BINARY, floors={"val_loss": 0.5}, class_counts=(90, 10), n={"val": 50}
     )
 
 

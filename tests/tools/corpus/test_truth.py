@@ -66,7 +66,4 @@ def test_groups_are_judged_over_their_seeds():
     bad = [case(score=0.2 + 0.01 * i, fault="lr_too_high-2", seed=i) for i in range(5)]
     same = [case(score=0.84 + 0.001 * i, fault="lr_too_high-1", seed=i) for i in range(5)]
     kills = killed_groups([*controls, *bad, *same])
-    assert kills == {
-        ("regression", "lr_too_high-2"): True,
-        ("regression", "lr_too_high-1"): False,
-    }
+    assert kills == {("regression", "lr_too_high-2"): True, ("regression", "lr_too_high-1"): False}

@@ -53,10 +53,7 @@ def test_a_changed_history_is_caught():
 
 
 def test_a_look_at_other_signals_is_caught():
-    broken(
-        "depends on an unused column",
-        lambda history: clear(f"{len(history.names)} signals"),
-    )
+    broken("depends on an unused column", lambda history: clear(f"{len(history.names)} signals"))
 
 
 def test_a_judgement_without_evidence_is_caught():

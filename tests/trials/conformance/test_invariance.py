@@ -46,11 +46,7 @@ def planted(name):
             "encoder_reference_n": [500] * 48,
         },
         "chance_level_ranking": rare
-        | {
-            "val_auroc": [0.5] * 48,
-            "val_auroc_se": [0.02] * 48,
-            "val_auprc": [0.05] * 48,
-        },
+        | {"val_auroc": [0.5] * 48, "val_auroc_se": [0.02] * 48, "val_auprc": [0.05] * 48},
         "feature_energy_loss": {"feature_energy_ratio": [0.04] * 48},
         "gradient_conflict": {
             "loss_gradient_cosine": [-0.5] * 48,

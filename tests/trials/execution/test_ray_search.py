@@ -99,10 +99,7 @@ def test_a_scheduler_ends_a_suspect_trial_and_no_healthy_one_before_its_grace(tm
 def test_a_sequential_sweep_on_ray_runs_the_trials_that_it_runs_without(tmp_path):
     sequential = {"until": "resolved", "at_most": 8}
     spec = toy_sweeps.spec(
-        design="one_factor",
-        factors={"lr": [0.1, 0.02, 0.0]},
-        fixed={"epochs": 6},
-        seeds=sequential,
+        design="one_factor", factors={"lr": [0.1, 0.02, 0.0]}, fixed={"epochs": 6}, seeds=sequential
     )
     ran = []
     for folder, options in (("ray", Options(cpus=2)), ("here", Options(in_process=True))):

@@ -128,10 +128,7 @@ def test_constraints_and_conditions_hold_in_a_search(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "sampler",
-    ["boundary", "tpe", "gp", "nsga2", "cmaes"],
-)
+@pytest.mark.parametrize("sampler", ["boundary", "tpe", "gp", "nsga2", "cmaes"])
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path, sampler):
     """Half-way through a configuration, in a new process's eyes: same suggestions, none twice."""
     factors = {"lr": RANGES["lr"], "momentum": {"low": 0.0, "high": 0.9}}

@@ -131,10 +131,7 @@ def test_a_spec_is_frozen():
         ({"objective": {"signal": "", "goal": "minimize"}}, ["objective.signal = ''"]),
         ({"objective": {"signal": "val_loss"}}, ["objective.goal: this key is required"]),
         ({"objective": {"signal": "x", "goal": "minimise"}}, ["Did you mean 'minimize'?"]),
-        (
-            {"resources": {"gpu": "many"}},
-            ["resources.gpu = 'many'", "auto, pack, 0, a number"],
-        ),
+        ({"resources": {"gpu": "many"}}, ["resources.gpu = 'many'", "auto, pack, 0, a number"]),
         ({"resources": {"cpu": 0}}, ["resources.cpu = 0", "above 0"]),
         ({"retries": -1}, ["retries = -1", "0 to 100"]),
         ({"priority": 0}, ["priority = 0", "1 to 100"]),

@@ -12,15 +12,7 @@ from torch.nn import functional
 
 from docs.tools.corpus.training.nets import Net, Recurrent, perceptron
 from docs.tools.corpus.training.settings import Settings
-from docs.tools.corpus.training.task import (
-    Data,
-    Outcome,
-    Signals,
-    Task,
-    matched,
-    splits,
-    total,
-)
+from docs.tools.corpus.training.task import Data, Outcome, Signals, Task, matched, splits, total
 from sickbay.models.shared.classification_metrics import auroc_with_error, binary_metrics
 from sickbay.trials.contract import TaskKind
 

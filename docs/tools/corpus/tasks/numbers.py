@@ -143,8 +143,7 @@ def direction_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
     """Judge by the density against the flat one: with turned peaks no constant is better."""
     truth = mixture_of(y)
     return gained(
-        density_kl(mixture_of(output), truth),
-        density_kl(mixture_of(FLAT.expand(len(y), 6)), truth),
+        density_kl(mixture_of(output), truth), density_kl(mixture_of(FLAT.expand(len(y), 6)), truth)
     )
 
 

@@ -10,12 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from docs.tools.corpus.tasks.classes import (
-    class_constant,
-    class_losses,
-    class_measure,
-    class_truth,
-)
+from docs.tools.corpus.tasks.classes import class_constant, class_losses, class_measure, class_truth
 from docs.tools.corpus.training.nets import Net, perceptron
 from docs.tools.corpus.training.settings import Settings
 from docs.tools.corpus.training.task import Data, Task, splits, total
