@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -91,7 +91,7 @@ class QueryResult:
     def records(self) -> list[dict[str, Any]]:
         """Return the rows as dictionaries of JSON values, see `plain`."""
         columns = [
-            values if set(map(type, values)) <= _PLAIN else list(map(plain, values))
+            values if _is_plain(values) else list(map(plain, values))
             for values in map(values_of, self.table.columns)
         ]
         names = self.columns
@@ -99,6 +99,12 @@ class QueryResult:
 
 
 _PLAIN = {bool, int, str, type(None)}  # what `plain` leaves as it is
+
+
+def _is_plain(values: Sequence[Any]) -> bool:
+    """Whether `plain` would leave every value of a column as it is."""
+    others = set(map(type, values)) - _PLAIN
+    return not others or (others == {float} and all(map(math.isfinite, filter(None, values))))
 
 
 def plain(value: Any) -> Any:  # noqa: PLR0911 (one line a kind of value)

@@ -247,8 +247,8 @@ def _p_value(score: Score, reference: Reference) -> float:
 
 
 def _rejected(p_values: Sequence[float]) -> tuple[bool, ...]:
-    if not p_values:
-        return ()
+    if not p_values or len(p_values) * min(p_values) > ALPHA:  # Holm's first step rejects nothing
+        return (False,) * len(p_values)
     from sickbay.trials.evidence.statistics import holm  # noqa: PLC0415  as above
 
     return holm(p_values, ALPHA)

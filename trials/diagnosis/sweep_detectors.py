@@ -110,11 +110,11 @@ def edge_of_stability(view: SweepView) -> SweepOutcome:
     worse = -1.0 if goal is Goal.MAXIMIZE else 1.0
     healthy = {
         arm: [worse * trial.objective for trial in judged if trial.objective is not None]
-        for arm, trials in view.arms().items()
+        for arm, trials in view.arms.items()
         if (judged := _judged(trials)) and all(trial.health == Health.HEALTHY for trial in judged)
     }
     ranked = {arm: _middle(values) for arm, values in healthy.items() if values}
-    if not ranked or len(view.arms()) < 2:
+    if not ranked or len(view.arms) < 2:
         return insufficient("There are not two configurations, one of them healthy throughout.")
     best = min(ranked, key=lambda arm: (ranked[arm], str(arm)))
     for name, level in best:
@@ -125,7 +125,7 @@ def edge_of_stability(view: SweepView) -> SweepOutcome:
                     FindingState.FIRED,
                     f"The best configuration has {name} = {level}, and the next value, {other}, "
                     f"diverges in {len(diverging)} of {len(trials)} trials.",
-                    trials=tuple(trial.trial_id for trial in (*view.arms()[best], *diverging)),
+                    trials=tuple(trial.trial_id for trial in (*view.arms[best], *diverging)),
                     statistic=float(len(diverging)),
                     threshold=len(trials) / 2.0,
                 )
@@ -134,7 +134,7 @@ def edge_of_stability(view: SweepView) -> SweepOutcome:
 
 def seed_instability(view: SweepView) -> SweepOutcome:
     """Fire when verdicts depend on the seed in more trials than wrong labels explain."""
-    arms = [_judged(trials) for trials in view.arms().values()]
+    arms = [_judged(trials) for trials in view.arms.values()]
     several = [trials for trials in arms if len({trial.seed for trial in trials}) > 1]
     if not several:
         return insufficient("No configuration has been judged with more than one seed.")
@@ -187,8 +187,9 @@ def seed_outlier(view: SweepView) -> SweepOutcome:
         return insufficient("The objective of the sweep is not known.")
     sign = 1.0 if view.objective.goal is Goal.MAXIMIZE else -1.0
     scores = [
-        Score(trial.trial_id, repr(trial.arm), trial.seed, trial.health, sign * trial.objective)
-        for trial in view.trials
+        Score(trial.trial_id, arm, trial.seed, trial.health, sign * trial.objective)
+        for arm, trials in zip(map(repr, view.arms), view.arms.values(), strict=True)
+        for trial in trials
         if trial.health is not None and trial.objective is not None
     ]
     outliers = seed_outliers(scores)
@@ -199,7 +200,7 @@ def seed_outlier(view: SweepView) -> SweepOutcome:
         FindingState.FIRED,
         f"{len(outliers)} of {len(scores)} trials end far from the other seeds of their "
         f"configuration, as seed {first.seed} of {_words(first)}: {first.objective:.4g}.",
-        trials=outliers,
+        trials=tuple(sorted(outliers)),
         statistic=float(len(outliers)),
         threshold=0.0,
     )
@@ -319,7 +320,7 @@ def _next_to(
         return []
     rest = [pair for pair in best if pair[0] != name]
     beside: dict[float, list[SweepTrial]] = {}
-    for arm, trials in view.arms().items():
+    for arm, trials in view.arms.items():
         level = dict(arm).get(name)
         same = [pair for pair in arm if pair[0] != name] == rest
         judged = _judged(trials)

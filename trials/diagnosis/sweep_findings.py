@@ -7,6 +7,7 @@ them. None is ever fatal and none changes a label: they are advice about the swe
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from sickbay.trials.contract import FindingState, Objective, Scalar, Severity
 
@@ -41,7 +42,12 @@ class SweepView:
     trials: tuple[SweepTrial, ...]
     objective: Objective | None = None
 
-    def arms(self) -> dict[tuple[tuple[str, Scalar | None], ...], list[SweepTrial]]:
+    def __post_init__(self) -> None:
+        ordered = tuple(sorted(self.trials, key=lambda trial: trial.trial_id))
+        object.__setattr__(self, "trials", ordered)
+
+    @cached_property
+    def arms(self) -> Mapping[tuple[tuple[str, Scalar | None], ...], Sequence[SweepTrial]]:
         """The trials by configuration, in the order of the trials."""
         by_arm: dict[tuple[tuple[str, Scalar | None], ...], list[SweepTrial]] = {}
         for trial in self.trials:
@@ -94,8 +100,7 @@ class SweepDetector:
 
     def __call__(self, view: SweepView) -> SweepFinding:
         """Judge a sweep; equal views give equal findings, whatever the order of the trials."""
-        trials = tuple(sorted(view.trials, key=lambda trial: trial.trial_id))
-        outcome = self.function(SweepView(trials, view.objective))
+        outcome = self.function(view)
         return SweepFinding(
             detector=self.name,
             version=self.version,
