@@ -8,9 +8,8 @@ the vehicle into 1000 × 1000 × 64 voxels of 0.5 m, with the vehicle in the mid
     index = floor((p - sensor + 0.5 * size / 2) / 0.5),   sensor = (0, 0, 1.8) m
 
 That the sensor's location is subtracted, not added, is a quirk of its generator; a reader has to
-share it. The other transforms are the ones that failed: MUVO's grid of 192 × 192 × 64
-voxels of 0.2 m with two different origins, the right one without the sensor's height, and the right
-one at 0.2 m.
+share it. The other transforms are the ones that failed: MUVO's grid of 192 × 192 × 64 voxels of 0.2
+m with two different origins, the right one without the sensor's height, and the right one at 0.2 m.
 """
 
 from dataclasses import dataclass

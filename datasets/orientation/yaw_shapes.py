@@ -1,8 +1,7 @@
 """Parametric shapes with a known rotational symmetry about +Y, seen as meshes, front along −Z.
 
-`kfold` is the number of directions in which a shape may be said to face:
-1 a chair, 2 a slab door, 3, 5 and 6 prisms, 4 an open-top tank, 0 a bottle (any direction, so
-none).
+`kfold` is the number of directions in which a shape may be said to face: 1 a chair, 2 a slab door,
+3, 5 and 6 prisms, 4 an open-top tank, 0 a bottle (any direction, so none).
 """
 
 import itertools

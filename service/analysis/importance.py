@@ -237,12 +237,11 @@ class Importance:
 
     `fanova` are main effects' shares of the variance between configurations, `pairs` those of two
     factors together, known where the shares are `exact`, and `rest` what neither accounts for (NaN
-    where unknown). `ped_anova` adds up to one.
-    `trials` could be used, by `within_seeds` less the mean of their seed; `positives` of them are
-    the target (None for the objective). `configurations` went into fANOVA, of
-    `of_configurations`. `explained` is the share of the variance between configurations (the
-    adjusted R² of their means; below zero if there is less than chance would have), NaN where none
-    repeats. `note` says what cannot be said, and why.
+    where unknown). `ped_anova` adds up to one. `trials` could be used, by `within_seeds` less the
+    mean of their seed; `positives` of them are the target (None for the objective).
+    `configurations` went into fANOVA, of `of_configurations`. `explained` is the share of the
+    variance between configurations (the adjusted R² of their means; below zero if there is less
+    than chance would have), NaN where none repeats. `note` says what cannot be said, and why.
     """
 
     target: str

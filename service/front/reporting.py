@@ -85,8 +85,7 @@ def start(
 
     `facts` says the same as a value, as `TaskFacts.of` makes it. `config` are the run's settings,
     which become columns; `epochs` is how many are planned; `name` and `store` count for a run
-    alone.
-    Raises TypeError for an unknown fact.
+    alone. Raises TypeError for an unknown fact.
     """
     wrong = sorted(set(known) - set(FACTS))
     if wrong:

@@ -38,10 +38,10 @@ SPELLINGS = {
 class Diary:
     """The evaluations of one training run and the verdict on them so far.
 
-    `facts` are what is known about the task (`TaskFacts(floors={"val_loss": …})` lets skill be
-    proven), `planned` the number of epochs, `path` a file to keep. `stop` asks to end the training
-    when a pathology is certain; `tell` is handed a line whenever the verdict changes, None says
-    nothing. Without a recorded `val_n` the facts' `n["val"]` counts.
+    `facts` describe the task (a floor of `val_loss` lets skill be proven), `planned` is the number
+    of epochs, `path` a file to write. `stop` asks to end the training when a pathology is certain;
+    `tell` is called with a line whenever the verdict changes. Without a recorded `val_n` the facts'
+    counts.
     """
 
     def __init__(

@@ -6,9 +6,8 @@
     Trainer(model=…, callbacks=[sickbay], …).train()
     print(sickbay.diary.label)
 
-Its evaluations may lie anywhere in an epoch, so a row's epoch here counts evaluations. Norms before
-clipping are those that the Trainer logs (`logging_steps`): what the callback could measure itself
-comes after clipping.
+A row's epoch counts evaluations, which may lie anywhere in an epoch. Gradient norms before clipping
+are those that the Trainer logs (`logging_steps`).
 """
 
 import math
@@ -36,7 +35,7 @@ def huggingface_callback(
     """Make a `transformers.TrainerCallback`; it needs the packages transformers and accelerate.
 
     `stop` ends the training once a pathology is certain. `groups` and `batch` go to the `Probe`,
-    `diary_options` (tell, names, planned) to the `Diary`, which the callback holds as `diary`.
+    `diary_options` (tell, names, planned) to the `Diary`, the callback's attribute `diary`.
     """
     from transformers import TrainerCallback  # noqa: PLC0415  only who uses it must have it
 

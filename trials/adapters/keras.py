@@ -28,8 +28,8 @@ def keras_callback(
 ) -> Any:
     """Make a `keras.callbacks.Callback`; it needs the package keras and one of its backends.
 
-    `stop` ends the training once a pathology is certain. `diary_options` (tell, names, planned)
-    go to the `Diary`, which the callback holds as `diary`.
+    `stop` ends the training once a pathology is certain. `diary_options` (tell, names, planned) go
+    to the `Diary`, the callback's attribute `diary`.
     """
     import keras  # noqa: PLC0415  only who uses it must have it
 

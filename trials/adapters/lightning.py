@@ -30,7 +30,7 @@ def lightning_callback(
     """Make a `pytorch_lightning.Callback`; it needs the package pytorch-lightning (or lightning).
 
     `stop` ends the training once a pathology is certain. `groups` and `batch` go to the `Probe`,
-    `diary_options` (tell, names, planned) to the `Diary`, which the callback holds as `diary`.
+    `diary_options` (tell, names, planned) to the `Diary`, the callback's attribute `diary`.
     """
     try:
         from pytorch_lightning import Callback  # noqa: PLC0415  only who uses it must have it

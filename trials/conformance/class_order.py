@@ -1,7 +1,6 @@
-"""The same behaviour with the classes counted in another order.
+"""The same behaviour with the classes counted in another order, which is mere notation.
 
-Which class comes first is notation. What says "positive" is not: a history with an average
-precision has no counterpart, because that of the other class cannot be worked out.
+A history with an average precision has no counterpart: that of the other class is unknown.
 """
 
 from dataclasses import replace
@@ -15,9 +14,9 @@ POSITIVE_ONLY = ("val_auprc", "val_auprc_se", "val_recall", "val_precision")
 
 
 def permuted(history: History) -> History | None:
-    """Count the classes in the reverse order; None where there are none, or no counterpart.
+    """Count the classes in reverse order; None without classes or a counterpart.
 
-    Of two classes the scores are turned round with them, so that areas under ROC curves stay.
+    The scores of two classes are reversed, too, so that areas under ROC curves stay.
     """
     signals = set(history.names)
     size = _classes(history)

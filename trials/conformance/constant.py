@@ -1,8 +1,7 @@
 """Check that a workload's floor fits the data it scores: no constant may beat it.
 
-A model that cannot see its inputs can learn nothing but the best constant answer. If that is called
-healthy, or has a lower loss than the floor, then the floor belongs to other data than those that
-are scored, to another loss, or to another balance of the classes.
+A model that cannot see its inputs learns at most the best constant answer. If that is called
+healthy or beats the floor, the floor belongs to other data, another loss or other class shares.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""Check that a detector keeps its contract, on edge-case histories of every kind.
+"""Check that a detector keeps its contract on edge-case histories of every kind.
 
-Nothing here asks whether it is *right*: planted curves with exact alarm epochs do that.
+Whether it is *right* is tested elsewhere, by planted curves with exact alarm epochs.
 """
 
 import math
@@ -21,7 +21,7 @@ STRANGE = "a_signal_that_no_detector_reads"
 def check_detector(detector: Detector, histories: Sequence[History] = ()) -> ConformanceReport:
     """Check all that the contract asks of a detector; raises ConformanceError at the first flaw.
 
-    `histories` are further histories to show it: recorded ones, or planted ones on which it fires.
+    `histories` are further ones to try: recorded, or planted so that it fires.
     """
     checked = [_check_declaration(detector)]
     shown = [*_awkward(detector), *histories]

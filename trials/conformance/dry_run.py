@@ -1,7 +1,4 @@
-"""Train a workload as the runner does, but without a store, and compare two runs bit by bit.
-
-The conformance suite rests on it, and so do tests of reproducibility.
-"""
+"""Train a workload as the runner does, but without a store, and compare two runs bit by bit."""
 
 import math
 import struct

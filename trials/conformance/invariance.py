@@ -1,7 +1,6 @@
 """The same behaviour, recorded differently, must get the same label.
 
-Rows in another order, columns that are not read, the loss in another unit, every second evaluation:
-a detector that answers differently judges the notation.
+Variants: rows in another order, extra columns, the loss in another unit, every second evaluation.
 """
 
 import math
@@ -83,10 +82,7 @@ def variants(history: History) -> Iterator[Variant]:
 
 
 def plausible_history(detector: Detector) -> History:
-    """Make a finished history with all signals of the detector, in which training goes well.
-
-    Every number is computed, none is drawn.
-    """
+    """Compute a finished history of good training with all signals of the detector."""
     required = [name for names in detector.signals for name in names.split("|")]
     names = list(dict.fromkeys([*required, *detector.optional_signals]))
     rows = [

@@ -1,7 +1,7 @@
 """Check that a workload keeps its contract, by training it.
 
-Everything runs on the CPU, in this process, with the seed switches of a real trial. `small` should
-make a run last seconds: every level of every factor is trained once.
+Everything runs on the CPU in this process, seeded as a real trial. `small` should make a run last
+seconds: every level of every factor is trained once.
 """
 
 import math
@@ -27,11 +27,11 @@ def check_workload(
 ) -> ConformanceReport:
     """Check all that the contract asks of a workload; raises ConformanceError at the first flaw.
 
-    `small` overrides settings so that a run is short (with two epochs or more, to check restoring).
-    `levels` chooses whether every level of every factor must change something: all, none, or only
-    the factors named. `blind` holds settings under which the model cannot see its inputs, and
-    epochs enough to learn all that a constant can: it must never be healthy, nor beat the floor,
-    whatever the classes' shares; `balances` are settings that change those of the scored data.
+    `small` overrides settings so that a run is short (two epochs or more, to check restoring).
+    `levels` are the factors whose levels must change something: all, none, or those named. `blind`
+    holds settings that hide the inputs from the model, with epochs enough to learn the best
+    constant: it must never be healthy or beat the floor, whatever the classes' shares, which
+    `balances` change.
     """
     config = _settings(workload, small or {})
     checked = [_check_declaration(workload)]

@@ -149,11 +149,10 @@ def run_trial(job: TrialJob, on_evaluation: OnEvaluation | None = None) -> Trial
     """Run a trial to its end and store everything about it; yields epochs, returns the record.
 
     `on_evaluation` is shown every evaluation after which the trial goes on. Throwing `Pruned` into
-    the run ends it.
-    An exception of the user's code ends in the state `failed`, with its traceback. Running out of
-    memory is raised instead, and so is a StoreError, and a signal to end: that is the machine's
-    trouble, and the caller may try again. Raises LeaseLostError, and writes nothing more, when
-    another driver has taken the sweep over.
+    the run ends it. An exception of the user's code ends in the state `failed`, with its traceback.
+    Running out of memory is raised instead, and so is a StoreError, and a signal to end: that is
+    the machine's trouble, and the caller may try again. Raises LeaseLostError, and writes nothing
+    more, when another driver has taken the sweep over.
     """
     store = open_store(job.store)
     started = unix_time()

@@ -1,9 +1,8 @@
 """The estimated frontier between healthy and pathological trials.
 
 A Gaussian-process classifier (Rasmussen & Williams, Gaussian Processes for Machine Learning, ch. 3:
-Laplace's approximation, hyperparameters by maximum likelihood) over the ranges, each brought to
-[0, 1], in the logarithm where the range is logarithmic. Inconclusive trials are evidence for
-neither side: they are left out of the fit and shown beside it.
+Laplace's approximation, hyperparameters by maximum likelihood) over the ranges scaled to [0, 1],
+logarithmic ones by their logarithm. Inconclusive trials are not fitted, only shown.
 """
 
 import warnings
@@ -46,12 +45,10 @@ class Range(Protocol):
 class Frontier:
     """P(pathological) on a grid over d ranges, with a 95 % band.
 
-    `axes` are the values of each dimension, d arrays of g; `probability`, `lower`, `upper` and
-    `inconclusive` (the share of inconclusive trials nearby, 0 where there are none) have the shape
-    (g, …, g). `healthy`, `pathological`, `unsure` count the trials. With trials of one kind only
-    there is no frontier: `fitted` is false, the probability is Laplace's (k + 1) / (n + 2)
-    everywhere, and the band is the whole interval. `errors` are shares of trials put on the wrong
-    side while they were left out of the fit, None where too few could be.
+    `axes` are d arrays of g values; `probability`, `lower`, `upper` and `inconclusive` (the share
+    of inconclusive trials nearby) have the shape (g, …, g). `healthy`, `pathological`, `unsure`
+    count the trials. With one class only, `fitted` is false, the probability is Laplace's (k + 1) /
+    (n + 2) and the band [0, 1]. `errors` are cross-validated error rates, None with too few trials.
     """
 
     axes: tuple[Array, ...]
@@ -73,9 +70,9 @@ class Frontier:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Shares of trials on the wrong side when left out, by the classifier and by two simpler ones.
+    """Cross-validated error rates of the classifier and two baselines.
 
-    `constant` takes the commoner side everywhere, `nearest` that of the nearest trial.
+    `constant` predicts the majority everywhere, `nearest` the class of the nearest trial.
     """
 
     classifier: float
@@ -100,8 +97,8 @@ def estimate_frontier(
 ) -> Frontier:
     """Estimate P(pathological) on a grid over 1 to 4 ranges from labelled trials.
 
-    `points` has one row a trial and one column a range; a trial without a label is left out.
-    Raises ValueError for an unknown label, or points outside of the ranges' shape.
+    `points` has a row a trial and a column a range; trials without a label are left out. Raises
+    ValueError for an unknown label, or points of another shape than the ranges.
     """
     scaled = to_unit(np.asarray(points, dtype=float).reshape(len(points), len(ranges)), ranges)
     unknown = set(labels) - {HEALTHY, PATHOLOGICAL, INCONCLUSIVE, None}
@@ -139,10 +136,7 @@ def estimate_frontier(
 
 
 def left_out(units: Array, pathological: NDArray[np.bool_], kernel: Any) -> LeftOut | None:
-    """Cross-validate a kernel, beside a constant and the nearest trial; None for too few trials.
-
-    Every fifth trial is left out in turn; the kernel's hyperparameters stay those of all.
-    """
+    """Cross-validate a fitted kernel in five folds; None for too few trials."""
     n = len(units)
     if n < FEWEST_LEFT_OUT:
         return None
@@ -219,9 +213,9 @@ def fit(
 
 
 def inconclusive_near(units: Array, unsure: Array, sure: Array) -> Array:
-    """The share of inconclusive trials around each point, weighted by a Gaussian of width NEAR.
+    """The share of inconclusive trials near each point: Gaussian weights of width NEAR.
 
-    One trial's worth of doubt is added, so that it goes to 0 where no trial is near.
+    A pseudo-count of one pulls it to 0 where no trial is near.
     """
     weight = np.zeros((2, len(units)))
     for row, trials in enumerate((unsure, sure)):

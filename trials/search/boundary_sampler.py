@@ -1,12 +1,11 @@
 """A sampler for Optuna that looks for the frontier between healthy and pathological training.
 
-The next trial is where a Gaussian-process classifier is likeliest to be on the wrong side, that is
-where the mean of its latent function is least beside its standard deviation (the learning function
-U of Echard, Gayton & Lemaire, AK-MCS, Structural Safety 33, 2011). It begins, and goes on with
-every sixth suggestion, where the largest gap between all trials is, so that a second frontier is
-not missed. A suggestion is a pure function of the study and the seed. Suggestions that still run
-are taken for what they are expected to become, so that a batch spreads out. Where inconclusive
-trials lie, further ones are put off: they say nothing about the frontier.
+The next trial is where a Gaussian-process classifier is most likely wrong: where its latent mean is
+smallest relative to its standard deviation (learning function U of Echard, Gayton & Lemaire,
+AK-MCS, Structural Safety 33, 2011). At first, and at every sixth suggestion, it is the middle of
+the largest gap, so that a second frontier is not missed. Running suggestions count as their
+expected outcome; points near inconclusive trials come last. Suggestions are a pure function of
+study and seed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,9 +37,8 @@ DOUBT = 0.5  # a place full of inconclusive trials counts less than one that is 
 class BoundarySampler(BaseSampler):  # type: ignore[misc]
     """Suggests points near the frontier; all parameters must be numbers with a range.
 
-    It reads `healthy`, `pathological` and `inconclusive` (counts of seeds) from the attributes of
-    the study's trials; a trial without them is judged by its value, the share of pathological
-    seeds.
+    It reads the counts `healthy`, `pathological` and `inconclusive` from the study trials'
+    attributes, else their value, the share of pathological seeds.
     """
 
     def __init__(self, seed: int) -> None:
@@ -84,10 +82,7 @@ class BoundarySampler(BaseSampler):  # type: ignore[misc]
 
 
 def suggestion_number(known: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
-    """Number a suggestion without those before it that a killed driver left unfinished.
-
-    So what a search suggests does not depend on where its driver was killed.
-    """
+    """Number a suggestion, not counting those that a killed driver left unfinished."""
     earlier = (other for other in known if other.number < trial.number)
     unfinished = sum(UNFINISHED in other.user_attrs for other in earlier)
     return int(trial.number) - unfinished

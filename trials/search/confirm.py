@@ -2,8 +2,8 @@
 
     seeds: {search: 1, confirm: 5, top: 3}
 
-The best of many is best by luck, too, so the seeds that chose it cannot say how good it is. When
-the search is over, its best configurations and the baseline are run with seeds that chose nothing.
+The best of many is partly lucky, so once the search is over its best configurations and the
+baseline are run again with seeds that did not select them.
 """
 
 from collections import deque
@@ -21,11 +21,10 @@ from sickbay.trials.spec.plan import baseline_choice
 
 
 def winners(task: SearchTask, known: Sequence[FrozenTrial]) -> list[Mapping[str, Scalar]]:
-    """The parameters of the best configurations of a study, the best first, without the baseline.
+    """The parameters of at most `top` best configurations of a study, without the baseline.
 
-    Only the search's own seeds choose. Those configurations count that came to an end with a value
-    of their own, and those without a pathological seed come first; fewer than `top` if there are
-    not as many.
+    Only the search's own seeds count, and only finished configurations with a value of their own;
+    those without a pathological seed come first.
     """
     assert isinstance(task.spec.seeds, ConfirmedSeeds)
     stored = read_outcomes(task.store, task.sweep_id)

@@ -1,15 +1,9 @@
 """The configurations that a search may suggest: new ones that every constraint allows.
 
-A sampler knows nothing of the constraints of a spec. What it proposes is taken if it is allowed and
-new; else the nearest configuration that is takes its place:
-
-    a finite space     the nearest of all allowed configurations, which are listed
-    a space of ranges  the nearest of some allowed draws, moved towards the proposal as far as the
-                       constraints allow
-
-Draws are uniform where enough of them are allowed. Where the constraints leave little of the space,
-they lie on lines through known configurations, cut short until they are allowed: the baseline meets
-every constraint, so there is always one to start from.
+Samplers do not know the constraints. A proposal that is not allowed or not new is replaced by the
+nearest configuration that is: in a finite space of all allowed ones; among ranges, of some allowed
+draws moved towards the proposal as far as the constraints allow. Draws are uniform; where the
+constraints leave little of the space, they lie on lines through known configurations.
 """
 
 import math
@@ -79,10 +73,10 @@ class Domain:
     def nearest(
         self, proposal: Params, known: Collection[Hashable], rng: random.Random, *, pull: bool
     ) -> dict[str, Scalar] | None:
-        """Give the allowed configuration nearest to a proposal whose key is not known.
+        """Return the allowed configuration nearest to a proposal whose key is not known.
 
-        Among ranges it is a random one unless `pull`. None where none is found: a finite space is
-        used up, or the constraints leave next to nothing.
+        Among ranges it is a random one unless `pull`. None if the space is used up, or the
+        constraints leave next to nothing.
         """
         if self.listed is not None:
             new = [params for key, params in self.listed.items() if key not in known]

@@ -1,20 +1,18 @@
 """A search: configurations suggested by Optuna, each run with every seed, and reported back.
 
-Independent of Ray: the caller passes a `Port` to an Optuna study (`tune` one by way of Ray Tune's
-OptunaSearch), asks for the `next` trial, and reports when one has `ended`. What is reported to the
-sampler of a configuration, once the trials of all its seeds have ended:
+Independent of Ray: the caller asks for the `next` trial and reports when one has `ended`. Reported
+to the sampler, once all seeds of a configuration have ended:
 
     objective    the median over the seeds that were not pathological and gave a finite number
-    constraint   the share of seeds that were pathological: above 0 the configuration is infeasible
-    no number    where no seed gave one, the worst known stands in: a valid configuration's value,
-                 or the loss of the best constant predictor; never NaN or a pathological value
+    constraint   the share of pathological seeds: above 0 the configuration is infeasible
+    no number    where no seed gave one, the worst valid value so far, or the loss of the best
+                 constant predictor, stands in; never NaN or a pathological value
 
-Seeds that are added later, and those of a confirmation, change what the sampler knows of their
-configuration. A loss with another floor than the baseline's is brought to the baseline's unit.
-Trials of earlier sweeps (`warm_start`) enter the study before the first suggestion.
+Seeds added later, as by a confirmation, update their configuration. A loss with another floor than
+the baseline's is converted to the baseline's unit. Trials of `warm_start` enter the study first.
 
-All that was suggested is in the study's file, all that ran is in the store: together they are the
-state of the search, and a driver that was killed loses nothing.
+The study's file holds the suggestions and the store the results; together they are the state of the
+search, so a killed driver loses nothing.
 """
 
 from collections import deque
@@ -132,17 +130,14 @@ class Search:
     def next(self, *, may_ask: bool = True) -> TrialConfig | None:
         """The next trial to run; None where there is none now (see `finished`).
 
-        Without `may_ask` only what has been suggested already is given out.
+        Without `may_ask` only existing suggestions are used.
         """
         while not self._queue and may_ask and not self.finished:
             self._suggest()
         return self._queue.popleft() if self._queue else None
 
     def ended(self, event: TrialEnded) -> None:
-        """Take in the end of a trial; with a suggestion's last seed, report to the sampler.
-
-        The sampler learns of seeds that were added later, too: of those of a confirmation.
-        """
+        """Record the end of a trial; with a suggestion's last seed, report to the sampler."""
         suggestion = self._of.get(event.trial_id)
         if suggestion is None or event.state == "cancelled":
             return  # one that was cancelled will go on: its suggestion stays open
@@ -179,10 +174,7 @@ class Search:
         self._update_earlier()
 
     def _take_over(self) -> None:
-        """Add the configurations of earlier sweeps to the study, but for those that are its own.
-
-        Those that an earlier driver added are recognised, and get the seeds that ended since.
-        """
+        """Add the configurations of earlier sweeps to the study, and seeds that ended since."""
         task, key = self.task, self.task.domain.key
         added = {key(trial.params): trial.number for trial in self.known if is_earlier(trial)}
         start = warm_start(task, self.known)
@@ -294,10 +286,7 @@ class Search:
                     self._update(other)
 
     def _update(self, suggestion: _Suggestion) -> None:
-        """Let the sampler know what later seeds, or the baseline's unit, make of a configuration.
-
-        It is not written to the study, which is closed to it: it follows from the results.
-        """
+        """Give the sampler the result over later seeds, too: it cannot be written to the study."""
         outcomes = self._read(suggestion)
         if outcomes:
             self._updates[suggestion.trial.number] = self._aggregate(suggestion, outcomes)

@@ -51,11 +51,11 @@ class TrialOutcome:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What a configuration has come to over its seeds: what is reported to the sampler.
+    """The result of a configuration over its seeds, as reported to the sampler.
 
-    `values` has one number an objective. `constraint` is the share of pathological seeds, None for
-    a search that has no objective. `pruned_at` counts the epochs of a configuration that a
-    scheduler ended. `attributes` are what a reader of the study wants to know beside it.
+    `values` has one number an objective. `constraint` is the share of pathological seeds, None
+    without an objective. `pruned_at` counts the epochs before a scheduler ended it; `attributes` go
+    into the study for its readers.
     """
 
     values: tuple[float, ...]
@@ -88,11 +88,10 @@ SAME_FLOOR = 0.01  # relative difference up to which two floors are of one loss
 def in_reference_units(
     mine: TrialOutcome, theirs: TrialOutcome, goal: Objective, place: int = 0
 ) -> float:
-    """Give an objective, the first unless said otherwise, as if it had the other trial's floor.
+    """Convert an objective (the first by default) as if it had the other trial's floor.
 
-    A loss whose floor differs, by its weights say, is scaled by the ratio of the floors: in this
-    unit the order of losses is that of the gains over each trial's own floor. Any other value, and
-    a loss without two positive floors, stays as it is.
+    A loss is scaled by the ratio of the floors, so that losses rank by their gain over their own
+    floor. Other values, and losses without two positive floors, stay as they are.
     """
     value = mine.values[place]
     own, other = (outcome.floors.get(goal.signal, 0.0) for outcome in (mine, theirs))
@@ -113,10 +112,8 @@ def aggregate(
 ) -> Aggregate:
     """Summarise a configuration: for each objective the median of its usable seeds.
 
-    A loss is in the unit of the baseline's of the same seed, where that has ended: so losses of
-    different definitions are compared by their gain over their floors. Where no seed is usable the
-    worst of `known`, the values of configurations without this trouble, stands in, or the loss of
-    the best constant predictor.
+    A loss is in the unit of the baseline's loss of the same seed, if that has ended. Without a
+    usable seed, the worst of `known` values or the best constant predictor's loss stands in.
     """
     usable = {seed: outcome for seed, outcome in outcomes.items() if not outcome.unusable}
     values = tuple(

@@ -1,7 +1,6 @@
-"""The samplers of a search, each made anew for every suggestion from a seed of its own.
+"""The samplers of a search, rebuilt for every suggestion with a seed of its own.
 
-All that a sampler knows is in the study and in the results, so a search that was killed and
-resumed suggests what it would have suggested without, given the same results.
+They depend on study and results alone, so a resumed search suggests what it would have suggested.
 """
 
 import copy
@@ -35,11 +34,7 @@ Array = NDArray[np.float64]
 
 
 class StudyView:
-    """A study as the samplers see it: with what was learned after a configuration was reported.
-
-    Optuna lets no one change a trial that has ended, and seeds that are added later change what a
-    configuration has come to.
-    """
+    """A study as the samplers see it, with what was learned after a configuration was reported."""
 
     def __init__(self, study: Any, updates: Mapping[int, Aggregate]) -> None:
         """`updates` by the number of the study's trial."""
@@ -88,14 +83,13 @@ def updated(trial: FrozenTrial, aggregate: Aggregate | None) -> FrozenTrial:
 
 
 class CmaEsSampler(BaseSampler):  # type: ignore[misc]
-    """CMA-ES (Hansen, The CMA Evolution Strategy: A Tutorial, 2016) over ranges, each from 0 to 1.
+    """CMA-ES (Hansen, The CMA Evolution Strategy: A Tutorial, 2016) over ranges scaled to [0, 1].
 
-    The normal distribution that it draws from is rebuilt from the study at every suggestion, in the
-    order in which configurations came to their end: so it depends on nothing else. Optuna's own
-    sampler keeps it in the study, one step a suggestion, and so a resumed search goes another way.
-    Infeasible configurations rank last in their generation, the more so the more pathological seeds
-    they have. It begins in the middle of the space, or where earlier sweeps say (Nomura et al.,
-    Warm Starting CMA-ES, 2021); configurations that it did not draw move it no further.
+    Its distribution is rebuilt from the study at every suggestion, so that a resumed search
+    continues alike (Optuna's sampler stores a step a suggestion). Infeasible configurations rank
+    last in their generation, by their pathological seeds. It starts in the middle, or from earlier
+    sweeps (Nomura et al., Warm Starting CMA-ES, 2021); configurations it did not draw do not move
+    it.
     """
 
     def __init__(self, seed: int, space: Mapping[str, BaseDistribution]) -> None:

@@ -1,16 +1,14 @@
 """Which trials a scheduler ends early: pure rules, fed with every evaluation of every trial.
 
-A pathological trial often has the lowest loss of all while it is young, so a rule never takes its
-objective at face value: a trial under suspicion ranks last, from the moment of the suspicion also
-at the rungs that it passed before, and no trial is judged before the detectors have had the
-evaluations that they need. Scores are compared only where they mean the same: as skill over each
-trial's own floor where the floor is known (losses under different weights have different floors),
-else as the objective itself.
+A young pathological trial often has the lowest loss. So a suspected trial ranks last, also at rungs
+it passed before, and no trial is judged before the detectors have enough evaluations. Scores are
+skill over each trial's own floor where known (losses under different weights have different
+floors), else the objective itself.
 
 asha       successive halving, asynchronous (Li et al. 2020): at each rung, after `grace`,
            `grace` x `reduction`, ... evaluations, the best 1 / `reduction` go on
-hyperband  several such ladders beside each other (Li et al. 2018), each beginning `reduction`
-           times later than the one before, so that slow starters have their chance
+hyperband  several such ladders (Li et al. 2018), each beginning `reduction` times later, so that
+           slow starters have their chance
 median     ends what is worse at its best than the median of the others' means (Golovin et al. 2017)
 
 The parameters are those of `early_stop` in a spec.
@@ -36,10 +34,9 @@ FEWEST_OTHERS = {"asha": 1, "hyperband": 1, "median": 3}  # trials to compare wi
 
 @dataclass(frozen=True)
 class Report:
-    """One evaluation of a running trial, the first being number 1.
+    """One evaluation of a running trial, numbered from 1.
 
-    `score` is larger for a better trial; one that is not finite ranks last. It is a skill if
-    `over_floor`.
+    A larger `score` is better, one that is not finite ranks last; it is a skill if `over_floor`.
     """
 
     evaluation: int
@@ -74,7 +71,7 @@ def grace_of(epochs: int) -> int:
 
 
 def score_of(value: float, floor: float | None, goal: Goal) -> tuple[float, bool]:
-    """Return an objective as a score that is larger for better, and whether it is a skill.
+    """Return an objective as a score, larger for better, and whether it is a skill.
 
     The skill of a loss is (floor - loss) / |floor|: 0 for the best constant predictor.
     """
@@ -105,7 +102,7 @@ class Halving:
     """Asynchronous successive halving."""
 
     def __init__(self, grace: int, reduction: int, others: int = 1) -> None:
-        """The first rung is after `grace` evaluations, each next one `reduction` times later.
+        """The first rung is after `grace` evaluations, each next `reduction` times later.
 
         A trial is compared at a rung once `others` trials have reached it before.
         """
@@ -162,8 +159,7 @@ class MedianRule:
     ) -> None:
         """Nothing ends before `grace` evaluations, or with fewer than `others` to compare with.
 
-        The best `percentile` % go on, 50 being the median; it is decided every `interval`
-        evaluations.
+        Every `interval` evaluations the best `percentile` % go on; 50 is the median.
         """
         self._grace, self._others, self._interval = grace, others, interval
         self._quantile = 1.0 - percentile / 100.0

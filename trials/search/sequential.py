@@ -2,10 +2,8 @@
 
     seeds: {until: resolved, at_most: 20, smallest_effect: 0.01}
 
-`replay` goes through the seeds block by block, as far as all trials have ended, and settles arms as
-it goes; an arm that is settled gets no further seed. It looks at nothing but results, in the
-order of the seeds: a replay of a stored sweep comes to the decisions made while it ran.
-`SequentialSweep` gives out trials by it.
+`replay` goes through the completed seed blocks and settles arms, which then get no further seed. It
+depends on the results alone, so replaying a stored sweep repeats its decisions.
 """
 
 from collections import deque
@@ -56,9 +54,9 @@ class HealthEffect(StrEnum):
 class ArmVerdict:
     """An arm against the reference after `seeds` seeds, in `pairs` of which both were healthy.
 
-    `mean` is the mean difference of these, arm minus reference, in the objective's unit; `low` and
-    `high` are the repeated confidence interval that decides, `p_value` that of the whole sequence.
-    `pathological` and `reference_pathological` are of the `judged` seeds.
+    `mean` is the mean difference, arm minus reference; `low` and `high` are the repeated confidence
+    interval that decides, `p_value` that of the whole sequence. `pathological` and
+    `reference_pathological` are of the `judged` seeds.
     """
 
     arm: str
@@ -83,10 +81,10 @@ class ArmVerdict:
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a sequential sweep: the verdicts, and which arms need which seeds next.
+    """Progress of a sequential sweep: the verdicts, and the next block.
 
-    `seeds` are those of the next block, none where the sweep is over; `arms` are all that run in
-    it, the reference first.
+    `seeds` are those of the next block, empty when the sweep is over; `arms` run in it, the
+    reference first.
     """
 
     verdicts: tuple[ArmVerdict, ...]
@@ -184,10 +182,7 @@ def _health_share(arms: Sequence[_Arm]) -> float:
 
 
 def _settle_untested(arm: _Arm, rule: SequentialSeeds) -> None:
-    """Settle the effect of an arm that has no pairs to test, or only identical ones.
-
-    Whether there are pairs depends on health alone, so such an arm's share can go to the others.
-    """
+    """Settle the effect of an arm without pairs, or with identical ones; others get its share."""
     test = arm.effect_test
     if arm.effect != Effect.OPEN:
         return
@@ -282,10 +277,7 @@ def stored_progress(
 
 
 def progress_of_sweep(store: Store, sweep_id: str, spec: Mapping[str, Any]) -> Progress | None:
-    """Replay a stored sweep by its stored spec; None if it is not sequential.
-
-    Trials that failed have ended here: whether they are run again is not known.
-    """
+    """Replay a stored sweep by its stored spec, failed trials as ended; None if not sequential."""
     seeds, objective = spec.get("seeds"), spec.get("objective")
     if not isinstance(seeds, Mapping) or "until" not in seeds or not objective:
         return None
@@ -324,7 +316,7 @@ class SequentialSweep:
         read: Callable[[str], TrialOutcome | None],
         done: Callable[[str], bool],
     ) -> None:
-        """`trials` by arm and seed, the reference's first; `read` gives a stored trial's outcome.
+        """`trials` by arm and seed, the reference's first; `read` returns a stored trial's outcome.
 
         `done(trial_id)` says which stored trials need not be run again.
         """

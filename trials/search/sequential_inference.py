@@ -45,8 +45,8 @@ ROUNDING = 1e-12
 class EffectTest:
     """The differences of an arm's healthy pairs so far by seed, and its test at the last look.
 
-    `error` is the standard error of the mean and `degrees` its degrees of freedom; NaN before the
-    first look, and `error` 0.0 where nothing varies.
+    `error` is the standard error of the mean (0.0 where nothing varies), `degrees` its degrees of
+    freedom; NaN before the first look.
     """
 
     differences: dict[int, float] = field(default_factory=dict)

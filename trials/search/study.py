@@ -101,9 +101,9 @@ def study_file(store: Store, sweep_id: str) -> Path:
 
 
 def open_storage(path: Path) -> JournalStorage:
-    """Open or make a study file for writing; the caller must be the sweep's only driver.
+    """Open or make a study file for writing, as the sweep's only driver.
 
-    A killed driver may have left half a line and a lock: both are removed.
+    Half a line and a lock that a killed driver may have left are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)

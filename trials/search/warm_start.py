@@ -2,9 +2,9 @@
 
     warm_start: mvm-first
 
-An earlier trial counts if it is a trial of this search, too: this search would give its
-configuration and seed the same id, which covers workload, version, code, settings, epochs and data.
-The earlier ranges, levels, seeds and design play no part. What is left out is counted by reason.
+An earlier trial counts if this search would give its configuration and seed the same id, which
+covers workload, version, code, settings, epochs and data; the earlier design plays no part. What is
+left out is counted by reason.
 """
 
 import json
@@ -86,12 +86,11 @@ class WarmStart:
 
 
 def warm_start(task: SearchTask, known: Sequence[FrozenTrial]) -> WarmStart:
-    """Read the earlier trials that a search begins with; a trial that is in two sweeps counts once.
+    """Read the ended earlier trials that a search begins with, by first trial, each once.
 
-    The spec's `warm_start` holds ids of sweeps in the same store, of the same workload. It may name
-    the sweep itself, whose ranges were others before: what this search has suggested by itself, by
-    the `known` trials of its study, is not earlier. Trials that have not ended are not there yet.
-    Configurations come in the order of their first trial.
+    The spec's `warm_start` names sweeps of the same workload in this store. It may name the sweep
+    itself, whose ranges were others before: what the search suggested itself (the `known` trials of
+    its study) is not earlier.
     """
     own = _suggested(task, known)
     params_of: dict[Hashable, dict[str, Scalar]] = {}

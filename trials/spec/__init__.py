@@ -1,10 +1,6 @@
-"""The sweep spec, which defines a sweep. This module is its public interface.
+"""The sweep spec, which defines a sweep: `load_spec(path, registry.workload)` reports all problems.
 
-    spec, workload = load_spec(Path("sweep.yaml"), registry.workload)    # every problem at once
-
-or in two steps, `parse_spec` for the shape alone and `check_spec` against a workload. The parts:
-`spec_text` reads YAML and JSON, `spec_model` holds the fields, `spec_shape` explains what is wrong
-with them, `spec_check` compares with the workload, `problems` holds the errors.
+It is `parse_spec`, which needs no workload, followed by `check_spec` against the workload.
 """
 
 from sickbay.trials.errors import SpecError, SpecProblem

@@ -1,7 +1,7 @@
-"""The combinations of levels in a design: the axes of a sweep, and a walk over them.
+"""The combinations of levels in a design: the axes of a sweep, and iteration over them.
 
-An axis is a factor, or a group of factors that change together (`zip`). A factor with a condition
-matters only with certain levels of others; where it does not, it stands at its baseline.
+An axis is a factor, or several that change together (`zip`). A factor whose condition does not
+hold stays at its baseline.
 """
 
 import itertools

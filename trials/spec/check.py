@@ -1,8 +1,8 @@
 """Check a spec against its workload: its factors, and their allowed levels.
 
-A factor of the workload takes its declared levels, and any number in its range if it declares one.
-Any other setting may be swept or fixed too: it takes every value of its default's type. Words that
-spell a number ("1e-3") and whole numbers for a fractional setting are read as that number.
+A declared factor takes its declared levels, and any number in its range. Any other setting may be
+swept or fixed to values of its default's type. Numbers written as text ("1e-3"), or whole numbers
+for a fractional setting, are converted.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +27,7 @@ def load_spec(
 ) -> tuple[SweepSpec, Workload]:
     """Read a spec and check it against its workload; raises SpecError with *every* problem.
 
-    `find_workload` is `registry.workload`; its ValueError becomes a problem of the key `workload`.
+    A ValueError of `find_workload` (`registry.workload`) becomes a problem of the key `workload`.
     """
     raw = read_source(source)
     spec, problems = salvage(raw)

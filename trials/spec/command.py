@@ -2,9 +2,9 @@
 
     command: python train.py --lr {lr} --seed {seed} --epochs {epochs}
 
-A command is a list of words, never run by a shell. `{name}` stands for a factor or fixed setting;
-`{seed}`, `{epochs}` and `{trial_dir}` always stand for what they say. A word that comes out empty
-is left out, so that a factor `amp: ["", "--amp"]` switches a flag.
+A command is a list of arguments, never run by a shell. `{name}` stands for a factor or fixed
+setting; `{seed}`, `{epochs}` and `{trial_dir}` are always known. Empty arguments are dropped, so a
+factor `amp: ["", "--amp"]` switches a flag.
 """
 
 import hashlib
@@ -67,10 +67,7 @@ def filled(text: str, config: Config, given: Mapping[str, Scalar]) -> str:
 
 
 def command_workload(spec: SweepSpec) -> Workload:
-    """The workload that a command makes: its factors and settings are those of the spec.
-
-    It can be planned, not trained: `execution.command` runs it.
-    """
+    """The workload of a command, for planning; `execution.command` runs its trials."""
     command = command_of(spec)
     assert command is not None
     factors = tuple(_factor(name, levels) for name, levels in spec.factors.items())

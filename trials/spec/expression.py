@@ -1,8 +1,7 @@
-"""Conditions of a spec, such as `lr * momentum < 0.1 and init != "zeros"`: read without `eval`.
+"""Conditions of a spec, such as `lr * momentum < 0.1 and init != "zeros"`, without `eval`.
 
-The text is parsed by Python's own grammar, and only what stands in the tables below is built into a
-function of the configuration: names, numbers, words in quotes, true and false, comparisons, `and`,
-`or`, `not`, `in`, `+ - * / // % **`, and abs, min, max. Everything else is refused with its place.
+Python's grammar parses the text; only names, literals and the operators and functions in the tables
+below are compiled. Anything else is refused with its position.
 """
 
 import ast

@@ -1,8 +1,7 @@
 """Two-level fractional factorials: a subset of all combinations that estimates most effects.
 
-The generators come from pydoe; everything that is said of a fraction (its resolution, what is
-aliased with what) is counted here from its runs, so that it does not depend on pydoe. The baseline
-is the +1 of pydoe's columns: its run is then always in the fraction, and no run is added.
+pydoe provides the generators; resolution and aliases are computed here from the runs themselves.
+The baseline is pydoe's +1, whose run is always in the fraction.
 """
 
 import itertools
@@ -21,10 +20,9 @@ SEVERAL = 2  # the most factors of an effect whose aliases are listed
 class Aliasing:
     """The effects that are confounded in a fraction.
 
-    `resolution` is the length of the shortest word of the defining relation, None where none up to
-    length 6 was found (a full factorial has none). `words` are the shortest ones. `aliases` maps
-    every main effect and two-factor interaction to those of them that it is aliased with; a `-`
-    says that the two enter with opposite sign, where the baseline counts -1 and the change +1.
+    `resolution` is the length of the shortest word of the defining relation, None if above 6;
+    `words` are those words. `aliases` maps each main effect and two-factor interaction to those it
+    is aliased with; `-` marks opposite signs, the baseline counting -1 and the change +1.
     """
 
     resolution: int | None
@@ -33,10 +31,9 @@ class Aliasing:
 
 
 def fraction(factors: int, resolution: int) -> NDArray[np.bool_]:
-    """Return the runs of a fraction, (runs, factors): true where a factor is changed.
+    """The smallest fraction of at least this resolution, (runs, factors): true where changed.
 
-    The smallest one that pydoe knows of at least this resolution, the full factorial where no
-    smaller one is; the baseline is the first run. At most 20 factors.
+    The full factorial if there is none; the baseline is the first run. At most 20 factors.
     """
     assert factors <= MOST_FACTORS, factors
     if factors <= 2:

@@ -1,7 +1,6 @@
-"""SweepSpec: the fields of a sweep spec, their defaults, and what is allowed in each.
+"""SweepSpec: the fields of a sweep spec, their defaults, and the values allowed in each.
 
-The description of each field says what is allowed there: error messages quote it, and
-`docs/spec.md` explains it.
+Error messages quote the fields' descriptions.
 """
 
 import hashlib
@@ -418,11 +417,7 @@ class SweepSpec(_Model):
 
 
 def spec_to_json(spec: SweepSpec) -> str:
-    """A spec as one line of JSON with sorted keys: equal specs give equal text.
-
-    `parse_spec` reads it back to an equal spec. The order of the factors is not kept: it means
-    nothing (`plan` follows the workload's order).
-    """
+    """A spec as one line of JSON with sorted keys; `parse_spec` reads it back to an equal spec."""
     return json.dumps(spec.model_dump(), sort_keys=True, separators=(",", ":"))
 
 

@@ -9,12 +9,10 @@ The designs, for factors A and B with the levels a0 (baseline), a1, a2 and b0, b
     leave_k_out    the same, with every choice of exactly `k` factors left out
     add_one_in     nothing on (the baseline), one thing on (its last level) at a time, and
                    everything on: (a0, b0), (a2, b0), (a0, b1), (a2, b1)
-    fractional     two levels each: a part of all combinations, see `design_fraction`
+    fractional     two levels each: a part of all combinations, see `fractional`
 
-All are crossed with the same seeds. A seed block is every arm once; the blocks follow one another,
-so a sweep cut short is still a fair comparison. Factors follow the workload's order, then the
-alphabet: the order of the keys in the spec means nothing. Spec and workload are expected to fit
-each other (`check_spec`).
+A seed block holds every arm once, so a sweep cut short is still a fair comparison. Factors follow
+the workload's order, then the alphabet, never the order of the spec's keys.
 """
 
 import hashlib
@@ -47,13 +45,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class Plan:
-    """The trials in their order of running, and how many the budget left out.
+    """The trials in the order in which they run, and how many were left out.
 
-    `dropped` counts the trials that `budget.trials` has no room for. The cut falls between seed
-    blocks, so that every arm keeps the same seeds; where not even one block fits, it falls inside
-    the first, and `fair` is false. `excluded` counts the configurations that each constraint ruled
-    out, `aliasing` is what a fractional design cannot tell apart. The plan of a search is empty:
-    its trials are not known before it runs.
+    `dropped` trials exceed `budget.trials`, which cuts between seed blocks; where not even one
+    block fits it cuts inside the first, and `fair` is false. `excluded` counts the configurations
+    that each constraint rules out; `aliasing` is that of a fractional design. A search has an empty
+    plan.
     """
 
     trials: tuple[TrialConfig, ...]
@@ -77,7 +74,7 @@ class PlanSummary:
 
 
 def plan(spec: SweepSpec, workload: Workload) -> Plan:
-    """List the trials of a sweep. Equal configurations occur once; the baseline always does.
+    """List the trials of a sweep, each configuration once, always with the baseline.
 
     Raises ValueError when the sweep has more than a million trials.
     """
@@ -108,10 +105,9 @@ def plan(spec: SweepSpec, workload: Workload) -> Plan:
 def trials_of(
     spec: SweepSpec, workload: Workload, choice: Config, seeds: Sequence[int] | None = None
 ) -> tuple[TrialConfig, ...]:
-    """Make the trials of one configuration, one per seed, for a search's suggestion.
+    """Make the trials of one configuration, one per seed (the spec's seeds unless given).
 
-    The seeds are the spec's unless given. `choice` gives every factor of the sweep its level; the
-    baseline is `baseline_choice`.
+    `choice` gives every factor its level; the baseline is `baseline_choice`.
     """
     baseline = baseline_choice(spec, workload)
     arm, text = _arm(spec, workload, choice, baseline)
@@ -127,9 +123,9 @@ def trial_count(spec: SweepSpec, workload: Workload) -> int:
 
 
 def level_table(spec: SweepSpec, workload: Workload) -> Levels:
-    """Return every factor's levels, its baseline first, factors in the workload's order.
+    """Return each factor's levels in the workload's order of factors, its baseline first.
 
-    The baseline is `baseline[factor]` of the spec, else the first level that it lists.
+    The baseline is the spec's `baseline[factor]`, else the first level listed.
     """
     return {name: _baseline_first(spec, workload, name) for name in factor_order(spec, workload)}
 
@@ -166,9 +162,8 @@ def arm_name(config: Config, changed: tuple[str, ...]) -> str:
 def sweep_identity(spec: SweepSpec, workload: Workload) -> str:
     """Name the sweep that a spec belongs to: its name and 6 hex digits.
 
-    The digits cover what makes trials comparable: workload, its version and code, fixed settings,
-    objective.
-    They leave out factors, levels, seeds, design and budget, so that more of these extend a sweep.
+    The digits cover what makes trials comparable (workload, version, code, fixed settings,
+    objective), so more levels, seeds or budget extend the same sweep.
     """
     goal = objective_of(spec, workload)
     fixed = {name: spec.fixed[name] for name in sorted(spec.fixed)}
@@ -292,10 +287,7 @@ def _epochs(config: Config) -> int:
 
 
 def _id_stem(workload: Workload, config: Config, text: str) -> str:
-    """The content that a trial's id hashes, except its seed: an unfinished JSON list.
-
-    `text` is the configuration's canonical text: with many arms, writing it is what takes time.
-    """
+    """The JSON that a trial's id hashes, up to its seed; `text` is the canonical configuration."""
     code = [workload.code] if workload.code else []
     who = _canonical([workload.name, workload.version, *code])[:-1]
     return f"{who},{text},{_epochs(config)},{_canonical(workload.data_identity(config))}"

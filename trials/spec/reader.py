@@ -1,8 +1,7 @@
-"""From text to a plain mapping: YAML or JSON, read safely and without implicit surprises.
+"""Read YAML or JSON into a plain mapping, safely and without implicit conversions.
 
-YAML is read by its 1.2 core rules: only `true` and `false` are booleans (`yes`, `no`, `on`, `off`
-stay words), `1e-3` is a number, a date stays text. Anchors and aliases, tags, duplicate keys and
-deep nesting are refused, and the size is checked before the first character is parsed.
+YAML follows the 1.2 core rules: `yes`, `no`, `on`, `off` and dates stay text, `1e-3` is a number.
+Aliases, tags, duplicate keys, deep nesting and oversized text are refused.
 """
 
 import json

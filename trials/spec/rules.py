@@ -1,8 +1,7 @@
 """Consistency rules between the keys of a spec.
 
-`zip`, `constraints`, `conditions`, `k`, `resolution`, and what a search needs. What can be checked
-without the workload is in `design_problems`, the rest in `unknown_names` and `space_problems`,
-which needs a spec that is valid otherwise.
+`design_problems` needs no workload; `unknown_names` and `space_problems` do, the last also a spec
+that is otherwise valid.
 """
 
 import itertools

@@ -1,7 +1,7 @@
-"""The shape of a spec: unknown keys, missing keys, values of the wrong kind. Knows no workload.
+"""The shape of a spec: unknown keys, missing keys, values of the wrong type. Needs no workload.
 
-pydantic finds what is wrong; this file says it in our words, and salvages what is right, so that
-the rest of a spec with an error is checked all the same.
+pydantic finds the problems; this module words them and keeps the valid parts, so that the rest of
+the spec is still checked.
 """
 
 import copy
@@ -72,8 +72,7 @@ def read_source(source: Source) -> dict[str, Any]:
 def salvage(raw: Mapping[str, Any]) -> tuple[SweepSpec | None, list[SpecProblem]]:
     """Return every problem of form, and a spec of the valid parts (None if too few).
 
-    A missing or broken name or workload is replaced by a stand-in; every other broken value by its
-    default.
+    A broken name or workload is replaced by a placeholder, any other value by its default.
     """
     problems: list[SpecProblem] = []
     raw = _with_word_keys(raw, "", problems)

@@ -1,8 +1,8 @@
 """System 2: is there an anomaly in the scene? A camera and a lidar, joined by attention.
 
-Three failures live here. A loss without labels, mean(s) + 0.1 std(s), is zero within twenty steps.
-Labels drawn anew each epoch leave the loss at H(p) and the accuracy at 1 - p, which looks like
-90 %. And attention without a residual throws the points' content away.
+Three failures: an unsupervised loss, mean(s) + 0.1 std(s), is zero within twenty steps; labels
+redrawn each epoch leave the loss at H(p) and the accuracy at 1 - p, which looks like 90 %;
+attention without a residual discards the points' content.
 """
 
 import functools

@@ -1,8 +1,8 @@
-"""System 5: Strategy A. An encoder, a diffusion model of its features and a classifier, at once.
+"""System 5: Strategy A, an encoder, a diffusion model of its features and a classifier at once.
 
-A pretrained encoder is trained further on images of classes whose sizes fall a hundredfold. At a
-rate of 1e-2 it forgets for good; at 1e-3 the accuracy dips when the encoder is unfrozen and
-recovers, and warmup only postpones the dip; a capped semantic loss has no gradient at all.
+A pretrained encoder is fine-tuned on images of classes whose sizes fall a hundredfold. At a rate of
+1e-2 it forgets for good; at 1e-3 the accuracy dips when the encoder is unfrozen and recovers, and
+warmup only postpones the dip; a capped semantic loss has no gradient at all.
 """
 
 import functools
@@ -91,7 +91,7 @@ def train(config: Config, context: Context) -> Iterator[Row]:
 
 
 def facts(config: Config, context: Context) -> TaskFacts:
-    """Return the floors, each the best constant on the very images that are scored; and more.
+    """Return the facts; each floor is that of the best constant on the very images that are scored.
 
     The validation images are balanced: their floor is log C, whatever the training classes' shares.
     """

@@ -1,8 +1,8 @@
 """System 1: a PointNet++ that says which ways an object may face, as a mixture of von Mises.
 
-Two failures live here. With the μ head at zero its gradient is exactly zero, and the loss stays at
-the best constant (0.7429 for four peaks of κ 8). With the matched loss weighted by the predicted
-weights the loss falls below 0.1 while one component of four is alive.
+Two failures: with the μ head at zero its gradient is exactly zero, and the loss stays at the best
+constant (0.7429 for four peaks of κ 8); with the matched loss weighted by the predicted weights the
+loss falls below 0.1 while only one component of four is alive.
 """
 
 import functools
@@ -138,10 +138,10 @@ def _fixed(config: Config) -> bool:
 
 
 def _set_rate(progress: Progress, config: Config, done: float) -> None:
-    """Set the learning rate for when a share of the epochs is done; `plateau` sets its own.
+    """Set the learning rate after a share of the epochs is done; `plateau` sets its own.
 
-    `step` is the report's: half from epoch 30 of 50 on. `plateau` is upstream's: half after more
-    than ten epochs in which the validation loss did not fall.
+    `step` halves it from epoch 30 of 50 on, as in the report; `plateau`, as upstream, after more
+    than ten epochs without a lower validation loss.
     """
     schedules = {
         "constant": 1.0,

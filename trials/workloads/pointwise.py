@@ -1,9 +1,9 @@
 """System 3: score every lidar point as normal or anomalous.
 
-One failure, and three wrong explanations of it. The labels are noise, drawn anew in each epoch, so
-the best answer is a constant, and recall is 0 or 1 by the weight of positives alone. Neither that
-weight nor the imbalance is the cause: with the right labels even a weight of 1 ranks perfectly. A
-voxel transform of another data set finds no label at all, and then accuracy is perfect.
+One failure, and three wrong explanations of it. The labels are noise, redrawn each epoch, so the
+best answer is a constant, and recall is 0 or 1 depending on the weight of positives alone. Neither
+weight nor imbalance is the cause: with true labels even a weight of 1 ranks perfectly. The voxel
+transform of another data set finds no label at all, and then accuracy is perfect.
 """
 
 import functools

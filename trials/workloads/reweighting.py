@@ -1,9 +1,9 @@
 """System 4: a detector whose queries weight the features that they look at.
 
-Weights drawn as Gaussians that sum to one leave a map of mean Σw / (H W), some hundredths, whatever
-their width; queries that no camera sees and padding pile up on one pixel, and division by that
-pixel's value takes what is left. The features then vanish but for the residual. And a weight that
-is read as a number passes no gradient: the generator never learns.
+Gaussian weights that sum to one have a map of mean Σw / (H W), some hundredths, whatever their
+width; queries that no camera sees and padding pile up on one pixel, whose value then normalises the
+rest away. Features vanish but for the residual, and a weight read as a plain number passes no
+gradient, so its generator never learns.
 """
 
 import functools
@@ -157,10 +157,7 @@ def _train_epoch(
 
 
 def _pretrain(config: Config, context: Context, log: PretrainingLog) -> State:
-    """Train the detector without weights; return all but the generator.
-
-    Generated drives are the pretraining's own; real ones are those of the training split.
-    """
+    """Train the detector without weights on its own data; return all but the generator."""
     spec = _spec(config, context)
     seen = _splits(spec)[0]
     if spec.dataset == SYNTHETIC:
@@ -242,7 +239,7 @@ def _draw(data: Batch, size: int, generator: torch.Generator) -> Batch:
 
 
 def _modulation(config: Config, done: float = 0.0) -> Modulation | None:
-    """Read how features are weighted when a share of the epochs is `done`, None where they are not.
+    """How features are weighted when a share of the epochs is `done`; None where they are not.
 
     Raises ValueError for unknown levels.
     """

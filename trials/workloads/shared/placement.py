@@ -1,8 +1,7 @@
-"""Where a trial's data lie: on the device that trains, or on the host, from where batches are sent.
+"""Where a trial's data lie: on the training device, or on the host and sent by batches.
 
-Data that do not fit on the device are streamed: each batch is copied into pinned memory and sent
-while the device still computes the one before. Draws are made on the host either way, so the rows
-are those of data on the device.
+Streamed batches are copied into pinned memory and sent while the device computes the one before.
+Draws are made on the host either way, so the rows are the same.
 """
 
 from collections.abc import Iterable, Iterator
