@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from sickbay.trials.contract import TRIAL_COLUMNS, Scalar
@@ -256,14 +257,19 @@ def _allowed(path: Path_, model: type[BaseModel] | None = None) -> str:
     if top in {"factors", "baseline", "reference", "fixed"} and len(path) > 1:
         field = RangeSpec.model_fields.get(str(path[2])) if len(path) > 2 else None
         if field is not None:
-            return str(field.description)
+            return _described(field)
         return LEVELS_OR_RANGE if top == "factors" and len(path) == 2 else LEVEL
     if top == "conditions" and len(path) > 2:
         return LEVEL if len(path) > 3 else "a list of the levels with which it matters"
     model_at = (model or _model_at(path[:-1])) if len(path) > 1 else None
     if model_at is not None and path[-1] in model_at.model_fields:
-        return str(model_at.model_fields[str(path[-1])].description)
-    return str(SweepSpec.model_fields[top].description)
+        return _described(model_at.model_fields[str(path[-1])])
+    return _described(SweepSpec.model_fields[top])
+
+
+def _described(field: FieldInfo) -> str:
+    """The docstring of a field, on one line."""
+    return " ".join(str(field.description).split())
 
 
 def _without(raw: Mapping[str, Any], paths: list[Path_]) -> dict[str, Any]:
