@@ -16,7 +16,7 @@ def weighed(judgement: Judgement) -> str:
         if abs(contribution.log_odds) >= LEAST_SAID
     ]
     return (
-        f"The judge gives a pathology {judgement.probability:.0%} "
+        f"The judge puts the probability of a pathology at {judgement.probability:.0%} "
         f"({', '.join(parts[:SAID])} in log odds)."
     )
 
