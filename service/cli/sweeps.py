@@ -108,16 +108,18 @@ def plan(spec: SpecArgument, store: StoreOption = None, as_json: JsonOption = Fa
     """Show the exact trials of a spec, and which are stored already; runs nothing."""
     service = None if store else chosen_service()
     if service is not None:
-        _print_plan_of(service.plan(source(spec)), as_json=as_json)
-        return
-    from sickbay.service.sweeps.plan_view import describe_plan, print_plan
-    from sickbay.service.sweeps.prepare import prepare
-
-    prepared = prepare(source(spec), store_uri(store))
-    if as_json:
-        print_json(describe_plan(prepared))
+        described = service.plan(source(spec))
     else:
-        print_plan(console(), prepared)
+        from sickbay.service.sweeps.plan_view import describe_plan
+        from sickbay.service.sweeps.prepare import prepare
+
+        described = describe_plan(prepare(source(spec), store_uri(store)))
+    if as_json:
+        print_json(described)
+        return
+    from sickbay.service.sweeps.plan_view import print_plan
+
+    print_plan(console(), described)
 
 
 def run(
@@ -188,16 +190,6 @@ def source(spec: Path) -> Path | str:
         reason = f"{spec} is a script, not a spec: `sickbay init {spec}` writes a spec that runs it"
         raise typer.BadParameter(reason, param_hint="SPEC")
     return spec
-
-
-def _print_plan_of(described: dict[str, Any], *, as_json: bool) -> None:
-    """Print what a service would run."""
-    if as_json:
-        print_json(described)
-        return
-    from sickbay.service.sweeps.plan_view import print_described
-
-    print_described(console(), described)
 
 
 def _ask(sweep: str, store: str | None, what: str) -> None:

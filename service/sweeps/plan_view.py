@@ -2,8 +2,7 @@
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -51,14 +50,20 @@ class Estimate:
 
 
 def describe_plan(prepared: Prepared) -> dict[str, Any]:
-    """The plan as plain data: every trial in order, counts, hours, trials beyond the budget."""
+    """The plan as plain data: every trial in order, counts, hours, trials beyond the budget.
+
+    `heading` and `notes` are the lines above and below its table.
+    """
     made = prepared.plan
     counts = design.summary(made)
     missing = {trial.trial_id for trial in prepared.missing}
-    estimate = estimated(prepared)
+    estimate, power = estimated(prepared), power_of(prepared)
+    remarks = design_remarks(prepared)
+    last_lines = [*remarks, *([power_line(power)] if power else [])]
     return {
         "sweep_id": prepared.sweep_id,
         "design": prepared.spec.design,
+        "factors": list(prepared.spec.factors),
         "trials": [
             {
                 "trial_id": trial.trial_id,
@@ -85,8 +90,10 @@ def describe_plan(prepared: Prepared) -> dict[str, Any]:
         "estimated_core_hours": estimate.core_hours if estimate else None,
         "estimate": vars(estimate) if estimate else None,
         "budget_holds": budget_holds(prepared, estimate),
-        "remarks": design_remarks(prepared),
-        "power": vars(power) if (power := power_of(prepared)) else None,
+        "remarks": remarks,
+        "power": vars(power) if power else None,
+        "heading": list(_heading(prepared)),
+        "notes": list(_notes(prepared, estimate, last_lines)),
     }
 
 
@@ -177,76 +184,86 @@ def budget_holds(prepared: Prepared, estimate: Estimate | None) -> dict[str, boo
     return holds
 
 
-def print_plan(console: Console, prepared: Prepared) -> None:
-    """Print the plan: arms, seeds, the first trials, aliases, hours, trials beyond the budget."""
-    made = prepared.plan
-    counts = design.summary(made)
-    if prepared.searches:
-        _print_search(console, prepared)
-    else:
-        console.print(
-            f"{prepared.sweep_id}: {counts.total} trials = {len(made.arms)} arms x "
-            f"{len(made.seeds)} seeds, {prepared.spec.design}; {len(prepared.missing)} to run, "
-            f"{counts.total - len(prepared.missing)} stored"
-        )
-    _print_progress(console, prepared)
-    if made.trials:
-        console.print(_trial_table(prepared))
-        if counts.total > TRIALS_SHOWN:
-            rest = counts.total - TRIALS_SHOWN
-            console.print(f"… and {rest} more (--json lists all)", style="dim")
-        console.print(_arm_table(counts.per_arm))
-    for text, n in made.excluded.items():
-        console.print(f"the constraint {text!r} leaves out {n} configurations", highlight=False)
-    if counts.dropped:
-        fair = "whole seed blocks" if counts.fair else "NOT even one whole seed block fits"
-        console.print(f"the budget leaves out {counts.dropped} trials ({fair})")
-    estimate = estimated(prepared)
-    console.print(_hours(prepared, estimate), highlight=False)
-    resources = prepared.spec.resources.model_dump()
-    for line in sharing_lines(prepared.store, prepared.sweep_id, resources):
-        console.print(line, highlight=False)
-    for name, holds in budget_holds(prepared, estimate).items():
-        verdict = {True: "the sweep fits", False: "the sweep does NOT fit", None: "unknown yet"}[
-            holds
-        ]
-        console.print(f"budget.{name} {getattr(prepared.spec.budget, name):g}: {verdict}")
-    remarks = design_remarks(prepared)
-    joint = any(line.startswith("aliasing") for line in remarks)
-    if not prepared.searches and not joint:
-        _print_aliases(console, made)
-    power = power_of(prepared)
-    for line in (*remarks, *([power_line(power)] if power else [])):
-        console.print(line, markup=False, emoji=False, highlight=False)
-
-
-def print_described(console: Console, plan: Mapping[str, Any]) -> None:
-    """Print a plan that a service described: its size, the first trials, the arms."""
-    stored = plan["total"] - plan["missing"]
-    console.print(
-        f"{plan['sweep_id']}: {plan['total']} trials, {plan['design']}; {plan['missing']} to "
-        f"run, {stored} stored"
-    )
-    if (plan.get("search") or {}).get("warm_start"):
-        line = f"warm start: {plan['search']['warm_start']['line']}"
-        console.print(line, highlight=False, soft_wrap=True)
-    trials, arms = Table(box=box.SIMPLE_HEAD, pad_edge=False), plan["per_arm"]
-    for name in ("trial", "seed", "arm", "epochs", ""):
-        trials.add_column(name, no_wrap=True)
-    for trial in plan["trials"][:TRIALS_SHOWN]:
-        cells = (
-            trial["trial_id"],
-            str(trial["seed"]),
-            short_arm(trial["arm"]),
-            str(trial["epochs"]),
-        )
-        trials.add_row(*cells, "stored" if trial["stored"] else "")
-    if plan["trials"]:
+def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
+    """Print a plan that `describe_plan` made, here or in a service."""
+    for line in plan["heading"]:
+        _print(console, line)
+    shown_trials = plan["trials"][:TRIALS_SHOWN]
+    if shown_trials:
+        trials = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("trial", "seed", *plan["factors"], "epochs", ""):
+            trials.add_column(column, no_wrap=True)
+        for trial in shown_trials:
+            levels = (shown(trial["config"][name]) for name in plan["factors"])
+            cells = (trial["trial_id"], str(trial["seed"]), *levels, str(trial["epochs"]))
+            trials.add_row(*cells, "stored" if trial["stored"] else "")
         console.print(trials)
-        more = len(plan["trials"]) - TRIALS_SHOWN
+        more = sum(plan["per_arm"].values()) - len(shown_trials)
         if more > 0:
             console.print(f"… and {more} more (--json lists all)", style="dim")
-        console.print(_arm_table(arms))
+        arms = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        arms.add_column("arm")
+        arms.add_column("trials", justify="right")
+        for name, n in list(plan["per_arm"].items())[:TRIALS_SHOWN]:
+            arms.add_row(short_arm(name), str(n))
+        console.print(arms)
+    for line in plan["notes"]:
+        _print(console, line)
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def _heading(prepared: Prepared) -> Iterator[str]:
+    """The size of a plan; of a search also its space, of a sequential sweep how far it is."""
+    made, design_name = prepared.plan, prepared.spec.design
+    if prepared.searches:
+        search = _search(prepared)
+        yield (
+            f"{prepared.sweep_id}: {design_name}, {search['configurations']} configurations x "
+            f"{search['seeds']} seeds = {prepared.planned} trials; {search['suggested']} "
+            f"configurations suggested so far, {prepared.left} trials to run"
+        )
+        for name, space in search["space"].items():
+            choices = (
+                f"{space['low']:g} to {space['high']:g}{', log scale' if space['log'] else ''}"
+                if isinstance(space, dict)
+                else ", ".join(shown(level) for level in space)
+            )
+            yield f"  {name}: {choices}; starts at {shown(search['baseline'][name])}"
+        if prepared.earlier:
+            yield f"warm start: {prepared.earlier.line}"
+    else:
+        total, missing = len(made.trials), len(prepared.missing)
+        yield (
+            f"{prepared.sweep_id}: {total} trials = {len(made.arms)} arms x {len(made.seeds)} "
+            f"seeds, {design_name}; {missing} to run, {total - missing} stored"
+        )
+    if prepared.progress is not None:
+        yield (
+            "seeds until resolved: three for every arm, then one at a time where the verdict is "
+            "open; the number of trials shown is the maximum"
+        )
+        yield from progress_lines(prepared.progress, len(prepared.spec.seed_list))
+
+
+def _notes(prepared: Prepared, estimate: Estimate | None, remarks: Sequence[str]) -> Iterator[str]:
+    """What is left out, how long the rest takes, and what it cannot show."""
+    made, spec = prepared.plan, prepared.spec
+    for text, n in made.excluded.items():
+        yield f"the constraint {text!r} leaves out {n} configurations"
+    if made.dropped:
+        fair = "whole seed blocks" if made.fair else "NOT even one whole seed block fits"
+        yield f"the budget leaves out {made.dropped} trials ({fair})"
+    yield _hours(prepared, estimate)
+    yield from sharing_lines(prepared.store, prepared.sweep_id, spec.resources.model_dump())
+    fits = {True: "the sweep fits", False: "the sweep does NOT fit", None: "unknown yet"}
+    for name, holds in budget_holds(prepared, estimate).items():
+        yield f"budget.{name} {getattr(spec.budget, name):g}: {fits[holds]}"
+    if not prepared.searches and not any(line.startswith("aliasing") for line in remarks):
+        yield from _aliases(made)
+    yield from remarks
 
 
 def _search(prepared: Prepared) -> dict[str, Any]:
@@ -267,25 +284,6 @@ def _search(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _print_search(console: Console, prepared: Prepared) -> None:
-    plan = _search(prepared)
-    console.print(
-        f"{prepared.sweep_id}: {prepared.spec.design}, {plan['configurations']} configurations x "
-        f"{plan['seeds']} seeds = {prepared.planned} trials; {plan['suggested']} configurations "
-        f"suggested so far, {prepared.left} trials to run"
-    )
-    for name, space in plan["space"].items():
-        choices = (
-            f"{space['low']:g} to {space['high']:g}{', log scale' if space['log'] else ''}"
-            if isinstance(space, dict)
-            else ", ".join(shown(level) for level in space)
-        )
-        first = shown(plan["baseline"][name])
-        console.print(f"  {name}: {choices}; starts at {first}", highlight=False)
-    if prepared.earlier:
-        console.print(f"warm start: {prepared.earlier.line}", highlight=False, soft_wrap=True)
-
-
 def _hours(prepared: Prepared, estimate: Estimate | None) -> str:
     if prepared.left == 0:
         return "all trials are stored: nothing to run"
@@ -298,71 +296,24 @@ def _hours(prepared: Prepared, estimate: Estimate | None) -> str:
     )
 
 
-def _print_aliases(console: Console, made: design.Plan) -> None:
-    if made.aliasing is None or not made.aliasing.words:
-        console.print(
-            "aliasing: none, as each arm of this design is a distinct configuration", style="dim"
-        )
-        return
+def _aliases(made: design.Plan) -> Iterator[str]:
     aliasing = made.aliasing
-    relation = ", ".join(aliasing.words[:ALIASES_SHOWN])
-    console.print(
-        f"resolution {aliasing.resolution}: I = {relation}",
-        highlight=False,
-        emoji=False,
-        markup=False,
-    )
-    lines = list(aliasing.aliases.items())
-    for name, others in lines[:ALIASES_SHOWN]:
-        line = f"  {name} = {' = '.join(others)}"
-        console.print(line, highlight=False, emoji=False, markup=False)
+    if aliasing is None or not aliasing.words:
+        yield "aliasing: none, as each arm of this design is a distinct configuration"
+        return
+    yield f"resolution {aliasing.resolution}: I = {', '.join(aliasing.words[:ALIASES_SHOWN])}"
+    lines = [f"  {name} = {' = '.join(others)}" for name, others in aliasing.aliases.items()]
+    yield from lines[:ALIASES_SHOWN]
     if len(lines) > ALIASES_SHOWN:
-        rest = len(lines) - ALIASES_SHOWN
-        console.print(f"  … and {rest} more (--json lists all)", style="dim")
+        yield f"  … and {len(lines) - ALIASES_SHOWN} more (--json lists all)"
     if not lines:
-        console.print("  no main effect or two-factor interaction is confounded with another")
+        yield "  no main effect or two-factor interaction is confounded with another"
 
 
 def _epochs_left(prepared: Prepared) -> float:
     settings = design.settings_of(prepared.spec, prepared.workload, {})
     unknown = prepared.unsuggested * int(settings.get("epochs", 1))
     return sum(trial.epochs for trial in prepared.missing) + unknown
-
-
-def _trial_table(prepared: Prepared) -> Table:
-    factors = list(prepared.spec.factors)
-    missing = {trial.trial_id for trial in prepared.missing}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("trial", "seed", *factors, "epochs", ""):
-        table.add_column(name, no_wrap=True)
-    for trial in prepared.plan.trials[:TRIALS_SHOWN]:
-        levels = (shown(trial.config[name]) for name in factors)
-        stored = "" if trial.trial_id in missing else "stored"
-        table.add_row(trial.trial_id, str(trial.seed), *levels, str(trial.epochs), stored)
-    return table
-
-
-def _arm_table(per_arm: Mapping[str, int]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("arm")
-    table.add_column("trials", justify="right")
-    arms = Counter(dict(per_arm))
-    for name, n in list(arms.items())[:TRIALS_SHOWN]:
-        table.add_row(short_arm(name), str(n))
-    return table
-
-
-def _print_progress(console: Console, prepared: Prepared) -> None:
-    """Print the progress of a sequential sweep; nothing for any other."""
-    if prepared.progress is None:
-        return
-    console.print(
-        "seeds until resolved: three for every arm, then one at a time where the verdict is "
-        "open; the number of trials shown is the maximum",
-        style="dim",
-    )
-    for line in progress_lines(prepared.progress, len(prepared.spec.seed_list)):
-        console.print(line, highlight=False)
 
 
 def sequential_lines(store: Store, sweep_id: str, spec: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ def spec(**changes):
         "design": "grid",
         "factors": {"fault": ["none", "nan"]},
         "seeds": 2,
+        "early_stop": {"audit": 0.0},  # which trials are audited follows from ids, and so from code
         **changes,
     }
 

@@ -21,7 +21,7 @@ FACTORS = {
 
 def printed(prepared):
     console = Console(file=io.StringIO(), width=120)
-    print_plan(console, prepared)
+    print_plan(console, describe_plan(prepared))
     return console.file.getvalue()
 
 

@@ -84,7 +84,7 @@ def test_a_level_that_no_arm_changes_alone_is_unknown_and_can_be_shown(swept):
 def test_plan_and_status_tell_how_far_it_is(swept, tmp_path):
     store, result = swept
     console = Console(width=200, record=True, file=io.StringIO())
-    print_plan(console, prepare(SPEC, str(tmp_path)))
+    print_plan(console, describe_plan(prepare(SPEC, str(tmp_path))))
     assert "the number of trials shown is the maximum" in console.export_text()
     plan = describe_plan(prepare(SPEC, str(store)))
     assert [one["effect"] for one in plan["sequential"]["verdicts"]] == ["worse", "unknown"]
