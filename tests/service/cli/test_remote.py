@@ -175,7 +175,9 @@ def test_a_plan_of_a_service(url, tmp_path):
     spec.write_text(json.dumps(SPEC))
     plan = json.loads(said("--address", url, "plan", spec, "--json"))
     assert (plan["total"], plan["missing"]) == (6, 2)  # those that raised are run again
-    assert "6 trials = 3 arms x 2 seeds, grid; 2 to run, 4 stored" in said("--address", url, "plan", spec)
+    text = said("--address", url, "plan", spec)
+    assert "6 trials = 3 arms x 2 seeds, grid; 2 to run, 4 stored" in text
+    assert "the median of 4 stored trials of this workload" in text
 
 
 def test_only_http_addresses_are_asked(url):
