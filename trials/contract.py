@@ -16,46 +16,14 @@ Config = Mapping[str, Scalar]
 
 # Columns that `trials` always has. A factor is a column of its own beside them, so it may not bear
 # one of these names.
-TRIAL_COLUMNS = (
-    "sweep_id",
-    "trial_id",
-    "workload",
-    "workload_version",
-    "seed",
-    "arm",
-    "changed",
-    "state",
-    "label",
-    "pathology",
-    "onset_epoch",
-    "reason",
-    "remedy",
-    "contributing",
-    "coverage",
-    "confidence",
-    "objective",
-    "best_objective",
-    "epochs_planned",
-    "epochs_run",
-    "wall_seconds",
-    "gpu_seconds",
-    "device",
-    "attempt",
-    "started_at",
-    "finished_at",
-    "error",
-    "failure",
-    "online_pathology",
-    "online_epoch",
-    "audited",
-    "facts",
-    "config",
-    "labeller_version",
-    "label_hash",
-    "code",
-    "git_commit",
-    "standing",
-    "reference_arm",
+TRIAL_COLUMNS = tuple(
+    """
+    sweep_id trial_id workload workload_version seed arm changed state label pathology
+    onset_epoch reason remedy contributing coverage confidence objective best_objective
+    epochs_planned epochs_run wall_seconds gpu_seconds device attempt started_at finished_at
+    error failure online_pathology online_epoch audited facts config labeller_version label_hash
+    code git_commit standing reference_arm
+    """.split()
 )
 
 

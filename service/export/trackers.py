@@ -23,24 +23,11 @@ from sickbay.trials.store.columns import rows_of_table
 from sickbay.trials.store.reader import load_tables
 
 _OWN = 6  # columns of `epochs` before the signals
-_FACTS = (
-    "sweep_id",
-    "trial_id",
-    "workload",
-    "workload_version",
-    "seed",
-    "arm",
-    "state",
-    "label",
-    "pathology",
-    "onset_epoch",
-    "reason",
-    "remedy",
-    "labeller_version",
-    "epochs_run",
-    "attempt",
-    "device",
-    "error",
+_FACTS = tuple(
+    """
+        sweep_id trial_id workload workload_version seed arm state label pathology
+        onset_epoch reason remedy labeller_version epochs_run attempt device error
+    """.split()
 )
 
 

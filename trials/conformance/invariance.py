@@ -14,23 +14,12 @@ from sickbay.trials.detector import Detector
 from sickbay.trials.history import History
 
 SCALES = (1e-3, 7.0)  # units in which a loss might as well have been measured
-LOSS_UNITS = (
-    "train_loss",
-    "train_loss_se",
-    "val_loss",
-    "val_loss_se",
-    "val_floor_gap_se",
-    "val_loss_recomputed",
-    "val_loss_unmodulated",
-    "val_loss_unmodulated_se",
-    "val_modulation_gap_se",
-    "probe_loss_train",
-    "probe_loss_val",
-    "test_loss",
-    "test_loss_se",
-    "train_loss_steps",
-    "task_losses",
-    "task_floors",
+LOSS_UNITS = tuple(
+    """
+        train_loss train_loss_se val_loss val_loss_se val_floor_gap_se val_loss_recomputed
+        val_loss_unmodulated val_loss_unmodulated_se val_modulation_gap_se probe_loss_train
+        probe_loss_val test_loss test_loss_se train_loss_steps task_losses task_floors
+    """.split()
 )
 LONG = 40  # evaluations from which every second one tells the same story
 EPOCHS, GROUPS, COMPONENTS = 60, ("encoder", "trunk", "head"), 4

@@ -23,30 +23,12 @@ import numpy as np
 
 # Where training code patches something "for a moment": a function or class that was replaced in one
 # of these is put back.
-PATCHED = (
-    "builtins",
-    "datetime",
-    "io",
-    "json",
-    "math",
-    "os",
-    "os.path",
-    "pathlib",
-    "random",
-    "shutil",
-    "socket",
-    "tempfile",
-    "threading",
-    "time",
-    "numpy",
-    "numpy.linalg",
-    "numpy.random",
-    "torch",
-    "torch.nn",
-    "torch.nn.functional",
-    "torch.nn.init",
-    "torch.optim",
-    "torch.utils.data",
+PATCHED = tuple(
+    """
+        builtins datetime io json math os os.path pathlib random shutil socket tempfile
+        threading time numpy numpy.linalg numpy.random torch torch.nn torch.nn.functional
+        torch.nn.init torch.optim torch.utils.data
+    """.split()
 )
 CLASSES = (
     ("torch", "Tensor"),

@@ -34,55 +34,43 @@ def sweep_row(record: SweepRecord) -> PlainRow:
     return asdict(record)
 
 
+_OF_RECORD = """
+    sweep_id workload_version arm objective best_objective epochs_run wall_seconds gpu_seconds
+    device attempt started_at finished_at error failure online_pathology online_epoch audited
+""".split()
+_OF_LABEL = """
+    pathology onset_epoch reason remedy coverage confidence labeller_version label_hash
+""".split()
+_OF_FINDING = """
+    detector detector_version onset_epoch statistic threshold confidence reason remedy
+""".split()
+
+
 def trial_row(record: TrialRecord) -> PlainRow:
     """Make the fixed columns of a trial's row; its settings become columns beside them."""
     trial = record.trial
     return {
-        "sweep_id": record.sweep_id,
+        **{name: getattr(record, name) for name in _OF_RECORD},
         "trial_id": trial.trial_id,
         "workload": trial.workload,
-        "workload_version": record.workload_version,
         "seed": trial.seed,
-        "arm": record.arm,
         "changed": list(trial.changed),
         "state": str(record.state),
         **label_columns(record.label),
         **standing_columns(None, None),
-        "objective": record.objective,
-        "best_objective": record.best_objective,
         "epochs_planned": trial.epochs,
-        "epochs_run": record.epochs_run,
-        "wall_seconds": record.wall_seconds,
-        "gpu_seconds": record.gpu_seconds,
-        "device": record.device,
-        "attempt": record.attempt,
-        "started_at": record.started_at,
-        "finished_at": record.finished_at,
-        "error": record.error,
-        "failure": record.failure,
-        "online_pathology": record.online_pathology,
-        "online_epoch": record.online_epoch,
         "code": record.code or None,
         "git_commit": record.git_commit or None,
-        "audited": record.audited,
         "facts": facts_to_json(record.facts),
     }
 
 
 def label_columns(label: Label | None) -> PlainRow:
     """Make the columns of `trials` that a label fills; all null without one."""
-    return {
-        "label": str(label.health) if label else None,
-        "pathology": label.pathology if label else None,
-        "onset_epoch": label.onset_epoch if label else None,
-        "reason": label.reason if label else None,
-        "remedy": label.remedy if label else None,
-        "contributing": list(label.contributing) if label else None,
-        "coverage": label.coverage if label else None,
-        "confidence": label.confidence if label else None,
-        "labeller_version": label.labeller_version if label else None,
-        "label_hash": label.label_hash if label else None,
-    }
+    if label is None:
+        return dict.fromkeys(("label", "contributing", *_OF_LABEL))
+    columns = {name: getattr(label, name) for name in _OF_LABEL}
+    return {"label": str(label.health), "contributing": list(label.contributing), **columns}
 
 
 def standing_columns(standing: str | None, reference_arm: str | None) -> PlainRow:
@@ -97,20 +85,11 @@ def finding_row(
     return {
         "sweep_id": sweep_id,
         "trial_id": trial_id,
-        "detector": finding.detector,
-        "detector_version": finding.detector_version,
         "labeller_version": labeller_version,
+        **{name: getattr(finding, name) for name in _OF_FINDING},
         "state": str(finding.state),
         "severity": str(finding.severity),
-        "onset_epoch": finding.onset_epoch,
-        "statistic": finding.statistic,
-        "threshold": finding.threshold,
-        "confidence": finding.confidence,
-        "reason": finding.reason,
-        "remedy": finding.remedy,
-        "evidence": json.dumps(dict(finding.evidence), sort_keys=True)
-        if finding.evidence
-        else "{}",
+        "evidence": json.dumps(dict(finding.evidence), sort_keys=True),
     }
 
 

@@ -29,91 +29,49 @@ TIME = pa.timestamp("us", tz="UTC")
 VECTOR = pa.list_(pa.float64())
 TEXTS = pa.list_(pa.string())
 
-# Columns of `trials` that are no text.
-_TRIAL_TYPES = {
-    "seed": pa.int64(),
-    "changed": TEXTS,
-    "onset_epoch": pa.int64(),
-    "contributing": TEXTS,
-    "coverage": pa.float64(),
-    "confidence": pa.float64(),
-    "objective": pa.float64(),
-    "best_objective": pa.float64(),
-    "epochs_planned": pa.int64(),
-    "epochs_run": pa.int64(),
-    "wall_seconds": pa.float64(),
-    "gpu_seconds": pa.float64(),
-    "attempt": pa.int64(),
-    "started_at": TIME,
-    "finished_at": TIME,
-    "online_epoch": pa.int64(),
-    "audited": pa.bool_(),
+_TYPES = {
+    "text": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+    "time": TIME,
+    "texts": TEXTS,
 }
+_LABEL = (
+    "pathology onset_epoch:int reason remedy contributing:texts coverage:float confidence:float"
+)
+_TRIAL_TYPES = """
+    seed:int changed:texts onset_epoch:int contributing:texts coverage:float confidence:float
+    objective:float best_objective:float epochs_planned:int epochs_run:int wall_seconds:float
+    gpu_seconds:float attempt:int started_at:time finished_at:time online_epoch:int audited:bool
+"""
 
+
+def _schema(columns: str) -> pa.Schema:
+    """A schema of columns `name:type`, text where no type stands."""
+    pairs = (column.partition(":") for column in columns.split())
+    return pa.schema([(name, _TYPES[kind or "text"]) for name, _, kind in pairs])
+
+
+_TYPED = _schema(_TRIAL_TYPES)
 FIXED: Mapping[str, pa.Schema] = {
-    "sweeps": pa.schema(
+    "sweeps": _schema(
+        "sweep_id name workload design spec state submitted_at:time finished_at:time "
+        "trials_planned:int code_version sickbay_version libraries data_version"
+    ),
+    "trials": pa.schema(
         [
-            ("sweep_id", pa.string()),
-            ("name", pa.string()),
-            ("workload", pa.string()),
-            ("design", pa.string()),
-            ("spec", pa.string()),
-            ("state", pa.string()),
-            ("submitted_at", TIME),
-            ("finished_at", TIME),
-            ("trials_planned", pa.int64()),
-            ("code_version", pa.string()),
-            ("sickbay_version", pa.string()),
-            ("libraries", pa.string()),
-            ("data_version", pa.string()),
+            _TYPED.field(name) if name in _TYPED.names else (name, pa.string())
+            for name in TRIAL_COLUMNS
         ]
     ),
-    "trials": pa.schema([(name, _TRIAL_TYPES.get(name, pa.string())) for name in TRIAL_COLUMNS]),
-    "epochs": pa.schema(
-        [
-            ("sweep_id", pa.string()),
-            ("trial_id", pa.string()),
-            ("attempt", pa.int64()),
-            ("epoch", pa.int64()),
-            ("step", pa.int64()),
-            ("seconds", pa.float64()),
-        ]
-    ),
-    "findings": pa.schema(
-        [
-            ("sweep_id", pa.string()),
-            ("trial_id", pa.string()),
-            ("detector", pa.string()),
-            ("detector_version", pa.string()),
-            ("labeller_version", pa.string()),
-            ("state", pa.string()),
-            ("severity", pa.string()),
-            ("onset_epoch", pa.int64()),
-            ("statistic", pa.float64()),
-            ("threshold", pa.float64()),
-            ("confidence", pa.float64()),
-            ("reason", pa.string()),
-            ("remedy", pa.string()),
-            ("evidence", pa.string()),
-        ]
+    "epochs": _schema("sweep_id trial_id attempt:int epoch:int step:int seconds:float"),
+    "findings": _schema(
+        "sweep_id trial_id detector detector_version labeller_version state severity "
+        "onset_epoch:int statistic:float threshold:float confidence:float reason remedy evidence"
     ),
     # Every label that a trial ever had; `trials` repeats the latest one.
-    "labels": pa.schema(
-        [
-            ("sweep_id", pa.string()),
-            ("trial_id", pa.string()),
-            ("labeller_version", pa.string()),
-            ("label_hash", pa.string()),
-            ("label", pa.string()),
-            ("pathology", pa.string()),
-            ("onset_epoch", pa.int64()),
-            ("reason", pa.string()),
-            ("remedy", pa.string()),
-            ("contributing", TEXTS),
-            ("coverage", pa.float64()),
-            ("confidence", pa.float64()),
-        ]
-    ),
+    "labels": _schema(f"sweep_id trial_id labeller_version label_hash label {_LABEL}"),
 }
 TABLES = tuple(FIXED)
 KEYS = {  # what makes a row one row, beside the sweep; tables are sorted by it
