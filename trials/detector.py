@@ -13,6 +13,7 @@ all (no rows yet, another kind of task, a signal that was never recorded) and si
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -150,10 +151,16 @@ def detector(
     version: str,
     severity: Severity,
     online: bool,
-    signals: tuple[str, ...],
+    signals: str | tuple[str, ...],
     **fields: object,
 ) -> Callable[[Rule], Detector]:
-    """Make a detector of a rule; `fields` are its other fields, texts may be left out."""
+    """Make a detector of a rule; `fields` are its other fields, texts may be left out.
+
+    `signals`, `optional_signals` and `margins` may be tuples of names, or names in one text.
+    """
+    for key in ("optional_signals", "margins"):
+        if key in fields:
+            fields[key] = _names(fields[key])
     texts = dict.fromkeys(("title", "rule", "formula", "source", "remedy", "false_alarms"), "")
     texts["title"] = name.replace("_", " ")
 
@@ -163,12 +170,16 @@ def detector(
             version=version,
             severity=severity,
             online=online,
-            signals=signals,
+            signals=_names(signals),
             function=function,
             **{**texts, **fields},  # type: ignore[arg-type]  # a wrong word is a TypeError at once
         )
 
     return wrap
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    return tuple(names.split()) if isinstance(names, str) else tuple(names)
 
 
 def signals_read(detectors: Iterable[Detector]) -> frozenset[str]:

@@ -25,7 +25,7 @@ def not_watched(history: History) -> str | None:
     severity=Severity.FATAL,
     online=True,
     subject=not_watched,
-    signals=("uncleared_grad_share",),
+    signals="uncleared_grad_share",
     optional_signals=("val_loss", "val_loss_se", "val_floor_gap_se", *RANKING_SIGNALS),
     rule="In at least half of the watched steps the gradient of the step before was still there "
     "when the next was added, although a step had been taken in between, in two evaluations in a "
@@ -37,7 +37,7 @@ def not_watched(history: History) -> str | None:
     remedy="Call `optimizer.zero_grad()` before each `loss.backward()`, on the optimizer that "
     "holds this model's parameters.",
     false_alarms="None by design: accumulation over micro-batches takes no step in between.",
-    margins=("uncleared_share", "frozen_epochs", "skill_gain"),
+    margins="uncleared_share frozen_epochs skill_gain",
 )
 def detect(history: History) -> RuleResult:
     """Fire when steps are taken without clearing the gradients."""

@@ -43,7 +43,7 @@ from sickbay.trials.history import History
     remedy="Report average precision, MCC or recall beside the accuracy; see "
     "`majority_class_collapse` and `chance_level_ranking`.",
     false_alarms="A wrong threshold on scores that rank well.",
-    margins=("paradox_accuracy", "paradox_mcc", "ranking_alpha", "persistence", "hysteresis"),
+    margins="paradox_accuracy paradox_mcc ranking_alpha persistence hysteresis",
 )
 def detect(history: History) -> RuleResult:
     """Warn when accuracy looks like success and the confusion table does not."""

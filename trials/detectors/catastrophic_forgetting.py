@@ -33,21 +33,10 @@ def no_reference(history: History) -> str | None:
     severity=Severity.FATAL,
     online=True,
     subject=no_reference,
-    signals=("encoder_reference_skill",),
-    optional_signals=(
-        "encoder_reference_skill_start",
-        "encoder_reference_n",
-        "encoder_reference_drop_se",
-        "encoder_cka",
-        "group_update_ratio",
-        "nonfinite_params",
-        "val_loss",
-        "val_loss_se",
-        "val_floor_gap_se",
-        "val_n",
-        "val_accuracy",
-        "val_auroc",
-    ),
+    signals="encoder_reference_skill",
+    optional_signals="encoder_reference_skill_start encoder_reference_n encoder_reference_drop_se "
+    "encoder_cka group_update_ratio nonfinite_params val_loss val_loss_se val_floor_gap_se val_n "
+    "val_accuracy val_auroc",
     rule="The skill of the encoder on a fixed reference task has fallen (lower bound) by more than "
     "5 points, or by more than a quarter of what it was at the start, and has not come back: three "
     "times in a row, at weights that are numbers. A running trial is stopped only by a drop within "
@@ -64,15 +53,8 @@ def no_reference(history: History) -> str | None:
     false_alarms="A dip after unfreezing that comes back: the drop must last. Without "
     "`encoder_reference_skill_start` the first evaluation is the start, and what was lost before "
     "it is not seen.",
-    margins=(
-        "forgotten_points",
-        "forgotten_share",
-        "forgotten_window",
-        "drift_cka",
-        "persistence",
-        "hysteresis",
-        "online_evaluations",
-    ),
+    margins="forgotten_points forgotten_share forgotten_window drift_cka persistence hysteresis "
+    "online_evaluations",
 )
 def detect(history: History) -> RuleResult:
     """Fire when reference skill was lost suddenly and for good."""

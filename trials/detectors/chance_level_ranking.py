@@ -34,7 +34,7 @@ from sickbay.trials.history import History
     online=True,
     kinds=(TaskKind.BINARY,),
     subject=no_classes,
-    signals=("val_auroc|val_scores_hist_pos",),
+    signals="val_auroc|val_scores_hist_pos",
     optional_signals=(*RANKING_SIGNALS, "val_loss", "train_loss", "group_update_ratio"),
     rule="The upper bound of the AUROC is at most 0.60 and that of the average precision at most "
     "1.5 times the base rate, three times in a row; or the AUROC is provably under one half "
@@ -49,16 +49,8 @@ from sickbay.trials.history import History
     "loss uses the labels.",
     false_alarms="Few positives: the finding says how many are needed. A ranking that is good for "
     "one group only.",
-    margins=(
-        "ranking_margin",
-        "ranking_alpha",
-        "ranking_precision",
-        "ranking_positives",
-        "persistence",
-        "hysteresis",
-        "online_evaluations",
-        "jump_share",
-    ),
+    margins="ranking_margin ranking_alpha ranking_precision ranking_positives persistence "
+    "hysteresis online_evaluations jump_share",
 )
 def detect(history: History) -> RuleResult:
     """Fire when the ranking is provably at chance or inverted, clear when it is not."""

@@ -22,7 +22,7 @@ from sickbay.trials.history import History
     title="Prediction collapse",
     severity=Severity.FATAL,
     online=True,
-    signals=("output_variance_ratio",),
+    signals="output_variance_ratio",
     optional_signals=(
         "val_n",
         "val_loss",
@@ -41,7 +41,7 @@ from sickbay.trials.history import History
     remedy="Look for a net that only trains its last bias, dead layers, or inputs and targets of "
     "wild scale.",
     false_alarms="Targets that hardly vary, or vary by rare outliers: hence the look at skill.",
-    margins=("output_variance", "skill_gain", "persistence", "hysteresis", "online_evaluations"),
+    margins="output_variance skill_gain persistence hysteresis online_evaluations",
 )
 def detect(history: History) -> RuleResult:
     """Fire when the output is practically constant and the loss proves no skill."""

@@ -26,7 +26,7 @@ def no_parts(history: History) -> str | None:
     severity=Severity.FATAL,
     online=False,
     subject=no_parts,
-    signals=("task_losses|val_confusion",),
+    signals="task_losses|val_confusion",
     optional_signals=(
         "task_floors",
         "loss_gradient_cosine",
@@ -45,16 +45,8 @@ def no_parts(history: History) -> str | None:
     remedy="Look at this part's targets and at its weight in the sum; give it a rate or a layer of "
     "its own, or balance the gradients (GradNorm, PCGrad).",
     false_alarms="A part that is switched on later, or that the inputs cannot predict.",
-    margins=(
-        "skill_gain",
-        "had_skill_gain",
-        "part_fallen",
-        "conflict_cosine",
-        "lost_classes",
-        "minority_recall",
-        "persistence",
-        "online_evaluations",
-    ),
+    margins="skill_gain had_skill_gain part_fallen conflict_cosine lost_classes minority_recall "
+    "persistence online_evaluations",
 )
 def detect(history: History) -> RuleResult:
     """Judge each loss by its floor, then each class by its recall."""

@@ -43,7 +43,7 @@ def no_watched_units(history: History) -> str | None:
     severity=Severity.FATAL,
     online=True,
     subject=no_watched_units,
-    signals=("dead_unit_share",),
+    signals="dead_unit_share",
     optional_signals=(
         "dead_unit_n",
         "layer_units",
@@ -66,16 +66,8 @@ def no_watched_units(history: History) -> str | None:
     remedy="Use a leaky or smooth activation (GELU), a smaller learning rate or another "
     "initialisation; look for inputs of wild scale and for a large negative bias.",
     false_alarms="Sparse nets that learn well: they get a warning, never a fatal finding.",
-    margins=(
-        "dead_layer",
-        "dead_layer_fatal",
-        "dead_net",
-        "dead_activity",
-        "dead_evaluations",
-        "hysteresis",
-        "skill_gain",
-        "online_evaluations",
-    ),
+    margins="dead_layer dead_layer_fatal dead_net dead_activity dead_evaluations hysteresis "
+    "skill_gain online_evaluations",
 )
 def detect(history: History) -> RuleResult:
     """Warn of dead layers; fatal when the model has no skill either."""

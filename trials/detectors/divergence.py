@@ -17,7 +17,7 @@ from sickbay.trials.history import History
     title="Divergence",
     severity=Severity.FATAL,
     online=True,
-    signals=("val_loss|train_loss",),
+    signals="val_loss|train_loss",
     optional_signals=(
         "val_loss_se",
         "train_loss_se",
@@ -37,17 +37,8 @@ from sickbay.trials.history import History
     "to H0, so that the unit of the loss does not matter).",
     remedy="Divide the learning rate by 3 to 10, lengthen the warmup, clip gradients.",
     false_alarms="Over-fitting raises the validation loss too: it must pass the floor to count.",
-    margins=(
-        "divergence_ratio",
-        "divergence_floor_se",
-        "blowup_ratio",
-        "first_window",
-        "divergence_mad",
-        "cap_over_floor",
-        "rising_p",
-        "persistence",
-        "hysteresis",
-    ),
+    margins="divergence_ratio divergence_floor_se blowup_ratio first_window divergence_mad "
+    "cap_over_floor rising_p persistence hysteresis",
 )
 def detect(history: History) -> RuleResult:
     """Fire when the validation or the training loss has blown up and stays there."""

@@ -24,7 +24,7 @@ PAIRS = (("train_loss", "train_accuracy"), ("val_loss", "val_accuracy"))
     blocks_healthy=True,
     kinds=CLASSIFICATION,
     subject=no_classes,
-    signals=("logit_min|train_accuracy|val_accuracy",),
+    signals="logit_min|train_accuracy|val_accuracy",
     optional_signals=(
         "logit_max",
         "logit_row_sum_deviation",
@@ -45,7 +45,7 @@ PAIRS = (("train_loss", "train_accuracy"), ("val_loss", "val_accuracy"))
     remedy="Remove the softmax or sigmoid at the end of the model (`cross_entropy` and "
     "`binary_cross_entropy_with_logits` apply it), or use the loss that takes probabilities.",
     false_alarms="A loss that does take probabilities: it falls below the bound once it learns.",
-    margins=("probability_slack", "twice_loss", "twice_accuracy", "still_share", "persistence"),
+    margins="probability_slack twice_loss twice_accuracy still_share persistence",
 )
 def detect(history: History) -> RuleResult:
     """Fire on probabilities where logits belong; warn by the loss alone."""

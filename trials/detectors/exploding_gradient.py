@@ -20,7 +20,7 @@ SHORTEST_TREND = 5  # five evaluations in ascending order are the first to give 
     title="Exploding gradient",
     severity=Severity.FATAL,
     online=True,
-    signals=("grad_norm_p90",),
+    signals="grad_norm_p90",
     optional_signals=(
         "clipped_share",
         "train_steps",
@@ -43,17 +43,8 @@ SHORTEST_TREND = 5  # five evaluations in ascending order are the first to give 
     remedy="Clip at the 90th percentile of the norm, warm the learning rate up, or lower it.",
     false_alarms="Norms differ by tens in the first epochs of healthy runs; clipping half of the "
     "steps alone is often harmless, hence only a warning.",
-    margins=(
-        "explosion_ratio",
-        "clipped_share",
-        "had_skill_gain",
-        "rising_p",
-        "trend_p",
-        "first_window",
-        "persistence",
-        "hysteresis",
-        "trend_window",
-    ),
+    margins="explosion_ratio clipped_share had_skill_gain rising_p trend_p first_window "
+    "persistence hysteresis trend_window",
 )
 def detect(history: History) -> RuleResult:
     """Fire on a runaway norm or on clipping in most steps; fatal together with a blow-up."""

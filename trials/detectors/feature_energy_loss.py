@@ -30,16 +30,9 @@ from sickbay.trials.history import History
     severity=Severity.FATAL,
     online=True,
     subject=no_weight_map,
-    signals=("feature_energy_ratio",),
-    optional_signals=(
-        "feature_energy_ratio_se",
-        "val_loss",
-        "val_loss_se",
-        "val_loss_unmodulated",
-        "val_loss_unmodulated_se",
-        "val_modulation_gap_se",
-        "group_update_ratio",
-    ),
+    signals="feature_energy_ratio",
+    optional_signals="feature_energy_ratio_se val_loss val_loss_se val_loss_unmodulated "
+    "val_loss_unmodulated_se val_modulation_gap_se group_update_ratio",
     rule="The weight map leaves less than half of the features' energy (upper bound), three times "
     "in a row; under a tenth is severe. A warning, because attention may help; fatal if the model "
     "is worse than with its modulation switched off, by more than two standard errors.",
@@ -49,14 +42,7 @@ from sickbay.trials.history import History
     remedy="Add a residual path, F (1 + W), or mix with the unweighted features; initialise the "
     "map near one.",
     false_alarms="Attention that helps by looking away: then the model is no worse.",
-    margins=(
-        "energy_loss",
-        "energy_severe",
-        "harm_se",
-        "persistence",
-        "hysteresis",
-        "online_evaluations",
-    ),
+    margins="energy_loss energy_severe harm_se persistence hysteresis online_evaluations",
 )
 def detect(history: History) -> RuleResult:
     """Fire when energy is lost; fatal when the model does better without the map."""

@@ -40,14 +40,9 @@ def one_loss(history: History) -> str | None:
     severity=Severity.FATAL,
     online=True,
     subject=one_loss,
-    signals=("loss_gradient_cosine",),
-    optional_signals=(
-        "loss_gradient_cosine_se",
-        "loss_gradient_batches",
-        "loss_gradient_norms",
-        "task_losses",
-        "group_update_ratio",
-    ),
+    signals="loss_gradient_cosine",
+    optional_signals="loss_gradient_cosine_se loss_gradient_batches loss_gradient_norms "
+    "task_losses group_update_ratio",
     rule="The mean cosine between the losses' gradients at shared features is under -0.1 (upper "
     "bound of a t-test over at least 8 batches an epoch), three times in a row: a warning; fatal "
     "if one task's loss rises too. Norms that differ by more than ten are a warning "
@@ -59,14 +54,7 @@ def one_loss(history: History) -> str | None:
     remedy="Project conflicting gradients (PCGrad), balance the losses' weights (GradNorm), or "
     "stop one gradient before the shared part.",
     false_alarms="Late in training gradients are noise around zero: the margin is under it.",
-    margins=(
-        "conflict_cosine",
-        "domination_ratio",
-        "rising_p",
-        "persistence",
-        "hysteresis",
-        "online_evaluations",
-    ),
+    margins="conflict_cosine domination_ratio rising_p persistence hysteresis online_evaluations",
 )
 def detect(history: History) -> RuleResult:
     """Fire on gradients that provably oppose each other; fatal when a task's loss rises."""

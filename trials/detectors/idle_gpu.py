@@ -23,8 +23,8 @@ def no_gpu(history: History) -> str | None:
     severity=Severity.WARNING,
     online=False,
     subject=no_gpu,
-    signals=("gpu_utilisation",),
-    optional_signals=("gpu_memory", "evaluation_seconds"),
+    signals="gpu_utilisation",
+    optional_signals="gpu_memory evaluation_seconds",
     rule="In the median of the evaluations, the first left out, the GPU is used for less than "
     "30 % of the time.",
     formula="median(utilisation) < 0.3",
@@ -34,7 +34,7 @@ def no_gpu(history: History) -> str | None:
     "(`resources.gpu: 0.25`, or `gpu_memory`).",
     false_alarms="A GPU whose trials are small on purpose and share it: the utilisation is the "
     "device's.",
-    margins=("idle_gpu", "machine_evaluations", "machine_seconds"),
+    margins="idle_gpu machine_evaluations machine_seconds",
 )
 def detect(history: History) -> RuleResult:
     """Warn when the GPU is idle most of the time."""

@@ -59,7 +59,7 @@ class _Sign:
     online=True,
     blocks_healthy=True,
     signals=("|".join((*LOSSES, *SHARES, *COUNTS)),),
-    optional_signals=("val_n",),
+    optional_signals="val_n",
     rule="A loss is below its least value (the declared one, or zero for classes and divergences) "
     "by more than 1 % of the floor; for a regression without a declared least value, by more than "
     "a hundred times the floor. Or an accuracy, recall, precision, AUROC or average precision lies "
@@ -74,7 +74,7 @@ class _Sign:
     "difference is squared.",
     false_alarms="A log-likelihood may be negative: state the task as `density`, or declare "
     "`loss_minimum`. Shares that are logged in per cent are recognised as such.",
-    margins=("impossible_slack", "impossible_gain", "count_slack", "persistence"),
+    margins="impossible_slack impossible_gain count_slack persistence",
 )
 def detect(history: History) -> RuleResult:
     """Fire on the first value that contradicts the definition of what was recorded."""

@@ -33,7 +33,7 @@ def no_watched_targets(history: History) -> str | None:
     severity=Severity.FATAL,
     online=True,
     subject=no_watched_targets,
-    signals=("label_flip_rate|target_change",),
+    signals="label_flip_rate|target_change",
     optional_signals=(
         "label_flip_n",
         "val_loss",
@@ -57,7 +57,7 @@ def no_watched_targets(history: History) -> str | None:
     "and labels, and that the split does not move.",
     false_alarms="Mixup and pseudo-labels change on purpose: record the target before them. Noise "
     "that averages out over the epochs may do no harm: then skill is proven.",
-    margins=("label_flips", "label_transitions", "labels_drawn", "skill_gain"),
+    margins="label_flips label_transitions labels_drawn skill_gain",
 )
 def detect(history: History) -> RuleResult:
     """Fire when labels of the same samples keep changing between epochs."""

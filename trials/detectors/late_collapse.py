@@ -27,7 +27,7 @@ from sickbay.trials.history import History
     title="Late collapse",
     severity=Severity.FATAL,
     online=True,
-    signals=("val_loss",),
+    signals="val_loss",
     optional_signals=(
         "val_loss_se",
         "val_floor_gap_se",
@@ -45,7 +45,7 @@ from sickbay.trials.history import History
     remedy="Restart from the best checkpoint with a lower learning rate; check that gradients "
     "are zeroed each step.",
     false_alarms="A cyclic learning rate may lose and regain skill within one cycle.",
-    margins=("had_skill_gain", "skill_gain", "persistence", "hysteresis"),
+    margins="had_skill_gain skill_gain persistence hysteresis",
 )
 def detect(history: History) -> RuleResult:
     """Fire when skill that was there is provably gone."""

@@ -30,8 +30,8 @@ from sickbay.trials.history import History
     title="Loss plateau",
     severity=Severity.INFO,
     online=False,
-    signals=("val_loss",),
-    optional_signals=("train_loss",),
+    signals="val_loss",
+    optional_signals="train_loss",
     rule="Over 15 evaluations the validation loss shows no trend, and its slope times the epochs "
     "to come would gain less than 1 % of what the best evaluation gained, three times in a row.",
     formula="-TheilSen(L) (planned - epoch) < 0.01 (H0 - min L) and Mann-Kendall down p > 0.1 "
@@ -40,14 +40,7 @@ from sickbay.trials.history import History
     "66 % over 10.",
     remedy="Lower the learning rate, or end the trial earlier.",
     false_alarms="Every converged run has one, hence severity info.",
-    margins=(
-        "plateau_window",
-        "plateau_share",
-        "plateau_p",
-        "skill_gain",
-        "persistence",
-        "hysteresis",
-    ),
+    margins="plateau_window plateau_share plateau_p skill_gain persistence hysteresis",
 )
 def detect(history: History) -> RuleResult:
     """Report a plateau that lasts until the end."""

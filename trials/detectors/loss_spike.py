@@ -24,8 +24,8 @@ CHUNK = 4096  # steps whose windows are looked at together
     title="Loss spikes",
     severity=Severity.WARNING,
     online=True,
-    signals=("train_loss_steps|train_loss_spikes",),
-    optional_signals=("train_steps",),
+    signals="train_loss_steps|train_loss_spikes",
+    optional_signals="train_steps",
     rule="The logarithm of a step's loss lies six robust standard deviations over the median of "
     "the 128 steps before it (at least 64). Information; a warning if provably more than 1 % of "
     "the steps are such spikes.",
@@ -36,7 +36,7 @@ CHUNK = 4096  # steps whose windows are looked at together
     "steps, where the plain rule gives 2 and 6.",
     remedy="Clip the gradient or skip the batch; look at the batches that do it.",
     false_alarms="Heavy-tailed data: with Student's t of 3 degrees about 4 steps in 1000 spike.",
-    margins=("spike_sigma", "spike_window", "spike_least", "spike_share"),
+    margins="spike_sigma spike_window spike_least spike_share",
 )
 def detect(history: History) -> RuleResult:
     """Report spikes; warn when they are frequent."""

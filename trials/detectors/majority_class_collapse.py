@@ -57,14 +57,8 @@ ENOUGH = 29  # samples from which no hit at all puts the upper bound of a recall
     "the minority's labels are right.",
     false_alarms="A threshold of one half over rare positives that are ranked well: hence the "
     "look at the AUROC.",
-    margins=(
-        "minority_recall",
-        "minority_predicted",
-        "skill_gain",
-        "persistence",
-        "hysteresis",
-        "online_evaluations",
-    ),
+    margins="minority_recall minority_predicted skill_gain persistence hysteresis "
+    "online_evaluations",
 )
 def detect(history: History) -> RuleResult:
     """Fire when no minority class is predicted any more; warn if only the threshold is wrong."""

@@ -27,7 +27,7 @@ from sickbay.trials.history import History
     title="Memorisation without generalisation",
     severity=Severity.FATAL,
     online=True,
-    signals=("train_loss", "val_loss"),
+    signals="train_loss val_loss",
     optional_signals=(
         "val_loss_se",
         "val_floor_gap_se",
@@ -47,15 +47,8 @@ from sickbay.trials.history import History
     "one, splits that are mixed up, and a validation split that is augmented or preprocessed in "
     "another way all look like this. If they are right, regularise and get more data.",
     false_alarms="A tiny validation split; a task that is generalised late, after memorisation.",
-    margins=(
-        "memorised_gain",
-        "memorised_share",
-        "had_skill_gain",
-        "skill_gain",
-        "persistence",
-        "hysteresis",
-        "online_evaluations",
-    ),
+    margins="memorised_gain memorised_share had_skill_gain skill_gain persistence hysteresis "
+    "online_evaluations",
 )
 def detect(history: History) -> RuleResult:
     """Fire when the model fits the training data and has no skill on validation data."""

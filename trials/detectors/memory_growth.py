@@ -17,8 +17,8 @@ SIGNALS = {"host_memory": "The memory of the process", "gpu_memory": "The GPU's 
     title="Memory growth",
     severity=Severity.WARNING,
     online=False,
-    signals=("host_memory|gpu_memory",),
-    optional_signals=("evaluation_seconds",),
+    signals="host_memory|gpu_memory",
+    optional_signals="evaluation_seconds",
     rule="The memory in use, of the host or the GPU, is a fifth larger in the last quarter of the "
     "evaluations than in the second, and rises over these three quarters (Mann-Kendall). The first "
     "quarter fills caches.",
@@ -29,7 +29,7 @@ SIGNALS = {"host_memory": "The memory of the process", "gpu_memory": "The GPU's 
     "caches without a limit and the data loader's workers.",
     false_alarms="Data that are read into memory over several epochs; allocators that give memory "
     "back late.",
-    margins=("memory_growth", "machine_trend_p", "machine_evaluations", "machine_seconds"),
+    margins="memory_growth machine_trend_p machine_evaluations machine_seconds",
 )
 def detect(history: History) -> RuleResult:
     """Warn of the memory that grows most."""

@@ -45,7 +45,7 @@ def nothing_to_compare(history: History) -> str | None:
     online=False,
     subject=nothing_to_compare,
     blocks_healthy=True,
-    signals=("probe_loss_val|val_loss_recomputed|val_auroc|val_accuracy",),
+    signals="probe_loss_val|val_loss_recomputed|val_auroc|val_accuracy",
     optional_signals=(
         "probe_loss_train",
         "val_loss",
@@ -65,16 +65,8 @@ def nothing_to_compare(history: History) -> str | None:
     "evaluation mode for both.",
     false_alarms="Dropout and batch normalisation change the loss: compare in evaluation mode. A "
     "metric at its best moves no more, hence the check whether it shows skill.",
-    margins=(
-        "same_samples",
-        "metric_correlation",
-        "metric_best",
-        "had_skill_gain",
-        "skill_gain",
-        "rising_p",
-        "trend_window",
-        "persistence",
-    ),
+    margins="same_samples metric_correlation metric_best had_skill_gain skill_gain rising_p "
+    "trend_window persistence",
 )
 def detect(history: History) -> RuleResult:
     """Warn when two computations of one loss, or loss and metric, disagree."""

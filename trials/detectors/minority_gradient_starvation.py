@@ -55,14 +55,7 @@ from sickbay.trials.history import History
     "no weight rescues labels that are noise.",
     false_alarms="A rare class that is easy is learnt with a small share: hence the look "
     "at its recall.",
-    margins=(
-        "starved_share",
-        "minority_recall",
-        "first_window",
-        "persistence",
-        "hysteresis",
-        "online_evaluations",
-    ),
+    margins="starved_share minority_recall first_window persistence hysteresis online_evaluations",
 )
 def detect(history: History) -> RuleResult:
     """Fire when a class with little gradient at the start is not predicted later."""

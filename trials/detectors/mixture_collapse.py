@@ -28,14 +28,9 @@ class _Harm:
     severity=Severity.FATAL,
     online=True,
     components=2,
-    signals=("mixture_weights",),
-    optional_signals=(
-        "val_density_kl",
-        "val_density_kl_se",
-        "peak_coverage",
-        "mixture_weights_entropy",
-        "group_update_ratio",
-    ),
+    signals="mixture_weights",
+    optional_signals="val_density_kl val_density_kl_se peak_coverage mixture_weights_entropy "
+    "group_update_ratio",
     rule="Fewer than 1.2 effective components, or one with more than 0.95 of the weight, three "
     "times in a row. Fatal if the density is no better than the best single component (within "
     "two standard errors) or one component's share of the peaks is covered; a warning if neither "
@@ -48,16 +43,8 @@ class _Harm:
     "entropy bonus and a cap on the concentration help too.",
     false_alarms="Data with one peak need one component: then the density proves that there is "
     "no harm.",
-    margins=(
-        "effective_components",
-        "largest_weight",
-        "harm_se",
-        "skill_gain",
-        "coverage_over_one",
-        "persistence",
-        "hysteresis",
-        "online_evaluations",
-    ),
+    margins="effective_components largest_weight harm_se skill_gain coverage_over_one persistence "
+    "hysteresis online_evaluations",
 )
 def detect(history: History) -> RuleResult:
     """Fire on a collapse of the weights that harms the density, or whose harm is unknown."""

@@ -59,7 +59,7 @@ class _Groups:
     title="Frozen or disconnected parameters",
     severity=Severity.FATAL,
     online=True,
-    signals=("group_update_norm|group_grad_max|val_loss",),
+    signals="group_update_norm|group_grad_max|val_loss",
     optional_signals=(
         "train_steps",
         "train_loss",
@@ -85,14 +85,7 @@ class _Groups:
     "requires_grad.",
     false_alarms="Groups frozen on purpose have no gradient (NaN) and do not count; neither does "
     "a perfect fit, nor the one epoch of a warmup that starts at zero.",
-    margins=(
-        "frozen_epochs",
-        "zero_loss",
-        "zero_grad_share",
-        "still_movement",
-        "still_evaluations",
-        "skill_gain",
-    ),
+    margins="frozen_epochs zero_loss zero_grad_share still_movement still_evaluations skill_gain",
 )
 def detect(history: History) -> RuleResult:
     """Fire on exact zeros, and on steps too small to matter even in total."""

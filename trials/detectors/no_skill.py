@@ -35,7 +35,7 @@ from sickbay.trials.history import History
     title="Stuck at the base rate",
     severity=Severity.FATAL,
     online=True,
-    signals=("val_loss",),
+    signals="val_loss",
     optional_signals=(
         "val_loss_se",
         "val_floor_gap_se",
@@ -62,21 +62,9 @@ from sickbay.trials.history import History
     "then the learning rate and the initialisation. If several configurations agree, the data "
     "may hold no signal.",
     false_alarms="A task with so little signal that its best gain is under 0.02.",
-    margins=(
-        "skill_gain",
-        "floor_gain",
-        "had_skill_gain",
-        "persistence",
-        "hysteresis",
-        "online_evaluations",
-        "trend_p",
-        "trend_window",
-        "still_evaluations",
-        "still_movement",
-        "cap_over_floor",
-        "reach_speed",
-        "ranking_margin",
-    ),
+    margins="skill_gain floor_gain had_skill_gain persistence hysteresis online_evaluations "
+    "trend_p trend_window still_evaluations still_movement cap_over_floor reach_speed "
+    "ranking_margin",
 )
 def detect(history: History) -> RuleResult:
     """Fire when there is provably no gain, clear when there is, else say what is missing."""

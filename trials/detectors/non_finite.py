@@ -26,14 +26,9 @@ LOOKED_AT = {
     title="Numerical instability",
     severity=Severity.FATAL,
     online=True,
-    signals=("train_loss|val_loss",),
-    optional_signals=(
-        "nonfinite_loss_steps",
-        "nonfinite_params",
-        "nonfinite_grad_steps",
-        "nonfinite_grad_run",
-        "train_steps",
-    ),
+    signals="train_loss|val_loss",
+    optional_signals="nonfinite_loss_steps nonfinite_params nonfinite_grad_steps "
+    "nonfinite_grad_run train_steps",
     reads_nan=True,
     rule="Any NaN or infinity in a loss or a parameter, at once. Gradients: five steps in a row, "
     "or provably more than 1 % of the steps after the first epoch.",
@@ -43,7 +38,7 @@ LOOKED_AT = {
     "the loss and for non-finite inputs.",
     false_alarms="A loss scaler that searches its scale skips a few steps: the first epoch's "
     "share and short runs are let pass.",
-    margins=("nonfinite_grad_run", "nonfinite_grad_share"),
+    margins="nonfinite_grad_run nonfinite_grad_share",
 )
 def detect(history: History) -> RuleResult:
     """Fire at the first evaluation that shows a non-finite loss, parameter or run of gradients."""

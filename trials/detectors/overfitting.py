@@ -32,7 +32,7 @@ from sickbay.trials.history import History
     title="Over-fitting",
     severity=Severity.FATAL,
     online=False,
-    signals=("val_loss", "train_loss"),
+    signals="val_loss train_loss",
     optional_signals=(
         "val_loss_se",
         "test_loss",
@@ -52,17 +52,8 @@ from sickbay.trials.history import History
     "losses false-alarm.",
     remedy="Keep the best checkpoint, regularise, augment, or end the trial at its best epoch.",
     false_alarms="Double descent, and the tail of a cosine schedule.",
-    margins=(
-        "overfitting_se",
-        "overfitting_share",
-        "rising_p",
-        "trend_p",
-        "trend_window",
-        "persistence",
-        "hysteresis",
-        "skill_gain",
-        "gap_alpha",
-    ),
+    margins="overfitting_se overfitting_share rising_p trend_p trend_window persistence "
+    "hysteresis skill_gain gap_alpha",
 )
 def detect(history: History) -> RuleResult:
     """Warn while validation rises and training falls; fatal only if there never was skill."""

@@ -26,7 +26,7 @@ def no_latents(history: History) -> str | None:
     severity=Severity.FATAL,
     online=True,
     subject=no_latents,
-    signals=("latent_variance|latent_kl",),
+    signals="latent_variance|latent_kl",
     optional_signals=(
         "train_loss",
         "val_loss",
@@ -43,7 +43,7 @@ def no_latents(history: History) -> str | None:
     source="Active units of Burda, Grosse and Salakhutdinov 2016, of 0.01.",
     remedy="Anneal the weight of the divergence, grant free bits, or weaken the decoder.",
     false_alarms="A task that needs a handful of a great many latents.",
-    margins=("latent_active", "latent_share", "skill_gain", "persistence", "hysteresis"),
+    margins="latent_active latent_share skill_gain persistence hysteresis",
 )
 def detect(history: History) -> RuleResult:
     """Warn when hardly any latent variable depends on the input."""

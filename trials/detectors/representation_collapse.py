@@ -30,7 +30,7 @@ def no_features(history: History) -> str | None:
     severity=Severity.FATAL,
     online=True,
     subject=no_features,
-    signals=("feature_rank",),
+    signals="feature_rank",
     optional_signals=(
         "feature_rank_start",
         "train_loss",
@@ -52,16 +52,8 @@ def no_features(history: History) -> str | None:
     "alone.",
     remedy="Add a variance or decorrelation term, or lower the learning rate.",
     false_alarms="Good classifiers converge to one direction fewer than there are classes.",
-    margins=(
-        "rank_share",
-        "rank_least",
-        "rising_p",
-        "skill_gain",
-        "output_variance",
-        "persistence",
-        "hysteresis",
-        "online_evaluations",
-    ),
+    margins="rank_share rank_least rising_p skill_gain output_variance persistence hysteresis "
+    "online_evaluations",
 )
 def detect(history: History) -> RuleResult:
     """Fire when the features span few directions; fatal when the model has no skill either."""

@@ -25,7 +25,7 @@ def no_bounded_units(history: History) -> str | None:
     severity=Severity.FATAL,
     online=True,
     subject=no_bounded_units,
-    signals=("saturated_share",),
+    signals="saturated_share",
     optional_signals=(
         "train_loss",
         "val_loss",
@@ -46,7 +46,7 @@ def no_bounded_units(history: History) -> str | None:
     "or normalise before the activation.",
     false_alarms="Gates of an LSTM or of attention saturate healthily: leave them out of the "
     "signal.",
-    margins=("saturated_layer", "persistence", "hysteresis", "skill_gain", "online_evaluations"),
+    margins="saturated_layer persistence hysteresis skill_gain online_evaluations",
 )
 def detect(history: History) -> RuleResult:
     """Warn of saturated layers; fatal when the model has no skill either."""

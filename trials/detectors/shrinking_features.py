@@ -27,7 +27,7 @@ def no_features(history: History) -> str | None:
     online=False,
     blocks_healthy=True,
     subject=no_features,
-    signals=("feature_std",),
+    signals="feature_std",
     optional_signals=(
         "feature_std_start",
         "train_loss",
@@ -46,7 +46,7 @@ def no_features(history: History) -> str | None:
     remedy="Lower the weight of the loss that pulls the features together, normalise the features "
     "before it, or add a term that keeps their variance.",
     false_alarms="Features that a following normalisation rescales anyway.",
-    margins=("feature_shrunk", "persistence", "hysteresis", "skill_gain", "online_evaluations"),
+    margins="feature_shrunk persistence hysteresis skill_gain online_evaluations",
 )
 def detect(history: History) -> RuleResult:
     """Warn of shrunken features; fatal when the model has no skill either."""

@@ -16,8 +16,8 @@ from sickbay.trials.history import History
     title="Slow input",
     severity=Severity.WARNING,
     online=False,
-    signals=("data_wait_share",),
-    optional_signals=("evaluation_seconds",),
+    signals="data_wait_share",
+    optional_signals="evaluation_seconds",
     rule="In the median of the evaluations, the first left out, the training loop waits for the "
     "next batch for 30 % of its time.",
     formula="median(wait / loop) >= 0.3",
@@ -26,7 +26,7 @@ from sickbay.trials.history import History
     remedy="Give the loader more workers (`num_workers`, `persistent_workers`, `pin_memory`), "
     "decode and augment once instead of in every epoch, or keep the data in memory.",
     false_alarms="Work on the GPU that was only queued ends while the loop seems to wait.",
-    margins=("slow_input", "machine_evaluations", "machine_seconds"),
+    margins="slow_input machine_evaluations machine_seconds",
 )
 def detect(history: History) -> RuleResult:
     """Warn when much of the loop's time is spent waiting."""

@@ -15,7 +15,7 @@ from sickbay.trials.history import History
     severity=Severity.FATAL,
     online=True,
     components=2,
-    signals=("component_distance", "component_gradient_cosine"),
+    signals="component_distance component_gradient_cosine",
     rule="All components of the mixture lie within a thousandth of the parameter scale and "
     "receive gradients of cosine 0.999 or more, at three evaluations in a row with training "
     "between them.",
@@ -25,7 +25,7 @@ from sickbay.trials.history import History
     remedy="Spread the component centres (preset around the circle), or jitter them; use "
     "different biases.",
     false_alarms="Components that are tied by design.",
-    margins=("component_distance", "component_cosine", "persistence", "hysteresis"),
+    margins="component_distance component_cosine persistence hysteresis",
 )
 def detect(history: History) -> RuleResult:
     """Fire while components are indistinguishable in parameters and gradients."""

@@ -19,8 +19,8 @@ from sickbay.trials.history import History
     title="Falling throughput",
     severity=Severity.WARNING,
     online=False,
-    signals=("step_seconds|throughput",),
-    optional_signals=("evaluation_seconds",),
+    signals="step_seconds|throughput",
+    optional_signals="evaluation_seconds",
     rule="A step of the last quarter of the evaluations takes 1.5 times as long as one of the "
     "first quarter, and the seconds per step rise over the run (Mann-Kendall).",
     formula="median(last quarter) / median(first quarter) >= 1.5 and p < 0.001",
@@ -29,7 +29,7 @@ from sickbay.trials.history import History
     remedy="Look for what grows with the run: lists of losses with their graphs (`loss` instead of "
     "`loss.item()`), hooks that are added in each epoch, a cache, a log; or a GPU that throttles.",
     false_alarms="Sequences or resolutions that grow by a curriculum; other programs on the node.",
-    margins=("throughput_ratio", "machine_trend_p", "machine_evaluations", "machine_seconds"),
+    margins="throughput_ratio machine_trend_p machine_evaluations machine_seconds",
 )
 def detect(history: History) -> RuleResult:
     """Warn when the time per step grows over the run."""

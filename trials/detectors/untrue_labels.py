@@ -20,7 +20,7 @@ AGREEMENT = {
     title="Labels against the truth",
     severity=Severity.WARNING,
     online=False,
-    signals=("label_truth_precision|label_truth_recall",),
+    signals="label_truth_precision|label_truth_recall",
     optional_signals=("label_positive_rate", *AGREEMENT),
     rule="Where the training labels are held against a truth, as with two sources of labels: in "
     "any epoch, the first included, less than half of the positive labels are true, or less than "
@@ -32,7 +32,7 @@ AGREEMENT = {
     "has, and how often they agree. Look at the join, the coordinates and the resolution.",
     false_alarms="A truth that is itself the poorer source, or rare positives that are labelled "
     "generously on purpose.",
-    margins=("label_agreement",),
+    margins="label_agreement",
 )
 def detect(history: History) -> RuleResult:
     """Warn of the measure of agreement that is lowest."""

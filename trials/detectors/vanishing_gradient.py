@@ -25,7 +25,7 @@ from sickbay.trials.history import History
     title="Vanishing gradient",
     severity=Severity.FATAL,
     online=True,
-    signals=("group_update_ratio",),
+    signals="group_update_ratio",
     optional_signals=(
         "val_loss",
         "val_loss_se",
@@ -44,7 +44,7 @@ from sickbay.trials.history import History
     remedy="Use residual connections or normalisation, another activation, or a larger "
     "initialisation.",
     false_alarms="A converged net hardly moves either, hence the check of skill.",
-    margins=("vanishing_ratio", "vanishing_to_last", "skill_gain", "persistence", "hysteresis"),
+    margins="vanishing_ratio vanishing_to_last skill_gain persistence hysteresis",
 )
 def detect(history: History) -> RuleResult:
     """Compare the relative updates of the first and the last group that train."""

@@ -35,24 +35,10 @@ NARROW_REMEDY = "Widen the weighted regions (a larger sigma), or add a base weig
     severity=Severity.FATAL,
     online=True,
     subject=no_weight_map,
-    signals=("map_mean_after|map_effective_support",),
-    optional_signals=(
-        "map_mean_before",
-        "feature_energy_ratio",
-        "feature_energy_ratio_se",
-        "train_loss",
-        "val_loss",
-        "val_loss_se",
-        "val_floor_gap_se",
-        "val_n",
-        "group_update_ratio",
-        "val_loss_unmodulated",
-        "val_loss_unmodulated_se",
-        "val_modulation_gap_se",
-        "map_max",
-        "val_map",
-        "val_map_pretrained",
-    ),
+    signals="map_mean_after|map_effective_support",
+    optional_signals="map_mean_before feature_energy_ratio feature_energy_ratio_se train_loss "
+    "val_loss val_loss_se val_floor_gap_se val_n group_update_ratio val_loss_unmodulated "
+    "val_loss_unmodulated_se val_modulation_gap_se map_max val_map val_map_pretrained",
     rule="The mean of a weight map after an operation is under a fifth of what it was before, or "
     "its effective support is under 1 % of the pixels, twice in a row. A warning, because the "
     "ratio alone may be due to scale; fatal if the features' energy is lost too, or the "
@@ -64,15 +50,8 @@ NARROW_REMEDY = "Widen the weighted regions (a larger sigma), or add a base weig
     "means M of 17 to 50.",
     remedy="Look at the operation that removes the weight, and keep a residual path, F (1 + W).",
     false_alarms="Attention that is sparse on purpose: then neither energy nor skill is lost.",
-    margins=(
-        "map_attenuation",
-        "map_support",
-        "map_evaluations",
-        "map_top",
-        "forgotten_points",
-        "harm_se",
-        "hysteresis",
-    ),
+    margins="map_attenuation map_support map_evaluations map_top forgotten_points harm_se "
+    "hysteresis",
 )
 def detect(history: History) -> RuleResult:
     """Fire when a map loses its weight; fatal when that costs features or skill."""

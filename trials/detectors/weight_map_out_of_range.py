@@ -20,8 +20,8 @@ BOUNDED = ("map_max", "map_min", "map_mean_after", "map_overlap_sum")
     severity=Severity.WARNING,
     online=False,
     subject=no_weight_map,
-    signals=("map_max|map_overlap_sum",),
-    optional_signals=("map_min", "map_mean_after"),
+    signals="map_max|map_overlap_sum",
+    optional_signals="map_min map_mean_after",
     rule="A weight map lies outside the range declared for it in the task's facts, beyond "
     "rounding, in one evaluation and up to the end.",
     formula="max w > high + 1e-3 (high - low), or min w < low - 1e-3 (high - low)",
@@ -29,7 +29,7 @@ BOUNDED = ("map_max", "map_min", "map_mean_after", "map_overlap_sum")
     "at 8.78 where many objects overlap.",
     remedy="Compose overlapping weights by their maximum instead of their sum, or clamp.",
     false_alarms="A declared range that is too narrow.",
-    margins=("bound_slack",),
+    margins="bound_slack",
 )
 def detect(history: History) -> RuleResult:
     """Warn as soon as a declared bound is broken."""

@@ -18,16 +18,9 @@ from sickbay.trials.history import History
     title="No supervision",
     severity=Severity.FATAL,
     online=True,
-    signals=("train_loss|supervised_targets|zero_grad_share",),
-    optional_signals=(
-        "train_loss_se",
-        "train_steps",
-        "group_grad_max",
-        "val_loss",
-        "val_loss_se",
-        "val_floor_gap_se",
-        "val_n",
-    ),
+    signals="train_loss|supervised_targets|zero_grad_share",
+    optional_signals="train_loss_se train_steps group_grad_max val_loss val_loss_se "
+    "val_floor_gap_se val_n",
     rule="Over a whole epoch: no target enters the loss, or the loss is at its least value or "
     "the same bit for bit in all steps, or the gradient is exactly zero in 95 % of the steps, or "
     "for every parameter group.",
@@ -37,7 +30,7 @@ from sickbay.trials.history import History
     remedy="Look at the mask, ignore_index, a detach, targets that are all background, or a loss "
     "that does not use the labels.",
     false_alarms="A perfect fit ends at zero as well: then the validation loss proves skill.",
-    margins=("zero_loss", "fitted_loss", "zero_grad_share", "had_skill_gain"),
+    margins="zero_loss fitted_loss zero_grad_share had_skill_gain",
 )
 def detect(history: History) -> RuleResult:
     """Fire after one epoch without supervision that still lasts, except for a perfect fit."""

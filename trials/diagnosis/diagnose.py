@@ -45,20 +45,12 @@ UNDECIDED = (FindingState.SUSPECT, FindingState.INSUFFICIENT_EVIDENCE)
 SLOW = ("mixture_collapse", "catastrophic_forgetting")  # come on late: clear so far says little
 SKILL_SIGNALS = {"val_loss": "validation loss", "val_density_kl": "divergence of the density"}
 # What needs no weighing: a fatal finding of these is a fact, or has measured its own harm.
-HARD_EVIDENCE = (
-    "non_finite",
-    "zero_supervision",
-    "no_parameter_update",
-    "label_instability",
-    "impossible_loss",
-    "symmetric_component_trap",
-    "mixture_collapse",
-    "catastrophic_forgetting",
-    "feature_energy_loss",
-    "weight_map_attenuation",
-    "dead_part",
-    "accumulated_gradient",
-    "double_activation",
+HARD_EVIDENCE = tuple(
+    """
+    non_finite zero_supervision no_parameter_update label_instability impossible_loss
+    symmetric_component_trap mixture_collapse catastrophic_forgetting feature_energy_loss
+    weight_map_attenuation dead_part accumulated_gradient double_activation
+    """.split()
 )
 # Mistakes in the loss under which a model may learn all the same. Where it provably did, they end
 # no running trial; and an activation applied twice, mostly harmless then, makes no label either.

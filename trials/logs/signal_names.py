@@ -95,18 +95,7 @@ SIGNALS = {
     },
     **{
         ("val", measure): f"val_{measure}"
-        for measure in (
-            "auprc",
-            "mcc",
-            "precision",
-            "map",
-            "n",
-            "confusion",
-            "tp",
-            "fp",
-            "tn",
-            "fn",
-        )
+        for measure in "auprc mcc precision map n confusion tp fp tn fn".split()
     },
     ("train", "grad_norm"): "grad_norm",
     **{("train", name): name for name in (*MACHINE_MEASURES, "throughput")},
