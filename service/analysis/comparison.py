@@ -1,11 +1,11 @@
 """Compare two sweeps or two stores, matched by configuration.
 
-    found = compare(open_half(opener, "before"), open_half(opener, "after"))
+    compare(open_half(opener, "before"), open_half(opener, "after"))
 
-Arms are matched by configuration, trials by seed. The objective is compared among trials healthy
-on both sides, always B minus A: paired by seed where three seeds are shared, else by Welch's
-interval. A baseline whose interval leaves out zero has *drifted*: code, data or machine changed
-under the same configuration, and no other difference between the two can be laid to its factor.
+Arms are matched by configuration, trials by seed. The objective is compared among trials healthy on
+both sides, B minus A: paired by seed where three are shared, else by Welch's interval. A baseline
+whose interval excludes zero has *drifted*: code, data or machine changed under it, and so no other
+difference can be attributed to a factor.
 """
 
 import json
@@ -84,8 +84,8 @@ class Arm:
 def open_half(store: Callable[[], Store], word: str) -> Half:
     """Read a side: a sweep of `store`, a `STORE#SWEEP`, or a whole store, by path or URI.
 
-    `store` opens the store of what is called by a sweep's name alone. Raises SweepError if it is
-    neither; StoreError or QueryError if a store cannot be read.
+    `store` opens the store of a sweep given by name alone. Raises SweepError if it is neither;
+    StoreError or QueryError if a store cannot be read.
     """
     if "#" in word:
         uri, _, sweep = word.rpartition("#")
@@ -240,8 +240,8 @@ class Drift(StrEnum):
 class ArmSide:
     """An arm on one side: `healthy` of `trials` with Wilson's interval; causes of the others.
 
-    `mean` is the mean objective of the healthy trials, None without any. Trials that were cut short
-    are in nothing.
+    `mean` is the healthy trials' mean objective, None without any. Trials cut short are not
+    counted.
     """
 
     trials: int
@@ -321,9 +321,8 @@ class Comparison:
 def compare(a: Half, b: Half, ignore: Sequence[str] = ()) -> Comparison:
     """Match the arms of both sides and compare each; settings of `ignore` do not matter.
 
-    Settings that only one side knows do not matter either, and a note names them. Arms that would
-    then be the same as another of their own side are matched with none. Raises SweepError where the
-    two have no workload in common.
+    Nor do settings that only one side knows, which a note names. Arms that this makes ambiguous are
+    matched with none. Raises SweepError where the two have no workload in common.
     """
     if a.signals and b.signals and not set(a.signals) & set(b.signals):
         raise SweepError(

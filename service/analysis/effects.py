@@ -2,9 +2,8 @@
 
     table = effect_table(rows, {"initialization": ("zeros", "random")}, Goal.MINIMIZE)
 
-Pure: rows in, an `EffectTable` out; `effect_questions` reads the rows from a store. Two views of
-the same pairs stand side by side. `difference` is about the pairs in which both trials are healthy.
-`improvement` is about all of them, those that are pathological, failed or not finite ranked last.
+Two views of the same pairs: `difference` is over the pairs in which both trials are healthy,
+`improvement` over all, those that are pathological, failed or not finite ranked last. Pure.
 """
 
 import itertools
@@ -63,11 +62,10 @@ from sickbay.trials.evidence.statistics import holm_adjusted
 class Side:
     """The trials of one level in the pairs: how many are healthy, and the causes of the others.
 
-    `trials` leaves out those that were cut short: cancelled, or pruned by a scheduler. `low` and
-    `high` are Wilson's 95 % interval of the healthy share, wider where the trials of one seed fare
-    alike. `causes` counts the trials that are not healthy, so that `healthy` and they add up to
-    `trials`. `mean` is the mean objective in the sound pairs, every context counting the same; None
-    without any.
+    `trials` leaves out those cut short. `low` and `high` are Wilson's 95 % interval of the healthy
+    share, wider where trials of one seed fare alike. `causes` adds up with `healthy` to `trials`.
+    `mean` is the mean objective in the sound pairs over equally weighted contexts; None without
+    any.
     """
 
     level: Scalar | None
@@ -83,20 +81,16 @@ class Side:
 class LevelEffect:
     """One level of one factor against the baseline level, all else equal.
 
-    `pairs` = `sound_pairs` + the sum of `left_out`, which says which trial of a pair was not sound:
-    `level`, `baseline`, `both`, or `overflow` of their difference. `seeds` and `contexts` count
-    those of the sound pairs. `difference` and `iqm` are level minus baseline in the objective's
-    unit, over the sound pairs; `bootstrap` is a second interval of `difference`, which leans where
-    the seeds lean. `improvement` is over `ranked_pairs`, all without a cancelled trial.
-    `p_holm` adjusts `difference.p_value` over the table, `improvement_p_holm` that of
-    `improvement`; NaN where there is no test. `health` compares the shares of healthy trials among
-    the pairs whose trials both came to their end, `health_p_holm` and `health_verdict` judge it.
-    `equivalence_p_holm` is that of "the difference is at least the smallest effect of interest".
-    The noise of `difference` is shared with the table's other levels (`moderated`): its error² is
-    `own` times that of this level alone, plus `borrowed`.
-    `identical`: at least two pairs are sound, and in each both trials have the same objective.
-    `conclusion` says all of it in a line. `stratum` are the levels of other factors that all trials
-    of the comparison have; empty where it is over all of them.
+    `pairs` = `sound_pairs` + the sum of `left_out`, by the trial that was not sound: `level`,
+    `baseline`, `both`, or `overflow` of their difference. `seeds` and `contexts` are of the sound
+    pairs. `difference` and `iqm` are level minus baseline over the sound pairs; `bootstrap` is a
+    second interval of `difference`, skewed as the seeds are. `improvement` is over `ranked_pairs`,
+    all without a cancelled trial. `health` compares healthy shares among the pairs that both ended.
+    The `*_p_holm` adjust over the table, NaN without a test; that of `equivalence` tests "at least
+    the smallest effect of interest". The noise of `difference` is shared over the table
+    (`moderated`): error² is `own` times this level's, plus `borrowed`. `identical`: at least two
+    sound pairs, each with equal objectives. `conclusion` says all in a line. `stratum` are the
+    levels of other factors that all trials of the comparison have; empty for all.
     """
 
     factor: str
@@ -138,11 +132,11 @@ class LevelEffect:
 
 @dataclass(frozen=True)
 class EffectTable:
-    """The effects of a sweep in the order of its factors, and the factors that have none, with why.
+    """The effects of a sweep in the order of its factors, and why other factors have none.
 
-    `trials` counts all rows, `cancelled` those of them that somebody ended. `smallest_effect` is
-    the difference under which levels count as equivalent; None if there is none. `reference` is the
-    arm whose levels are the baselines, where one was chosen. `notes` say what was done to the rows.
+    `trials` counts all rows, `cancelled` those that were cancelled. `smallest_effect` is the
+    difference under which levels are equivalent, None if not given. `reference` is the chosen arm
+    whose levels are the baselines, if any. `notes` say what was done to the rows.
     """
 
     goal: Goal
@@ -168,12 +162,11 @@ def effect_table(
 ) -> EffectTable:
     """Compare every level with its factor's first, in pairs that share the seed and other factors.
 
-    The order of the rows means nothing. A level of `levels` that no trial has is there, and
-    unknown. Every factor that trials differ in must be in `levels`: contexts are made of them.
-    With a `smallest_effect`, above zero and in the objective's unit, levels can be equivalent.
-    `choice` says from how many arms the baselines were chosen by these rows. With `all_pairs` every
-    level is compared with every one before it. `within` names factors whose levels are strata: the
-    others are compared among the trials of each stratum by itself, and corrected over all of them.
+    `levels` must hold every factor that trials differ in; levels that no trial has are unknown.
+    `smallest_effect` is above zero, in the objective's unit. `choice` says from how many arms the
+    baselines were chosen by these rows. With `all_pairs` every level is compared with every one
+    before it. `within` names factors as strata: the others are compared within each, corrected over
+    all.
     """
     ordered = sorted(rows, key=lambda row: (row.seed, row.trial_id))
     effects: list[LevelEffect] = []
@@ -268,11 +261,7 @@ def _same(pair: Pair) -> bool:
 
 
 def _measured(effect: LevelEffect, pairs: Sequence[Pair]) -> Measured:
-    """Return the level's noise, to be pooled with levels averaged over as many contexts.
-
-    With several contexts only levels of one factor share: the noise of an average over contexts
-    depends on which they are.
-    """
+    """The level's noise, pooled with levels of as many contexts (if several: of its factor)."""
     sound = [pair for pair in pairs if pair.sound]
     seeds = [pair.seed for pair in sound]
     values = seed_values(

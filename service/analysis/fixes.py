@@ -3,8 +3,8 @@
     fixes = fixes_for(store, trial_id)
 
 A **fix** is a configuration of the same workload and version whose stored trials are healthy in all
-seeds, and that differs from the trial in the fewest settings; all of that size are given. Nothing
-is interpolated. Where there is none, `next` lists the smallest changes that no trial has tried.
+seeds and that differs in the fewest settings; all of that size are given. Nothing is interpolated.
+Without one, `next` lists the smallest untried changes.
 """
 
 import itertools
@@ -39,9 +39,8 @@ class LevelChange:
 class Fix:
     """A change whose stored trials are all healthy: `healthy` of `of`, which are equal.
 
-    `low` is the lower end of Wilson's 95 % interval of the healthy share: one of one seed says
-    little. `seeds` are the seeds; `own_seed` whether the trial's own is among them. `cut_short`
-    trials of it were cancelled or pruned and say nothing.
+    `low` is the lower end of Wilson's 95 % interval of the healthy share; `own_seed` whether the
+    trial's own is among the `seeds`; `cut_short` trials were cancelled or pruned and not counted.
     """
 
     changes: tuple[LevelChange, ...]
@@ -57,8 +56,7 @@ class Fix:
 class Candidate:
     """An untried change, and why it is worth a trial.
 
-    `chance` ranks candidates and is no probability that one should quote: for each new level the
-    healthy share of the stored trials that have it, (healthy + 1) / (trials + 2), multiplied.
+    `chance` only ranks candidates: the product over new levels of (healthy + 1) / (trials + 2).
     """
 
     changes: tuple[LevelChange, ...]
@@ -70,8 +68,8 @@ class Candidate:
 class Fixes:
     """The known fixes of one trial; `next` is empty where a fix is known.
 
-    `configurations` of `trials` were looked through: all of the trial's workload and version in the
-    store, the same trial of several sweeps once. `sql` lists the fixes with their counts.
+    `configurations` of `trials` were searched: all of the same workload and version in the store,
+    each trial once. `sql` lists the fixes with their counts.
     """
 
     sweep_id: str
@@ -148,8 +146,8 @@ _Place = tuple[str, Hashable]  # a setting and its level
 class Evidence:
     """How many stored trials have each level, and how many of those are healthy.
 
-    `levels` are those of every setting in the order in which they are met; `tried` the keys of the
-    configurations of which a trial has ended.
+    `levels` are those of every setting as met; `tried` the keys of configurations with an ended
+    trial.
     """
 
     seen: Mapping[_Place, int]
@@ -265,8 +263,8 @@ class _Stored:
 def fixes_for(store: Store, prefix: str, more: Levels | None = None) -> Fixes:
     """Find the smallest changes that fix a trial, named by a prefix of its id.
 
-    `more` are levels to try besides those that the store's trials and the sweep's spec have. Raises
-    QueryError if no trial, or more than one, begins like this.
+    `more` are levels to try besides the store's and the spec's. Raises QueryError unless exactly
+    one trial begins like this.
     """
     sweep_id, trial_id = find_trial(store, prefix)
     return fix_finder(store, sweep_id, more)(trial_id)
@@ -275,7 +273,7 @@ def fixes_for(store: Store, prefix: str, more: Levels | None = None) -> Fixes:
 def fix_finder(store: Store, sweep_id: str, more: Levels | None = None) -> Callable[[str], Fixes]:
     """Read the store once; returns a function that finds the fixes of any trial of the sweep.
 
-    What it gives raises KeyError for a trial that had not ended when the store was read.
+    It raises KeyError for a trial that had not ended by then.
     """
     own = "SELECT trial_id, workload, workload_version FROM trials"
     rows = query(store, own, sweep_ids=[sweep_id]).rows
@@ -293,8 +291,8 @@ def fix_finder(store: Store, sweep_id: str, more: Levels | None = None) -> Calla
 def sweep_fixes(store: Store, sweep_id: str) -> tuple[Fixes, ...]:
     """Find fixes for each configuration of a sweep that is not healthy in all of its seeds.
 
-    One `Fixes` a configuration, of its first trial by seed that is not healthy; in the order of
-    seed and id. Trials that were cut short are passed over.
+    One `Fixes` a configuration, for its first unhealthy trial by seed and id; those cut short do
+    not count.
     """
     sql = (
         "SELECT trial_id, workload, workload_version FROM outcomes o\n"  # noqa: S608 - fixed texts

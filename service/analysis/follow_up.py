@@ -37,11 +37,10 @@ class FollowUp:
 def follow_up(store: Store, fixes: Fixes) -> FollowUp:
     """Make the sweep that confirms the known fixes, or tries the next candidates.
 
-    Its baseline is the pathological trial itself, same id and seed, which should fail again.
-    Changes of one setting each make a `one_factor` design; one change of several settings a `grid`,
-    which shows which of them are needed, or `leave_one_out` where a grid would be large. Raises
-    SweepError for a healthy trial, and where there is nothing left to try; RegistryError if the
-    workload is not installed.
+    Its baseline is the pathological trial itself. Changes of one setting each make a `one_factor`
+    design; a change of several a `grid`, which shows which are needed, or `leave_one_out` where a
+    grid would be large. Raises SweepError for a healthy trial or with nothing left to try;
+    RegistryError if the workload is not installed.
     """
     if fixes.healthy:
         raise SweepError(f"trial {fixes.trial_id} is healthy: there is nothing to fix")

@@ -3,21 +3,17 @@
     table = importance_table(rows, factors, Goal.MINIMIZE)
 
 Targets: the objective of the healthy trials; `pathological`, among all labelled trials; and each
-pathology by its name. Two methods stand side by side, as they answer two questions:
+pathology. Two methods answer two questions:
 
-    fanova      how much of the variance between configurations a factor accounts for by itself
-                (Hutter, Hoos, Leyton-Brown 2014). Over a full grid it is exact, the analysis of
-                variance of the configurations' means, and pairs of factors have their shares, too;
-                else Optuna's forest estimates it
+    fanova      the share of the variance between configurations due to a factor by itself (Hutter,
+                Hoos, Leyton-Brown 2014): exact over a full grid, with pairs; else Optuna's forest
     ped_anova   how much a factor decides whether a trial is among the best tenth, or is
                 pathological (Watanabe, Bansal, Hutter 2023), over all trials
 
-Where configurations repeat over seeds, the objective is taken less its seed's mean: seeds are
-drawn, not chosen. fANOVA's shares are not scaled: main effects, pairs and the rest add up to one,
-so that an exclusive-or is seen as a pair and crowns no factor. PED-ANOVA's add up to one whatever
-the noise. `explained` stands beside them: the share of the variance that lies between
-configurations at all. Where it is near zero the shares rank noise. Pure, and repeatable to the last
-bit: rows in, a table out.
+Where configurations repeat over seeds, the objective is taken less its seed's mean. fANOVA's main
+effects, pairs and rest add up to one, so an exclusive-or shows as a pair; PED-ANOVA's shares add up
+to one whatever the noise. `explained`, the share of the variance that lies between configurations
+at all, stands beside them: near zero the shares rank noise. Pure, bit-identical.
 """
 
 import contextlib
@@ -236,12 +232,11 @@ class Importance:
     """The factors' shares of one target; {} where unknown.
 
     `fanova` are main effects' shares of the variance between configurations, `pairs` those of two
-    factors together, known where the shares are `exact`, and `rest` what neither accounts for (NaN
-    where unknown). `ped_anova` adds up to one. `trials` could be used, by `within_seeds` less the
-    mean of their seed; `positives` of them are the target (None for the objective).
-    `configurations` went into fANOVA, of `of_configurations`. `explained` is the share of the
-    variance between configurations (the adjusted R² of their means; below zero if there is less
-    than chance would have), NaN where none repeats. `note` says what cannot be said, and why.
+    factors (where `exact`), `rest` what neither accounts for (NaN where unknown). `ped_anova` adds
+    up to one. `trials` could be used, `within_seeds` less their seed's mean; `positives` are the
+    target (None for the objective). `configurations` of `of_configurations` went into fANOVA.
+    `explained` is the adjusted R² of the configurations' means, NaN where none repeats. `note` says
+    what is unknown.
     """
 
     target: str

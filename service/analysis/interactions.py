@@ -3,13 +3,9 @@
     table = interaction_table(rows, {"loss": ("mvm", "uniform"), "init": ("zeros", "random")}, goal)
 
 A **quad** is four trials of one seed, equal in all other factors: neither level, the one alone, the
-other alone, both. Its interaction is the difference of differences,
-
-    (both - b alone) - (a alone - neither)
-
-zero where the two effects simply add up. `difference` averages it over the sound quads, in which
-all four trials are healthy; `health` averages the same of "is healthy" (1 or 0) over all quads, so
-that "only both together are pathological" is seen, where no quad is sound. Pure.
+other alone, both. Its interaction, (both - b alone) - (a alone - neither), is zero where the
+effects add up. `difference` averages it over the sound quads (all four healthy); `health` averages
+that of "is healthy" (1 or 0) over all quads, so that "only both are pathological" shows. Pure.
 """
 
 import itertools
@@ -51,8 +47,8 @@ class InteractionVerdict(StrEnum):
 class Cell:
     """The trials of one of the four combinations: `healthy` of `trials`, with Wilson's interval.
 
-    `mean` is the mean objective in the sound quads, every context counting the same, so that the
-    four add up to the difference of differences; None without any.
+    `mean` is the mean objective in the sound quads over equally weighted contexts; None without
+    any.
     """
 
     trials: int
@@ -67,9 +63,8 @@ class Interaction:
     """A level of each of two factors against both baselines, all else equal.
 
     `cells` are neither, a alone, b alone, both. `quads` count those whose four trials all ended;
-    `cut_short` those with a cancelled or pruned trial, which are in nothing else. `seeds` and
-    `contexts` are those of the sound quads. The p-value of `health` is exact (`sign_flip`
-    over seeds), its interval Student's. `health_verdict` judges it; `conclusion` says both.
+    `cut_short` the others. `seeds` and `contexts` are of the sound quads. The p-value of `health`
+    is exact (`sign_flip` over seeds), its interval Student's; `conclusion` joins both verdicts.
     """
 
     factor_a: str
@@ -104,10 +99,10 @@ class InteractionTable:
 
 @np.errstate(over="ignore", invalid="ignore")  # squares of absurdly large values: infinity
 def interaction_table(rows: Sequence[TrialRow], levels: Levels, goal: Goal) -> InteractionTable:
-    """Compare every pair of levels of two factors; rows may come in any order.
+    """Compare every pair of levels of two factors.
 
-    Every factor that trials differ in must be in `levels`, if need be without levels: contexts are
-    made of them. Two factors of which no seed has all four combinations are in `skipped`.
+    `levels` must hold every factor that trials differ in, even without levels. Two factors without
+    all four combinations in any seed are in `skipped`.
     """
     trials = coded(rows, levels)
     interactions: list[Interaction] = []
@@ -148,8 +143,8 @@ def _table(
 ) -> tuple[IntArray, IntArray, IntArray]:
     """Arrange trials by context, seed and the two factors' levels.
 
-    Gives the context and the seed of every place, (places,), and the trials' numbers, (places,
-    levels of the one, levels of the other): -1 where there is none, or more than one.
+    Returns context and seed of every place, (places,), and the trials' numbers, (places, levels of
+    a, levels of b): -1 for none or several.
     """
     n = len(trials.rows)
     others = [places for factor, places in trials.levels.items() if factor not in pair]

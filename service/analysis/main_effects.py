@@ -2,15 +2,12 @@
 
     table = main_effect_table(rows, levels, Goal.MINIMIZE)
 
-Additive models over all factors at once. `difference`: the objective of the healthy trials, fitted
-within each seed by itself; the seeds' coefficients are averaged, with a t-interval over the seeds,
-which holds where a factor does not do the same in every seed. With fewer than three seeds that can
-be fitted alone it is a mixed model with a random intercept for each seed (statsmodels' MixedLM,
-restricted likelihood), which takes a factor to do the same in every seed.
-`rank`: the place of a trial among those of its seed, 0 best, 1 worst, all that went wrong tied
-last, by least squares (the rank transform of Conover, Iman 1981). Both say what a level changes on
-average over the design; that effects add up is the models' assumption, which `interactions` looks
-into. Pure: rows in, a table out.
+Additive models over all factors. `difference`: the objective of the healthy trials, fitted within
+each seed, the coefficients averaged with a t-interval over the seeds. With fewer than three seeds
+that can be fitted alone, a mixed model with a random intercept for each seed (statsmodels' MixedLM,
+restricted likelihood), which assumes equal effects in every seed. `rank`: the place of a trial
+within its seed, 0 best, 1 worst, all that went wrong tied last, by least squares (rank transform,
+Conover & Iman 1981). Additivity is assumed; see `interactions`. Pure.
 """
 
 import math
@@ -52,10 +49,9 @@ FIXED = "least squares, a constant for each seed"
 class MainEffect:
     """One level against its factor's baseline, averaged over the whole design.
 
-    `healthy` of `trials` (without those that were cut short) have the level; `mean` is the plain
-    mean objective of the healthy ones, None without any. `difference` is level minus baseline in
-    the objective's unit, `rank` the same in shares of the places of a seed (+0.25: a quarter of the
-    places worse). NaN where the design, or what is healthy of it, cannot tell.
+    `healthy` of `trials` (without those cut short) have the level; `mean` is the healthy trials'
+    mean objective, None without any. `difference` is level minus baseline, `rank` the same in
+    shares of a seed's places (+0.25: a quarter worse). NaN where the design cannot tell.
     """
 
     factor: str
@@ -75,9 +71,9 @@ class MainEffect:
 class MainEffectTable:
     """The main effects of a sweep; `notes` say what the models could not do, and why.
 
-    `method` names the model of `difference`. `used` are the trials in it, `ranked` those in the
-    rank model, `left_out` the others by outcome. `seed_share` is the seeds' share of the variance
-    that the factors leave; NaN where the mixed model was not to be had.
+    `method` names the model of `difference`, over `used` trials; `ranked` are in the rank model,
+    `left_out` the others by outcome. `seed_share` is the seeds' share of the remaining variance,
+    NaN without a mixed model.
     """
 
     goal: Goal
@@ -103,10 +99,9 @@ class _Fit:
 
 @np.errstate(over="ignore", invalid="ignore")  # squares of absurdly large values: infinity
 def main_effect_table(rows: Sequence[TrialRow], levels: Levels, goal: Goal) -> MainEffectTable:
-    """Fit both models. Factors without levels (ranges) are left out, which a note says.
+    """Fit both models, without factors that are ranges; never raises for odd data.
 
-    Never raises for odd data: a model that does not converge, or has too little to go on, leaves
-    NaN and a note.
+    A model that does not converge, or has too few trials, leaves NaN and a note.
     """
     trials = coded(rows, levels)
     compared = {factor: known for factor, known in levels.items() if len(known) > 1}

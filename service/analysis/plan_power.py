@@ -21,9 +21,8 @@ class PlannedPower:
     """What a design of so many seeds and compared levels can detect.
 
     `noise` is the standard deviation of a paired difference over seeds, from `pairs` stored pairs
-    of the same workload; None where there are none, and differences are then in units of it.
-    `difference` is the one that `power` and `seeds_needed` are about: the spec's smallest effect,
-    or two standard deviations of a trial.
+    of the workload; None without any, and then it is the unit. `power` and `seeds_needed` are for
+    the `difference`: the spec's smallest effect, or two standard deviations of a trial.
     """
 
     seeds: int
@@ -59,8 +58,8 @@ def planned_power(
 def stored_noise(store: Store, workload: str, signal: str) -> tuple[float | None, int]:
     """Standard deviation of paired differences over seeds, pooled over stored sweeps, and pairs.
 
-    Each arm of a sweep is paired with the sweep's first by seed, both healthy; sweeps count that
-    are compared by the same signal.
+    Each arm is paired with its sweep's first by seed, both healthy, in sweeps of the same
+    objective.
     """
     specs = query(store, "SELECT sweep_id, spec FROM sweeps").rows
     alike = {sweep for sweep, spec in specs if _signal(json.loads(spec or "{}")) == signal}

@@ -2,37 +2,13 @@
 
     study = load_study(store, sweep_id, parts=ALL_PARTS)
 
-Every part is a frozen dataclass of plain values; NaN where nothing can be said, and a sentence that
-says why. Every group of numbers has the SQL that recomputes it, in `study.sql` by the part's name.
+    study.effects.table.effects           LevelEffect    always (`effects`)
+    study.interactions.interactions       Interaction    "interactions"
+    study.main_effects.effects            MainEffect     "main_effects"
+    study.importance.targets              Importance     "importance", which takes seconds
 
-    study.effects.table      EffectTable        service/analysis/effects.py        (always)
-        .effects             LevelEffect        one level against its baseline: `difference`,
-                                                `iqm` (Estimate), `improvement` (Share),
-                                                `bootstrap` (Interval), `of_level` and
-                                                `of_baseline` (Side: healthy of trials, causes),
-                                                `p_holm`, `verdict`
-        .skipped             factor -> why it has no effects
-    study.interactions       InteractionTable   service/analysis/interactions.py   ("interactions")
-        .interactions        Interaction        two levels: four `cells` (Cell), `difference`
-                                                (of differences) and `health` (Estimate)
-    study.main_effects       MainEffectTable    service/analysis/main_effects.py  ("main_effects")
-        .effects             MainEffect         one level over the whole design: `difference`,
-                                                `rank` (Estimate)
-    study.importance         ImportanceTable    service/analysis/importance.py     ("importance")
-        .targets             Importance         `fanova` and `ped_anova`: factor -> share of one;
-                                                `explained`: the share that is no noise
-
-    Estimate   mean, error, degrees, low, high, p_value             service/analysis/statistics.py
-    Share      value, low, high, p_value
-    Interval   low, high
-
-The smallest changes that fix a trial: `fixes_for(store, trial_id)` in `fixes` gives a
-`Fixes` with `known` (Fix: changes, healthy, of, low) and `next` (Candidate: changes, reason), and
-`sweep_fixes(store, sweep_id)` one for each configuration that is not healthy in all its seeds; both
-at once for a whole sweep, in sentences: `fix_lines(fixes)` in `reports.fix_printed`. Two sweeps
-side by side: `compare(open_half(opener, a), open_half(opener, b))` in `comparison`.
-
-A part that was not asked for is None. Importance takes seconds; the others far less.
+Frozen dataclasses of plain values; NaN where unknown, and a sentence that says why. `study.sql` has
+the SQL that recomputes each part. A part that was not requested is None.
 """
 
 import math
@@ -72,10 +48,9 @@ class EffectOptions:
     """Options of an effects study.
 
     `reference` is `baseline`, `best`, or levels such as `lr=0.1, init=random`; None is the declared
-    one if it is healthy, else the best healthy arm. `smallest_effect` is the difference, in the
-    objective's unit, under which levels count as equivalent; None is the spec's. With `all_pairs`
-    every two levels of a factor are compared. `within` names factors whose levels are strata, in
-    each of which the other factors are compared.
+    one if it is healthy, else the best healthy arm. `smallest_effect` is the difference under which
+    levels are equivalent; None is the spec's. `all_pairs` compares every two levels of a factor;
+    `within` names factors as strata, in each of which the others are compared.
     """
 
     reference: str | None = None
@@ -91,10 +66,9 @@ DEFAULT_OPTIONS = EffectOptions()
 class SweepEffects:
     """The effects of a stored sweep and the rows behind them.
 
-    `sql` has one query a group of numbers: `trials` lists the rows that all is computed from;
-    `effects` recomputes the rows of the table, `pairs` counts and differences, `seeds` IQM and
-    error, `better` P(better), `causes` what the others had. `problems` are files that could not be
-    read.
+    `sql` has one query a group of numbers: `trials` (all rows), `effects` (the table), `pairs`
+    (counts, differences), `seeds` (IQM, error), `better` (P(better)), `causes`. `problems` are
+    unreadable files.
     """
 
     sweep_id: str
@@ -114,8 +88,8 @@ def load_effects(
 ) -> SweepEffects:
     """Read a sweep's ended trials and compare every level with its factor's baseline.
 
-    Raises SweepError if there is no such sweep, if its spec names no objective, or for a reference
-    that is no arm; StoreError or QueryError if the store cannot be read.
+    Raises SweepError if there is no such sweep, no objective in its spec, or no such reference arm;
+    StoreError or QueryError if the store cannot be read.
     """
     rows, reference = _prepared(load_rows(store, sweep_id), options)
     return _effects_of(rows, reference, options)
@@ -192,10 +166,9 @@ def with_sequential_verdicts(
 ) -> EffectTable:
     """Replace the fixed-sample verdicts by those of the sequential test.
 
-    A level's verdict is that of the arm that changes this level alone; a level without such an arm
-    has none, since a plain test does not hold where seeds were added until it was settled; nor has
-    a table whose reference is not the baseline. Where the table's values are `scaled` to another
-    unit, it shows no interval: that of the test is in the objective's.
+    A level's verdict is that of the arm that changes it alone; other levels, and tables with
+    another reference, have none, as a plain test does not hold for seeds added until settled. Where
+    values are `scaled` to another unit, no interval is shown: the test's is in the objective's.
     """
     if table.reference is not None and table.reference.origin != DECLARED:
         return replace(table, notes=(*table.notes, OTHER_REFERENCE_NOTE))
@@ -293,9 +266,8 @@ ALL_PARTS = ("interactions", "main_effects", "importance")
 class EffectStudy:
     """The effects of a sweep, and the requested parts.
 
-    `sql` has, besides those of `effects.sql`, the texts `interactions`, `main_effects` and one
-    `importance NAME` for each target. The models' and the forests' own numbers cannot be SQL; what
-    goes into them can, and is.
+    `sql` adds `interactions`, `main_effects` and one `importance NAME` a target to `effects.sql`:
+    what goes into the models, as their own numbers cannot be SQL.
     """
 
     effects: SweepEffects
@@ -327,8 +299,7 @@ def study_of(
 ) -> EffectStudy:
     """Compute the effects of rows, and these parts: any of `ALL_PARTS`.
 
-    Where no two trials differ in one factor alone, as in a fractional design, the main effects are
-    worked out whether asked for or not: nothing else can be said.
+    Main effects are always computed where no two trials differ in one factor alone.
     """
     unknown = set(parts) - set(ALL_PARTS)
     assert not unknown, unknown

@@ -1,8 +1,7 @@
 """The conclusion about a level: better or worse, healthier or less healthy.
 
-The verdict on the objective and the verdict on health are two tests, each adjusted over the table.
-`conclusion` joins them to one line, such as "better, but less healthy (2 of 5 divergence, not
-significant)" or "broken (5 of 5 pathological, mixture_collapse)".
+Two tests, each adjusted over the table, joined by `conclusion` to a line such as "better, but less
+healthy (2 of 5 divergence, not significant)" or "broken (5 of 5 pathological, mixture_collapse)".
 """
 
 import math

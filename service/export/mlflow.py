@@ -18,8 +18,8 @@ _TEXT = 500  # of a parameter; a tag takes more
 def write_runs(sweep_id: str, name: str, runs: Iterator[RunData], target: str) -> int:
     """Write an experiment named like the sweep's id; a target without `://` is a folder.
 
-    A run that is there already gets its tags anew: they hold the label. MLflow stores infinity as
-    the largest number that there is, so a tag counts what was not finite.
+    The tags of existing runs are renewed, as they hold the label. MLflow stores infinity as the
+    largest float, so a tag counts what was not finite.
     """
     uri = target if "://" in target else f"sqlite:///{folder_of(target).resolve()}/mlflow.db"
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # tells of its tables

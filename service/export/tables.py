@@ -2,8 +2,8 @@
 
     export_tables(store, sweep_id, Path("out"), ExportFormat.CSV)
 
-Nothing is lost on the way: NaN and infinity stay what they are, and a missing value is an empty
-field. In CSV a vector is a JSON array; so are the causes in the table of effects.
+NaN and infinity are kept, a missing value is an empty field. In CSV, vectors and the causes of
+effects are JSON.
 """
 
 import json
@@ -29,8 +29,8 @@ def export_tables(
 ) -> tuple[Path, ...]:
     """Write trials, epochs, findings and effects of a sweep as CSV or Parquet; returns their paths.
 
-    Raises SweepError if there is no such sweep, StoreError if the store or the folder cannot be
-    used: half a sweep must not pass for a whole one.
+    Raises SweepError if there is no such sweep, StoreError if any part of it cannot be read or
+    written.
     """
     assert style is not ExportFormat.LATEX, "LaTeX tables are reports"
     effects, _ = sweep_effects(store, sweep_id)

@@ -3,7 +3,7 @@
     export_to(store, sweep_id, Tracker.MLFLOW, "tracking")
 
 A trial becomes a run: its settings, every signal by epoch, its label with the reason. Exporting
-again adds what is new and brings labels up to date; nothing is there twice.
+again adds what is new and updates labels, without duplicates.
 """
 
 import json
@@ -45,9 +45,8 @@ class Point:
 class RunData:
     """A trial as a run of any tracker.
 
-    `settings` are all that it was trained with, `facts` what is known of it, by the names of the
-    columns of `trials`; a missing fact is not in it. `points` are sorted by epoch; an entry k of a
-    vector is called `name/k`.
+    `settings` are all that it was trained with, `facts` the known columns of `trials`. `points` are
+    sorted by epoch; entry k of a vector is called `name/k`.
     """
 
     trial_id: str
@@ -64,9 +63,8 @@ class RunData:
 def export_to(store: Store, sweep_id: str, tracker: Tracker, target: str) -> int:
     """Export every ended trial of a sweep; returns their number.
 
-    `target` is a folder; for MLflow a tracking URI too. Raises SweepError if there is no such
-    sweep, or if the tracker's library is not installed; StoreError if files cannot be read or
-    written.
+    `target` is a folder, or MLflow's tracking URI. Raises SweepError if there is no such sweep or
+    the tracker's library is not installed, StoreError if files cannot be read or written.
     """
     writer = _writer(tracker)
     name = str(stored_spec(store, sweep_id).get("name", sweep_id))
@@ -98,10 +96,7 @@ def _writer(tracker: Tracker) -> Writer:
 
 
 def runs(store: Store, sweep_id: str) -> Iterator[RunData]:
-    """Read the ended trials of a sweep as runs, by id.
-
-    Raises StoreError if a file is damaged: half a sweep must not pass for a whole one.
-    """
+    """Read the ended trials of a sweep as runs, by id; raises StoreError if a file is damaged."""
     loaded = load_tables(store, ("trials", "epochs"), [sweep_id])
     if loaded.problems:
         raise StoreError(f"nothing was exported, because {'; '.join(map(str, loaded.problems))}")

@@ -1,9 +1,8 @@
 """Trials as the readable files of Weights & Biases' runs.
 
-Its `run-*.wandb` file, which alone `wandb sync` uploads, is an internal format that changes between
-versions: it is not written. What people and their scripts read is: `files/config.yaml`,
-`files/wandb-summary.json`, `files/wandb-metadata.json`, and the history as JSON lines. The guide
-shows the few lines that upload them.
+Its `run-*.wandb` file, which `wandb sync` uploads, is an internal format and not written, but what
+scripts read is: `files/config.yaml`, `files/wandb-summary.json`, `files/wandb-metadata.json`, and
+the history as JSON lines. The guide shows how to upload them.
 """
 
 import json

@@ -39,9 +39,9 @@ def sweep(
     """Run what is missing of a sweep and wait for it.
 
     `spec` is a file, YAML text or a mapping, whose `workload` may be the `Workload` itself. One
-    that is defined in the notebook runs in this process, as Ray's workers could not find it; any
-    other runs on a local Ray with `cpus` cores unless `in_process`. Raises SpecError and SweepError
-    before anything runs.
+    defined in the notebook runs in this process, as Ray's workers cannot import it; any other on a
+    local Ray with `cpus` cores unless `in_process`. Raises SpecError and SweepError before anything
+    runs.
     """
     given = dict(spec) if isinstance(spec, Mapping) else spec
     if isinstance(given, dict) and isinstance(given.get("workload"), Workload):

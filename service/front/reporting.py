@@ -83,9 +83,9 @@ def start(
 ) -> "Run":
     """Start reporting; `known` states the task's facts: task, classes, floor, val_n, ….
 
-    `facts` says the same as a value, as `TaskFacts.of` makes it. `config` are the run's settings,
-    which become columns; `epochs` is how many are planned; `name` and `store` count for a run
-    alone. Raises TypeError for an unknown fact.
+    `facts` is the same as a value (`TaskFacts.of`). `config` are the run's settings, which become
+    columns; `epochs` is how many are planned; `name` and `store` apply outside a sweep. Raises
+    TypeError for an unknown fact.
     """
     wrong = sorted(set(known) - set(FACTS))
     if wrong:
@@ -140,8 +140,8 @@ class Run:
         """Report an evaluation: numbers by name, and the watched model's signals since the last.
 
         Without an `epoch` evaluations are counted. With the validation set's `outputs` (logits) and
-        `targets` (classes), the confusion table and more are reported beside them. Raises RowError
-        for what is no number, with its type.
+        `targets` (classes), the confusion table and more are derived. Raises RowError for what is
+        no number.
         """
         number = epoch if epoch is not None else (self.rows[-1].epoch + 1 if self.rows else 1)
         measured: dict[str, SignalValue] = dict(self._watch.signals()) if self._watch else {}

@@ -1,8 +1,8 @@
 """DuckDB over a store, locked down: it gets Arrow tables and may open no files itself.
 
-A query is planned against empty tables first: so mistakes show before anything is read, and only
-the columns that the plan scans are read from the store. The service never loads this module: it
-asks a process that does (see `pool`), as DuckDB can end the process that it runs in.
+A query is planned against empty tables first, so that mistakes show before anything is read and
+only the columns of the plan are read. DuckDB can end its process, so the service loads this module
+only in processes of its own (see `pool`).
 """
 
 import contextlib

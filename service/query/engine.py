@@ -1,10 +1,7 @@
 """SQL over a store: `trials`, `epochs`, `findings`, `labels`, `sweeps`, read-only and locked down.
 
-The views `outcomes` (`trials` with the word for how each came out) and `latest_outcomes` (each
-trial once, over all sweeps) stand beside the tables: see `outcomes`.
-
-`query` answers in this process, or where `answered_by` says: the service has its queries answered
-by processes of their own.
+The views `outcomes` (`trials` with how each came out) and `latest_outcomes` (each trial once, over
+all sweeps) stand beside the tables. `query` answers in this process, or where `answered_by` says.
 """
 
 import contextlib
@@ -57,10 +54,9 @@ def query(
 ) -> QueryResult:
     """Answer one SELECT over the tables of a store; `?` in it stands for a parameter.
 
-    `sweep_ids` narrows what the tables hold; `cancel` lets another thread end it. QueryError is
-    raised for a mistake in the SQL, for a statement that is no SELECT, and for one that takes more
-    than the limits; StoreError if the store cannot be read at all. A damaged file is left out and
-    named in `problems`.
+    `sweep_ids` narrows the tables; `cancel` lets another thread end the query. Raises QueryError
+    for wrong SQL, for any other statement, and beyond the limits; StoreError if the store cannot be
+    read. A damaged file is left out and named in `problems`.
     """
     return (_runner.get() or _here)(
         store, sql, parameters, sweep_ids, limits or Limits(), cancel or Cancel()
@@ -70,10 +66,10 @@ def query(
 def trials(
     store: Store, sweep_id: str, *, label: str | None = None, where: str | None = None
 ) -> QueryResult:
-    """List the trials of a sweep that have ended, by seed and arm.
+    """List the ended trials of a sweep, by seed and arm.
 
-    `label` is a health; `where` is any SQL condition over the columns of `outcomes`. Raises
-    QueryError for a wrong one of either.
+    `label` is a health, `where` an SQL condition over the columns of `outcomes`. Raises QueryError
+    if either is wrong.
     """
     if label is not None and label not in list(Health):
         raise QueryError(f"label: {label!r} is not a label. Allowed: {', '.join(Health)}")
@@ -92,10 +88,7 @@ def counts(store: Store, sweep_id: str) -> QueryResult:
 
 
 def findings(store: Store, sweep_id: str, trial_id: str | None = None) -> QueryResult:
-    """List the findings on a trial by its present labeller: fired first, then by detector.
-
-    Without a trial those on every one, trial by trial; so do `epochs` and `labels`.
-    """
+    """List the findings by a trial's present labeller, fired first; by default on all trials."""
     sql = """
         SELECT f.* FROM findings f JOIN trials t USING (sweep_id, trial_id)
         WHERE trial_id = coalesce(?, trial_id)
@@ -121,10 +114,9 @@ def labels(store: Store, sweep_id: str, trial_id: str | None = None) -> QueryRes
 
 
 def find_trial(store: Store, prefix: str) -> tuple[str, str]:
-    """Find an ended trial by a prefix of its id: its sweep and its full id.
+    """Find an ended trial by a prefix of its id: the sweep that ended it last, and its full id.
 
-    A trial that is part of several sweeps is taken from the one that ended it last. Raises
-    QueryError if no trial, or more than one, has an id that begins like this.
+    Raises QueryError if no trial, or more than one, has an id that begins like this.
     """
     sql = """
         SELECT trial_id, sweep_id FROM latest_outcomes

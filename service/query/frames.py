@@ -1,6 +1,6 @@
 """The protocol between the service and a query process: frames on stdin and stdout.
 
-A frame is a head (`HEAD`: what it is, whether the process is worn, how many bytes follow) and JSON,
+A frame is a head (`HEAD`: its kind, whether the process is worn out, the number of bytes) and JSON,
 text or Arrow. Nothing is ever unpickled.
 """
 

@@ -4,13 +4,12 @@
     (a pathology)           labelled pathological: its primary cause, or `pathological`
     inconclusive            labelled inconclusive
     objective_not_finite    labelled healthy, but its objective is NaN, infinite or missing
-    unlabelled              came to its end without a label
+    unlabelled              completed without a label
     failed                  an exception, or a worker that was lost too often
-    cancelled, pruned       cut short: it is not known whether it would have become healthy
+    cancelled, pruned       cut short: not counted, as it might have become healthy
 
 A label counts only where `label_stands`: stores of earlier versions have healthy pruned trials.
-Counts of trials leave out those that were cut short. Everything that counts trials by how they came
-out calls `outcome`, or selects from a view; a property test holds that both agree.
+All counts of trials by outcome call `outcome` or select from a view.
 """
 
 import math

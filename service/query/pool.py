@@ -1,7 +1,7 @@
 """QueryPool: runs the service's queries in processes that are killed if they exceed limits.
 
-DuckDB looks at an interrupt between two vectors, and counts only the memory of its buffers: one
-call of a scalar function may pass every limit. A process has limits that the kernel keeps.
+DuckDB checks for an interrupt between two vectors only, and counts only its buffers' memory, so a
+single function call may exceed every limit; the kernel's limits on a process hold.
 """
 
 import json
@@ -79,8 +79,8 @@ LOG = logging.getLogger("sickbay.service")
 class PoolRules:
     """How many queries run and wait at once, and what a process may use.
 
-    `grace` seconds after its time a query is killed, having been interrupted in vain. `room` bytes
-    are a process's, besides what it has when idle: DuckDB's own limit, and the answer's making.
+    A query is interrupted at its time limit and killed `grace` seconds later. `room` is the bytes
+    that a process may use beyond its idle size.
     """
 
     processes: int = 4
@@ -97,10 +97,7 @@ OWN = PoolRules(processes=2, waiting=64, room=2**32, answer=2**30, seconds=20.0)
 
 
 class QueryPool:
-    """Processes that answer queries. Thread-safe.
-
-    They are started when they are needed, stay warm, and are replaced when they were killed.
-    """
+    """Processes that answer queries: started when needed, kept warm, replaced if killed."""
 
     def __init__(self, rules: PoolRules | None = None) -> None:
         """Begin without a process."""

@@ -1,8 +1,7 @@
 """The store behind a service as a file system: all verbs that read also work over HTTP.
 
-There are no files on the other side of this, but tables: a sweep's rows, wherever they lie in the
-store, come as one Parquet file a table, as if the sweep had been consolidated a moment ago. Reading
-`trials/<sweep>/data.parquet` fetches it, once.
+Each table of a sweep looks like one consolidated Parquet file, `trials/<sweep>/data.parquet`, which
+is fetched once, when it is first read.
 """
 
 import io

@@ -108,10 +108,10 @@ def _is_plain(values: Sequence[Any]) -> bool:
 
 
 def plain(value: Any) -> Any:  # noqa: PLR0911 (one line a kind of value)
-    """Convert a value of a query to a JSON value.
+    """Convert a value of a query to a JSON value, entry by entry.
 
     NaN and the infinities become "NaN", "Infinity" and "-Infinity", times ISO text, durations
-    seconds, decimals int or float, bytes hexadecimal; lists and mappings are turned entry by entry.
+    seconds, decimals int or float, bytes hexadecimal.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

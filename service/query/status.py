@@ -87,11 +87,7 @@ def sharing_lines(store: Store, sweep_id: str, resources: Mapping[str, Any]) -> 
 
 
 def running(store: Store, record: SweepRecord) -> list[dict[str, Any]]:
-    """The running trials of a sweep: their factors and settings, and last stored epoch.
-
-    `epoch` is 0 before the first stored evaluation. Whether the sweep has a live driver, its state
-    says.
-    """
+    """The running trials of a sweep: factors, settings, and the last stored epoch (0 for none)."""
     trials = running_trials(store, record.sweep_id)
     sql = "SELECT trial_id, max(epoch) AS epoch FROM epochs GROUP BY trial_id"
     reached = dict(query(store, sql, sweep_ids=[record.sweep_id]).rows) if trials else {}

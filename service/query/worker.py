@@ -1,7 +1,7 @@
 """The query process: answers SQL for the service, one query at a time.
 
-Queries come on stdin and answers go to stdout, see `frames`. It ends when its stdin does, so it
-outlives no service, however that ended. See docs/decisions/0022.
+Queries come on stdin, answers go to stdout (see `frames`). It ends when its stdin does, so it never
+outlives the service. See docs/decisions/0022.
 """
 
 import contextlib

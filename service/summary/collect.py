@@ -110,10 +110,7 @@ def _facts(text: str | None) -> TaskFacts:
 
 
 def _objective(store: Store, record: SweepRecord, trials: Sequence[TrialLine]) -> Objective | None:
-    """The spec's objective, or the signal whose last value is every stored objective.
-
-    The workload knows it too, but it may not be installed here, and may take seconds to load.
-    """
+    """The spec's objective, or the signal whose last value is every stored objective."""
     said = json.loads(record.spec).get("objective")
     if said:
         return Objective(said["signal"], Goal(said["goal"]))
@@ -219,9 +216,9 @@ def _group(line: ArmLine, worse: float, sound: Sequence[float], floor: float | N
 
 
 def _looks_good(line: ArmLine, worse: float, sound: Sequence[float], floor: float | None) -> bool:
-    """Whether the objective looks good: as good as a healthy arm, or half way to the best one.
+    """Whether the objective is as good as a healthy arm's, or half way from `floor` to the best.
 
-    Half way is counted from `floor`, the best constant predictor; without a sound arm, to 0.
+    Without a healthy arm, half way is counted to 0.
     """
     if line.middle is None:
         return False

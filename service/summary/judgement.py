@@ -13,8 +13,8 @@ Row = Mapping[str, Any]
 def judgement_of(findings: Sequence[Row]) -> dict[str, Any] | None:
     """The judge's probability of a pathology and its contributions; None where it did not judge.
 
-    `contributions` are words and log odds (above 0 speaks for a pathology), the weightiest first.
-    `agree` and `disagree` are the detectors that fired, warnings included, on either side of it.
+    `contributions` are names and log odds (above 0: pathological), the largest first. `agree` and
+    `disagree` are the detectors that fired, warnings included, on either side of it.
     """
     judged = next((finding for finding in findings if finding["detector"] == JUDGE), None)
     evidence = _evidence(judged) if judged else {}

@@ -106,10 +106,7 @@ def changed(sweep_id: str) -> str:
 
 
 def curves(sweep_id: str, signals: Mapping[str, str], only: Sequence[str] = ()) -> str:
-    """List evaluations: the epoch, and each of `signals`, a column's name -> its SQL.
-
-    Of all trials, or of those whose ids are in `only`.
-    """
+    """List evaluations: the epoch, and each of `signals` (column -> SQL); `only` of some trials."""
     chosen = f" AND trial_id IN ({', '.join(map(text, only))})" if only else ""
     columns = "".join(f",\n  {expression} AS {name(key)}" for key, expression in signals.items())
     return (

@@ -34,8 +34,7 @@ def sweep_advice(
 ) -> tuple[SweepFinding, ...]:
     """All findings over a stored sweep; empty where none of its trials has ended.
 
-    `factors` and `objective` are those of the stored spec unless given. Raises QueryError or
-    StoreError if the sweep cannot be read.
+    `factors` and `objective` default to the stored spec's. Raises QueryError or StoreError.
     """
     spec = stored_spec(store, sweep_id)
     named = list(spec.get("factors", {})) if factors is None else list(factors)

@@ -13,10 +13,10 @@ from sickbay.service.summary.formatting import level
 class Table:
     """A table: named columns, and rows of text cells; line breaks in a cell are kept.
 
-    `words` are the columns that are no numbers. `marks` gives pathologies to the cell of a row and
-    column, which renderers with footnotes put there. `groups` has the heading that each row stands
-    under, `keys` an id for each row; both may be empty. `notes` say what the numbers leave out,
-    `legend` how to read them; `sql` has the queries that recompute them, by name.
+    `words` are the columns of text. `marks` gives pathologies to a cell by (row, column), for
+    footnotes. `groups` has each row's heading, `keys` an id for each row; both may be empty.
+    `notes` say what the numbers leave out, `legend` how to read them; `sql` recomputes them, by
+    name.
     """
 
     columns: tuple[str, ...]

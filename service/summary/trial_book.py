@@ -3,8 +3,7 @@
     book = read_book(store, sweep_id)
     book.explained(trial_id, fix_finder(store, sweep_id)(trial_id))  # `explain TRIAL --json`
 
-Who explains one trial reads that trial's rows only (`only=`); the service, which is asked for one
-of thousands after the other, reads them all and keeps the book.
+For one trial only its own rows are read (`only=`); the service keeps a whole book.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,10 +53,9 @@ class TrialBook:
     def explained(self, trial_id: str, healing: Fixes) -> dict[str, Any]:
         """A trial, its findings, every label it had, and the smallest known fixes, as plain data.
 
-        `fixes` are the known ones in short, `healing` is all of `Fixes`: what to try where none is
-        known, intervals, and the SQL. `references` are the lines to read its signals against,
-        `judgement` is what weighed for the label, see `judgement_of`.
-        Raises KeyError for a trial that is not in the book.
+        `fixes` are the known ones in short, `healing` is all of `Fixes`. `references` are the lines
+        to read its signals against, `judgement` is what weighed for the label. Raises KeyError for
+        an unknown trial.
         """
         if not self.has(trial_id):
             raise KeyError(trial_id)
@@ -93,10 +91,7 @@ class TrialBook:
 
 
 def read_book(store: Store, sweep_id: str, only: str | None = None) -> TrialBook:
-    """Read everything known of the ended trials of a sweep, or of one.
-
-    Raises QueryError or StoreError if the store cannot be read.
-    """
+    """Read the ended trials of a sweep, or one of them; raises QueryError or StoreError."""
     factors = tuple(stored_spec(store, sweep_id).get("factors", {}))
     trials = "SELECT * FROM trials WHERE trial_id = coalesce(?, trial_id) ORDER BY trial_id"
     return TrialBook(

@@ -73,9 +73,8 @@ class CauseCount:
 class ArmLine:
     """One arm over its seeds; the objective's numbers are over judged, finite trials.
 
-    `trials` leaves out those that were cut short, which are counted as `cancelled` and `pruned`.
-    `inconclusive` are all others without a verdict, or with a healthy label and no finite value.
-    `behind` of them are worse than the arm `reference_arm`, see `trials.diagnosis.standing`.
+    `trials` leaves out the `cancelled` and `pruned`. `inconclusive` are all others without a
+    verdict, or healthy without a finite value. `behind` are worse than the arm `reference_arm`.
     """
 
     key: ArmKey
@@ -148,10 +147,7 @@ class Values:
 
 
 def sample(trials: Sequence[TrialLine], most: int) -> tuple[TrialLine, ...]:
-    """Sample about `most` trials, stratified by verdict and cause, at least one of each.
-
-    The same trials give the same sample. All of them where there are no more than `most`.
-    """
+    """Sample about `most` trials, stratified by verdict and cause; all if there are no more."""
     if len(trials) <= most:
         return tuple(trials)
     by_cause: dict[tuple[str, str | None], list[TrialLine]] = {}

@@ -1,8 +1,7 @@
 """Drivers of submitted sweeps: each is a separate process, `sickbay resume SWEEP`.
 
-A driver needs the store and a Ray, and nothing of its parent process: the service may be restarted,
-or lost, while sweeps run. `LocalLauncher` starts one beside this process, `ray_jobs.RayLauncher` as
-a job of a Ray cluster. What a driver says is its log.
+A driver needs the store and a Ray but no parent: the service may restart while sweeps run.
+`LocalLauncher` starts one on this machine, `ray_jobs.RayLauncher` as a job of a Ray cluster.
 """
 
 import contextlib
@@ -98,10 +97,9 @@ class LocalLauncher:
         return child is not None and child.poll() is None
 
     def kill(self, store: Store, sweep_id: str) -> None:
-        """Interrupt the driver; after half a minute end it at once.
+        """Interrupt the driver, also one about to begin; kill it after half a minute.
 
-        So is one ended that is about to begin. A driver on another machine is that one's to end:
-        it only hears what it is asked.
+        A driver on another machine is left alone: it only sees the request.
         """
         process, child = driver(store, sweep_id), self._children.get(sweep_id)
         if process is None or not process.alive:
@@ -151,8 +149,7 @@ def launcher_at(
 def submit(prepared: Prepared, launcher: Launcher) -> str:
     """Accept a sweep and start its driver; returns its state.
 
-    Idempotent: a sweep that runs or waits already goes on undisturbed, and of one that has ended
-    only what is missing is run.
+    Idempotent: a running or waiting sweep goes on, and of an ended one only what is missing is run.
     """
     with _submitting[prepared.sweep_id]:
         return _submit(prepared, launcher)
@@ -197,10 +194,7 @@ def withdraw(store: Store, record: SweepRecord, launcher: Launcher, state: str) 
 
 
 def insist(store: Store, sweep_id: str, launcher: Launcher) -> None:
-    """Return a driver 30 seconds to end, then kill it.
-
-    Over as soon as the sweep has no driver, so that a driver that is started later is left alone.
-    """
+    """Give a driver 30 seconds to end, then kill it; over as soon as the sweep has no driver."""
     ends = time.monotonic() + KILL_SECONDS
     while driven(store, sweep_id):
         if time.monotonic() >= ends:

@@ -35,9 +35,9 @@ ALIASES_SHOWN = 30
 class Estimate:
     """Time that the missing trials need, by `n` stored trials of the same workload (and size).
 
-    `seconds` is the median of their wall seconds an epoch, `trial_seconds` what a missing trial
-    takes by that on the average; `slots` is how many trials run at once on this machine. `hours` is
-    wall time, `core_hours` and `gpu_hours` count cores and GPUs.
+    `seconds` is their median wall seconds an epoch, `trial_seconds` the mean of a missing trial by
+    that; `slots` trials run at once here. `hours` is wall time, `core_hours` and `gpu_hours` count
+    cores and GPUs.
     """
 
     n: int
@@ -134,11 +134,7 @@ def power_of(prepared: Prepared) -> PlannedPower | None:
 
 
 def estimated(prepared: Prepared) -> Estimate | None:
-    """Estimate the hours of the missing trials; None while the store has no trial like these.
-
-    The median wall seconds an epoch of the trials that came to their end, of the same workload and
-    the same `size`, times the epochs that are planned, over the trials that run at once here.
-    """
+    """Estimate the hours of the missing trials; None while the store has no trial like these."""
     sql = """
         SELECT wall_seconds / epochs_run AS seconds, config FROM trials
         WHERE workload = ? AND state IN ('completed', 'stopped') AND epochs_run > 0

@@ -91,11 +91,9 @@ def prepare(
 ) -> Prepared:
     """Read a spec, plan it, and find the trials that are missing. Writes nothing.
 
-    Changed training code makes another sweep with trials of its own. `resumed` says that the spec
-    is a stored one, whose sweep goes on: then changed code is a SweepError. With `trust_code` the
-    trials of the stored code count, whatever was changed since.
-
-    Raises SpecError with every problem of the spec at once, StoreError if the store cannot be read.
+    Changed training code makes another sweep; for a `resumed` one, whose spec is stored, it is a
+    SweepError. With `trust_code` stored trials count whatever was changed. Raises SpecError with
+    every problem of the spec, StoreError if the store cannot be read.
     """
     spec, workload = load_spec(_source(source), registry.workload)
     store = locate_store(store_uri)

@@ -1,7 +1,6 @@
 """Live progress of a sweep: a Rich display on a terminal, plain lines anywhere else.
 
-Plain lines are written by a thread at its own pace: one on each event would say "1 running" while
-the second trial is about to start, and then nothing until a trial ends.
+A thread writes the plain lines at its own pace, as one on each event would come too early.
 """
 
 import threading

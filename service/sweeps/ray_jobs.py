@@ -1,9 +1,8 @@
 """Drivers as jobs of a Ray cluster, through its Jobs API.
 
-A job is named after its sweep and counts up, so that two drivers of one sweep never share a name.
-The cluster needs Sickbay and the sweep's workload installed, or a `runtime_env` that brings them;
-the store must be one that its nodes reach. Ray's own variables (RAY_AUTH_MODE, RAY_AUTH_TOKEN) say
-how to authenticate.
+A job is named after its sweep and counts up. The cluster needs Sickbay and the workload installed,
+or a `runtime_env` that brings them, and must reach the store. Ray's own variables (RAY_AUTH_MODE,
+RAY_AUTH_TOKEN) say how to authenticate.
 """
 
 import contextlib
@@ -114,12 +113,10 @@ class RayLauncher:
 
 
 def entrypoint(store: Store, sweep_id: str) -> str:
-    """The driver's command line.
+    """The driver's command line, where `sickbay` may not be on the head's path.
 
-    The environment that Ray makes for a `pip` of the runtime_env has a Python, which sees what was
-    installed, and no `sickbay` of its own, as that lies beside the head's Python.
-    A head that was started outside its environment's shell has no `sickbay` on its path; where it
-    shares this machine, or its file system, it finds the one that submits.
+    The environment that Ray makes for `pip` of the runtime_env has a Python that sees what was
+    installed, but no `sickbay`; a head that shares this file system finds the one that submits.
     """
     arguments = ["resume", sweep_id, "--trust-code", "--store", store.absolute, "--address", "auto"]
     folder = shlex.quote(str(Path(sys.executable).parent))

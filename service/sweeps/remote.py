@@ -25,8 +25,8 @@ def service_at(address: str | None, token: str | None) -> "Client | None":
 def jobs_api(address: str | None) -> str | None:
     """The address of a Ray cluster's Jobs API; None for an address to connect to directly.
 
-    The driver of a sweep belongs into the cluster: Ray Tune is not driven through a Ray client
-    (`ray://head:10001`), so such an address stands for the Jobs API of the same head.
+    Ray Tune cannot be driven through a Ray client, so `ray://head:10001` stands for the Jobs API of
+    the same head.
     """
     if address is None or "://" not in address:
         return None

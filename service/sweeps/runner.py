@@ -2,8 +2,7 @@
 
     result = sickbay.service.sweeps.run("examples/quickstart.yaml")
 
-`run` on a spec whose trials are all stored runs nothing; on one with more seeds or levels it runs
-the new trials only. The state of a sweep lives in the store, not in Ray.
+`run` runs only what is not stored yet. The state of a sweep lives in the store, not in Ray.
 """
 
 import contextlib
@@ -83,8 +82,7 @@ class SweepResult:
 class Stopper:
     """Lets a signal handler end a run. Idempotent.
 
-    `on_cancel` tells the workers; a run sets it. It is called from a thread of its own, because a
-    signal may arrive in the middle of anything.
+    `on_cancel` tells the workers, from a thread of its own, as a signal may arrive at any moment.
     """
 
     def __init__(self) -> None:

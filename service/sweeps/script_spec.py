@@ -1,9 +1,8 @@
 """A first spec for a training script, from its source: options, defaults, metric names.
 
-The source is read, never run. An option of a few choices, a switch and a learning rate become
-factors; seeds and epochs are handed over by Sickbay; every other option is listed as a comment.
-The kind of task is stated where all losses of the script agree on it; what no source can say
-(samples of each class, the floor, validation samples) is a comment beside it.
+The source is read, never run. Options of a few choices, switches and learning rates become factors;
+Sickbay passes seeds and epochs; other options are listed as a comment. The task is stated where all
+losses agree on it; what no source can say (samples of each class, the floor) is a comment.
 """
 
 import ast

@@ -1,7 +1,7 @@
 """Sinks: trackers to which a sweep's trials are exported after its run (spec key `sinks`).
 
-The store comes first and is whole before anything is exported, so a sink that fails costs a
-sentence and no trial; `sickbay export SWEEP --to …` does the same again, without doubling runs.
+The store is complete before anything is exported, so a failing sink costs no trial; `sickbay export
+SWEEP --to …` repeats it without duplicates.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Submitted sweeps on one machine take turns, as each local Ray takes all cores it is given.
+"""Submitted sweeps on one machine take turns, as each local Ray takes all its cores.
 
-A driver holds a lock on one of the machine's places for as long as it runs. The kernel lets go of
-the lock however the driver ends, so nothing has to be cleaned up.
+A driver holds a file lock on one of the machine's places, which the kernel releases however the
+driver ends.
 """
 
 import fcntl

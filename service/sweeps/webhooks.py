@@ -1,10 +1,8 @@
 """Webhooks: the end of a sweep, its first pathology, and what ended it early.
 
-Where they go is the environment's business, never a spec's: a spec may come from somebody who
-should not make this machine call addresses of their choice. SICKBAY_WEBHOOK is the URL,
-SICKBAY_WEBHOOK_FORMAT "json" or "slack", SICKBAY_WEBHOOK_SECRET signs what is sent.
-
-A message is sent from a thread of its own, three times at most, and never holds up or ends a sweep.
+Where they go is set by the environment, never by a spec, which may be untrusted: SICKBAY_WEBHOOK is
+the URL, SICKBAY_WEBHOOK_FORMAT "json" or "slack", SICKBAY_WEBHOOK_SECRET signs the messages. They
+are sent from a thread, three times at most, and never hold up or end a sweep.
 """
 
 import hashlib

@@ -1,14 +1,12 @@
 """Makes the rows of a sweep comparable, and says how.
 
 - *Joint factors.* Factors that always change together (`zip`, or a constraint such as `a == b`)
-  cannot be told apart: they are compared as one factor, `a + b`.
-- *Skill.* Losses under different definitions (another class weight is another loss) differ in
-  their floors, the loss of the best constant predictor. They are compared as the gain over each
-  trial's own floor, 1 - loss / floor: 0 is what knows nothing, 1 is a loss of zero.
-- *Copies.* Where two seeds give the same objectives in every arm the seed is not wired, and the
-  copies are one observation.
+  are compared as one factor, `a + b`.
+- *Skill.* Losses under different definitions (as class weights) differ in their floors and are
+  compared as the gain over each trial's own floor, 1 - loss / floor: 0 is the best constant.
+- *Copies.* Seeds with equal objectives in every arm are one observation: the seed is not wired.
 
-All of it is in `source` as well, so that the printed SQL recomputes the same numbers.
+`source` holds the same as SQL, so that the printed SQL recomputes the same numbers.
 """
 
 import json
@@ -149,11 +147,7 @@ def _skill(row: TrialRow) -> float | None:
 
 
 def seed_copies(rows: Sequence[TrialRow], factors: Sequence[str]) -> dict[int, int]:
-    """Seeds whose objectives equal those of an earlier seed in every arm, and that seed.
-
-    At least two arms, of which both seeds have a finite objective, must show it: with a coarse
-    objective a single arm may agree by chance.
-    """
+    """Seeds whose objectives equal those of an earlier seed in every arm (of two or more)."""
     by_seed: dict[int, dict[Hashable, float]] = defaultdict(dict)
     for row in rows:
         if math.isfinite(row.value):

@@ -19,10 +19,10 @@ class SweepRows:
     """The ended trials of a stored sweep, ready for computing effects.
 
     `levels` are the factors with their levels, the baseline first; `skipped` those without, with
-    why; `ranges` those of them that are ranges, as the spec has them. `columns` are the factors
-    that are columns of `trials`: all but those that no stored trial has. `spec` is the stored one.
-    `source` is the query that SQL about these rows selects from, empty for the view `outcomes`.
-    `notes` say what was done to make the rows comparable; `progress` is that of a sequential sweep.
+    the reason; `ranges` those of them that are ranges. `columns` are the factors that any stored
+    trial has. `spec` is the stored one. `source` is the query that SQL about these rows selects
+    from, empty for the view `outcomes`. `notes` say how the rows were made comparable; `progress`
+    is a sequential sweep's.
     """
 
     sweep_id: str

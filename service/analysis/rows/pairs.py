@@ -91,9 +91,8 @@ class Pair:
 class Pairing:
     """All pairs of one level, and the trials that are in no pair.
 
-    `unpaired` counts trials of the level without a partner, and trials of the baseline in the
-    level's contexts without one. `ambiguous` counts trials that share level, context and seed with
-    another, so that the pairing is ambiguous.
+    `unpaired` counts trials without a partner among the level and the baseline's trials in its
+    contexts, `ambiguous` those that share level, context and seed with another.
     """
 
     pairs: tuple[Pair, ...]
@@ -165,10 +164,9 @@ Levels = Mapping[str, Sequence[Scalar]]  # by factor; the first is the baseline
 class Coded:
     """Trials as arrays of one length n, sorted by seed and id.
 
-    `levels` holds for every factor the place of a trial's level among those of the factor, (n,);
-    levels that are not listed come after them, in the order in which they are met. `last` are
-    trials that rank behind all others, `cut_short` those cancelled or pruned. `objective` is NaN
-    where there is none.
+    `levels` holds the index of a trial's level by factor, (n,), unlisted levels last. `last` are
+    trials that rank behind all others, `cut_short` those cancelled or pruned. `objective` may be
+    NaN.
     """
 
     rows: tuple[TrialRow, ...]

@@ -1,10 +1,9 @@
 """The arm that all others are compared with: the declared baseline, or the best healthy arm.
 
-Declared is what the spec's `reference` says, else the baseline. Where that is not healthy every
-difference to it would be unknown, so the best healthy arm takes its place, unless a person named an
-arm. An arm is healthy if at least half of its trials are; the best has the largest healthy share,
-then the best mean objective. A reference that was chosen from the trials looks better than it is:
-p-values are multiplied by the number of ways to choose (`Choice`).
+Declared is the spec's `reference`, else the baseline. If that is not healthy, the best healthy arm
+takes its place, unless the caller named an arm. An arm is healthy if at least half of its trials
+are; the best has the largest healthy share, then the best mean objective. Choosing it from the
+trials flatters it: p-values are multiplied by the number of ways to choose (`Choice`).
 """
 
 import math
@@ -25,8 +24,8 @@ BASELINE, BEST = "baseline", "best"  # words for `--reference`
 class Choice:
     """From how many arms the reference was chosen: `healthy` ones, of `arms`; 1 if declared.
 
-    Among c arms there are c (c - 1) / 2 differences and a table around one of them shows c - 1, so
-    p-values count c / 2 times (Bonferroni over all pairs).
+    A table shows c - 1 of the c (c - 1) / 2 differences of c arms, so p-values count c / 2 times
+    (Bonferroni over all pairs).
     """
 
     healthy: int = 1

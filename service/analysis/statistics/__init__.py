@@ -1,8 +1,7 @@
-"""Statistics of paired trials: estimates of differences, shares, families of tests, power.
+"""Statistics of paired trials, arrays in, frozen values out; independent of stores and factors.
 
 `estimates` averages differences with intervals, `shares` compares counts of healthy trials,
-`moderated` lets the levels of a table share what they show of the noise, `power` says what a design
-can detect. Arrays in, frozen values out; nothing here knows a store, a label or a factor.
+`moderated` shares noise among the levels of a table, `power` says what a design can detect.
 """
 
 ALPHA = 0.05  # chance of any false alarm in a table; intervals are at 1 - ALPHA

@@ -1,9 +1,7 @@
 """The statistics of effects: differences between paired trials, with intervals that hold at n = 5.
 
-Arrays in, frozen values out; nothing here knows a store, a label or a factor. Two words:
-
-    seed      what is drawn at random and shared by both trials of a pair; the unit that repeats
-    context   the levels of all *other* factors; chosen, not drawn, and every one counts the same
+    seed      drawn at random and shared by both trials of a pair; the unit that repeats
+    context   the levels of all *other* factors; chosen, not drawn, all equally weighted
 
 Every interval is two-sided at 95 %. `docs/effects.md` has the formulas, decision 9 the simulations
 that chose them.
@@ -31,11 +29,9 @@ TRIMMED = 0.25  # from each end: what is left between the quartiles
 class Estimate:
     """A mean with its 95 % interval, and the p-value of "it is zero".
 
-    `error` is the standard error, `degrees` are its degrees of freedom. NaN stands in all of
-    `error`, `degrees`, `low`, `high` and `p_value` where nothing repeats, so that no noise can be
-    measured, and in `mean` too where there is no value at all. Where all values are the very same
-    `error` is 0.0, and `low` and `high` are NaN: agreement to the last bit says nothing about
-    noise.
+    `error` is the standard error, `degrees` its degrees of freedom. All but `mean` are NaN where
+    nothing repeats, `mean` too without a value. Where all values are equal `error` is 0.0, `low`
+    and `high` are NaN: agreement to the last bit says nothing about noise.
     """
 
     mean: float
@@ -54,12 +50,12 @@ def paired_effect(
 ) -> Estimate:
     """Average finite differences, shape (n,), over contexts, with the noise between seeds.
 
-    mean = mean over contexts of the mean over their pairs. With the weights w of that mean and the
-    residuals r around each context's own mean, the error is clustered by seed (Liang, Zeger 1986),
-    V = sum over seeds of (sum of w r)², scaled to be unbiased, with Satterthwaite's degrees of
-    freedom (Bell, McCaffrey 2002), both for independent pairs of one variance. With one context,
-    and with every pair present, this is the paired t-interval of the seeds' means.
-    Raises ValueError for sequences of unlike lengths, and where a seed has two pairs in a context.
+    mean = mean over contexts of the mean over their pairs. With its weights w and the residuals r
+    around each context's mean, the error is clustered by seed (Liang, Zeger 1986), V = sum over
+    seeds of (sum of w r)², scaled to be unbiased, with Satterthwaite's degrees of freedom (Bell,
+    McCaffrey 2002), both for independent pairs of one variance. With one context, or every pair
+    present, it is the paired t-interval of the seeds' means. Raises ValueError for unlike lengths,
+    or two pairs of a seed in a context.
     """
     table, present = _as_table(differences, seeds, contexts)
     if not present.any():
@@ -123,9 +119,8 @@ def interquartile_effect(
 ) -> Estimate:
     """`interquartile_mean` of the seeds' values; the arguments are those of `paired_effect`.
 
-    Where pairs are missing the seeds' values are closer together than they should be, as contexts
-    with few pairs were centred on them. Error and degrees are corrected by what `paired_effect`
-    finds for the plain mean; with one context, or all pairs present, nothing is corrected.
+    Where pairs are missing, values centred on contexts with few pairs lie too close together: error
+    and degrees are corrected by what `paired_effect` finds for the plain mean.
     """
     values = seed_values(differences, seeds, contexts)
     plain = interquartile_mean(values)
@@ -225,9 +220,9 @@ def bootstrap_effect(
     """Studentised bootstrap (Efron 1979; Hall 1992) over the seeds' values.
 
     A resample draws n seeds with replacement; its t = (mean* - mean) / error* gives the quantiles
-    that Student's would. A resample of one value alone has no error and lies beyond all others on
-    its side. Where pairs are missing, the error is that of `paired_effect`. NaN for fewer than
-    four seeds, and where nothing varies.
+    in place of Student's. A resample of one value alone lies beyond all others on its side. With
+    missing pairs the error is that of `paired_effect`. NaN for fewer than four seeds, or no
+    variation.
     """
     values = seed_values(differences, seeds, contexts)
     n = len(values)

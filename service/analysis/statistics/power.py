@@ -1,8 +1,8 @@
 """What a design can detect: power of a difference, before anything has run.
 
-The noise of a paired difference is its standard deviation over seeds. Levels share it as in
-`moderated`, under equal noise; Holm's correction counts as Bonferroni's, its worst case. Power is
-that of the t-test (noncentral t), integrated here: `plan` need not wait for scipy.
+In units of the standard deviation of a paired difference over seeds, which levels share as in
+`moderated`; Holm's correction counts as Bonferroni's. The power of the t-test (noncentral t) is
+integrated here, so that `plan` need not import scipy.
 """
 
 import functools

@@ -53,11 +53,10 @@ def improvement(scores: Sequence[float], seeds: Sequence[Hashable]) -> Proportio
 def clustered_wilson(scores: Sequence[float], seeds: Sequence[Hashable]) -> tuple[float, float]:
     """Wilson's interval of the mean of scores from 0 to 1, which are correlated within a seed.
 
-    n is divided by the design effect (Kish 1965), that is by how much larger the variance between
-    seeds is than that of independent draws; taken at one standard error above its estimate, which
-    has seeds - 1 degrees of freedom, and kept between 1 and n / seeds. Where all scores are 0, or
-    all are 1, nothing can be estimated: then n is the geometric mean of both ends. With one score a
-    seed this is Wilson's interval as it stands.
+    n is divided by the design effect (Kish 1965), the variance between seeds relative to that of
+    independent draws, taken at one standard error above its estimate (seeds - 1 degrees of freedom)
+    and kept between 1 and n / seeds. Where all scores are 0, or all 1, n is the geometric mean of
+    both ends. With one score a seed this is Wilson's interval.
     """
     values, names = np.asarray(scores, dtype=np.float64), list(dict.fromkeys(seeds))
     n, groups = len(values), len(names)
@@ -127,12 +126,11 @@ def risk_difference(
 ) -> RiskDifference:
     """Compare health pair by pair; all arrays of shape (n,).
 
-    The interval is Newcombe's (1998, method 10) for paired shares, from `clustered_wilson`'s ends
-    of both. The test is exact. With one pair a seed and up to 30 seeds it is Boschloo's (1970) of
-    the two arms, which five seeds suffice for; with several pairs a seed the seeds' counts are
-    permuted between the arms (Fisher, Pitman). Both leave out the pairing: they are valid where
-    the two trials of a seed do not tend to opposite outcomes. Above 30 seeds the arms are swapped
-    within seeds, which is McNemar's exact test. Raises ValueError for sequences of unlike lengths.
+    The interval is Newcombe's (1998, method 10) for paired shares, from `clustered_wilson`'s ends.
+    The test is exact: with one pair a seed and up to 30 seeds Boschloo's (1970) of the two arms;
+    with several pairs a seed the seeds' counts are permuted between the arms (Fisher, Pitman);
+    above 30 seeds arms are swapped within seeds (McNemar). The first two ignore the pairing: valid
+    unless the trials of a seed tend to opposite outcomes. Raises ValueError for unlike lengths.
     """
     of_level, other = np.asarray(level, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
     if not len(of_level) == len(other) == len(seeds):
@@ -188,10 +186,9 @@ def _exact(
 def boschloo(hits: int, n: int, other_hits: int, other_n: int) -> float:
     """Two-sided p-value of Boschloo's (1970) exact unconditional test of two shares.
 
-    Twice the smaller one-sided value: the largest chance, over the share that both arms have in
-    common, of a table whose one-sided Fisher p-value is no larger than that of this table. As
-    `scipy.stats.boschloo_exact`, which takes a second to import; for up to MOST_UNPAIRED units a
-    side, as counts of tables must fit into a float.
+    Twice the smaller one-sided value: the largest chance, over the arms' common share, of a table
+    whose one-sided Fisher p-value is no larger. As `scipy.stats.boschloo_exact`, which takes a
+    second to import; up to MOST_UNPAIRED units a side.
     """
     assert max(n, other_n) <= MOST_UNPAIRED, (n, other_n)
     if hits / n == other_hits / other_n:
