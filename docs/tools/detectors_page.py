@@ -27,7 +27,7 @@ numbers, a gradient of exactly zero, no supervision, equal components) do not wa
 a trial whose steps are so small that no parameter group can move by a thousandth of its size in the
 remaining epochs.
 
-This page is written by `python -m sickbay.service.summary.detectors_page`; a test compares the two.
+This page is written by `python -m docs.tools.detectors_page`; a test compares the two.
 """
 
 # What people who tune weight maps watch, and who watches it here.
@@ -169,9 +169,9 @@ def _margins_markdown() -> str:
 
 def main() -> None:
     """Print the page of the installed detectors."""
-    from sickbay.trials.registry import all_detectors  # noqa: PLC0415  only this needs plugins
+    from sickbay.trials.registry import all_detectors
 
-    print(catalogue_markdown(all_detectors()), end="")  # noqa: T201  that is its purpose
+    print(catalogue_markdown(all_detectors()), end="")
 
 
 if __name__ == "__main__":
