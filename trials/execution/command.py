@@ -1,9 +1,8 @@
-"""Runs a training script as a trial: starts it, reads its logs as it goes, ends it when asked.
+"""Runs a training script as a trial: starts it, reads its logs as it goes, ends it on request.
 
-The script gets its own folder (`SICKBAY_TRIAL_DIR`), which lasts until the trial has ended, so that
-a trial that is taken up again on the same machine finds its checkpoints there. What it prints goes
-to a file in that folder. It runs in a process group of its own: a stop is SIGTERM to all of them,
-and SIGKILL after `GRACE` seconds.
+The script has its own folder (`SICKBAY_TRIAL_DIR`) until the trial ends, so a resumed trial finds
+its checkpoints there; its output goes to a file in it. It runs in its own process group, which is
+stopped by SIGTERM, and by SIGKILL after `GRACE` seconds.
 """
 
 import ctypes
@@ -130,9 +129,9 @@ def script_workload(
 def run_script(script: Script) -> Iterator[News]:
     """Yield the script's evaluations while it runs; raises ScriptError if it fails.
 
-    A row is yielded once the next evaluation has begun, the last one when the script has ended.
-    Then everything is read once more, and where that differs from what was read as it was written
-    (a file that came late), `Restart` and all rows follow. Closing the iterator ends the script.
+    A row is yielded once the next evaluation has begun, the last when the script has ended. Then
+    all is read again, and where that differs (a file that came late), `Restart` and all rows
+    follow. Closing the iterator ends the script.
     """
     reader = _Reader(script)
     with _started(script) as process:

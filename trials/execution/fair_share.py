@@ -1,9 +1,8 @@
 """Fair shares of a cluster for sweeps that run on it side by side, without a scheduler of ours.
 
-Each driver says in the store what it could use; each computes all shares from the same list,
-and keeps to its own. A share is a number of trials: the sweep with the least so far, relative to
-its priority, gets the next one (weighted dominant resource fairness, Ghodsi et al. 2011, in whole
-trials). What one cannot use goes to the others.
+Each driver states in the store what it could use, computes all shares from the same list, and keeps
+to its own number of trials: the sweep with the least so far, relative to its priority, gets the
+next (weighted dominant resource fairness, Ghodsi et al. 2011, in whole trials).
 """
 
 import heapq
@@ -63,8 +62,7 @@ class Claim:
 def caps(claims: Mapping[str, Claim], total: Mapping[str, float]) -> dict[str, int]:
     """How many trials each sweep may run at once on a cluster that has `total` (CPU, GPU).
 
-    At least 1 each, at most what it wants, and together no more than fits, but for those first
-    ones. The same for everybody who computes it.
+    At least 1 each, at most what it wants, together no more than fits (but for those first ones).
     """
     parts = dict.fromkeys(claims, 1)
     free = {

@@ -1,8 +1,4 @@
-"""Run a list of trials one after another in this process, without Ray.
-
-The twin of `ray_lanes.run.run_jobs`, for machines without Ray, for debuggers and for tests: the
-same trials, the same rows, the same store.
-"""
+"""Run a list of trials one after another in this process: `ray_lanes.run.run_jobs` without Ray."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,11 +17,11 @@ from sickbay.trials.store import TrialRecord
 def run_jobs(
     jobs: Sequence[TrialJob], watch: Watch, *, retries: int, stopping: Callable[[], bool]
 ) -> None:
-    """Run jobs in their order until all have ended or `stopping` answers true.
+    """Run jobs in their order until all have ended or `stopping` returns true.
 
-    A trial that runs out of memory begins again, at most `retries` times, and has then failed.
-    Raises ErrorStorm when the same exception of the user's code ended three trials in a row,
-    StoreError when the store cannot be written.
+    A trial that runs out of memory is retried at most `retries` times. Raises ErrorStorm when the
+    same exception of the user's code ended three trials in a row, StoreError when the store cannot
+    be written.
     """
     storms = StormWatch()
     for job in jobs:

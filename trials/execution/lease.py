@@ -1,11 +1,10 @@
 """The lease of a sweep: one driver at a time, known by a heartbeat in the store.
 
-Each driver has a lease of its own, which its heartbeat names and which it hands to its workers. One
-that finds another lease in the store has been taken for dead: it stops writing and ends. Clocks of
-two machines are never compared: before a driver elsewhere is called dead, its heartbeat is watched.
-A heartbeat also says what the driver could use of the cluster that it shares with others.
-A driver that was killed leaves its last heartbeat behind; so a sweep whose row says `running`
-without a live heartbeat was interrupted.
+A driver's lease is named in its heartbeat and passed to its workers. A driver that finds another
+lease was taken for dead: it stops writing and ends. Clocks of two machines are never compared;
+before a remote driver counts as dead, its heartbeat is watched. A heartbeat also states what the
+driver could use of a shared cluster. A sweep whose row says `running` without a live heartbeat was
+interrupted.
 """
 
 import contextlib
@@ -112,10 +111,7 @@ class LeaseKeeper:
         return self._others
 
     def check(self) -> None:
-        """Raise LeaseLostError if another driver has taken over: to be asked before writing.
-
-        A lease that was lost once stays so, also when the other driver has come to its end.
-        """
+        """Raise LeaseLostError if another driver has taken over; call it before writing."""
         if self._loss is None:
             self._loss = self._find_loss()
         if self._loss is not None:
@@ -242,10 +238,7 @@ def _beats(store: Store, sweep_id: str, owner: Driver) -> bool:
 
 
 def _check_alone(store: Store, sweep_id: str) -> None:
-    """Of two that began in the same moment the one whose beat came last goes on.
-
-    Both wrote before they look again, and both then read the same last beat.
-    """
+    """Of two drivers that began in the same moment, let the one whose beat came last continue."""
     time.sleep(SETTLE_SECONDS)
     owner = driver(store, sweep_id)
     if owner is not None and (owner.host, owner.pid) != (socket.gethostname(), os.getpid()):

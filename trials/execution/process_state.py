@@ -1,8 +1,7 @@
-"""What training code can change in its process, put back before the next trial begins there.
+"""What training code can change in its process, restored before the next trial begins there.
 
-Workers run many trials, one after another, and a trial must not depend on those before it. Seeds
-and torch's switches are set anew by `seeding`; this is the rest. Threads that a trial leaves
-running cannot be ended from outside.
+Seeds and torch's switches are set anew by `seeding`; this is the rest. Threads that a trial leaves
+running cannot be ended.
 """
 
 import contextlib

@@ -187,8 +187,8 @@ def _signal_handlers() -> dict[int, Any]:
 def share_of(cpu: float, gpu: float | str, gpu_memory: float | None, wanted: float) -> TrialShare:
     """Settle what a trial gets; `gpu` "auto" is `wanted` (or 1) where the cluster has GPUs, else 0.
 
-    "pack" is a whole GPU, to begin with.
-    With `gpu_memory` (GiB), as many trials share a GPU as that much memory allows.
+    "pack" starts with a whole GPU. With `gpu_memory` (GiB), as many trials share one as that
+    allows.
     """
     has_gpu = ray.cluster_resources().get("GPU", 0.0) > 0
     chosen = {"auto": (wanted or 1.0) * has_gpu, "pack": 1.0}

@@ -60,10 +60,9 @@ class OptunaPort:
 
 
 class HealthScheduler(NotPickled, FIFOScheduler):  # type: ignore[misc]
-    """Starts trials in their order and leaves a note for the worker of each that a rule prunes.
+    """Starts trials in order and marks in the store each that a rule prunes; its worker ends it.
 
-    The worker ends the trial and stores it as pruned. The baseline is never pruned, since
-    everything is compared with it, nor is a trial that is at its last epoch.
+    The baseline is never pruned, nor a trial at its last epoch.
     """
 
     def __init__(self, rule: Rule, goal: Goal) -> None:

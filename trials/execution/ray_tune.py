@@ -1,10 +1,9 @@
 """Run trials on Ray Tune, a Tune trial each: what a search suggests, and what a scheduler compares.
 
-Only names and plain data cross to the workers: a job is a text, the workload is looked up there by
-its name. A worker stores its own trial; what travels back is a line for the progress display. A
-trial is a class trainable, one `step` of which runs it for a while: no thread and no duplicate
-last result as with a function, so the driver is asked less often. Planned trials without a
-scheduler take the quicker way of `ray_lanes`, which shares `fit` and `Overseer` with this one.
+Only names and plain data cross to the workers, which store their own trials and send back a line
+for the progress display. A trial is a class trainable that runs for a while each `step`, without
+the thread and duplicate last result of a function. Planned trials without a scheduler take the
+quicker `ray_lanes`, which shares `fit` and `Overseer`.
 """
 
 import contextlib
@@ -73,10 +72,10 @@ NO_LIMIT = 10_000  # where `RunOptions.most` is the limit
 class RunOptions:
     """How all trials are run: the resources of each, the observers, when to end.
 
-    The scheduler of `stop` compares trials of at most `epochs` epochs. `most()` says how many may
-    be on the cluster at this moment; without it, as many as keep every core busy. Once `overdue`
-    answers true, trials that still run are killed, and begin again when the sweep is resumed.
-    `repacks(why)` is asked about each lost trial: if true, it is left for a run with more room.
+    The scheduler of `stop` compares trials of at most `epochs` epochs. `most()` limits the trials
+    on the cluster; by default every core is kept busy. Once `overdue` returns true, running trials
+    are killed, and run again on resume. `repacks(why)` is called for each lost trial: if true, it
+    is left for a run with more room.
     """
 
     share: TrialShare

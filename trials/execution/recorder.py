@@ -65,10 +65,10 @@ class TrialLog:
         self.meter.begin(self.records[-1].row.step if self.records else 0)
 
     def forget(self, *, read_again: bool = False) -> None:
-        """Drop the rows of this attempt, because it begins anew in the same process.
+        """Drop the rows of this attempt, as it restarts in the same process.
 
-        With `read_again` it does not: the same rows come once more, from a script's logs, and what
-        was measured beside them stands.
+        With `read_again` the same rows come again from a script's logs, and their measurements
+        stay.
         """
         self._measured = {record.row.epoch: record.machine for record in self.records if read_again}
         self.records = [record for record in self.records if record.attempt < self.attempt]
@@ -153,11 +153,11 @@ def _apart(row: Row) -> tuple[Row, dict[str, float]]:
 
 
 def check_row(row: object, last_epoch: int | None) -> Row:
-    """Give back a sound row of plain numbers; raise RowError naming what is wrong with any other.
+    """Return a valid row with plain numbers; raise RowError naming what is wrong with any other.
 
-    Sound is: a `Row`, its epoch a whole number above the one before, its signals real numbers of
-    any type (Python's, numpy's, arrays and tensors with a single value) or flat sequences of them.
-    NaN and infinity are sound.
+    Valid is a `Row` whose epoch is a whole number above the one before, and whose signals are real
+    numbers (Python's, numpy's, arrays and tensors of one value) or flat sequences of them, NaN and
+    infinity included.
     """
     if not isinstance(row, Row):
         raise RowError(

@@ -50,9 +50,8 @@ def relabel(
 ) -> RelabelReport:
     """Judge every ended trial of a sweep again; store the labels that are not stored yet.
 
-    A label of another labeller version is a new row beside the old ones. A pruned trial keeps a
-    label only while it is pathological. Raises StoreError if a file of the sweep is damaged or
-    cannot be written, or if rows of a trial are missing: nothing is then changed. Raises
+    Labels of other versions stay. A pruned trial keeps a label only while it is pathological.
+    Raises StoreError, and changes nothing, if a file cannot be read or written or rows are missing;
     AlreadyDrivenError while the sweep runs.
     """
     incomplete: list[str] = []

@@ -1,7 +1,6 @@
-"""Standings of a stored sweep: every judged trial's skill, compared, and written beside its label.
+"""Standings of a stored sweep: every judged trial's skill compared, written beside its label.
 
-They are worked out when a run of the sweep ends, and again when it is relabelled. Until then the
-column `standing` is empty.
+Computed when a run of the sweep ends and when it is relabelled.
 """
 
 import json
@@ -45,9 +44,8 @@ def update_standings(store: Store, sweep_id: str) -> Standings:
 def scores_of(stored: Sequence[StoredTrial], objective: Mapping[str, Any]) -> list[Score]:
     """The skill of every trial by one measure that all of them recorded; empty without one.
 
-    A loss counts as gain over each trial's own floor, so losses of different definitions are
-    compared where every trial has a floor above zero. A measure of ranking or accuracy, where all
-    trials have it, is preferred to a loss, as an overconfident model loses in the loss alone.
+    A loss counts as gain over each trial's own floor, if all have one above zero. A measure of
+    ranking or accuracy is preferred, as an overconfident model loses in the loss alone.
     """
     signal = str(objective["signal"])
     sign = 1.0 if objective["goal"] == Goal.MAXIMIZE else -1.0
@@ -75,10 +73,10 @@ def scores_of(stored: Sequence[StoredTrial], objective: Mapping[str, Any]) -> li
 
 
 def skill(history: History, signal: str, sign: float) -> float:
-    """What a trial came to: the mean of its last evaluations, 0 for what knows nothing.
+    """The mean of a trial's last evaluations (a fifth, five at most), 0 for the best constant.
 
-    A loss with a floor is turned into gain over it, AUROC and accuracy are counted from chance.
-    The last fifth of the evaluations counts, five at most; one that is no number makes it NaN.
+    A loss with a floor becomes the gain over it, AUROC and accuracy count from chance. NaN if any
+    of them is no number.
     """
     values = _last(history.column(signal))
     floor = history.facts.floors.get(signal)

@@ -1,8 +1,7 @@
 """Run one trial in this process: pull rows, diagnose, stop, write. No Ray.
 
-`run_trial` is a generator itself: it yields the epoch after each row that was taken in, so that
-its caller (a loop, a Ray actor) can check for a stop in between, and returns the trial's record
-at the end. The same function serves both, so that a trial gives the same rows wherever it runs.
+`run_trial` is a generator that yields the epoch after each row, so that its caller (a loop, a Ray
+actor) can check for a stop, and returns the trial's record: the same rows wherever it runs.
 """
 
 import functools
@@ -79,10 +78,10 @@ TrialRun = Generator[int, None, TrialRecord]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a running trial showed at its latest evaluation, the first being number 1.
+    """What a running trial showed at its latest evaluation, numbered from 1.
 
-    `objective` is None where it was not recorded, `floor` the objective's of the best constant
-    predictor where that is known. `suspect` says that the numbers are not to be believed for now.
+    `objective` is None where not recorded, `floor` that of the best constant predictor if known.
+    `suspect` says that the numbers are not to be believed for now.
     """
 
     number: int
@@ -148,11 +147,10 @@ class _Progress:
 def run_trial(job: TrialJob, on_evaluation: OnEvaluation | None = None) -> TrialRun:
     """Run a trial to its end and store everything about it; yields epochs, returns the record.
 
-    `on_evaluation` is shown every evaluation after which the trial goes on. Throwing `Pruned` into
-    the run ends it. An exception of the user's code ends in the state `failed`, with its traceback.
-    Running out of memory is raised instead, and so is a StoreError, and a signal to end: that is
-    the machine's trouble, and the caller may try again. Raises LeaseLostError, and writes nothing
-    more, when another driver has taken the sweep over.
+    `on_evaluation` is called with every evaluation but the last. Throwing `Pruned` into the run
+    ends it. An exception of the user's code ends in the state `failed`, with its traceback. Running
+    out of memory, StoreError and signals are raised: the caller may try again. Raises
+    LeaseLostError, and writes nothing more, when another driver has taken over.
     """
     store = open_store(job.store)
     started = unix_time()
@@ -216,9 +214,9 @@ def run_trial(job: TrialJob, on_evaluation: OnEvaluation | None = None) -> Trial
 
 
 def record_loss(job: TrialJob, attempts: int, why: str) -> TrialRecord:
-    """Store a trial for its worker, which cannot: it, or its memory, was lost for good.
+    """Store a trial whose worker or memory was lost for good as failed, keeping its rows.
 
-    Its rows stay; it has failed, and has no label. Raises StoreError if that cannot be written.
+    Raises StoreError if that cannot be written.
     """
     store = open_store(job.store)
     check_lease(store, job.sweep_id, job.lease)
@@ -247,9 +245,9 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def audited(trial_id: str, share: float) -> bool:
-    """Whether a trial that would be stopped runs on, so that false stops can be counted.
+    """Whether a trial that would be stopped runs on, to count false stops: by a hash of its id.
 
-    Chosen by a hash of the id, so that the same trial is always in or out; `share` in [0, 1].
+    `share` is in [0, 1].
     """
     draw = int(hashlib.sha256(f"audit {trial_id}".encode()).hexdigest()[:8], 16)
     return draw < share * 16**8

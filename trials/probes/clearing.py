@@ -1,9 +1,8 @@
 """Whether gradients are cleared between the optimiser's steps: a missing `zero_grad`, seen exactly.
 
-The smallest watched parameter is looked at in the first steps of an epoch. A hook sees the gradient
-that a backward pass adds, another what the parameter then holds. If the two differ, the gradient of
-an earlier pass was still there; and if the parameter has moved since that pass, its step was taken
-without clearing. Accumulation over micro-batches on purpose takes no step in between.
+In the first steps of an epoch hooks compare the gradient that a backward pass adds to the smallest
+parameter with what it then holds. If they differ, an earlier gradient was still there; if the
+parameter has moved since, a step was taken without clearing (accumulation takes none).
 """
 
 import math

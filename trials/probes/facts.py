@@ -36,16 +36,13 @@ def facts_of(
 ) -> TaskFacts:
     """Facts from a loss and the validation targets, (n,) classes or numbers, or (n, k).
 
-    `loss` is a torch module (cross-entropy, NLL, BCE with or without logits, MSE, L1, Huber,
-    smooth L1), the name of one, or any function of predictions and targets: then the best constant
-    is searched for, over `classes` outputs if the targets are classes. Names are "cross_entropy"
-    and "nll" (with `weights` by class, `smoothing`), "bce" on logits (with the weight of the
-    positives), "focal" on logits (with `gamma`; `weights` is alpha, the positives' share of the
-    weight, or one weight a class), "mse", "l1" and "huber" (with `delta`). `train_targets` are
-    counted instead of the targets where given.
-
-    Raises ValueError for an unknown name, for weights beside a loss that has its own, and for empty
-    targets.
+    `loss` is a torch module (cross-entropy, NLL, BCE with or without logits, MSE, L1, Huber, smooth
+    L1), its name, or any function of predictions and targets, whose best constant is searched over
+    `classes` outputs. Names: "cross_entropy" and "nll" (`weights` by class, `smoothing`), "bce" on
+    logits (weight of the positives), "focal" on logits (`gamma`; `weights` is alpha, the positives'
+    share, or one a class), "mse", "l1", "huber" (`delta`). `train_targets` are counted instead of
+    the targets. Raises ValueError for an unknown name, weights beside a loss that has its own, and
+    empty targets.
     """
     values = torch.as_tensor(targets)
     if isinstance(loss, str):

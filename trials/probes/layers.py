@@ -1,7 +1,7 @@
 """What a probe batch shows of a net's layers: dead and saturated units, rank and drift of features.
 
-Everything is measured in one forward pass, in evaluation mode and without gradients, with the
-random state and every module's mode put back afterwards; hooks live only as long as the pass.
+Measured in one forward pass in evaluation mode without gradients; random state, modes and hooks are
+restored afterwards.
 """
 
 import contextlib
@@ -28,12 +28,11 @@ TAIL = 0.99  # of the half range: beyond it an output is saturated
 
 
 class LayerProbe:
-    """Looks at a model through one fixed batch; what it saw first is what later is compared with.
+    """Looks at a model through one fixed batch, and compares with what it saw first.
 
     `batch` is what the model is called with: a tensor, a tuple (positional) or a mapping (by name).
-    `rectified` names modules that end in a rectifier of their own (a functional relu). `features`
-    names the module whose output is the representation; without it, what enters the last linear
-    layer is taken.
+    `rectified` names modules that end in a functional relu; `features` the module whose output is
+    the representation, by default the input of the last linear layer.
     """
 
     def __init__(

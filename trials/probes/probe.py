@@ -45,11 +45,10 @@ __all__ = ["SAMPLE_EVERY", "Probe", "Signals", "StepProbe"]
 class Probe:
     """Watches the training of a model: one line a step, one an evaluation.
 
-    `groups` are named parameters from input to output; by default the model's direct children that
-    train. In a workload their names become facts, unless its facts name groups. With a `batch`
-    (what the model is called with: 256 to 1024 fixed inputs) every evaluation also looks at the
-    layers; `rectified` and `features` name modules, see `LayerProbe`. `clip` is
-    the norm above which your loop clips, so that clipped steps are counted.
+    `groups` are named parameters from input to output, by default of the model's direct children;
+    their names become facts of a workload that names none. With a `batch` (256 to 1024 fixed
+    inputs) every evaluation also looks at the layers; `rectified` and `features` name modules, see
+    `LayerProbe`. `clip` is the norm above which your loop clips.
     """
 
     def __init__(

@@ -1,7 +1,5 @@
 """The numerics of optimisation steps. They only read: weights stay bit-identical.
 
-`StepProbe` watches the optimisation. In a training loop:
-
     loss.backward()
     probe.after_backward()
     norm = clip_grad_norm_(parameters, clip)      # the norm before clipping
@@ -11,7 +9,7 @@
     signals = probe.finish_epoch()                # all steps since the last call
 
 Group signals are vectors in the order of `groups`. Nothing is copied from the device before the
-epoch ends, so that a GPU is not made to wait.
+epoch ends, so a GPU never waits.
 """
 
 import math
@@ -78,9 +76,8 @@ class StepProbe:
     def finish_epoch(self) -> Signals:
         """Return the signals since the last call, and start anew. NaN where nothing was measured.
 
-        `group_grad_max` is taken over every 16th step; it is exactly 0 only for a group whose
-        gradients were zero in every step, NaN for one that had none at all, infinite if one was
-        not finite.
+        `group_grad_max`, over every 16th step, is exactly 0 only if a group's gradients were zero
+        in every step, NaN without any, infinite if one was not finite.
         """
         self._clearing.end()
         signals = self._numerics() | self._group_signals()

@@ -1,15 +1,14 @@
 """All that knows the bytes on disk: one Parquet file a table and sweep, and workers' parts.
 
-`writer` puts in what a worker or a driver has, `reader` and `tables` take out, `merge` turns the
-workers' many small files into one and adds labels; `schema` holds the records, `encode` turns them
-into Arrow tables and bytes, `files` writes whole files or none. `checkpoints` and `pretrained` hold
-states of nets. What a trial leaves while it runs, in a folder of its own:
+`writer`, `reader` and `tables` write and read; `merge` turns the workers' many small files into one
+and adds labels; `schema` holds the records, `encode` turns them into Arrow tables and bytes,
+`files` replaces whole files. `checkpoints` and `pretrained` hold states of nets. A running trial
+has a folder of its own:
 
     attempt-<n>.json   attempt n has begun     epochs.parquet   its evaluations so far
-    checkpoint         where to go on from     trial.json       its row and findings: it has ended
+    checkpoint         where to continue       trial.json       its row and findings: it has ended
 
-Every file has a fixed name and is replaced as a whole, so writing twice is writing once.
-`trial.json` comes last: a trial that has one (of its latest attempt) is done.
+Files have fixed names and are replaced whole, so writing is idempotent; `trial.json` comes last.
 """
 
 from sickbay.trials.store.files import Store, StoreError, open_store

@@ -57,7 +57,7 @@ def pack(state: Mapping[str, Any]) -> bytes:
 
 
 def unpack(data: bytes, device: str = "cpu") -> dict[str, Any]:
-    """Read what `pack` wrote, tensors onto `device`. Executes nothing that the bytes may contain.
+    """Read what `pack` wrote, tensors onto `device`, without executing anything in it.
 
     Raises ValueError for bytes that are no checkpoint or hold anything but plain values.
     """

@@ -108,8 +108,8 @@ def trial_table(
 ) -> pa.Table:
     """Make the table `trials`: the fixed columns, then one column for every setting of any trial.
 
-    Levels of one type keep it, int and float become float, every other mixture becomes text. A
-    setting that bears a fixed column's name gets no column (`config` still holds it).
+    Levels of one type keep it, int and float become float, other mixtures text. A setting with a
+    fixed column's name gets no column (`config` holds it).
     """
     texts = [
         {**row, "config": json.dumps(config, sort_keys=True)}
@@ -134,11 +134,10 @@ def setting_array(values: Sequence[Any]) -> pa.Array:
 
 
 def epoch_table(sweep_id: str, trial_id: str, records: Sequence[EpochRecord]) -> pa.Table:
-    """Make the table `epochs` of one trial; of two records of an epoch the later counts.
+    """Make the table `epochs` of one trial, ascending; of two records of an epoch the later counts.
 
-    Rows ascend by epoch. A signal that is a vector in any row is a list column; where it was not
-    recorded it is null. Raises ValueError for a signal with the name of a fixed column, or one that
-    is no number.
+    A signal that is a vector in any row is a list column. Raises ValueError for a signal named like
+    a fixed column, or one that is no number.
     """
     by_epoch = {record.row.epoch: record for record in records}
     ordered = [by_epoch[epoch] for epoch in sorted(by_epoch)]

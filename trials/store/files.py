@@ -57,8 +57,8 @@ class Store:
 def open_store(uri: str, *, create: bool = True) -> Store:
     """Open the store at a path or a URI (`s3://…`, `gs://…`, whatever pyarrow opens).
 
-    With `create` a missing local folder is made. Raises StoreError for an unknown kind of URI, a
-    path that is a file, a folder that cannot be made, or (without `create`) one that is not there.
+    `create` makes a missing local folder. Raises StoreError for an unknown kind of URI, a path that
+    is a file, or a folder that is missing or cannot be made.
     """
     store = locate_store(uri)
     if store.is_local:
@@ -149,9 +149,8 @@ def checked(name: str, what: str) -> str:
 def write_file(store: Store, path: str, data: bytes, *, durable: bool = False) -> None:
     """Replace a file as a whole: a reader sees the old bytes or the new ones, also after a kill.
 
-    Locally: a temporary file beside it (its name starts with a dot, so that other readers pass over
-    it), then a rename; `durable` also waits for the disk. Elsewhere an object appears when it is
-    closed. Raises StoreError if that is not possible; the old file is then as it was.
+    Locally by a hidden temporary file and a rename; `durable` also waits for the disk. Elsewhere an
+    object appears when it is closed. Raises StoreError, and then leaves the old file.
     """
     try:
         try:

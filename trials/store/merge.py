@@ -1,8 +1,7 @@
 """Merging what workers left into one file a table and sweep, and writing new labels into it.
 
-Each step leaves a store that reads the same as before it. The merged files are written first, and
-waited for on disk; the parts they hold are removed last; between the two, a part counts and its
-copy does not. One process at a time merges a sweep: its driver.
+The store reads the same after every step: merged files are written first and synced, their parts
+removed last, and a part counts before its copy. Only the sweep's driver merges it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,10 +64,9 @@ class _Done:
 def consolidate(store: Store, sweep_id: str) -> tuple[Problem, ...]:
     """Merge every ended trial of a sweep into its consolidated files, then remove the merged parts.
 
-    Trials that still run are left alone. Of a failed or cancelled trial the attempt markers and the
-    checkpoint stay, so that it can go on. Damaged parts stay where they are, and are given back.
-    Raises StoreError if a file cannot be written, or if a consolidated file is damaged: nothing is
-    then lost, and calling again goes on.
+    Running trials are left alone, and failed or cancelled ones keep attempt markers and checkpoint,
+    to continue. Damaged parts stay and are returned. Raises StoreError if a file cannot be written
+    or a consolidated file is damaged; calling again goes on.
     """
     folders = list_parts(store, sweep_id)
     ended, problems = _ended(store, folders)
@@ -93,9 +91,9 @@ def consolidate(store: Store, sweep_id: str) -> tuple[Problem, ...]:
 def write_labels(store: Store, sweep_id: str, relabelled: Sequence[Relabelled]) -> None:
     """Give stored trials a new label: the present one of `trials`, and a new row of `labels`.
 
-    Earlier labels stay in `labels`, and the findings of other labeller versions in `findings`;
-    those of the same version are replaced. Merges the sweep first. Raises ValueError for a trial
-    that has not ended in this sweep, StoreError if a file cannot be written or is damaged.
+    Labels and findings of other labeller versions stay. Merges the sweep first. Raises ValueError
+    for a trial that has not ended in this sweep, StoreError if a file cannot be written or is
+    damaged.
     """
     consolidate(store, sweep_id)
     tables = {name: consolidated(store, name, sweep_id) for name in _ORDER}

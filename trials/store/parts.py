@@ -1,7 +1,7 @@
 """Reading what workers left in `_parts`, one folder a trial.
 
-A file may vanish between listing and reading, because it was merged meanwhile: then it reads as
-absent. So callers that need a complete view read the parts first, then the consolidated files.
+A file that was merged meanwhile reads as absent, so for a complete view parts are read before the
+consolidated files.
 """
 
 import json

@@ -1,16 +1,13 @@
-"""What many trials start from, made once on a machine and kept by the hash of its recipe.
+"""Pretrained states and generated data: made once on a machine, kept by the hash of their recipe.
 
-Pretrained states and generated data.
-
-The recipe names all that can change the state: settings, seed, data, the code that makes it, and
-the machine's arithmetic. So a kept state is the very one that would be made anew, to the last bit,
-and a trial yields the same rows whether it finds one or makes one. Files lie in
-`~/.cache/sickbay/pretrained` and `data`; they may be deleted at any time:
+The recipe names all that can change the state (settings, seed, data, code, the machine's
+arithmetic), so a kept state equals a new one to the last bit. Files lie in
+`~/.cache/sickbay/pretrained` and `data`, and may be deleted at any time:
 
     NAME-HASH.pt            the state
     NAME-HASH.csv           how it was trained: step, loss, learning rate
-    NAME-HASH.checkpoint    where training has got to; gone when it has ended
-    NAME-HASH.lock          held while it is made, so that other trials wait instead of making it
+    NAME-HASH.checkpoint    where training has got to; removed when it has ended
+    NAME-HASH.lock          held while it is made, so that other trials wait for it
 """
 
 import fcntl
@@ -39,10 +36,10 @@ DATA_BYTES = 4 * 2**30  # of generated data are kept: beyond that, those used la
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a state is made of. `name` is the workload's; `code` the modules that make the state.
+    """What a state is made of: the workload's `name`, the modules (`code`) that make it.
 
-    A package in `code` stands for all of its modules. `settings` hold every setting that the making
-    reads; for data in files, the data's identity too.
+    A package in `code` stands for all of its modules. `settings` hold all that the making reads,
+    for data in files their identity, too.
     """
 
     name: str
@@ -67,10 +64,7 @@ class Recipe:
 
 @dataclass
 class PretrainingLog:
-    """The rows and checkpoints of one pretraining, in files beside the state that it makes.
-
-    Nothing depends on them but a pretraining that was killed: the next one goes on from there.
-    """
+    """The rows and checkpoints of one pretraining, from which a killed one continues."""
 
     path: Path
     seconds: float = CHECKPOINT_SECONDS
@@ -101,13 +95,12 @@ class PretrainingLog:
 def pretrained(
     recipe: Recipe, make: Callable[[PretrainingLog], State], folder: Path | None = None
 ) -> State:
-    """Return the state of a recipe: the kept one, else what `make` gives, which is then kept.
+    """Return the state of a recipe: the kept one, else what `make` returns, which is then kept.
 
-    `make` returns tensors, numbers, strings and containers of them. It is called with torch's
-    generators seeded by the recipe, and leaves them as they were. The state comes back on the CPU,
-    as a copy of the caller's own. A file that is damaged is made anew; one that cannot be written
-    is done without. Trials that need one state at once wait for the one that makes it; if that is
-    killed, the next goes on from its last checkpoint.
+    `make` returns tensors, numbers, strings and containers of them, with torch's generators seeded
+    by the recipe (and restored afterwards). The state is a copy on the CPU. A damaged file is made
+    anew; one that cannot be written is skipped. Concurrent trials wait for the one that makes it;
+    if that is killed, the next continues from its last checkpoint.
     """
     path = (folder or kept_in()) / f"{recipe.name}-{recipe.digest()[:32]}.pt"
     log = PretrainingLog(path)
@@ -121,10 +114,10 @@ def pretrained(
 
 
 def generated(recipe: Recipe, make: Callable[[], State], folder: Path | None = None) -> State:
-    """Return generated data of a recipe: the kept ones, else what `make` gives, which is then kept.
+    """Return generated data of a recipe: the kept ones, else what `make` returns, which is then kept.
 
-    As `pretrained`, but without rows and checkpoints. `make` must draw from generators of its own.
-    At most `DATA_BYTES` are kept on a machine; data that were not used for longest go first.
+    As `pretrained`, without rows and checkpoints; `make` draws from its own generators. At most
+    `DATA_BYTES` are kept on a machine, the least recently used go first.
     """
     path = (folder or kept_in().with_name("data")) / f"{recipe.name}-{recipe.digest()[:32]}.pt"
     state = _made_once(path, make, lambda: _trim(path.parent))
@@ -178,10 +171,7 @@ def kept_in() -> Path:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a file's lock, which the kernel lets go when its holder ends, however that happens.
-
-    Goes on without one where the file cannot be written or the file system knows no locks.
-    """
+    """Hold a file's lock, which the kernel releases when its holder ends; skip it if impossible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")

@@ -1,9 +1,8 @@
 """Reading the store: states, histories, sweeps. Never writes, so a read-only store will do.
 
-A trial's rows are in the consolidated file of its sweep, or in its own folder below `_parts`, or
-(for a moment, while they are merged) in both: then its own folder counts. So nothing is ever seen
-twice, and nothing is missing, wherever a writer was killed. Whole tables come from
-`store_tables.load_tables`.
+A trial's rows are in its sweep's consolidated file, in its own folder below `_parts`, or, while
+they are merged, in both: then the folder counts. So nothing is read twice or missing after a kill.
+Whole tables come from `tables.load_tables`.
 """
 
 import json
@@ -86,10 +85,10 @@ def read_sweep(store: Store, sweep_id: str) -> SweepRecord | None:
 
 
 def trial_states(store: Store, sweep_id: str) -> dict[str, str]:
-    """Tell the state of every trial that was ever begun: a TrialState, or `running`.
+    """The state of every trial that ever began: a TrialState, or `running`.
 
-    `running` means that an attempt was begun and has not ended; whether its process is still alive,
-    the driver of the sweep knows. Raises StoreError if the sweep's consolidated file is damaged.
+    `running` means that an attempt has not ended, whether or not its process is alive. Raises
+    StoreError if the sweep's consolidated file is damaged.
     """
     folders = list_parts(store, sweep_id)
     read = read_all(store, read_ended, folders)
@@ -110,7 +109,7 @@ def trial_states(store: Store, sweep_id: str) -> dict[str, str]:
 class RunningTrial:
     """A trial whose latest attempt has begun and not ended, as its worker described it.
 
-    `seed` and `epochs` are None, and `arm` and `config` empty, where the worker did not say.
+    `seed`, `epochs`, `arm` and `config` are None or empty where the worker did not say.
     """
 
     trial_id: str
@@ -123,10 +122,9 @@ class RunningTrial:
 
 
 def running_trials(store: Store, sweep_id: str) -> list[RunningTrial]:
-    """List the trials of a sweep that have begun and not ended, by id.
+    """List the trials of a sweep that have begun and not ended, by id, alive or not.
 
-    Whether their processes are still alive, the driver of the sweep knows. Raises StoreError if the
-    sweep's consolidated file is damaged.
+    Raises StoreError if the sweep's consolidated file is damaged.
     """
     merged = consolidated_states(store, sweep_id)
     running = []
@@ -169,10 +167,7 @@ def ended_row(store: Store, sweep_id: str, trial_id: str) -> Mapping[str, Any] |
 
 
 def read_epoch_records(store: Store, sweep_id: str, trial_id: str) -> tuple[EpochRecord, ...]:
-    """Read the evaluations that a trial left so far, ascending by epoch, of whatever attempt.
-
-    Raises StoreError if they are damaged.
-    """
+    """Read a trial's evaluations so far, ascending; raises StoreError if they are damaged."""
     return epoch_records(_epochs_of(store, sweep_id, _folder(store, sweep_id, trial_id)))
 
 
@@ -201,8 +196,7 @@ def iter_histories(
 ) -> Iterator[StoredTrial]:
     """Every trial of a sweep that has ended, sorted by id, with its history. Reads each file once.
 
-    With `signals` the histories hold no others, which is quicker. Raises StoreError if a file of
-    the sweep is damaged: half a sweep must not pass for a whole one.
+    `signals` narrows the histories, which is quicker. Raises StoreError if a file is damaged.
     """
     loaded = load_tables(store, ("trials", "epochs"), [sweep_id])
     if loaded.problems:

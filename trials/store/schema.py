@@ -110,12 +110,11 @@ class SweepRecord:
 class TrialRecord:
     """One row of `trials`: how an ended trial ran, and how it was judged.
 
-    `label` is None for a trial that has no verdict (failed, cancelled). `error` is the traceback of
-    what stopped it. `online_pathology` and `online_epoch` say what the online diagnosis saw first.
-    Times are Unix seconds, durations are seconds. `objective` None means that it was never
-    recorded; NaN is a value. `failure` is the class of a failed trial's cause, see
-    `diagnosis.failures`. `code` is the hash of the training code that ran, `git_commit` the commit
-    of the folder that the sweep was started from, with `+` where that was changed since.
+    `label` is None without a verdict (failed, cancelled). `error` is the traceback.
+    `online_pathology` and `online_epoch` are the online diagnosis's first finding. Times are Unix
+    seconds. `objective` is None if never recorded; NaN is a value. `failure` is the class of a
+    failure's cause (`diagnosis.failures`). `code` is the hash of the training code, `git_commit`
+    that of the folder the sweep was started from, with `+` if changed since.
     """
 
     sweep_id: str

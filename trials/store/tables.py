@@ -1,7 +1,6 @@
 """Whole tables out of a store: consolidated files and parts, of one sweep or of all, as one table.
 
-A scan opens the files and knows the columns; reading it takes only the columns that are wanted.
-What cannot be read is reported as a Problem and left out.
+A scan opens the files; reading takes only the requested columns. Unreadable files are Problems.
 """
 
 from bisect import bisect_left, bisect_right
@@ -218,9 +217,8 @@ def consolidated(
 ) -> pa.Table | None:
     """Read the consolidated rows of a sweep, or of one trial of it; None if there is no file.
 
-    `columns` narrows them; they must include `trial_id` if a trial is asked for.
-
-    Raises StoreError if the file is damaged: its callers would otherwise lose or repeat work.
+    `columns` must include `trial_id` for one trial. Raises StoreError if the file is damaged:
+    callers would otherwise lose or repeat work.
     """
     path = table_file(store, name, sweep_id)
     opened = _open(store, path)

@@ -65,10 +65,9 @@ def start_attempt(
     trial: TrialConfig | None = None,
     arm: str = "",
 ) -> int:
-    """Mark that this process begins a trial: from now on it counts as running.
+    """Mark that this process begins a trial, which then is running; returns the attempt's number.
 
-    `trial` and `arm` say what is running, for those who watch (see `reader.running_trials`).
-    Gives back the attempt's number: 1, or one more than the highest begun before.
+    `trial` and `arm` describe it for `reader.running_trials`.
     """
     folder = trial_parts(store, sweep_id, trial_id)
     attempt = 1 + latest_attempt(store, sweep_id, trial_id)
@@ -100,11 +99,10 @@ def write_epochs(
 ) -> None:
     """Write all evaluations of a trial so far, replacing what stood there.
 
-    A trial that goes on from a checkpoint after epoch e hands in the records up to e of the
-    earlier attempt (`store_read.read_epoch_records`) and its own after that; one that starts afresh
-    hands in its own alone. The cost grows with the number of records: a caller with very many of
-    them writes every few seconds instead of after each. Raises ValueError for a signal that bears
-    the name of a column or is no number, StoreError if the file cannot be written.
+    A trial that continues from a checkpoint after epoch e passes the earlier records up to e and
+    its own after that. The cost grows with their number, so callers with many write every few
+    seconds. Raises ValueError for a signal named like a column or that is no number, StoreError if
+    the file cannot be written.
     """
     table = epoch_table(sweep_id, trial_id, records)
     path = f"{trial_parts(store, sweep_id, trial_id)}/epochs.parquet"
@@ -114,8 +112,8 @@ def write_epochs(
 def write_trial(store: Store, record: TrialRecord, findings: Sequence[Finding] = ()) -> None:
     """Write that a trial has ended: its row and its findings, in one step, after its epochs.
 
-    The findings carry the labeller version of the record's label, none without a label. They
-    replace those of an earlier attempt. Raises StoreError if the file cannot be written.
+    The findings carry the label's version and replace those of an earlier attempt. Raises
+    StoreError.
     """
     trial_id = record.trial.trial_id
     version = record.label.labeller_version if record.label else None

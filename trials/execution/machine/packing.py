@@ -8,10 +8,9 @@ HEADROOM = 1.1  # what other arms may need, relative to the trial that was measu
 
 @dataclass(frozen=True)
 class GpuUse:
-    """What a trial that had a GPU to itself used of it.
+    """What a trial that had a GPU to itself used of it: GiB (`peak` of `total`).
 
-    `peak` and `total` are GiB of memory; `busy` is the share of time in which a kernel ran, NaN if
-    that is unknown.
+    `busy` is the share of time in which a kernel ran, NaN if unknown.
     """
 
     peak: float

@@ -1,9 +1,8 @@
 """Time limits of one trial: how long it may run, and how long it may be silent.
 
-A trial that is over its limit is interrupted from a thread: an exception is raised in the thread
-that trains, and a signal gets it out of a system call that blocks. Only training code is
-interrupted, never the code that stores its rows. What does not even react to that (a library that
-hangs in C) has to be killed from outside: on Ray the driver does.
+Over its limit, an exception is raised in the thread that trains, and a signal ends a blocking
+system call. Only training code is interrupted, never the code that stores rows. What does not react
+(a library that hangs in C) has to be killed from outside: on Ray by the driver.
 """
 
 import ctypes

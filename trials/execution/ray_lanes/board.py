@@ -1,7 +1,6 @@
 """The driver's side of the dispenser: which trials have not ended, and what a death costs.
 
-The dispenser may be lost like any other process. What it knew is here and in the store: a new one
-goes on with the trials that have not ended.
+If the dispenser is lost, a new one continues with what is known here and in the store.
 """
 
 import time
@@ -99,12 +98,12 @@ class Board:
     def lost(
         self, lane: str, why: Callable[[], str], late: Mapping[str, str], *, killed: bool
     ) -> None:
-        """Take in that a lane's process died: its trial runs again, unless it died too often.
+        """Handle the death of a lane's process: its trial runs again, unless it died too often.
 
-        A trial that had stored its end has ended, one that was `late` has failed for what is said
-        there. One that was `killed`, or that may not begin again as the sweep ends, is cancelled.
-        If the sweep `repacks` because of it, it is kept for later, and nothing more is handed out.
-        Raises StoreError if a trial that is lost for good cannot be written down.
+        A trial whose end is stored has ended; one that was `late` has failed for that reason; one
+        that was `killed`, or may not restart as the sweep ends, is cancelled. If the sweep
+        `repacks` because of it, it is kept for later and nothing more is handed out. Raises
+        StoreError if a trial that is lost for good cannot be recorded.
         """
         self.finish()
         self.left(lane)

@@ -29,12 +29,12 @@ ASK_SECONDS = 0.05  # between two looks at the dispenser
 
 
 def run_jobs(jobs: Sequence[TrialJob], options: RunOptions) -> None:
-    """Run jobs of one sweep until all have ended or `options.stopping` answers true.
+    """Run jobs of one sweep until all have ended or `options.stopping` returns true.
 
-    After `stopping` no further trial begins; those that run come to their end. A trial whose worker
-    dies, whose node is lost or that runs out of memory begins again, at most `retries` times; an
-    exception of the user's code and a pathology never. Raises ErrorStorm when the same exception
-    ended three trials in a row, StoreError when not even a lost trial could be written down.
+    After `stopping` no further trial begins. A trial whose worker or node is lost or that runs out
+    of memory is retried at most `retries` times; exceptions of the user's code and pathologies
+    never. Raises ErrorStorm when the same exception ended three trials in a row, StoreError when
+    not even a lost trial could be recorded.
     """
     if not jobs:
         return
