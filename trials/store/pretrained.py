@@ -114,7 +114,7 @@ def pretrained(
 
 
 def generated(recipe: Recipe, make: Callable[[], State], folder: Path | None = None) -> State:
-    """Return generated data of a recipe: the kept ones, else what `make` returns, which is then kept.
+    """Return generated data of a recipe: the kept ones, else those of `make`, which are then kept.
 
     As `pretrained`, without rows and checkpoints; `make` draws from its own generators. At most
     `DATA_BYTES` are kept on a machine, the least recently used go first.
