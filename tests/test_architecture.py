@@ -215,7 +215,7 @@ def test_no_folder_imports_itself_through_others():
     assert [home for home in graph if home not in ROOMS and home in reach(home)] == []
 
 
-def test_nobody_imports_what_is_found_by_name_or_the_command_line():
+def test_plugins_and_the_command_line_are_never_imported():
     for home, targets in arrows().items():
         trains = "trials/workloads" if home == DECLARATIONS else ""  # inside a function, for torch
         assert set(NOBODY_IMPORTS) & targets <= {trains}, home

@@ -65,7 +65,7 @@ class TrialState(StrEnum):
     STOPPED = "stopped"  # ended early because its pathology was certain
     PRUNED = "pruned"  # ended early by a scheduler, because others did better
     FAILED = "failed"  # an exception, or a worker that died too often
-    CANCELLED = "cancelled"  # somebody ended the sweep while it ran
+    CANCELLED = "cancelled"  # the sweep was cancelled while it ran
 
 
 class FindingState(StrEnum):

@@ -156,7 +156,7 @@ class History:
             return None
         n = len(self._rows)
         if any(len(values) != n for values in (self.epochs, *columns)):
-            return None  # somebody scribbled on them: the rows tell
+            return None  # they were changed: the rows decide
         parts = [np.stack([self.epochs, self.steps], axis=1).astype("<i8").view(np.uint8)]
         for name, values in zip(names, columns, strict=True):
             code = np.frombuffer(name.encode(), dtype=np.uint8)

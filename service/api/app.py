@@ -26,7 +26,7 @@ from sickbay.service.api import (
     routes_read,
     routes_write,
 )
-from sickbay.service.api.cache import Shelf
+from sickbay.service.api.cache import StoreCache
 from sickbay.service.query.engine import answered_by
 from sickbay.service.query.pool import QueryPool, own_queries
 from sickbay.service.server.errors import ErrorAnswer, add_error_answers, error_answer
@@ -54,8 +54,8 @@ def create_app(
     workload by its path ("module:ATTRIBUTE"): code of the submitter's choice. None: no role may.
     Below `data_roots` lie the datasets that a spec may name by their path.
     """
-    shelf = Shelf(store)
-    feed = routes_events.Feed(shelf)
+    cache = StoreCache(store)
+    feed = routes_events.Feed(cache)
     queries, own = QueryPool(), own_queries()
     guard = Guard(store)
 
@@ -83,8 +83,8 @@ def create_app(
         redoc_url=None,
         responses=ERRORS,  # type: ignore[arg-type]  # FastAPI asks for str keys as well
     )
-    app.state.shelf, app.state.feed, app.state.queries = shelf, feed, queries
-    metrics = routes_metrics.Metrics(shelf, lambda: feed.listening)
+    app.state.cache, app.state.feed, app.state.queries = cache, feed, queries
+    metrics = routes_metrics.Metrics(cache, lambda: feed.listening)
     app.state.guard, app.state.metrics = guard, metrics
     app.state.launcher = launcher or LocalLauncher()
     app.state.code_role, app.state.data_roots = code_role, tuple(data_roots)

@@ -196,7 +196,7 @@ class Memo:
             return self._locks.setdefault(key, threading.Lock())
 
 
-class Shelf:
+class StoreCache:
     """Answers about one store, usually at most a second old. Thread-safe."""
 
     def __init__(self, store: Store) -> None:

@@ -16,8 +16,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sickbay.service.analysis.effects import LevelEffect
 from sickbay.service.analysis.verdicts import headline
 from sickbay.service.api.auth import need
-from sickbay.service.api.cache import Shelf
-from sickbay.service.api.routes_read import SweepName, find_known, in_thread, json_answer, shelf_of
+from sickbay.service.api.cache import StoreCache
+from sickbay.service.api.routes_read import SweepName, cache_of, find_known, in_thread, json_answer
 from sickbay.service.charts.axes import FactorAxis, axis_of
 from sickbay.service.charts.curves import (
     Array,
@@ -65,25 +65,25 @@ async def curves(
 ) -> Response:
     """A signal by epoch: bands of the arms, a sample of trials, onsets and reference lines."""
     chosen_trials = tuple(trial or ())[:MOST_LINES]
-    shelf = shelf_of(request)
+    cache = cache_of(request)
 
     def work() -> dict[str, Any]:
-        sweep_id = find_known(shelf, sweep)
-        names = shelf.live(sweep_id, "signals", lambda: _signals(shelf.store, sweep_id))
-        values = _values(shelf, sweep_id)
+        sweep_id = find_known(cache, sweep)
+        names = cache.live(sweep_id, "signals", lambda: _signals(cache.store, sweep_id))
+        values = _values(cache, sweep_id)
         default = values.objective.signal if values.objective else "val_loss"
         chosen = signal or (default if default in names else (names or [""])[0])
         if signal is not None and signal not in names:
             raise ApiError(404, f"no signal {signal!r}: there are {', '.join(names)}")
         if not names:
             return {"signal": "", "signals": []}
-        state = state_of(shelf.store, find_sweep(shelf.store, sweep_id))
-        return shelf.live(
+        state = state_of(cache.store, find_sweep(cache.store, sweep_id))
+        return cache.live(
             sweep_id,
             f"curves {chosen} {chosen_trials} {state}",
             lambda: {
                 "signals": names,
-                **_curves(shelf.store, replace(values, state=state), chosen, chosen_trials),
+                **_curves(cache.store, replace(values, state=state), chosen, chosen_trials),
             },
         )
 
@@ -93,18 +93,18 @@ async def curves(
 @router.get("/summary")
 async def summary(request: Request, sweep: SweepName) -> Response:
     """Summary: the best trials and arm, every arm by its health, and classes of failure."""
-    store = shelf_of(request).store
+    store = cache_of(request).store
     return await _from_values(request, sweep, "summary", lambda values: _summary(store, values))
 
 
 @router.get("/forest")
 async def forest(request: Request, sweep: SweepName) -> Response:
     """The effects of every level for a forest plot, and their table as the report shows it."""
-    shelf = shelf_of(request)
+    cache = cache_of(request)
 
     def work() -> dict[str, Any]:
-        sweep_id = find_known(shelf, sweep)
-        return shelf.derived(sweep_id, "forest", lambda: _forest(shelf.store, sweep_id))
+        sweep_id = find_known(cache, sweep)
+        return cache.derived(sweep_id, "forest", lambda: _forest(cache.store, sweep_id))
 
     return json_answer(await in_pool(Work.REPORT, work))
 
@@ -120,7 +120,7 @@ async def health_map(
     y: Annotated[str | None, Query(description="another factor")] = None,
 ) -> Response:
     """How many trials are healthy by the places of two factors, and the SQL that counts them."""
-    store = shelf_of(request).store
+    store = cache_of(request).store
     return await _from_values(
         request, sweep, f"map {x} {y}", lambda values: _map(store, values, [x, y])
     )
@@ -142,22 +142,22 @@ async def _from_values(
     request: Request, sweep: str, what: str, draw: Callable[[Values], dict[str, Any]]
 ) -> Response:
     """A chart drawn from a sweep's values, cached until the sweep's files change."""
-    shelf = shelf_of(request)
+    cache = cache_of(request)
 
     def work() -> dict[str, Any]:
-        sweep_id = find_known(shelf, sweep)
-        values = _values(shelf, sweep_id)
-        return shelf.derived(sweep_id, what, lambda: draw(values))
+        sweep_id = find_known(cache, sweep)
+        values = _values(cache, sweep_id)
+        return cache.derived(sweep_id, what, lambda: draw(values))
 
     return json_answer(await in_thread(work))
 
 
-def _values(shelf: Shelf, sweep_id: str) -> Values:
+def _values(cache: StoreCache, sweep_id: str) -> Values:
     def work() -> Values:
-        record = find_sweep(shelf.store, sweep_id)
-        return collect(shelf.store, record, state_of(shelf.store, record))
+        record = find_sweep(cache.store, sweep_id)
+        return collect(cache.store, record, state_of(cache.store, record))
 
-    return shelf.derived(sweep_id, "values", work)
+    return cache.derived(sweep_id, "values", work)
 
 
 def _signals(store: Store, sweep_id: str) -> list[str]:

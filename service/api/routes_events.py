@@ -18,7 +18,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from sickbay.service.api.auth import need
-from sickbay.service.api.cache import Shelf
+from sickbay.service.api.cache import StoreCache
 from sickbay.service.server.tokens import Role
 from sickbay.service.server.workers import Work, in_pool
 
@@ -48,9 +48,9 @@ class StoreChange:
 class Feed:
     """Polls a store and sends changes to listeners."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, cache: StoreCache) -> None:
         """Begin with nothing seen, without listeners."""
-        self._shelf = shelf
+        self._shelf = cache
         self._seen: dict[str, dict[str, Any]] = {}
         self._listeners: set[asyncio.Queue[StoreChange | None]] = set()
         self._recent: deque[StoreChange] = deque(maxlen=REMEMBERED)

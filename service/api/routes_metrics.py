@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sickbay.service.api.auth import need
-from sickbay.service.api.cache import Shelf
+from sickbay.service.api.cache import StoreCache
 from sickbay.service.query.engine import query
 from sickbay.service.server.tokens import Role
 from sickbay.service.server.workers import Work, in_pool
@@ -27,7 +27,7 @@ router = APIRouter(tags=["service"])
 class Metrics:
     """The registry of one service, and the histogram of its request times."""
 
-    def __init__(self, shelf: Shelf, listening: Callable[[], int]) -> None:
+    def __init__(self, cache: StoreCache, listening: Callable[[], int]) -> None:
         """Start all counters at zero."""
         self.registry = CollectorRegistry()
         self.times = Histogram(
@@ -37,7 +37,7 @@ class Metrics:
             registry=self.registry,
             buckets=BUCKETS,
         )
-        self.registry.register(_StoreMetrics(shelf, listening))
+        self.registry.register(_StoreMetrics(cache, listening))
 
     def observe(self, method: str, route: str, status: str, seconds: float) -> None:
         """Count an answered request; the labels must come from bounded sets."""
@@ -51,8 +51,8 @@ class Metrics:
 class _StoreMetrics(Collector):
     """Counts of the store, computed on each scrape."""
 
-    def __init__(self, shelf: Shelf, listening: Callable[[], int]) -> None:
-        self._shelf = shelf
+    def __init__(self, cache: StoreCache, listening: Callable[[], int]) -> None:
+        self._shelf = cache
         self._listening = listening
 
     def collect(self) -> Iterator[Metric]:

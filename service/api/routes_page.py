@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from sickbay.service.api.auth import need
-from sickbay.service.api.routes_read import in_thread, json_answer, shelf_of
+from sickbay.service.api.routes_read import cache_of, in_thread, json_answer
 from sickbay.service.server.errors import ApiError
 from sickbay.service.server.tokens import Role
 from sickbay.service.server.workers import Work, in_pool
@@ -56,8 +56,8 @@ async def workloads(request: Request) -> Response:
 
         return {"workloads": [vars(entry) for entry in registry.workload_entries()]}
 
-    shelf = shelf_of(request)
-    return json_answer(await in_thread(lambda: shelf.once("workloads", work)))
+    cache = cache_of(request)
+    return json_answer(await in_thread(lambda: cache.once("workloads", work)))
 
 
 @router.get("/api/workloads/{name}", dependencies=[Depends(need(Role.READ))])
@@ -85,8 +85,8 @@ async def detectors(request: Request) -> Response:
 
         return {"detectors": [describe_detector(detector) for detector in all_detectors()]}
 
-    shelf = shelf_of(request)
-    return json_answer(await in_thread(lambda: shelf.once("detectors", work)))
+    cache = cache_of(request)
+    return json_answer(await in_thread(lambda: cache.once("detectors", work)))
 
 
 async def _file(request: Request, path: str) -> Response:

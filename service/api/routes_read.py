@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from sickbay.service.api.auth import need
-from sickbay.service.api.cache import NotKeptError, Shelf, TrialChoice, at_once, reading
+from sickbay.service.api.cache import NotKeptError, StoreCache, TrialChoice, at_once, reading
 from sickbay.service.api.models import (
     DiagnoseBody,
     Epochs,
@@ -51,16 +51,16 @@ T = TypeVar("T")
 router = APIRouter(prefix="/api", tags=["read"], dependencies=[Depends(need(Role.READ))])
 
 
-def shelf_of(request: Request) -> Shelf:
+def cache_of(request: Request) -> StoreCache:
     """The cache that this service answers from."""
-    shelf: Shelf = request.app.state.shelf
-    return shelf
+    cache: StoreCache = request.app.state.cache
+    return cache
 
 
 @router.get("/sweeps", response_model=Sweeps)
 async def sweeps(request: Request, offset: Page = 0, limit: PerPage = PAGE) -> Response:
     """Every sweep of the store with its counts, the latest first."""
-    summaries = await soon(shelf_of(request).sweeps)
+    summaries = await soon(cache_of(request).sweeps)
     return json_answer(
         {"sweeps": summaries[offset : offset + limit], "total": len(summaries), "offset": offset}
     )
@@ -69,7 +69,7 @@ async def sweeps(request: Request, offset: Page = 0, limit: PerPage = PAGE) -> R
 @router.get("/sweeps/{sweep}", response_model=Sweep)
 async def sweep(request: Request, sweep: SweepName) -> Response:
     """One sweep: its state, counts by state, label and pathology, and its spec."""
-    store = shelf_of(request).store
+    store = cache_of(request).store
 
     def work() -> dict[str, Any]:
         record = find_sweep(store, sweep)
@@ -105,10 +105,10 @@ async def trials(
 
     Sorting puts numbers before words, and NaN and nothing last, whichever way.
     """
-    shelf = shelf_of(request)
+    cache = cache_of(request)
 
     def work() -> tuple[list[bytes], int]:
-        pages = shelf.trials(find_known(shelf, sweep))
+        pages = cache.trials(find_known(cache, sweep))
         try:
             return pages.page(offset, limit, choice)
         except KeyError as error:
@@ -123,12 +123,12 @@ async def trials(
 @router.get("/sweeps/{sweep}/running")
 async def running_now(request: Request, sweep: SweepName) -> Response:
     """The running trials: their factors, seed and last stored epoch."""
-    shelf = shelf_of(request)
+    cache = cache_of(request)
 
     def work() -> dict[str, Any]:
-        record = find_sweep(shelf.store, find_known(shelf, sweep))
-        live = state_of(shelf.store, record) == "running"
-        found = shelf.live(record.sweep_id, "running", lambda: running(shelf.store, record))
+        record = find_sweep(cache.store, find_known(cache, sweep))
+        live = state_of(cache.store, record) == "running"
+        found = cache.live(record.sweep_id, "running", lambda: running(cache.store, record))
         return {"trials": found if live else [], "total": len(found) if live else 0}
 
     return json_answer(await in_thread(work))
@@ -137,18 +137,18 @@ async def running_now(request: Request, sweep: SweepName) -> Response:
 @router.get("/sweeps/{sweep}/trials/{trial}", response_model=Trial)
 async def trial(request: Request, sweep: SweepName, trial: str) -> Response:
     """One trial with its findings, every label it had, and the smallest known fixes."""
-    shelf = shelf_of(request)
+    cache = cache_of(request)
 
     def work() -> dict[str, Any]:
-        sweep_id = find_known(shelf, sweep)
-        trial_id = _trial_id(shelf, sweep_id, trial)
-        if shelf.trials(sweep_id).arms > MANY_ARMS:
+        sweep_id = find_known(cache, sweep)
+        trial_id = _trial_id(cache, sweep_id, trial)
+        if cache.trials(sweep_id).arms > MANY_ARMS:
             reading()
-        book = shelf.book(sweep_id)
+        book = cache.book(sweep_id)
         if not book.has(trial_id):  # it has ended since
             reading()
-            book = read_book(shelf.store, sweep_id, only=trial_id)
-        return book.explained(trial_id, shelf.fixes(sweep_id, trial_id))
+            book = read_book(cache.store, sweep_id, only=trial_id)
+        return book.explained(trial_id, cache.fixes(sweep_id, trial_id))
 
     return json_answer(await soon(work))
 
@@ -158,18 +158,18 @@ async def epochs(
     request: Request, sweep: SweepName, trial: str, offset: Page = 0, limit: PerPage = MOST_PER_PAGE
 ) -> Response:
     """The evaluations of a trial, even a running one; NaN and infinity are strings."""
-    shelf = shelf_of(request)
+    cache = cache_of(request)
 
     def work() -> list[dict[str, Any]]:
-        sweep_id = find_known(shelf, sweep)
-        ended = _ended(shelf, sweep_id, trial)
-        known = shelf.epochs(sweep_id) if len(ended) == 1 else None
+        sweep_id = find_known(cache, sweep)
+        ended = _ended(cache, sweep_id, trial)
+        known = cache.epochs(sweep_id) if len(ended) == 1 else None
         evaluations = known.records(ended[0]) if known is not None else []
         if not evaluations:  # it runs, or has ended since
-            evaluations = asking.epochs(shelf.store, sweep_id, trial).whole().records()
+            evaluations = asking.epochs(cache.store, sweep_id, trial).whole().records()
         if not evaluations:
-            trial_id = _trial_id(shelf, sweep_id, trial)
-            evaluations = asking.epochs(shelf.store, sweep_id, trial_id).whole().records()
+            trial_id = _trial_id(cache, sweep_id, trial)
+            evaluations = asking.epochs(cache.store, sweep_id, trial_id).whole().records()
         return evaluations
 
     rows = await in_thread(work)
@@ -180,13 +180,13 @@ async def epochs(
 @router.get("/sweeps/{sweep}/trials/{trial}/findings", response_model=Findings)
 async def findings(request: Request, sweep: SweepName, trial: str) -> Response:
     """What each detector says of a trial: fired first."""
-    shelf = shelf_of(request)
+    cache = cache_of(request)
 
     def work() -> list[dict[str, Any]]:
-        sweep_id = find_known(shelf, sweep)
-        trial_id = _trial_id(shelf, sweep_id, trial)
-        records = shelf.book(sweep_id).findings.records(trial_id)
-        return records or asking.findings(shelf.store, sweep_id, trial_id).whole().records()
+        sweep_id = find_known(cache, sweep)
+        trial_id = _trial_id(cache, sweep_id, trial)
+        records = cache.book(sweep_id).findings.records(trial_id)
+        return records or asking.findings(cache.store, sweep_id, trial_id).whole().records()
 
     rows = await in_thread(work)
     return json_answer({"findings": rows, "total": len(rows), "offset": 0})
@@ -202,17 +202,17 @@ async def effects(
     all_pairs: Annotated[bool, Query(description="compare every two levels")] = False,  # noqa: FBT002
 ) -> Response:
     """What each level of each factor does, with intervals and health: as `effects --json`."""
-    shelf = shelf_of(request)
+    cache = cache_of(request)
 
     def work() -> Any:
         from sickbay.service.analysis.study import EffectOptions, load_effects  # noqa: PLC0415  scipy is slow
 
-        sweep_id = find_known(shelf, sweep)
+        sweep_id = find_known(cache, sweep)
         if within or all_pairs:  # rarely asked for, so it is not kept
             options = EffectOptions(all_pairs=all_pairs, within=tuple(within or ()))
-            return load_effects(shelf.store, sweep_id, options).as_data()
-        return shelf.derived(
-            sweep_id, "effects", lambda: load_effects(shelf.store, sweep_id).as_data()
+            return load_effects(cache.store, sweep_id, options).as_data()
+        return cache.derived(
+            sweep_id, "effects", lambda: load_effects(cache.store, sweep_id).as_data()
         )
 
     return json_answer(await in_pool(Work.REPORT, work))
@@ -221,14 +221,14 @@ async def effects(
 @router.get("/sweeps/{sweep}/report", response_class=HTMLResponse)
 async def report(request: Request, sweep: SweepName) -> Response:
     """The sweep's self-contained report. Its inline scripts need a policy of their own."""
-    shelf = shelf_of(request)
+    cache = cache_of(request)
 
     def work() -> bytes:
         from sickbay.service.reports.html import render_report  # noqa: PLC0415  pictures are slow
 
-        sweep_id = find_known(shelf, sweep)
-        return shelf.derived(
-            sweep_id, "report", lambda: render_report(shelf.store, sweep_id).encode()
+        sweep_id = find_known(cache, sweep)
+        return cache.derived(
+            sweep_id, "report", lambda: render_report(cache.store, sweep_id).encode()
         )
 
     headers = {
@@ -241,10 +241,10 @@ async def report(request: Request, sweep: SweepName) -> Response:
 @router.get("/sweeps/{sweep}/tables/{table}", response_class=Response)
 async def table(request: Request, sweep: SweepName, table: TableName) -> Response:
     """One table of a sweep as a Parquet file, rows of running trials included."""
-    shelf = shelf_of(request)
+    cache = cache_of(request)
 
     def work() -> bytes:
-        return table_bytes(shelf.store, table, find_known(shelf, sweep))
+        return table_bytes(cache.store, table, find_known(cache, sweep))
 
     return Response(await in_thread(work), media_type="application/vnd.apache.parquet")
 
@@ -267,7 +267,7 @@ async def sql(request: Request, body: SqlBody) -> Response:
         cancel.now()
 
     watching = asyncio.ensure_future(watch())
-    store = shelf_of(request).store
+    store = cache_of(request).store
     try:
         answer = await in_pool(Work.SQL, lambda: pool.ask(store, body.sql, SQL_LIMITS, cancel))
     finally:
@@ -296,25 +296,25 @@ async def diagnose(request: Request, body: DiagnoseBody) -> Response:
     return json_answer(await in_pool(Work.DIAGNOSE, work))
 
 
-def find_known(shelf: Shelf, word: str) -> str:
+def find_known(cache: StoreCache, word: str) -> str:
     """The id of the named sweep; raises SweepError (404) if there is none."""
-    for summary in shelf.sweeps():
+    for summary in cache.sweeps():
         if summary["sweep_id"] == word:
             return word
     reading()
-    return find_sweep(shelf.store, word).sweep_id
+    return find_sweep(cache.store, word).sweep_id
 
 
-def _ended(shelf: Shelf, sweep_id: str, word: str) -> Sequence[str]:
+def _ended(cache: StoreCache, sweep_id: str, word: str) -> Sequence[str]:
     """The named ended trials: one by its id, or all whose id has this prefix."""
-    ids = shelf.trials(sweep_id).ids
+    ids = cache.trials(sweep_id).ids
     if word in ids:
         return [word]
     return [trial_id for trial_id in ids if trial_id.startswith(word)] if word else []
 
 
-def _trial_id(shelf: Shelf, sweep_id: str, word: str) -> str:
-    trial_ids = _ended(shelf, sweep_id, word)
+def _trial_id(cache: StoreCache, sweep_id: str, word: str) -> str:
+    trial_ids = _ended(cache, sweep_id, word)
     if len(trial_ids) == 1:
         return trial_ids[0]
     what = f"{len(trial_ids)} ended trials begin" if trial_ids else "no ended trial begins"

@@ -20,8 +20,8 @@ from sickbay.service.api.routes_read import (
     Page,
     PerPage,
     SweepName,
+    cache_of,
     find_known,
-    shelf_of,
 )
 from sickbay.service.query.engine import plain
 from sickbay.service.query.lookup import stored_spec
@@ -78,7 +78,7 @@ async def submit(
     another spec is a 409.
     """
     text = await _spec_text(request)
-    store = shelf_of(request).store
+    store = cache_of(request).store
     prepared = await in_pool(Work.PLAN, lambda: _prepared(request, token, text))
 
     def work() -> dict[str, Any]:
@@ -132,7 +132,7 @@ async def cancel(request: Request, sweep: SweepName, token: Submitter) -> dict[s
     sweep_id, running = await _ask(request, sweep, "cancel", "cancelled")
     if running:
         state = request.app.state
-        arguments = (state.shelf.store, sweep_id, state.launcher)
+        arguments = (state.cache.store, sweep_id, state.launcher)
         waiting = anyio.to_thread.run_sync(launching.insist, *arguments, abandon_on_cancel=True)
         chore = asyncio.ensure_future(waiting)
         state.chores.add(chore)
@@ -143,16 +143,16 @@ async def cancel(request: Request, sweep: SweepName, token: Submitter) -> dict[s
 @router.post("/sweeps/{sweep}/resume", response_model=Submitted)
 async def resume(request: Request, sweep: SweepName, token: Submitter) -> dict[str, Any]:
     """Run what is missing, failed or was cancelled; a running sweep is a 409."""
-    shelf = shelf_of(request)
+    cache = cache_of(request)
 
     def plan_again() -> Prepared:
-        sweep_id = find_known(shelf, sweep)
-        if driven(shelf.store, sweep_id):
+        sweep_id = find_known(cache, sweep)
+        if driven(cache.store, sweep_id):
             raise ApiError(409, f"the sweep {sweep_id} is running already")
-        spec = stored_spec(shelf.store, sweep_id)
+        spec = stored_spec(cache.store, sweep_id)
         _check_code(request, token, str(spec["workload"]))
         check_data(parse_spec(spec), request.app.state.data_roots)
-        return prepare(spec, shelf.store.uri, resumed=True, trust_code=True)
+        return prepare(spec, cache.store.uri, resumed=True, trust_code=True)
 
     prepared = await in_pool(Work.PLAN, plan_again)
 
@@ -172,14 +172,14 @@ async def relabel(
 ) -> Response:
     """Judge a sweep's stored histories with today's detectors; old labels are kept."""
     del token
-    shelf = shelf_of(request)
+    cache = cache_of(request)
 
     def work() -> str:
         from sickbay.trials.execution.relabel import relabel as judge_again  # noqa: PLC0415
         from sickbay.trials.registry import all_detectors  # noqa: PLC0415  scipy is slow
 
-        sweep_id = find_known(shelf, sweep)
-        report = judge_again(shelf.store, sweep_id, all_detectors(), write=not dry_run)
+        sweep_id = find_known(cache, sweep)
+        report = judge_again(cache.store, sweep_id, all_detectors(), write=not dry_run)
         return json.dumps(plain({**vars(report), "changes": [vars(c) for c in report.changes]}))
 
     return Response(await in_pool(Work.REPORT, work), media_type="application/json")
@@ -195,12 +195,12 @@ async def logs(
 ) -> StreamingResponse:
     """The log of the sweep's driver, as plain text; `follow` streams it."""
     del token
-    shelf, launcher = shelf_of(request), request.app.state.launcher
-    sweep_id = await in_pool(Work.LOGS, lambda: find_known(shelf, sweep))
+    cache, launcher = cache_of(request), request.app.state.launcher
+    sweep_id = await in_pool(Work.LOGS, lambda: find_known(cache, sweep))
 
     def look(offset: int) -> tuple[bool, bytes]:
-        over = not driven(shelf.store, sweep_id)  # before the log, whose end is then the last word
-        return over, launcher.log(shelf.store, sweep_id, offset)
+        over = not driven(cache.store, sweep_id)  # before the log, whose end is then the last word
+        return over, launcher.log(cache.store, sweep_id, offset)
 
     over, piece = await in_pool(Work.LOGS, lambda: look(0))  # an unreachable cluster is an answer
 
@@ -226,16 +226,16 @@ async def _ask(request: Request, sweep: str, what: str, left: str) -> tuple[str,
 
     Gives the sweep's id, and whether a driver was there to be asked.
     """
-    shelf, launcher = shelf_of(request), request.app.state.launcher
+    cache, launcher = cache_of(request), request.app.state.launcher
 
     def work() -> tuple[str, bool]:
-        sweep_id = find_known(shelf, sweep)
-        record = read_sweep(shelf.store, sweep_id)
-        if record is not None and launching.withdraw(shelf.store, record, launcher, left):
+        sweep_id = find_known(cache, sweep)
+        record = read_sweep(cache.store, sweep_id)
+        if record is not None and launching.withdraw(cache.store, record, launcher, left):
             return sweep_id, False
-        if not driven(shelf.store, sweep_id):
+        if not driven(cache.store, sweep_id):
             raise ApiError(409, f"the sweep {sweep_id} is not running: there is nothing to {what}")
-        ask(shelf.store, sweep_id, what)
+        ask(cache.store, sweep_id, what)
         return sweep_id, True
 
     return await in_pool(Work.WRITE, work)
@@ -276,7 +276,7 @@ def _prepared(request: Request, token: Token, text: str) -> Prepared:
                 f"the sweep has {count:,} trials, and a service takes at most {MOST_TRIALS:,}: "
                 "make several sweeps of it, or run it with `sickbay run`",
             )
-    return prepare(text, shelf_of(request).store.uri)
+    return prepare(text, cache_of(request).store.uri)
 
 
 def _check_code(request: Request, token: Token, workload: str) -> None:

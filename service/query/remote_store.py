@@ -86,7 +86,7 @@ class _Tables(fs.FileSystemHandler):  # type: ignore[misc]
             return self._client.table(parts[2], parts[1])
         alive = self._known().get(parts[2]) in RUNNING if len(parts) == 4 else False
         if alive and parts[1] == "_parts" and parts[3] == "driver.json":
-            # somebody over there drives it; who, is of no interest here
+            # a driver of the service runs it; which, does not matter here
             return json.dumps({"host": "service", "pid": 0, "at": time.time()}).encode()
         raise FileNotFoundError(path)
 

@@ -1,6 +1,6 @@
 """Limits of the HTTP server's connections: their number, and how long one may stay silent.
 
-A connection costs a file descriptor before its request is known, so anybody can take one. There are
+A connection costs a file descriptor before its request is known, so anyone can take one. There are
 never more than `limit`: when they are all taken, those that have not sent a whole request make
 room, the oldest first, and each is closed after `HEADER_SECONDS` in any case.
 """

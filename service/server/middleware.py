@@ -17,7 +17,7 @@ from sickbay.service.server.errors import error_answer
 from sickbay.service.server.guard import Guard, is_loopback
 
 MOST_BODY = 4 * 2**20  # bytes; a sweep spec has a few thousand
-MOST_DRAINED = 64 * 2**20  # bytes of a body that is too large, read so that the caller hears why
+MOST_DRAINED = 64 * 2**20  # bytes of a body that is too large, read so that the caller learns why
 BODY_SECONDS = 60.0  # in which a request's body has to arrive
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")

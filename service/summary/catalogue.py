@@ -27,7 +27,7 @@ def describe_workload(workload: Workload) -> dict[str, Any]:
 
 
 def print_workload(console: Console, workload: Workload) -> None:
-    """Print a workload for somebody who is writing a spec."""
+    """Print a workload as needed to write a spec."""
     goal = workload.objective
     console.print(Text.assemble((workload.name, "bold"), f" (version {workload.version})"))
     console.print(workload.doc, highlight=False)

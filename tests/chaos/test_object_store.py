@@ -205,7 +205,7 @@ def test_slow_and_failing_requests_are_survived(server):
     assert Counter(result.states.values()) == {"completed": 2}
 
 
-def test_nobody_there_is_a_sentence():
+def test_an_unreachable_store_is_a_sentence():
     store = open_store(uri(free_port(), "nowhere"))
     with pytest.raises(StoreError, match="cannot write"):
         write_file(store, f"{store.root}/x", b"x")

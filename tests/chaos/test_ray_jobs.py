@@ -147,7 +147,7 @@ def test_an_address_where_no_ray_is_and_one_of_a_ray_client(cluster, tmp_path):
     assert "Jobs API of a Ray cluster at http://127.0.0.1:8265" in client.stderr
 
 
-def test_a_job_that_never_begins_is_told(cluster, tmp_path):
+def test_a_job_that_never_begins_is_reported(cluster, tmp_path):
     spec, store = spec_file(tmp_path), tmp_path / "store"
     environment = tmp_path / "env.yaml"
     environment.write_text("env_vars: {PYTHONPATH: /nowhere}\n")  # there is no workload there

@@ -171,7 +171,7 @@ def test_a_cluster_s_setup_installs_this_project(tmp_path):
     assert (tmp_path / ".bashrc").read_text().count("export PATH") == 1
 
 
-def test_pods_run_as_nobody_special_and_say_what_they_take():
+def test_pods_run_unprivileged_and_state_what_they_take():
     for pod in pods():
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"]
@@ -338,7 +338,7 @@ def dockerfile():
     return [line.split(" ", 1) for line in lines if line and not line.startswith("#")]
 
 
-def test_the_image_copies_what_is_there_and_runs_as_nobody_special():
+def test_the_image_copies_what_is_there_and_runs_unprivileged():
     steps = dockerfile()
     for word, rest in steps:
         if word == "COPY":

@@ -37,7 +37,7 @@ def test_rows_are_sorted_and_of_one_epoch_the_later_counts():
     assert curves.column("x").tolist() == [1.0, 3.0]
 
 
-def test_a_gap_reads_as_nan_and_can_be_told_from_one():
+def test_a_gap_reads_as_nan_and_differs_from_one():
     curves = history(Row(1, 1, {"x": math.nan}), Row(2, 2, {}))
     assert np.isnan(curves.column("x")).all()
     assert curves.recorded("x").tolist() == [True, False]

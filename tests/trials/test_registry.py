@@ -106,14 +106,14 @@ def test_a_name_that_leads_nowhere_says_what_to_do(name, says):
     assert says in str(caught.value)
 
 
-def test_an_unknown_detector_is_told_the_nearest_name():
+def test_an_unknown_detector_names_the_nearest():
     with pytest.raises(
         RegistryError, match=r"no detector 'divergense'\. Did you mean 'divergence'"
     ):
         registry.detector("divergense")
 
 
-def test_a_broken_plugin_is_listed_with_its_error_and_blocks_nobody(install):
+def test_a_broken_plugin_is_listed_with_its_error_and_blocks_no_other(install):
     broken = {
         "absent": "absent_module:WORKLOAD",
         "unparsable": "unparsable:WORKLOAD",

@@ -71,7 +71,7 @@ class Driver:
         except ProcessLookupError:
             return False
         except PermissionError:
-            return True  # it exists, and belongs to somebody else
+            return True  # it exists, and belongs to another user
         return True
 
 

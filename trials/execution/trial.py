@@ -370,7 +370,7 @@ def _closed_after(rows: Iterator[Row]) -> Iterator[Iterator[Row]]:
 def _stops(job: TrialJob, log: TrialLog, progress: _Progress, *, shown: bool) -> bool:
     """Look at the trial while it runs; say whether to stop it.
 
-    Only where evaluations are `shown` to somebody does it matter whether the trial is suspect.
+    Only where evaluations are `shown` does it matter whether the trial is suspect.
     """
     if progress.online_pathology is not None or not looks_online(len(log.records)):
         return False

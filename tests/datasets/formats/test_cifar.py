@@ -207,7 +207,7 @@ def test_a_damaged_binary_file_is_refused(tmp_path):
         read_binary(tmp_path / "gone.bin", "cifar10")
 
 
-def test_one_split_without_the_other_is_told(tmp_path):
+def test_one_split_without_the_other_is_reported(tmp_path):
     binary(tmp_path / "data_batch_1.bin", [1])
     with pytest.raises(ValueError, match=r"test_batch\.bin: it is missing beside data_batch_1"):
         find_cifar(tmp_path)

@@ -50,14 +50,14 @@ def test_other_folders_are_not_these(tmp_path):
     assert find_folders(tmp_path) is None  # nothing to test on
 
 
-def test_a_class_that_one_split_lacks_is_told(tmp_path):
+def test_a_class_that_one_split_lacks_is_reported(tmp_path):
     tree(tmp_path)
     png(tmp_path / "test/emu/0.png")
     with pytest.raises(ValueError, match=r"the class 'emu' is in only one of train and test"):
         find_folders(tmp_path)
 
 
-def test_images_of_several_sizes_are_told(tmp_path):
+def test_images_of_several_sizes_are_reported(tmp_path):
     tree(tmp_path)
     png(tmp_path / "train/dog/9.png", size=(8, 9))
     with pytest.raises(ValueError, match=r"dog/9\.png: images must be of one size: .*\(9, 8\)"):

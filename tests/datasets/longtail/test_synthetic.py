@@ -73,7 +73,7 @@ def test_no_image_is_in_two_splits():
     assert len(every.unique(dim=0)) == len(every)
 
 
-def test_images_are_of_ordinary_size_and_not_told_by_their_mean_colour():
+def test_images_are_of_ordinary_size_and_not_classified_by_their_mean_colour():
     parts = [draw(c, 200, 16, np.random.default_rng(c)) for c in range(10)]
     every = np.concatenate(parts)
     assert abs(every.mean()) < 0.1
@@ -190,7 +190,7 @@ def test_long_tailed_files_are_used_as_they_are(tmp_path):
         variant(dataset=str(tmp_path), imbalance=100.0)
 
 
-def test_a_class_without_images_is_told(tmp_path):
+def test_a_class_without_images_is_reported(tmp_path):
     cifar(tmp_path, train=(30, 0))
     with pytest.raises(ValueError, match=r"has no training image of class 1"):
         variant(dataset=str(tmp_path))

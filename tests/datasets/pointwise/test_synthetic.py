@@ -72,7 +72,7 @@ def test_about_one_point_in_ninety_is_anomalous_and_two_scenes_in_five():
     assert not torch.equal(train.points[:40], val.points)
 
 
-def test_neither_intensity_nor_colour_alone_tells_an_anomaly():
+def test_neither_intensity_nor_colour_alone_reveals_an_anomaly():
     train, _ = point_scenes(SPEC)
     bright = train.points[..., 3] > 0.7
     share = float(train.truth[bright].float().mean())

@@ -121,7 +121,7 @@ def test_attention_is_torch_s_with_its_gradients():
         assert torch.allclose(tensor, other, atol=1e-3)
 
 
-def test_positions_tell_equal_tokens_apart():
+def test_positions_distinguish_equal_tokens():
     model = net("full_residual_pos")
     images, points = inputs()
     before = model(images, points).logits

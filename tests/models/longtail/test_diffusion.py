@@ -110,7 +110,7 @@ def test_samples_are_clamped_and_follow_the_generator():
 
 
 @pytest.mark.parametrize("size", ["small", "full"])
-def test_a_denoiser_hears_the_step_and_the_class(size):
+def test_a_denoiser_depends_on_the_step_and_the_class(size):
     model = diffusion(size)
     x = torch.randn(1, 8).expand(3, 8)
     conditioned = model.predict(x, torch.tensor([0, 0, 500]), torch.tensor([0, 1, 0]))

@@ -89,7 +89,7 @@ def test_whatever_is_not_sound_is_counted_and_ranked(label, value, cause, won):
     assert effect.improvement.value == pytest.approx((4 + won) / 5)
 
 
-def test_what_somebody_cancelled_is_no_defeat_and_no_patient():
+def test_a_cancelled_trial_neither_loses_nor_counts_as_pathological():
     effect = only(arms(OFF, [*ON[:4], 0.1], {4: "cancelled"}))
     assert effect.left_out == {"level": 1}
     assert effect.ranked_pairs == 4

@@ -67,7 +67,7 @@ def test_the_smallest_changes_are_found_with_their_counts(tmp_path):
     assert "init zeros -> random: healthy in 3/3" in "\n".join(fix_lines(fixes))
 
 
-def test_one_sick_seed_spoils_a_fix_and_a_cancelled_one_does_not(tmp_path):
+def test_one_pathological_seed_rules_out_a_fix_and_a_cancelled_one_does_not(tmp_path):
     def ways(levels, seed):
         if levels["init"] == "random":
             return SICK if seed == 2 and levels["lr"] == 0.1 else {}
@@ -164,7 +164,7 @@ def test_fixes_come_from_every_sweep_of_the_store_and_a_trial_counts_once(tmp_pa
     assert (fix.of, fix.own_seed) == (2, True)
 
 
-def test_a_whole_sweep_has_one_answer_a_sick_configuration(tmp_path):
+def test_a_whole_sweep_has_one_answer_a_pathological_configuration(tmp_path):
     ways = lambda levels, seed: SICK if levels["init"] == "zeros" and seed else {}  # noqa: E731
     store = sample(tmp_path, grid(ways))
     fixes = sweep_fixes(store, "sample-abc123")
@@ -204,7 +204,7 @@ def verb(*words_, code=0):
     return done
 
 
-def test_the_verb_writes_a_sound_spec_whose_baseline_is_the_sick_trial(swept, tmp_path):
+def test_the_verb_writes_a_valid_spec_whose_baseline_is_the_pathological_trial(swept, tmp_path):
     store, trial = swept
     path = tmp_path / "deep" / "next.yaml"
     done = verb(trial, "--store", store.uri, "--out", path)

@@ -78,7 +78,7 @@ def test_the_four_means_add_up_to_it():
     assert interaction.difference.mean == pytest.approx((both - other) - (first - neither))
 
 
-def test_what_falls_ill_only_together_is_seen_where_no_quad_is_sound():
+def test_what_is_pathological_only_together_is_seen_where_no_quad_is_sound():
     ill = lambda a, b, seed: "no_skill" if a == "on" and b == 1 else "healthy"  # noqa: E731
     interaction = only(crossed(6, drawn(6), ill))
     assert interaction.sound_quads == 0

@@ -82,7 +82,7 @@ def test_of_a_whole_factorial_it_is_the_difference_of_the_means():
     assert 0.9 < fit.seed_share < 1.0
 
 
-def test_a_half_fraction_tells_main_effects_without_any_pair():
+def test_a_half_fraction_shows_main_effects_without_any_pair():
     rows = factorial(half=True)
     coefficients, errors, _ = by_seed(rows)
     for effect, mean, error in zip(table(rows).effects, coefficients, errors, strict=True):
@@ -121,7 +121,7 @@ def test_gaps_are_met_by_the_model_and_counted():
     assert fit.effects[0].rank.mean > 0.2  # among all trials it falls far behind
 
 
-def test_places_are_mid_ranks_within_the_seed_and_the_ill_tie_last():
+def test_places_are_mid_ranks_within_the_seed_and_pathological_trials_tie_last():
     rows = [
         trial(0, 1.0, a=0),
         trial(0, 2.0, a=1),
@@ -135,7 +135,7 @@ def test_places_are_mid_ranks_within_the_seed_and_the_ill_tie_last():
     assert math.isnan(places[4])
 
 
-def test_factors_that_always_change_together_are_not_told_apart():
+def test_factors_that_always_change_together_are_not_distinguished():
     rows = [trial(r.seed, r.objective, **r.levels, twin=r.levels["a"]) for r in factorial()]
     fit = table(rows, {**LEVELS, "twin": (0, 1)})
     known = {effect.factor: effect.difference.mean for effect in fit.effects}

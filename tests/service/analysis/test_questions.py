@@ -76,7 +76,7 @@ def test_a_real_sweep_from_its_spec_to_its_table(tmp_path):
     assert effects.signal == "val_loss"
 
 
-def test_levels_of_several_kinds_are_told_apart(tmp_path):
+def test_levels_of_several_kinds_are_distinguished(tmp_path):
     factors = {"clip": ["none", 0.5, 1, True]}
     trials = [
         SampleTrial({"clip": level}, seed, (0.1 * index + 0.01 * seed * index,))

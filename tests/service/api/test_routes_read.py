@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from sickbay.service.api import cache, models
 from sickbay.service.api.app import create_app
-from sickbay.service.api.cache import Shelf
+from sickbay.service.api.cache import StoreCache
 from sickbay.service.api.routes_events import Feed
 from sickbay.service.server.guard import check_binding
 from sickbay.service.server.tokens import Role, create_token, revoke_token
@@ -346,7 +346,7 @@ def test_when_the_last_token_is_revoked_the_service_stays_closed(tmp_path):
     assert client.get("/api/sweeps", headers=headers).status_code == 200
 
 
-def test_no_answer_tells_the_keys_of_a_store(tmp_path):
+def test_no_answer_reveals_the_keys_of_a_store(tmp_path):
     keyed = replace(open_store(str(tmp_path)), uri="s3://KEY:SECRET@bucket/folder")
     client = TestClient(create_app(keyed), base_url="http://localhost")
     message = client.get("/api/sweeps/nothing").json()["error"]["message"]
@@ -387,20 +387,20 @@ def test_a_page_is_read_again_when_a_trial_ended(tmp_path, monkeypatch):
     store = open_store(str(tmp_path / "store"))
     spec = toy_sweeps.spec(factors={"fault": ["none"]}, seeds=1)
     sweep_id = run(spec, store.uri, Options(in_process=True)).sweep_id
-    kept = Shelf(store)
+    kept = StoreCache(store)
     first = kept.trials(sweep_id)
     assert kept.trials(sweep_id) is first
     run({**spec, "seeds": 2}, store.uri, Options(in_process=True))
     assert len(kept.trials(sweep_id).rows) == 2
 
 
-def test_listeners_hear_of_changes_and_of_what_they_missed(tmp_path, monkeypatch):
+def test_listeners_receive_changes_and_what_they_missed(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "FRESH_SECONDS", 0.0)
     store = open_store(str(tmp_path / "store"))
     spec = toy_sweeps.spec(factors={"fault": ["none"]}, seeds=1)
 
     async def scenario():
-        feed = Feed(Shelf(store))
+        feed = Feed(StoreCache(store))
         looking = asyncio.create_task(feed.run())
         await asyncio.sleep(0.5)
         listener = feed.listen(None, None)

@@ -97,7 +97,7 @@ def test_an_idempotency_key_belongs_to_one_sweep(client, launcher):
 
 
 @pytest.mark.parametrize("path", ["/api/sweeps", "/api/plan"])
-def test_a_bad_spec_is_told_as_validate_tells_it(client, path, launcher):
+def test_a_bad_spec_is_reported_as_validate_does(client, path, launcher):
     bad = {**SPEC, "factors": {"fault": []}, "seedz": 3, "retries": -1}
     answer = client.post(path, json=bad)
     assert answer.status_code == 422

@@ -209,7 +209,7 @@ def test_ranges_are_binned_as_their_sql_bins_them_and_have_a_frontier(tmp_path):
     assert_readable(parallel(values))
 
 
-def test_factors_that_tell_most_come_first(many):
+def test_factors_that_differ_most_in_health_come_first(many):
     _, values, _ = many
     first, *_ = telling_axes(values, 4)
     sizes = [(axis.factor, len(axis.names)) for axis in telling_axes(values, 9)]

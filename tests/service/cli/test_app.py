@@ -80,7 +80,7 @@ def wide_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
 
 
-def test_run_tells_the_whole_story(swept):
+def test_run_prints_progress_causes_and_remedies(swept):
     folder, done = swept
     assert "4/4 done · 2 healthy · 2 pathological · 2 stopped early (non_finite 2)" in done.stderr
     assert len(re.findall("✗ pathological +non_finite +epoch 3", done.stdout)) == 2
@@ -248,7 +248,7 @@ def test_a_bad_spec_is_exit_code_2_names_the_place_and_writes_nothing(
     assert list(tmp_path.iterdir()) == [spec]
 
 
-def test_all_problems_are_told_at_once(tmp_path):
+def test_all_problems_are_reported_at_once(tmp_path):
     spec = write_spec(tmp_path, nme="x", seeds=0, factors={"fault": [], "label": [1]})
     done = sickbay("validate", spec, code=2)
     for key in ("nme", "seeds", "factors.fault", "factors.label"):

@@ -63,7 +63,7 @@ def test_json_and_flags(log):
         (["--floor", "nan"], "give a number"),
     ],
 )
-def test_bad_flags_are_told_with_what_is_allowed(log, flags, message):
+def test_bad_flags_are_reported_with_what_is_allowed(log, flags, message):
     result = call(log, *flags)
     assert result.exit_code == 2
     assert message in result.stderr

@@ -134,7 +134,7 @@ def test_a_run_says_what_failed_once_and_what_helps_next(store):
 
 
 @pytest.mark.slow
-def test_two_sweeps_of_one_name_are_told_apart(store):
+def test_two_sweeps_of_one_name_are_distinguished(store):
     folder, _ = store
     small = {**SPEC, "factors": {"optimizer": ["sgd"], "lr": [0.1]}, "seeds": 1}
     for epochs in (7, 8):

@@ -39,6 +39,6 @@ def test_mlflows_own_variable_wins(tmp_path, monkeypatch):
     assert target_of(store, "s-1", Tracker.MLFLOW) == "http://tracking:5000"
 
 
-def test_an_unknown_sink_is_told_with_what_is_allowed(tmp_path):
+def test_an_unknown_sink_is_reported_with_what_is_allowed(tmp_path):
     with pytest.raises(SpecError, match="mlflow, wandb, tensorboard"):
         run({**SPEC, "sinks": ["comet"]}, str(tmp_path), Options(in_process=True))

@@ -110,7 +110,7 @@ def test_answers_and_mistakes_are_those_of_a_query(pool, store, tmp_path):
     assert len(children()) == 1  # none of this cost a process
 
 
-def test_a_store_that_cannot_be_read_is_told_as_such(pool, tmp_path):
+def test_a_store_that_cannot_be_read_is_reported_as_such(pool, tmp_path):
     (tmp_path / "trials").write_text("no folder")
     with pytest.raises(StoreError, match="trials"):
         pool.ask(locate_store(str(tmp_path)), "SELECT * FROM trials", LIMITS)
@@ -200,7 +200,7 @@ def test_one_bomb_does_not_hold_the_others_up(pool, store):
             bomb.result()
 
 
-def test_who_finds_a_long_line_is_told_to_come_again(store, monkeypatch):
+def test_a_full_queue_asks_to_retry_later(store, monkeypatch):
     monkeypatch.setattr(query_pool, "PoolRules", lambda: PoolRules(processes=1, waiting=0))
     monkeypatch.setattr(routes_read, "SQL_LIMITS", Limits(memory="1GB", threads=1, seconds=1.0))
     with served(store) as url, ThreadPoolExecutor() as threads:

@@ -315,7 +315,7 @@ def test_the_objective_is_found_in_the_store(tmp_path):
     assert report_values(named, SWEEP).objective == Objective("val_accuracy", Goal.MAXIMIZE)
 
 
-def test_a_real_sweep_tells_its_story(tmp_path):
+def test_a_real_sweep_as_a_page(tmp_path):
     open_store(str(tmp_path))
     spec = {
         "name": "toy",

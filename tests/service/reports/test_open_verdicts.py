@@ -7,7 +7,7 @@ from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.store import open_store
 
 
-def test_an_inconclusive_trial_is_told_what_it_lacks(tmp_path):
+def test_an_inconclusive_trial_names_what_it_lacks(tmp_path):
     spec = {"name": "open", "workload": "ending_badly:WORKLOAD", "factors": {}, "seeds": 1}
     swept = run(spec, str(tmp_path / "store"), Options(in_process=True))
     console = Console(record=True, width=200)

@@ -116,7 +116,7 @@ def test_the_smallest_fixes_are_on_the_page(store, values):
         assert "The smallest changes" in paper or "the smallest changes" in paper
 
 
-def test_too_many_sick_configurations_are_told_of(store, values, monkeypatch):
+def test_too_many_pathological_configurations_are_reported(store, values, monkeypatch):
     monkeypatch.setattr(report_study, "_MOST_COMPARISONS", 1)
     table = fixes_table(store, values)
     assert table.rows == ()

@@ -66,7 +66,7 @@ def test_results_as_json_say_it_of_each_trial(store):
     )
 
 
-def test_explain_tells_what_concerns_the_trial(store):
+def test_explain_shows_what_concerns_the_trial(store):
     findings = sweep_advice(store, SWEEP)
     pair = next(finding for finding in findings if finding.detector == "seed_instability").trials
     explained = explanation(store, pair[0])

@@ -7,7 +7,7 @@ import toy_sweeps
 
 from sickbay.service.analysis.fixes import fix_finder
 from sickbay.service.api import cache
-from sickbay.service.api.cache import Memo, NotKeptError, Shelf, at_once, reading
+from sickbay.service.api.cache import Memo, NotKeptError, StoreCache, at_once, reading
 from sickbay.service.query.engine import epochs, query
 from sickbay.service.reports.explain import explanation
 from sickbay.service.summary.trial_book import MOST_NAMED, read_book, read_epochs
@@ -70,7 +70,7 @@ def test_a_shelf_reads_a_sweep_once(store, sweep, monkeypatch):
     monkeypatch.setattr(
         cache, "read_book", lambda *arguments: reads.append(arguments) or read_book(*arguments)
     )
-    kept = Shelf(store)
+    kept = StoreCache(store)
     assert kept.book(sweep) is kept.book(sweep)
     assert kept.epochs(sweep) is kept.epochs(sweep)
     assert len(reads) == 1
@@ -111,7 +111,7 @@ def test_a_memo_drops_what_was_asked_for_longest_ago():
     assert works == ["a", "b", "c", "b"]
 
 
-def test_many_askers_cause_one_reading():
+def test_many_callers_cause_one_reading():
     memo, begun, go = Memo(2), [], threading.Event()
 
     def work():
@@ -134,7 +134,7 @@ def test_many_askers_cause_one_reading():
 
 
 def test_at_once_is_answered_what_is_kept_and_nothing_is_read(store, sweep):
-    kept = Shelf(store)
+    kept = StoreCache(store)
     with pytest.raises(NotKeptError):
         at_once(lambda: kept.trials(sweep))
     first = kept.trials(sweep)
@@ -142,7 +142,7 @@ def test_at_once_is_answered_what_is_kept_and_nothing_is_read(store, sweep):
     reading()  # outside of it there is time to read
 
 
-def test_nobody_waits_while_a_long_answer_is_worked_out_again(monkeypatch):
+def test_no_caller_waits_while_a_long_answer_is_recomputed(monkeypatch):
     monkeypatch.setattr(cache, "FRESH_SECONDS", 0.0)
     monkeypatch.setattr(cache, "LONG", -1.0)  # any answer took long
     memo, marks, begun, go = Memo(2), iter(range(9)), threading.Event(), threading.Event()
@@ -162,12 +162,12 @@ def test_nobody_waits_while_a_long_answer_is_worked_out_again(monkeypatch):
     assert memo.answer("key", lambda: 1, lambda: "never") == "new"
 
 
-def test_what_heals_a_trial_that_has_just_ended_is_read(store, sweep, monkeypatch):
-    kept = Shelf(store)
+def test_the_fix_of_a_trial_that_has_just_ended_is_read(store, sweep, monkeypatch):
+    kept = StoreCache(store)
     for trial_id in trial_ids(store):
         assert kept.fixes(sweep, trial_id) == fix_finder(store, sweep)(trial_id)
     known = fix_finder(store, sweep)
     answers = iter([{}.__getitem__, known])  # the first is of before it ended
     monkeypatch.setattr(cache, "fix_finder", lambda *_: next(answers))
-    late = Shelf(store)
+    late = StoreCache(store)
     assert late.fixes(sweep, trial_id) == known(trial_id)

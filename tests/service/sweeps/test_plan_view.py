@@ -25,7 +25,7 @@ def printed(prepared):
     return console.file.getvalue()
 
 
-def test_a_fraction_tells_its_aliases(tmp_path):
+def test_a_fraction_names_its_aliases(tmp_path):
     raw = toy_sweeps.spec(design="fractional", factors=FACTORS, resolution="IV")
     prepared = prepare(raw, str(tmp_path / "s"))
     described = describe_plan(prepared)
@@ -79,7 +79,7 @@ def test_the_budget_is_held_against_the_estimate(tmp_path):
     assert "budget.trials 4: the sweep does NOT fit" in printed(cut)
 
 
-def test_a_search_tells_its_size_and_space_and_then_what_it_has_suggested(tmp_path):
+def test_a_search_shows_its_size_and_space_and_then_what_it_has_suggested(tmp_path):
     raw = toy_sweeps.spec(
         design="tpe",
         factors={"lr": {"low": 0.001, "high": 10.0, "log": True}, "init": ["random", "zeros"]},

@@ -81,7 +81,7 @@ def test_a_level_that_no_arm_changes_alone_is_unknown_and_can_be_shown(swept):
     assert verdicts == ["? unknown"] * len(table.effects)
 
 
-def test_plan_and_status_tell_how_far_it_is(swept, tmp_path):
+def test_plan_and_status_show_how_far_it_is(swept, tmp_path):
     store, result = swept
     console = Console(width=200, record=True, file=io.StringIO())
     print_plan(console, describe_plan(prepare(SPEC, str(tmp_path))))

@@ -79,7 +79,7 @@ def test_a_refusal_is_not_repeated():
     assert len(got) == 1
 
 
-def test_nobody_there_is_given_up_without_naming_the_address():
+def test_an_unreachable_webhook_is_given_up_without_naming_the_address():
     trouble = send(Webhook("http://127.0.0.1:9/secret-path"), MESSAGE)
     assert "ConnectError" in trouble
     assert "secret-path" not in trouble
@@ -98,7 +98,7 @@ def test_slack_gets_a_text():
     assert json.loads(got[0][1]) == {"text": MESSAGE.text}
 
 
-def test_a_sweep_tells_its_first_pathology_and_its_end(tmp_path, monkeypatch):
+def test_a_sweep_reports_its_first_pathology_and_its_end(tmp_path, monkeypatch):
     spec = toy_sweeps.spec(factors={"fault": ["none", "nan"]}, seeds=2)
     with receiver() as (url, got):
         monkeypatch.setenv("SICKBAY_WEBHOOK", url)
@@ -109,7 +109,7 @@ def test_a_sweep_tells_its_first_pathology_and_its_end(tmp_path, monkeypatch):
     assert messages[1]["counts"] == {"completed": 2, "stopped": 2}
 
 
-def test_a_storm_of_failures_is_told(tmp_path, monkeypatch):
+def test_a_storm_of_failures_is_reported(tmp_path, monkeypatch):
     spec = toy_sweeps.spec(factors={"fault": ["raise"]}, seeds=5)
     with receiver() as (url, got):
         monkeypatch.setenv("SICKBAY_WEBHOOK", url)

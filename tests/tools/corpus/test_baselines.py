@@ -24,7 +24,7 @@ def log(n=12, **columns):
 
 
 @pytest.mark.parametrize("name", baselines.BASELINES)
-def test_a_quiet_log_alarms_nobody(name):
+def test_a_quiet_log_raises_no_alarm(name):
     assert baselines.BASELINES[name](log()) is None
 
 

@@ -40,7 +40,7 @@ def test_values_survive_the_file(tmp_path):
     assert read_back.finished
 
 
-def test_cases_come_back_sorted_and_told_apart(tmp_path):
+def test_cases_come_back_sorted_and_distinct(tmp_path):
     cases = [case(seed=1), case(fault="lr_jump-2", score=-1.0), case(variant="low_snr")]
     read_back = trip(tmp_path, *cases)
     assert {run.kind for run in read_back} == {"control", "fault", "hard"}

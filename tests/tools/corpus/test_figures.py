@@ -135,7 +135,7 @@ def test_peers_are_counted_by_group():
     }
 
 
-def test_a_detector_is_told_by_what_it_fired_on(table):
+def test_a_detector_is_named_by_what_it_fired_on(table):
     rates = figures.of_detector(table, "divergence")
     assert rates["fired"] == 2
     assert rates["precision, any"].value == 0.5

@@ -127,7 +127,7 @@ def test_a_planted_fault_fires_however_it_is_written_down(built_in, name):
     check_detector(detect, [history])
 
 
-def test_training_that_goes_well_alarms_nobody(built_in):
+def test_training_that_goes_well_raises_no_alarm(built_in):
     for rule in built_in:
         assert rule(plausible_history(rule)).state is FindingState.CLEAR, rule.name
 

@@ -195,7 +195,7 @@ def test_an_unknown_override_is_refused():
         check_workload(WORKLOAD, {"epoch": 2})
 
 
-def test_a_workload_without_checkpoints_is_told_what_that_means():
+def test_a_workload_without_checkpoints_learns_what_that_means():
     def train(config, context):
         return WORKLOAD.train(config, replace(context, save=lambda make: None))
 

@@ -208,7 +208,7 @@ def test_a_cause_that_may_not_stop_stops_nothing(built_in):
         (FACTS, ("val_loss",), "no validation loss"),
     ],
 )
-def test_without_proof_a_trial_is_inconclusive_and_told_why(built_in, facts, drop, words):
+def test_without_proof_a_trial_is_inconclusive_and_says_why(built_in, facts, drop, words):
     def signals(i):
         return {k: v for k, v in healthy(i).items() if not (drop and k.startswith(drop))}
 

@@ -116,7 +116,7 @@ def test_five_configurations_without_skill_accuse_the_data():
     assert ask("all_trials_no_skill", *ill[1:], blown).state == "clear"
 
 
-def test_the_best_value_beside_a_diverging_one_is_told():
+def test_the_best_value_beside_a_diverging_one_is_reported():
     def sweep(best, gone):
         return [
             trial(1, objective=0.5, lr=0.01),
@@ -137,7 +137,7 @@ def test_the_best_value_beside_a_diverging_one_is_told():
     assert ask("edge_of_stability", *sweep(0.2, "divergence"), *cancelled).state == "fired"
 
 
-def test_a_verdict_that_depends_on_the_seed_is_told():
+def test_a_verdict_that_depends_on_the_seed_is_reported():
     mixed = [trial(n, seed=n, lr=0.1, health=SICK[n > 2]) for n in range(5)]
     steady = [trial(10 + n, seed=n, lr=0.2) for n in range(5)]
     finding = ask("seed_instability", *mixed, *steady)

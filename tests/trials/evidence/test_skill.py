@@ -197,7 +197,7 @@ def test_parameters_that_hardly_move_stand_still(ratios, still):
     assert (may_recover(history, np.ones(6), recovery_rises=True) is None) is still
 
 
-def test_nobody_stands_still_whose_steps_are_not_known():
+def test_no_trial_stands_still_whose_steps_are_unknown():
     tiny = [[1e-9]] * 6
     assert not stands_still(make(6, val_loss=[0.5] * 6, finished=False))
     rows = [Row(i + 1, 0, {"group_update_ratio": tiny[i]}) for i in range(6)]

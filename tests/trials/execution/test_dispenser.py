@@ -57,7 +57,7 @@ def test_a_lane_that_dies_before_its_first_job_counts_against_the_next():
     assert made.lost("c") is None  # nothing waits
 
 
-def test_a_lane_that_leaves_of_itself_costs_nobody_an_attempt():
+def test_a_lane_that_leaves_of_itself_costs_no_attempt():
     made = Dispenser(JOBS, most=2)
     made.take("a", None)
     made.end("a", ended("t0"), leaves=True)

@@ -49,7 +49,7 @@ def test_everybody_gets_one_and_together_no_more_than_there_is(claims, total):
 
 
 @given(several(), totals)
-def test_nothing_is_left_idle_that_somebody_could_use(claims, total):
+def test_nothing_is_left_idle_that_a_sweep_could_use(claims, total):
     parts = caps(claims, total)
     free = {kind: total[kind] - used(claims, parts, kind) for kind in total}
     for name, demand in claims.items():
@@ -163,7 +163,7 @@ def test_a_claim_that_is_released_is_seen_at_once_while_the_driver_goes_on(tmp_p
         assert driven(store, "a")
 
 
-def test_a_changed_claim_is_told_before_the_next_beat_is_due(tmp_path, monkeypatch):
+def test_a_changed_claim_is_published_before_the_next_beat_is_due(tmp_path, monkeypatch):
     monkeypatch.setattr(driving_room, "LOOK_SECONDS", 0.05)
     store = open_store(str(tmp_path / "store"))
     with driving(store, "a") as keeper:

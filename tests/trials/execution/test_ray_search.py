@@ -50,7 +50,7 @@ def studies(store):
     ]
 
 
-def test_a_search_on_ray_tells_the_study_what_the_store_holds(tmp_path):
+def test_a_search_on_ray_reports_what_the_store_holds(tmp_path):
     result = run_it(tmp_path, design="tpe")
     assert (result.state, result.ran, result.failed) == ("finished", 12, 0)
     rows = {row["trial_id"]: row for row in table(tmp_path)}

@@ -149,7 +149,7 @@ def test_the_estimate_has_a_band_that_holds_the_frontier_and_is_wide_where_nothi
     )
 
 
-def test_inconclusive_trials_change_no_probability_and_are_told_of():
+def test_inconclusive_trials_change_no_probability_and_are_reported():
     points = [[0.1, 0.5], [0.2, 0.9], [0.001, 0.4], [0.002, 1.5]]
     labels = ["pathological", "pathological", "healthy", "healthy"]
     plain = estimate_frontier(points, labels, [LR, SHARE])

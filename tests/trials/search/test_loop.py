@@ -96,7 +96,7 @@ def test_a_failed_seed_is_left_out_and_a_configuration_without_any_fails(tmp_pat
     assert states == {"none": "COMPLETE", "raise": "FAIL"}
 
 
-def test_several_objectives_are_told_together(tmp_path):
+def test_several_objectives_are_reported_together(tmp_path):
     goals = [
         {"signal": "val_loss", "goal": "minimize"},
         {"signal": "output_variance_ratio", "goal": "maximize"},
@@ -270,7 +270,7 @@ def test_a_finite_space_is_used_up_without_an_ask_in_vain(tmp_path):
     assert len(asked) == 11  # the last finds nothing new, and ends the search
 
 
-def test_seeds_that_are_added_later_are_told_to_the_sampler(tmp_path):
+def test_seeds_that_are_added_later_reach_the_sampler(tmp_path):
     """The sampler of a resumed search knows the median of all seeds, in the study as it sees it."""
     factors = {"lr": {"low": 0.01, "high": 0.2}}
     keys = {"factors": factors, "seeds": 1, "fixed": {"epochs": 4}}
@@ -290,7 +290,7 @@ def test_seeds_that_are_added_later_are_told_to_the_sampler(tmp_path):
     assert reported == [firsts[one.params["lr"]] for one in search.known]
 
 
-def test_a_loss_of_another_definition_is_told_in_the_unit_of_the_baseline():
+def test_a_loss_of_another_definition_is_reported_in_the_unit_of_the_baseline():
     """A weighted loss of 0.6 over a floor of 3 gains 80 %, as does 0.2 over a floor of 1."""
     loss = Objective("val_loss", Goal.MINIMIZE)
     baseline = {seed: ended(0.5, floor=1.0) for seed in range(3)}

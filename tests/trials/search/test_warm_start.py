@@ -110,7 +110,7 @@ def test_a_warm_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path, s
     assert len(given["straight"]) == 18
 
 
-def test_seeds_that_the_earlier_sweep_got_later_are_told(tmp_path):
+def test_seeds_that_the_earlier_sweep_got_later_are_reported(tmp_path):
     first(tmp_path)
     keys = SECOND | {"budget": {"trials": 2}}
     run(raw(**keys), str(tmp_path), HERE)
@@ -142,7 +142,7 @@ def test_a_wider_range_goes_on_from_the_trials_of_its_own_sweep(tmp_path):
         assert prepared.earlier.trials == 3 + 1
 
 
-def test_seeds_that_confirm_tell_nothing_before(tmp_path):
+def test_confirming_seeds_show_nothing_before(tmp_path):
     first(tmp_path, seeds=3)
     keys = SECOND | {"seeds": {"search": 1, "confirm": 2, "top": 1}, "budget": {"trials": 8}}
     earlier = prepare(raw(**keys), str(tmp_path)).earlier

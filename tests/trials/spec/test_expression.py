@@ -94,7 +94,7 @@ def test_what_has_no_answer_says_why(text, says):
     assert says in str(caught.value)
 
 
-def test_names_are_told():
+def test_names_are_listed():
     assert parse_expression("b < 1 and (a > 2 or true)").names == ("a", "b")
 
 

@@ -122,7 +122,7 @@ def test_a_fraction_is_no_larger_than_the_known_ones(n, resolution, runs):
     assert len(fraction(n, resolution)) == runs
 
 
-def test_aliases_are_told_with_their_sign():
+def test_aliases_are_listed_with_their_sign():
     """I = ABC with the baseline as +1: with the change as +1 the word is -ABC, and A = -BC."""
     aliases = aliasing(["A", "B", "C"], fraction(3, 3))
     assert aliases.words == ("-A:B:C",)
@@ -149,7 +149,7 @@ def test_an_alias_is_what_a_least_squares_fit_mixes_up(n, resolution):
         assert aliases == set(known.get(name, ()))
 
 
-def test_a_fractional_plan_holds_the_baseline_and_tells_its_aliases():
+def test_a_fractional_plan_holds_the_baseline_and_lists_its_aliases():
     planned = made(design="fractional", factors=some(4), resolution="IV", seeds=2)
     assert len(planned.arms) == 8
     assert planned.arms[0].name == "baseline"

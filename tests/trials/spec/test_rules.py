@@ -135,7 +135,7 @@ def test_a_circle_of_conditions_is_refused():
     assert len(problems) == 2
 
 
-def test_every_mistake_is_told_at_once_and_nothing_is_written(tmp_path):
+def test_every_mistake_is_reported_at_once_and_nothing_is_written(tmp_path):
     raw = toy_sweeps.spec(
         design="fractional",
         factors={"lr": [0.1, 0.05, 1.0], "momentum": [0.0, 0.5]},

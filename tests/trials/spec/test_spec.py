@@ -338,7 +338,7 @@ def test_a_mapping_that_is_nested_too_deep_is_refused():
     assert "nested deeper than 12" in only_problem({"tags": deep})
 
 
-def test_thousands_of_problems_are_told_briefly():
+def test_thousands_of_problems_are_reported_briefly():
     with pytest.raises(SpecError) as caught:
         parse_spec({**GOOD, "seeds": [-1] * 5000})
     assert len(caught.value.problems) == 5000

@@ -96,7 +96,7 @@ def test_a_foreign_file_is_named_and_passed_over(store, root):
     assert loaded.tables["trials"].num_rows == len(before["trials"])
 
 
-def test_somebody_elses_parquet_under_our_name(store, root):
+def test_foreign_parquet_under_our_name(store, root):
     pq.write_table(pa.table({"trial_id": ["x"]}), root / "trials/s1/data.parquet")
     loaded = load_tables(store)
     assert "was not written by Sickbay" in loaded.problems[0].message
@@ -241,7 +241,7 @@ def test_opening_what_cannot_be_a_store(tmp_path):
         open_store("ftp://x/y")
 
 
-def test_a_folder_that_somebody_prepared_is_not_used(tmp_path):
+def test_a_folder_that_another_user_prepared_is_not_used(tmp_path):
     assert private_folder(tmp_path / "ours").stat().st_mode & 0o777 == 0o700
     assert private_folder(tmp_path / "ours").is_dir()
     (tmp_path / "elsewhere").mkdir()

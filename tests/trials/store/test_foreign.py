@@ -91,7 +91,7 @@ def test_the_files_say_their_version(root):
         assert metadata[b"sickbay.table"] == file.relative_to(root).parts[0].encode()
 
 
-def test_a_temporary_file_of_a_killed_writer_disturbs_nobody(root):
+def test_a_temporary_file_of_a_killed_writer_disturbs_no_reader(root):
     (root / "trials/zz/.data.parquet.1.ab.tmp").write_bytes(b"half")
     assert len(pd.read_parquet(root / "trials")) == 6
     assert load_tables(open_store(str(root))).problems == ()

@@ -313,7 +313,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 @settings(max_examples=60, deadline=None)
-def test_any_run_of_steps_and_kills_reads_as_if_nobody_had_died(tmp_path_factory, steps):
+def test_any_run_of_steps_and_kills_reads_as_if_nothing_had_died(tmp_path_factory, steps):
     """A model of plain dictionaries says what must be read after every step."""
     store = open_store(str(tmp_path_factory.mktemp("store")))
     epochs, states, attempts = {}, {}, {}

@@ -42,7 +42,7 @@ def test_a_state_is_made_once_and_is_the_same_kept_or_made(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_nobody_shares_the_tensors(tmp_path):
+def test_no_two_callers_share_the_tensors(tmp_path):
     first = pretrained(RECIPE, make, tmp_path)
     first["weight"].zero_()
     assert bool(pretrained(RECIPE, never, tmp_path)["weight"].any())

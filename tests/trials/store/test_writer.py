@@ -55,7 +55,7 @@ def store(tmp_path):
     return open_store(str(tmp_path / "store"))
 
 
-def test_what_runs_is_told_by_its_worker(store):
+def test_what_runs_is_reported_by_its_worker(store):
     trial = TrialConfig("t1", "toy", {"lr": 0.1}, 7, 20, ("lr",))
     start_attempt(store, "s1", "t1", device="cpu", started_at=START, trial=trial, arm="lr=0.1")
     start_attempt(store, "s1", "t2", device="cpu", started_at=START)

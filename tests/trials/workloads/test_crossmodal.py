@@ -80,7 +80,7 @@ def test_labels_are_held_against_the_truth():
     assert math.isfinite(drawn["val_truth_auroc"])
 
 
-def test_a_loss_without_labels_counts_no_target_and_does_not_hear_them():
+def test_a_loss_without_labels_counts_no_target_and_ignores_them():
     rows, other = (run(epochs=2, loss="mean_std", label_source=s) for s in ("true", "all_one"))
     for left, right in zip(rows, other, strict=True):
         assert left.signals["supervised_targets"] == 0.0
@@ -98,7 +98,7 @@ def test_the_mean_std_loss_vanishes_within_twenty_steps(seed):
     assert last.signals["score_std"] < 1e-4
 
 
-def test_floors_are_measured_through_the_trained_loss_on_the_labels_told():
+def test_floors_are_measured_through_the_trained_loss_on_its_labels():
     drawn = facts(label_source="random10")
     assert drawn.floors["val_loss"] == pytest.approx(0.3251, abs=5e-5)
     assert drawn.class_counts == (36, 4)
