@@ -9,17 +9,19 @@ import hashlib
 import itertools
 import json
 import math
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from shutil import rmtree
 from time import monotonic  # by its name: training code may patch the module
 from time import time as unix_time
 from typing import Any
+from uuid import uuid4
 
 from sickbay.trials import registry
 from sickbay.trials.contract import (
@@ -72,6 +74,9 @@ from sickbay.trials.store.writer import write_output
 # fourth, and so on: a deterministic schedule that keeps the cost of diagnosis a small share of any
 # run.
 DENSE_LOOKS = 64
+
+_remover = ThreadPoolExecutor(1, "sickbay-remover")
+_removals: list[Future[None]] = []  # that goes on, if one does
 
 TrialRun = Generator[int, None, TrialRecord]
 
@@ -209,7 +214,7 @@ def run_trial(job: TrialJob, on_evaluation: OnEvaluation | None = None) -> Trial
         write_output(store, job.sweep_id, trial_id, printed(Path(job.workdir)))
     write_trial(store, record, findings)
     if job.command is None or progress.state is not TrialState.CANCELLED:
-        shutil.rmtree(job.workdir, ignore_errors=True)  # a script goes on from what it kept there
+        _discard(Path(job.workdir))  # a script goes on from what it kept there
     return record
 
 
@@ -307,6 +312,19 @@ def make_workdir(path: Path) -> None:
     except FileNotFoundError:  # another sweep that has just ended removed the empty parent
         private_folder(path.parent)
         path.mkdir(exist_ok=True)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder: at once by its name, in the background from the disk.
+
+    Some file systems take milliseconds even for an empty folder, and a large one takes longer. The
+    removal before this one is waited for, so that no more than one folder takes up space.
+    """
+    with suppress(OSError):
+        gone = folder.rename(folder.with_name(f"{folder.name}-{uuid4().hex[:8]}"))
+        if _removals:
+            _removals.pop().result()
+        _removals.append(_remover.submit(rmtree, gone, ignore_errors=True))
 
 
 def _workload(job: TrialJob) -> Workload:

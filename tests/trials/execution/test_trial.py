@@ -69,6 +69,14 @@ def test_whatever_training_code_does_ends_as_one_failed_trial(tmp_path, monkeypa
     assert words in record.error
 
 
+def test_a_trial_s_folder_is_gone_at_its_end_and_from_the_disk_by_the_end_of_the_next(tmp_path):
+    folders = tmp_path / "work"
+    for name in ("first", "second"):
+        run_to_end(toy_sweeps.job(tmp_path / name, folders / name, fault="none"))
+        assert not (folders / name).exists()
+    assert not list(folders.glob("first*"))
+
+
 def test_nan_is_a_result_and_no_failure(tmp_path):
     record = toy_sweeps.run(tmp_path / "store", fault="nan")
     assert record.state is TrialState.STOPPED
