@@ -11,18 +11,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 Signals = dict[str, float | list[float]]
-RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Threshold)
-BOUNDED: dict[type[nn.Module], tuple[float, float]] = {  # the range of each
-    nn.Tanh: (-1.0, 1.0),
-    nn.Hardtanh: (-1.0, 1.0),
-    nn.Softsign: (-1.0, 1.0),
-    nn.Sigmoid: (0.0, 1.0),
-    nn.Hardsigmoid: (0.0, 1.0),
-    nn.Softmax: (0.0, 1.0),
+RECTIFIERS = {functional.relu, functional.relu6, functional.threshold}
+RECTIFIERS |= {torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
+# The range of each. No softmax: most weights of an attention are near 0, and none is saturated.
+BOUNDED = {
+    **dict.fromkeys((torch.tanh, Tensor.tanh, functional.tanh), (-1.0, 1.0)),
+    **dict.fromkeys((functional.hardtanh, functional.softsign), (-1.0, 1.0)),
+    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, functional.sigmoid), (0.0, 1.0)),
+    functional.hardsigmoid: (0.0, 1.0),
 }
-Seen = tuple[nn.Module, Tensor, Tensor]  # who, its very output, and a copy of that
+Seen = tuple[Any, Tensor, Tensor]  # the function, its very output, and a copy of that
 SHOWN = 256  # samples whose features are compared
 TAIL = 0.99  # of the half range: beyond it an output is saturated
 
@@ -31,20 +33,16 @@ class LayerProbe:
     """Looks at a model through one fixed batch, and compares with what it saw first.
 
     `batch` is what the model is called with: a tensor, a tuple (positional) or a mapping (by name).
-    `rectified` names modules that end in a functional relu; `features` the module whose output is
-    the representation, by default the input of the last linear layer.
+    Activations are seen whether a module or a function applies them. `features` names the module
+    whose output is the representation, by default the input of the last linear layer.
     """
 
-    def __init__(
-        self, model: nn.Module, batch: Any, *, rectified: Sequence[str] = (), features: str = ""
-    ) -> None:
+    def __init__(self, model: nn.Module, batch: Any, *, features: str = "") -> None:
         """Look once, before training: the start of rank and drift."""
         self._model, self._batch = unwrapped(model), batch
         modules = dict(self._model.named_modules())
-        for name in (*rectified, *([features] if features else [])):
-            if name not in modules:
-                raise ValueError(f"the model has no module {name!r}; it has {sorted(modules)[:20]}")
-        self._rectified = [modules[name] for name in rectified]
+        if features and features not in modules:
+            raise ValueError(f"the model has no module {features!r}; it has {sorted(modules)[:20]}")
         self._features = modules[features] if features else None
         self._start = self._look()[1]
         self._rank = math.nan if self._start is None else rank_of(self._start)
@@ -59,47 +57,53 @@ class LayerProbe:
         return signals
 
     def _look(self) -> tuple[Signals, Tensor | None]:
-        seen: list[Seen] = []
+        named: list[Tensor] = []
         entered: list[Tensor] = []
-        hooks = [
-            module.register_forward_hook(_keep(seen))
-            for module in self._model.modules()
-            if isinstance(module, (*RECTIFIERS, *BOUNDED))
-            or module in self._rectified
-            or module is self._features
-        ]
         if self._features is None:
-            hooks += [
+            hooks = [
                 module.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
                 for module in self._model.modules()
                 if isinstance(module, nn.Linear)
             ]
+        else:
+            hooks = [self._features.register_forward_hook(_keep(named))]
         try:
-            with _undisturbed(self._model), torch.no_grad():
+            with _undisturbed(self._model), torch.no_grad(), _Activations() as activations:
                 output = called(self._model, self._batch)
         finally:
             for hook in hooks:
                 hook.remove()
         last = _first_tensor(output)
-        hidden = [(layer, kept) for layer, value, kept in seen if value is not last]
-        features = [kept for layer, _, kept in seen if layer is self._features] or entered[-1:]
-        return self._shares(hidden), _flat(features[-1]) if features else None
+        hidden = [(by, kept) for by, value, kept in activations.seen if value is not last]
+        features = named or entered[-1:]
+        return _shares(hidden), _flat(features[-1]) if features else None
 
-    def _shares(self, seen: Sequence[tuple[nn.Module, Tensor]]) -> Signals:
-        signals: Signals = {}
-        rectified = [
-            value
-            for layer, value in seen
-            if isinstance(layer, RECTIFIERS) or layer in self._rectified
-        ]
-        if rectified:
-            signals["dead_unit_share"] = [_dead_share(value) for value in rectified]
-            signals["dead_unit_n"] = float(len(rectified[0]))
-            signals["layer_units"] = [float(_by_unit(value).shape[1]) for value in rectified]
-        bounded = [(BOUNDED[type(layer)], value) for layer, value in seen if type(layer) in BOUNDED]
-        if bounded:
-            signals["saturated_share"] = [_saturated_share(value, *span) for span, value in bounded]
-        return signals
+
+class _Activations(TorchFunctionMode):
+    """Keeps the outputs of activation functions, by whichever spelling they are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Seen] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if (func in RECTIFIERS or func in BOUNDED) and output.dim() > 1:
+            self.seen.append((func, output, _copy(output)))
+        return output
+
+
+def _shares(seen: Sequence[tuple[Any, Tensor]]) -> Signals:
+    signals: Signals = {}
+    rectified = [value for function, value in seen if function in RECTIFIERS]
+    if rectified:
+        signals["dead_unit_share"] = [_dead_share(value) for value in rectified]
+        signals["dead_unit_n"] = float(len(rectified[0]))
+        signals["layer_units"] = [float(_by_unit(value).shape[1]) for value in rectified]
+    bounded = [(BOUNDED[function], value) for function, value in seen if function in BOUNDED]
+    if bounded:
+        signals["saturated_share"] = [_saturated_share(value, *span) for span, value in bounded]
+    return signals
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -163,13 +167,17 @@ def _saturated_share(value: Tensor, low: float, high: float) -> float:
     return float((scaled.abs() > TAIL).double().mean())
 
 
-def _keep(seen: list[Seen]) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-    def hook(module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
+def _keep(seen: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, Tensor) and output.dim() > 1:
-            # an in-place operation further on must not change what was seen
-            seen.append((module, output, output.detach().float().clone()))
+            seen.append(_copy(output))
 
     return hook
+
+
+def _copy(output: Tensor) -> Tensor:
+    """An in-place operation further on must not change what was seen."""
+    return output.detach().float().clone()
 
 
 def _first_tensor(output: Any) -> Tensor | None:

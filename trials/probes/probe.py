@@ -47,8 +47,8 @@ class Probe:
 
     `groups` are named parameters from input to output, by default of the model's direct children;
     their names become facts of a workload that names none. With a `batch` (256 to 1024 fixed
-    inputs) every evaluation also looks at the layers; `rectified` and `features` name modules, see
-    `LayerProbe`. `clip` is the norm above which your loop clips.
+    inputs) every evaluation also looks at the layers; `features` names a module, see `LayerProbe`.
+    `clip` is the norm above which your loop clips.
     """
 
     def __init__(
@@ -57,7 +57,6 @@ class Probe:
         groups: Mapping[str, Sequence[Parameter]] | None = None,
         *,
         batch: Any = None,
-        rectified: Sequence[str] = (),
         features: str = "",
         clip: float = math.inf,
     ) -> None:
@@ -74,11 +73,7 @@ class Probe:
         self._nonfinite = False
         self._loader = LoaderClock()
         self._labels, self._logits, self._conflict = LabelProbe(), LogitProbe(), ConflictProbe()
-        self._layers = (
-            None
-            if batch is None
-            else LayerProbe(model, batch, rectified=rectified, features=features)
-        )
+        self._layers = None if batch is None else LayerProbe(model, batch, features=features)
 
     def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the loader's batches, and time how long the loop waits for each."""

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from sickbay.trials.probes import SAMPLE_EVERY, Probe
 from sickbay.trials.probes.layers import alignment, rank_of
@@ -156,16 +157,33 @@ def test_dead_and_saturated_units_are_counted_by_layer():
     assert signals["saturated_share"] == [0.5]  # the output's sigmoid is no hidden layer
 
 
-def test_a_module_with_a_rectifier_inside_can_be_named():
+@pytest.mark.parametrize("rectify", [functional.relu, torch.relu, Tensor.relu, Tensor.relu_])
+def test_functional_activations_are_seen(rectify):
     class Inner(nn.Module):
         def forward(self, x):
-            return torch.relu(x - 99.0)
+            return rectify(x - torch.tensor([99.0, 0.0, 99.0, 99.0])) + (9.0 + x).tanh()
 
-    model = nn.Sequential(nn.Linear(3, 3), Inner(), nn.Linear(3, 1))
-    probe = Probe(model, batch=(torch.rand(8, 3),), rectified=["1"], features="0")
-    assert probe.evaluation()["dead_unit_share"] == [1.0]
+    model = nn.Sequential(nn.Linear(3, 4), Inner(), nn.Linear(4, 1))
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.copy_(torch.tensor([0.0, 1.0, 0.0, -9.0]))
+    signals = Probe(model, batch=(torch.rand(8, 3),), features="0").evaluation()
+    assert signals["dead_unit_share"] == [0.75]
+    assert signals["saturated_share"] == [0.75]
+
+
+def test_relus_of_a_transformer_s_layers_are_seen():
+    layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=5, batch_first=True)
+    model = nn.Sequential(
+        nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(8, 1)
+    )
+    signals = Probe(model, batch=torch.rand(4, 6, 8)).evaluation()
+    assert signals["layer_units"] == [5.0, 5.0]
+
+
+def test_what_cannot_be_watched_is_named():
     with pytest.raises(ValueError, match="has no module 'nowhere'"):
-        Probe(model, batch=torch.rand(8, 3), features="nowhere")
+        Probe(nn.Linear(3, 1), batch=torch.rand(8, 3), features="nowhere")
     with pytest.raises(ValueError, match="no parameter that trains"):
         Probe(nn.Tanh())
 
