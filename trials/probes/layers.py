@@ -15,14 +15,17 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 Signals = dict[str, float | list[float]]
-RECTIFIERS = {functional.relu, functional.relu6, functional.threshold}
+RECTIFIERS: set[Any] = {functional.relu, functional.relu6, functional.threshold}
 RECTIFIERS |= {torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
-# The range of each. No softmax: most weights of an attention are near 0, and none is saturated.
-BOUNDED = {
-    **dict.fromkeys((torch.tanh, Tensor.tanh, functional.tanh), (-1.0, 1.0)),
-    **dict.fromkeys((functional.hardtanh, functional.softsign), (-1.0, 1.0)),
-    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, functional.sigmoid), (0.0, 1.0)),
+# The lower and upper bound of each. No softmax: most weights of an attention are near 0.
+BOUNDED: dict[Any, tuple[float, float]] = {
+    functional.hardtanh: (-1.0, 1.0),
+    functional.softsign: (-1.0, 1.0),
     functional.hardsigmoid: (0.0, 1.0),
+    torch.tanh: (-1.0, 1.0),
+    Tensor.tanh: (-1.0, 1.0),
+    torch.sigmoid: (0.0, 1.0),
+    Tensor.sigmoid: (0.0, 1.0),
 }
 Seen = tuple[Any, Tensor, Tensor]  # the function, its very output, and a copy of that
 SHOWN = 256  # samples whose features are compared
