@@ -1,12 +1,12 @@
 """The estimated frontier between healthy and pathological trials.
 
 A Gaussian-process classifier (Rasmussen & Williams, Gaussian Processes for Machine Learning, ch. 3:
-Laplace's approximation, hyperparameters by maximum likelihood) over the ranges scaled to [0, 1],
+Laplace's approximation, hyperparameters by their posterior mode) over the ranges scaled to [0, 1],
 logarithmic ones by their logarithm. Inconclusive trials are not fitted, only shown.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,7 +21,8 @@ GRID_CELLS = 4096  # of the grid that is estimated, in all dimensions together
 NEAR = 0.08  # how far an inconclusive trial reaches, as a share of a range
 FOLDS, FEWEST_LEFT_OUT = 5, 10  # of the cross-validation; trials of both kinds together
 WORSE = 0.05  # how much worse than the nearest trial a classifier may be
-STARTS = (0.5, 0.25, 1.0)  # lengths, as shares of a range, from which the fit begins
+LENGTH, SPREAD = 0.3, 0.5  # log-normal prior of the lengths: median (share of a range), sd of log
+STARTS = (0.25, 0.8)  # lengths from which the fit begins
 WIDTH = 1.96  # standard deviations of a 95 % band
 
 
@@ -112,7 +113,7 @@ def estimate_frontier(
     cells = np.stack(np.meshgrid(*[units] * len(ranges), indexing="ij"), axis=-1)
     flat = cells.reshape(-1, len(ranges))
     shape = cells.shape[:-1]
-    model = fit(scaled[sure], pathological[sure], starts=STARTS)
+    model = fit(scaled[sure], pathological[sure])
     if model is None:
         share = (pathological[sure].sum() + 1) / (sure.sum() + 2)
         probability, lower, upper = (np.full(len(flat), value) for value in (share, 0.0, 1.0))
@@ -179,12 +180,7 @@ class Model:
         return probability
 
 
-def fit(
-    units: Array,
-    pathological: NDArray[np.bool_],
-    kernel: Any = None,
-    starts: Sequence[float] = STARTS[:1],
-) -> Model | None:
+def fit(units: Array, pathological: NDArray[np.bool_], kernel: Any = None) -> Model | None:
     """Fit a classifier; None if there are not trials of both kinds. A kernel is kept as it is."""
     if len(units) == 0 or pathological.all() or not pathological.any():
         return None
@@ -192,24 +188,38 @@ def fit(
     from sklearn.gaussian_process import GaussianProcessClassifier  # noqa: PLC0415
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel  # noqa: PLC0415
 
-    def fitted(start: Any, optimizer: str | None) -> Any:
-        classifier = GaussianProcessClassifier(start, optimizer=optimizer, random_state=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.simplefilter("ignore", RuntimeWarning)
-            return classifier.fit(units, pathological)
-
-    if kernel is not None:
-        return Model(fitted(kernel, None))
+    optimizer = None if kernel is not None else _posterior_mode
     # Bounds, because trials that crowd on both sides of a frontier make a flat latent function of
-    # short lengths likely, which knows nothing of the rest of the space. Several starts, because
-    # from a long length a closed frontier (an annulus) looks like noise.
-    kernels = [
-        ConstantKernel(100.0, (50.0, 1e3)) * RBF(np.full(units.shape[1], length), (0.2, 3.0))
-        for length in starts
-    ]
-    made = [fitted(start, "fmin_l_bfgs_b") for start in kernels]
-    return Model(max(made, key=lambda model: float(model.log_marginal_likelihood_value_)))
+    # short lengths likely, which knows nothing of the rest of the space.
+    kernel = kernel or (
+        ConstantKernel(100.0, (50.0, 1e3)) * RBF(np.full(units.shape[1], LENGTH), (0.2, 3.0))
+    )
+    classifier = GaussianProcessClassifier(kernel, optimizer=optimizer, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return Model(classifier.fit(units, pathological))
+
+
+def _posterior_mode(cost: Callable[..., Any], start: Array, bounds: Any) -> tuple[Array, float]:
+    """Optimise the kernel's logarithms, the amplitude's and d lengths', from all STARTS.
+
+    `cost` is the negative log likelihood with its gradient. Without a prior, few trials of a
+    frontier that is closed or thin (an annulus) are most likely noise of infinite length.
+    """
+    from scipy.optimize import fmin_l_bfgs_b  # noqa: PLC0415 - slow, and rarely wanted
+
+    def negative_posterior(logs: Array) -> tuple[float, Array]:
+        value, gradient = cost(logs, eval_gradient=True)
+        z = (logs[1:] - np.log(LENGTH)) / SPREAD
+        return float(value + 0.5 * (z**2).sum()), gradient + np.concatenate([[0.0], z / SPREAD])
+
+    ends = []
+    for length in STARTS:
+        logs = np.concatenate([start[:1], np.full(len(start) - 1, np.log(length))])
+        ends.append(fmin_l_bfgs_b(negative_posterior, logs, bounds=bounds))
+    best, value, _ = min(ends, key=lambda end: float(end[1]))
+    return best, float(value)
 
 
 def inconclusive_near(units: Array, unsure: Array, sure: Array) -> Array:

@@ -202,9 +202,11 @@ def test_a_driver_killed_inside_a_suggestion_changes_no_suggestion(tmp_path, des
     keys["budget"] = {"trials": 14}  # a gp draws the first ten at random
     run(raw(**keys), str(tmp_path / "straight"), HERE)
     killed = str(tmp_path / "killed")
-    for trials in (3, 12):
+    for trials, drawn in ((3, False), (12, True)):
         run(raw(**keys | {"budget": {"trials": trials}}), killed, HERE)
-        study_of(killed, **keys).ask()  # and no parameter was drawn before the kill
+        suggestion = study_of(killed, **keys).ask()  # before its first parameter, or after it
+        if drawn:
+            suggestion.suggest_float("lr", 1e-3, 10.0, log=True)
     assert run(raw(**keys), killed, HERE).state == "finished"
     params = [
         [one.params for one in study_of(store, **keys).trials if is_configuration(one)]
