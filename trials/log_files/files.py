@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sickbay.trials.log_files.json_text import read_json
-from sickbay.trials.log_files.mlflow import read_mlflow
+from sickbay.trials.log_files.mlflow import is_database, read_database, read_mlflow
 from sickbay.trials.log_files.printed import read_printed
 from sickbay.trials.log_files.tabular import read_table
 from sickbay.trials.log_files.tensorboard import event_files, read_events
@@ -14,7 +14,7 @@ from sickbay.trials.logs.log import LogError, RawLog
 
 READABLE = (
     "CSV, JSON, JSON lines, printed logs, Markdown tables, TensorBoard event files, W&B's offline "
-    "runs and MLflow folders can be read"
+    "runs, MLflow folders and databases can be read"
 )
 SUMMARY = "wandb-summary.json"
 ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
@@ -34,6 +34,8 @@ def read_raw(path: Path, run: str | None = None) -> list[RawLog]:
             return [read_events(path)]
         if is_wandb(path):
             return [read_wandb(path)]
+        if is_database(path):
+            return read_database(path)
         return _read_text(path, run)
     except LogError:
         raise

@@ -20,6 +20,7 @@ FILES = (
     ("trainer_state.json", "the Hugging Face Trainer"),
     ("wandb-history.jsonl", "W&B"),
     ("*.wandb", "W&B offline"),
+    ("mlflow.db", "MLflow"),
     ("history.csv", "Keras, fastai"),
     ("history.json", "Keras"),
     ("*.log.json", "OpenMMLab"),

@@ -22,7 +22,7 @@ from sickbay.trials.logs.records import appended_runs, logs_of
 
 OUTPUT = "output-{attempt}.txt"  # what a script printed, one file an attempt
 REPORTED = "sickbay.jsonl"  # what it reported through `sickbay.start`
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".wandb")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".wandb", ".db")
 TEXTS = (".log", ".txt")
 
 

@@ -119,6 +119,37 @@ def test_the_logs_that_scripts_write_are_read(tmp_path, form):
     )
 
 
+TRACKERS = {
+    "mlflow": """
+import mlflow
+mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+with mlflow.start_run():
+    for epoch, loss in enumerate(losses, 1):
+        mlflow.log_metrics({"train_loss": loss, "val_loss": loss + 0.01}, step=epoch)
+""",
+    "torch.utils.tensorboard": """
+from torch.utils.tensorboard import SummaryWriter
+with SummaryWriter(folder / "runs") as writer:
+    for epoch, loss in enumerate(losses, 1):
+        writer.add_scalar("train/loss", loss, epoch)
+        writer.add_scalar("val/loss", loss + 0.01, epoch)
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_what_trackers_write_is_read(tmp_path, tracker):
+    pytest.importorskip(tracker)
+    record = run_to_end(job(tmp_path, TRACKERS[tracker]))
+    assert record.error is None
+    evaluations = rows(tmp_path, record)
+    assert [row.epoch for row in evaluations] == [1, 2, 3, 4, 5, 6]
+    want = [2 * 0.7**epoch for epoch in range(1, 7)]
+    assert [row.signals["train_loss"] for row in evaluations] == pytest.approx(want, abs=1e-6)
+    assert record.objective == pytest.approx(want[-1] + 0.01, abs=1e-6)
+
+
 LOGS_TEXT = """
 import logging
 logging.basicConfig(filename=folder / "NAME", level="INFO", format="%(asctime)s %(message)s")

@@ -2,7 +2,9 @@
 
 import json
 import math
+import sqlite3
 import struct
+from contextlib import closing
 
 import pytest
 from external_logs import csv_of, read, write
@@ -115,6 +117,29 @@ def test_an_mlflow_metrics_folder(tmp_path):
         assert log.kind == "an MLflow run"
         assert log.records[0] == {"step": 0.0, "train/loss": 0.6, "val_loss": 0.5}
         assert math.isnan(log.records[1]["val_loss"])
+
+
+def test_a_database_of_mlflow_has_its_runs_in_the_order_in_which_they_began(tmp_path):
+    file = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript("""
+            CREATE TABLE runs (run_uuid, name, start_time);
+            CREATE TABLE metrics (run_uuid, key, value, timestamp, step, is_nan);
+            INSERT INTO runs VALUES ('a', 'late', 2), ('b', 'early', 1);
+            INSERT INTO metrics VALUES ('a', 'val_loss', 0.5, 10, 1, 0),
+                ('a', 'system/cpu', 99.0, 10, 1, 0), ('a', 'val_loss', 0.0, 11, 2, 1),
+                ('b', 'val_loss', 1.7976931348623157e308, 10, 1, 0);
+        """)
+    early, late = read_raw(file)
+    assert (early.run, early.rows) == ("early", ({"step": 1, "val_loss": math.inf},))
+    assert late.rows[0] == {"step": 1, "val_loss": 0.5}
+    assert math.isnan(late.rows[1]["val_loss"])
+    (source,) = find_logs(tmp_path)
+    assert source.path == file
+    with closing(sqlite3.connect(tmp_path / "other.db")) as database:
+        database.executescript("CREATE TABLE users (name)")
+    with pytest.raises(LogError, match="cannot be read as MLflow's database: no such table"):
+        read_raw(tmp_path / "other.db")
 
 
 def test_tensorboard_events_of_a_real_writer(tmp_path):
