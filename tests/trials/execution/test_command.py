@@ -167,10 +167,8 @@ def test_a_single_text_file_is_read_where_nothing_else_has_metrics(tmp_path, nam
 
 
 def test_of_two_text_files_none_is_guessed(tmp_path):
-    body = (
-        LOGS_TEXT.replace("NAME", "a.log") + '(folder / "b.log").write_text("epoch=1 val_loss=9")'
-    )
-    record = run_to_end(job(tmp_path, body))
+    other = '(folder / "b.log").write_text("epoch=1 val_loss=9")'
+    record = run_to_end(job(tmp_path, other + LOGS_TEXT.replace("NAME", "a.log")))
     assert rows(tmp_path, record) == []
 
 
