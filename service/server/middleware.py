@@ -5,6 +5,7 @@ the caller has left.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -20,7 +21,10 @@ MOST_BODY = 4 * 2**20  # bytes; a sweep spec has a few thousand
 MOST_DRAINED = 64 * 2**20  # bytes of a body that is too large, read so that the caller learns why
 BODY_SECONDS = 60.0  # in which a request's body has to arrive
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+# Headers that proxies and content networks add to the requests that they pass on.
+FORWARDED = re.compile(
+    r"via|cdn-loop|.*forwarded.*|x-original-.*|(.*-)?(client|connecting|real)-ip"
+)
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -125,7 +129,7 @@ class Outer:
             return None
         host, origin = headers.get("host", ""), headers.get("origin")
         name = _host_name(host)
-        forwarded = [header for header in FORWARDED if header in headers]
+        forwarded = [header for header in headers if FORWARDED.fullmatch(header)]
         address = (scope.get("client") or ("",))[0]
         remote = _is_address(address) and not is_loopback(address)
         if forwarded or remote:
