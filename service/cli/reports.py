@@ -13,6 +13,7 @@ from sickbay.service.cli.options import (
     WithinOption,
     existing_store,
     print_json,
+    warn_of,
 )
 from sickbay.service.formats import ExportFormat, FigureFormat, ReportFormat, Tracker
 
@@ -48,10 +49,12 @@ def report(  # noqa: PLR0913, PLR0917  each is an option of the verb
     from sickbay.service.analysis.study import EffectOptions
     from sickbay.service.query.lookup import find_sweep
     from sickbay.service.reports.file import write_pictures, write_report
+    from sickbay.trials.store.tables import damage
 
     opened = existing_store(store)
     sweep_id = find_sweep(opened, sweep).sweep_id
     asked = EffectOptions(all_pairs=all_pairs, within=tuple(within or ()))
+    warn_of(damage(opened, [sweep_id]))
     written = []
     if output is not None or not as_json:
         written.append(write_report(opened, sweep_id, output, style, asked))

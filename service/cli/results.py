@@ -54,9 +54,11 @@ def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List the sweeps of the store, the latest first."""
     from sickbay.service.query.status import overview
     from sickbay.trials.store.reader import sweep_problems
+    from sickbay.trials.store.tables import damage
 
     opened = existing_store(store)
-    sweeps, problems = overview(opened), sweep_problems(opened)
+    sweeps = overview(opened)
+    problems = [*sweep_problems(opened), *damage(opened, None, ("trials",))]
     warn_of(problems)
     if as_json:
         print_json(sweeps)

@@ -116,17 +116,20 @@ def labels(store: Store, sweep_id: str, trial_id: str | None = None) -> QueryRes
 def find_trial(store: Store, prefix: str) -> tuple[str, str]:
     """Find an ended trial by a prefix of its id: the sweep that ended it last, and its full id.
 
-    Raises QueryError if no trial, or more than one, has an id that begins like this.
+    Raises QueryError if no trial, or more than one, has an id that begins like this, StoreError if
+    it may be in a damaged file.
     """
     sql = """
         SELECT trial_id, sweep_id FROM latest_outcomes
         WHERE starts_with(trial_id, ?) ORDER BY trial_id
     """
-    rows = query(store, sql, [prefix]).rows
+    answer = query(store, sql, [prefix])
+    rows = answer.rows
     if len(rows) == 1:
         trial_id, sweep_id = rows[0]
         return sweep_id, trial_id
     if not rows:
+        answer.whole()  # a damaged file may be why
         raise QueryError(
             f"no ended trial's id begins with {prefix!r}: `sickbay results SWEEP` lists them"
         )

@@ -18,8 +18,7 @@ from sickbay.trials.store.reader import (
     running_trials,
     trial_states,
 )
-from sickbay.trials.store.schema import Problem
-from sickbay.trials.store.tables import open_files
+from sickbay.trials.store.tables import damage
 
 COUNTS = """
     SELECT sweep_id, state, label, pathology, failure, count(*) AS n
@@ -40,7 +39,8 @@ def describe(store: Store, word: str) -> dict[str, Any]:
     record = find_sweep(store, word)
     counted = query(store, COUNTS, sweep_ids=[record.sweep_id])
     summary = _summary(store, record, counted.rows)
-    summary["problems"] = [str(problem) for problem in (*counted.problems, *_damage(store, record))]
+    unread = damage(store, [record.sweep_id], ("epochs", "findings", "labels"))
+    summary["problems"] = [str(problem) for problem in (*counted.problems, *unread)]
     states = Counter(trial_states(store, record.sweep_id).values())
     alive = summary["state"] == "running"
     summary["running"] = states["running"] if alive else 0
@@ -105,14 +105,6 @@ def running(store: Store, record: SweepRecord) -> list[dict[str, Any]]:
             "started_at": trial.started_at,
         }
         for trial in trials
-    ]
-
-
-def _damage(store: Store, record: SweepRecord) -> list[Problem]:
-    """The damaged files among those of a sweep that were not read for the counts."""
-    names = ("epochs", "findings", "labels")
-    return [
-        problem for name in names for problem in open_files(store, name, [record.sweep_id], {})[1]
     ]
 
 

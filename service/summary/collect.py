@@ -34,6 +34,7 @@ from sickbay.trials.diagnosis.sweep_findings import shown_findings
 from sickbay.trials.history import facts_from_json
 from sickbay.trials.store import Store, SweepRecord
 from sickbay.trials.store.reader import read_sweep
+from sickbay.trials.store.tables import damage
 
 
 def report_values(store: Store, sweep_id: str) -> Values:
@@ -61,7 +62,9 @@ def collect(store: Store, record: SweepRecord, state: str) -> Values:
         causes=_causes(store, sweep, trials),
         trials=trials,
         marks=_marks(store, sweep, trials),
-        problems=tuple(map(str, listed.problems)),
+        problems=tuple(
+            map(str, (*listed.problems, *damage(store, [sweep], ("epochs", "findings"))))
+        ),
         advice=shown_findings(sweep_advice(store, sweep, factors, objective)),
     )
 

@@ -275,6 +275,13 @@ def open_files(
     return files, problems
 
 
+def damage(
+    store: Store, sweep_ids: Sequence[str] | None, tables: Sequence[str] = TABLES
+) -> list[Problem]:
+    """The consolidated files that cannot be read; None: of all sweeps."""
+    return [broken for name in tables for broken in open_files(store, name, sweep_ids, {})[1]]
+
+
 def _open(store: Store, path: str) -> pq.ParquetFile | Problem | None:
     try:
         return open_parquet(store, path)

@@ -61,6 +61,20 @@ def test_status_names_the_damaged_file(folder, table):
     assert f"{table}/" in said(done)
 
 
+@pytest.mark.parametrize("table", ["findings", "epochs", "trials"])
+def test_a_report_names_the_damaged_file_in_the_page_and_on_stderr(folder, table):
+    damage(folder, table)
+    done = invoke(folder, "report", "toy")
+    assert f"{table}/" in done.stderr
+    assert f"{table}/" in Path(done.stdout.strip()).read_text()
+
+
+def test_trials_that_a_damaged_file_hides_are_no_unknown_trials(folder):
+    damage(folder, "trials")
+    for arguments in (["explain", "0"], ["list"], ["results", "toy"], ["effects", "toy"]):
+        assert "trials/" in said(invoke(folder, *arguments)), arguments
+
+
 def test_a_page_over_damaged_findings_is_an_error_and_no_empty_table(folder):
     with served(open_store(str(folder))) as url:
         sweep = httpx2.get(f"{url}/api/sweeps").json()["sweeps"][0]["sweep_id"]
