@@ -41,7 +41,7 @@ from sickbay.trials.logs.evaluations import Evaluations, Place
 from sickbay.trials.logs.log import ExternalLog, LogError
 from sickbay.trials.logs.reading import read_records
 from sickbay.trials.logs.records import appended_runs, logs_of
-from sickbay.trials.logs.signal_names import Matched, is_clock, is_epoch, is_step
+from sickbay.trials.logs.signal_names import Matched, is_clock, is_epoch, is_step, split_of
 
 NOT_SUGGESTED = re.compile(r"lr|learning|rate|epoch|step|mem|param", re.IGNORECASE)
 
@@ -197,7 +197,8 @@ def _nothing_recognised(log: ExternalLog, names: Sequence[str]) -> str:
     """Error message for unrecognised columns, with the command to type."""
     candidates = [n for n in names if not (is_epoch(n) or is_step(n) or is_clock(n))]
     likely = [n for n in candidates if not NOT_SUGGESTED.search(n)] or candidates or list(names)
-    pair = shlex.quote(f"{likely[0]}=train_loss")
+    split = "train" if split_of(likely[0]) in {None, "train"} else "val"
+    pair = shlex.quote(f"{likely[0]}={split}_loss")
     return (
         f"{log.path} was read as {log.kind}, but no column is recognised as a loss or another "
         f"signal. Columns: {', '.join(names)}. Say which is which, for example: "

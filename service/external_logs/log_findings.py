@@ -62,7 +62,8 @@ def log_findings(
         if len(values) < FEWEST:
             continue
         floor = floors.get("train_loss" if is_training(name) else "val_loss")
-        finding = _at_limit(name, values) or _frozen(name, values, floor) or _constant(name, values)
+        frozen = _at_limit(name, values) or _frozen(name, values, floor)
+        finding = _constant(name, values) if frozen is None or _beside(name, matched) else frozen
         if finding is not None:
             findings.append(finding)
     return findings
@@ -91,6 +92,12 @@ def _at_limit(name: str, values: Sequence[Logged]) -> LogFinding | None:
     )
     remedy = "Lower the learning rate, and compute the loss from logits, not from probabilities."
     return _finding("divergence", Severity.FATAL, reason, tail[0][0], remedy, float(len(tail)))
+
+
+def _beside(name: str, matched: Matched) -> bool:
+    """Whether a loss is a term beside its split's own loss, which tells whether the run learns."""
+    own = matched.taken.get("train_loss" if is_training(name) else "val_loss")
+    return own is not None and own != name
 
 
 def is_training(name: str) -> bool:

@@ -64,7 +64,7 @@ def with_log_findings(
     `broken` is the column, and the place in it, of the first number that is not finite. A fatal
     finding of the records decides, or names the cause, where the detectors found nothing fatal.
     """
-    label = diagnosis.label
+    label = _not_zero_but_nan(diagnosis)
     made = Diagnosis(
         label, diagnosis.findings + tuple(log_finding.finding for log_finding in from_log)
     )
@@ -87,6 +87,16 @@ def with_log_findings(
     reason = f"{fatal.finding.reason} It began at {fatal.place}. {weighed}".rstrip()
     finding = replace(fatal.finding, reason=reason)
     return replace(made, label=_decided(label, finding)), fatal.place
+
+
+def _not_zero_but_nan(diagnosis: Diagnosis) -> Label:
+    """The label, where a loss is 0 because the Trainer of Hugging Face writes NaN as 0."""
+    label = diagnosis.label
+    if label.pathology != "zero_supervision" or NON_FINITE not in label.contributing:
+        return label
+    finding = next(f for f in diagnosis.findings if f.detector == NON_FINITE)
+    others = tuple(name for name in label.contributing if name != NON_FINITE)
+    return replace(_decided(label, finding), contributing=("zero_supervision", *others))
 
 
 def with_detectors_word(diagnosis: Diagnosis, history: History) -> Diagnosis:

@@ -1,10 +1,14 @@
 """Read one log: a file of any format, or a folder that is one run."""
 
 import csv
+import gzip
+import re
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
-from sickbay.trials.log_files.json_text import read_json
+from sickbay.trials.log_files.folders import epoch_files
+from sickbay.trials.log_files.json_text import read_epoch_files, read_json
 from sickbay.trials.log_files.mlflow import is_database, read_database, read_mlflow
 from sickbay.trials.log_files.printed import read_printed
 from sickbay.trials.log_files.tabular import read_table
@@ -17,6 +21,8 @@ READABLE = (
     "runs, MLflow folders and databases can be read"
 )
 SUMMARY = "wandb-summary.json"
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+GZIP = b"\x1f\x8b"
 ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 
 
@@ -43,7 +49,12 @@ def read_raw(path: Path, run: str | None = None) -> list[RawLog]:
         raise LogError(f"{path} is nested too deeply for a log") from error
     except OSError as error:
         raise LogError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (csv.Error, ValueError) as error:  # a cell or a number of a hundred thousand digits
+    except (
+        csv.Error,
+        EOFError,
+        ValueError,
+        zlib.error,
+    ) as error:  # a cell or a number of a hundred thousand digits
         raise LogError(f"{path} cannot be read as a log: {error}") from error
 
 
@@ -52,11 +63,14 @@ def _read_folder(path: Path) -> RawLog:
         return read_mlflow(path)
     if event_files(path):
         return read_events(path)
+    files = epoch_files(path)
+    if files:
+        return read_epoch_files(files)
     raise LogError(f"{path} is a folder without a log")
 
 
 def _read_text(path: Path, run: str | None) -> list[RawLog]:
-    text = _decoded(path)
+    text = COLOURS.sub("", _decoded(path))
     if not text.strip():
         raise LogError(f"{path} is empty")
     if text.lstrip()[0] in "{[":
@@ -85,6 +99,7 @@ def _as_summary(log: RawLog) -> RawLog:
 
 def _decoded(path: Path) -> str:
     data = path.read_bytes()
+    data = gzip.decompress(data) if data.startswith(GZIP) else data
     encoding = next((name for mark, name in ENCODINGS.items() if data.startswith(mark)), "utf-8")
     if encoding != "utf-16" and b"\x00" in data:
         raise LogError(

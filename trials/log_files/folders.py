@@ -34,8 +34,9 @@ FILES = (
     ("output.log", "W&B"),
     ("wandb-summary.json", "W&B"),
 )
-ANY_LOG = ("*.csv", "*.tsv", "*.jsonl", "*.json", "*.log", "*.txt", "*.md", "*.out")
+ANY_LOG = ("*.csv", "*.csv.gz", "*.tsv", "*.jsonl", "*.json", "*.log", "*.txt", "*.md", "*.out")
 NEVER = ("*.facts.yaml", "params.json", "hparams.yaml", "config.json", "wandb-metadata.json")
+EPOCH_FILES = "metrics_epoch_*.json"  # AllenNLP writes a file for each epoch
 INSIDE = frozenset({"files", "logs", "checkpoints", "weights", "csv", "scalars"})
 
 
@@ -54,7 +55,7 @@ def find_logs(path: Path) -> list[Source]:
     """
     if not path.is_dir():
         return [Source(path)]
-    sources = _events(path) or _mlflow(path) or _known(path) or _any(path)
+    sources = _events(path) or _mlflow(path) or _of_epochs(path) or _known(path) or _any(path)
     if not sources:
         names = ", ".join(f"{pattern} ({who})" for pattern, who in FILES[:8])
         raise LogError(
@@ -74,6 +75,15 @@ def _events(folder: Path) -> list[Source]:
             place = place.parent
         runs[place] = None
     return _called(folder, runs)
+
+
+def epoch_files(folder: Path) -> list[Path]:
+    """The files of a run that writes one for each epoch, in the order of the epochs."""
+    return sorted(folder.glob(EPOCH_FILES), key=lambda file: (len(file.name), file.name))
+
+
+def _of_epochs(folder: Path) -> list[Source]:
+    return _called(folder, sorted({file.parent for file in folder.rglob(EPOCH_FILES)}))
 
 
 def _known(folder: Path) -> list[Source]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sickbay.trials.logs.cells import is_gap, number
 from sickbay.trials.logs.log import LogError, RawLog
-from sickbay.trials.logs.signal_names import is_epoch, is_step
+from sickbay.trials.logs.signal_names import is_epoch, is_loss, is_step
 
 MOST_BROKEN = 0.5  # share of lines that may be no JSON
 
@@ -29,6 +29,17 @@ def read_json(path: Path, text: str) -> RawLog | None:
     return _shape(path, whole)
 
 
+def read_epoch_files(files: Sequence[Path]) -> RawLog:
+    """The rows of a run that writes a JSON object for each epoch; raises LogError for no object."""
+    rows = []
+    for file in files:
+        row = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(row, dict):
+            raise LogError(f"{file} holds no JSON object")
+        rows.append(row)
+    return RawLog("a JSON file for each epoch", tuple(rows))
+
+
 def _shape(path: Path, whole: Any) -> RawLog:
     if isinstance(whole, list):
         return _list(path, whole)
@@ -44,10 +55,9 @@ def _shape(path: Path, whole: Any) -> RawLog:
         )
         kind = "a Hugging Face trainer state" if name == "log_history" else f"JSON ({name!r})"
         return RawLog(kind, tuple(tables[name]), facts=_facts([whole]))
-    columns = (
-        {} if any(is_epoch(k) or is_step(k) for k in _scalars(whole)) else dict(_columns(whole))
-    )
-    if columns:
+    columns = dict(_columns(whole))
+    a_row = any(is_epoch(k) or is_step(k) for k in _scalars(whole))
+    if columns and (not a_row or any(map(is_loss, columns))):
         return _from_columns(columns)
     return RawLog("JSON lines", (whole,), facts=_facts([whole]))
 

@@ -15,6 +15,8 @@ from sickbay.trials.logs.log import RawLog
 from sickbay.trials.logs.signal_names import (
     NOISE,
     is_epoch,
+    is_evaluated,
+    is_loss,
     is_measure,
     is_split,
     is_step,
@@ -29,15 +31,17 @@ NUMBER = (
 WORD = r"[A-Za-z_][\w./@()\[\]-]*?"
 PAIR = re.compile(
     rf"(?<![\w./])(?P<key>{WORD}(?:\ {WORD}){{0,4}}?)['\"]?"
-    rf"(?:\s*[:=]\s*|\s+-\s+|\s+is\s+|\s+|\s*(?=\[))['\"(\[]?\s*(?:[\w.]+\()?"
+    rf"(?:\s*(?:[:=]|[-=]>)\s*|\s+-\s+|\s+is\s+|\s+|\s*(?=\[))['\"(\[]?\s*(?:[\w.]+\()?"
     rf"(?P<value>{NUMBER})(?:\s*/\s*(?P<of>\d+))?(?P<percent>\s*%)?(?![\w])(?!\.\d)",
     re.IGNORECASE,
 )
-COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 BOX_ROW = re.compile(rf"\|\s*([A-Za-z_][\w/ .]*?)\s*\|\s*({NUMBER})\s*\|", re.IGNORECASE)
 BOX_HEAD = re.compile(r"\|\s*([A-Za-z_]\w*/)\s*\|\s*\|")
 OBJECT = re.compile(r"\{[^{}]*\}")
-BOOSTING = re.compile(r"^\s*\[(\d+)\]\s")
+BOOSTING = re.compile(r"^\s*(?:\[(\d+)\]|(\d+):)\s")
+BATCHES = re.compile(r"\s*\[\s*\d+/\d+")
+HEADING = re.compile(r"\s*\w+(?: \w+){0,2}:\s*")  # `Test Error:`, with the numbers in the next line
+DARKNET = re.compile(rf"\s*(\d+): ({NUMBER}), ({NUMBER}) avg", re.IGNORECASE)
 STARRED = re.compile(r"\s*\*\s+[A-Za-z]")  # torchvision's ` * Acc@1 76.13` ends a validation
 UNFINISHED = re.compile(r"\bETA\b")
 PYTHON = {
@@ -56,8 +60,13 @@ def read_printed(text: str) -> RawLog | None:
     """Read a printed log; None if no line of it names a measure and its number."""
     rows: list[dict[str, Any]] = []
     epoch: Any = None
+    split: str | None = None
     for line in _lines(text):
-        row = _object(line) or _pairs(line)
+        if HEADING.fullmatch(line):
+            split = split_of(line)
+            continue
+        row = _object(line) or _pairs(line, split)
+        split = None if row else split
         epoch = next((value for name, value in row.items() if is_epoch(name)), epoch)
         if any(is_measure(name) for name in row):
             if epoch is not None and not any(map(is_epoch, row)):
@@ -68,8 +77,8 @@ def read_printed(text: str) -> RawLog | None:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines as last shown: only the last state of a progress bar, without colours."""
-    for line in COLOURS.sub("", text).split("\n"):
+    """The lines as last shown: only the last state of a progress bar."""
+    for line in text.split("\n"):
         states = [state for state in re.split(r"[\r\x08]+", line) if state.strip()]
         if states and not (UNFINISHED.search(states[-1]) and "/" in states[-1] and "ETA:" in line):
             yield states[-1][:LONGEST_LINE]
@@ -91,25 +100,42 @@ def _object(line: str) -> dict[str, Any]:
     return {_called(str(name), split): value for name, value in row.items()}
 
 
-def _pairs(line: str) -> dict[str, Any]:
+def _pairs(line: str, split: str | None = None) -> dict[str, Any]:
+    """The named numbers of a line below a heading of that split."""
     row: dict[str, Any] = {}
-    split = "val" if STARRED.match(line) else None
+    split = "val" if STARRED.match(line) else split
+    loss_split: str | None = None  # of the loss before: `train loss 0.5, acc 0.9`
     end = 0
+    darknet = DARKNET.match(line)
+    if darknet:
+        return {"iteration": darknet[1], "loss": darknet[2], "avg_loss": darknet[3]}
     boosted = BOOSTING.match(line)
     if boosted:
-        row["iteration"] = boosted[1]
+        row["iteration"] = boosted[1] or boosted[2]
     for pair in PAIR.finditer(line):
         split = split_of(line[end : pair.start()]) or split
         end = pair.end()
-        key = _key(pair["key"])
+        head, bracket, tail = pair["key"].partition("]")
+        closed = bracket and "[" not in head  # ESPnet's `[valid] loss=0.5`
+        split = (split_of(head) if closed else None) or split
+        key = _key(tail.lstrip(" [") if closed else pair["key"])
         if key is None or is_split(key):  # `Test: [ 0/196]`
             split = split_of(pair["key"]) or split
+            if BATCHES.match(line, pair.end("value")):  # timm's `Train: 3 [ 0/196 (0%)]`
+                row.setdefault("epoch", pair["value"])
+            elif (
+                key and boosted and "." in pair["value"]
+            ):  # CatBoost's `0:  learn: 0.69  test: 0.70`
+                row.setdefault(pair["key"], pair["value"])
             continue
         if is_epoch(key) or is_step(key):  # `iter 2920: …` and `step 3000: …` count the same
             split = split_of(pair["key"]) or split
             row.setdefault("epoch" if is_epoch(key) else "step", pair["value"])
-        else:
-            row.setdefault(_called(key, split), _value(pair))
+            continue
+        if is_loss(key):
+            loss_split = split_of(key)
+        follows = loss_split if is_evaluated(key) else None
+        row.setdefault(_called(key, split or follows), _value(pair))
     return row
 
 

@@ -19,6 +19,7 @@ DELIMITERS = ",;\t"
 LOOK_AHEAD = 5  # rows after a header in which a number must stand
 PREAMBLE = 200  # lines before a table that are skipped
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
+NO_NAME = re.compile(r"[-=_*~+]{2,}|\{.*")  # of `==== Training pipeline ====` or of JSON
 RULE = re.compile(r"[|\s:+=-]*-{2,}[|\s:+=-]*")
 
 Cells = Callable[[str], list[str]]
@@ -35,6 +36,7 @@ def read_table(path: Path, lines: Sequence[str], run: str | None = None) -> list
         for kind, cells in _ways(lines[start]):
             head = [name.strip().lstrip("#").strip() for name in cells(lines[start])]
             below = [cells(line) for line in lines[start + 1 : start + 1 + LOOK_AHEAD]]
+            head = _aligned(head, below)
             sure = kind == "CSV" and start == 0
             if _is_head(head) and _holds_numbers(head, below, named=not sure):
                 return _logs(path, kind, head, [cells(line) for line in lines[start + 1 :]], run)
@@ -63,9 +65,21 @@ def _between_bars(text: str) -> list[str]:
     return [cell.strip() for cell in text.strip().strip("|").split("|")]
 
 
+def _aligned(head: list[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The names above their cells: without a leading `#`, with none above a data frame's index."""
+    widths = {len(row) for row in rows}
+    if not head[0] and widths == {len(head) - 1}:
+        return head[1:]
+    if widths != {len(head) + 1} or not any(row[-1].strip() for row in rows):
+        return head
+    index = [number(row[0]) for row in rows]
+    counts = index in ([*range(len(rows))], [*range(1, len(rows) + 1)])
+    return ["", *head] if counts else head
+
+
 def _is_head(head: Sequence[str]) -> bool:
     """Whether cells are a header: names, at least one of them known, or all of them words."""
-    if not any(head) or any(number(name) is not None for name in head):
+    if not any(head) or any(number(name) is not None or NO_NAME.fullmatch(name) for name in head):
         return False
     if len(head) == 1:
         return head[0].isidentifier() or is_measure(head[0])

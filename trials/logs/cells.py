@@ -10,6 +10,8 @@ WORDS = {"true": 1.0, "false": 0.0}
 NOT_A_NUMBER = re.compile(r"[-+]?(?:1\.#(?:qnan|snan|ind)\d*|nan(?:\(.*\))?)")
 INFINITE = re.compile(r"([-+]?)(?:1\.#inf\d*|inf(?:inity)?)")
 WRAPPED = re.compile(r"(?:[a-z_]+\.)*(?:tensor|array|float\d*)\(\s*\[?\s*([^,\])]+)[^)]*\)")
+MEMORY = re.compile(r"([-+]?\d+(?:\.\d*)?)\s*([kmgt])(?:i?b)?")  # `2.1G`, `3815 MiB`
+POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 
 
@@ -22,7 +24,7 @@ def number(value: Any) -> float | None:
     """Read a cell as a number; None for a gap or for text.
 
     `nan` and `inf` in all spellings are numbers, `12 %` is 12, `tensor(nan, device='cuda:0')` is
-    NaN, `1,234.5` is 1234.5.
+    NaN, `1,234.5` is 1234.5, `2.1G` is 2.1e9.
     """
     if isinstance(value, int | float):
         try:
@@ -57,6 +59,9 @@ def _text_number(value: str) -> float | None:
         return math.nan
     if THOUSANDS.fullmatch(text):
         text = text.replace(",", "")
+    memory = MEMORY.fullmatch(text)
+    if memory:
+        text = repr(float(memory[1]) * 1000.0 ** POWERS[memory[2]])
     try:
         return float(text)
     except ValueError:

@@ -21,9 +21,11 @@ from sickbay.trials.logs.signal_names import (
 )
 
 SETTINGS = ("config", "hparams", "hyperparameters", "hyper_parameters", "params", "args")
-SPLIT_COLUMNS = ("mode", "phase", "split", "subset", "stage", "set", "partition", "kind")
-METRIC_COLUMNS = ("metric", "key", "tag", "variable", "metric_name", "measure", "name")
-VALUE_COLUMNS = ("value", "metric_value", "val")
+SPLIT_COLUMNS = (
+    *("mode", "phase", "split", "subset", "stage", "set", "partition", "kind", "type", "event"),
+)
+METRIC_COLUMNS = ("metric", "metric name", "key", "tag", "variable", "measure", "name")
+VALUE_COLUMNS = ("value", "metric value", "val")
 RUN_COLUMNS = ("run", "run_id", "run_name", "fold", "trial", "trial_id", "experiment", "seed")
 WITHIN_EPOCH = frozenset({"batch", "batches", "it"})  # counters that begin anew in every epoch
 SHOWN_COLUMNS = 4
@@ -134,10 +136,10 @@ def _flat(row: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
 
 def _pivoted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A long table (`step, metric, value`) as one record per moment."""
-    names = {name for row in rows for name in row}
-    metric = next((n for n in names if n.lower() in METRIC_COLUMNS and _is_text(rows, n)), None)
-    value = next((n for n in names if n.lower() in VALUE_COLUMNS), None)
-    if metric is None or value is None or not any(is_measure(str(r.get(metric))) for r in rows):
+    names = dict.fromkeys(name for row in rows for name in row)
+    metric = next((n for n in names if words(n) in METRIC_COLUMNS and _of_measures(rows, n)), None)
+    value = next((n for n in names if words(n) in VALUE_COLUMNS), None)
+    if metric is None or value is None:
         return rows
     wide: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
@@ -189,9 +191,11 @@ def _names_splits(rows: Iterable[Mapping[str, Any]], name: str) -> bool:
     return bool(values) and sum(known) > len(values) / 2
 
 
-def _is_text(rows: Iterable[Mapping[str, Any]], name: str) -> bool:
+def _of_measures(rows: Iterable[Mapping[str, Any]], name: str) -> bool:
+    """Whether a column holds names, at least one of them of a measure."""
     values = [row[name] for row in rows if name in row]
-    return bool(values) and all(isinstance(v, str) and number(v) is None for v in values)
+    texts = all(isinstance(value, str) and number(value) is None for value in values)
+    return texts and any(map(is_measure, values))
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[Record, ...], list[str]]:

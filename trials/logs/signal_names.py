@@ -19,7 +19,7 @@ def _each(spellings: str) -> frozenset[str]:
 
 
 SPLITS = {
-    "train": _each("train|training|trainer|tr|trn"),
+    "train": _each("train|training|trainer|tr|trn|learn"),
     "val": _each("val|valid|validation|validate|eval|evaluation|dev|holdout"),
     "test": _each("test|testing|tst"),
 }
@@ -105,7 +105,7 @@ SIGNALS = {
 DECORATION = _each(
     "epoch|mean|avg|average|total|main|overall|all|metrics|metric|scalars|scalar|log|logs|logger"
     "|running|smoothed|smooth|curve|history|values|list|value|set|current|sum|final|score|step"
-    "|per|the|of"
+    "|per|the|of|nats|avr"
 )
 NOISE = _each("info|debug|warning|warn|error|root|main|rank|trainer|epoch")
 EPOCHS = ("epoch", "epochs", "training iteration", "current epoch", "epoch num", "ep", "round")
@@ -126,11 +126,12 @@ RATE = re.compile(r"(?:ms|s|secs?|seconds|tokens|samples|img|images|it)/", re.IG
 RUN_TOGETHER = re.compile(r"\b(train|training|val|valid|validation|eval|test)(loss|acc|accuracy)\b")
 # Measures that are hardly taken on training data: without a split they are validation's.
 VALIDATION_MEASURES = _each("auroc|auprc|mcc|recall|precision|map|tp|fp|tn|fn")
+EVALUATED = VALIDATION_MEASURES | _each("accuracy|error_rate|perplexity")
 LOSS_WORDS = _each("loss|losses|nll")
 # A word that turns a name with "loss" in it into something else, or into a loss of another run.
 NOT_A_LOSS = _each(
     "scale|scaler|weight|weights|coef|coefficient|ratio|fn|function|name|type|delta|best|min|max"
-    "|lowest|improved|from|lr|count|steps|std|var|patience|threshold"
+    "|lowest|improved|decreased|increased|reduced|from|lr|count|steps|std|var|patience|threshold"
 )
 GRADIENT_WORDS = _each("grad|grads|gradient|gradients|gnorm|gradnorm")
 REWARD_WORDS = _each("reward|rewards|rew|return|returns")
@@ -225,6 +226,11 @@ def is_step(name: str) -> bool:
 def is_clock(name: str) -> bool:
     """Whether a column holds times."""
     return _last_words(name) in CLOCK or words(name) in CLOCK
+
+
+def is_evaluated(name: str) -> bool:
+    """Whether a column holds a measure that is taken beside a loss: an accuracy, an AUROC."""
+    return _measured(name) in EVALUATED
 
 
 def is_measure(name: str) -> bool:

@@ -264,6 +264,38 @@ def test_a_term_that_never_moves_is_noted(tmp_path):
     assert any("'train/box_loss' is 0 in all 8 records" in r for r in reasons)
 
 
+def test_a_term_that_never_moves_beside_a_total_that_falls_is_only_noted(tmp_path):
+    lines = [f"{i},0.2211,{0.3 + 5.0 / i}" for i in range(1, 13)]
+    label = judge(write(tmp_path, "log.csv", rows("epoch,loss_box,loss", *lines))).diagnosis.label
+    assert label.health is Health.INCONCLUSIVE
+
+
+def test_a_loss_of_zero_beside_gradients_that_are_nan_is_not_finite(tmp_path):
+    """The Trainer of Hugging Face writes a loss that is NaN as 0."""
+    lines = [f"{i},{2.0 - 0.1 * i},3.1" if i < 4 else f"{i},0.0,nan" for i in range(15)]
+    judgement = judge(write(tmp_path, "log.csv", rows("step,loss,grad_norm", *lines)))
+    assert judgement.diagnosis.label.pathology == "non_finite"
+    assert str(judgement.onset) == "step 4"
+
+
+def test_what_early_stopping_prints_is_no_loss(tmp_path):
+    lines = [
+        f"epoch {i} val_loss {1 / i:.3f}\nValidation loss decreased (inf --> {1 / i:.3f}).\n"
+        for i in range(1, 9)
+    ]
+    judgement = judge(write(tmp_path, "train.log", "".join(lines)))
+    assert judgement.diagnosis.label.health is Health.INCONCLUSIVE
+
+
+def test_a_column_that_names_a_split_alone_is_a_loss_only_if_it_falls(tmp_path):
+    falls = [f"{i},{1 / i},{1 - 1 / i}" for i in range(1, 13)]
+    rises = [f"{i},{i / 12},{1 - 1 / i}" for i in range(1, 13)]
+    overfitting = judge(write(tmp_path, "log.csv", rows("epoch,train,val", *falls)))
+    assert dict(overfitting.matched.taken) == {"train_loss": "train", "val_loss": "val"}
+    with pytest.raises(LogError, match="--map train=train_loss"):
+        judge(write(tmp_path, "log.csv", rows("epoch,train,val", *rises)))
+
+
 def test_losses_may_rise_where_a_reward_rises(tmp_path):
     lines = [f"{i},{10 * i},{0.0005 * 2**i}" for i in range(14)]
     path = write(tmp_path, "progress.csv", rows("step,rollout/ep_rew_mean,train/loss", *lines))

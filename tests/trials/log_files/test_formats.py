@@ -1,5 +1,6 @@
 """Every format becomes the same records; what cannot be read says so, with its path."""
 
+import gzip
 import json
 import math
 import sqlite3
@@ -182,6 +183,91 @@ def test_bytes_that_are_no_text(tmp_path):
         read(path)
     with pytest.raises(LogError, match="there is no file"):
         read(tmp_path / "nothing.csv")
+
+
+NAN = float("nan")
+PRINTED = {
+    "timm_calls_the_epoch_train": (
+        "Train: 3 [  50/100 ( 50%)]  Loss: 6.5 (6.7)\nTest: [  20/25]  Loss: 6.1 (6.2)\n",
+        [{"epoch": 3.0, "train/Loss": 6.5}, {"epoch": 3.0, "test/Loss": 6.1}],
+    ),
+    "catboost_names_the_split_alone": (
+        "0:\tlearn: 0.68\ttest: 0.69\tbest: 0.69 (0)\ttotal: 12ms\n",
+        [{"iteration": 0.0, "learn": 0.68, "test": 0.69}],
+    ),
+    "darknet_names_nothing": (
+        " 7: 9.5, -nan avg, 0.001000 rate, 3.1 seconds, 448 images\n",
+        [{"iteration": 7.0, "loss": 9.5, "avg_loss": pytest.approx(NAN, nan_ok=True)}],
+    ),
+    "an_accuracy_follows_its_loss": (
+        "train Loss: 0.9 Acc: 0.6\nval Loss: 1.1 Acc: 0.5\n",
+        [{"train Loss": 0.9, "train/Acc": 0.6}, {"val Loss": 1.1, "val/Acc": 0.5}],
+    ),
+    "a_gradient_follows_no_split": (
+        "val_loss 0.9 loss 1.1 acc 0.5 grad_norm 2\n",
+        [{"val_loss": 0.9, "loss": 1.1, "acc": 0.5, "grad_norm": 2.0}],
+    ),
+    "a_heading_names_the_split": (
+        "Test Error: \n Accuracy: 10.0%, Avg loss: 2.3 \nloss: 2.2\n",
+        [{"test/Accuracy": 10.0, "test/Avg loss": 2.3}, {"loss": 2.2}],
+    ),
+    "coloured_tables": (
+        "  epoch    train_loss    dur\n      1        \x1b[36m0.5\x1b[0m  0.1\n",
+        [{"epoch": 1.0, "train_loss": 0.5, "dur": 0.1}],
+    ),
+    "memory_with_its_unit": (
+        "epoch    GPU_mem   box_loss\n  1/8       2.1G       1.5\n",
+        [{"epoch": 1.0, "GPU_mem": 2.1e9, "box_loss": 1.5}],
+    ),
+    "a_data_frames_index_has_no_name": (
+        "   epoch  train_loss\n0      1         0.5\n1      2         0.4\n",
+        [{"epoch": 1.0, "train_loss": 0.5}, {"epoch": 2.0, "train_loss": 0.4}],
+    ),
+    "a_header_in_a_comment": (
+        '#{"env": "CartPole"}\n# epoch train_loss\n1 0.5\n',
+        [{"epoch": 1.0, "train_loss": 0.5}],
+    ),
+    "splits_in_brackets": (
+        "[Train][Epoch 1/8] loss: 0.5\n[valid] loss_ctc=0.7, loss=0.6\n",
+        [{"epoch": 1.0, "train/loss": 0.5}, {"epoch": 1.0, "val/loss_ctc": 0.7, "val/loss": 0.6}],
+    ),
+    "arrows": ("train loss -> 0.5, lr -> 0.1\n", [{"train loss": 0.5}]),
+    "a_heading_between_rules_is_no_header": (
+        "==== Training pipeline ====\n#  LOSS NER  SCORE\n-  --------  -----\n0  5.0  1.0\n",
+        [{"LOSS NER": 5.0, "SCORE": 1.0}],
+    ),
+    "names_of_metrics_beside_the_name_of_the_run": (
+        "Run,Name,Metric,Value,Step\na1,keen-cat,val_loss,0.5,0\na1,keen-cat,val_acc,0.9,0\n",
+        [{"Step": 0.0, "val_loss": 0.5, "val_acc": 0.9}],
+    ),
+    "comets_names_of_metrics": (
+        '[{"metricName": "val_loss", "metricValue": "0.5", "step": 0}]',
+        [{"step": 0.0, "val_loss": 0.5}],
+    ),
+    "rows_of_two_types": (
+        '{"type": "train", "loss": 0.5}\n{"type": "eval", "loss": 0.6}\n',
+        [{"train/loss": 0.5}, {"val/loss": 0.6}],
+    ),
+    "columns_beside_their_number": (
+        '{"epochs": 2, "train": {"loss": [0.5, 0.4]}}',
+        [{"train/loss": 0.5}, {"train/loss": 0.4}],
+    ),
+}
+
+
+@pytest.mark.parametrize("trait", PRINTED)
+def test_what_tools_print_is_read_with_its_split(tmp_path, trait):
+    text, records = PRINTED[trait]
+    path = tmp_path / "train.log.gz"
+    path.write_bytes(gzip.compress(text.encode()))  # a packed log is read like any other
+    assert [dict(record) for record in read(path).records] == records
+
+
+def test_a_file_for_each_epoch_is_one_run_in_the_order_of_the_epochs(tmp_path):
+    for epoch in range(11):
+        write(tmp_path, f"metrics_epoch_{epoch}.json", json.dumps({"validation_loss": 1.0 * epoch}))
+    (source,) = find_logs(tmp_path)
+    assert [record["validation_loss"] for record in read(source.path).records] == [*range(11)]
 
 
 def test_thousands_of_steps_without_validation_become_few_evaluations(tmp_path):
