@@ -14,7 +14,7 @@ from typing import Any
 
 from docs.tools.corpus import workloads
 from docs.tools.corpus.corpus import CORPUS, outcomes
-from docs.tools.corpus.faults import FIRST_TASKS, FRESH_TASKS, HELD_OUT, TASKS, faults_of
+from docs.tools.corpus.faults import FIRST, GROUPS, HELD_OUT, TASKS, faults_of
 from docs.tools.corpus.hard import VARIANTS
 from sickbay.service.sweeps import runner
 from sickbay.trials.execution import trial
@@ -25,7 +25,7 @@ SEEDS = {"control": 45, "fault": 5, "hard": 16}
 FEWER = {"control": 28, "fault": 3, "hard": 10}
 SHORT = ("weight_map", "tabular_200", "mixture", "shared")
 FURTHER = {"control": 20, "fault": 3, "hard": 6}
-FRESH = {"control": 12, "fault": 2, "hard": 6}
+LATE = {"control": 12, "fault": 2, "hard": 6}
 ROUND = {"control": 12, "fault": 1, "hard": 3}  # seeds of a round; truth takes ten controls
 ROUNDS = 6
 Key = tuple[str, str, str, int]
@@ -33,8 +33,8 @@ Key = tuple[str, str, str, int]
 
 def seeds_of(task: str) -> dict[str, int]:
     """How many seeds a task's controls, faults and hard variants have."""
-    if task not in FIRST_TASKS:
-        return FRESH if task in FRESH_TASKS else FURTHER
+    if task not in FIRST.tasks:
+        return LATE if any(task in group.tasks for group in GROUPS[4:]) else FURTHER
     return FEWER if task in SHORT else SEEDS
 
 

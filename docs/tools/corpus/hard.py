@@ -110,5 +110,11 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "claims": {"low_signal": {"signal": 0.6}, "tiny_val": {"n_val": 200}},
     "bandit": {"low_signal": {"signal": 0.6}, "cyclic_rate": {"schedule": "cyclic"}},
     "forecast": {"heavy_dropout": {"dropout": 0.3}, "low_snr": {"noise": 1.0}},
+    "triplets": {"tiny_val": {"n_val": 50}, "heavy_dropout": {"dropout": 0.3}},
+    "links": {"tiny_val": {"n_val": 80}, "sparser": {"positive_rate": 0.08}},
+    "alignments": {"late_bloomer": {"schedule": "late"}, "low_signal": {"signal": 0.8}},
+    "diffusion": {"faint_noise": {"noise": 0.15}, "cyclic_rate": {"schedule": "cyclic"}},
+    "copying": {"slow_start": {"lr": 1e-3}, "label_smoothing": {"smoothing": 0.2}},
+    "frames": {"low_snr": {"noise": 0.6}, "tiny_val": {"n_val": 20}},
     "lifetimes": {"late_bloomer": {"schedule": "late"}, "tiny_val": {"n_val": 100}},
 }

@@ -116,6 +116,8 @@ GENERIC = (
             "lifetimes",
             "field",
             "poses",
+            "diffusion",
+            "copying",
         ),
     ),
     Operator(
@@ -273,6 +275,8 @@ WRITTEN = (
             "choices",
             "many_classes",
             "duels",
+            "copying",
+            "links",
         ),
     ),
     Operator(
@@ -294,6 +298,8 @@ WRITTEN = (
             "many_classes",
             "claims",
             "forecast",
+            "links",
+            "diffusion",
         ),
     ),
     Operator(
@@ -310,6 +316,7 @@ WRITTEN = (
             "choices",
             "events",
             "many_classes",
+            "copying",
         ),
     ),
     Operator(
@@ -327,6 +334,7 @@ WRITTEN = (
             "grades",
             "poses",
             "forecast",
+            "triplets",
         ),
     ),
     Operator(
@@ -346,6 +354,7 @@ WRITTEN = (
             "field",
             "claims",
             "bandit",
+            "alignments",
         ),
     ),
     Operator(
@@ -363,6 +372,7 @@ WRITTEN = (
             "ratings",
             "field",
             "duels",
+            "frames",
         ),
     ),
     Operator(
@@ -382,6 +392,7 @@ WRITTEN = (
             "many_classes",
             "bandit",
             "poses",
+            "alignments",
         ),
     ),
     Operator(
@@ -398,6 +409,8 @@ WRITTEN = (
             "lifetimes",
             "duels",
             "forecast",
+            "triplets",
+            "frames",
         ),
     ),
     Operator(
@@ -417,6 +430,8 @@ WRITTEN = (
             "many_classes",
             "poses",
             "claims",
+            "triplets",
+            "diffusion",
         ),
     ),
     Operator(
@@ -429,7 +444,7 @@ WRITTEN = (
         "forgotten_square",
         _of("loss_form", "unsquared"),
         ("impossible_loss", *BLOWUP),
-        further=("series", "faint", "denoising", "ratings", "field", "forecast"),
+        further=("series", "faint", "denoising", "ratings", "field", "forecast", "frames"),
     ),
     Operator(
         "dead_labels",

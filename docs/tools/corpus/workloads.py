@@ -116,6 +116,12 @@ TASKS: Mapping[str, Task] = {
         losses.CLAIMS,
         losses.BANDIT,
         series.FORECAST,
+        pairs.TRIPLETS,
+        pairs.LINKS,
+        series.ALIGNMENTS,
+        numbers.DIFFUSION,
+        language.COPYING,
+        images.FRAMES,
     )
 }
 

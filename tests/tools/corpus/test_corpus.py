@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from docs.tools.corpus import corpus
-from docs.tools.corpus.faults import FIRST_TASKS, TASKS
+from docs.tools.corpus.faults import FIRST, TASKS
 from docs.tools.corpus.report.judging import judge
 from docs.tools.corpus.samples import case, history
 from docs.tools.corpus.telemetry import Level
@@ -88,14 +88,14 @@ def real():
     outcomes = truths(corpus.outcomes())
     part = [
         run
-        for run in corpus.read(tasks=FIRST_TASKS, seeds=[0, 1])
+        for run in corpus.read(tasks=FIRST.tasks, seeds=[0, 1])
         if run.kind != "fault" or (run.seed == 0 and run.fault.endswith("-3"))
     ]
     return [(run, outcomes[run.key], judge(run, online=False)) for run in part]
 
 
 def test_a_fixed_part_of_the_corpus_is_judged_right(real):
-    assert {run.task for run, _, _ in real} == set(FIRST_TASKS)
+    assert {run.task for run, _, _ in real} == set(FIRST.tasks)
     ill = [
         v.health == "pathological"
         for run, t, v in real

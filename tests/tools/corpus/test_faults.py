@@ -7,11 +7,9 @@ import torch
 
 from docs.tools.corpus.faults import (
     CALIBRATION,
-    FRESH_TASKS,
-    FURTHER_TASKS,
+    FURTHER,
+    GROUPS,
     HELD_OUT,
-    LATEST_TASKS,
-    NEWEST_TASKS,
     TASKS,
     faults_of,
     operator_of,
@@ -77,9 +75,9 @@ def test_a_level_leads_back_to_its_operator():
 
 
 def test_further_tasks_are_spread_over_families_and_halves():
-    assert len(FURTHER_TASKS) >= 8
-    further = (*FURTHER_TASKS, *LATEST_TASKS, *NEWEST_TASKS, *FRESH_TASKS)
-    assert all(len(faults_of(task)) >= 15 for task in further)
+    assert len(FURTHER.tasks) >= 8
+    assert len(HELD_OUT) >= 4
+    assert all(len(faults_of(task)) >= 15 for group in GROUPS[1:] for task in group.tasks)
 
 
 def test_specs_are_sweeps_of_ordinary_workloads_a_round_at_a_time():

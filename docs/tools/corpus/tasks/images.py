@@ -1,4 +1,5 @@
-"""Images: ten classes of shifted patterns, a mask of pixels, one picture from its coordinates.
+"""Images: ten classes of shifted patterns, a mask of pixels, one picture from its coordinates, the
+next frame of a film.
 
 N images (of the one picture: places) · S side · W waves
 """
@@ -18,7 +19,7 @@ from docs.tools.corpus.tasks.classes import (
     class_truth,
     table_measure,
 )
-from docs.tools.corpus.tasks.numbers import curve_truth, squares
+from docs.tools.corpus.tasks.numbers import curve_truth, squares, vector_squares
 from docs.tools.corpus.training.nets import Net, perceptron
 from docs.tools.corpus.training.settings import Settings
 from docs.tools.corpus.training.task import (
@@ -26,6 +27,7 @@ from docs.tools.corpus.training.task import (
     Outcome,
     Signals,
     Task,
+    judged_by,
     mean_and_error,
     splits,
     total,
@@ -47,11 +49,11 @@ class PixelNet(Net):
         return super().forward(x).flatten(1)
 
 
-def pixel_net(settings: Settings) -> Net:
+def pixel_net(settings: Settings, channels: int = 1) -> Net:
     """Two 3x3 convolutions, a wide one, a head on every pixel."""
     width = settings.width
     blocks = [
-        nn.Conv2d(1, width, 3, padding=1),
+        nn.Conv2d(channels, width, 3, padding=1),
         nn.Conv2d(width, width, 3, padding=1),
         nn.Conv2d(width, width, 3, padding=2, dilation=2),
     ]
@@ -62,14 +64,18 @@ def masks(settings: Settings, seed: int) -> Data:
     """A smooth blob anywhere on a torus, in noise; its pixels are the mask, (N, S²)."""
     generator = torch.Generator().manual_seed(seed)
     n = total(settings)
-    centre = torch.rand(n, 2, 1, 1, generator=generator) * SIDE
-    place = torch.arange(float(SIDE))
-    down = _around(place[:, None] - centre[:, 0])
-    across = _around(place[None, :] - centre[:, 1])
-    blob = torch.exp(-(down**2 + across**2) / 8.0)
+    blob = _blob(torch.rand(n, 2, generator=generator) * SIDE, 8.0)
     noise = torch.randn(n, SIDE, SIDE, generator=generator)
     x = 2.0 * settings.signal * blob + settings.noise * noise
     return splits(x[:, None], (blob > 0.5).float().flatten(1), settings)
+
+
+def _blob(centre: Tensor, size: float) -> Tensor:
+    """Smooth blobs around (N, 2) places, (N, S, S)."""
+    place, centre = torch.arange(float(SIDE)), centre[..., None, None]
+    down = _around(place[:, None] - centre[:, 0])
+    across = _around(place[None, :] - centre[:, 1])
+    return torch.exp(-(down**2 + across**2) / size)
 
 
 def _around(distance: Tensor) -> Tensor:
@@ -136,6 +142,17 @@ def field(settings: Settings, seed: int) -> Data:
     )
 
 
+def films(settings: Settings, seed: int) -> Data:
+    """Two noisy frames of a blob that moves on a torus, by up to two pixels; the next one, (N, S²)."""
+    generator = torch.Generator().manual_seed(seed)
+    n = total(settings)
+    start = torch.rand(n, 2, generator=generator) * SIDE
+    speed = 4.0 * torch.rand(n, 2, generator=generator) - 2.0
+    frames = torch.stack([_blob(start + step * speed, 4.0) for step in range(3)], dim=1)
+    noise = settings.noise * torch.randn(n, 2, SIDE, SIDE, generator=generator)
+    return splits(settings.signal * frames[:, :2] + noise, frames[:, 2].flatten(1), settings)
+
+
 DIGITS = Task(
     name="digits",
     kind=TaskKind.MULTICLASS,
@@ -183,5 +200,19 @@ FIELD = Task(
     epochs=100,
     vary=lambda settings, seed: replace(
         settings, n_val=(10_000, 1000)[seed % 2], schedule=("cosine", "constant")[seed // 2 % 2]
+    ),
+)
+FRAMES = Task(
+    name="frames",
+    kind=TaskKind.REGRESSION,
+    settings=Settings(n_train=300, n_val=100, n_test=500, batch=20, width=12, noise=0.2, lr=3e-3),
+    data=films,
+    build=lambda settings: pixel_net(settings, 2),
+    losses=vector_squares,
+    constant=lambda y, settings: y.mean(0)[None],
+    truth=judged_by(vector_squares),
+    epochs=12,
+    vary=lambda settings, seed: replace(
+        settings, **({}, {"optimizer": "sgd", "lr": 0.3})[seed % 2], n_val=(50, 200)[seed // 2 % 2]
     ),
 )

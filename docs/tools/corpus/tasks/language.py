@@ -1,4 +1,4 @@
-"""Sequences of tokens: a small transformer that predicts the next one, and tagging.
+"""Sequences of tokens: a small transformer that predicts the next one, tagging, copying backwards.
 
 N sequences · T steps · V words · C tags
 """
@@ -28,6 +28,8 @@ STEPS = 12
 BACK = 3  # how far the language repeats itself
 TAGS = 5
 PADDING = -100
+COPIED = 6  # words that are told, then asked for
+SILENCE = WORDS - 1  # the word that stands where another is asked for
 
 
 class Positions(nn.Module):
@@ -99,6 +101,17 @@ def tags(settings: Settings, seed: int) -> Data:
     padded = torch.arange(STEPS) >= length
     x = functional.one_hot(tokens, WORDS).float() * ~padded[..., None]
     return splits(x, y.masked_fill(padded, PADDING), settings)
+
+
+def copies(settings: Settings, seed: int) -> Data:
+    """Six words and then silence, during which they are to be said again, the last one first."""
+    generator = torch.Generator().manual_seed(seed)
+    told = torch.randint(SILENCE, (total(settings), COPIED), generator=generator)
+    said = torch.full((len(told), STEPS - COPIED), SILENCE)
+    y = torch.cat([torch.full_like(told, PADDING), told.flip(1)], dim=1)
+    heard = torch.rand(told.shape, generator=generator) >= settings.noise  # others are lost
+    tokens = torch.cat([torch.where(heard, told, SILENCE), said], dim=1)
+    return splits(functional.one_hot(tokens, WORDS).float(), y, settings)
 
 
 def step_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
@@ -194,4 +207,15 @@ TAGGING = _task(
     build=lambda settings: transformer(settings, TAGS, causal=False),
     epochs=25,
     vary=lambda settings, seed: replace(settings, weight_decay=(0.0, 0.1)[seed % 2]),
+)
+COPYING = _task(
+    "copying",
+    Settings(activation="none", n_train=600, n_test=600, batch=100, width=24, lr=3e-3, noise=0.1),
+    copies,
+    SILENCE,
+    build=lambda settings: transformer(settings, SILENCE, causal=True),
+    epochs=24,
+    vary=lambda settings, seed: replace(
+        settings, n_val=(50, 300)[seed % 2], schedule=("constant", "cosine", "warmup")[seed % 3]
+    ),
 )

@@ -18,6 +18,7 @@ from docs.tools.corpus.tasks.classes import (
     table_measure,
     table_truth,
 )
+from docs.tools.corpus.tasks.numbers import vector_squares
 from docs.tools.corpus.training.nets import perceptron
 from docs.tools.corpus.training.settings import Settings, other_optimizer
 from docs.tools.corpus.training.task import (
@@ -127,11 +128,6 @@ def blurred(settings: Settings, seed: int) -> Data:
     shown = torch.rand(clean.shape, generator=generator) > 0.3
     noise = settings.noise * torch.randn(clean.shape, generator=generator)
     return splits((clean + noise) * shown, clean, settings)
-
-
-def vector_squares(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
-    """The mean squared error of each sample's columns."""
-    return (output - y).square().mean(1)
 
 
 def claims(settings: Settings, seed: int) -> Data:

@@ -1,4 +1,5 @@
-"""Tasks whose targets are numbers: regression, von Mises mixtures, an autoencoder, directions.
+"""Tasks whose targets are numbers: regression, von Mises mixtures, an autoencoder, directions, the
+noise in points (diffusion).
 
 N samples · D inputs · K components · Z latents
 """
@@ -30,6 +31,7 @@ from sickbay.trials.contract import TaskKind
 INPUTS = 8
 SEEN = 16  # inputs of the autoencoder
 LATENTS = 4
+HEAPS = 5  # of the points to which noise is added
 SHARPNESS = 6.0
 FLAT = torch.tensor([[0.0, math.pi, 1e-3, 1e-3, math.log(0.5), math.log(0.5)]])
 
@@ -237,6 +239,24 @@ def pose_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
     return 1.0 - torch.cosine_similarity(output, y, dim=1)
 
 
+def diffused(settings: Settings, seed: int) -> Data:
+    """Points of five heaps under noise: where they are and how noisy; the noise, (N, 2)."""
+    generator = torch.Generator().manual_seed(seed)
+    n = total(settings)
+    heap = 2.0 * math.pi * torch.randint(HEAPS, (n, 1), generator=generator) / HEAPS
+    clean = settings.signal * torch.cat([heap.cos(), heap.sin()], dim=1)
+    clean = clean + 0.1 * torch.randn(n, 2, generator=generator)
+    angle = 0.5 * math.pi * settings.noise * torch.rand(n, 1, generator=generator)
+    noise = torch.randn(n, 2, generator=generator)
+    seen = angle.cos() * clean + angle.sin() * noise
+    return splits(torch.cat([seen, angle, angle.cos(), angle.sin()], dim=1), noise, settings)
+
+
+def vector_squares(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """The mean squared error of each sample's columns."""
+    return (output - y).square().mean(1)
+
+
 REGRESSION = Task(
     name="regression",
     kind=TaskKind.REGRESSION,
@@ -300,4 +320,25 @@ POSES = Task(
     vary=lambda settings, seed: replace(
         other_optimizer(settings, seed, sgd_lr=0.2), n_val=(50, 300)[seed % 2]
     ),
+)
+DIFFUSION = Task(
+    name="diffusion",
+    kind=TaskKind.REGRESSION,
+    settings=Settings(
+        activation="gelu",
+        n_train=1000,
+        n_test=4000,
+        batch=250,
+        noise=0.8,
+        lr=2e-3,
+        weight_decay=0.01,
+        schedule="cosine",
+    ),
+    data=diffused,
+    build=lambda settings: perceptron(5, 2, settings),
+    losses=vector_squares,
+    constant=lambda y, settings: y.mean(0)[None],
+    truth=judged_by(vector_squares),
+    epochs=200,
+    vary=lambda settings, seed: replace(settings, n_val=(200, 1000, 4000)[seed % 3]),
 )

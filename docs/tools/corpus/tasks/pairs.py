@@ -1,4 +1,5 @@
-"""Two things that meet: views of one thing (InfoNCE), a person and what is rated, two rivals.
+"""Things that meet: views of one thing (InfoNCE), a person and what is rated, two rivals, which of
+two strangers is like a third (triplets), links of a network.
 
 N pairs · B pairs of a batch · D numbers of a view · E of an embedding
 """
@@ -25,25 +26,32 @@ PEOPLE = 50
 THINGS = 40
 TASTES = 3
 TRAITS = 6  # of a rival
+BITS = 3  # by which a stranger is known
+UNTRAINED = 0.55  # hits of a random encoder, at most: like strangers have like means
+IDLE = 4  # columns of a stranger that tell nothing
+NODES = 120  # of a network
+ROLES = 5
 
 
 class PairNet(Net):
     """One encoder for both views, which stand beside each other, (N, 2 D); the same for outputs."""
 
+    views = 2
+
     def encode(self, x: Tensor) -> list[Tensor]:
-        views = torch.cat(x.chunk(2, dim=1))
-        return [torch.cat(layer.chunk(2), dim=1) for layer in super().encode(views)]
+        views = torch.cat(x.chunk(self.views, dim=1))
+        return [torch.cat(layer.chunk(self.views), dim=1) for layer in super().encode(views)]
 
     def forward(self, x: Tensor) -> Tensor:
-        features = torch.cat(self.features(x).chunk(2, dim=1))
+        features = torch.cat(self.features(x).chunk(self.views, dim=1))
         features = functional.dropout(features, self.dropout, self.training)
-        return torch.cat(self.head(features).chunk(2), dim=1)
+        return torch.cat(self.head(features).chunk(self.views), dim=1)
 
 
-def pair_net(settings: Settings) -> Net:
+def pair_net(settings: Settings, net: type[PairNet] = PairNet, inputs: int = VIEW) -> Net:
     """The blocks of a perceptron over one view, and a linear projection."""
-    plain = perceptron(VIEW, EMBEDDED, settings)
-    return PairNet(list(plain.blocks), nn.Linear(settings.width, EMBEDDED), settings)
+    plain = perceptron(inputs, EMBEDDED, settings)
+    return net(list(plain.blocks), nn.Linear(settings.width, EMBEDDED), settings)
 
 
 def views(settings: Settings, seed: int) -> Data:
@@ -176,6 +184,83 @@ def duel_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
     return functional.binary_cross_entropy_with_logits(output[:, 0], y, reduction="none")
 
 
+class TripletNet(PairNet):
+    """One encoder for a stranger and the two candidates beside it, (N, 3 D)."""
+
+    views = 3
+
+
+def triplets(settings: Settings, seed: int) -> Data:
+    """Which of two candidates is like the first: 1 for the one beside it, -1 for the other.
+
+    A stranger is known by three bits. Each is whether the signs of two columns agree, so no column
+    tells anything alone; four more tell nothing at all.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    n = total(settings)
+    like = 2.0 * torch.randint(2, (n, 1, BITS), generator=generator) - 1.0
+    turned = torch.randint(1, 2**BITS, (n, 1, 1), generator=generator)  # one bit at least
+    unlike = like * (1.0 - 2.0 * (turned >> torch.arange(BITS) & 1))
+    y = 2.0 * torch.randint(2, (n,), generator=generator) - 1.0
+    pair = torch.where(
+        y[:, None, None] > 0.0, torch.cat([like, unlike], 1), torch.cat([unlike, like], 1)
+    )
+    bits = settings.signal * torch.cat([like, pair], dim=1)
+    free = 2.0 * torch.randint(2, (n, 3, BITS), generator=generator) - 1.0
+    x = torch.cat([free, bits * free], dim=2)
+    x = x + settings.noise * torch.randn(x.shape, generator=generator)
+    other = torch.randn(n, 3, IDLE, generator=generator)
+    return splits(torch.cat([x, other], dim=2).flatten(1), y, settings)
+
+
+def nearer(output: Tensor, y: Tensor) -> Tensor:
+    """How much nearer to the first embedding the right candidate is than the other one, (N,)."""
+    first, beside, other = output.chunk(3, dim=1)
+    distance = functional.pairwise_distance
+    return y * (distance(first, other) - distance(first, beside))
+
+
+def triplet_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """The triplet loss: how much of the margin of 1 is lacking."""
+    return (1.0 - nearer(output, y)).relu()
+
+
+def triplet_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
+    """How often the right candidate is the nearer one, against what no training comes to."""
+    return matched(nearer(output, y) > 0.0, torch.full((len(y),), UNTRAINED))
+
+
+class LinkNet(PairNet):
+    """One encoder for both ends. Halves of their embeddings are multiplied crosswise, so that the
+    score is symmetric and unlike ends may attract each other.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = super().forward(x).chunk(2, dim=1)
+        return (first * second.roll(EMBEDDED // 2, 1)).sum(1, keepdim=True)
+
+
+def links(settings: Settings, seed: int) -> Data:
+    """Whether two nodes of a network are linked; of each its other links are shown, two in three.
+
+    A node's role says with which roles it has links; its own is not among them, nor is it shown.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    role = torch.randint(ROLES, (NODES,), generator=generator)
+    apart = (role[:, None] - role) % ROLES
+    chance = (
+        torch.where((apart == 1) | (apart == ROLES - 1), 0.5, 0.05) * settings.positive_rate / 0.23
+    )
+    linked = (torch.rand(NODES, NODES, generator=generator) < chance).triu(1)
+    shown = linked & (torch.rand(NODES, NODES, generator=generator) < 0.67)
+    ends = torch.triu_indices(NODES, NODES, 1)
+    asked = ends[:, torch.randint(ends.shape[1], (total(settings),), generator=generator)]
+    rows = 3.0 * settings.signal * (shown | shown.T).float()[asked]
+    for end in (0, 1):
+        rows[end].scatter_(1, asked[1 - end][:, None], 0.0)
+    return splits(torch.cat([*rows], dim=1), linked[*asked].float(), settings)
+
+
 PAIRS = Task(
     name="pairs",
     kind=TaskKind.UNKNOWN,
@@ -223,5 +308,35 @@ DUELS = Task(
     epochs=8,
     vary=lambda settings, seed: replace(
         other_optimizer(settings, seed), n_val=(100, 400, 1500)[seed % 3]
+    ),
+)
+TRIPLETS = Task(
+    name="triplets",
+    kind=TaskKind.UNKNOWN,
+    settings=Settings(n_train=3000, n_val=500, n_test=2000, batch=100, depth=2, noise=0.3, lr=4e-3),
+    data=triplets,
+    build=lambda settings: pair_net(settings, TripletNet, 2 * BITS + IDLE),
+    losses=triplet_losses,
+    constant=lambda y, settings: torch.zeros(1, 3 * EMBEDDED),
+    truth=triplet_truth,
+    wanted=lambda y: y[:, None],
+    epochs=25,
+    vary=lambda settings, seed: replace(settings, n_val=(100, 500, 2000)[seed % 3]),
+)
+LINKS = Task(
+    name="links",
+    kind=TaskKind.BINARY,
+    settings=Settings(n_train=3000, n_test=4000, batch=50, depth=2, positive_rate=0.23, lr=3e-3),
+    data=links,
+    build=lambda settings: pair_net(settings, LinkNet, NODES),
+    losses=duel_losses,
+    constant=lambda y, settings: torch.logit(y.mean().clamp(1e-4, 1.0 - 1e-4))[None, None],
+    truth=table_truth,
+    measure=table_measure,
+    predicted=torch.sigmoid,
+    wanted=lambda y: y[:, None],
+    epochs=8,
+    vary=lambda settings, seed: replace(
+        other_optimizer(settings, seed, sgd_lr=0.1), n_val=(500, 10_000)[seed % 2]
     ),
 )

@@ -1,8 +1,10 @@
-"""Numbers over time: the next, the next six, rare events, a likelihood that falls below zero.
+"""Numbers over time: the next, the next six, rare events, a likelihood that falls below zero, signs
+whose moments are not known (CTC).
 
 N samples · T steps · F channels
 """
 
+import functools
 import math
 from dataclasses import replace
 
@@ -11,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from docs.tools.corpus.tasks.classes import table_measure, table_truth
-from docs.tools.corpus.tasks.losses import vector_squares
-from docs.tools.corpus.tasks.numbers import INPUTS, curve_truth, squares
+from docs.tools.corpus.tasks.numbers import INPUTS, curve_truth, squares, vector_squares
 from docs.tools.corpus.training.nets import Net, Recurrent, perceptron
 from docs.tools.corpus.training.settings import Settings, other_optimizer
 from docs.tools.corpus.training.task import (
@@ -31,6 +32,9 @@ STEPS = 12
 CHANNELS = 3
 MOMENTS = 24  # of a recording in which rare events are sought
 AHEAD = 6  # steps that are forecast at once
+SIGNS = 3  # of a recording in which they are read
+ROOM = 5  # moments to each sign
+ALPHABET = 4
 UNIT = 0.05  # of the target whose likelihood is learnt: its density is far above one
 
 
@@ -174,6 +178,70 @@ def loads(settings: Settings, seed: int) -> Data:
     return splits(x, load[:, STEPS:], settings)
 
 
+class Reader(Detector):
+    """Convolutions over time; the logits of silence and of every sign at each moment, (N, T C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Net.forward(self, x).transpose(1, 2).flatten(1)
+
+
+def reading_net(settings: Settings) -> Net:
+    """Two convolutions of three moments and a head over channels."""
+    width = settings.width
+    blocks = [nn.Conv1d(CHANNELS, width, 3, padding=1), nn.Conv1d(width, width, 3, padding=1)]
+    return Reader(blocks, nn.Conv1d(width, 1 + ALPHABET, 1), settings)
+
+
+def recordings(settings: Settings, seed: int) -> Data:
+    """Three signs in noise, each two or three moments long somewhere in its room; which, (N, 3)."""
+    generator = torch.Generator().manual_seed(seed)
+    fixed = torch.Generator().manual_seed(10_007)
+    n = total(settings)
+    y = torch.randint(1, 1 + ALPHABET, (n, SIGNS), generator=generator)
+    start, longer = torch.randint(2, (2, n, SIGNS, 1), generator=generator)
+    moment = torch.arange(ROOM)
+    sounds = (moment >= start) & (moment < start + 2 + longer)
+    sign = (y[..., None] * sounds).flatten(1)
+    shape = settings.signal * torch.randn(1 + ALPHABET, CHANNELS, generator=fixed)
+    shape[0] = 0.0
+    noise = settings.noise * torch.randn(n, SIGNS * ROOM, CHANNELS, generator=generator)
+    return splits(shape[sign] + noise, y, settings)
+
+
+def by_moment(output: Tensor) -> Tensor:
+    """The logits at each moment, (N, T, C)."""
+    return output.view(len(output), SIGNS * ROOM, 1 + ALPHABET)
+
+
+def reading_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """Minus the log likelihood of the signs in their order, whenever they sound (CTC), a sign."""
+    logits = by_moment(output).log_softmax(2).transpose(0, 1)
+    moments, signs = (torch.full((len(y),), count) for count in (len(logits), SIGNS))
+    return functional.ctc_loss(logits, y, moments, signs, reduction="none") / SIGNS
+
+
+def reading_constant(y: Tensor, settings: Settings) -> Tensor:
+    """The best logits that hear nothing, by descent."""
+    return _deaf(y.numpy().tobytes())
+
+
+@functools.lru_cache(maxsize=8)
+def _deaf(key: bytes) -> Tensor:
+    y = torch.frombuffer(bytearray(key), dtype=torch.int64).view(-1, SIGNS)
+    logits = torch.zeros(1, SIGNS * ROOM * (1 + ALPHABET), requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=60, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = reading_losses(logits.expand(len(y), -1), y, Settings()).mean()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    return logits.detach()
+
+
 SERIES = Task(
     name="series",
     kind=TaskKind.REGRESSION,
@@ -235,5 +303,21 @@ FORECAST = Task(
     epochs=15,
     vary=lambda settings, seed: replace(
         settings, weight_decay=(0.0, 0.1)[seed % 2], n_val=(50, 200, 1000)[seed % 3]
+    ),
+)
+ALIGNMENTS = Task(
+    name="alignments",
+    kind=TaskKind.UNKNOWN,
+    settings=Settings(n_train=600, n_val=200, n_test=1500, batch=50, width=16, noise=0.6, lr=3e-3),
+    data=recordings,
+    build=reading_net,
+    losses=reading_losses,
+    constant=reading_constant,
+    truth=judged_by(reading_losses),
+    predicted=lambda output: by_moment(output).softmax(2)[..., 1:].sum(1),
+    wanted=lambda y: functional.one_hot(y, 1 + ALPHABET)[..., 1:].float().sum(1),
+    epochs=40,
+    vary=lambda settings, seed: replace(
+        settings, n_val=(50, 300)[seed % 2], schedule=("constant", "warmup")[seed // 2 % 2]
     ),
 )
