@@ -14,20 +14,20 @@ facts, never the configuration. L is a loss, H0 the loss of the best constant pr
 G = 1 - L/H0 the gain over it, SE a standard error, k the number of consecutive evaluations needed.
 
 A finding is `fired`, `suspect`, `clear`, `insufficient_evidence` (it says how much more it needs),
-`missing_signal` or `not_applicable`. The verdict on a trial comes from hard evidence (non-finite
-numbers, nothing that moves, impossible values, labels that change, components that died, an encoder
-that lost its skill), else from the judge: an additive model over scale-free statistics of the whole
-history, calibrated on the fault corpus. Detectors name the pathology, its onset and the reason. A
-trial is healthy only if its skill over the best constant predictor is proven as well; otherwise it
-is inconclusive, and the label says why.
+`missing_signal` or `not_applicable`. The verdict on a trial comes from hard evidence if there is
+any (non-finite numbers, parameters that never move, impossible values, labels that change between
+epochs, dead mixture components, an encoder that lost its skill), else from the judge: an additive
+model over scale-free statistics of the whole history, calibrated on the fault corpus. Detectors
+name the pathology, its onset and the reason. A trial is healthy only if it also provably beats the
+best constant predictor; otherwise it is inconclusive, and the label says why.
 
-"Running" says whether a detector may stop a running trial. It waits for ten evaluations and a
-quarter of the plan, and longer while the trial moves towards recovery. Exact findings (non-finite
-numbers, a gradient of exactly zero, no supervision, equal components) do not wait, and neither does
-a trial whose steps are so small that no parameter group can move by a thousandth of its size in the
-remaining epochs.
+The column "running" says whether a detector may stop a running trial. It waits for ten evaluations
+and a quarter of the planned epochs, and longer while the trial is recovering. It does not wait for
+exact findings (non-finite numbers, a gradient of exactly zero, no supervision, equal components),
+nor for a trial whose steps are so small that in the remaining epochs no parameter group can move by
+a thousandth of its size.
 
-This page is written by `python -m docs.tools.detectors_page`; a test compares the two.
+`python -m docs.tools.detectors_page` prints this page; a test compares the two.
 """
 
 # What people who tune weight maps watch, and who watches it here.
@@ -72,7 +72,8 @@ def catalogue_markdown(detectors: Iterable[Detector]) -> str:
 def section_markdown(detector: Detector) -> str:
     """Write one detector's section: its rule, signals, source, remedy, false alarms and margins."""
     kinds = ", ".join(detector.kinds) or "all"
-    optional = ", ".join(f"`{name}`" for name in detector.optional_signals) or "none"
+    needed = "|".join(detector.signals).split("|")
+    others = [f"`{name}`" for name in detector.optional_signals if name not in needed]
     may = "may" if detector.online else "may not"
     needs = ", ".join(map(_signal, detector.signals)) or "nothing"
     about = (
@@ -86,7 +87,7 @@ def section_markdown(detector: Detector) -> str:
         "",
         f"* **Rule.** {detector.rule}",
         f"* **Formula.** `{detector.formula}`",
-        f"* **Needs.** {needs}; reads also {optional}.",
+        f"* **Needs.** {needs}; also reads {', '.join(others) or 'nothing else'}.",
         *_grounds(detector),
     ]
     return "\n".join([*lines, ""])

@@ -97,11 +97,7 @@ def _print_reading(console: Console, path: str, judgement: Judgement) -> None:
     terms = [f"{' + '.join(names)} as {signal}" for signal, names in matched.parts.items() if names]
     _line(console, "signals", "; ".join([*([pairs] if pairs else []), *terms]) or "none")
     if matched.unread:
-        _line(
-            console,
-            "unread",
-            f"{_some(matched.unread)} (no detector reads these; --map mine=SIGNAL)",
-        )
+        _line(console, "unread", f"{_some(matched.unread)} (to use one: --map mine=SIGNAL)")
     if matched.passed_over:
         _line(
             console,

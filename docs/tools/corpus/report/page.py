@@ -82,12 +82,13 @@ def _top(results: Results) -> str:
 
 {len(table)} recorded runs of {len(tasks)} small tasks ({", ".join(sorted(tasks))}):
 {kinds["fault"]} with an injected fault ({len(operators())} operators, up to 3 strengths),
-{kinds["control"]} healthy controls, {kinds["hard"]} that look ill and should be healthy ({hard}
-are). Whether a run is pathological is decided by its outcome on a hidden test split:
+{kinds["control"]} healthy controls, {kinds["hard"]} that look pathological and should be healthy
+({hard} are). Whether a run is pathological is decided by its outcome on a hidden test split:
 {why["no_skill"]} faulty runs have no skill over the trivial predictor, {why["worse"]} have skill
 and are below the 1 % quantile of their controls, {why["non_finite"]} are not finite, and
-{why[""]} did no harm and count as healthy. By DeepCrime's criterion for groups of seeds,
-{sum(results.killed.values())} of {len(results.killed)} faults are killed.
+{why[""]} did no harm and count as healthy. By DeepCrime's criterion for groups of seeds (a
+significant and large difference from the controls), {sum(results.killed.values())} of
+{len(results.killed)} faults are killed, which means that they do harm.
 
 {LEVELS}
 

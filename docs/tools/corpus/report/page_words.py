@@ -12,23 +12,23 @@ no fact but the kind of task and the planned epochs. A figure without its level 
 NOTES = """## What these figures do not say
 
 - A run that is *worse* than its controls yet has skill shows nothing in its own history that a
-  healthy run of a harder task would not show: its recall stands apart, and is low by nature.
-  `standing` sees it beside its siblings (`report/siblings.py`): each operator of a task is a sweep
-  whose baseline arm has five seeds.
-- A leak that validation shares is seen by no detector: `swapped_splits-2` validates on the training
-  data themselves. Its false `healthy` labels are counted as they are.
+  healthy run of a harder task would not show: its recall is a row of its own, low by nature.
+  `standing` compares it with its siblings (`report/siblings.py`): each operator of a task is a
+  sweep whose baseline arm has five seeds.
+- No detector can see a leak that the validation split shares: `swapped_splits-2` validates on the
+  training data. Its false `healthy` labels are counted.
 - A graph that does not reach a group of parameters looks like one frozen on purpose: in both the
-  group has no gradient. It would take a signal that tells whether a group asks for one.
-- Forgetting is judged by the reference task alone. An encoder that forgets and serves its new task
-  the better is healthy by its outcome, and may be called pathological.
+  group has no gradient. Telling them apart would take a signal of `requires_grad`.
+- Forgetting is judged by the reference task alone. An encoder that forgets but serves its new
+  task better is healthy by its outcome, and may still be called pathological.
 - A loss that no proper loss can reach (`forgotten_logarithm`) may still train a good model: by its
   outcome such a run is healthy, and calling it pathological counts as a false alarm.
 - Labels that change, and scores that rank well under a loss as bad as a constant's, are warnings,
-  not alarms: by their outcome such runs are healthy. Who needs the probabilities reads the warning.
+  not alarms: by their outcome such runs are healthy. Heed them if you need the probabilities.
 - Tasks are tiny: seconds on one core, 8 to 200 evaluations, 20 to 10,000 validation samples.
-- Packages and rules that read every step have a row an evaluation here, as a user's log has.
-- The operators were written with the catalogue at hand, though before any result: faults that
-  were not thought of are not in it."""
+- Packages and rules that read every step get one row per evaluation here, as in a user's log.
+- The operators were written with the catalogue of detectors at hand, though before any result:
+  faults that we did not think of are missing."""
 
 
 def earlier(frozen: Mapping[str, Any]) -> str:
@@ -42,7 +42,7 @@ def earlier(frozen: Mapping[str, Any]) -> str:
     if not before:
         return ""
     return (
-        f"\n\nIt is not the first freeze. Earlier labellers were judged on held-out tasks of their "
-        f"own, whose figures were known when the rules were changed since: {', '.join(before)}. "
-        f"Held-out tasks that the last of them alone had judged have a table of their own."
+        "\n\nThis is not the first freeze. Earlier labellers were judged on held-out tasks of "
+        f"their own, and their figures were known when rules changed later: {', '.join(before)}. "
+        "Those tasks are calibration tasks now."
     )

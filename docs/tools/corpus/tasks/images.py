@@ -143,7 +143,7 @@ def field(settings: Settings, seed: int) -> Data:
 
 
 def films(settings: Settings, seed: int) -> Data:
-    """Two noisy frames of a blob that moves on a torus, by up to two pixels; the next one, (N, S²)."""
+    """Two noisy frames of a blob that moves on a torus by up to two pixels; the next, (N, S²)."""
     generator = torch.Generator().manual_seed(seed)
     n = total(settings)
     start = torch.rand(n, 2, generator=generator) * SIDE
