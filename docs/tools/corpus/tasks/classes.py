@@ -179,47 +179,63 @@ def species(settings: Settings, seed: int) -> Data:
     return splits(x, y, settings)
 
 
-def _binary(name: str, settings: Settings) -> Task:
-    return Task(
-        name=name,
-        kind=TaskKind.BINARY,
-        settings=settings,
-        data=table,
-        build=lambda settings: perceptron(COLUMNS, 1, settings),
-        losses=table_losses,
-        constant=table_constant,
-        truth=table_truth,
-        measure=table_measure,
-        predicted=torch.sigmoid,
-        wanted=lambda y: y[:, None],
-    )
+def plain_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """Binary cross-entropy of each sample, towards labels that may be smoothed."""
+    wanted = y * (1.0 - settings.smoothing) + 0.5 * settings.smoothing
+    return functional.binary_cross_entropy_with_logits(output[:, 0], wanted, reduction="none")
 
 
-def _classes(name: str, settings: Settings, data, build, classes: int) -> Task:
+def plain_constant(y: Tensor, settings: Settings) -> Tensor:
+    """The log odds of the (smoothed) share of positives."""
+    share = y.mean() * (1.0 - settings.smoothing) + 0.5 * settings.smoothing
+    return torch.logit(share.clamp(1e-4, 1.0 - 1e-4))[None, None]
+
+
+def binary_task(name: str, settings: Settings, data, build, **others) -> Task:
+    """A task of two classes under plain cross-entropy, but for what is set otherwise."""
+    same = {
+        "losses": plain_losses,
+        "constant": plain_constant,
+        "truth": table_truth,
+        "measure": table_measure,
+        "predicted": torch.sigmoid,
+        "wanted": lambda y: y[:, None],
+    }
+    return Task(name, TaskKind.BINARY, settings, data, build, **(same | others))
+
+
+def class_task(name: str, settings: Settings, data, build, classes: int, **others) -> Task:
+    """A task of several classes under cross-entropy."""
     return Task(
-        name=name,
-        kind=TaskKind.MULTICLASS,
-        settings=settings,
-        data=data,
-        build=build,
+        name,
+        TaskKind.MULTICLASS,
+        settings,
+        data,
+        build,
         losses=class_losses,
         constant=lambda y, settings: class_constant(y, settings, classes),
         truth=class_truth,
         measure=class_measure,
         predicted=lambda output: output.softmax(-1),
         wanted=lambda y: functional.one_hot(y, classes).float(),
+        **others,
     )
 
 
-TABULAR_20 = _binary(
+TABULAR_20 = binary_task(
     "tabular_20",
     Settings(
         n_train=2520, n_val=2100, n_test=6300, batch=504, positive_rate=1 / 21, lr=1.5e-3, width=16
     ),
+    table,
+    lambda settings: perceptron(COLUMNS, 1, settings),
+    losses=table_losses,
+    constant=table_constant,
 )
-TABULAR_200 = _binary(
-    "tabular_200",
-    Settings(
+TABULAR_200 = replace(
+    TABULAR_20,
+    name="tabular_200",
+    settings=Settings(
         n_train=6030,
         n_val=10050,
         n_test=20100,
@@ -231,28 +247,26 @@ TABULAR_200 = _binary(
         weight_decay=1e-3,
     ),
 )
-CNN = _classes(
+CNN = class_task(
     "cnn",
     Settings(n_train=600, n_val=400, n_test=1024, batch=150, noise=0.35),
     images,
     image_net,
     SHAPES,
 )
-SEQUENCE = _classes(
+SEQUENCE = class_task(
     "sequence",
     Settings(n_train=1200, n_val=400, n_test=1024, batch=300, lr=7e-3, width=24, signal=1.5),
     sequences,
     sequence_net,
     WORDS,
 )
-MANY_CLASSES = replace(
-    _classes(
-        "many_classes",
-        Settings(n_train=2000, n_val=500, n_test=4000, batch=100, depth=2, lr=0.1, optimizer="sgd"),
-        species,
-        lambda settings: perceptron(MARKS, SPECIES, settings),
-        SPECIES,
-    ),
+MANY_CLASSES = class_task(
+    "many_classes",
+    Settings(n_train=2000, n_val=500, n_test=4000, batch=100, depth=2, lr=0.1, optimizer="sgd"),
+    species,
+    lambda settings: perceptron(MARKS, SPECIES, settings),
+    SPECIES,
     epochs=20,
     vary=lambda settings, seed: replace(
         settings, schedule="cosine", n_val=(100, 500, 10_000)[seed % 3]

@@ -11,15 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from docs.tools.corpus.tasks.classes import (
-    SIDE,
-    class_constant,
-    class_losses,
-    class_measure,
-    class_truth,
-    table_measure,
-)
-from docs.tools.corpus.tasks.numbers import curve_truth, squares, vector_squares
+from docs.tools.corpus.tasks.classes import SIDE, class_task, table_measure
+from docs.tools.corpus.tasks.numbers import curve_task, vector_task
 from docs.tools.corpus.training.nets import Net, perceptron
 from docs.tools.corpus.training.settings import Settings
 from docs.tools.corpus.training.task import (
@@ -27,7 +20,6 @@ from docs.tools.corpus.training.task import (
     Outcome,
     Signals,
     Task,
-    judged_by,
     mean_and_error,
     splits,
     total,
@@ -153,18 +145,12 @@ def films(settings: Settings, seed: int) -> Data:
     return splits(settings.signal * frames[:, :2] + noise, frames[:, 2].flatten(1), settings)
 
 
-DIGITS = Task(
-    name="digits",
-    kind=TaskKind.MULTICLASS,
+DIGITS = class_task(
+    "digits",
     settings=Settings(n_train=1000, n_val=1000, n_test=1024, batch=100, noise=0.7, lr=2e-3),
     data=patterns,
     build=pattern_net,
-    losses=class_losses,
-    constant=lambda y, settings: class_constant(y, settings, CLASSES),
-    truth=class_truth,
-    measure=class_measure,
-    predicted=lambda output: output.softmax(-1),
-    wanted=lambda y: functional.one_hot(y, CLASSES).float(),
+    classes=CLASSES,
     epochs=15,
     vary=lambda settings, seed: replace(
         settings, **({"optimizer": "sgd", "lr": 0.05} if seed % 2 else {})
@@ -185,32 +171,23 @@ SEGMENTATION = Task(
     epochs=20,
     vary=lambda settings, seed: replace(settings, n_val=(50, 120)[seed % 2]),
 )
-FIELD = Task(
-    name="field",
-    kind=TaskKind.REGRESSION,
+FIELD = curve_task(
+    "field",
     settings=Settings(
         activation="gelu", n_train=400, n_val=10_000, n_test=4000, batch=200, lr=3e-3, noise=0.3
     ),
     data=field,
     build=lambda settings: perceptron(8, 1, settings),
-    losses=squares,
-    constant=lambda y, settings: y.mean()[None, None],
-    truth=curve_truth,
-    wanted=lambda y: y[:, None],
     epochs=100,
     vary=lambda settings, seed: replace(
         settings, n_val=(10_000, 1000)[seed % 2], schedule=("cosine", "constant")[seed // 2 % 2]
     ),
 )
-FRAMES = Task(
-    name="frames",
-    kind=TaskKind.REGRESSION,
+FRAMES = vector_task(
+    "frames",
     settings=Settings(n_train=300, n_val=100, n_test=500, batch=20, width=12, noise=0.2, lr=3e-3),
     data=films,
     build=lambda settings: pixel_net(settings, 2),
-    losses=vector_squares,
-    constant=lambda y, settings: y.mean(0)[None],
-    truth=judged_by(vector_squares),
     epochs=12,
     vary=lambda settings, seed: replace(
         settings, **({}, {"optimizer": "sgd", "lr": 0.3})[seed % 2], n_val=(50, 200)[seed // 2 % 2]

@@ -10,15 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from docs.tools.corpus.tasks.classes import (
-    class_constant,
-    class_losses,
-    class_measure,
-    class_truth,
-    table_measure,
-    table_truth,
-)
-from docs.tools.corpus.tasks.numbers import vector_squares
+from docs.tools.corpus.tasks.classes import binary_task, class_task
+from docs.tools.corpus.tasks.numbers import vector_task
 from docs.tools.corpus.training.nets import perceptron
 from docs.tools.corpus.training.settings import Settings, other_optimizer
 from docs.tools.corpus.training.task import (
@@ -208,18 +201,13 @@ HEAVY_TAILS = Task(
     epochs=50,
     vary=lambda settings, seed: replace(settings, n_val=(100, 300, 3000)[seed % 3]),
 )
-HINGE = Task(
-    name="hinge",
-    kind=TaskKind.BINARY,
+HINGE = binary_task(
+    "hinge",
     settings=Settings(n_train=1200, n_val=600, n_test=4000, batch=120, depth=2, lr=2e-3),
     data=sided,
     build=lambda settings: perceptron(COLUMNS, 1, settings),
     losses=hinge,
     constant=lambda y, settings: torch.where(y.mean() > 0.5, 1.0, -1.0)[None, None],
-    truth=table_truth,
-    measure=table_measure,
-    predicted=torch.sigmoid,
-    wanted=lambda y: y[:, None],
     epochs=12,
     vary=lambda settings, seed: replace(
         settings, **({}, {"optimizer": "sgd", "lr": 0.02})[seed % 2]
@@ -238,30 +226,20 @@ DISTILLED = Task(
     epochs=30,
     vary=lambda settings, seed: replace(settings, n_val=(100, 250, 1000)[seed % 3]),
 )
-LONG_TAIL = Task(
-    name="long_tail",
-    kind=TaskKind.MULTICLASS,
+LONG_TAIL = class_task(
+    "long_tail",
     settings=Settings(n_train=1500, n_val=500, n_test=3000, batch=250, depth=2, lr=2e-3),
     data=long_tail,
     build=lambda settings: perceptron(COLUMNS, TAIL, settings),
-    losses=class_losses,
-    constant=lambda y, settings: class_constant(y, settings, TAIL),
-    truth=class_truth,
-    measure=class_measure,
-    predicted=lambda output: output.softmax(-1),
-    wanted=lambda y: functional.one_hot(y, TAIL).float(),
+    classes=TAIL,
     epochs=25,
     vary=other_optimizer,
 )
-DENOISING = Task(
-    name="denoising",
-    kind=TaskKind.REGRESSION,
+DENOISING = vector_task(
+    "denoising",
     settings=Settings(n_train=800, n_val=200, n_test=2000, batch=200, depth=3, noise=0.3, lr=1e-3),
     data=blurred,
     build=lambda settings: perceptron(SEEN, SEEN, settings),
-    losses=vector_squares,
-    constant=lambda y, settings: y.mean(0)[None],
-    truth=judged_by(vector_squares),
     epochs=60,
 )
 CLAIMS = Task(

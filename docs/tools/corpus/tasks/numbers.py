@@ -257,16 +257,42 @@ def vector_squares(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
     return (output - y).square().mean(1)
 
 
-REGRESSION = Task(
-    name="regression",
-    kind=TaskKind.REGRESSION,
+def curve_task(name: str, settings: Settings, data, build, **others) -> Task:
+    """A task of one number under squared error."""
+    return Task(
+        name,
+        TaskKind.REGRESSION,
+        settings,
+        data,
+        build,
+        losses=squares,
+        constant=lambda y, settings: y.mean()[None, None],
+        truth=curve_truth,
+        wanted=lambda y: y[:, None],
+        **others,
+    )
+
+
+def vector_task(name: str, settings: Settings, data, build, **others) -> Task:
+    """A task of several numbers under mean squared error."""
+    return Task(
+        name,
+        TaskKind.REGRESSION,
+        settings,
+        data,
+        build,
+        losses=vector_squares,
+        constant=lambda y, settings: y.mean(0)[None],
+        truth=judged_by(vector_squares),
+        **others,
+    )
+
+
+REGRESSION = curve_task(
+    "regression",
     settings=Settings(activation="tanh", lr=4e-3, noise=0.5, n_train=600, batch=100),
     data=curves,
     build=lambda settings: perceptron(INPUTS, 1, settings),
-    losses=squares,
-    constant=lambda y, settings: y.mean()[None, None],
-    truth=curve_truth,
-    wanted=lambda y: y[:, None],
 )
 MIXTURE = Task(
     name="mixture",
@@ -321,9 +347,8 @@ POSES = Task(
         other_optimizer(settings, seed, sgd_lr=0.2), n_val=(50, 300)[seed % 2]
     ),
 )
-DIFFUSION = Task(
-    name="diffusion",
-    kind=TaskKind.REGRESSION,
+DIFFUSION = vector_task(
+    "diffusion",
     settings=Settings(
         activation="gelu",
         n_train=1000,
@@ -336,9 +361,6 @@ DIFFUSION = Task(
     ),
     data=diffused,
     build=lambda settings: perceptron(5, 2, settings),
-    losses=vector_squares,
-    constant=lambda y, settings: y.mean(0)[None],
-    truth=judged_by(vector_squares),
     epochs=200,
     vary=lambda settings, seed: replace(settings, n_val=(200, 1000, 4000)[seed % 3]),
 )

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from docs.tools.corpus.tasks.classes import table_measure, table_truth
-from docs.tools.corpus.tasks.numbers import curve_truth, squares
+from docs.tools.corpus.tasks.classes import binary_task
+from docs.tools.corpus.tasks.numbers import curve_task
 from docs.tools.corpus.training.nets import Net, perceptron
 from docs.tools.corpus.training.settings import Settings, other_optimizer
 from docs.tools.corpus.training.task import Data, Outcome, Signals, Task, matched, splits, total
@@ -179,11 +179,6 @@ def duels(settings: Settings, seed: int) -> Data:
     return splits(x, torch.bernoulli(chance, generator=generator), settings)
 
 
-def duel_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
-    """Binary cross-entropy of each duel."""
-    return functional.binary_cross_entropy_with_logits(output[:, 0], y, reduction="none")
-
-
 class TripletNet(PairNet):
     """One encoder for a stranger and the two candidates beside it, (N, 3 D)."""
 
@@ -276,35 +271,23 @@ PAIRS = Task(
     wanted=lambda y: y[:, None],
     epochs=25,
 )
-RATINGS = Task(
-    name="ratings",
-    kind=TaskKind.REGRESSION,
+RATINGS = curve_task(
+    "ratings",
     settings=Settings(
         activation="gelu", n_train=1500, n_val=300, n_test=3000, batch=150, noise=0.8, lr=3e-3
     ),
     data=ratings,
     build=rating_net,
-    losses=squares,
-    constant=lambda y, settings: y.mean()[None, None],
-    truth=curve_truth,
-    wanted=lambda y: y[:, None],
     epochs=12,
     vary=lambda settings, seed: replace(
         settings, weight_decay=(0.0, 0.5)[seed % 2], n_val=(100, 300, 2000)[seed % 3]
     ),
 )
-DUELS = Task(
-    name="duels",
-    kind=TaskKind.BINARY,
+DUELS = binary_task(
+    "duels",
     settings=Settings(n_train=2000, n_val=200, n_test=4000, batch=50, depth=2, width=24, lr=2e-3),
     data=duels,
     build=duel_net,
-    losses=duel_losses,
-    constant=lambda y, settings: torch.logit(y.mean().clamp(1e-4, 1.0 - 1e-4))[None, None],
-    truth=table_truth,
-    measure=table_measure,
-    predicted=torch.sigmoid,
-    wanted=lambda y: y[:, None],
     epochs=8,
     vary=lambda settings, seed: replace(
         other_optimizer(settings, seed), n_val=(100, 400, 1500)[seed % 3]
@@ -323,18 +306,11 @@ TRIPLETS = Task(
     epochs=25,
     vary=lambda settings, seed: replace(settings, n_val=(100, 500, 2000)[seed % 3]),
 )
-LINKS = Task(
-    name="links",
-    kind=TaskKind.BINARY,
+LINKS = binary_task(
+    "links",
     settings=Settings(n_train=3000, n_test=4000, batch=50, depth=2, positive_rate=0.23, lr=3e-3),
     data=links,
     build=lambda settings: pair_net(settings, LinkNet, NODES),
-    losses=duel_losses,
-    constant=lambda y, settings: torch.logit(y.mean().clamp(1e-4, 1.0 - 1e-4))[None, None],
-    truth=table_truth,
-    measure=table_measure,
-    predicted=torch.sigmoid,
-    wanted=lambda y: y[:, None],
     epochs=8,
     vary=lambda settings, seed: replace(
         other_optimizer(settings, seed, sgd_lr=0.1), n_val=(500, 10_000)[seed % 2]

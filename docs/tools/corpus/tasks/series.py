@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from docs.tools.corpus.tasks.classes import table_measure, table_truth
-from docs.tools.corpus.tasks.numbers import INPUTS, curve_truth, squares, vector_squares
+from docs.tools.corpus.tasks.numbers import INPUTS, curve_task, vector_task
 from docs.tools.corpus.training.nets import Net, Recurrent, perceptron
 from docs.tools.corpus.training.settings import Settings, other_optimizer
 from docs.tools.corpus.training.task import (
@@ -242,18 +242,13 @@ def _deaf(key: bytes) -> Tensor:
     return logits.detach()
 
 
-SERIES = Task(
-    name="series",
-    kind=TaskKind.REGRESSION,
+SERIES = curve_task(
+    "series",
     settings=Settings(
         activation="tanh", n_train=500, n_val=50, n_test=1500, batch=100, width=16, lr=5e-3
     ),
     data=waves,
     build=series_net,
-    losses=squares,
-    constant=lambda y, settings: y.mean()[None, None],
-    truth=curve_truth,
-    wanted=lambda y: y[:, None],
     epochs=30,
     vary=lambda settings, seed: replace(settings, n_val=(50, 100, 300)[seed % 3]),
 )
@@ -291,15 +286,11 @@ EVENTS = Task(
     epochs=30,
     vary=lambda settings, seed: other_optimizer(settings, seed, sgd_lr=0.1),
 )
-FORECAST = Task(
-    name="forecast",
-    kind=TaskKind.REGRESSION,
+FORECAST = vector_task(
+    "forecast",
     settings=Settings(n_train=600, n_val=200, n_test=1500, batch=60, width=16, lr=2e-3),
     data=loads,
     build=forecast_net,
-    losses=vector_squares,
-    constant=lambda y, settings: y.mean(0)[None],
-    truth=judged_by(vector_squares),
     epochs=15,
     vary=lambda settings, seed: replace(
         settings, weight_decay=(0.0, 0.1)[seed % 2], n_val=(50, 200, 1000)[seed % 3]

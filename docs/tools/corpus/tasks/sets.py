@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from docs.tools.corpus.tasks.classes import class_constant, class_losses, class_measure, class_truth
+from docs.tools.corpus.tasks.classes import class_task
 from docs.tools.corpus.training.nets import Net, perceptron
 from docs.tools.corpus.training.settings import Settings
-from docs.tools.corpus.training.task import Data, Task, splits, total
-from sickbay.trials.contract import TaskKind
+from docs.tools.corpus.training.task import Data, splits, total
 
 NODES = 8
 FEATURES = 4
@@ -141,35 +140,23 @@ def choices(settings: Settings, seed: int) -> Data:
     return splits(x, taken.argmax(1), settings)
 
 
-GRAPHS = Task(
-    name="graphs",
-    kind=TaskKind.MULTICLASS,
+GRAPHS = class_task(
+    "graphs",
     settings=Settings(
         n_train=1000, n_val=300, n_test=1500, batch=125, width=24, noise=0.5, lr=5e-3
     ),
     data=graphs,
     build=graph_net,
-    losses=class_losses,
-    constant=lambda y, settings: class_constant(y, settings, KINDS),
-    truth=class_truth,
-    measure=class_measure,
-    predicted=lambda output: output.softmax(-1),
-    wanted=lambda y: functional.one_hot(y, KINDS).float(),
+    classes=KINDS,
     epochs=25,
     vary=lambda settings, seed: replace(settings, n_val=(100, 300, 1000)[seed % 3]),
 )
-POINT_SETS = Task(
-    name="point_sets",
-    kind=TaskKind.MULTICLASS,
+POINT_SETS = class_task(
+    "point_sets",
     settings=Settings(n_train=800, n_val=300, n_test=1500, batch=100, width=24, noise=0.15),
     data=points,
     build=point_net,
-    losses=class_losses,
-    constant=lambda y, settings: class_constant(y, settings, SHAPES),
-    truth=class_truth,
-    measure=class_measure,
-    predicted=lambda output: output.softmax(-1),
-    wanted=lambda y: functional.one_hot(y, SHAPES).float(),
+    classes=SHAPES,
     epochs=20,
     vary=lambda settings, seed: replace(
         settings,
@@ -177,20 +164,14 @@ POINT_SETS = Task(
         n_val=(100, 300, 1000)[seed % 3],
     ),
 )
-CHOICES = Task(
-    name="choices",
-    kind=TaskKind.MULTICLASS,
+CHOICES = class_task(
+    "choices",
     settings=Settings(
         activation="tanh", n_train=1000, n_val=400, n_test=2000, batch=100, depth=2, lr=2e-3
     ),
     data=choices,
     build=choice_net,
-    losses=class_losses,
-    constant=lambda y, settings: class_constant(y, settings, OFFERS),
-    truth=class_truth,
-    measure=class_measure,
-    predicted=lambda output: output.softmax(-1),
-    wanted=lambda y: functional.one_hot(y, OFFERS).float(),
+    classes=OFFERS,
     epochs=40,
     vary=lambda settings, seed: replace(settings, schedule=("constant", "cosine")[seed % 2]),
 )

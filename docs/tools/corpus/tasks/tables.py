@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from docs.tools.corpus.tasks.classes import table_measure, table_truth
-from docs.tools.corpus.tasks.numbers import curve_truth, squares
+from docs.tools.corpus.tasks.classes import binary_task
+from docs.tools.corpus.tasks.numbers import curve_task
 from docs.tools.corpus.training.nets import perceptron
 from docs.tools.corpus.training.settings import Settings, other_optimizer
 from docs.tools.corpus.training.task import (
@@ -60,35 +60,6 @@ def faint(settings: Settings, seed: int) -> Data:
     clean = x[:, 0] + 0.7 * x[:, 1] - 0.5 * x[:, 2].tanh()
     noise = torch.randn(len(x), generator=generator)
     return splits(x, settings.signal * clean + settings.noise * noise, settings)
-
-
-def plain_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
-    """Binary cross-entropy of each sample, towards labels that may be smoothed."""
-    wanted = y * (1.0 - settings.smoothing) + 0.5 * settings.smoothing
-    return functional.binary_cross_entropy_with_logits(output[:, 0], wanted, reduction="none")
-
-
-def plain_constant(y: Tensor, settings: Settings) -> Tensor:
-    """The log odds of the (smoothed) share of positives."""
-    share = y.mean() * (1.0 - settings.smoothing) + 0.5 * settings.smoothing
-    return torch.logit(share.clamp(1e-4, 1.0 - 1e-4))[None, None]
-
-
-def _binary(name: str, settings: Settings, data, columns: int, **others) -> Task:
-    return Task(
-        name=name,
-        kind=TaskKind.BINARY,
-        settings=settings,
-        data=data,
-        build=lambda settings: perceptron(columns, 1, settings),
-        losses=plain_losses,
-        constant=plain_constant,
-        truth=table_truth,
-        measure=table_measure,
-        predicted=torch.sigmoid,
-        wanted=lambda y: y[:, None],
-        **others,
-    )
 
 
 def graded(settings: Settings, seed: int) -> Data:
@@ -180,15 +151,15 @@ def lifetime_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
     return Outcome(mean, mean - 1.645 * error)
 
 
-MISSING = _binary(
+MISSING = binary_task(
     "missing",
     Settings(n_train=2000, n_val=10_000, n_test=4000, batch=200, depth=2, lr=2e-3),
     with_gaps,
-    2 * COLUMNS,
+    lambda settings: perceptron(2 * COLUMNS, 1, settings),
     epochs=20,
     vary=other_optimizer,
 )
-PARITY = _binary(
+PARITY = binary_task(
     "parity",
     Settings(
         n_train=1000,
@@ -202,12 +173,11 @@ PARITY = _binary(
         weight_decay=0.1,
     ),
     parities,
-    BITS,
+    lambda settings: perceptron(BITS, 1, settings),
     epochs=120,
 )
-FAINT = Task(
-    name="faint",
-    kind=TaskKind.REGRESSION,
+FAINT = curve_task(
+    "faint",
     settings=Settings(
         n_train=3000,
         n_val=3000,
@@ -221,10 +191,6 @@ FAINT = Task(
     ),
     data=faint,
     build=lambda settings: perceptron(COLUMNS, 1, settings),
-    losses=squares,
-    constant=lambda y, settings: y.mean()[None, None],
-    truth=curve_truth,
-    wanted=lambda y: y[:, None],
     epochs=200,
     vary=lambda settings, seed: replace(settings, n_val=(1000, 3000, 10_000)[seed % 3]),
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from docs.tools.corpus.tasks.classes import class_constant, class_losses, class_measure, class_truth
+from docs.tools.corpus.tasks.classes import class_task
 from docs.tools.corpus.training.nets import perceptron
 from docs.tools.corpus.training.settings import Settings
 from docs.tools.corpus.training.task import Data, Outcome, Signals, Task, splits, total
@@ -82,18 +82,12 @@ def label_measure(output: Tensor, y: Tensor, settings: Settings) -> Signals:
     }
 
 
-TEXT = Task(
-    name="text",
-    kind=TaskKind.MULTICLASS,
+TEXT = class_task(
+    "text",
     settings=Settings(n_train=2000, n_val=500, n_test=2000, batch=100, depth=2, width=32, lr=2e-3),
     data=documents,
     build=lambda settings: perceptron(WORDS, CLASSES, settings),
-    losses=class_losses,
-    constant=lambda y, settings: class_constant(y, settings, CLASSES),
-    truth=class_truth,
-    measure=class_measure,
-    predicted=lambda output: output.softmax(-1),
-    wanted=lambda y: functional.one_hot(y, CLASSES).float(),
+    classes=CLASSES,
     epochs=8,
     vary=lambda settings, seed: replace(settings, n_val=(150, 500, 2000)[seed % 3]),
 )

@@ -4,9 +4,8 @@ N samples
 """
 
 from torch import Tensor
-from torch.nn import functional
 
-from docs.tools.corpus.tasks.classes import class_constant, class_losses, class_measure, class_truth
+from docs.tools.corpus.tasks.classes import class_task
 from docs.tools.corpus.tasks.shared import (
     INPUTS,
     hidden_reference,
@@ -16,8 +15,7 @@ from docs.tools.corpus.tasks.shared import (
 )
 from docs.tools.corpus.training.nets import Net, perceptron
 from docs.tools.corpus.training.settings import Settings
-from docs.tools.corpus.training.task import Data, Signals, Task, splits, total
-from sickbay.trials.contract import TaskKind
+from docs.tools.corpus.training.task import Data, Signals, splits, total
 
 CLASSES = 5
 
@@ -33,18 +31,12 @@ def tuning_watch(net: Net, data: Data, settings: Settings, memory: dict[str, Ten
     return reference_signals(net, memory)
 
 
-FINE_TUNED = Task(
-    name="fine_tuned",
-    kind=TaskKind.MULTICLASS,
+FINE_TUNED = class_task(
+    "fine_tuned",
     settings=Settings(n_train=600, n_val=300, n_test=2000, batch=100, noise=0.1, lr=3e-3),
     data=largest_cause,
     build=lambda settings: perceptron(INPUTS, CLASSES, settings),
-    losses=class_losses,
-    constant=lambda y, settings: class_constant(y, settings, CLASSES),
-    truth=class_truth,
-    measure=class_measure,
-    predicted=lambda output: output.softmax(-1),
-    wanted=lambda y: functional.one_hot(y, CLASSES).float(),
+    classes=CLASSES,
     watch=tuning_watch,
     prepare=pretrain,
     kept=hidden_reference,
