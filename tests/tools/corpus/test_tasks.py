@@ -230,7 +230,7 @@ def test_a_policy_is_paid_by_the_actions_that_were_logged():
 
 
 def test_the_right_candidate_of_a_triplet_is_nearer_by_the_margin():
-    # the first at 0, the candidates at 1 and 3
+    # the anchor at 0, the candidates at 1 and 3
     output = torch.zeros(2, 3 * pairs.EMBEDDED)
     output[:, pairs.EMBEDDED], output[:, 2 * pairs.EMBEDDED] = 1.0, 3.0
     y = torch.tensor([1.0, -1.0])
@@ -242,7 +242,7 @@ def test_the_right_candidate_of_a_triplet_is_nearer_by_the_margin():
     assert pairs.triplet_losses(collapsed, y, Settings()).tolist() == [1.0, 1.0]
 
 
-def test_a_stranger_is_known_by_signs_that_agree():
+def test_the_class_of_a_triplet_is_which_signs_agree():
     settings = replaced(pairs.TRIPLETS.settings, {"noise": 0.0})
     data = pairs.triplets(settings, seed=0).train
     free, signed = data.x.view(len(data.y), 3, -1)[..., : 2 * pairs.BITS].chunk(2, dim=2)
@@ -263,22 +263,22 @@ def test_a_link_has_no_direction_and_does_not_show_itself():
     assert 10.0 < float(degrees.mean()) < 25.0  # two thirds of 119 * 0.23 links
 
 
-def test_signs_are_read_in_their_order_whenever_they_sound():
+def test_symbols_are_transcribed_in_order_at_any_time():
     y = torch.tensor([[1, 2, 3]])
-    moments, classes = series.SIGNS * series.ROOM, 1 + series.ALPHABET
-    told = torch.zeros(moments, dtype=torch.int64)
-    told[[2, 7, 8, 13]] = torch.tensor([1, 2, 2, 3])
-    sure = 60.0 * torch.nn.functional.one_hot(told, classes).float().view(1, -1)
+    moments, classes = series.SYMBOLS * series.ROOM, 1 + series.ALPHABET
+    path = torch.zeros(moments, dtype=torch.int64)
+    path[[2, 7, 8, 13]] = torch.tensor([1, 2, 2, 3])
+    sure = 60.0 * torch.nn.functional.one_hot(path, classes).float().view(1, -1)
     assert series.reading_losses(sure, y, Settings()).abs().max() < 1e-5
     assert series.reading_losses(sure, y.flip(1), Settings()).min() > 5.0
-    # every path alike, of 5^15: three signs that differ begin and end at 6 of 18 places
+    # every path is as likely: three different symbols begin and end at 6 of 18 places
     flat = series.reading_losses(torch.zeros(1, moments * classes), y, Settings())
-    ways = math.comb(moments + series.SIGNS, 2 * series.SIGNS)
-    expected = (moments * math.log(classes) - math.log(ways)) / series.SIGNS
+    ways = math.comb(moments + series.SYMBOLS, 2 * series.SYMBOLS)
+    expected = (moments * math.log(classes) - math.log(ways)) / series.SYMBOLS
     assert float(flat) == pytest.approx(expected, rel=1e-5)
 
 
-def test_who_hears_nothing_can_do_no_better_than_the_floor():
+def test_no_constant_transcription_beats_the_floor():
     y = series.recordings(series.ALIGNMENTS.settings, 0).val.y
     best = series.reading_constant(y, Settings())
     torch.manual_seed(0)
@@ -289,29 +289,29 @@ def test_who_hears_nothing_can_do_no_better_than_the_floor():
     assert all(loss(best) < loss(best + 0.3 * torch.randn_like(best)) for _ in range(5))
     assert loss(best) == pytest.approx(
         math.log(series.ALPHABET), abs=0.1
-    )  # when is known, not what
+    )  # the times are nearly known, the symbols are not
 
 
 def test_noise_in_points_is_what_the_angle_leaves_unexplained():
     settings = replaced(numbers.DIFFUSION.settings, {"signal": 0.0})
-    data = numbers.diffused(settings, seed=0).train  # one heap of spread .1 at the middle
+    data = numbers.diffused(settings, seed=0).train  # one cluster of spread .1 at the middle
     seen, angle = data.x[:, :2], data.x[:, 2:3]
     rest = seen - angle.sin() * data.y
     assert float((rest / angle.cos()).std()) == pytest.approx(0.1, rel=0.1)
 
 
-def test_words_are_said_again_backwards_after_they_were_told():
+def test_words_are_written_backwards_after_they_were_read():
     settings = replaced(language.COPYING.settings, {"noise": 0.0})
     data = language.copies(settings, seed=0).val
-    told = data.x.argmax(2)[:, : language.COPIED]
-    assert data.y[:, language.COPIED :].equal(told.flip(1))
+    words = data.x.argmax(2)[:, : language.COPIED]
+    assert data.y[:, language.COPIED :].equal(words.flip(1))
     assert (data.y[:, : language.COPIED] == PAD).all()
-    assert (data.x.argmax(2)[:, language.COPIED :] == language.SILENCE).all()
+    assert (data.x.argmax(2)[:, language.COPIED :] == language.BLANK).all()
 
 
-def test_a_film_goes_on_as_it_began():
+def test_a_video_goes_on_as_it_began():
     settings = replaced(images.FRAMES.settings, {"noise": 0.0})
-    data = images.films(settings, seed=0).val
+    data = images.videos(settings, seed=0).val
     frames = torch.cat([data.x.flatten(2), data.y[:, None]], dim=1)
     turn = torch.exp(2j * math.pi * torch.arange(images.SIDE) / images.SIDE)
     rows = frames.view(-1, 3, images.SIDE, images.SIDE).sum(3)

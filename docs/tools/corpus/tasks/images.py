@@ -1,5 +1,5 @@
 """Images: ten classes of shifted patterns, a mask of pixels, one picture from its coordinates, the
-next frame of a film.
+next frame of a video.
 
 N images (of the one picture: places) · S side · W waves
 """
@@ -134,7 +134,7 @@ def field(settings: Settings, seed: int) -> Data:
     )
 
 
-def films(settings: Settings, seed: int) -> Data:
+def videos(settings: Settings, seed: int) -> Data:
     """Two noisy frames of a blob that moves on a torus by up to two pixels; the next, (N, S²)."""
     generator = torch.Generator().manual_seed(seed)
     n = total(settings)
@@ -186,7 +186,7 @@ FIELD = curve_task(
 FRAMES = vector_task(
     "frames",
     settings=Settings(n_train=300, n_val=100, n_test=500, batch=20, width=12, noise=0.2, lr=3e-3),
-    data=films,
+    data=videos,
     build=lambda settings: pixel_net(settings, 2),
     epochs=12,
     vary=lambda settings, seed: replace(

@@ -28,8 +28,8 @@ STEPS = 12
 BACK = 3  # how far the language repeats itself
 TAGS = 5
 PADDING = -100
-COPIED = 6  # words that are told, then asked for
-SILENCE = WORDS - 1  # the word that stands where another is asked for
+COPIED = 6  # words that are read, then written
+BLANK = WORDS - 1  # the input while words are written
 
 
 class Positions(nn.Module):
@@ -104,13 +104,13 @@ def tags(settings: Settings, seed: int) -> Data:
 
 
 def copies(settings: Settings, seed: int) -> Data:
-    """Six words and then silence, during which they are to be said again, the last one first."""
+    """Six words and then blanks, in whose place the words are written backwards."""
     generator = torch.Generator().manual_seed(seed)
-    told = torch.randint(SILENCE, (total(settings), COPIED), generator=generator)
-    said = torch.full((len(told), STEPS - COPIED), SILENCE)
-    y = torch.cat([torch.full_like(told, PADDING), told.flip(1)], dim=1)
-    heard = torch.rand(told.shape, generator=generator) >= settings.noise  # others are lost
-    tokens = torch.cat([torch.where(heard, told, SILENCE), said], dim=1)
+    words = torch.randint(BLANK, (total(settings), COPIED), generator=generator)
+    blanks = torch.full((len(words), STEPS - COPIED), BLANK)
+    y = torch.cat([torch.full_like(words, PADDING), words.flip(1)], dim=1)
+    kept = torch.rand(words.shape, generator=generator) >= settings.noise  # others are lost
+    tokens = torch.cat([torch.where(kept, words, BLANK), blanks], dim=1)
     return splits(functional.one_hot(tokens, WORDS).float(), y, settings)
 
 
@@ -212,8 +212,8 @@ COPYING = _task(
     "copying",
     Settings(activation="none", n_train=600, n_test=600, batch=100, width=24, lr=3e-3, noise=0.1),
     copies,
-    SILENCE,
-    build=lambda settings: transformer(settings, SILENCE, causal=True),
+    BLANK,
+    build=lambda settings: transformer(settings, BLANK, causal=True),
     epochs=24,
     vary=lambda settings, seed: replace(
         settings, n_val=(50, 300)[seed % 2], schedule=("constant", "cosine", "warmup")[seed % 3]

@@ -31,7 +31,7 @@ from sickbay.trials.contract import TaskKind
 INPUTS = 8
 SEEN = 16  # inputs of the autoencoder
 LATENTS = 4
-HEAPS = 5  # of the points to which noise is added
+CLUSTERS = 5  # of the points to which noise is added
 SHARPNESS = 6.0
 FLAT = torch.tensor([[0.0, math.pi, 1e-3, 1e-3, math.log(0.5), math.log(0.5)]])
 
@@ -240,11 +240,11 @@ def pose_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
 
 
 def diffused(settings: Settings, seed: int) -> Data:
-    """Points of five heaps under noise: where they are and how noisy; the noise, (N, 2)."""
+    """Noisy points of five clusters, and how noisy each is; its noise, (N, 2)."""
     generator = torch.Generator().manual_seed(seed)
     n = total(settings)
-    heap = 2.0 * math.pi * torch.randint(HEAPS, (n, 1), generator=generator) / HEAPS
-    clean = settings.signal * torch.cat([heap.cos(), heap.sin()], dim=1)
+    turn = 2.0 * math.pi * torch.randint(CLUSTERS, (n, 1), generator=generator) / CLUSTERS
+    clean = settings.signal * torch.cat([turn.cos(), turn.sin()], dim=1)
     clean = clean + 0.1 * torch.randn(n, 2, generator=generator)
     angle = 0.5 * math.pi * settings.noise * torch.rand(n, 1, generator=generator)
     noise = torch.randn(n, 2, generator=generator)

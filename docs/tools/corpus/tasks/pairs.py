@@ -1,5 +1,5 @@
-"""Things that meet: views of one thing (InfoNCE), a person and what is rated, two rivals, which of
-two strangers is like a third (triplets), links of a network.
+"""Things that meet: views of one thing (InfoNCE), a person and what is rated, two rivals, an anchor
+and two candidates (triplets), the nodes of a link.
 
 N pairs · B pairs of a batch · D numbers of a view · E of an embedding
 """
@@ -26,9 +26,9 @@ PEOPLE = 50
 THINGS = 40
 TASTES = 3
 TRAITS = 6  # of a rival
-BITS = 3  # by which a stranger is known
-UNTRAINED = 0.55  # hits of a random encoder, at most: like strangers have like means
-IDLE = 4  # columns of a stranger that tell nothing
+BITS = 3  # that make up the class of an item of a triplet
+UNTRAINED = 0.55  # accuracy of a random encoder, at most: items of a class have a common mean
+IDLE = 4  # columns of an item that are noise
 NODES = 120  # of a network
 ROLES = 5
 
@@ -180,39 +180,39 @@ def duels(settings: Settings, seed: int) -> Data:
 
 
 class TripletNet(PairNet):
-    """One encoder for a stranger and the two candidates beside it, (N, 3 D)."""
+    """One encoder for the anchor and the two candidates, (N, 3 D)."""
 
     views = 3
 
 
 def triplets(settings: Settings, seed: int) -> Data:
-    """Which of two candidates is like the first: 1 for the one beside it, -1 for the other.
+    """Which of two candidates is of the anchor's class: 1 for the first, -1 for the second.
 
-    A stranger is known by three bits. Each is whether the signs of two columns agree, so no column
-    tells anything alone; four more tell nothing at all.
+    A class is three bits. Each is whether the signs of two columns agree, so no column is
+    informative by itself; four more columns are noise.
     """
     generator = torch.Generator().manual_seed(seed)
     n = total(settings)
-    like = 2.0 * torch.randint(2, (n, 1, BITS), generator=generator) - 1.0
+    same = 2.0 * torch.randint(2, (n, 1, BITS), generator=generator) - 1.0
     turned = torch.randint(1, 2**BITS, (n, 1, 1), generator=generator)  # one bit at least
-    unlike = like * (1.0 - 2.0 * (turned >> torch.arange(BITS) & 1))
+    other = same * (1.0 - 2.0 * (turned >> torch.arange(BITS) & 1))
     y = 2.0 * torch.randint(2, (n,), generator=generator) - 1.0
     pair = torch.where(
-        y[:, None, None] > 0.0, torch.cat([like, unlike], 1), torch.cat([unlike, like], 1)
+        y[:, None, None] > 0.0, torch.cat([same, other], 1), torch.cat([other, same], 1)
     )
-    bits = settings.signal * torch.cat([like, pair], dim=1)
+    bits = settings.signal * torch.cat([same, pair], dim=1)
     free = 2.0 * torch.randint(2, (n, 3, BITS), generator=generator) - 1.0
     x = torch.cat([free, bits * free], dim=2)
     x = x + settings.noise * torch.randn(x.shape, generator=generator)
-    other = torch.randn(n, 3, IDLE, generator=generator)
-    return splits(torch.cat([x, other], dim=2).flatten(1), y, settings)
+    idle = torch.randn(n, 3, IDLE, generator=generator)
+    return splits(torch.cat([x, idle], dim=2).flatten(1), y, settings)
 
 
 def nearer(output: Tensor, y: Tensor) -> Tensor:
-    """How much nearer to the first embedding the right candidate is than the other one, (N,)."""
-    first, beside, other = output.chunk(3, dim=1)
+    """How much nearer to the anchor the right candidate is than the other one, (N,)."""
+    anchor, first, second = output.chunk(3, dim=1)
     distance = functional.pairwise_distance
-    return y * (distance(first, other) - distance(first, beside))
+    return y * (distance(anchor, second) - distance(anchor, first))
 
 
 def triplet_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
@@ -221,13 +221,13 @@ def triplet_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
 
 
 def triplet_truth(output: Tensor, y: Tensor, constant: Tensor) -> Outcome:
-    """How often the right candidate is the nearer one, against what no training comes to."""
+    """How often the right candidate is the nearer one, against a random encoder."""
     return matched(nearer(output, y) > 0.0, torch.full((len(y),), UNTRAINED))
 
 
 class LinkNet(PairNet):
-    """One encoder for both ends. Halves of their embeddings are multiplied crosswise, so that the
-    score is symmetric and unlike ends may attract each other.
+    """One encoder for both nodes. Halves of their embeddings are multiplied crosswise, so that the
+    score is symmetric and nodes of different roles may be linked.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -236,9 +236,9 @@ class LinkNet(PairNet):
 
 
 def links(settings: Settings, seed: int) -> Data:
-    """Whether two nodes of a network are linked; of each its other links are shown, two in three.
+    """Whether two nodes of a network are linked, from two thirds of the other links of each.
 
-    A node's role says with which roles it has links; its own is not among them, nor is it shown.
+    A hidden role decides with which other roles a node is linked.
     """
     generator = torch.Generator().manual_seed(seed)
     role = torch.randint(ROLES, (NODES,), generator=generator)
@@ -249,11 +249,11 @@ def links(settings: Settings, seed: int) -> Data:
     linked = (torch.rand(NODES, NODES, generator=generator) < chance).triu(1)
     shown = linked & (torch.rand(NODES, NODES, generator=generator) < 0.67)
     ends = torch.triu_indices(NODES, NODES, 1)
-    asked = ends[:, torch.randint(ends.shape[1], (total(settings),), generator=generator)]
-    rows = 3.0 * settings.signal * (shown | shown.T).float()[asked]
+    pairs = ends[:, torch.randint(ends.shape[1], (total(settings),), generator=generator)]
+    rows = 3.0 * settings.signal * (shown | shown.T).float()[pairs]
     for end in (0, 1):
-        rows[end].scatter_(1, asked[1 - end][:, None], 0.0)
-    return splits(torch.cat([*rows], dim=1), linked[*asked].float(), settings)
+        rows[end].scatter_(1, pairs[1 - end][:, None], 0.0)
+    return splits(torch.cat([*rows], dim=1), linked[*pairs].float(), settings)
 
 
 PAIRS = Task(

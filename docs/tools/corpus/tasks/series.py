@@ -1,5 +1,5 @@
-"""Numbers over time: the next, the next six, rare events, a likelihood that falls below zero, signs
-whose moments are not known (CTC).
+"""Numbers over time: the next, the next six, rare events, a likelihood that falls below zero,
+symbols without their times (CTC).
 
 N samples · T steps · F channels
 """
@@ -32,8 +32,8 @@ STEPS = 12
 CHANNELS = 3
 MOMENTS = 24  # of a recording in which rare events are sought
 AHEAD = 6  # steps that are forecast at once
-SIGNS = 3  # of a recording in which they are read
-ROOM = 5  # moments to each sign
+SYMBOLS = 3  # of a recording that is transcribed
+ROOM = 5  # moments around each symbol
 ALPHABET = 4
 UNIT = 0.05  # of the target whose likelihood is learnt: its density is far above one
 
@@ -179,7 +179,7 @@ def loads(settings: Settings, seed: int) -> Data:
 
 
 class Reader(Detector):
-    """Convolutions over time; the logits of silence and of every sign at each moment, (N, T C)."""
+    """Convolutions over time; the logits of the blank and each symbol at each moment, (N, T C)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return Net.forward(self, x).transpose(1, 2).flatten(1)
@@ -193,42 +193,42 @@ def reading_net(settings: Settings) -> Net:
 
 
 def recordings(settings: Settings, seed: int) -> Data:
-    """Three signs in noise, each two or three moments long somewhere in its room; which, (N, 3)."""
+    """Three symbols in noise, each two or three moments long, at unknown times; which, (N, 3)."""
     generator = torch.Generator().manual_seed(seed)
     fixed = torch.Generator().manual_seed(10_007)
     n = total(settings)
-    y = torch.randint(1, 1 + ALPHABET, (n, SIGNS), generator=generator)
-    start, longer = torch.randint(2, (2, n, SIGNS, 1), generator=generator)
+    y = torch.randint(1, 1 + ALPHABET, (n, SYMBOLS), generator=generator)
+    start, longer = torch.randint(2, (2, n, SYMBOLS, 1), generator=generator)
     moment = torch.arange(ROOM)
-    sounds = (moment >= start) & (moment < start + 2 + longer)
-    sign = (y[..., None] * sounds).flatten(1)
+    active = (moment >= start) & (moment < start + 2 + longer)
+    symbol = (y[..., None] * active).flatten(1)
     shape = settings.signal * torch.randn(1 + ALPHABET, CHANNELS, generator=fixed)
     shape[0] = 0.0
-    noise = settings.noise * torch.randn(n, SIGNS * ROOM, CHANNELS, generator=generator)
-    return splits(shape[sign] + noise, y, settings)
+    noise = settings.noise * torch.randn(n, SYMBOLS * ROOM, CHANNELS, generator=generator)
+    return splits(shape[symbol] + noise, y, settings)
 
 
 def by_moment(output: Tensor) -> Tensor:
     """The logits at each moment, (N, T, C)."""
-    return output.view(len(output), SIGNS * ROOM, 1 + ALPHABET)
+    return output.view(len(output), SYMBOLS * ROOM, 1 + ALPHABET)
 
 
 def reading_losses(output: Tensor, y: Tensor, settings: Settings) -> Tensor:
-    """Minus the log likelihood of the signs in their order, whenever they sound (CTC), a sign."""
+    """Minus the log likelihood of the symbols over all alignments (CTC), per symbol."""
     logits = by_moment(output).log_softmax(2).transpose(0, 1)
-    moments, signs = (torch.full((len(y),), count) for count in (len(logits), SIGNS))
-    return functional.ctc_loss(logits, y, moments, signs, reduction="none") / SIGNS
+    moments, symbols = (torch.full((len(y),), count) for count in (len(logits), SYMBOLS))
+    return functional.ctc_loss(logits, y, moments, symbols, reduction="none") / SYMBOLS
 
 
 def reading_constant(y: Tensor, settings: Settings) -> Tensor:
-    """The best logits that hear nothing, by descent."""
-    return _deaf(y.numpy().tobytes())
+    """The best logits that do not depend on the recording, by descent."""
+    return _best_constant(y.numpy().tobytes())
 
 
 @functools.lru_cache(maxsize=8)
-def _deaf(key: bytes) -> Tensor:
-    y = torch.frombuffer(bytearray(key), dtype=torch.int64).view(-1, SIGNS)
-    logits = torch.zeros(1, SIGNS * ROOM * (1 + ALPHABET), requires_grad=True)
+def _best_constant(key: bytes) -> Tensor:
+    y = torch.frombuffer(bytearray(key), dtype=torch.int64).view(-1, SYMBOLS)
+    logits = torch.zeros(1, SYMBOLS * ROOM * (1 + ALPHABET), requires_grad=True)
     optimizer = torch.optim.LBFGS([logits], max_iter=60, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
