@@ -72,7 +72,7 @@ reports: $(INSTALLED)  ## run the specs behind docs/reports.md (hours on one cor
 	for spec in examples/reports/*.yaml; do $(BIN)/sickbay run $$spec --store build/reports || exit; done
 	$(BIN)/python -m docs.tools.reports_page build/reports
 
-corpus: $(INSTALLED)  ## run the fault corpus anew (one and a half hours on one core, resumes) and store it as one file
+corpus: $(INSTALLED)  ## run the fault corpus anew (about two hours on one core, resumes) and store it as one file
 	$(BIN)/python -m docs.tools.corpus generate
 	$(BIN)/python -m docs.tools.corpus collect
 

@@ -1,6 +1,6 @@
 """`python -m docs.tools.corpus VERB`: make the corpus, freeze the thresholds, judge.
 
-generate   run what is missing of the corpus (one and a half hours on one core; resumes)
+generate   run what is missing of the corpus (about two hours on one core; resumes)
 collect    put what the store holds into the corpus file
 look       judge one half at one level and print its figures, its misses and its false alarms
 freeze     record margins and detector versions, before the held-out half is judged

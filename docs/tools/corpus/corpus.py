@@ -166,7 +166,7 @@ def outcomes(path: Path = CORPUS) -> list[Case]:
 def _there(path: Path) -> Path:
     if not path.exists():
         raise FileNotFoundError(
-            f"{path} is not there: `make corpus` generates it (one and a half hours on one core)"
+            f"{path} is not there: `make corpus` generates it (about two hours on one core)"
         )
     return path
 
