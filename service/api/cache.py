@@ -18,7 +18,7 @@ from sickbay.service.analysis.fixes import Fixes, fix_finder
 from sickbay.service.query.engine import QueryResult, trials
 from sickbay.service.query.status import overview
 from sickbay.service.summary.trial_book import ByTrial, TrialBook, read_book, read_epochs
-from sickbay.trials.store.files import Store, list_folder, sweep_parts, table_file
+from sickbay.trials.store.files import Store, file_info, list_folder, sweep_parts, table_file
 
 FRESH_SECONDS = 1.0
 LONG = 0.25  # seconds of work during which other requests should not have to wait
@@ -276,7 +276,7 @@ class StoreCache:
 
         With `rows` also when one begins or stores an evaluation, and when the sweep's state may.
         """
-        file = self.store.filesystem.get_file_info(table_file(self.store, "trials", sweep_id))
+        file = file_info(self.store, table_file(self.store, "trials", sweep_id))
         parts = list_folder(self.store, sweep_parts(self.store, sweep_id), recursive=True)
         ended = [
             (part.path, part.mtime_ns)

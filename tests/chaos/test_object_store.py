@@ -21,7 +21,7 @@ from sickbay.service.query.pool import QueryPool
 from sickbay.service.query.status import overview
 from sickbay.service.sweeps.runner import Options, run
 from sickbay.trials.store import StoreError, open_store
-from sickbay.trials.store.files import read_file, write_file
+from sickbay.trials.store.files import file_info, read_file, write_file
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
 BUCKET = "sweeps"
@@ -209,6 +209,8 @@ def test_an_unreachable_store_is_a_sentence():
     store = open_store(uri(free_port(), "nowhere"))
     with pytest.raises(StoreError, match="cannot write"):
         write_file(store, f"{store.root}/x", b"x")
+    with pytest.raises(StoreError, match="cannot read"):
+        file_info(store, f"{store.root}/x")
 
 
 class proxy:  # noqa: N801  used in a `with`

@@ -173,6 +173,14 @@ def read_file(store: Store, path: str) -> bytes | None:
         raise StoreError(f"cannot read {path}: {_advice(error)}") from error
 
 
+def file_info(store: Store, path: str) -> fs.FileInfo:
+    """Size and time of a file, which may not be there. Raises StoreError if nothing answers."""
+    try:
+        return store.filesystem.get_file_info(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"cannot read {path}: {_advice(error)}") from error
+
+
 LISTINGS = 10  # attempts to list a folder that others change meanwhile
 
 
