@@ -60,6 +60,29 @@ def test_trials_share_a_gpu_and_memory_that_runs_out_halves_their_number(
     assert line == "GPU: each trial gets 0.5 of one, so that 2 share it"
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"early_stop": {"scheduler": "asha"}},
+        {"early_stop": {"scheduler": "median"}},
+        {"design": "tpe", "factors": {"gib": {"low": 30.0, "high": 36.0}}, "budget": {"trials": 4}},
+        {"seeds": {"until": "resolved", "at_most": 4, "smallest_effect": 0.1}},
+    ],
+    ids=["asha", "median", "tpe", "sequential"],
+)
+def test_whatever_hands_out_trials_packs_them(tmp_path, ray_with_a_gpu, changes):
+    """The first trial is measured alone, the others share."""
+    store = str(tmp_path / "store")
+    result = run(spec(tmp_path, [30.0, 31.0, 32.0, 33.0], **changes), store)
+    assert (result.state, result.failed) == ("finished", 0)
+    table = pd.read_parquet(tmp_path / "store" / "trials")
+    shares = sorted(table["gpu_seconds"] / table["wall_seconds"])
+    assert shares == [0.5] * (len(shares) - 1) + [1.0]
+    assert len(shares) >= 4
+
+
 def test_packing_measures_the_memory_that_a_spec_may_state_instead(tmp_path):
     both = spec(tmp_path, [36.0], resources={"gpu": "pack", "gpu_memory": 20})
     with pytest.raises(SpecError, match=r"resources\.gpu_memory: cannot be set beside `gpu: pack`"):
