@@ -31,7 +31,7 @@ def no_gpu(history: History) -> str | None:
     source="The driver's utilisation: the share of time in which at least one kernel ran. It says "
     "nothing of how much of the GPU a kernel fills.",
     remedy="Look at `slow_input` first; raise the batch size, or let several trials share the GPU "
-    "(`resources.gpu: 0.25`, or `gpu_memory`).",
+    "(`resources: {gpu: pack}` measures how many fit; `resources: {gpu: 0.25}` fixes the share).",
     false_alarms="A GPU whose trials are small on purpose and share it: the utilisation is the "
     "device's.",
     margins="idle_gpu machine_evaluations machine_seconds",

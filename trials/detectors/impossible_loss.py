@@ -53,7 +53,7 @@ class _Sign:
 
 @detector(
     name="impossible_loss",
-    version="1.1",
+    version="1.2",
     title="Impossible loss or metric",
     severity=Severity.FATAL,
     online=True,
@@ -62,11 +62,14 @@ class _Sign:
     optional_signals="val_n",
     rule="A loss is below its least value (the declared one, or zero for classes and divergences) "
     "by more than 1 % of the floor; for a regression without a declared least value, by more than "
-    "a hundred times the floor. Or an accuracy, recall, precision, AUROC or average precision lies "
-    "outside [0, 1], or a count is negative. Once is enough. A warning, but not `healthy`: counts "
-    "that contradict the number of samples or the accuracy, three times in a row; a loss without a "
-    "declared least value that was negative from the start, while its floor is positive.",
-    formula="L < L_min - 0.01 |H0|; regression: L < -100 |H0|; share < 0 or > 1; warning: "
+    "a hundred times the floor, or by the end of a run that began at minus 80 % of the floor or "
+    "less, as a loss of the wrong sign does. Or an accuracy, recall, precision, AUROC or average "
+    "precision lies outside [0, 1], or a count is negative. Once is enough. A warning, but not "
+    "`healthy`: counts that contradict the number of samples or the accuracy, three times in a "
+    "row; a loss without a declared least value that was negative from the start, while its floor "
+    "is positive.",
+    formula="L < L_min - 0.01 |H0|; regression: L < -100 |H0|; finished, H0 > 0: every L < 0 and "
+    "L_1 <= -0.8 H0; share < 0 or > 1; warning: "
     "|counts / n - 1| > 0.05 or |accuracy - hits / counts| > 0.05, k = 3",
     source="Definitions: cross-entropy, squared error and Kullback-Leibler divergence have a least "
     "value, so a gain of more than 100 % over the best constant predictor is an error.",
@@ -74,7 +77,7 @@ class _Sign:
     "difference is squared.",
     false_alarms="A log-likelihood may be negative: state the task as `density`, or declare "
     "`loss_minimum`. Shares that are logged in per cent are recognised as such.",
-    margins="impossible_slack impossible_gain count_slack persistence",
+    margins="impossible_slack impossible_gain mirrored_floor count_slack persistence",
 )
 def detect(history: History) -> RuleResult:
     """Fire on the first value that contradicts the definition of what was recorded."""
@@ -111,12 +114,11 @@ def _losses(history: History) -> Iterator[_Sign]:
         bar = (least or 0.0) - margin("impossible_slack") * scale
         if least is None and facts.kind not in (TaskKind.REGRESSION, TaskKind.UNKNOWN):
             continue
-        severity = Severity.FATAL if least is not None else _undeclared(facts, signal, loss)
+        severity, why = Severity.FATAL, f"it cannot be under {least or 0.0:g}"
+        if least is None:
+            severity, why = _undeclared(history, signal, loss)
         if severity is Severity.INFO and facts.kind is TaskKind.UNKNOWN:
             continue
-        why = f"it cannot be under {least or 0.0:g}"
-        if severity is Severity.WARNING:
-            why = "it began under 0 and its floor is over 0 (declare `loss_minimum` if it may)"
         for index in _first(loss < bar):
             worst = float(loss[np.isfinite(loss)].min(initial=bar))
             yield _Sign(
@@ -129,14 +131,23 @@ def _losses(history: History) -> Iterator[_Sign]:
             )
 
 
-def _undeclared(facts: TaskFacts, signal: str, loss: FloatArray) -> Severity:
-    """How sure it is that a loss of which no least value is declared should not be negative."""
+def _undeclared(history: History, signal: str, loss: FloatArray) -> tuple[Severity, str]:
+    """How sure it is that a loss of which no least value is declared should not be negative.
+
+    An untrained model's loss is about the floor H0, so one of the wrong sign begins near -H0; a
+    log-density seldom does, and a running trial has the benefit of the doubt.
+    """
+    facts = history.facts
     floor, known = floor_of(facts, signal), loss[np.isfinite(loss)]
     far = -margin("impossible_gain") * abs(floor or facts.floor_loss or 1.0)
     if facts.kind is TaskKind.REGRESSION and known.min(initial=0.0) < far:
-        return Severity.FATAL
-    begun = floor is not None and floor > 0.0 and bool((known < 0.0).all())
-    return Severity.WARNING if begun else Severity.INFO
+        return Severity.FATAL, "it cannot be under 0"
+    if floor is None or floor <= 0.0 or not (known < 0.0).all():
+        return Severity.INFO, "it cannot be under 0"
+    may = "its floor is over 0 (declare `loss_minimum` if it may)"
+    if history.finished and (known[:1] <= -margin("mirrored_floor") * floor).any():
+        return Severity.FATAL, f"it began near minus its floor, as with the wrong sign, and {may}"
+    return Severity.WARNING, f"it began under 0 and {may}"
 
 
 def _least(facts: TaskFacts, signal: str) -> float | None:

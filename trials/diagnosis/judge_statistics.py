@@ -319,11 +319,13 @@ def _of_skill(split: str, reduce: Callable[[FloatArray], float]) -> Callable[[Hi
 
 
 def _of_gain(split: str, reduce: Callable[[FloatArray], float]) -> Callable[[History], float]:
-    def statistic(history: History) -> float:
-        values = skill_measures(history, split).get("gain")
-        return NAN if values is None else reduce(values[~np.isnan(values)])
+    return lambda history: reduce(_gains(history, split))
 
-    return statistic
+
+def _gains(history: History, split: str) -> FloatArray:
+    """Gain of the loss at each evaluation that has one, (m,)."""
+    values = skill_measures(history, split).get("gain", np.empty(0))
+    return values[~np.isnan(values)]
 
 
 def _of(name: str, reduce: Callable[[FloatArray], float]) -> Callable[[History], float]:
@@ -340,6 +342,17 @@ def _power(value: float) -> str:
 
 def _still(values: FloatArray) -> float:
     return float((np.diff(values) == 0.0).mean()) if len(values) >= 4 else NAN
+
+
+def _rise(history: History) -> float:
+    """Largest rise of skill since the first evaluation, on either split.
+
+    A floor that is itself an estimate may lend skill to a model that has learnt nothing; it does
+    not let it rise.
+    """
+    courses = (_skill(history, "val"), _gains(history, "train"))
+    rises = [_best(skill) - float(skill[0]) for skill in courses if len(skill) > 1]
+    return float(np.fmax.reduce([NAN, *rises]))
 
 
 def _gap(history: History) -> float:
@@ -377,6 +390,7 @@ SKILL = (
         _of_gain("train", _slope),
     ),
     Statistic("train_trend", "trend of the training loss", -1, _number, _of("train_loss", _trend)),
+    Statistic("rise", "largest rise of skill since the first evaluation", -1, percent, _rise),
     Statistic("gap", "training skill over validation skill", 1, percent, _gap),
     Statistic("gradient_ratio", "late over early gradient norm", 0, _power, _gradient_ratio),
     Statistic("log_n_val", "validation samples", 0, _power, lambda h: float(np.log10(samples(h)))),

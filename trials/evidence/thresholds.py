@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-MARGINS_VERSION = "1.9"
+MARGINS_VERSION = "2.0"
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ _TABLE = {
     "impossible_slack": Margin(0.01, "share of the floor", "far more than rounding"),
     "impossible_gain": Margin(
         100.0, "times the floor", "no log-density of a regression exceeds its floor a hundredfold"
+    ),
+    "mirrored_floor": Margin(
+        0.8, "share of the floor", "a loss of the wrong sign begins near its floor's mirror image"
     ),
     "probability_slack": Margin(1e-3, "probability", "rounding of half precision"),
     "twice_loss": Margin(0.06, "nats", "what a nearly one-hot output leaves open"),

@@ -22,6 +22,7 @@ FINISHED = (
     "skill_share",
     "skill_z",
     "train_gain_end",
+    "rise",
     "gap",
     "gradient_ratio",
     "log_n_val",

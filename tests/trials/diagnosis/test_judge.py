@@ -63,6 +63,15 @@ def test_more_gain_is_never_more_pathological():
     assert judge(run(0.6)).healthy
 
 
+def test_skill_that_was_there_from_the_start_and_never_rose_is_doubted():
+    rows = [Row(i + 1, 10 * (i + 1), {"train_loss": 0.588, "val_loss": 0.57}) for i in range(48)]
+    still = judge(History(rows, replace(FACTS, class_counts=()), 48, finished=True))
+    learnt = judge(run(0.05))
+    rise = {part.name: part.value for part in still.contributions}["rise"]
+    assert rise == 0.0 < {part.name: part.value for part in learnt.contributions}["rise"]
+    assert still.log_odds > learnt.log_odds
+
+
 def test_notation_does_not_matter():
     for gain in (0.0, 0.3):
         for variant in variants(run(gain)):
