@@ -5,14 +5,16 @@ Keras History, evals_result, `{"train_losses": […]}`, a bare list, pandas' to_
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sickbay.trials.logs.cells import is_gap, number
 from sickbay.trials.logs.log import LogError, RawLog
-from sickbay.trials.logs.signal_names import is_epoch, is_loss, is_step
+from sickbay.trials.logs.signal_names import is_epoch, is_loss, is_split, is_step
 
+NUMBERED = re.compile(r"(?:(epoch|step)[ _-]?)?(\d+)")  # `epoch_3`, or an index
 MOST_BROKEN = 0.5  # share of lines that may be no JSON
 
 
@@ -45,16 +47,31 @@ def _shape(path: Path, whole: Any) -> RawLog:
         return _list(path, whole)
     if not isinstance(whole, dict):
         raise LogError(f"{path} holds one JSON {type(whole).__name__}, not rows of numbers")
+    return _tables(whole) or _columns_or_row(whole)
+
+
+def _tables(whole: Mapping[str, Any]) -> RawLog | None:
+    """The rows in an object: pandas' `data`, a list of objects, an object for each epoch."""
     if isinstance(whole.get("columns"), list) and isinstance(whole.get("data"), list):
         rows = [_zipped(whole["columns"], row) for row in whole["data"] if isinstance(row, list)]
         return RawLog("a pandas table as JSON", tuple(rows))
     tables = {k: v for k, v in whole.items() if _is_list_of_objects(v)}
+    if len(tables) > 1 and all(map(is_split, tables)):  # `{"train": [{…}], "val": [{…}]}`
+        return _from_columns(tables)
     if tables:
         name = (
             "log_history" if "log_history" in tables else max(tables, key=lambda k: len(tables[k]))
         )
         kind = "a Hugging Face trainer state" if name == "log_history" else f"JSON ({name!r})"
         return RawLog(kind, tuple(tables[name]), facts=_facts([whole]))
+    numbered = [(NUMBERED.fullmatch(key), row) for key, row in whole.items()]
+    if len(whole) > 1 and all(hit and isinstance(row, dict) for hit, row in numbered):
+        rows = [{hit[1]: hit[2], **row} if hit and hit[1] else row for hit, row in numbered]
+        return RawLog("a JSON object of rows", tuple(rows))
+    return None
+
+
+def _columns_or_row(whole: Mapping[str, Any]) -> RawLog:
     columns = dict(_columns(whole))
     a_row = any(is_epoch(k) or is_step(k) for k in _scalars(whole))
     if columns and (not a_row or any(map(is_loss, columns))):
@@ -68,6 +85,8 @@ def _list(path: Path, whole: list[Any]) -> RawLog:
         return _from_columns(columns) if columns else RawLog("a JSON list", tuple(whole))
     if whole and all(number(value) is not None or is_gap(value) for value in whole):
         return _from_columns({path.stem: whole})
+    if all(isinstance(row, list) for row in whole) and all(isinstance(n, str) for n in whole[0]):
+        return RawLog("a JSON list", tuple(_zipped(whole[0], row) for row in whole[1:]))
     wrong = next((row for row in whole if not isinstance(row, dict)), whole)
     raise LogError(
         f"{path} is a JSON list, but not of objects or numbers: it holds {json.dumps(wrong)[:60]}"

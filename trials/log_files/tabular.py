@@ -19,6 +19,9 @@ DELIMITERS = ",;\t"
 LOOK_AHEAD = 5  # rows after a header in which a number must stand
 PREAMBLE = 200  # lines before a table that are skipped
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
+DRAWN = re.compile("[\u2500-\u257f]")  # the frames of tables in a terminal
+UPRIGHT = "│┃║┆┊"
+TEXT = "a table of text"
 NO_NAME = re.compile(r"[-=_*~+]{2,}|\{.*")  # of `==== Training pipeline ====` or of JSON
 RULE = re.compile(r"[|\s:+=-]*-{2,}[|\s:+=-]*")
 
@@ -31,6 +34,7 @@ def read_table(path: Path, lines: Sequence[str], run: str | None = None) -> list
     A table is a line of names and below it lines of as many cells with numbers in them. Raises
     LogError for two columns of one name, and for a `run` that a W&B export does not hold.
     """
+    lines = [DRAWN.sub(_plain_bar, line) for line in lines]
     lines = [line for line in lines if line.strip() and not RULE.fullmatch(line.strip())]
     for start in range(min(len(lines), PREAMBLE)):
         for kind, cells in _ways(lines[start]):
@@ -38,11 +42,20 @@ def read_table(path: Path, lines: Sequence[str], run: str | None = None) -> list
             below = [cells(line) for line in lines[start + 1 : start + 1 + LOOK_AHEAD]]
             head = _aligned(head, below)
             sure = kind == "CSV" and start == 0
-            if _is_head(head) and _holds_numbers(head, below, named=not sure):
-                return _logs(path, kind, head, [cells(line) for line in lines[start + 1 :]], run)
+            if not _is_head(head) or not _holds_numbers(head, below, named=not sure):
+                continue
+            rows = [cells(line) for line in lines[start + 1 :]]
+            if kind == TEXT:  # prints between the rows, and what follows the table
+                rows = [row for row in rows if _is_row(head, row)]
+            if rows:  # else a sentence was taken for a header
+                return _logs(path, kind, head, rows, run)
         if start == 0 and _is_plain_csv(lines[0]):
             return [RawLog("CSV", ())]
     return None
+
+
+def _plain_bar(drawn: re.Match[str]) -> str:
+    return "|" if drawn[0] in UPRIGHT else "-"
 
 
 def _ways(line: str) -> Iterator[tuple[str, Cells]]:
@@ -53,8 +66,8 @@ def _ways(line: str) -> Iterator[tuple[str, Cells]]:
         if delimiter in line:
             yield "CSV", _between(delimiter)
     if re.search(r"\S(?: {2,}|\t+)\S", line.strip()):
-        yield "a table of text", lambda text: re.split(r" {2,}|\t+", text.strip())
-    yield "a table of text", str.split
+        yield TEXT, lambda text: re.split(r" {2,}|\t+", text.strip())
+    yield TEXT, str.split
 
 
 def _between(delimiter: str) -> Cells:
@@ -128,8 +141,6 @@ def _logs(
     if twice:
         raise LogError(f"{path}: two columns are called {twice[0]!r}; rename one of them")
     rows = [row for row in rows if row[: len(head)] != head]  # a header that is printed again
-    if kind == "a table of text":  # prints between the rows, and what follows the table
-        rows = [row for row in rows if _is_row(head, row)]
     rows, remarks = _decimal_points(rows)
     runs = _wandb_runs(head)
     if run is not None and runs and run not in runs:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from sickbay.trials.contract import Row, SignalValue
 from sickbay.trials.logs.cells import total
@@ -96,7 +97,8 @@ def _without_fillers(
 ) -> list[Record]:
     """Read NaN as a gap where it only fills a table.
 
-    There, training is NaN exactly where validation is not, and the other way round.
+    There, training is NaN exactly where validation is not, and the other way round; or validation
+    is finite at every nth record alone.
     """
     names = [matched.taken.get("train_loss"), matched.taken.get("val_loss")]
     if None in names:
@@ -106,10 +108,10 @@ def _without_fillers(
         for r in records
     ]
     filled = {(True, False), (False, True)}
-    both = all(seen.count(way) > 1 for way in filled)
-    if not both or not set(seen) <= filled:
+    alternate = set(seen) == filled and all(seen.count(way) > 1 for way in filled)
+    if not alternate and not _at_every_nth(seen):
         return list(records)
-    remarks.append("NaN was read as a gap where training and validation losses alternate")
+    remarks.append("NaN was read as a gap, as validation losses are NaN between every few records")
     return [
         {
             n: v
@@ -118,6 +120,15 @@ def _without_fillers(
         }
         for r in records
     ]
+
+
+def _at_every_nth(seen: Sequence[tuple[bool | None, ...]]) -> bool:
+    """Whether training is always finite, and validation in regular distances, NaN in between."""
+    places = [place for place, (_, validation) in enumerate(seen) if validation]
+    distances = {after - before for before, after in pairwise(places)}
+    known = all(training and validation is not None for training, validation in seen)
+    regular = len(places) > 2 and len(distances) == 1 and distances != {1}
+    return known and regular and len(seen) - places[-1] <= min(distances)
 
 
 def _from_error_rate(signals: dict[str, SignalValue], split: str) -> None:

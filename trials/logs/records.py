@@ -26,7 +26,9 @@ SPLIT_COLUMNS = (
 )
 METRIC_COLUMNS = ("metric", "metric name", "key", "tag", "variable", "measure", "name")
 VALUE_COLUMNS = ("value", "metric value", "val")
-RUN_COLUMNS = ("run", "run_id", "run_name", "fold", "trial", "trial_id", "experiment", "seed")
+RUN_COLUMNS = (
+    *("run", "run id", "run name", "fold", "trial", "trial id", "trial name", "experiment", "seed"),
+)
 WITHIN_EPOCH = frozenset({"batch", "batches", "it"})  # counters that begin anew in every epoch
 SHOWN_COLUMNS = 4
 
@@ -150,13 +152,14 @@ def _pivoted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _by_run(rows: list[dict[str, Any]]) -> dict[str | None, list[dict[str, Any]]]:
-    names = {name for row in rows for name in row if name.lower() in RUN_COLUMNS}
+    names = {name for row in rows for name in row if words(name) in RUN_COLUMNS}
     for name in sorted(names):
         parts: dict[str | None, list[dict[str, Any]]] = {}
         for row in rows:
             if not is_gap(row.get(name)):
                 parts.setdefault(str(row[name]), []).append(row)
-        if len(parts) > 1 and min(map(len, parts.values())) > 1:
+        results = all(number(run) is None for run in parts)  # a row for each run, by its name
+        if len(parts) > 1 and (results or min(map(len, parts.values())) > 1):
             return parts
     return {None: rows}
 

@@ -338,8 +338,11 @@ def test_the_step_within_an_epoch_counts_no_runs(tmp_path):
     assert len(judge(write(tmp_path, "log.csv", rows("step,loss", *lines))).history) == 16
 
 
-def test_nan_that_only_fills_a_table_is_a_gap(tmp_path):
-    lines = [f"{i},{0.7 / (i + 1):.3f},nan" if i % 2 else f"{i},nan,0.6" for i in range(12)]
+@pytest.mark.parametrize(
+    ("odd", "even"), [("{0:.3f},nan", "nan,0.6"), ("{0:.3f},0.6", "{0:.3f},nan")]
+)
+def test_nan_that_only_fills_a_table_is_a_gap(tmp_path, odd, even):
+    lines = [f"{i},{(odd if i % 2 else even).format(0.7 / (i + 1))}" for i in range(12)]
     label = judge(write(tmp_path, "log.csv", rows("step,loss,val_loss", *lines))).diagnosis.label
     assert label.health is Health.INCONCLUSIVE
 

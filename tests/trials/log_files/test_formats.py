@@ -231,6 +231,24 @@ PRINTED = {
         "[Train][Epoch 1/8] loss: 0.5\n[valid] loss_ctc=0.7, loss=0.6\n",
         [{"epoch": 1.0, "train/loss": 0.5}, {"epoch": 1.0, "val/loss_ctc": 0.7, "val/loss": 0.6}],
     ),
+    "a_sentence_that_looks_like_a_header": (
+        "Metric val_loss improved by 0.1\n" * 2
+        + "Epoch 1, val_loss=0.5\nMetric val_loss is 0.5 b\n",
+        [{"Epoch": 1.0, "val_loss": 0.5}],
+    ),
+    "a_table_in_a_drawn_frame": (
+        "┏━━━━━━━┳━━━━━━━━━━┓\n┃ epoch ┃ val loss ┃\n┡━━━━━━━╇━━━━━━━━━━┩\n│ 1     │ 0.5      │\n",
+        [{"epoch": 1.0, "val loss": 0.5}],
+    ),
+    "lists_with_a_header": ('[["epoch", "loss"], [1, 0.5]]', [{"epoch": 1.0, "loss": 0.5}]),
+    "an_object_of_epochs": (
+        '{"epoch_1": {"loss": 0.5}, "epoch_2": {"loss": 0.4}}',
+        [{"epoch": 1.0, "loss": 0.5}, {"epoch": 2.0, "loss": 0.4}],
+    ),
+    "a_list_of_objects_for_each_split": (
+        '{"train": [{"loss": 0.5}], "val": [{"loss": 0.6}]}',
+        [{"train/loss": 0.5, "val/loss": 0.6}],
+    ),
     "arrows": ("train loss -> 0.5, lr -> 0.1\n", [{"train loss": 0.5}]),
     "a_heading_between_rules_is_no_header": (
         "==== Training pipeline ====\n#  LOSS NER  SCORE\n-  --------  -----\n0  5.0  1.0\n",
@@ -261,6 +279,12 @@ def test_what_tools_print_is_read_with_its_split(tmp_path, trait):
     path = tmp_path / "train.log.gz"
     path.write_bytes(gzip.compress(text.encode()))  # a packed log is read like any other
     assert [dict(record) for record in read(path).records] == records
+
+
+def test_a_table_of_results_has_a_run_in_each_row(tmp_path):
+    path = write(tmp_path, "runs.csv", "Run ID,val_loss\nkeen,0.4\ndull,nan\n")
+    (raw,) = read_raw(path)
+    assert [log.run for log in logs_of(raw, str(path))] == ["keen", "dull"]
 
 
 def test_a_file_for_each_epoch_is_one_run_in_the_order_of_the_epochs(tmp_path):
