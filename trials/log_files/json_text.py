@@ -85,7 +85,8 @@ def _list(path: Path, whole: list[Any]) -> RawLog:
         return _from_columns(columns) if columns else RawLog("a JSON list", tuple(whole))
     if whole and all(number(value) is not None or is_gap(value) for value in whole):
         return _from_columns({path.stem: whole})
-    if all(isinstance(row, list) for row in whole) and all(isinstance(n, str) for n in whole[0]):
+    lists = bool(whole) and all(isinstance(row, list) for row in whole)
+    if lists and all(isinstance(name, str) for name in whole[0]):
         return RawLog("a JSON list", tuple(_zipped(whole[0], row) for row in whole[1:]))
     wrong = next((row for row in whole if not isinstance(row, dict)), whole)
     raise LogError(
