@@ -67,7 +67,7 @@ def test_trials_share_a_gpu_and_memory_that_runs_out_halves_their_number(
     [
         {"early_stop": {"scheduler": "asha"}},
         {"early_stop": {"scheduler": "median"}},
-        {"design": "tpe", "factors": {"gib": {"low": 30.0, "high": 36.0}}, "budget": {"trials": 4}},
+        {"design": "tpe", "budget": {"trials": 4}},
         {"seeds": {"until": "resolved", "at_most": 4, "smallest_effect": 0.1}},
     ],
     ids=["asha", "median", "tpe", "sequential"],
