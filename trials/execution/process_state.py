@@ -24,12 +24,20 @@ import numpy as np
 # of these is put back.
 PATCHED = tuple(
     """
-        builtins datetime io json math os os.path pathlib random shutil socket tempfile
-        threading time numpy numpy.linalg numpy.random torch torch.nn torch.nn.functional
-        torch.nn.init torch.optim torch.utils.data
+        builtins collections contextlib copy dataclasses datetime functools glob hashlib io
+        itertools json logging math os os.path pathlib random re shutil signal socket struct
+        subprocess tempfile threading time traceback uuid warnings numpy numpy.linalg numpy.random
+        pyarrow pyarrow.parquet torch torch.nn torch.nn.functional torch.nn.init torch.optim
+        torch.utils.data
     """.split()
 )
 CLASSES = (
+    ("json", "JSONDecoder"),
+    ("json", "JSONEncoder"),
+    ("pathlib", "Path"),
+    ("pathlib", "PurePath"),
+    ("subprocess", "Popen"),
+    ("threading", "Thread"),
     ("torch", "Tensor"),
     ("torch.nn", "Module"),
     ("torch.optim", "Optimizer"),
@@ -75,10 +83,10 @@ def _patches() -> list[Undo]:
 
 def _put_back(place: object, before: Mapping[str, object]) -> None:
     now = vars(place)
-    if all(map(operator.is_, map(now.get, before), before.values())):  # mostly
+    if len(now) == len(before) and all(map(operator.is_, now.values(), before.values())):  # mostly
         return
     for name, value in before.items():
-        if now.get(name) is not value and callable(value):
+        if now.get(name) is not value and (callable(value) or isinstance(value, classmethod)):
             setattr(place, name, value)
 
 

@@ -1,5 +1,7 @@
 """What a trial changes in its process, the next one must not see."""
 
+import hashlib
+import json
 import logging
 import os
 import random
@@ -8,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +41,7 @@ def seen():
         "logging": (logging.root.level, logging.root.manager.disable, list(logging.root.handlers)),
         "numpy": (np.geterr(), np.get_printoptions()["precision"]),
         "patched": (time.time, time.monotonic, random.random, np.mean, os.path.exists, open),
+        "used by us": (hashlib.sha256, uuid.uuid4, json.JSONEncoder.encode, Path.open, Path.cwd),
         "torch": (torch.relu, torch.nn.Module.__call__, torch.Tensor.backward, torch.nn.Linear),
     }
 
@@ -63,6 +67,7 @@ def spoil(folder):
     np.set_printoptions(precision=1)
     time.time = time.monotonic = random.random = np.mean = lambda *_: 0.0
     os.path.exists = lambda _: True
+    hashlib.sha256 = uuid.uuid4 = json.JSONEncoder.encode = Path.open = Path.cwd = None
     torch.relu = torch.nn.Module.__call__ = torch.Tensor.backward = torch.nn.Linear = None
 
 
