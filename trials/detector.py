@@ -13,6 +13,7 @@ all (no rows yet, another kind of task, a signal that was never recorded) and si
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -221,59 +222,14 @@ def as_detector(name: str, function: Rule) -> Detector:
     return make(function)
 
 
-def fired(
-    reason: str,
-    *,
-    onset: int,
-    severity: Severity | None = None,
-    statistic: float | None = None,
-    threshold: float | None = None,
-    confidence: float | None = None,
-    evidence: Mapping[str, float] | None = None,
-    remedy: str | None = None,
-) -> RuleResult:
-    """The pathology is present since epoch `onset`; `remedy` replaces the detector's own."""
-    state, numbers = FindingState.FIRED, evidence or {}
-    return RuleResult(
-        state, reason, severity, onset, statistic, threshold, confidence, numbers, remedy
-    )
-
-
-def suspect(
-    reason: str,
-    *,
-    onset: int | None = None,
-    statistic: float | None = None,
-    threshold: float | None = None,
-    evidence: Mapping[str, float] | None = None,
-) -> RuleResult:
-    """Something is suspicious, but not enough to fire. Counts as judged."""
-    return RuleResult(
-        FindingState.SUSPECT, reason, None, onset, statistic, threshold, None, evidence or {}
-    )
-
-
-def clear(
-    reason: str,
-    *,
-    statistic: float | None = None,
-    threshold: float | None = None,
-    confidence: float | None = None,
-    evidence: Mapping[str, float] | None = None,
-) -> RuleResult:
-    """The pathology is absent, and the signals that would show it were recorded."""
-    return RuleResult(
-        FindingState.CLEAR, reason, None, None, statistic, threshold, confidence, evidence or {}
-    )
-
-
-def insufficient(
-    reason: str, *, statistic: float | None = None, threshold: float | None = None
-) -> RuleResult:
-    """The evidence is not sufficient yet; the reason says what is missing."""
-    return RuleResult(
-        FindingState.INSUFFICIENT_EVIDENCE, reason, statistic=statistic, threshold=threshold
-    )
+# How a rule answers. Fired: the pathology is present since epoch `onset`; `remedy` replaces the
+# detector's own. Suspect: not enough to fire, but it counts as judged. Clear: what would show the
+# pathology was recorded, and does not. Insufficient: the reason says what is missing yet.
+fired = partial(RuleResult, FindingState.FIRED)
+suspect = partial(RuleResult, FindingState.SUSPECT)
+clear = partial(RuleResult, FindingState.CLEAR)
+insufficient = partial(RuleResult, FindingState.INSUFFICIENT_EVIDENCE)
+not_applicable = partial(RuleResult, FindingState.NOT_APPLICABLE)
 
 
 def more_evaluations(history: History, needed: int) -> RuleResult | None:
@@ -306,11 +262,6 @@ def missing(*names: str) -> RuleResult:
 def missing_fact(what: str) -> RuleResult:
     """The detector needs this fact of the task; the reason says how to state it."""
     return RuleResult(FindingState.MISSING_SIGNAL, f"Unknown: {what}.")
-
-
-def not_applicable(reason: str) -> RuleResult:
-    """The detector does not apply to this task."""
-    return RuleResult(FindingState.NOT_APPLICABLE, reason)
 
 
 def _plain(value: float | None) -> float | None:
