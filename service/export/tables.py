@@ -7,7 +7,7 @@ effects are JSON.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from sickbay.service.formats import ExportFormat
 from sickbay.service.summary.table import flat_row
 from sickbay.trials.store import Store, StoreError
 from sickbay.trials.store.reader import load_tables
+from sickbay.trials.store.schema import schema_of
 
 TABLES = ("trials", "epochs", "findings")
 
@@ -46,27 +47,24 @@ def export_tables(
 def effects_table(effects: Sequence[LevelEffect]) -> pa.Table:
     """The effects as one row per level; NaN where unknown."""
     rows = [flat_row(effect) for effect in effects]
-    return pa.table({name: [row[name] for row in rows] for name in _FLAT}, pa.schema(_FLAT.items()))
+    return pa.table({name: [row[name] for row in rows] for name in _FLAT.names}, _FLAT)
 
 
-_FLAT: Mapping[str, pa.DataType] = {
-    **dict.fromkeys(("factor", "level", "baseline", "verdict"), pa.string()),
-    **dict.fromkeys(("health_verdict", "conclusion"), pa.string()),
-    **dict.fromkeys(("pairs", "sound_pairs", "seeds", "contexts", "ranked_pairs"), pa.int64()),
-    **dict.fromkeys(("unpaired", "ambiguous"), pa.int64()),
-    **dict.fromkeys(("difference", "difference_low", "difference_high"), pa.float64()),
-    **dict.fromkeys(("p_value", "p_holm", "iqm", "iqm_low", "iqm_high"), pa.float64()),
-    **dict.fromkeys(("improvement", "improvement_low", "improvement_high"), pa.float64()),
-    **dict.fromkeys(("improvement_p_value", "improvement_p_holm"), pa.float64()),
-    **dict.fromkeys(
-        ("health_difference", "health_difference_low", "health_difference_high"), pa.float64()
-    ),
-    **dict.fromkeys(("health_p_value", "health_p_holm"), pa.float64()),
-    **dict.fromkeys(("healthy", "trials", "baseline_healthy", "baseline_trials"), pa.int64()),
-    **dict.fromkeys(("healthy_low", "healthy_high"), pa.float64()),
-    **dict.fromkeys(("baseline_healthy_low", "baseline_healthy_high"), pa.float64()),
-    **dict.fromkeys(("causes", "baseline_causes", "left_out"), pa.string()),
-}
+_FLAT = schema_of(
+    """
+    factor level baseline verdict health_verdict conclusion
+    pairs:int sound_pairs:int seeds:int contexts:int ranked_pairs:int unpaired:int ambiguous:int
+    difference:float difference_low:float difference_high:float p_value:float p_holm:float
+    iqm:float iqm_low:float iqm_high:float
+    improvement:float improvement_low:float improvement_high:float
+    improvement_p_value:float improvement_p_holm:float
+    health_difference:float health_difference_low:float health_difference_high:float
+    health_p_value:float health_p_holm:float
+    healthy:int trials:int baseline_healthy:int baseline_trials:int
+    healthy_low:float healthy_high:float baseline_healthy_low:float baseline_healthy_high:float
+    causes baseline_causes left_out
+    """
+)
 
 
 def _tables(store: Store, sweep_id: str) -> dict[str, pa.Table]:

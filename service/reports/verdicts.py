@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from rich import box
@@ -25,9 +26,6 @@ REASONS = 3  # for which trials are inconclusive, at most
 ROWS_ON_A_SCREEN = 40  # above, trials are counted by arm
 
 Row = Mapping[str, Any]
-
-# The share of the fatal detectors that can judge a trial which records what they need.
-WELL_COVERED = 0.8
 
 
 def print_verdicts(console: Console, store: Store, sweep_id: str, spec: Mapping[str, Any]) -> None:
@@ -274,6 +272,4 @@ def spread(rows: Sequence[Row]) -> str:
     tail = f" and {lost} not finite" if lost else ""
     if not finite:
         return "none" + tail
-    middle = len(finite) // 2
-    median = finite[middle] if len(finite) % 2 else (finite[middle - 1] + finite[middle]) / 2
-    return f"{median:.4g} [{finite[0]:.4g}, {finite[-1]:.4g}]{tail}"
+    return f"{median(finite):.4g} [{finite[0]:.4g}, {finite[-1]:.4g}]{tail}"

@@ -47,15 +47,15 @@ _TRIAL_TYPES = """
 """
 
 
-def _schema(columns: str) -> pa.Schema:
+def schema_of(columns: str) -> pa.Schema:
     """A schema of columns `name:type`, text where no type stands."""
     pairs = (column.partition(":") for column in columns.split())
     return pa.schema([(name, _TYPES[kind or "text"]) for name, _, kind in pairs])
 
 
-_TYPED = _schema(_TRIAL_TYPES)
+_TYPED = schema_of(_TRIAL_TYPES)
 FIXED: Mapping[str, pa.Schema] = {
-    "sweeps": _schema(
+    "sweeps": schema_of(
         "sweep_id name workload design spec state submitted_at:time finished_at:time "
         "trials_planned:int code_version sickbay_version libraries data_version"
     ),
@@ -65,13 +65,13 @@ FIXED: Mapping[str, pa.Schema] = {
             for name in TRIAL_COLUMNS
         ]
     ),
-    "epochs": _schema("sweep_id trial_id attempt:int epoch:int step:int seconds:float"),
-    "findings": _schema(
+    "epochs": schema_of("sweep_id trial_id attempt:int epoch:int step:int seconds:float"),
+    "findings": schema_of(
         "sweep_id trial_id detector detector_version labeller_version state severity "
         "onset_epoch:int statistic:float threshold:float confidence:float reason remedy evidence"
     ),
     # Every label that a trial ever had; `trials` repeats the latest one.
-    "labels": _schema(f"sweep_id trial_id labeller_version label_hash label {_LABEL}"),
+    "labels": schema_of(f"sweep_id trial_id labeller_version label_hash label {_LABEL}"),
 }
 TABLES = tuple(FIXED)
 KEYS = {  # what makes a row one row, beside the sweep; tables are sorted by it
