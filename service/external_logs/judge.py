@@ -29,6 +29,7 @@ from sickbay.service.external_logs.verdict import (
     with_detectors_word,
     with_log_findings,
     without_belief,
+    without_chance,
 )
 from sickbay.service.summary.judgement import judgement_of
 from sickbay.trials.contract import Row
@@ -148,7 +149,7 @@ def _judge(log: ExternalLog, options: LogOptions, detectors: Sequence[Detector])
     present = {name for row in rows for name in row.signals}
     idle = [*unused(options, present), *_idle_epochs(options, made)]
     history = _history(rows, known, options, made)
-    diagnosis = diagnose(history, detectors)
+    diagnosis = without_chance(diagnose(history, detectors), history)
     if known.assumed_floor:
         diagnosis = without_belief(diagnosis, history, detectors)
     diagnosis, onset = in_log_terms(with_detectors_word(diagnosis, history), made)

@@ -15,7 +15,7 @@ from sickbay.trials.contract import Finding, FindingState, Health, Label, Severi
 from sickbay.trials.detector import Detector
 from sickbay.trials.diagnosis.cause_graph import is_fatal
 from sickbay.trials.diagnosis.diagnose import Diagnosis, diagnose
-from sickbay.trials.diagnosis.judge import HARD_CONFIDENCE
+from sickbay.trials.diagnosis.judge import HARD_CONFIDENCE, JUDGE
 from sickbay.trials.diagnosis.judge_statistics import accuracy_lower, knows_chance
 from sickbay.trials.evidence.classes import ranking
 from sickbay.trials.evidence.skill import epoch_at, lasting
@@ -31,6 +31,7 @@ CHANCE = "chance_level_ranking"
 PARTS_LOST = ("mixture_collapse", "weight_map_attenuation")
 # Fatal findings that the judge does not weigh: of classes, where a log has no validation loss.
 OF_CLASSES = ("majority_class_collapse", CHANCE)
+FELL = 0.8  # of the first loss
 FEW_LOOKS = 2  # a log with no more rankings than this was not watched: they are its result
 
 
@@ -113,7 +114,10 @@ def with_detectors_word(diagnosis: Diagnosis, history: History) -> Diagnosis:
         finding
         for finding in diagnosis.findings
         if (finding.detector in PARTS_LOST and finding.state is FindingState.FIRED)
-        or (is_fatal(finding) and (unweighed or finding.detector in OF_CLASSES))
+        or (
+            is_fatal(finding)
+            and ((unweighed and finding.detector != JUDGE) or finding.detector in OF_CLASSES)
+        )
     ]
     deciding = lost[0] if lost else _one_ranking(history, diagnosis.findings)
     return (
@@ -133,6 +137,41 @@ def _decided(label: Label, finding: Finding) -> Label:
         remedy=finding.remedy,
         confidence=HARD_CONFIDENCE if finding.confidence is None else finding.confidence,
     )
+
+
+def without_chance(diagnosis: Diagnosis, history: History) -> Diagnosis:
+    """The diagnosis, left open where a loss fell to a plateau that nothing compares with chance.
+
+    Convergence looks like this, too: the judge's probability alone, without any detector, is no
+    proof then.
+    """
+    label = diagnosis.label
+    alone = not any(is_fatal(f) for f in diagnosis.findings if f.detector != JUDGE)
+    judged = label.health is Health.PATHOLOGICAL and alone
+    if not judged or knows_chance(history) or not _fell(history):
+        return diagnosis
+    reason = (
+        "The loss fell and then stayed on a plateau; whether that is any skill, only the loss of "
+        "the best constant predictor can tell: give it by --floor."
+    )
+    left_open = replace(
+        label,
+        health=Health.INCONCLUSIVE,
+        pathology=None,
+        onset_epoch=None,
+        reason=reason,
+        remedy="",
+        confidence=None,
+    )
+    return replace(diagnosis, label=left_open)
+
+
+def _fell(history: History) -> bool:
+    """Whether the last third of a loss, validation's if there is any, lies far below its start."""
+    name = "val_loss" if history.recorded("val_loss").any() else "train_loss"
+    losses = history.column(name)[history.recorded(name)]
+    third = len(losses) // 3
+    return third > 0 and bool(np.median(losses[-third:]) < FELL * losses[0])
 
 
 def _one_ranking(history: History, findings: Sequence[Finding]) -> Finding | None:

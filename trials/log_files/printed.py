@@ -37,6 +37,8 @@ PAIR = re.compile(
 )
 BOX_ROW = re.compile(rf"\|\s*([A-Za-z_][\w/ .]*?)\s*\|\s*({NUMBER})\s*\|", re.IGNORECASE)
 BOX_HEAD = re.compile(r"\|\s*([A-Za-z_]\w*/)\s*\|\s*\|")
+DECIMAL_COMMA = re.compile(r"[:=]\s*\d+,(?!\d{3}\b)\d+\b")  # not `1,000`
+DECIMAL_POINT = re.compile(r"\d\.\d")
 OBJECT = re.compile(r"\{[^{}]*\}")
 BOOSTING = re.compile(r"^\s*(?:\[(\d+)\]|(\d+):)\s")
 BATCHES = re.compile(r"\s*\[\s*\d+/\d+")
@@ -59,6 +61,10 @@ LONGEST_LINE = 5000
 def read_printed(text: str) -> RawLog | None:
     """Read a printed log; None if no line of it names a measure and its number."""
     rows: list[dict[str, Any]] = []
+    remarks: tuple[str, ...] = ()
+    if DECIMAL_COMMA.search(text) and not DECIMAL_POINT.search(text):
+        text = re.sub(r"(?<=\d),(?=\d)", ".", text)
+        remarks = ("commas were read as decimal points",)
     epoch: Any = None
     split: str | None = None
     for line in _lines(text):
@@ -73,7 +79,7 @@ def read_printed(text: str) -> RawLog | None:
                 row = {"epoch": epoch, **row}
             rows.append(row)
     rows = rows or list(_boxes(text))
-    return RawLog("a printed log", tuple(rows)) if rows else None
+    return RawLog("a printed log", tuple(rows), remarks) if rows else None
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -22,7 +22,7 @@ DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 DRAWN = re.compile("[\u2500-\u257f]")  # the frames of tables in a terminal
 UPRIGHT = "│┃║┆┊"
 TEXT = "a table of text"
-NO_NAME = re.compile(r"[-=_*~+]{2,}|\{.*")  # of `==== Training pipeline ====` or of JSON
+NO_NAME = re.compile(r"[-=_*~+]{2,}|\{.*|sep=.?")  # a rule, JSON, Excel's line before a table
 RULE = re.compile(r"[|\s:+=-]*-{2,}[|\s:+=-]*")
 
 Cells = Callable[[str], list[str]]

@@ -278,6 +278,16 @@ def test_a_loss_of_zero_beside_gradients_that_are_nan_is_not_finite(tmp_path):
     assert str(judgement.onset) == "step 4"
 
 
+def test_a_plateau_after_a_fall_is_left_open_unless_chance_is_known(tmp_path):
+    lines = [f"{i},{3.3 + 2 * 0.4**i + 0.01 * (i * i % 7):.4f}" for i in range(100)]
+    path = write(tmp_path, "log.csv", rows("step,loss", *lines))
+    label = judge(path).diagnosis.label
+    assert label.health is Health.INCONCLUSIVE
+    assert "--floor" in label.reason
+    known = judge(path, floors={"train_loss": 3.33}).diagnosis.label
+    assert known.health is Health.PATHOLOGICAL
+
+
 def test_what_early_stopping_prints_is_no_loss(tmp_path):
     lines = [
         f"epoch {i} val_loss {1 / i:.3f}\nValidation loss decreased (inf --> {1 / i:.3f}).\n"

@@ -249,6 +249,11 @@ PRINTED = {
         '{"train": [{"loss": 0.5}], "val": [{"loss": 0.6}]}',
         [{"train/loss": 0.5, "val/loss": 0.6}],
     ),
+    "excels_line_before_a_table": ("sep=;\nepoch;loss\n1;0.5\n", [{"epoch": 1.0, "loss": 0.5}]),
+    "decimal_commas": (
+        "epoch 1: loss = 0,5123, val_loss = 1,6\n",
+        [{"epoch": 1.0, "loss": 0.5123, "val_loss": 1.6}],
+    ),
     "arrows": ("train loss -> 0.5, lr -> 0.1\n", [{"train loss": 0.5}]),
     "a_heading_between_rules_is_no_header": (
         "==== Training pipeline ====\n#  LOSS NER  SCORE\n-  --------  -----\n0  5.0  1.0\n",
