@@ -66,7 +66,8 @@ def values_of(statistics: tuple[Statistic, ...], history: History) -> FloatArray
 
 def knows_chance(history: History) -> bool:
     """Whether a history shows what a constant predictor would reach."""
-    return len(_skill(history, "val")) > 0 or len(_skill(history, "train")) > 0
+    with np.errstate(all="ignore"):
+        return len(_skill(history, "val")) > 0 or len(_skill(history, "train")) > 0
 
 
 def tells_too_little(history: History) -> bool:

@@ -112,6 +112,10 @@ def test_nothing_to_weigh_is_no_judgement(built_in):
     assert (finding.detector, finding.state) == ("judge", "insufficient_evidence")
 
 
+def test_a_metric_near_the_largest_float_overflows_without_a_warning(built_in):
+    assert diagnose(run(0.6, val_auroc=[1.7e308] * 48), built_in).label.health is not Health.HEALTHY
+
+
 def test_a_label_says_what_weighed_and_how_sure_it_is(built_in):
     diagnosis = diagnose(run(0.6), built_in)
     judged = diagnosis.findings[-1]
