@@ -4,7 +4,7 @@ import sys
 
 import yaml
 
-ESCAPES = "\x1b[31mred \x1b]0;title\x07"
+ESCAPES = "\x1b[31mred \x1b]0;title\x07 \u202e"
 LONG = f"begins {'x' * 10_000} ends"
 LEVELS = [
     *("plain", "[/b]", "[red]x[/INST]", "<script>alert(1)</script>", ":smile: \\d $x_1$ & %"),
