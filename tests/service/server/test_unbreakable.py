@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import httpx2
@@ -60,6 +61,48 @@ def test_half_sent_headers_neither_end_the_service_nor_lock_others_out(service):
         for path in ("/healthz", "/api/sweeps", "/metrics", "/"):
             assert httpx2.get(f"http://127.0.0.1:{port}{path}", timeout=20).status_code == 200, path
     assert child.poll() is None
+
+
+ATTACKS = (
+    ("query", {"sql": "SELECT count(*) FROM range(100000) a, range(100000) b"}),
+    ("query", {"sql": "SELECT content FROM read_text('/etc/passwd')"}),
+    ("query", {"sql": "COPY (SELECT 1) TO '/tmp/sickbay-was-here'"}),
+    ("plan", {"name": "x", "workload": "longtail", "fixed": {"dataset": "/root"}}),
+    ("plan", {"name": "\x1b[31m", "workload": "os:system", "seeds": 10**9}),
+    ("plan", {"name": "x" * 3_000_000}),
+)
+
+
+@pytest.mark.slow
+def test_others_are_served_within_a_second_while_the_service_is_attacked(service):
+    port, child = service
+    url, answers, times = f"http://127.0.0.1:{port}", [], []
+
+    def attack(n):
+        for route, body in ATTACKS[n % len(ATTACKS) :]:
+            with contextlib.suppress(httpx2.TimeoutException):
+                answer = httpx2.post(f"{url}/api/{route}", json=body, timeout=5)
+                answers.append(answer.status_code)
+
+    httpx2.get(f"{url}/api/sweeps", timeout=20)
+    with contextlib.ExitStack() as stack:
+        for _ in range(FEW // 2):
+            half = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            half.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Half:")
+        attackers = [threading.Thread(target=attack, args=(n,)) for n in range(12)]
+        for attacker in attackers:
+            attacker.start()
+        while any(attacker.is_alive() for attacker in attackers) or len(times) < 200:
+            for path in ("/healthz", "/api/sweeps", "/"):
+                began = time.monotonic()
+                answers.append(httpx2.get(f"{url}{path}", timeout=20).status_code)
+                times.append(time.monotonic() - began)
+        for attacker in attackers:
+            attacker.join()
+    assert sorted(times)[int(0.99 * len(times))] < 1.0
+    assert max(answers) < 500
+    assert child.poll() is None
+    assert not Path("/tmp/sickbay-was-here").exists()
 
 
 def test_no_duckdb_is_loaded_into_the_serving_process(service):
