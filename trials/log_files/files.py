@@ -15,11 +15,13 @@ from sickbay.trials.log_files.tabular import read_table
 from sickbay.trials.log_files.tensorboard import event_files, read_events
 from sickbay.trials.log_files.wandb import is_wandb, read_wandb
 from sickbay.trials.logs.log import LogError, RawLog
+from sickbay.trials.logs.signal_names import is_measure
 
 READABLE = (
     "CSV, JSON, JSON lines, printed logs, Markdown tables, TensorBoard event files, W&B's offline "
     "runs, MLflow folders and databases can be read"
 )
+SENTENCES = ("log", "message", "msg")  # keys of JSON lines that hold what was printed
 SUMMARY = "wandb-summary.json"
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 GZIP = b"\x1f\x8b"
@@ -75,6 +77,9 @@ def _read_text(path: Path, run: str | None) -> list[RawLog]:
         raise LogError(f"{path} is empty")
     if text.lstrip()[0] in "{[":
         raw_log = read_json(path, text)
+        sentences = _sentences(raw_log)
+        if sentences is not None:
+            return [sentences]
         if raw_log is not None:
             return [_as_summary(raw_log) if path.name == SUMMARY else raw_log]
     lines = text.splitlines()
@@ -88,6 +93,14 @@ def _read_text(path: Path, run: str | None) -> list[RawLog]:
             f"as `epoch 3 loss 0.5`. {READABLE}"
         )
     return [printed]
+
+
+def _sentences(log: RawLog | None) -> RawLog | None:
+    """The printed log inside JSON lines, as Docker and structured loggers write it; or None."""
+    if log is None or any(is_measure(str(name)) for row in log.rows for name in row):
+        return None
+    texts = (row[name] for row in log.rows for name in SENTENCES if isinstance(row.get(name), str))
+    return read_printed("\n".join(texts))
 
 
 def _as_summary(log: RawLog) -> RawLog:

@@ -24,9 +24,11 @@ FILES = (
     ("history.csv", "Keras, fastai"),
     ("history.json", "Keras"),
     ("*.log.json", "OpenMMLab"),
+    ("scalars.json", "MMEngine"),
     ("metrics.json*", "Detectron2"),
     ("evals_result*.json", "XGBoost"),
     ("log.csv", "a script"),
+    ("*_log.csv", "Keras"),
     ("log.jsonl", "a script"),
     ("log.txt", "a script"),
     ("training.log", "a script"),
@@ -35,9 +37,12 @@ FILES = (
     ("wandb-summary.json", "W&B"),
 )
 ANY_LOG = ("*.csv", "*.csv.gz", "*.tsv", "*.jsonl", "*.json", "*.log", "*.txt", "*.md", "*.out")
-NEVER = ("*.facts.yaml", "params.json", "hparams.yaml", "config.json", "wandb-metadata.json")
+NEVER = (
+    *("*.facts.yaml", "params.json", "hparams.yaml", "config.json", "args.json"),
+    "wandb-metadata.json",
+)
 EPOCH_FILES = "metrics_epoch_*.json"  # AllenNLP writes a file for each epoch
-INSIDE = frozenset({"files", "logs", "checkpoints", "weights", "csv", "scalars"})
+INSIDE = frozenset({"files", "logs", "checkpoints", "weights", "csv", "scalars", "vis_data"})
 
 
 @dataclass(frozen=True)

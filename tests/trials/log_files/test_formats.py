@@ -254,6 +254,10 @@ PRINTED = {
         "epoch 1: loss = 0,5123, val_loss = 1,6\n",
         [{"epoch": 1.0, "loss": 0.5123, "val_loss": 1.6}],
     ),
+    "what_docker_wraps_in_json": (
+        '{"log": "epoch 1 loss 0.5\\n", "stream": "stdout"}\n',
+        [{"epoch": 1.0, "loss": 0.5}],
+    ),
     "arrows": ("train loss -> 0.5, lr -> 0.1\n", [{"train loss": 0.5}]),
     "a_heading_between_rules_is_no_header": (
         "==== Training pipeline ====\n#  LOSS NER  SCORE\n-  --------  -----\n0  5.0  1.0\n",
@@ -290,6 +294,16 @@ def test_a_table_of_results_has_a_run_in_each_row(tmp_path):
     path = write(tmp_path, "runs.csv", "Run ID,val_loss\nkeen,0.4\ndull,nan\n")
     (raw,) = read_raw(path)
     assert [log.run for log in logs_of(raw, str(path))] == ["keen", "dull"]
+
+
+@pytest.mark.parametrize(
+    ("log", "other"),
+    [("run/vis_data/scalars.json", "run/run.log"), ("training_log.csv", "args.json")],
+)
+def test_a_folder_holds_its_log_beside_settings_and_prints(tmp_path, log, other):
+    path = write(tmp_path, log, "")
+    write(tmp_path, other, "")
+    assert [source.path for source in find_logs(tmp_path)] == [path]
 
 
 def test_a_file_for_each_epoch_is_one_run_in_the_order_of_the_epochs(tmp_path):
