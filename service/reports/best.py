@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sickbay.service.query.engine import QueryError, query
 from sickbay.service.query.outcomes import CUT_SHORT, FAILED, HEALTHY
-from sickbay.service.summary.formatting import as_float, number, short_arm
+from sickbay.service.summary.formatting import as_float, number, plural, short_arm
 from sickbay.trials.contract import Goal, Health, Objective, TrialState
 from sickbay.trials.errors import nearest
 from sickbay.trials.store import Store
@@ -123,7 +123,7 @@ def best_words(best: Best, signal: str) -> str:
     """The best trial or arm with its objective, as text."""
     value = f"{signal} {number(best.value)}"
     if best.trial_id is None:
-        return f"{short_arm(best.arm)}: median {value} over {best.n} trials"
+        return f"{short_arm(best.arm)}: median {value} over {plural(best.n, 'trial')}"
     label = "" if best.label == Health.HEALTHY else f", {best.label or 'no label'}"
     return f"{best.trial_id[:8]} ({short_arm(best.arm)}, seed {best.seed}): {value}{label}"
 

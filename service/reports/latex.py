@@ -15,7 +15,7 @@ from sickbay.service.query.engine import query
 from sickbay.service.query.sqltext import text
 from sickbay.service.reports.tables import EffectSection
 from sickbay.service.reports.trial_tables import arms_table, trials_table
-from sickbay.service.summary.formatting import level, number, printable, span
+from sickbay.service.summary.formatting import level, number, plural, printable, span
 from sickbay.service.summary.provenance import provenance_line
 from sickbay.service.summary.table import Table
 from sickbay.service.summary.values import Values
@@ -243,7 +243,7 @@ def _notes(values: Values, marks: Mapping[str, str]) -> list[str]:
     for cause in values.causes:
         since = span(cause.first_onset, cause.last_onset)
         epochs = f", onset at epoch {maths(since)}" if since else ""
-        count = f"{cause.trials} trial{'s' if cause.trials > 1 else ''}"
+        count = plural(cause.trials, "trial")
         notes.append(
             f"{_raised([cause.name], marks)}\\,{escape(cause.name)}: {maths(count)}{epochs}"
         )

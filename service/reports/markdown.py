@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from sickbay.service.reports.tables import EffectSection
 from sickbay.service.reports.trial_tables import arms_table, causes_table, trials_table
-from sickbay.service.summary.formatting import SIGNS, span
+from sickbay.service.summary.formatting import SIGNS, plural, span
 from sickbay.service.summary.table import Table
 from sickbay.service.summary.values import Values
 
@@ -88,10 +88,12 @@ def _advice(values: Values) -> list[str]:
 def _cause(values: Values, index: int) -> str:
     cause = values.causes[index]
     change = "".join(f"\n- Change: {_text(remedy)}" for remedy in cause.remedies)
+    since = span(cause.first_onset, cause.last_onset)
+    onset = f", onset at epoch {since}" if since else ""
     return (
         f"### {_text(cause.name)}\n\n"
-        f"- Primary cause in {cause.trials} trials of {cause.arms} arms,"
-        f" onset at epoch {span(cause.first_onset, cause.last_onset)}\n"
+        f"- Primary cause in {plural(cause.trials, 'trial')} of {plural(cause.arms, 'arm')}"
+        f"{onset}\n"
         f"- For example `{cause.example.trial_id}`: {_text(cause.example.reason)}{change}"
     )
 

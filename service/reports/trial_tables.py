@@ -74,11 +74,11 @@ def _heading(arm: ArmLine) -> str:
 
 
 def _arm_row(arm: ArmLine) -> tuple[str, ...]:
-    causes = (
-        f"{cause.name or 'unnamed'} {cause.trials} of {arm.trials}"
-        f" ({span(cause.first_onset, cause.last_onset)})"
-        for cause in arm.causes
-    )
+    causes = []
+    for cause in arm.causes:
+        since = span(cause.first_onset, cause.last_onset)
+        onset = f" ({since})" if since else ""
+        causes.append(f"{cause.name or 'unnamed'} {cause.trials} of {arm.trials}{onset}")
     counts = ((name, getattr(arm, name)) for name in _COUNTED)
     return (
         short_arm(arm.arm),

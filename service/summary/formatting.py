@@ -148,6 +148,11 @@ def span(low: float | None, high: float | None) -> str:
     return f"{low:g}" if low == high else f"{low:g}–{high:g}"
 
 
+def plural(n: int, thing: str) -> str:
+    """Count things: `1 trial`, `2 trials`."""
+    return f"{n} {thing}{'' if n == 1 else 's'}"
+
+
 def last_line(error: str | None) -> str:
     """The last non-empty line of a traceback: the error itself."""
     lines = [line.strip() for line in (error or "").splitlines() if line.strip()]

@@ -38,6 +38,11 @@ def test_the_best_of_each_kind_is_named():
     ]
 
 
+def test_one_trial_is_singular():
+    lines = best_lines([row("a", 0, 0.3), row("a", 1, 0.5, state="pruned"), row("b", 0, 0.4)], GOAL)
+    assert lines[-1] == "best arm: a: median val_loss 0.3 over 1 trial"
+
+
 def test_the_other_way_round_where_more_is_better():
     lines = best_lines(ROWS, {"signal": "val_loss", "goal": "maximize"})
     assert lines[0].startswith("best trial: a1000000")
