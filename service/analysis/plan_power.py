@@ -89,8 +89,10 @@ def power_line(found: PlannedPower) -> str:
     """Say what the design can detect, and how many seeds are recommended."""
     if found.seeds < FEWEST_SEEDS:
         more = f"; {found.seeds_needed} are recommended" if found.seeds_needed else ""
-        seeds = f"{found.seeds} seeds give no verdict: an interval needs {FEWEST_SEEDS}"
-        return f"seeds: {seeds} with a healthy pair{more}"
+        few = "1 seed gives" if found.seeds == 1 else f"{found.seeds} seeds give"
+        return (
+            f"seeds: {few} no verdict: an interval needs {FEWEST_SEEDS} with a healthy pair{more}"
+        )
     unit = "" if found.noise else " times the noise of a paired difference"
     known = (
         f" (noise {found.noise:.3g}, from {found.pairs} stored pairs of this workload)"
