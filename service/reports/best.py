@@ -35,7 +35,10 @@ A row is one trial with one seed, so luck has its share: look at the other seeds
 
 @dataclass(frozen=True)
 class Best:
-    """The best of its kind: a trial, or an arm by the median of its `n` trials (no `trial_id`)."""
+    """The best of its kind: a trial, or an arm by the median of its `n` trials (no `trial_id`).
+
+    `healthy` of an arm's trials are healthy.
+    """
 
     what: str
     arm: str
@@ -44,6 +47,7 @@ class Best:
     seed: int | None = None
     label: str | None = None
     n: int = 1
+    healthy: int = 0
 
 
 def best_of(rows: Sequence[Row], objective: Mapping[str, Any] | None) -> tuple[Best, ...]:
@@ -70,7 +74,8 @@ def best_of(rows: Sequence[Row], objective: Mapping[str, Any] | None) -> tuple[B
     whole = {arm: median(values) for arm, values in arms.items() if all(map(math.isfinite, values))}
     if len(arms) > 1 and whole:
         arm = min(whole, key=lambda name: sign * whole[name])
-        best.append(Best("best arm", arm, whole[arm], n=len(arms[arm])))
+        sound = sum(row["arm"] == arm and row["label"] == Health.HEALTHY for row in ended)
+        best.append(Best("best arm", arm, whole[arm], n=len(arms[arm]), healthy=sound))
     return tuple(best)
 
 
@@ -123,7 +128,8 @@ def best_words(best: Best, signal: str) -> str:
     """The best trial or arm with its objective, as text."""
     value = f"{signal} {number(best.value)}"
     if best.trial_id is None:
-        return f"{short_arm(best.arm)}: median {value} over {plural(best.n, 'trial')}"
+        health = "" if best.healthy == best.n else f", {best.healthy} healthy"
+        return f"{short_arm(best.arm)}: median {value} over {plural(best.n, 'trial')}{health}"
     label = "" if best.label == Health.HEALTHY else f", {best.label or 'no label'}"
     return f"{best.trial_id[:8]} ({short_arm(best.arm)}, seed {best.seed}): {value}{label}"
 

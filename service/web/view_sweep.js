@@ -59,7 +59,7 @@ export async function sweepView(view, id, query) {
     if (!sweep.ended) return;
     const found = await get(sweepPath(id, "/summary"));
     const value = (one) => `${found.signal} ${number(one.value)}`;
-    const words = (one) => (one.trial_id ? [el("a", { href: trialLink(id, one.trial_id) }, `${armName(one.arm)}, seed ${one.seed}`), `: ${value(one)}${one.label === "healthy" ? "" : `, ${one.label || "no label"}`}`] : `${armName(one.arm)}: median ${value(one)} over ${one.n} trial${one.n === 1 ? "" : "s"}`);
+    const words = (one) => (one.trial_id ? [el("a", { href: trialLink(id, one.trial_id) }, `${armName(one.arm)}, seed ${one.seed}`), `: ${value(one)}${one.label === "healthy" ? "" : `, ${one.label || "no label"}`}`] : `${armName(one.arm)}: median ${value(one)} over ${one.n} trial${one.n === 1 ? "" : "s"}${one.healthy === one.n ? "" : `, ${one.healthy} healthy`}`);
     const facts = [...found.best.map((one) => [one.what, words(one)]), ...found.search];
     show(best, facts.length ? el("div.facts", {}, facts.map(([what, text]) => el("span", {}, `${what} `, el("b", {}, text)))) : null);
   }

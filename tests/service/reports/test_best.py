@@ -43,6 +43,11 @@ def test_one_trial_is_singular():
     assert lines[-1] == "best arm: a: median val_loss 0.3 over 1 trial"
 
 
+def test_an_arm_that_is_best_by_pathological_trials_says_so():
+    rows = [row("a", 0, 0.3, "pathological"), row("a", 1, 0.5), row("b", 0, 0.6)]
+    assert best_lines(rows, GOAL)[-1] == "best arm: a: median val_loss 0.4 over 2 trials, 1 healthy"
+
+
 def test_the_other_way_round_where_more_is_better():
     lines = best_lines(ROWS, {"signal": "val_loss", "goal": "maximize"})
     assert lines[0].startswith("best trial: a1000000")
