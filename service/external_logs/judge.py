@@ -44,7 +44,7 @@ from sickbay.trials.logs.reading import read_records
 from sickbay.trials.logs.records import appended_runs, logs_of
 from sickbay.trials.logs.signal_names import Matched, is_clock, is_epoch, is_step, split_of
 
-NOT_SUGGESTED = re.compile(r"lr|learning|rate|epoch|step|mem|param", re.IGNORECASE)
+NOT_SUGGESTED = re.compile(r"lr|learning|rate|epoch|step|mem|param|scale", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

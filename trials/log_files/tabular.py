@@ -51,7 +51,18 @@ def read_table(path: Path, lines: Sequence[str], run: str | None = None) -> list
                 return _logs(path, kind, head, rows, run)
         if start == 0 and _is_plain_csv(lines[0]):
             return [RawLog("CSV", ())]
-    return None
+    return _without_names(lines)
+
+
+def _without_names(lines: Sequence[str]) -> list[RawLog] | None:
+    """A table of numbers alone, with its columns numbered; None for anything else."""
+    _, cells = next(_ways(lines[0])) if lines else ("", str.split)
+    rows = [cells(line) for line in lines]
+    width = len(rows[0]) if len(rows) > 1 else 0
+    if width < 2 or not all(len(row) == width and all(map(_is_number, row)) for row in rows):
+        return None
+    names = [f"column_{place}" for place in range(1, width + 1)]
+    return [RawLog("a table without a header", tuple(_row(names, row) for row in rows))]
 
 
 def _plain_bar(drawn: re.Match[str]) -> str:

@@ -258,6 +258,10 @@ PRINTED = {
         '{"log": "epoch 1 loss 0.5\\n", "stream": "stdout"}\n',
         [{"epoch": 1.0, "loss": 0.5}],
     ),
+    "numbers_without_a_header": (
+        "1,0.5\n2,0.4\n",
+        [{"column_1": 1.0, "column_2": 0.5}, {"column_1": 2.0, "column_2": 0.4}],
+    ),
     "arrows": ("train loss -> 0.5, lr -> 0.1\n", [{"train loss": 0.5}]),
     "a_heading_between_rules_is_no_header": (
         "==== Training pipeline ====\n#  LOSS NER  SCORE\n-  --------  -----\n0  5.0  1.0\n",
