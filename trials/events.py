@@ -112,5 +112,18 @@ def error_key(error: str | None) -> str | None:
     if not error:
         return None
     frames = re.findall(r'^  File "[^"]+", line \d+, in \S+', error, flags=re.MULTILINE)
-    kind = error.strip().splitlines()[-1].partition(":")[0]
-    return "\n".join([*frames, kind])
+    return "\n".join([*frames, error_line(error).partition(":")[0]])
+
+
+def error_line(error: str | None) -> str:
+    """The line of an error that says what happened; empty without an error.
+
+    Of a traceback it is the first one after the frames, however long the message. Of a process that
+    ended without one it is how it ended, and the last line of its output.
+    """
+    lines = [line for line in (error or "").splitlines() if line.strip()]
+    frames = [place for place, line in enumerate(lines) if line.startswith("  File ")]
+    after = [line for line in lines[frames[-1] + 1 :] if line[0] != " "] if frames else []
+    if after or not lines:
+        return "".join(after[:1])
+    return f"{lines[0]} {lines[-1].strip()}" if lines[0].endswith(":") else lines[0].strip()

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from sickbay.service.summary.formatting import SIGNS, last_line, level, number, short_arm, span
+from sickbay.service.summary.formatting import SIGNS, level, number, short_arm, span
 from sickbay.service.summary.table import Table
 from sickbay.service.summary.values import (
     BEHIND,
@@ -18,6 +18,7 @@ from sickbay.service.summary.values import (
     Values,
 )
 from sickbay.trials.diagnosis.failures import REMEDIES, Failure
+from sickbay.trials.events import error_line
 
 ARMS_LEGEND = """\
 The objective's numbers are over the seeds that were judged and ended in a number; NaN and infinity
@@ -114,7 +115,7 @@ def trials_table(trials: Sequence[TrialLine], sql: str = "") -> Table:
                 number(trial.best_objective),
                 f"{trial.epochs_run} / {trial.epochs_planned}",
                 "–" if trial.wall_seconds is None else f"{trial.wall_seconds:.1f}",
-                last_line(trial.error) or trial.reason,
+                error_line(trial.error) or trial.reason,
             )
             for trial in trials
         ),

@@ -18,6 +18,7 @@ from sickbay.service.summary.formatting import COLOURS, SIGNS, as_float, recorde
 from sickbay.trials.contract import Health, TrialState
 from sickbay.trials.diagnosis.failures import REMEDIES, Failure
 from sickbay.trials.diagnosis.sweep_findings import SweepFinding, shown_findings
+from sickbay.trials.events import error_line
 from sickbay.trials.spec.command import COMMAND
 from sickbay.trials.store import Store
 
@@ -193,8 +194,7 @@ def print_failures(console: Console, rows: Sequence[Row]) -> None:
         mine = [row for row in failed if row.get("failure") == failure]
         known = failure or Failure.UNKNOWN
         console.print(Text(f"failed, {known}: {len(mine)} of {len(rows)} trials", style="bold"))
-        last = (mine[0]["error"] or "").strip().splitlines()[-1:]
-        _print_pairs(console, why=" ".join(last), change=REMEDIES.get(known, ""))
+        _print_pairs(console, why=error_line(mine[0]["error"]), change=REMEDIES.get(known, ""))
 
 
 def _print_open(console: Console, rows: Sequence[Row], total: int) -> None:

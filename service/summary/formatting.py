@@ -153,12 +153,6 @@ def plural(n: int, thing: str) -> str:
     return f"{n} {thing}{'' if n == 1 else 's'}"
 
 
-def last_line(error: str | None) -> str:
-    """The last non-empty line of a traceback: the error itself."""
-    lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
 def printable(text: str) -> str:
     """Replace characters that are invalid in a page by U+FFFD."""
     return _UNPRINTABLE.sub("\ufffd", text)

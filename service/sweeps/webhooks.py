@@ -19,7 +19,7 @@ from typing import Any
 import httpx2
 
 from sickbay.trials.contract import Health
-from sickbay.trials.events import Event, TrialEnded
+from sickbay.trials.events import Event, TrialEnded, error_line
 
 TRIES = 3
 WAITS = (1.0, 4.0)  # seconds between two tries
@@ -87,8 +87,7 @@ class Notifier:
             ", ".join(f"{n} {what}" for what, n in sorted(counts.items())) or "nothing ran"
         )
         if error:
-            last = error.strip().splitlines()[-1]
-            text = f"{self._sweep_id} was ended: {last}"
+            text = f"{self._sweep_id} was ended: {error_line(error)}"
             data = {"error": error[-4000:]}
             self._tell(Message("failure_storm", self._sweep_id, text, data))
         outcome = {"state": state, "counts": counts}

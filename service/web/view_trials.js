@@ -97,7 +97,7 @@ function columnsOf(id, factors) {
     { name: "cause", key: "cause", value: (one) => one.pathology || one.failure || "" },
     { name: "since", key: "onset_epoch", number: true, value: (one) => (one.onset_epoch == null ? "" : `epoch ${one.onset_epoch}`) },
     { name: "standing", key: "standing", value: (one) => standing(one) },
-    { name: "why", key: "reason", wide: true, value: (one) => (one.error ? lastLine(one.error) : one.label === "healthy" ? "" : one.reason) },
+    { name: "why", key: "reason", wide: true, value: (one) => (one.error ? errorLine(one.error) : one.label === "healthy" ? "" : one.reason) },
   ];
   return new Map(all.map((one) => [one.key, one]));
 }
@@ -121,7 +121,13 @@ function runningTable(id, running) {
   ], running.slice(0, PAGE), { link: (one) => runningLink(id, one.trial_id) }));
 }
 
-const lastLine = (error) => cell(error).trim().split("\n").pop();
+// As `error_line` of sickbay.trials.events.
+function errorLine(error) {
+  const lines = cell(error).split("\n").filter((line) => line.trim());
+  const frame = lines.findLastIndex((line) => line.startsWith("  File "));
+  const after = frame < 0 ? undefined : lines.slice(frame + 1).find((line) => line[0] !== " ");
+  return after ?? (lines[0].endsWith(":") ? `${lines[0]} ${lines.at(-1).trim()}` : lines[0].trim());
+}
 
 function saved(workload) {
   return JSON.parse(localStorage.getItem(SAVED) || "{}")[workload];

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sickbay.trials.events import ErrorStorm, StormWatch, TrialEnded, error_key
+from sickbay.trials.events import ErrorStorm, StormWatch, TrialEnded, error_key, error_line
 
 TRACE = 'Traceback:\n  File "a.py", line {line}, in train\n    x()\n{kind}: {message}\n'
 
@@ -15,7 +15,26 @@ def test_the_same_place_and_class_is_the_same_mistake_whatever_the_message():
     assert error_key(trace()) == error_key(trace(message="lr is 0.2"))
     assert error_key(trace()) != error_key(trace(line=4))
     assert error_key(trace()) != error_key(trace(kind="KeyError"))
+    assert error_key(trace(message="4 MiB\nand 3 more")) == error_key(trace(message="5 MiB"))
     assert error_key(None) is None
+
+
+SCRIPT = "ScriptError: the script ended with signal SIGSEGV; its last output:"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (None, ""),
+        (trace(message="out of memory\nTried 4 MiB\n"), "ValueError: out of memory"),
+        (trace(kind="KeyError") + "\nDuring handling:\n" + trace(), "ValueError: lr is 0.1"),
+        ("RuntimeError: it broke\n  here", "RuntimeError: it broke"),
+        (f"{SCRIPT}\nloss 1\nloss 2\n", f"{SCRIPT} loss 2"),
+        (f'{SCRIPT}\nFatal Python error\n  File "a.py", line 1 in <module>', None),
+    ],
+)
+def test_the_line_that_says_what_happened(error, line):
+    assert error_line(error) == line if line is not None else SCRIPT in error_line(error)
 
 
 def ended(error):
