@@ -13,15 +13,15 @@ from sickbay.trials.contract import Health
 from sickbay.trials.execution.relabel import counted, relabel
 from sickbay.trials.store import StoreError
 
-RISES = tuple(0.9 for _ in range(12))
+FALLS = tuple(0.9 - 0.04 * i for i in range(12))
 
 
 @pytest.fixture
 def store(tmp_path):
     """Four trials that an older version called healthy, one that never had a label."""
-    trials = [SampleTrial({"lr": lr}, seed, RISES) for lr in (1.0, 2.0) for seed in (0, 1)]
+    trials = [SampleTrial({"lr": lr}, seed, FALLS) for lr in (1.0, 2.0) for seed in (0, 1)]
     ill = {"pathology": "no_skill", "onset": 1, "label": Health.PATHOLOGICAL}
-    trials.append(SampleTrial({"lr": 3.0}, 0, RISES, **ill))
+    trials.append(SampleTrial({"lr": 3.0}, 0, FALLS, **ill))
     return write_sample(tmp_path / "s", trials)
 
 
