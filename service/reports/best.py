@@ -192,7 +192,8 @@ class ParetoFront:
     def line(self) -> str:
         """The size of the front, in one line."""
         metrics = ", ".join(f"{metric.signal} ({metric.goal})" for metric in self.metrics)
-        return f"{len(self.front)} of {self.competing} trials are on the front of {metrics}"
+        verb = "is" if len(self.front) == 1 else "are"
+        return f"{len(self.front)} of {self.competing} trials {verb} on the front of {metrics}"
 
     def as_data(self) -> dict[str, Any]:
         """The front as plain data."""

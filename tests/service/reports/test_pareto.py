@@ -93,7 +93,7 @@ def test_without_a_finite_value_a_trial_is_left_out_even_where_any_label_compete
 def test_the_command_the_page_and_the_reports_show_it_beside_the_best(sweep):
     store, sweep_id = sweep
     output = shown(sweep, "--pareto", "val_loss", "--pareto", "output_variance_ratio:max").output
-    assert "trials are on the front of val_loss (minimize), output_variance_ratio" in output
+    assert "of 2 trials is on the front of val_loss (minimize), output_variance_ratio" in output
     assert "not competing: " in output
     assert "best healthy" in output
     assert "pareto" in shown(sweep).output
