@@ -38,7 +38,7 @@ from sickbay.trials.evidence.statistics import holm
 from sickbay.trials.evidence.thresholds import MARGINS_VERSION, margin
 from sickbay.trials.history import History
 
-DIAGNOSE_VERSION = "9"
+DIAGNOSE_VERSION = "10"
 UNNAMED_SHARE = 0.5  # of the plan: so long the judge alone waits for a detector to name the cause
 JUDGED = (FindingState.FIRED, FindingState.SUSPECT, FindingState.CLEAR)
 UNDECIDED = (FindingState.SUSPECT, FindingState.INSUFFICIENT_EVIDENCE)

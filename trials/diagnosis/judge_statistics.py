@@ -27,6 +27,7 @@ from sickbay.trials.history import History
 NAN = float("nan")
 LEAST_SKILL = -2.0
 MARGIN = 0.02  # skill that counts as some
+LENT_SKILL = 0.2  # more than a floor that is an estimate lends to a model that has learnt nothing
 LARGEST_Z = 30.0
 SLACK_ERRORS = 2.0
 DIGITS = 9  # kept of a statistic, so that the last bits of a platform's logarithm decide nothing
@@ -349,11 +350,15 @@ def _rise(history: History) -> float:
     """Largest rise of skill since the first evaluation, on either split.
 
     A floor that is itself an estimate may lend skill to a model that has learnt nothing; it does
-    not let it rise.
+    not let it rise. Skill that both splits show at the first evaluation, and that is more than such
+    a floor can lend, counts as risen: a tuned model and a long first epoch have it.
     """
-    courses = (_skill(history, "val"), _gains(history, "train"))
-    rises = [_best(skill) - float(skill[0]) for skill in courses if len(skill) > 1]
-    return float(np.fmax.reduce([NAN, *rises]))
+    courses = [skill for skill in (_skill(history, "val"), _gains(history, "train")) if len(skill)]
+    if max(map(len, courses), default=0) < 2:
+        return NAN
+    first = min(float(skill[0]) for skill in courses)
+    rises = [_best(skill) - float(skill[0]) for skill in courses]
+    return max(*rises, first if first > LENT_SKILL else LEAST_SKILL)
 
 
 def _gap(history: History) -> float:

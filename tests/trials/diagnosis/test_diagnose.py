@@ -293,7 +293,7 @@ def test_the_labeller_version_follows_detectors_but_not_their_order(built_in):
     assert version != labeller_version(built_in[1:])
     newer = [replace(built_in[0], version="9.0"), *built_in[1:]]
     assert version != labeller_version(newer)
-    assert version.startswith("9-")
+    assert version.startswith("10-")
 
 
 def finding(name, onset=1, severity=Severity.FATAL, state=FindingState.FIRED, **evidence):

@@ -72,6 +72,14 @@ def test_skill_that_was_there_from_the_start_and_never_rose_is_doubted():
     assert still.log_odds > learnt.log_odds
 
 
+@pytest.mark.parametrize("rise", [0.0, 0.01, 0.1])
+def test_a_tuned_model_may_begin_with_its_skill(rise, built_in):
+    losses = [0.6 * (0.4 - rise * i / 11) for i in range(12)]
+    rows = [Row(i + 1, i + 1, {"train_loss": v, "val_loss": v}) for i, v in enumerate(losses)]
+    label = diagnose(History(rows, FACTS, 12, finished=True), built_in).label
+    assert label.health is Health.HEALTHY
+
+
 def test_notation_does_not_matter():
     for gain in (0.0, 0.3):
         for variant in variants(run(gain)):
