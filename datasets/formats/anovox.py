@@ -10,7 +10,7 @@
 
 A sensor's folder ends in a hash that differs from recording to recording, so it is found by its
 beginning. In the files y has been negated already: x is forward, y left, z up, the sensor at the
-origin. Nothing is ever unpickled. A bad file is a ValueError that names it and the key `dataset`.
+origin. Nothing is ever unpickled. A bad file is a ValueError that begins with its path.
 """
 
 import json
@@ -106,10 +106,10 @@ def _scenario(setup: Path) -> Scenario:
     try:
         sensors = json.loads(setup.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"dataset: {setup} is not readable JSON: {error}") from error
+        raise ValueError(f"{setup} is not readable JSON: {error}") from error
     if not isinstance(sensors, dict):
         raise ValueError(  # noqa: TRY004 - a bad file, not a bad argument
-            f"dataset: {setup}: expected a JSON object with a member for each sensor"
+            f"{setup}: expected a JSON object with a member for each sensor"
         )
     named = re.fullmatch(r"AnoVox_([^_]+)_[^_]+_(.+)", folder.parent.name)
     kind, town = named.groups() if named else ("", "")
@@ -119,8 +119,7 @@ def _scenario(setup: Path) -> Scenario:
     if not scenario.frames:
         there = ", ".join(name for name, files in scenario.files.items() if files) or "none of them"
         raise ValueError(
-            f"dataset: {folder}: no frame has a picture, points and a voxel grid; found {there}; "
-            f"{TREE}"
+            f"{folder}: no frame has a picture, points and a voxel grid; found {there}; {TREE}"
         )
     return scenario
 
@@ -141,17 +140,17 @@ def _table(path: Path, columns: str) -> NDArray[Any]:
     try:
         table = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"dataset: {path} is not a readable array of numbers: {error}") from error
+        raise ValueError(f"{path} is not a readable array of numbers: {error}") from error
     if not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] != 4:
         shape = getattr(table, "shape", "several arrays")
-        raise ValueError(f"dataset: {path}: expected rows of {columns}, found {shape}")
+        raise ValueError(f"{path}: expected rows of {columns}, found {shape}")
     if table.dtype.kind not in "iuf" or not np.isfinite(table).all():
-        raise ValueError(f"dataset: {path}: expected finite numbers, found {table.dtype}")
+        raise ValueError(f"{path}: expected finite numbers, found {table.dtype}")
     return table
 
 
 def _whole(path: Path, values: NDArray[Any]) -> Ints:
     whole = values.astype(np.int64)
     if (whole != values).any():
-        raise ValueError(f"dataset: {path}: expected whole numbers as indices and semantic ids")
+        raise ValueError(f"{path}: expected whole numbers as indices and semantic ids")
     return whole

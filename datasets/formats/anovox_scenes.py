@@ -134,7 +134,7 @@ def _read(scenario: Scenario, frame: int, picture: tuple[int, int]) -> Frame:
     # Without a plain lidar there are points, and no intensity.
     points = np.pad(named, ((0, 0), (0, 1))) if plain is None else read_points(plain)
     if not len(points):
-        raise ValueError(f"dataset: {plain or semantic}: the lidar has no point")
+        raise ValueError(f"{plain or semantic}: the lidar has no point")
     image = torch.from_numpy(read_png(files[RGB][frame])).float()
     small = functional.adaptive_avg_pool2d(image, picture).round().to(torch.uint8)
     return Frame(small.numpy(), points, grid, named, named_ids)

@@ -183,3 +183,11 @@ def test_a_wrong_setting_is_refused_with_what_is_allowed(system, runs):
     for name, value, message in WRONG[system]:
         with pytest.raises(ValueError, match=rf"{name}: '?{re.escape(str(value))}'? {message}"):
             runs.run(epochs=1, **{name: value})
+
+
+def test_a_damaged_file_of_real_data_is_named_with_its_key(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        (tmp_path / split / "cat" / "bad.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=f"^dataset: {re.escape(str(tmp_path))}/.*bad.png: "):
+        SYSTEMS["longtail"].run(epochs=1, dataset=str(tmp_path))
