@@ -13,6 +13,7 @@ from sickbay.service.reports.explain import explanation, print_explanation
 from sickbay.service.reports.html import render_markdown, render_report
 from sickbay.service.summary.sweep_findings import print_advice_lines, sweep_advice
 from sickbay.trials.contract import Health
+from sickbay.trials.diagnosis.sweep_findings import shown_findings
 
 SWEEP = "sample-abc123"
 
@@ -80,6 +81,13 @@ def test_explain_shows_what_concerns_the_trial(store):
     out = io.StringIO()
     print_explanation(Console(file=out, width=300), explained)
     assert "sweep warning: seed_instability" in out.getvalue()
+
+
+def test_status_prints_those_that_fired(store):
+    shown = CliRunner().invoke(app, ["status", SWEEP, "--store", store.uri]).output
+    fired = {finding.detector for finding in shown_findings(sweep_advice(store, SWEEP))}
+    assert {"duplicate_trials", "seed_instability"} <= fired
+    assert all(f": {name}: " in shown for name in fired)
 
 
 def test_the_report_has_them_beside_its_verdicts(store):

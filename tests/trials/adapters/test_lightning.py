@@ -68,7 +68,7 @@ def fit(pl, callback, folder, *, lr=0.05, epochs=4):
 def test_rows_hold_what_was_logged_and_what_the_probe_measured(pl, tmp_path):
     path = tmp_path / "history.jsonl"
     callback = lightning_callback(FACTS, path=path, tell=None, batch=torch.randn(32, 4))
-    fit(pl, callback, tmp_path)
+    fit(pl, callback, tmp_path, lr=0.5)
     rows = callback.diary.rows
     assert [row.epoch for row in rows] == [1, 2, 3, 4]
     assert [row.step for row in rows] == [8, 16, 24, 32]
@@ -78,7 +78,7 @@ def test_rows_hold_what_was_logged_and_what_the_probe_measured(pl, tmp_path):
     assert len(rows[0].signals["dead_unit_share"]) == 1
     assert callback.diary.facts.groups == ("body", "head")
     assert callback.diary.planned == 4
-    assert callback.diary.label.health in ("inconclusive", "healthy")
+    assert callback.diary.label.health == "healthy"
     assert len([json.loads(line) for line in path.read_text().splitlines()]) == 4
 
 

@@ -4,15 +4,11 @@ from collections import Counter
 
 import pytest
 import toy_sweeps
-from typer.testing import CliRunner
 
-from sickbay.service.cli.app import app
 from sickbay.service.reports.best import selection_lines
 from sickbay.service.reports.html import render_markdown, render_report
 from sickbay.service.summary.formatting import short_arm
-from sickbay.service.summary.sweep_findings import sweep_advice
 from sickbay.service.sweeps.runner import Options, Stopper, prepare, run
-from sickbay.trials.diagnosis.sweep_findings import shown_findings
 from sickbay.trials.errors import SpecError
 from sickbay.trials.store import open_store
 from sickbay.trials.store.tables import load_tables
@@ -55,10 +51,6 @@ def test_the_best_and_the_baseline_get_seeds_that_chose_nothing(tmp_path):
     text = render_markdown(open_store(str(tmp_path)), result.sweep_id)
     assert "- selection: chosen among 9 configurations" in text
     assert text.count("of 3 healthy \\(searching") + text.count("of 3 healthy (searching") == 3
-    shown = CliRunner().invoke(app, ["status", result.sweep_id, "--store", str(tmp_path)])
-    advice = shown_findings(sweep_advice(open_store(str(tmp_path)), result.sweep_id))
-    assert advice  # some lr of the range diverge
-    assert all(finding.detector in shown.output for finding in advice)
 
 
 @pytest.mark.slow
