@@ -167,7 +167,7 @@ def test_the_service_runs_its_sweeps_as_jobs(cluster, tmp_path):
             at = ("--address", f"http://127.0.0.1:{port}")
             wait_for(lambda: cluster.sickbay("list", *at).returncode == 0)
             plan = cluster.sickbay("plan", spec, *at)
-            assert "4 trials, grid; 4 to run, 0 stored" in plan.stdout
+            assert "4 trials = 2 arms x 2 seeds, grid; 4 to run, 0 stored" in plan.stdout
             done = cluster.sickbay("submit", spec, *at, "--wait")
             assert done.returncode == 0, done.stderr
             assert "4 of 4 trials to run on Ray" in done.stdout
